@@ -1,1 +1,17 @@
-//! See Cargo.toml.
+//! Packets and framing of the MySQL client/server protocol, without I/O.
+//!
+//! Sources: the "Client/Server Protocol" pages of the MySQL internals documentation and of the MariaDB knowledge base;
+//! each decoder names the packet it follows. Decoders work on the payload of one packet (frames joined, header taken
+//! off), never panic, and report [`Malformed`] for what does not fit.
+
+pub mod caps;
+pub mod column;
+pub mod command;
+pub mod execute;
+pub mod frame;
+pub mod handshake;
+pub mod read;
+pub mod reply;
+pub mod response;
+
+pub use read::Malformed;
