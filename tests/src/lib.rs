@@ -1,1 +1,26 @@
-//! See Cargo.toml.
+//! The harness of the end-to-end tests and of the demo: real MariaDB and MySQL servers in private folders on free
+//! ports, the project's real binaries in front of them, and what is needed to talk to each.
+//!
+//! Nothing is left behind: servers and daemons end with the process that started them, also when it is killed, and the
+//! folders are removed by a watchdog that outlives it.
+//!
+//! The binaries are not built by this crate; `cargo build -p atone-coordinator -p atone-proxy -p atone-cli` first.
+
+pub mod cli;
+pub mod cluster;
+pub mod daemon;
+pub mod flavor;
+pub mod paths;
+pub mod ports;
+pub mod process;
+pub mod raw;
+pub mod rest;
+pub mod run;
+pub mod server;
+pub mod sql;
+pub mod wait;
+
+pub use cluster::{Bank, Cluster, ClusterOptions};
+pub use flavor::Flavor;
+pub use run::run;
+pub use server::Server;

@@ -1,0 +1,301 @@
+//! Two servers, a coordinator and a proxy.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use mysql_async::{Conn, OptsBuilder};
+use tokio::sync::OnceCell;
+
+use crate::cli::{self, Output};
+use crate::daemon::Daemon;
+use crate::flavor::Flavor;
+use crate::paths;
+use crate::ports::free_port;
+use crate::rest::Rest;
+use crate::server::{APP, SERVICE, Server};
+use crate::sql;
+
+/// How long phase two may take in a test before it counts as not happening.
+pub const SOON: Duration = Duration::from_secs(20);
+
+/// One of the two servers; also the name of the resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bank {
+    /// `bank1`.
+    One,
+    /// `bank2`.
+    Two,
+}
+
+impl Bank {
+    /// The resource's name.
+    pub fn resource(self) -> &'static str {
+        match self {
+            Bank::One => "bank1",
+            Bank::Two => "bank2",
+        }
+    }
+}
+
+/// What may differ from one cluster to the next.
+#[derive(Clone, Debug)]
+pub struct ClusterOptions {
+    /// `transaction.default_timeout` of the coordinator.
+    pub default_timeout: String,
+    /// More lines for the coordinator's `[transaction]` section.
+    pub coordinator_transaction: String,
+    /// More options for both servers.
+    pub server_options: Vec<String>,
+    /// The server program; by default the flavor's.
+    pub server_program: Option<PathBuf>,
+}
+
+impl Default for ClusterOptions {
+    fn default() -> Self {
+        Self {
+            default_timeout: "60s".to_owned(),
+            coordinator_transaction: String::new(),
+            server_options: Vec::new(),
+            server_program: None,
+        }
+    }
+}
+
+/// Two servers, a coordinator and a proxy, all running.
+#[derive(Debug)]
+pub struct Cluster {
+    flavor: Flavor,
+    dir: tempfile::TempDir,
+    /// The first server.
+    pub bank1: Server,
+    /// The second server.
+    pub bank2: Server,
+    /// The coordinator.
+    pub coordinator: Daemon,
+    /// The proxy in front of both servers.
+    pub proxy: Daemon,
+    proxy_ports: [u16; 2],
+    rpc_port: u16,
+    next_schema: AtomicU32,
+}
+
+impl Cluster {
+    /// Starts everything and waits until it serves.
+    pub async fn start(flavor: Flavor) -> Result<Self> {
+        Self::start_with(flavor, ClusterOptions::default()).await
+    }
+
+    /// Starts everything and waits until it serves.
+    pub async fn start_with(flavor: Flavor, options: ClusterOptions) -> Result<Self> {
+        let program = match &options.server_program {
+            Some(program) => program.clone(),
+            None => flavor.server_program()?,
+        };
+        let server_options: Vec<&str> = options.server_options.iter().map(String::as_str).collect();
+        let (bank1, bank2) = tokio::join!(
+            Server::start_with(flavor, &program, &server_options),
+            Server::start_with(flavor, &program, &server_options)
+        );
+        let (bank1, bank2) = (bank1?, bank2?);
+        let dir = paths::fresh_dir("atone-")?;
+        let (rpc_port, http_port, proxy_http) = (free_port()?, free_port()?, free_port()?);
+        let proxy_ports = [free_port()?, free_port()?];
+        let coordinator_config = format!(
+            "[listen]\nrpc = \"127.0.0.1:{rpc_port}\"\nhttp = \"127.0.0.1:{http_port}\"\n\
+             [store]\nkind = \"embedded\"\npath = \"{}\"\n\
+             [transaction]\ndefault_timeout = \"{}\"\n{}",
+            dir.path().join("data").display(),
+            options.default_timeout,
+            options.coordinator_transaction,
+        );
+        let mut proxy_config =
+            format!("coordinator = [\"http://127.0.0.1:{rpc_port}\"]\nhttp = \"127.0.0.1:{proxy_http}\"\n");
+        for (bank, server, port) in [(Bank::One, &bank1, proxy_ports[0]), (Bank::Two, &bank2, proxy_ports[1])]
+        {
+            proxy_config += &format!(
+                "[[backend]]\nname = \"{}\"\nlisten = \"127.0.0.1:{port}\"\naddress = \"127.0.0.1:{}\"\nuser = \"{}\"\n\
+                 password = \"{}\"\n",
+                bank.resource(),
+                server.port(),
+                SERVICE.0,
+                SERVICE.1,
+            );
+        }
+        let mut cluster = Self {
+            flavor,
+            coordinator: Daemon::prepare("atone-coordinator", dir.path(), &coordinator_config, http_port)?,
+            proxy: Daemon::prepare("atone-proxy", dir.path(), &proxy_config, proxy_http)?,
+            dir,
+            bank1,
+            bank2,
+            proxy_ports,
+            rpc_port,
+            next_schema: AtomicU32::new(1),
+        };
+        cluster.coordinator.restart().await?;
+        cluster.proxy.restart().await?;
+        Ok(cluster)
+    }
+
+    /// The cluster that the tests of one program share, one a flavor. Tests that kill or configure need their own.
+    pub async fn shared(flavor: Flavor) -> Result<Arc<Self>> {
+        static MARIADB: OnceCell<Arc<Cluster>> = OnceCell::const_new();
+        static MYSQL: OnceCell<Arc<Cluster>> = OnceCell::const_new();
+        let cell = match flavor {
+            Flavor::MariaDb => &MARIADB,
+            Flavor::MySql => &MYSQL,
+        };
+        cell.get_or_try_init(|| async { Ok(Arc::new(Self::start(flavor).await?)) }).await.cloned()
+    }
+
+    /// The kind of its servers.
+    pub fn flavor(&self) -> Flavor {
+        self.flavor
+    }
+
+    /// One of the servers.
+    pub fn server(&self, bank: Bank) -> &Server {
+        match bank {
+            Bank::One => &self.bank1,
+            Bank::Two => &self.bank2,
+        }
+    }
+
+    /// The port on which the proxy listens for this server.
+    pub fn proxy_port(&self, bank: Bank) -> u16 {
+        match bank {
+            Bank::One => self.proxy_ports[0],
+            Bank::Two => self.proxy_ports[1],
+        }
+    }
+
+    /// The coordinator's port for proxies.
+    pub fn rpc_port(&self) -> u16 {
+        self.rpc_port
+    }
+
+    /// The folder of the daemons: configs, logs, the coordinator's data.
+    pub fn dir(&self) -> &std::path::Path {
+        self.dir.path()
+    }
+
+    /// The coordinator's REST interface.
+    pub fn rest(&self) -> &Rest {
+        self.coordinator.rest()
+    }
+
+    /// A schema of its own on both servers, empty.
+    pub async fn schema(&self, name: &str) -> Result<String> {
+        let name = format!("{name}_{}", self.next_schema.fetch_add(1, Ordering::Relaxed));
+        for bank in [Bank::One, Bank::Two] {
+            let mut conn = self.server(bank).admin().await?;
+            sql::run(&mut conn, format!("CREATE DATABASE `{name}` CHARACTER SET utf8mb4")).await?;
+            conn.disconnect().await?;
+        }
+        Ok(name)
+    }
+
+    /// A schema on both servers with the table `account (id INT PRIMARY KEY, name VARCHAR(40), balance INT)` and the
+    /// rows 1, 2 and 3, with 100 each.
+    pub async fn bank_schema(&self, name: &str) -> Result<String> {
+        let name = self.schema(name).await?;
+        for bank in [Bank::One, Bank::Two] {
+            let mut conn = self.direct(bank, &name).await?;
+            sql::run_all(
+                &mut conn,
+                &[
+                    "CREATE TABLE account (id INT PRIMARY KEY, name VARCHAR(40), balance INT NOT NULL)",
+                    "INSERT INTO account VALUES (1, 'ann', 100), (2, 'bob', 100), (3, NULL, 100)",
+                ],
+            )
+            .await?;
+            conn.disconnect().await?;
+        }
+        Ok(name)
+    }
+
+    /// The application's connection through the proxy.
+    pub async fn app(&self, bank: Bank, schema: &str) -> Result<Conn> {
+        sql::connect(self.proxy_port(bank), APP, Some(schema)).await
+    }
+
+    /// Options for the application's connection through the proxy.
+    pub fn app_options(&self, bank: Bank, schema: &str) -> OptsBuilder {
+        sql::options(self.proxy_port(bank), APP, Some(schema))
+    }
+
+    /// The application's connection around the proxy.
+    pub async fn direct(&self, bank: Bank, schema: &str) -> Result<Conn> {
+        self.server(bank).connect(APP, Some(schema)).await
+    }
+
+    /// All rows of a query, asked around the proxy.
+    pub async fn rows(&self, bank: Bank, schema: &str, query: &str) -> Result<Vec<String>> {
+        let mut conn = self.direct(bank, schema).await?;
+        let rows = sql::rows(&mut conn, query).await?;
+        conn.disconnect().await?;
+        Ok(rows)
+    }
+
+    /// The rows of `account` as `id|name|balance`.
+    pub async fn accounts(&self, bank: Bank, schema: &str) -> Result<Vec<String>> {
+        self.rows(bank, schema, "SELECT id, name, balance FROM account ORDER BY id").await
+    }
+
+    /// How many rows `undo_log` of this schema has; 0 where there is no such table.
+    pub async fn undo_rows(&self, bank: Bank, schema: &str) -> Result<u64> {
+        let there = self
+            .rows(
+                bank,
+                schema,
+                &format!(
+                    "SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA = '{schema}' AND TABLE_NAME = 'undo_log'"
+                ),
+            )
+            .await?;
+        if there == ["0"] {
+            return Ok(0);
+        }
+        let rows = self.rows(bank, schema, "SELECT COUNT(*) FROM undo_log WHERE log_status = 0").await?;
+        rows.first().context("no count")?.parse().context("not a count")
+    }
+
+    /// Waits until the schema has no undo rows on this server.
+    pub async fn wait_for_purge(&self, bank: Bank, schema: &str) -> Result<()> {
+        crate::wait::until(
+            &format!("undo_log of {schema} on {} is purged", bank.resource()),
+            SOON,
+            || async { Ok((self.undo_rows(bank, schema).await? == 0).then_some(())) },
+        )
+        .await
+    }
+
+    /// Runs the operator's command line against this cluster's coordinator.
+    pub async fn atone(&self, args: &[&str]) -> Result<Output> {
+        let env = [("ATONE_COORDINATOR", self.rest().base()), ("NO_COLOR", "1")];
+        cli::run(&paths::binary("atone")?, args, &env, &[]).await
+    }
+
+    /// Runs `atone undo …` with the proxy's config and this server.
+    pub async fn atone_undo(&self, bank: Bank, args: &[&str]) -> Result<Output> {
+        let config = self.proxy.config().to_string_lossy().into_owned();
+        let mut all = vec!["undo"];
+        all.extend_from_slice(args);
+        all.extend_from_slice(&["--config", &config, "--resource", bank.resource()]);
+        self.atone(&all).await
+    }
+
+    /// The ends of all logs, for a failure's report.
+    pub fn log_tails(&self) -> String {
+        [
+            self.coordinator.log_tail(80),
+            self.proxy.log_tail(80),
+            self.bank1.log_tail(25),
+            self.bank2.log_tail(25),
+        ]
+        .concat()
+    }
+}
