@@ -1,1 +1,32 @@
-//! See Cargo.toml.
+//! Images, the undo record and inverse SQL, without I/O.
+//!
+//! A branch changes rows. For each changed row the proxy keeps an image from before and one from after; both are
+//! exact to the byte whatever the session's settings are ([`table`], [`image`]). They are written as one JSON record
+//! into `undo_log`, in the same local transaction as the changes ([`record`], [`undo_log`]). A rollback compares the
+//! current row with both images ([`judge`]) and puts the before image back ([`inverse`]), or reports what an outsider
+//! changed ([`conflict`]).
+//!
+//! The format is specified in `docs/undo-format.md`.
+#![forbid(unsafe_code)]
+
+mod charset;
+pub mod conflict;
+pub mod image;
+mod inverse;
+mod kind;
+mod literal;
+mod lock_key;
+pub mod record;
+pub mod table;
+mod temporal;
+pub mod undo_log;
+
+pub use conflict::{ConflictReport, ConflictRow};
+pub use image::{ImageError, Key, LockKey, Row, Value};
+pub use inverse::{MAX_STATEMENT_BYTES, Statement, Verdict, inverse, judge, session_setup};
+pub use kind::Kind;
+pub use record::{Encoded, RecordError, RowChange, TableChanges, UndoRecord};
+pub use table::{Column, Table, UniqueKey, quote_identifier};
+pub use undo_log::{
+    LOG_STATUS_MARKER, LOG_STATUS_UNDO, UNDO_LOG_TABLE, insert_marker_sql, insert_undo_sql, undo_log_ddl,
+};

@@ -1,0 +1,85 @@
+//! Row images: exact values, the key that finds a row, and its global lock keys.
+
+use thiserror::Error;
+
+use crate::table::Table;
+
+/// One column's value, exact to the byte. Which variant a column uses follows from its [`crate::Kind`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Value {
+    /// SQL NULL.
+    Null,
+    /// Exact text: decimals, dates, times and instants (UTC), floats as the shortest digits that round-trip, strings
+    /// of charsets that are decoded to Unicode (utf8mb4, utf8mb3, ascii, latin1).
+    Text(String),
+    /// Integers, BIT, YEAR, and ENUM or SET by number where a text would be ambiguous.
+    Int(i128),
+    /// Binary values, and strings that are not decoded (bytes in the column's charset).
+    Bytes(Vec<u8>),
+}
+
+/// A row as read by [`Table::image_select_list`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// One value a column of the table, in order.
+    pub values: Vec<Value>,
+    /// What must be locked globally to write this row: the primary key first, then each further unique key of which no
+    /// part is NULL.
+    pub lock_keys: Vec<LockKey>,
+}
+
+impl Row {
+    /// The values of the key that identifies rows.
+    pub fn key(&self, table: &Table) -> Key {
+        table.key_of(&self.values)
+    }
+}
+
+/// The values of `keys[0]` of a table: identifies a row.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key(pub Vec<Value>);
+
+/// The text of a global row lock within its table: `5`, `5,2020-01-01` or `index_name:…`. Equal wherever the server
+/// would call the key values equal; at most [`LockKey::MAX_CHARS`] characters.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LockKey(pub String);
+
+impl LockKey {
+    /// Longer texts are replaced by a hash.
+    pub const MAX_CHARS: usize = 512;
+}
+
+/// A row that the server sent is not one that this table's select list gives: nothing may be written on its account.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ImageError {
+    /// Another number of columns.
+    #[error("a row image has {got} columns, not {expected}")]
+    Width {
+        /// [`Table::image_width`].
+        expected: usize,
+        /// What came.
+        got: usize,
+    },
+    /// NULL where the table has none.
+    #[error("column `{column}` is NULL in a row image, which it cannot be")]
+    UnexpectedNull {
+        /// The column's name.
+        column: String,
+    },
+    /// A value that is not of the column's kind.
+    #[error("column `{column}` has the value {head:?} in a row image, which is no {column_type}")]
+    BadValue {
+        /// The column's name.
+        column: String,
+        /// Its type.
+        column_type: String,
+        /// The first bytes of the value.
+        head: String,
+    },
+    /// The weight of a collated key part is missing or malformed.
+    #[error("the collation weight of column `{column}` is missing in a row image")]
+    NoWeight {
+        /// The column's name.
+        column: String,
+    },
+}

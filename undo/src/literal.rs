@@ -1,0 +1,162 @@
+//! Values as SQL literals that mean the same under every SQL mode and client charset. Every function here is total: a
+//! value that does not fit its column's kind is still written as a harmless literal, never as raw text.
+
+use crate::charset;
+use crate::image::Value;
+use crate::kind::Kind;
+use crate::table::Column;
+use crate::temporal;
+
+/// Under which settings a condition is evaluated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Session {
+    /// The application's own: any time zone, any SQL mode.
+    Any,
+    /// That of [`crate::session_setup`]: UTC, permissive.
+    Compensation,
+}
+
+/// Whether `text` is a plain decimal number, optionally with an exponent.
+pub(crate) fn is_number(text: &str, exponent: bool) -> bool {
+    let digits = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
+    let unsigned = text.strip_prefix('-').unwrap_or(text);
+    let (mantissa, power) = match unsigned.split_once(['e', 'E']) {
+        Some((m, p)) => (m, Some(p)),
+        None => (unsigned, None),
+    };
+    let mantissa_ok = match mantissa.split_once('.') {
+        Some((whole, fraction)) => digits(whole) && digits(fraction),
+        None => digits(mantissa),
+    };
+    let power_ok = match power {
+        None => true,
+        Some(p) => exponent && digits(p.strip_prefix(['-', '+']).unwrap_or(p)),
+    };
+    mantissa_ok && power_ok && text.len() <= 512
+}
+
+/// Whether `text` may be an INET4, INET6 or UUID.
+pub(crate) fn is_address(text: &str) -> bool {
+    (1..=64).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_hexdigit() || matches!(b, b'.' | b':' | b'-'))
+}
+
+/// Whether a quoted string of these bytes reads the same in every SQL mode and client charset.
+fn is_plain(bytes: &[u8]) -> bool {
+    bytes.iter().all(|b| matches!(b, 0x20..=0x7E) && !matches!(b, b'\'' | b'"' | b'\\'))
+}
+
+fn hex_digits(bytes: &[u8]) -> String {
+    format!("0x{}", hex::encode_upper(bytes))
+}
+
+/// A binary string.
+pub(crate) fn binary(bytes: &[u8]) -> String {
+    // `0x` alone is no literal.
+    if bytes.is_empty() { "''".to_owned() } else { hex_digits(bytes) }
+}
+
+/// Text of the server's own making (names, XIDs) as a utf8mb4 string.
+pub(crate) fn utf8(text: &str) -> String {
+    if is_plain(text.as_bytes()) {
+        format!("_utf8mb4'{text}'")
+    } else {
+        format!("_utf8mb4 {}", hex_digits(text.as_bytes()))
+    }
+}
+
+/// Bytes in a charset as a string.
+fn in_charset(charset: &str, bytes: &[u8]) -> String {
+    if !charset::is_charset_name(charset) {
+        return binary(bytes);
+    }
+    if bytes.is_empty() {
+        format!("_{charset}''")
+    } else if is_plain(bytes) && charset::decodable(charset).is_some() {
+        // The text stands between quotes as ASCII, which these charsets share.
+        match std::str::from_utf8(bytes) {
+            Ok(text) => format!("_{charset}'{text}'"),
+            Err(_) => format!("_{charset} {}", hex_digits(bytes)),
+        }
+    } else {
+        format!("_{charset} {}", hex_digits(bytes))
+    }
+}
+
+fn string(column: &Column, value: &str) -> String {
+    let charset = column.charset.as_deref().unwrap_or("");
+    match charset::encode(charset, value) {
+        Some(bytes) => in_charset(charset, &bytes),
+        None => utf8(value),
+    }
+}
+
+/// Text of a kind with its own grammar, between quotes.
+fn quoted(text: &str, well_formed: bool) -> String {
+    if well_formed { format!("'{text}'") } else { utf8(text) }
+}
+
+/// The literal by which the compensation assigns this value.
+pub(crate) fn assign(column: &Column, value: &Value) -> String {
+    match value {
+        Value::Null => "NULL".to_owned(),
+        Value::Int(n) => n.to_string(),
+        Value::Text(text) => match column.kind {
+            Kind::Decimal if is_number(text, false) => text.clone(),
+            // Quoted: a bare -0 would be the integer 0.
+            Kind::Decimal | Kind::Float | Kind::Double => quoted(text, is_number(text, true)),
+            Kind::Date | Kind::Time | Kind::DateTime | Kind::Timestamp => {
+                quoted(text, temporal::is_temporal_text(text))
+            }
+            Kind::Other => quoted(text, is_address(text)),
+            Kind::Json => format!("CAST({} AS JSON)", utf8(text)),
+            // The error value; a column with an empty member is written by number.
+            Kind::Enum if text.is_empty() => "0".to_owned(),
+            Kind::Char | Kind::Text | Kind::Enum | Kind::Set => string(column, text),
+            Kind::Int | Kind::Bit | Kind::Year | Kind::Binary | Kind::Geometry | Kind::Vector => utf8(text),
+        },
+        Value::Bytes(bytes) => match column.charset.as_deref().filter(|_| column.kind.has_charset()) {
+            Some(charset) => in_charset(charset, bytes),
+            None => binary(bytes),
+        },
+    }
+}
+
+/// What may stand on the right of `column =` or in `column IN (…)`; `None` where the comparison needs another form.
+pub(crate) fn plain_operand(column: &Column, value: &Value, session: Session) -> Option<String> {
+    match value {
+        Value::Null => None,
+        Value::Int(0) if column.kind == Kind::Year => None,
+        Value::Text(text) => match column.kind {
+            Kind::Date | Kind::DateTime if !temporal::is_real_date(text) => None,
+            Kind::Timestamp if session == Session::Any || !temporal::is_real_date(text) => None,
+            Kind::Json | Kind::Geometry | Kind::Vector => None,
+            _ => Some(assign(column, value)),
+        },
+        Value::Int(_) | Value::Bytes(_) => Some(assign(column, value)),
+    }
+}
+
+/// A condition that holds where the column has this value. `name` is the qualified, quoted column.
+pub(crate) fn equals(column: &Column, name: &str, value: &Value, session: Session) -> String {
+    if let Some(operand) = plain_operand(column, value, session) {
+        return format!("{name} = {operand}");
+    }
+    match value {
+        Value::Null => format!("{name} IS NULL"),
+        Value::Int(n) => format!("{name} + 0 = {n}"),
+        Value::Text(text) => match column.kind {
+            Kind::Timestamp => match temporal::utc_to_unix(text) {
+                Some(unix) => format!("UNIX_TIMESTAMP({name}) = {unix}"),
+                None => "1 = 0".to_owned(),
+            },
+            // A literal such as '0000-00-00' is an error in some SQL modes, a number never is.
+            Kind::Date | Kind::DateTime => match temporal::as_number(text) {
+                Some(number) => format!("{name} + 0 = {number}"),
+                None => "1 = 0".to_owned(),
+            },
+            _ => "1 = 0".to_owned(),
+        },
+        Value::Bytes(bytes) => format!("{name} = {}", binary(bytes)),
+    }
+}

@@ -1,0 +1,451 @@
+//! The undo record: what one branch changed, as JSON that a DBA can read with the server's own functions. Specified in
+//! `docs/undo-format.md`; decoding accepts exactly what that page describes and nothing else.
+
+use std::collections::HashSet;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::charset;
+use crate::image::Value;
+use crate::kind::Kind;
+use crate::table::{Column, Table, UniqueKey};
+
+mod cells;
+use cells::{CellsIn, CellsOut};
+
+/// The value of `"format"`.
+pub const FORMAT: &str = "atone-undo";
+/// The version of the format that is written, and the only one there is.
+pub const VERSION: u32 = 1;
+/// The longest record that is written or read, in bytes. No server's packet can hold more.
+pub const MAX_RECORD_BYTES: usize = 1 << 30;
+
+/// All changes of one branch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UndoRecord {
+    /// The global transaction.
+    pub xid: String,
+    /// The branch's number, as the coordinator gave it.
+    pub branch_id: u64,
+    /// The resource (server) that the branch ran on.
+    pub resource: String,
+    /// The changed tables; each table once.
+    pub tables: Vec<TableChanges>,
+}
+
+/// The changes of one table, with all of its definition that is needed to undo them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableChanges {
+    /// The table as it was when the branch ran.
+    pub table: Table,
+    /// The changed rows; each row once.
+    pub rows: Vec<RowChange>,
+}
+
+/// One changed row: its values before the branch's first change and as of its COMMIT. `None`: there was no row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RowChange {
+    /// Before the branch.
+    pub before: Option<Vec<Value>>,
+    /// After the branch.
+    pub after: Option<Vec<Value>>,
+}
+
+/// A record as it is stored in `undo_log`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Encoded {
+    /// The column `context`: format, encoding, checksum and length; at most 128 characters.
+    pub context: String,
+    /// The column `rollback_info`.
+    pub rollback_info: Vec<u8>,
+}
+
+/// A record cannot be written, or what was read is not a whole record. Never ignored: a branch whose record does not
+/// decode needs an operator.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum RecordError {
+    /// The context is not understood: another version or encoding, or damage.
+    #[error("the context {context:?} is not understood: {reason}")]
+    Context {
+        /// What was read, cut to 128 characters.
+        context: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The record has another length than its context says.
+    #[error("the record has {got} bytes, its context says {expected}")]
+    Length {
+        /// Bytes by the context.
+        expected: usize,
+        /// Bytes that are there.
+        got: usize,
+    },
+    /// The record's bytes are not those that were written.
+    #[error("the record's CRC-32 is {got:08x}, its context says {expected:08x}")]
+    Checksum {
+        /// By the context.
+        expected: u32,
+        /// Of the bytes.
+        got: u32,
+    },
+    /// The record is not of the documented structure.
+    #[error("the record is malformed: {0}")]
+    Malformed(String),
+    /// The record would be longer than [`MAX_RECORD_BYTES`].
+    #[error("the record has {got} bytes, the limit is {limit}")]
+    TooLarge {
+        /// Its length in bytes.
+        got: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
+}
+
+fn malformed(reason: impl Into<String>) -> RecordError {
+    RecordError::Malformed(reason.into())
+}
+
+#[derive(Serialize)]
+struct RecordOut<'a> {
+    format: &'static str,
+    version: u32,
+    xid: &'a str,
+    branch_id: u64,
+    resource: &'a str,
+    tables: Vec<TableOut<'a>>,
+}
+
+#[derive(Serialize)]
+struct TableOut<'a> {
+    schema: &'a str,
+    table: &'a str,
+    columns: Vec<ColumnJson>,
+    keys: Vec<KeyJson>,
+    rows: Vec<RowOut<'a>>,
+}
+
+#[derive(Serialize)]
+struct RowOut<'a> {
+    before: Option<CellsOut<'a>>,
+    after: Option<CellsOut<'a>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RecordIn {
+    format: String,
+    version: u32,
+    xid: String,
+    branch_id: u64,
+    resource: String,
+    tables: Vec<TableIn>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TableIn {
+    schema: String,
+    table: String,
+    columns: Vec<ColumnJson>,
+    keys: Vec<KeyJson>,
+    rows: Vec<RowIn>,
+}
+
+/// `Option` fields that must be present: a missing image is not a NULL image.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RowIn {
+    #[serde(deserialize_with = "Option::deserialize")]
+    before: Option<CellsIn>,
+    #[serde(deserialize_with = "Option::deserialize")]
+    after: Option<CellsIn>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ColumnJson {
+    name: String,
+    kind: Kind,
+    #[serde(rename = "type")]
+    column_type: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    charset: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    collation: Option<String>,
+    nullable: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    generated: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    auto_increment: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeyJson {
+    name: String,
+    columns: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    prefixes: Vec<Option<u32>>,
+}
+
+impl ColumnJson {
+    fn of(column: &Column) -> Self {
+        ColumnJson {
+            name: column.name.clone(),
+            kind: column.kind,
+            column_type: column.column_type.clone(),
+            charset: column.charset.clone(),
+            collation: column.collation.clone(),
+            nullable: column.nullable,
+            generated: column.generated,
+            auto_increment: column.auto_increment,
+        }
+    }
+
+    fn into_column(self) -> Column {
+        Column {
+            name: self.name,
+            kind: self.kind,
+            column_type: self.column_type,
+            charset: self.charset,
+            collation: self.collation,
+            nullable: self.nullable,
+            generated: self.generated,
+            auto_increment: self.auto_increment,
+        }
+    }
+}
+
+impl UndoRecord {
+    /// The record as it is stored. Fails where the record is inconsistent or over [`MAX_RECORD_BYTES`].
+    pub fn encode(&self) -> Result<Encoded, RecordError> {
+        self.check()?;
+        let out = RecordOut {
+            format: FORMAT,
+            version: VERSION,
+            xid: &self.xid,
+            branch_id: self.branch_id,
+            resource: &self.resource,
+            tables: self.tables.iter().map(table_out).collect(),
+        };
+        let rollback_info = serde_json::to_vec(&out).map_err(|e| malformed(e.to_string()))?;
+        if rollback_info.len() > MAX_RECORD_BYTES {
+            return Err(RecordError::TooLarge { got: rollback_info.len(), limit: MAX_RECORD_BYTES });
+        }
+        let context = format!(
+            "format={VERSION};encoding=json;crc32={:08x};bytes={}",
+            crc32fast::hash(&rollback_info),
+            rollback_info.len()
+        );
+        Ok(Encoded { context, rollback_info })
+    }
+
+    /// Reads a record back from the columns `context` and `rollback_info`.
+    pub fn decode(context: &str, rollback_info: &[u8]) -> Result<UndoRecord, RecordError> {
+        let (expected_crc, expected_bytes) = parse_context(context)?;
+        if rollback_info.len() != expected_bytes {
+            return Err(RecordError::Length { expected: expected_bytes, got: rollback_info.len() });
+        }
+        let got = crc32fast::hash(rollback_info);
+        if got != expected_crc {
+            return Err(RecordError::Checksum { expected: expected_crc, got });
+        }
+        let read: RecordIn = serde_json::from_slice(rollback_info).map_err(|e| malformed(e.to_string()))?;
+        if read.format != FORMAT || read.version != VERSION {
+            return Err(malformed(format!("format {:?} version {}", read.format, read.version)));
+        }
+        let tables = read.tables.into_iter().map(table_in).collect::<Result<Vec<_>, _>>()?;
+        let record = UndoRecord { xid: read.xid, branch_id: read.branch_id, resource: read.resource, tables };
+        record.check()?;
+        Ok(record)
+    }
+
+    /// What must hold of every record, written or read.
+    fn check(&self) -> Result<(), RecordError> {
+        if self.xid.is_empty() || self.xid.len() > 128 {
+            return Err(malformed("the XID must have 1 to 128 characters"));
+        }
+        if i64::try_from(self.branch_id).is_err() {
+            return Err(malformed("the branch id is beyond BIGINT"));
+        }
+        let mut names = HashSet::new();
+        for changes in &self.tables {
+            if !names.insert((&changes.table.schema, &changes.table.name)) {
+                return Err(malformed(format!("table {} is there twice", changes.table.quoted())));
+            }
+            check_table(changes)?;
+        }
+        Ok(())
+    }
+}
+
+fn check_table(changes: &TableChanges) -> Result<(), RecordError> {
+    let table = &changes.table;
+    let wrong = |what: &str| Err(malformed(format!("table {}: {what}", table.quoted())));
+    let mut columns = HashSet::new();
+    if !table.columns.iter().all(|c| columns.insert(c.name.as_str())) {
+        return wrong("a column is there twice");
+    }
+    if table.columns.iter().any(|c| c.charset.as_deref().is_some_and(|n| !charset::is_charset_name(n))) {
+        return wrong("a charset's name is malformed");
+    }
+    let Some(primary) = table.keys.first() else {
+        return wrong("there is no key");
+    };
+    if table.keys.iter().any(|k| k.columns.is_empty() || k.columns.iter().any(|&c| c >= table.columns.len()))
+    {
+        return wrong("a key has no columns, or one that is not there");
+    }
+    let mut keys = HashSet::new();
+    for row in &changes.rows {
+        if row.before.is_none() && row.after.is_none() {
+            return wrong("a row has no image");
+        }
+        for values in row.before.iter().chain(&row.after) {
+            if values.len() != table.columns.len() {
+                return wrong("an image has another number of values than there are columns");
+            }
+            if primary.columns.iter().any(|&c| values.get(c).is_none_or(|v| *v == Value::Null)) {
+                return wrong("a key value is NULL");
+            }
+            if let Some((column, _)) =
+                table.columns.iter().zip(values).find(|(column, value)| !fits(column, value))
+            {
+                return wrong(&format!("a value of column `{}` is not of its kind", column.name));
+            }
+        }
+        let image = row.before.as_ref().or(row.after.as_ref());
+        if image.is_some_and(|values| !keys.insert(table.key_of(values))) {
+            return wrong("a row is there twice");
+        }
+    }
+    Ok(())
+}
+
+/// Whether a value is of the variant that its column's kind uses.
+fn fits(column: &Column, value: &Value) -> bool {
+    match (value, column.kind) {
+        (Value::Null, _) => column.nullable || column.generated,
+        (Value::Int(n), Kind::Int | Kind::Bit | Kind::Year) => fits_json(*n),
+        (Value::Int(n), Kind::Enum | Kind::Set) => column.by_number() && fits_json(*n),
+        (Value::Int(_), _) => false,
+        (Value::Bytes(_), Kind::Binary | Kind::Geometry | Kind::Vector) => true,
+        (Value::Bytes(_), kind) => kind.has_charset(),
+        (Value::Text(_), Kind::Enum | Kind::Set) => !column.by_number(),
+        (
+            Value::Text(_),
+            Kind::Int | Kind::Bit | Kind::Year | Kind::Binary | Kind::Geometry | Kind::Vector,
+        ) => false,
+        (Value::Text(_), _) => true,
+    }
+}
+
+/// Integers of any column fit 64 bits, signed or unsigned; so JSON numbers hold them.
+fn fits_json(n: i128) -> bool {
+    i64::try_from(n).is_ok() || u64::try_from(n).is_ok()
+}
+
+fn table_out(changes: &TableChanges) -> TableOut<'_> {
+    let table = &changes.table;
+    TableOut {
+        schema: &table.schema,
+        table: &table.name,
+        columns: table.columns.iter().map(ColumnJson::of).collect(),
+        keys: table
+            .keys
+            .iter()
+            .map(|key| KeyJson {
+                name: key.name.clone(),
+                columns: key
+                    .columns
+                    .iter()
+                    .filter_map(|&c| table.columns.get(c))
+                    .map(|c| c.name.clone())
+                    .collect(),
+                prefixes: if key.prefixes.iter().all(Option::is_none) {
+                    Vec::new()
+                } else {
+                    key.prefixes.clone()
+                },
+            })
+            .collect(),
+        rows: changes
+            .rows
+            .iter()
+            .map(|row| RowOut {
+                before: row.before.as_deref().map(|values| CellsOut { table, values }),
+                after: row.after.as_deref().map(|values| CellsOut { table, values }),
+            })
+            .collect(),
+    }
+}
+
+fn table_in(read: TableIn) -> Result<TableChanges, RecordError> {
+    let columns: Vec<Column> = read.columns.into_iter().map(ColumnJson::into_column).collect();
+    let position = |name: &str| {
+        columns
+            .iter()
+            .position(|c| c.name == name)
+            .ok_or_else(|| malformed(format!("a key names the column {name:?}, which is not there")))
+    };
+    let mut keys = Vec::with_capacity(read.keys.len());
+    for key in read.keys {
+        let parts = key.columns.iter().map(|name| position(name)).collect::<Result<Vec<_>, _>>()?;
+        if key.prefixes.len() > parts.len() {
+            return Err(malformed("a key has more prefixes than columns"));
+        }
+        keys.push(UniqueKey { name: key.name, columns: parts, prefixes: key.prefixes });
+    }
+    let mut rows = Vec::with_capacity(read.rows.len());
+    for row in read.rows {
+        rows.push(RowChange {
+            before: row.before.map(|cells| cells.into_values(&columns)).transpose()?,
+            after: row.after.map(|cells| cells.into_values(&columns)).transpose()?,
+        });
+    }
+    Ok(TableChanges { table: Table { schema: read.schema, name: read.table, columns, keys }, rows })
+}
+
+/// The checksum and the length of `format=1;encoding=json;crc32=XXXXXXXX;bytes=N`.
+fn parse_context(context: &str) -> Result<(u32, usize), RecordError> {
+    let wrong = |reason: &str| RecordError::Context {
+        context: context.chars().take(128).collect(),
+        reason: reason.to_owned(),
+    };
+    let mut fields = context.split(';');
+    let mut field = |name: &str| -> Result<&str, RecordError> {
+        fields
+            .next()
+            .and_then(|f| f.split_once('='))
+            .filter(|(n, _)| *n == name)
+            .map(|(_, value)| value)
+            .ok_or_else(|| wrong(&format!("{name} is missing")))
+    };
+    if field("format")? != VERSION.to_string() {
+        return Err(wrong("this version reads format 1 only"));
+    }
+    if field("encoding")? != "json" {
+        return Err(wrong("this version reads the encoding json only"));
+    }
+    let crc = field("crc32")?;
+    let bytes = field("bytes")?;
+    let plain = |s: &str| s.bytes().all(|b| b.is_ascii_hexdigit());
+    let crc = Some(crc).filter(|c| c.len() == 8 && plain(c)).and_then(|c| u32::from_str_radix(c, 16).ok());
+    let bytes = Some(bytes).filter(|b| plain(b)).and_then(|b| b.parse::<usize>().ok());
+    let (Some(crc), Some(bytes)) = (crc, bytes) else {
+        return Err(wrong("crc32 or bytes is not a number"));
+    };
+    if fields.next().is_some() {
+        return Err(wrong("there is more than is known"));
+    }
+    if bytes > MAX_RECORD_BYTES {
+        return Err(RecordError::TooLarge { got: bytes, limit: MAX_RECORD_BYTES });
+    }
+    Ok((crc, bytes))
+}
+
+/// A value as the record shows it; for reports.
+pub(crate) fn cell_json(value: &Value) -> serde_json::Value {
+    serde_json::to_value(cells::Cell(value)).unwrap_or(serde_json::Value::Null)
+}

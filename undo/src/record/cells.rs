@@ -1,0 +1,133 @@
+//! One image as a JSON object, column name to value.
+
+use std::fmt;
+
+use serde::de::{self, MapAccess, Visitor};
+use serde::ser::{Error as _, SerializeMap};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::{RecordError, malformed};
+use crate::image::Value;
+use crate::table::{Column, Table};
+
+/// A value as JSON: null, a number, a string, or `{"hex":"…"}` for bytes.
+pub(crate) struct Cell<'a>(pub(crate) &'a Value);
+
+impl Serialize for Cell<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Value::Null => serializer.serialize_unit(),
+            Value::Text(text) => serializer.serialize_str(text),
+            Value::Int(n) => match (i64::try_from(*n), u64::try_from(*n)) {
+                (Ok(n), _) => serializer.serialize_i64(n),
+                (_, Ok(n)) => serializer.serialize_u64(n),
+                _ => Err(S::Error::custom("an integer is beyond 64 bits")),
+            },
+            Value::Bytes(bytes) => {
+                let mut map = serializer.serialize_map(Some(1))?;
+                map.serialize_entry("hex", &hex::encode(bytes))?;
+                map.end()
+            }
+        }
+    }
+}
+
+pub(super) struct CellsOut<'a> {
+    pub(super) table: &'a Table,
+    pub(super) values: &'a [Value],
+}
+
+impl Serialize for CellsOut<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.values.len()))?;
+        for (column, value) in self.table.columns.iter().zip(self.values) {
+            map.serialize_entry(&column.name, &Cell(value))?;
+        }
+        map.end()
+    }
+}
+
+/// Read cells in the order of the text.
+pub(super) struct CellsIn(Vec<(String, Value)>);
+
+impl CellsIn {
+    /// The values in the order of the columns; every column must be there exactly once.
+    pub(super) fn into_values(self, columns: &[Column]) -> Result<Vec<Value>, RecordError> {
+        if self.0.len() != columns.len() {
+            return Err(malformed(format!("an image has {} of {} columns", self.0.len(), columns.len())));
+        }
+        // Images are written in the order of the columns, so that no search is needed.
+        self.0
+            .into_iter()
+            .zip(columns)
+            .map(|((name, value), column)| {
+                if name == column.name {
+                    Ok(value)
+                } else {
+                    Err(malformed(format!("an image has {name:?} in the place of {:?}", column.name)))
+                }
+            })
+            .collect()
+    }
+}
+
+impl<'de> Deserialize<'de> for CellsIn {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct CellsVisitor;
+        impl<'de> Visitor<'de> for CellsVisitor {
+            type Value = CellsIn;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of columns")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<CellsIn, A::Error> {
+                let mut cells = Vec::new();
+                while let Some((name, CellIn(value))) = map.next_entry::<String, CellIn>()? {
+                    cells.push((name, value));
+                }
+                Ok(CellsIn(cells))
+            }
+        }
+        deserializer.deserialize_map(CellsVisitor)
+    }
+}
+
+struct CellIn(Value);
+
+impl<'de> Deserialize<'de> for CellIn {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct CellVisitor;
+        impl<'de> Visitor<'de> for CellVisitor {
+            type Value = CellIn;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("null, an integer, a string or {\"hex\": …}")
+            }
+            fn visit_unit<E: de::Error>(self) -> Result<CellIn, E> {
+                Ok(CellIn(Value::Null))
+            }
+            fn visit_i64<E: de::Error>(self, n: i64) -> Result<CellIn, E> {
+                Ok(CellIn(Value::Int(n.into())))
+            }
+            fn visit_u64<E: de::Error>(self, n: u64) -> Result<CellIn, E> {
+                Ok(CellIn(Value::Int(n.into())))
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<CellIn, E> {
+                Ok(CellIn(Value::Text(text.to_owned())))
+            }
+            fn visit_string<E: de::Error>(self, text: String) -> Result<CellIn, E> {
+                Ok(CellIn(Value::Text(text)))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<CellIn, A::Error> {
+                let Some((name, digits)) = map.next_entry::<String, String>()? else {
+                    return Err(de::Error::custom("an empty object as a value"));
+                };
+                if name != "hex" || map.next_key::<String>()?.is_some() {
+                    return Err(de::Error::custom("an object other than {\"hex\": …} as a value"));
+                }
+                hex::decode(&digits)
+                    .map(|bytes| CellIn(Value::Bytes(bytes)))
+                    .map_err(|e| de::Error::custom(format!("bad hex digits: {e}")))
+            }
+        }
+        deserializer.deserialize_any(CellVisitor)
+    }
+}

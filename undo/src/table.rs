@@ -1,0 +1,284 @@
+//! What is known of a table, and the SQL that reads its rows exactly.
+
+use crate::charset;
+use crate::image::{ImageError, Key, Row, Value};
+use crate::kind::Kind;
+use crate::literal::{self, Session};
+use crate::lock_key;
+use crate::temporal;
+
+/// A table whose rows can be imaged and restored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Table {
+    /// The schema's name, as the server spells it.
+    pub schema: String,
+    /// The table's name, as the server spells it.
+    pub name: String,
+    /// All columns in the table's order, invisible and generated ones too.
+    pub columns: Vec<Column>,
+    /// `keys[0]` identifies rows: PRIMARY, or a unique key without nullable columns. The others are further unique keys.
+    pub keys: Vec<UniqueKey>,
+}
+
+/// A unique key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UniqueKey {
+    /// `PRIMARY` or the index's name.
+    pub name: String,
+    /// Indices into [`Table::columns`], in the order of the index.
+    pub columns: Vec<usize>,
+    /// For each part the length that is indexed (`information_schema.STATISTICS.SUB_PART`: characters, bytes for
+    /// binary types), `None` for the whole column. May be shorter than `columns`: the rest is whole.
+    pub prefixes: Vec<Option<u32>>,
+}
+
+impl UniqueKey {
+    pub(crate) fn prefix(&self, part: usize) -> Option<u32> {
+        self.prefixes.get(part).copied().flatten()
+    }
+}
+
+/// A column.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Column {
+    /// Its name, as the server spells it.
+    pub name: String,
+    /// How its values are read and written.
+    pub kind: Kind,
+    /// `information_schema.COLUMNS.COLUMN_TYPE`.
+    pub column_type: String,
+    /// `CHARACTER_SET_NAME`, for strings.
+    pub charset: Option<String>,
+    /// `COLLATION_NAME`, for strings.
+    pub collation: Option<String>,
+    /// Whether it may be NULL.
+    pub nullable: bool,
+    /// Computed by the server: imaged, never assigned.
+    pub generated: bool,
+    /// Whether the server fills it with rising numbers.
+    pub auto_increment: bool,
+}
+
+/// The name as an SQL identifier: `` `a``b` ``.
+pub fn quote_identifier(name: &str) -> String {
+    format!("`{}`", name.replace('`', "``"))
+}
+
+impl Column {
+    /// An ENUM or SET with an empty member: '' would be ambiguous (the error value, the empty set), so it is read and
+    /// written by number.
+    pub(crate) fn by_number(&self) -> bool {
+        matches!(self.kind, Kind::Enum | Kind::Set) && has_empty_member(&self.column_type)
+    }
+
+    /// The expression that reads this column so that no session setting bends it.
+    fn image_expression(&self, qualifier: &str) -> String {
+        let name = format!("{qualifier}.{}", quote_identifier(&self.name));
+        match self.kind {
+            Kind::Char | Kind::Text => format!("CAST({name} AS BINARY)"),
+            Kind::Enum | Kind::Set if self.by_number() => format!("{name}+0"),
+            Kind::Enum | Kind::Set => format!("CAST({name} AS BINARY)"),
+            // FLOAT would be shown with six digits; FLOAT(m,d) and DOUBLE(m,d) with d decimals.
+            Kind::Float | Kind::Double => format!("{name}*1e0"),
+            Kind::Bit => format!("{name}+0"),
+            // The stored instant: the session's time zone repeats an hour in autumn.
+            Kind::Timestamp => format!("UNIX_TIMESTAMP({name})"),
+            Kind::Json => format!("CAST(CAST({name} AS CHAR CHARACTER SET utf8mb4) AS BINARY)"),
+            Kind::Int
+            | Kind::Decimal
+            | Kind::Year
+            | Kind::Date
+            | Kind::Time
+            | Kind::DateTime
+            | Kind::Binary
+            | Kind::Geometry
+            | Kind::Vector
+            | Kind::Other => name,
+        }
+    }
+
+    fn bad_value(&self, cell: &[u8]) -> ImageError {
+        let head = &cell[..cell.len().min(32)];
+        ImageError::BadValue {
+            column: self.name.clone(),
+            column_type: self.column_type.clone(),
+            head: String::from_utf8_lossy(head).into_owned(),
+        }
+    }
+
+    fn decode_cell(&self, cell: Option<&[u8]>) -> Result<Value, ImageError> {
+        let Some(bytes) = cell else {
+            // A generated column may be NULL whatever it was declared.
+            if self.nullable || self.generated {
+                return Ok(Value::Null);
+            }
+            return Err(ImageError::UnexpectedNull { column: self.name.clone() });
+        };
+        let bad = || self.bad_value(bytes);
+        let ascii = || std::str::from_utf8(bytes).map_err(|_| bad());
+        let int = || ascii()?.parse::<i128>().map(Value::Int).map_err(|_| bad());
+        match self.kind {
+            Kind::Int | Kind::Bit | Kind::Year => int(),
+            Kind::Enum | Kind::Set if self.by_number() => int(),
+            Kind::Decimal | Kind::Float | Kind::Double => {
+                let text = ascii()?;
+                let exponent = self.kind != Kind::Decimal;
+                literal::is_number(text, exponent).then(|| Value::Text(text.to_owned())).ok_or_else(bad)
+            }
+            Kind::Date | Kind::Time | Kind::DateTime => {
+                let text = ascii()?;
+                temporal::is_temporal_text(text).then(|| Value::Text(text.to_owned())).ok_or_else(bad)
+            }
+            Kind::Timestamp => temporal::unix_to_utc(ascii()?).map(Value::Text).ok_or_else(bad),
+            Kind::Char | Kind::Text | Kind::Enum | Kind::Set => {
+                let charset = self.charset.as_deref().unwrap_or("");
+                // PAD_CHAR_TO_FULL_LENGTH adds spaces that are no part of the value.
+                let bytes = if self.kind == Kind::Char { charset::strip_pad(charset, bytes) } else { bytes };
+                Ok(match charset::decode(charset, bytes) {
+                    Some(text) => Value::Text(text),
+                    None => Value::Bytes(bytes.to_vec()),
+                })
+            }
+            Kind::Json => ascii().map(|text| Value::Text(text.to_owned())),
+            Kind::Other => {
+                let text = ascii()?;
+                literal::is_address(text).then(|| Value::Text(text.to_owned())).ok_or_else(bad)
+            }
+            Kind::Binary | Kind::Geometry | Kind::Vector => Ok(Value::Bytes(bytes.to_vec())),
+        }
+    }
+}
+
+/// Whether `enum('','a')` has the empty member.
+fn has_empty_member(column_type: &str) -> bool {
+    let Some((_, list)) = column_type.split_once('(') else { return false };
+    let mut rest = list.as_bytes();
+    while let Some(start) = rest.iter().position(|b| *b == b'\'') {
+        rest = &rest[start + 1..];
+        let mut length = 0;
+        loop {
+            match (rest.first(), rest.get(1)) {
+                (Some(b'\''), Some(b'\'')) => {
+                    length += 1;
+                    rest = &rest[2..];
+                }
+                (Some(b'\''), _) => {
+                    rest = &rest[1..];
+                    break;
+                }
+                (Some(_), _) => {
+                    length += 1;
+                    rest = &rest[1..];
+                }
+                (None, _) => return false,
+            }
+        }
+        if length == 0 {
+            return true;
+        }
+    }
+    false
+}
+
+impl Table {
+    /// `` `schema`.`name` ``.
+    pub fn quoted(&self) -> String {
+        format!("{}.{}", quote_identifier(&self.schema), quote_identifier(&self.name))
+    }
+
+    /// The select list that reads a full row so that no session setting bends it, then one expression for each
+    /// collated key part. Column references are qualified with `qualifier`, an alias or a quoted table, as it is.
+    pub fn image_select_list(&self, qualifier: &str) -> String {
+        let columns = self.columns.iter().map(|c| c.image_expression(qualifier));
+        let weights = self.weighted_parts().map(|(column, prefix)| {
+            column.weight_expression(&format!("{qualifier}.{}", quote_identifier(&column.name)), prefix)
+        });
+        columns.chain(weights).collect::<Vec<_>>().join(",")
+    }
+
+    /// How many columns that list has.
+    pub fn image_width(&self) -> usize {
+        self.columns.len() + self.weighted_parts().count()
+    }
+
+    fn weighted_parts(&self) -> impl Iterator<Item = (&Column, Option<u32>)> {
+        self.keys.iter().flat_map(move |key| {
+            key.columns.iter().enumerate().filter_map(move |(part, &index)| {
+                let column = self.columns.get(index)?;
+                column.needs_weight().then_some((column, key.prefix(part)))
+            })
+        })
+    }
+
+    /// Decodes one row of that list, as the text protocol brings it (`None`: NULL).
+    pub fn decode_row(&self, cells: &[Option<&[u8]>]) -> Result<Row, ImageError> {
+        let expected = self.image_width();
+        if cells.len() != expected {
+            return Err(ImageError::Width { expected, got: cells.len() });
+        }
+        let (columns, weights) = cells.split_at(self.columns.len());
+        let values = self
+            .columns
+            .iter()
+            .zip(columns)
+            .map(|(column, cell)| column.decode_cell(*cell))
+            .collect::<Result<Vec<_>, _>>()?;
+        let lock_keys = lock_key::lock_keys(self, &values, weights.iter().copied())?;
+        Ok(Row { values, lock_keys })
+    }
+
+    /// The key of a full row of values; a column that is not there counts as NULL.
+    pub fn key_of(&self, values: &[Value]) -> Key {
+        let columns = self.keys.first().map(|key| key.columns.as_slice()).unwrap_or_default();
+        Key(columns.iter().map(|&c| values.get(c).cloned().unwrap_or(Value::Null)).collect())
+    }
+
+    /// A condition, in parentheses, that holds for exactly the rows with these keys: `(q.a IN (1,2))` or
+    /// `((q.a = 1 AND q.b = 2) OR …)`. It means the same under every SQL mode, charset and time zone. Without keys it
+    /// holds for no row.
+    pub fn keys_predicate(&self, qualifier: &str, keys: &[Key]) -> String {
+        self.predicate(&format!("{qualifier}."), keys, Session::Any)
+    }
+
+    /// The same for the session of [`crate::session_setup`].
+    pub(crate) fn predicate(&self, prefix: &str, keys: &[Key], session: Session) -> String {
+        let columns = self.keys.first().map(|key| key.columns.as_slice()).unwrap_or_default();
+        if keys.is_empty() || columns.is_empty() {
+            return "(1 = 0)".to_owned();
+        }
+        if let [only] = columns
+            && let Some(column) = self.columns.get(*only)
+        {
+            let plain: Option<Vec<String>> =
+                keys.iter().map(|key| literal::plain_operand(column, key.0.first()?, session)).collect();
+            if let Some(plain) = plain {
+                let name = format!("{prefix}{}", quote_identifier(&column.name));
+                return match plain.as_slice() {
+                    [one] => format!("({name} = {one})"),
+                    many => format!("({name} IN ({}))", many.join(",")),
+                };
+            }
+        }
+        let terms: Vec<String> = keys
+            .iter()
+            .map(|key| {
+                let parts: Vec<String> = columns
+                    .iter()
+                    .zip(&key.0)
+                    .filter_map(|(&index, value)| {
+                        let column = self.columns.get(index)?;
+                        let name = format!("{prefix}{}", quote_identifier(&column.name));
+                        Some(literal::equals(column, &name, value, session))
+                    })
+                    .collect();
+                // A key that is too short must not match more rows.
+                if parts.len() == columns.len() {
+                    format!("({})", parts.join(" AND "))
+                } else {
+                    "(1 = 0)".into()
+                }
+            })
+            .collect();
+        format!("({})", terms.join(" OR "))
+    }
+}
