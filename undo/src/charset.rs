@@ -72,7 +72,7 @@ pub(crate) fn strip_pad<'a>(charset: &str, bytes: &'a [u8]) -> &'a [u8] {
     };
     let mut rest = bytes;
     // The value's length is a multiple of the space's in these charsets, so a match is never half a character.
-    while rest.len() % space.len() == 0 && rest.ends_with(space) {
+    while rest.len().is_multiple_of(space.len()) && rest.ends_with(space) {
         rest = &rest[..rest.len() - space.len()];
     }
     rest

@@ -1,0 +1,211 @@
+//! Select lists, the decoding of rows, predicates and lock keys.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod common;
+
+use atone_undo::{ImageError, Key, Kind, Table, Value, quote_identifier, undo_log_ddl};
+use common::{all_kinds, column, not_null, table, text, unique};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+#[test]
+fn kinds() {
+    for (data_type, column_type, kind) in [
+        ("tinyint", "tinyint(1)", Some(Kind::Int)),
+        ("BIGINT", "bigint unsigned", Some(Kind::Int)),
+        ("year", "year(4)", Some(Kind::Year)),
+        ("year", "year(2)", None),
+        ("longtext", "longtext", Some(Kind::Text)),
+        ("json", "json", Some(Kind::Json)),
+        ("multipolygon", "multipolygon", Some(Kind::Geometry)),
+        ("inet6", "inet6", Some(Kind::Other)),
+        ("xmltype", "xmltype", None),
+    ] {
+        assert_eq!(Kind::from_data_type(data_type, column_type), kind, "{data_type}");
+    }
+}
+
+#[test]
+fn identifiers() {
+    assert_eq!(quote_identifier("a`b.c"), "`a``b.c`");
+    assert!(undo_log_ddl("my`db").starts_with("CREATE TABLE IF NOT EXISTS `my``db`.`undo_log` ("));
+}
+
+#[test]
+fn the_select_list_reads_exactly() {
+    let t = all_kinds();
+    let list = t.image_select_list("t");
+    assert!(
+        list.starts_with("t.`id`,t.`n`,t.`amount`,t.`f`*1e0,t.`d`*1e0,t.`bits`+0,t.`y`,t.`day`,"),
+        "{list}"
+    );
+    assert!(list.contains(",UNIX_TIMESTAMP(t.`ts`),CAST(t.`c` AS BINARY),"), "{list}");
+    assert!(list.contains(",CAST(t.`e` AS BINARY),t.`e0`+0,"), "{list}");
+    assert_eq!(t.image_width(), t.columns.len());
+}
+
+#[test]
+fn a_row_of_every_kind() {
+    let t = all_kinds();
+    let cells: Vec<Option<&[u8]>> = vec![
+        Some(b"18446744073709551615"),
+        Some(b"-0007"),
+        Some(b"0.10"),
+        Some(b"0.10000000149011612"),
+        Some(b"-1.7976931348623157e308"),
+        Some(b"18446744073709551615"),
+        Some(b"0000"),
+        Some(b"0000-00-00"),
+        Some(b"-838:59:59.999"),
+        Some(b"2020-02-31 10:00:00.000000"),
+        Some(b"1577836800.123456"),
+        Some("é   ".as_bytes()),
+        Some(b"\x80 "),
+        Some(b"\xC4\xE3"),
+        Some(b""),
+        Some(b"0"),
+        Some(b"a,b"),
+        Some(b"\0\xFF"),
+        Some(b"{}"),
+        None,
+        Some(b"\0\0\x80\x3F"),
+        Some(b"::1"),
+        None,
+    ];
+    let row = t.decode_row(&cells).unwrap();
+    let text = |s: &str| Value::Text(s.to_owned());
+    assert_eq!(row.values[0], Value::Int(u64::MAX.into()));
+    assert_eq!(row.values[1], Value::Int(-7));
+    assert_eq!(row.values[10], text("2020-01-01 00:00:00.123456"));
+    assert_eq!(row.values[11], text("é"), "CHAR's padding is no part of the value");
+    assert_eq!(row.values[12], text("€ "), "VARCHAR's trailing space is");
+    assert_eq!(row.values[13], Value::Bytes(vec![0xC4, 0xE3]));
+    assert_eq!(row.values[15], Value::Int(0));
+    assert_eq!(row.lock_keys[0].0, "18446744073709551615");
+
+    for (at, bad) in [
+        (0, None),
+        (1, Some(&b"x"[..])),
+        (2, Some(b"1e3")),
+        (3, Some(b"nan")),
+        (4, Some(b"1' OR '1")),
+        (7, Some(b"2020-01-01' OR 1")),
+        (10, Some(b"-5")),
+        (18, Some(b"\xFF")),
+        (21, Some(b"0\x001")),
+    ] {
+        let mut damaged = cells.clone();
+        damaged[at] = bad;
+        assert!(t.decode_row(&damaged).is_err(), "column {at}");
+    }
+    assert!(matches!(t.decode_row(&cells[1..]), Err(ImageError::Width { .. })));
+}
+
+/// A table whose key is collated and has a further unique key with a prefix.
+fn members() -> Table {
+    let mut t = table(
+        vec![
+            not_null(text("name", "varchar(20)", "utf8mb4", "utf8mb4_unicode_ci")),
+            text("mail", "varchar(50)", "utf8mb4", "utf8mb4_bin"),
+            column("photo", "blob", "blob"),
+            text("bio", "text", "utf8mb4", "utf8mb4_general_ci"),
+        ],
+        vec![unique("PRIMARY", &[0]), unique("mail", &[1]), unique("photo", &[2]), unique("bio", &[3])],
+    );
+    t.keys[1].prefixes = vec![Some(3)];
+    t.keys[2].prefixes = vec![Some(2)];
+    t
+}
+
+#[test]
+fn lock_keys_follow_the_index() {
+    let t = members();
+    assert_eq!(t.image_width(), 6);
+    let list = t.image_select_list("`bank`.`account`");
+    assert!(
+        list.ends_with(
+            "UNHEX(SHA2(WEIGHT_STRING(`bank`.`account`.`name` AS CHAR(20)),256)),\
+             UNHEX(SHA2(WEIGHT_STRING(RTRIM(`bank`.`account`.`bio`)),256))"
+        ),
+        "{list}"
+    );
+    let weight = [7u8; 32];
+    let keys = |mail: Option<&[u8]>, photo: Option<&[u8]>, bio: Option<&[u8]>, bio_weight: Option<&[u8]>| {
+        let row = t.decode_row(&[Some(b"Bob"), mail, photo, bio, Some(&weight), bio_weight]).unwrap();
+        row.lock_keys.into_iter().map(|k| k.0).collect::<Vec<_>>()
+    };
+    let name = "~07070707070707070707070707070707";
+    assert_eq!(keys(None, None, None, None), [name]);
+    assert_eq!(keys(Some(b"abcd"), None, None, None), [name, "mail:abc"]);
+    assert_eq!(keys(Some(b"ab  "), None, None, None), [name, "mail:ab"], "PAD SPACE");
+    assert_eq!(keys(None, Some(b"\x01\x02\x03"), None, None), [name, "photo:x0102"]);
+    assert_eq!(keys(None, None, Some(b"x"), Some(&weight))[1], format!("bio:{name}"));
+    let missing = t.decode_row(&[Some(b"Bob"), None, None, None, None, None]);
+    assert!(matches!(missing, Err(ImageError::NoWeight { .. })), "{missing:?}");
+}
+
+#[test]
+fn lock_keys_are_bounded() {
+    let t = table(
+        vec![not_null(text("k", "varchar(3000)", "ascii", "ascii_bin"))],
+        vec![unique("PRIMARY", &[0])],
+    );
+    let key = |s: String| t.decode_row(&[Some(s.as_bytes())]).unwrap().lock_keys[0].0.clone();
+    let (a, b) = (key("a".repeat(2000)), key(format!("{}b", "a".repeat(1999))));
+    assert!(a.chars().count() <= 512 && b.chars().count() <= 512);
+    assert_ne!(a, b);
+    assert_eq!(key("a\nb".into()), "a\\u{a}b", "no control characters on a terminal");
+}
+
+#[test]
+fn floats_that_compare_equal_lock_together() {
+    let t = table(vec![not_null(column("k", "double", "double"))], vec![unique("PRIMARY", &[0])]);
+    let key = |s: &str| t.decode_row(&[Some(s.as_bytes())]).unwrap().lock_keys[0].0.clone();
+    assert_eq!(key("-0"), key("0"));
+}
+
+/// One row of each: the column as a single key, its value, the predicate of the application's session.
+#[test]
+fn predicates_mean_the_same_in_every_session() {
+    let utf8 = || text("k", "varchar(20)", "utf8mb4", "utf8mb4_general_ci");
+    for (column, value, expected) in [
+        (column("k", "bigint", "bigint"), Value::Int(-5), "(t.`k` = -5)"),
+        (column("k", "decimal", "decimal(5,2)"), Value::Text("1.50".into()), "(t.`k` = 1.50)"),
+        (column("k", "double", "double"), Value::Text("1e308".into()), "(t.`k` = '1e308')"),
+        (column("k", "bit", "bit(3)"), Value::Int(5), "(t.`k` = 5)"),
+        (column("k", "year", "year"), Value::Int(0), "((t.`k` + 0 = 0))"),
+        (column("k", "date", "date"), Value::Text("2020-02-29".into()), "(t.`k` = '2020-02-29')"),
+        (column("k", "date", "date"), Value::Text("0000-00-00".into()), "((t.`k` + 0 = 00000000))"),
+        (
+            column("k", "datetime", "datetime(1)"),
+            Value::Text("2020-02-31 10:00:00.5".into()),
+            "((t.`k` + 0 = 20200231100000.5))",
+        ),
+        (
+            column("k", "timestamp", "timestamp"),
+            Value::Text("2020-01-01 00:00:00".into()),
+            "((UNIX_TIMESTAMP(t.`k`) = 1577836800))",
+        ),
+        (utf8(), Value::Text("bob".into()), "(t.`k` = _utf8mb4'bob')"),
+        (utf8(), Value::Text(String::new()), "(t.`k` = _utf8mb4'')"),
+        (utf8(), Value::Text("it's".into()), "(t.`k` = _utf8mb4 0x69742773)"),
+        (text("k", "varchar(20)", "latin1", "x"), Value::Text("é".into()), "(t.`k` = _latin1 0xE9)"),
+        (text("k", "varchar(20)", "gbk", "x"), Value::Bytes(vec![0xC4, 0xE3]), "(t.`k` = _gbk 0xC4E3)"),
+        (column("k", "binary", "binary(2)"), Value::Bytes(vec![0, 1]), "(t.`k` = 0x0001)"),
+        (column("k", "varbinary", "varbinary(2)"), Value::Bytes(vec![]), "(t.`k` = '')"),
+        (column("k", "uuid", "uuid"), Value::Text("ab-cd".into()), "(t.`k` = 'ab-cd')"),
+    ] {
+        let t = table(vec![not_null(column)], vec![unique("PRIMARY", &[0])]);
+        assert_eq!(t.keys_predicate("t", &[Key(vec![value])]), expected);
+    }
+}
+
+proptest! {
+    #[test]
+    fn decoding_never_panics(cells in vec(proptest::option::of(vec(any::<u8>(), 0..40)), 0..30)) {
+        let cells: Vec<Option<&[u8]>> = cells.iter().map(|c| c.as_deref()).collect();
+        let _ = all_kinds().decode_row(&cells);
+        let _ = members().decode_row(&cells);
+    }
+}
