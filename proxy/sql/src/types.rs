@@ -1,0 +1,262 @@
+//! What [`crate::analyze`] says about a statement.
+
+use std::ops::Range;
+
+/// A range of byte offsets into the SQL text that was analyzed.
+pub type Span = Range<usize>;
+
+/// What a statement is and where its parts are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Analysis {
+    /// What the statement is.
+    pub statement: Statement,
+    /// The XID hint that the text carries, if any. Given whatever the statement is.
+    pub xid_hint: Option<XidHint>,
+    /// Byte offset of every `?` placeholder, in order: the parameter's index is the position in this list.
+    pub placeholders: Vec<usize>,
+    /// Where the statement's own text ends: before a `;`, blanks and comments at the end. More clauses could be
+    /// appended here. 0 for [`Statement::Empty`].
+    pub terminator: usize,
+    /// The statement assigns `@atone_xid`, or may do so ([`Statement::SetXid`] and [`Statement::TouchesXid`]
+    /// always; [`Statement::Refused`] perhaps). A session that lets it through must look at the variable afterwards.
+    pub touches_xid: bool,
+    /// The session's system variables that a SET assigns, in lower case, in order; `names` for SET NAMES and
+    /// SET CHARACTER SET, `transaction` for SET TRANSACTION.
+    pub session_variables: Vec<String>,
+}
+
+/// A XID given inside of a statement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct XidHint {
+    /// The XID: 1 to 128 characters of `A-Z a-z 0-9 . : _ -`.
+    pub xid: String,
+    /// The text to blank before the statement is forwarded: the whole comment, or only `XID(…)` where an
+    /// optimizer-hint comment holds other hints as well.
+    pub span: Span,
+}
+
+/// The kinds of statements.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Statement {
+    /// Nothing but blanks and comments.
+    Empty,
+    /// `START GLOBAL TRANSACTION [NAME 'text'] [TIMEOUT seconds]`.
+    StartGlobal {
+        /// The text after NAME.
+        name: Option<String>,
+        /// The number after TIMEOUT, in seconds.
+        timeout_s: Option<u64>,
+    },
+    /// `COMMIT GLOBAL TRANSACTION`.
+    CommitGlobal,
+    /// `ROLLBACK GLOBAL TRANSACTION`.
+    RollbackGlobal,
+    /// `SET @atone_xid = value`, and nothing else assigned.
+    SetXid(XidValue),
+    /// Writes no rows, but assigns `@atone_xid` in another way than [`Statement::SetXid`]: the variable has to be
+    /// read afterwards.
+    TouchesXid,
+    /// `BEGIN [WORK]` or `START TRANSACTION …`.
+    Begin {
+        /// `READ ONLY` was given.
+        read_only: bool,
+        /// `WITH CONSISTENT SNAPSHOT` was given.
+        consistent_snapshot: bool,
+    },
+    /// `COMMIT [WORK] …`.
+    Commit {
+        /// `AND CHAIN`.
+        chain: bool,
+        /// `RELEASE`.
+        release: bool,
+    },
+    /// `ROLLBACK [WORK] …`.
+    Rollback {
+        /// `AND CHAIN`.
+        chain: bool,
+        /// `RELEASE`.
+        release: bool,
+    },
+    /// `SAVEPOINT name`; the name unquoted and in lower case, as the server compares it.
+    Savepoint(String),
+    /// `ROLLBACK [WORK] TO [SAVEPOINT] name`; the name as in [`Statement::Savepoint`].
+    RollbackTo(String),
+    /// `RELEASE SAVEPOINT name`; the name as in [`Statement::Savepoint`].
+    ReleaseSavepoint(String),
+    /// A SET whose items include the session's `autocommit`, perhaps beside others.
+    SetAutocommit(AutocommitValue),
+    /// SET of session or user variables, SET NAMES, SET CHARACTER SET, SET TRANSACTION. Writes no rows.
+    Set,
+    /// `USE schema`; the name unquoted.
+    Use(String),
+    /// INSERT of literal rows into one table.
+    Insert(Insert),
+    /// UPDATE of one table.
+    Update(Update),
+    /// DELETE from one table.
+    Delete(Delete),
+    /// Writes no rows: SELECT (locking ones too), TABLE, VALUES, WITH … SELECT, SHOW, EXPLAIN, DO, ….
+    Read,
+    /// A read of the diagnostics of the statement before it: SHOW WARNINGS, SHOW ERRORS, SHOW COUNT(*) …,
+    /// GET DIAGNOSTICS, a SELECT of `@@warning_count` or `@@error_count`.
+    Diagnostics,
+    /// A SELECT that calls `ROW_COUNT()`.
+    ReadsRowCount {
+        /// Every call, in order.
+        calls: Vec<RowCountCall>,
+    },
+    /// Not to be run in a bound session.
+    Refused(Refusal),
+}
+
+/// What `@atone_xid` is set to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum XidValue {
+    /// A string literal, unquoted. Not checked: it may be empty (unbind) or no valid XID.
+    Literal(String),
+    /// `NULL`: unbind.
+    Null,
+    /// The parameter of this index.
+    Placeholder(usize),
+}
+
+/// What `autocommit` is set to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AutocommitValue {
+    /// 1, ON or TRUE.
+    On,
+    /// 0, OFF or FALSE.
+    Off,
+    /// DEFAULT, a parameter or an expression, or it was assigned twice: the server's status flag tells afterwards.
+    Unknown,
+}
+
+/// One `ROW_COUNT()` in a SELECT.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RowCountCall {
+    /// The call, from the name to the closing parenthesis.
+    pub span: Span,
+    /// The whole item of the (first) select list that holds the call, where that item has no alias: the server
+    /// names the result column by the item's text, so whoever replaces the call must add this text as the alias.
+    /// Several calls may share an item.
+    pub unaliased_item: Option<Span>,
+}
+
+/// Why a statement is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// A short sentence for the error message, e.g. `CALL may write rows that are not captured`.
+    pub reason: String,
+    /// The statement is addressed to Atone itself (a malformed START GLOBAL TRANSACTION or XID hint, a statement
+    /// packet that binds and does more): it must be refused in an unbound session as well. All other refusals
+    /// concern bound sessions only.
+    pub for_atone: bool,
+}
+
+/// A table as a statement names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableRef {
+    /// The schema, unquoted, where the name is qualified.
+    pub schema: Option<String>,
+    /// The table's name, unquoted, in the case in which it was written.
+    pub name: String,
+    /// The alias, unquoted.
+    pub alias: Option<String>,
+    /// The whole reference as written: `schema.name [AS alias] [index hints]`.
+    pub span: Span,
+}
+
+/// `column = value` of an UPDATE.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assignment {
+    /// The column's name, unquoted, without qualifiers.
+    pub column: String,
+    /// The whole assignment.
+    pub span: Span,
+    /// The value: an expression or `DEFAULT`.
+    pub value: Span,
+}
+
+/// An UPDATE of one table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Update {
+    /// The table.
+    pub table: TableRef,
+    /// What is assigned, in order; at least one.
+    pub assignments: Vec<Assignment>,
+    /// The condition, without WHERE.
+    pub where_clause: Option<Span>,
+    /// The ORDER BY clause, with its keywords.
+    pub order_by: Option<Span>,
+    /// The LIMIT clause, with its keyword: one number or placeholder.
+    pub limit: Option<Span>,
+    /// WHERE or ORDER BY might choose other rows when evaluated a second time: clock, random and session functions,
+    /// user and system variables, subqueries. Such a condition has to be evaluated once only.
+    pub volatile: bool,
+    /// WHERE or ORDER BY holds a subquery. (In a SELECT … FOR UPDATE it is a snapshot read, in the UPDATE itself a
+    /// locking one.)
+    pub subquery: bool,
+    /// Where the condition is but a conjunction of `column = literal or placeholder`, each column once, and there is
+    /// no LIMIT: the columns (unquoted, as written) and the values' text. The server's conversions hold for the
+    /// comparison: `int_column = '5x'` finds 5.
+    pub pinned: Option<Vec<(String, Span)>>,
+}
+
+/// A DELETE from one table. The fields mean the same as those of [`Update`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delete {
+    /// The table.
+    pub table: TableRef,
+    /// See [`Update::where_clause`].
+    pub where_clause: Option<Span>,
+    /// See [`Update::order_by`].
+    pub order_by: Option<Span>,
+    /// See [`Update::limit`].
+    pub limit: Option<Span>,
+    /// See [`Update::volatile`].
+    pub volatile: bool,
+    /// See [`Update::subquery`].
+    pub subquery: bool,
+    /// See [`Update::pinned`].
+    pub pinned: Option<Vec<(String, Span)>>,
+}
+
+/// An INSERT … VALUES or INSERT … SET into one table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Insert {
+    /// The table; it has no alias.
+    pub table: TableRef,
+    /// The column list, unquoted and without qualifiers; `None` where there is none.
+    pub columns: Option<Vec<String>>,
+    /// The rows; at least one, all of the same length: that of `columns` where given. A row may be empty
+    /// (`VALUES ()`): every column takes its default.
+    pub rows: Vec<Vec<InsertValue>>,
+}
+
+/// A value of an INSERT.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InsertValue {
+    /// The keyword DEFAULT.
+    Default,
+    /// NULL.
+    Null,
+    /// A constant: a number with or without signs, a string (adjacent ones, with an introducer, N'…'), hex, bit,
+    /// TRUE, FALSE, DATE '…'.
+    Literal(Span),
+    /// The parameter of this index.
+    Placeholder(usize),
+    /// Any other expression.
+    Expression(Span),
+}
+
+impl Refusal {
+    /// A refusal that holds in bound sessions.
+    pub(crate) fn new(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), for_atone: false }
+    }
+
+    /// A refusal that holds in unbound sessions too.
+    pub(crate) fn for_atone(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), for_atone: true }
+    }
+}
