@@ -62,14 +62,19 @@ pub(crate) fn encode(charset: &str, text: &str) -> Option<Vec<u8>> {
     }
 }
 
-/// `bytes` without the trailing spaces that pad a CHAR, as the charset spells a space.
-pub(crate) fn strip_pad<'a>(charset: &str, bytes: &'a [u8]) -> &'a [u8] {
-    let space: &[u8] = match charset {
+/// A space, as the charset spells it.
+pub(crate) fn space(charset: &str) -> &'static [u8] {
+    match charset {
         "ucs2" | "utf16" => &[0x00, 0x20],
         "utf16le" => &[0x20, 0x00],
         "utf32" => &[0x00, 0x00, 0x00, 0x20],
         _ => &[0x20],
-    };
+    }
+}
+
+/// `bytes` without the trailing spaces that pad a CHAR.
+pub(crate) fn strip_pad<'a>(charset: &str, bytes: &'a [u8]) -> &'a [u8] {
+    let space = space(charset);
     let mut rest = bytes;
     // The value's length is a multiple of the space's in these charsets, so a match is never half a character.
     while rest.len().is_multiple_of(space.len()) && rest.ends_with(space) {

@@ -22,12 +22,24 @@ impl Column {
     }
 
     /// The expression of a key part's weight. The weight is taken over the declared (or indexed) length, so that it is
-    /// padded as PAD SPACE collations pad when they compare; characters that weigh like a space then vanish as well.
+    /// padded as PAD SPACE collations pad when they compare, on every level; then trailing weights of a space are cut,
+    /// since characters without weight count for the length on some servers.
     pub(crate) fn weight_expression(&self, qualified: &str, prefix: Option<u32>) -> String {
         let length = prefix.or_else(|| declared_length(&self.column_type));
-        match length {
-            Some(length) => format!("UNHEX(SHA2(WEIGHT_STRING({qualified} AS CHAR({length})),256))"),
-            None => format!("UNHEX(SHA2(WEIGHT_STRING(RTRIM({qualified})),256))"),
+        let weight = match length {
+            Some(length) => format!("WEIGHT_STRING({qualified} AS CHAR({length}))"),
+            None => format!("WEIGHT_STRING({qualified})"),
+        };
+        match (self.charset.as_deref(), self.collation.as_deref()) {
+            (Some(charset), Some(collation))
+                if charset::is_charset_name(charset) && charset::is_charset_name(collation) =>
+            {
+                let space = hex::encode(charset::space(charset));
+                format!(
+                    "UNHEX(SHA2(TRIM(TRAILING WEIGHT_STRING(_{charset} 0x{space} COLLATE {collation}) FROM {weight}),256))"
+                )
+            }
+            _ => format!("UNHEX(SHA2({weight},256))"),
         }
     }
 }

@@ -21,7 +21,7 @@ pub struct Table {
 }
 
 /// A unique key.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct UniqueKey {
     /// `PRIMARY` or the index's name.
     pub name: String,
@@ -31,6 +31,16 @@ pub struct UniqueKey {
     /// binary types), `None` for the whole column. May be shorter than `columns`: the rest is whole.
     pub prefixes: Vec<Option<u32>>,
 }
+
+impl PartialEq for UniqueKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+            && self.columns == other.columns
+            && (0..self.columns.len()).all(|part| self.prefix(part) == other.prefix(part))
+    }
+}
+
+impl Eq for UniqueKey {}
 
 impl UniqueKey {
     pub(crate) fn prefix(&self, part: usize) -> Option<u32> {
