@@ -6,9 +6,11 @@
 //!
 //! The binaries are not built by this crate; `cargo build -p atone-coordinator -p atone-proxy -p atone-cli` first.
 
+pub mod case;
 pub mod cli;
 pub mod cluster;
 pub mod daemon;
+pub mod effects;
 pub mod flavor;
 pub mod paths;
 pub mod ports;
