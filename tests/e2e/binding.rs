@@ -1,0 +1,339 @@
+//! How sessions are bound to global transactions, and the errors that the contract names.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use atone_tests::cluster::SOON;
+use atone_tests::server::APP;
+use atone_tests::{Bank, Cluster, sql};
+use mysql_async::prelude::Queryable as _;
+use serde_json::json;
+
+atone_tests::shared_tests!(
+    spellings,
+    the_variable,
+    unbinding,
+    reset_and_change_user_unbind,
+    hints_bind_one_statement,
+    comments_bind_one_statement,
+    unknown_xid,
+    ended_transaction,
+    rolled_back_transaction,
+    binding_after_unbound_writes,
+    binding_inside_a_local_transaction,
+    ending_while_unbound,
+    starting_while_bound,
+    switching_transactions,
+    closing_a_session_keeps_the_transaction,
+    closing_a_session_drops_its_open_branch,
+);
+
+async fn spellings(c: Arc<Cluster>) -> Result<()> {
+    let schema = c.bank_schema("spellings").await?;
+    let mut conn = c.app(Bank::One, &schema).await?;
+    for (start, name, timeout_ms) in [
+        ("START GLOBAL TRANSACTION", "", 60_000),
+        ("start global transaction;", "", 60_000),
+        ("/* hello */ START\tGLOBAL\n TRANSACTION -- bye", "", 60_000),
+        ("START GLOBAL TRANSACTION NAME 'it''s one'", "it's one", 60_000),
+        ("Start Global Transaction Timeout 7", "", 7_000),
+        ("START GLOBAL TRANSACTION NAME 'x' TIMEOUT 9", "x", 9_000),
+    ] {
+        sql::run(&mut conn, start).await?;
+        let xid = sql::xid(&mut conn).await?.with_context(|| format!("{start}: no XID"))?;
+        assert!(
+            xid.len() <= 128 && xid.chars().all(|c| c.is_ascii_alphanumeric() || ".:_-".contains(c)),
+            "{xid}"
+        );
+        let transaction = c.rest().transaction(&xid).await?;
+        assert_eq!(transaction["name"].as_str().unwrap_or_default(), name, "{start}");
+        assert_eq!(transaction["timeout_ms"], json!(timeout_ms), "{start}");
+        sql::run(&mut conn, "rollback global transaction ;").await?;
+        c.rest().wait_for_status(&xid, "rolled_back", SOON).await?;
+    }
+    for bad in [
+        "START GLOBAL TRANSACTION NAME",
+        "START GLOBAL TRANSACTION TIMEOUT 'x'",
+        "START GLOBAL TRANSACTION TIMEOUT 0",
+        "START GLOBAL TRANSACTION TIMEOUT 99999999999",
+        "START GLOBAL TRANSACTION READ ONLY",
+        "COMMIT GLOBAL TRANSACTION NOW",
+        "START GLOBAL",
+    ] {
+        let error = sql::refused(&mut conn, bad).await?;
+        assert_ne!(error.code, 0, "{bad}");
+        assert_eq!(sql::xid(&mut conn).await?, None, "{bad} bound the session");
+    }
+    Ok(())
+}
+
+async fn the_variable(c: Arc<Cluster>) -> Result<()> {
+    let schema = c.bank_schema("variable").await?;
+    let mut conn = c.app(Bank::One, &schema).await?;
+    assert_eq!(sql::rows(&mut conn, "SELECT @atone_xid").await?, ["NULL"]);
+    let xid = sql::start_global(&mut conn).await?;
+    // An ordinary user variable: it takes part in expressions.
+    assert_eq!(
+        sql::rows(&mut conn, "SELECT CONCAT(@ATONE_XID, '!'), @atone_xid IS NULL").await?,
+        [format!("{xid}!|0")]
+    );
+    // Binding to the same again changes nothing.
+    sql::run(&mut conn, format!("SET @atone_xid = '{xid}'")).await?;
+    sql::run(&mut conn, format!("SET @`atone_xid` := \"{xid}\"")).await?;
+    assert_eq!(sql::xid(&mut conn).await?.as_deref(), Some(xid.as_str()));
+    sql::run(&mut conn, "UPDATE account SET balance = 1 WHERE id = 1").await?;
+    assert_eq!(c.rest().locks(&xid).await?.len(), 1);
+    sql::run(&mut conn, "COMMIT GLOBAL TRANSACTION").await?;
+    assert_eq!(sql::rows(&mut conn, "SELECT @atone_xid").await?, ["NULL"]);
+    Ok(())
+}
+
+async fn unbinding(c: Arc<Cluster>) -> Result<()> {
+    let schema = c.bank_schema("unbinding").await?;
+    let mut conn = c.app(Bank::One, &schema).await?;
+    for unbind in ["SET @atone_xid = NULL", "SET @atone_xid = ''", "set @atone_xid := null"] {
+        let xid = sql::start_global(&mut conn).await?;
+        sql::run(&mut conn, "UPDATE account SET balance = balance + 1 WHERE id = 1").await?;
+        sql::run(&mut conn, unbind).await?;
+        // Not captured any more, and not waiting for the lock either: an outsider.
+        sql::run(&mut conn, "UPDATE account SET balance = balance + 1 WHERE id = 2").await?;
+        assert_eq!(c.rest().locks(&xid).await?.len(), 1, "{unbind}");
+        c.rest().commit(&xid).await?.expect(200)?;
+    }
+    assert_eq!(c.accounts(Bank::One, &schema).await?[..2], ["1|ann|103", "2|bob|103"]);
+    // Unbinding ends no local transaction of its own accord: what was written bound stays a branch.
+    let xid = sql::start_global(&mut conn).await?;
+    sql::run_all(&mut conn, &["BEGIN", "UPDATE account SET balance = 0 WHERE id = 3"]).await?;
+    match conn.query_drop("SET @atone_xid = NULL").await {
+        Ok(()) => sql::run(&mut conn, "COMMIT").await?,
+        Err(mysql_async::Error::Server(error)) => {
+            assert!(error.message.starts_with("atone:"), "{error:?}");
+            sql::run(&mut conn, "COMMIT").await?;
+        }
+        Err(other) => return Err(other.into()),
+    }
+    assert_eq!(c.accounts(Bank::One, &schema).await?[2], "3|NULL|0");
+    c.rest().rollback(&xid).await?.expect(200)?;
+    c.rest().wait_for_status(&xid, "rolled_back", SOON).await?;
+    assert_eq!(c.accounts(Bank::One, &schema).await?[2], "3|NULL|100");
+    Ok(())
+}
+
+async fn reset_and_change_user_unbind(c: Arc<Cluster>) -> Result<()> {
+    let schema = c.bank_schema("reset").await?;
+    let mut conn = c.app(Bank::One, &schema).await?;
+    for change_user in [false, true] {
+        let xid = sql::start_global(&mut conn).await?;
+        sql::run_all(&mut conn, &["BEGIN", "UPDATE account SET balance = 5 WHERE id = 1"]).await?;
+        if change_user {
+            let opts = mysql_async::ChangeUserOpts::new()
+                .with_user(Some(APP.0.to_owned()))
+                .with_pass(Some(APP.1.to_owned()))
+                .with_db_name(Some(schema.clone()));
+            conn.change_user(opts).await?;
+        } else {
+            conn.reset().await?;
+        }
+        assert_eq!(sql::xid(&mut conn).await?, None);
+        // The open local transaction was rolled back; nothing is captured any more.
+        assert_eq!(c.accounts(Bank::One, &schema).await?[0], "1|ann|100");
+        sql::run_all(
+            &mut conn,
+            &["UPDATE account SET balance = 6 WHERE id = 1", "UPDATE account SET balance = 100 WHERE id = 1"],
+        )
+        .await?;
+        assert_eq!(c.rest().transaction(&xid).await?["branches"], json!([]));
+        c.rest().rollback(&xid).await?.expect(200)?;
+    }
+    Ok(())
+}
+
+async fn hints_bind_one_statement(c: Arc<Cluster>) -> Result<()> {
+    let schema = c.bank_schema("hints").await?;
+    let xid = c.rest().begin(json!({})).await?;
+    let mut conn = c.app(Bank::One, &schema).await?;
+    sql::run(&mut conn, format!("UPDATE /*+ XID('{xid}') */ account SET balance = 1 WHERE id = 1")).await?;
+    sql::run(&mut conn, format!("INSERT /*+ xid('{xid}') */ INTO account VALUES (4, 'dee', 4)")).await?;
+    conn.exec_drop(format!("DELETE /*+ XID('{xid}') */ FROM account WHERE id = ?"), (3,)).await?;
+    assert_eq!(sql::xid(&mut conn).await?, None, "the session itself stays unbound");
+    sql::run(&mut conn, "UPDATE account SET balance = 77 WHERE id = 2").await?;
+    assert_eq!(c.rest().locks(&xid).await?.len(), 3);
+    c.rest().rollback(&xid).await?.expect(200)?;
+    c.rest().wait_for_status(&xid, "rolled_back", SOON).await?;
+    assert_eq!(c.accounts(Bank::One, &schema).await?, ["1|ann|100", "2|bob|77", "3|NULL|100"]);
+    let error =
+        sql::refused(&mut conn, "UPDATE /*+ XID('nobody:1') */ account SET balance = 1 WHERE id = 1").await?;
+    error.expect_naming(1397, "XAE04", "nobody:1")
+}
+
+async fn comments_bind_one_statement(c: Arc<Cluster>) -> Result<()> {
+    let schema = c.bank_schema("comments").await?;
+    let xid = c.rest().begin(json!({})).await?;
+    let mut conn = c.app(Bank::One, &schema).await?;
+    sql::run(&mut conn, format!("UPDATE account SET balance = 1 WHERE id = 1 /*xid='{xid}'*/")).await?;
+    let encoded = xid.replace(':', "%3A");
+    sql::run(
+        &mut conn,
+        format!("DELETE FROM account WHERE id = 2 /* controller='index',xid='{encoded}',route='%2Fx' */"),
+    )
+    .await?;
+    // The whole local transaction that such a statement runs in is the branch.
+    sql::run(&mut conn, "BEGIN").await?;
+    sql::run(&mut conn, format!("UPDATE account SET balance = 2 WHERE id = 3 /*xid='{xid}'*/")).await?;
+    sql::run(&mut conn, "INSERT INTO account VALUES (8, 'x', 1)").await?;
+    sql::run(&mut conn, "COMMIT").await?;
+    sql::run(&mut conn, "INSERT INTO account VALUES (9, 'x', 1)").await?;
+    c.rest().rollback(&xid).await?.expect(200)?;
+    c.rest().wait_for_status(&xid, "rolled_back", SOON).await?;
+    assert_eq!(c.accounts(Bank::One, &schema).await?, ["1|ann|100", "2|bob|100", "3|NULL|100", "9|x|1"]);
+    Ok(())
+}
+
+async fn unknown_xid(c: Arc<Cluster>) -> Result<()> {
+    let schema = c.bank_schema("unknown").await?;
+    let mut conn = c.app(Bank::One, &schema).await?;
+    sql::refused(&mut conn, "SET @atone_xid = 'nobody-knows:1'").await?.expect_naming(
+        1397,
+        "XAE04",
+        "nobody-knows:1",
+    )?;
+    for bad in ["SET @atone_xid = 'white space'", "SET @atone_xid = 'quo''te'"] {
+        sql::refused(&mut conn, bad).await?.expect(1397, "XAE04")?;
+    }
+    sql::refused(&mut conn, format!("SET @atone_xid = '{}'", "x".repeat(129)))
+        .await?
+        .expect(1397, "XAE04")?;
+    assert_eq!(sql::xid(&mut conn).await?, None);
+    sql::run(&mut conn, "UPDATE account SET balance = 1 WHERE id = 1").await
+}
+
+async fn ended_transaction(c: Arc<Cluster>) -> Result<()> {
+    let schema = c.bank_schema("ended").await?;
+    let mut conn = c.app(Bank::One, &schema).await?;
+    let xid = c.rest().begin(json!({})).await?;
+    sql::run(&mut conn, format!("SET @atone_xid = '{xid}'")).await?;
+    c.rest().commit(&xid).await?.expect(200)?;
+    c.rest().wait_for_status(&xid, "committed", SOON).await?;
+    sql::refused(&mut conn, "DELETE FROM account").await?.expect_naming(1399, "XAE07", &xid)?;
+    assert_eq!(c.accounts(Bank::One, &schema).await?.len(), 3);
+    let mut other = c.app(Bank::One, &schema).await?;
+    sql::refused(&mut other, format!("SET @atone_xid = '{xid}'")).await?.expect_naming(1399, "XAE07", &xid)
+}
+
+async fn rolled_back_transaction(c: Arc<Cluster>) -> Result<()> {
+    let schema = c.bank_schema("rolled").await?;
+    let mut conn = c.app(Bank::One, &schema).await?;
+    let xid = sql::start_global(&mut conn).await?;
+    sql::run_all(&mut conn, &["BEGIN", "UPDATE account SET balance = 1 WHERE id = 1"]).await?;
+    c.rest().rollback(&xid).await?.expect(200)?;
+    sql::refused(&mut conn, "COMMIT").await?.expect_naming(1402, "XA100", &xid)?;
+    assert_eq!(c.accounts(Bank::One, &schema).await?[0], "1|ann|100");
+    let mut other = c.app(Bank::One, &schema).await?;
+    sql::refused(&mut other, format!("SET @atone_xid = '{xid}'"))
+        .await?
+        .expect_naming(1402, "XA100", &xid)?;
+    sql::refused(&mut conn, "COMMIT GLOBAL TRANSACTION").await?.expect_naming(1402, "XA100", &xid)?;
+    sql::run(&mut conn, "SET @atone_xid = NULL").await?;
+    sql::run(&mut conn, "UPDATE account SET balance = 2 WHERE id = 1").await?;
+    assert_eq!(c.accounts(Bank::One, &schema).await?[0], "1|ann|2");
+    Ok(())
+}
+
+async fn binding_after_unbound_writes(c: Arc<Cluster>) -> Result<()> {
+    let schema = c.bank_schema("late").await?;
+    let mut conn = c.app(Bank::One, &schema).await?;
+    let xid = c.rest().begin(json!({})).await?;
+    sql::run_all(&mut conn, &["BEGIN", "UPDATE account SET balance = 1 WHERE id = 1"]).await?;
+    sql::refused(&mut conn, format!("SET @atone_xid = '{xid}'")).await?.expect(1400, "XAE09")?;
+    sql::refused(&mut conn, "START GLOBAL TRANSACTION").await?.expect(1400, "XAE09")?;
+    sql::refused(&mut conn, format!("DELETE FROM account WHERE id = 2 /*xid='{xid}'*/"))
+        .await?
+        .expect(1400, "XAE09")?;
+    // The local transaction is untouched by that.
+    sql::run(&mut conn, "COMMIT").await?;
+    assert_eq!(c.accounts(Bank::One, &schema).await?[0], "1|ann|1");
+    sql::run(&mut conn, format!("SET @atone_xid = '{xid}'")).await?;
+    sql::run(&mut conn, "ROLLBACK GLOBAL TRANSACTION").await
+}
+
+async fn binding_inside_a_local_transaction(c: Arc<Cluster>) -> Result<()> {
+    let schema = c.bank_schema("inside").await?;
+    let mut conn = c.app(Bank::One, &schema).await?;
+    let xid = c.rest().begin(json!({})).await?;
+    // Read only so far: it may still become a branch.
+    sql::run_all(&mut conn, &["BEGIN", "SELECT balance FROM account WHERE id = 1"]).await?;
+    sql::run(&mut conn, format!("SET @atone_xid = '{xid}'")).await?;
+    sql::run_all(&mut conn, &["UPDATE account SET balance = 1 WHERE id = 1", "COMMIT"]).await?;
+    assert_eq!(c.rest().locks(&xid).await?.len(), 1);
+    sql::run(&mut conn, "ROLLBACK GLOBAL TRANSACTION").await?;
+    c.rest().wait_for_status(&xid, "rolled_back", SOON).await?;
+    assert_eq!(c.accounts(Bank::One, &schema).await?[0], "1|ann|100");
+    Ok(())
+}
+
+async fn ending_while_unbound(c: Arc<Cluster>) -> Result<()> {
+    let schema = c.bank_schema("unbound_end").await?;
+    let mut conn = c.app(Bank::One, &schema).await?;
+    for statement in ["COMMIT GLOBAL TRANSACTION", "ROLLBACK GLOBAL TRANSACTION"] {
+        let error = sql::refused(&mut conn, statement).await?;
+        assert!(error.message.starts_with("atone:"), "{error:?}");
+    }
+    sql::run(&mut conn, "SELECT 1").await
+}
+
+async fn starting_while_bound(c: Arc<Cluster>) -> Result<()> {
+    let schema = c.bank_schema("nested").await?;
+    let mut conn = c.app(Bank::One, &schema).await?;
+    let xid = sql::start_global(&mut conn).await?;
+    sql::run(&mut conn, "UPDATE account SET balance = 1 WHERE id = 1").await?;
+    let error = sql::refused(&mut conn, "START GLOBAL TRANSACTION").await?;
+    error.expect_naming(1399, "XAE07", &xid)?;
+    // The first one is as it was.
+    assert_eq!(sql::xid(&mut conn).await?.as_deref(), Some(xid.as_str()));
+    sql::run(&mut conn, "ROLLBACK GLOBAL TRANSACTION").await?;
+    c.rest().wait_for_status(&xid, "rolled_back", SOON).await?;
+    assert_eq!(c.accounts(Bank::One, &schema).await?[0], "1|ann|100");
+    Ok(())
+}
+
+async fn switching_transactions(c: Arc<Cluster>) -> Result<()> {
+    let schema = c.bank_schema("switch").await?;
+    let mut conn = c.app(Bank::One, &schema).await?;
+    let (a, b) = (c.rest().begin(json!({})).await?, c.rest().begin(json!({})).await?);
+    for (xid, id) in [(&a, 1), (&b, 2), (&a, 3)] {
+        sql::run(&mut conn, format!("SET @atone_xid = '{xid}'")).await?;
+        sql::run(&mut conn, format!("UPDATE account SET balance = 0 WHERE id = {id}")).await?;
+    }
+    c.rest().rollback(&a).await?.expect(200)?;
+    c.rest().commit(&b).await?.expect(200)?;
+    c.rest().wait_for_status(&a, "rolled_back", SOON).await?;
+    assert_eq!(c.accounts(Bank::One, &schema).await?, ["1|ann|100", "2|bob|0", "3|NULL|100"]);
+    Ok(())
+}
+
+async fn closing_a_session_keeps_the_transaction(c: Arc<Cluster>) -> Result<()> {
+    let schema = c.bank_schema("closed").await?;
+    let mut conn = c.app(Bank::One, &schema).await?;
+    let xid = sql::start_global(&mut conn).await?;
+    sql::run(&mut conn, "UPDATE account SET balance = 1 WHERE id = 1").await?;
+    conn.disconnect().await?;
+    assert_eq!(c.rest().transaction(&xid).await?["status"], "active");
+    c.rest().commit(&xid).await?.expect(200)?;
+    c.rest().wait_for_status(&xid, "committed", SOON).await?;
+    assert_eq!(c.accounts(Bank::One, &schema).await?[0], "1|ann|1");
+    Ok(())
+}
+
+async fn closing_a_session_drops_its_open_branch(c: Arc<Cluster>) -> Result<()> {
+    let schema = c.bank_schema("dropped").await?;
+    let mut conn = c.app(Bank::One, &schema).await?;
+    let xid = sql::start_global(&mut conn).await?;
+    sql::run_all(&mut conn, &["BEGIN", "UPDATE account SET balance = 1 WHERE id = 1"]).await?;
+    drop(conn);
+    // Its row lock goes with the connection.
+    let mut direct = c.direct(Bank::One, &schema).await?;
+    sql::run(&mut direct, "UPDATE account SET balance = 55 WHERE id = 1").await?;
+    c.rest().commit(&xid).await?.expect(200)?;
+    assert_eq!(c.accounts(Bank::One, &schema).await?[0], "1|ann|55");
+    Ok(())
+}
