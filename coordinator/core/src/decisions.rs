@@ -1,0 +1,311 @@
+//! Begin, commit, rollback, timeout: the life of a transaction up to the decision.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use atone_api::Xid;
+
+use crate::core::{Core, SERIAL_BITS};
+use crate::record::{BranchState, Change};
+use crate::state::{Branch, BranchWork, REASON_TIMEOUT, State, Transaction};
+use crate::step::{Effect, Refusal, RefusalCode, Reply, ReplyTo, WorkKind};
+use crate::timers::Timer;
+
+/// The longest name of a transaction, in bytes.
+pub(crate) const NAME_MAX_BYTES: usize = 256;
+/// How many calls may wait for the same commit.
+const COMMIT_CALLS_MAX: usize = 1_000;
+
+impl Core {
+    pub(crate) fn begin(&mut self, to: ReplyTo, name: String, timeout_ms: u64) {
+        match self.try_begin(name, timeout_ms) {
+            // Nothing is lost with this answer before the first branch is registered, and that is answered only when
+            // it is durable and the transaction with it. The XID is not given twice in any case.
+            Ok(reply) => self.step.early.push(Effect::Reply(to, Ok(reply))),
+            Err(refusal) => self.reply(to, Err(refusal)),
+        }
+    }
+
+    fn try_begin(&mut self, name: String, timeout_ms: u64) -> Result<Reply, Refusal> {
+        let invalid = |message: String| Err(Refusal::new(RefusalCode::Invalid, message));
+        if name.len() > NAME_MAX_BYTES {
+            return invalid(format!("a name of {} bytes is longer than {NAME_MAX_BYTES}", name.len()));
+        }
+        let max_ms = self.config.max_timeout_ms;
+        if timeout_ms > max_ms {
+            return invalid(format!("a timeout of {timeout_ms} ms is longer than max_timeout, {max_ms} ms"));
+        }
+        let max = self.config.limits.max_transactions;
+        if self.live.len() >= max {
+            return invalid(format!("there are {max} transactions at once already (max_transactions)"));
+        }
+        if self.next_seq >> SERIAL_BITS != self.counters.boot {
+            return invalid("the XIDs of this start are used up: restart the coordinator".to_owned());
+        }
+        let seq = self.next_seq;
+        let xid = Xid::new(&format!("{}{seq:016x}", self.prefix))
+            .map_err(|error| Refusal::new(RefusalCode::Invalid, error.to_string()))?;
+        self.next_seq += 1;
+        let timeout_ms = if timeout_ms == 0 { self.config.default_timeout_ms } else { timeout_ms };
+        let deadline = self.timers.set(self.now_ms.saturating_add(timeout_ms), Timer::Deadline { seq });
+        let transaction = Transaction {
+            seq,
+            xid,
+            name,
+            timeout_ms,
+            created_at_ms: self.now_ms,
+            state: State::Active { deadline },
+            branches: BTreeMap::new(),
+            waiting: BTreeSet::new(),
+        };
+        self.persist(Change::PutTransaction(transaction.record()));
+        let reply = Reply::Transaction(transaction.view());
+        self.live.insert(seq, transaction);
+        self.totals.begun += 1;
+        Ok(reply)
+    }
+
+    pub(crate) fn get(&mut self, to: ReplyTo, xid: &str) {
+        let reply = self.find(xid).and_then(|seq| self.view_reply(seq)).ok_or_else(|| unknown(xid));
+        self.reply(to, reply);
+    }
+
+    pub(crate) fn view_reply(&self, seq: u64) -> Option<Reply> {
+        let transaction = self.live.get(&seq).or_else(|| self.ended.get(&seq))?;
+        Some(Reply::Transaction(transaction.view()))
+    }
+
+    pub(crate) fn commit(&mut self, to: ReplyTo, xid: &str) {
+        let Some(seq) = self.find(xid) else { return self.reply(to, Err(unknown(xid))) };
+        let Some(transaction) = self.live.get_mut(&seq) else {
+            let reply = self.commit_of_ended(seq);
+            return self.reply(to, reply);
+        };
+        match &mut transaction.state {
+            State::Active { deadline } => {
+                let deadline = *deadline;
+                let at_ms = self.now_ms.saturating_add(self.config.branch_report_timeout_ms);
+                let check = self.timers.set(at_ms, Timer::Check { seq });
+                transaction.state = State::Committing { deadline, check, replies: vec![to] };
+                let refusal =
+                    Refusal::new(RefusalCode::Ended, format!("transaction {xid} is being committed"));
+                self.refuse_waiting_of(seq, &refusal);
+                self.commit_if_known(seq);
+                self.check_unknown(seq, true);
+            }
+            State::Committing { replies, .. } => {
+                if replies.len() >= COMMIT_CALLS_MAX {
+                    let message = format!("{COMMIT_CALLS_MAX} calls wait for the commit of {xid} already");
+                    return self.reply(to, Err(Refusal::new(RefusalCode::Invalid, message)));
+                }
+                replies.push(to);
+            }
+            _ => {
+                let reply = self.commit_of_ended(seq);
+                self.reply(to, reply);
+            }
+        }
+    }
+
+    /// The answer to a commit that comes after the decision.
+    fn commit_of_ended(&self, seq: u64) -> Result<Reply, Refusal> {
+        let transaction = self.live.get(&seq).or_else(|| self.ended.get(&seq));
+        let Some(transaction) = transaction else {
+            return Err(Refusal::new(RefusalCode::UnknownXid, "there is no such transaction"));
+        };
+        match &transaction.state {
+            State::Committed { .. } => Ok(Reply::Transaction(transaction.view())),
+            _ => Err(rolled_back(&transaction.xid, transaction.reason())),
+        }
+    }
+
+    /// Decides to commit as soon as every branch is known to have committed locally.
+    pub(crate) fn commit_if_known(&mut self, seq: u64) {
+        let Some(transaction) = self.live.get_mut(&seq) else { return };
+        let State::Committing { deadline, check, replies } = &mut transaction.state else { return };
+        if transaction.branches.values().any(|branch| !branch.is_committed) {
+            return;
+        }
+        let (deadline, check, replies) = (*deadline, *check, std::mem::take(replies));
+        self.timers.cancel(deadline);
+        self.timers.cancel(check);
+        self.totals.committed += 1;
+        let is_ended = transaction.branches.is_empty();
+        let ended_at_ms = is_ended.then_some(self.now_ms);
+        transaction.state = State::Committed { decided_at_ms: self.now_ms, ended_at_ms };
+        self.step.persist.push(Change::PutTransaction(transaction.record()));
+        let reply = Reply::Transaction(transaction.view());
+        let mut released = Vec::new();
+        for (id, branch) in &mut transaction.branches {
+            if let Some(locks) = branch.locks.take() {
+                self.step.persist.push(Change::DropLocks(*id));
+                released.push((*id, branch.resource.clone(), branch.schema.clone(), locks));
+            }
+        }
+        for to in replies {
+            self.reply(to, Ok(reply.clone()));
+        }
+        for (id, resource, schema, locks) in released {
+            let woken = self.locks.release(seq, &resource, &locks);
+            self.settle(woken);
+            self.purge_later(&resource, &schema, seq, id);
+        }
+        if is_ended {
+            self.move_to_ended(seq);
+        }
+    }
+
+    /// Asks the servers about branches whose outcome is not known: all of them, or only those from which no report can
+    /// come any more.
+    pub(crate) fn check_unknown(&mut self, seq: u64, only_lost: bool) {
+        let Some(transaction) = self.live.get(&seq) else { return };
+        if !matches!(transaction.state, State::Committing { .. }) {
+            return;
+        }
+        let needs_check = |branch: &Branch| {
+            !branch.is_committed
+                && branch.work == BranchWork::None
+                && (!only_lost || branch.reporter.is_none())
+        };
+        let unknown: Vec<_> = transaction
+            .branches
+            .iter()
+            .filter(|(_, branch)| needs_check(branch))
+            .map(|(id, _)| *id)
+            .collect();
+        for branch in unknown {
+            self.enqueue(seq, branch, WorkKind::Check);
+        }
+    }
+
+    pub(crate) fn rollback(&mut self, to: ReplyTo, xid: &str) {
+        let Some(seq) = self.find(xid) else { return self.reply(to, Err(unknown(xid))) };
+        match self.live.get(&seq).map(|transaction| &transaction.state) {
+            Some(State::Active { .. } | State::Committing { .. }) => self.decide_rollback(seq, ""),
+            Some(State::RollingBack { .. }) => self.retry_now(seq),
+            _ => {}
+        }
+        let transaction = self.live.get(&seq).or_else(|| self.ended.get(&seq));
+        let reply = match transaction {
+            None => Err(unknown(xid)),
+            Some(transaction) if matches!(transaction.state, State::Committed { .. }) => {
+                Err(Refusal::new(RefusalCode::Ended, format!("transaction {xid} was committed")))
+            }
+            Some(transaction) => Ok(Reply::Transaction(transaction.view())),
+        };
+        self.reply(to, reply);
+    }
+
+    pub(crate) fn timed_out(&mut self, seq: u64) {
+        self.decide_rollback(seq, REASON_TIMEOUT);
+    }
+
+    /// Decides to roll back, where nothing is decided yet.
+    pub(crate) fn decide_rollback(&mut self, seq: u64, reason: &str) {
+        let Some(transaction) = self.live.get_mut(&seq) else { return };
+        let replies = match &mut transaction.state {
+            State::Active { deadline } => {
+                self.timers.cancel(*deadline);
+                Vec::new()
+            }
+            State::Committing { deadline, check, replies } => {
+                self.timers.cancel(*deadline);
+                self.timers.cancel(*check);
+                std::mem::take(replies)
+            }
+            _ => return,
+        };
+        self.totals.rolled_back += 1;
+        self.totals.timed_out += u64::from(reason == REASON_TIMEOUT);
+        transaction.state = State::RollingBack { decided_at_ms: self.now_ms, reason: reason.to_owned() };
+        let refusal = rolled_back(&transaction.xid, reason);
+        if !transaction.branches.is_empty() {
+            // Without branches the end is recorded at once instead.
+            self.step.persist.push(Change::PutTransaction(transaction.record()));
+        }
+        let mut held = Vec::new();
+        let mut superseded = Vec::new();
+        for branch in transaction.branches.values_mut() {
+            if let Some(locks) = &branch.locks {
+                held.push((branch.resource.clone(), locks.clone()));
+            }
+            superseded.push(std::mem::replace(&mut branch.work, BranchWork::None));
+        }
+        for work in superseded {
+            self.withdraw(work);
+        }
+        for to in replies {
+            self.reply(to, Err(refusal.clone()));
+        }
+        self.refuse_waiting_of(seq, &refusal);
+        let woken = self.locks.set_dying(seq, &held);
+        self.settle(woken);
+        self.advance_rollback(seq);
+    }
+
+    /// Takes work back that was queued, given out, or pausing. What a proxy answers to it is ignored.
+    pub(crate) fn withdraw(&mut self, work: BranchWork) {
+        match work {
+            // The queue's entry is skipped when its turn comes.
+            BranchWork::None | BranchWork::Queued(_) => {}
+            BranchWork::Pausing(key) => self.timers.cancel(key),
+            BranchWork::Sent(work_id) => {
+                if let Some(work) = self.dispatcher.take(work_id) {
+                    self.timers.cancel(work.timeout);
+                    self.give_out(&work.resource);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn move_to_ended(&mut self, seq: u64) {
+        if let Some(mut transaction) = self.live.remove(&seq) {
+            for branch in transaction.branches.values_mut() {
+                if let Some((stream, id)) = branch.reporter.take()
+                    && let Some(registrations) = self.streams.get_mut(&stream)
+                {
+                    registrations.remove(&id);
+                }
+            }
+            self.ended_order.insert((transaction.ended_at_ms().unwrap_or(self.now_ms), seq));
+            self.ended.insert(seq, transaction);
+        }
+    }
+
+    /// Ends a rollback when no branch is left to undo.
+    pub(crate) fn end_rollback_if_done(&mut self, seq: u64) -> bool {
+        let Some(transaction) = self.live.get_mut(&seq) else { return false };
+        let State::RollingBack { decided_at_ms, reason } = &mut transaction.state else { return false };
+        if transaction.branches.values().any(|branch| branch.state != BranchState::RolledBack) {
+            return false;
+        }
+        let (decided_at_ms, reason) = (*decided_at_ms, std::mem::take(reason));
+        transaction.state = State::RolledBack { decided_at_ms, ended_at_ms: self.now_ms, reason };
+        self.step.persist.push(Change::PutTransaction(transaction.record()));
+        self.move_to_ended(seq);
+        true
+    }
+
+    /// The name of a lock for people.
+    pub(crate) fn lock_text(resource: &Arc<str>, table: &str, key: &str) -> String {
+        format!("{resource} {table} {key}")
+    }
+}
+
+pub(crate) fn unknown(xid: &str) -> Refusal {
+    // What was received may be anything; only so much of it is worth repeating.
+    let shown: String = xid.chars().take(atone_api::XID_MAX_BYTES).collect();
+    Refusal::new(RefusalCode::UnknownXid, format!("there is no transaction {shown:?}"))
+}
+
+pub(crate) fn rolled_back(xid: &Xid, reason: &str) -> Refusal {
+    match reason {
+        REASON_TIMEOUT => {
+            Refusal::new(RefusalCode::TimedOut, format!("transaction {xid} was rolled back by its timeout"))
+        }
+        "" => Refusal::new(RefusalCode::RolledBack, format!("transaction {xid} was rolled back")),
+        reason => {
+            Refusal::new(RefusalCode::RolledBack, format!("transaction {xid} was rolled back: {reason}"))
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Who can do phase-two work, what waits to be given out, and what is out.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use atone_api::BranchId;
+
+use crate::step::{StreamId, WorkKind};
+use crate::timers::TimerKey;
+
+/// A piece of work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Job {
+    Branch { seq: u64, branch: BranchId, kind: WorkKind },
+    Purge { schema: Arc<str>, branches: Vec<(u64, BranchId)> },
+}
+
+/// A piece of work that a proxy has.
+#[derive(Debug)]
+pub(crate) struct Outstanding {
+    pub(crate) stream: StreamId,
+    pub(crate) resource: Arc<str>,
+    pub(crate) job: Job,
+    pub(crate) timeout: TimerKey,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Dispatcher {
+    streams: HashMap<StreamId, Vec<Arc<str>>>,
+    resources: BTreeMap<Arc<str>, Resource>,
+    outstanding: BTreeMap<u64, Outstanding>,
+}
+
+#[derive(Debug, Default)]
+struct Resource {
+    streams: Vec<StreamId>,
+    /// Which stream is next: they take turns.
+    turn: usize,
+    waiting: VecDeque<Job>,
+    in_flight: usize,
+}
+
+impl Dispatcher {
+    pub(crate) fn stream_up(&mut self, stream: StreamId, resources: &[Arc<str>]) {
+        for resource in resources {
+            let entry = self.resources.entry(resource.clone()).or_default();
+            if !entry.streams.contains(&stream) {
+                entry.streams.push(stream);
+            }
+        }
+        self.streams.insert(stream, resources.to_vec());
+    }
+
+    /// Answers the work that the stream had.
+    pub(crate) fn stream_down(&mut self, stream: StreamId) -> Vec<Outstanding> {
+        for resource in self.streams.remove(&stream).unwrap_or_default() {
+            if let Some(entry) = self.resources.get_mut(&resource) {
+                entry.streams.retain(|other| *other != stream);
+            }
+        }
+        self.resources.retain(|_, e| !e.streams.is_empty() || !e.waiting.is_empty() || e.in_flight > 0);
+        let lost: Vec<u64> =
+            self.outstanding.iter().filter(|(_, work)| work.stream == stream).map(|(id, _)| *id).collect();
+        lost.into_iter().filter_map(|id| self.take(id)).collect()
+    }
+
+    pub(crate) fn has_stream(&self, resource: &Arc<str>) -> bool {
+        self.resources.get(resource).is_some_and(|entry| !entry.streams.is_empty())
+    }
+
+    pub(crate) fn streams(&self) -> usize {
+        self.streams.len()
+    }
+
+    pub(crate) fn enqueue(&mut self, resource: &Arc<str>, job: Job) {
+        self.resources.entry(resource.clone()).or_default().waiting.push_back(job);
+    }
+
+    /// The next job for this resource, and who should do it; nothing while nobody can.
+    pub(crate) fn next(&mut self, resource: &Arc<str>, max_in_flight: usize) -> Option<(StreamId, Job)> {
+        let entry = self.resources.get_mut(resource)?;
+        if entry.in_flight >= max_in_flight || entry.streams.is_empty() {
+            return None;
+        }
+        let job = entry.waiting.pop_front()?;
+        entry.turn = (entry.turn + 1) % entry.streams.len();
+        entry.streams.get(entry.turn).map(|stream| (*stream, job))
+    }
+
+    pub(crate) fn sent(&mut self, work_id: u64, work: Outstanding) {
+        self.resources.entry(work.resource.clone()).or_default().in_flight += 1;
+        self.outstanding.insert(work_id, work);
+    }
+
+    pub(crate) fn is_from(&self, work_id: u64, stream: StreamId) -> bool {
+        self.outstanding.get(&work_id).is_some_and(|work| work.stream == stream)
+    }
+
+    /// Ends a piece of work that is out.
+    pub(crate) fn take(&mut self, work_id: u64) -> Option<Outstanding> {
+        let work = self.outstanding.remove(&work_id)?;
+        if let Some(entry) = self.resources.get_mut(&work.resource) {
+            entry.in_flight = entry.in_flight.saturating_sub(1);
+        }
+        Some(work)
+    }
+
+    pub(crate) fn outstanding(&self) -> usize {
+        self.outstanding.len()
+    }
+
+    pub(crate) fn waiting(&self) -> usize {
+        self.resources.values().map(|entry| entry.waiting.len()).sum()
+    }
+
+    /// The resources that work waits for and that no proxy is there for.
+    pub(crate) fn unreachable(&self) -> Vec<Arc<str>> {
+        let unreachable =
+            self.resources.iter().filter(|(_, e)| !e.waiting.is_empty() && e.streams.is_empty());
+        unreachable.map(|(name, _)| name.clone()).collect()
+    }
+}

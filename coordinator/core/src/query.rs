@@ -1,0 +1,313 @@
+//! What others may see of the state.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use atone_api::{BranchId, Xid};
+
+use crate::core::Core;
+use crate::record::Records;
+use crate::state::{BranchStatus, Status, Transaction};
+use crate::step::{Refusal, RefusalCode};
+
+/// A transaction without its branches. Times are in milliseconds since 1970.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TransactionView {
+    /// Its XID.
+    pub xid: Xid,
+    /// Its name; may be empty.
+    pub name: String,
+    /// Its status.
+    pub status: Status,
+    /// Why it was rolled back: empty, `timeout`, or a sentence.
+    pub reason: String,
+    /// Its timeout in milliseconds.
+    pub timeout_ms: u64,
+    /// When it was begun.
+    pub created_at_ms: u64,
+    /// When it was decided.
+    pub decided_at_ms: Option<u64>,
+    /// When nothing was left to do.
+    pub ended_at_ms: Option<u64>,
+}
+
+/// A branch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BranchView {
+    /// Its id.
+    pub branch_id: BranchId,
+    /// The resource it is on.
+    pub resource: Arc<str>,
+    /// The schema of its undo_log row.
+    pub schema: Arc<str>,
+    /// Its status.
+    pub status: BranchStatus,
+    /// How many locks it took.
+    pub lock_count: usize,
+    /// When it was registered, in milliseconds since 1970.
+    pub registered_at_ms: u64,
+    /// Why it could not be rolled back, or why a try has to be repeated; else empty.
+    pub detail: String,
+}
+
+/// A transaction with its branches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TransactionDetail {
+    /// The transaction.
+    pub transaction: TransactionView,
+    /// Its branches in the order of their registration.
+    pub branches: Vec<BranchView>,
+}
+
+/// Which transactions to list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TransactionFilter {
+    /// Only with this status.
+    pub status: Option<Status>,
+    /// Only with exactly this name.
+    pub name: Option<String>,
+    /// Only those older than the one with this XID.
+    pub after: Option<String>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// Which locks to list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LockFilter {
+    /// Only those of this transaction.
+    pub xid: Option<String>,
+    /// Only those on this resource.
+    pub resource: Option<String>,
+    /// Only those in this table, `schema.table`.
+    pub table: Option<String>,
+    /// Only those behind this place.
+    pub after: Option<LockCursor>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// A place in the list of all locks: the transaction's number, the branch id, and the lock's index in the branch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LockCursor(pub u64, pub u64, pub u64);
+
+/// A lock that a branch holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LockView {
+    /// The resource.
+    pub resource: Arc<str>,
+    /// `schema.table`.
+    pub table: Arc<str>,
+    /// The canonical text of the key.
+    pub key: Arc<str>,
+    /// The transaction.
+    pub xid: Xid,
+    /// The branch.
+    pub branch_id: BranchId,
+}
+
+/// A part of a list, and where the next part begins, if there may be one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page<T, C> {
+    /// The part.
+    pub items: Vec<T>,
+    /// What to ask for next.
+    pub next: Option<C>,
+}
+
+/// What was counted since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Transactions begun.
+    pub begun: u64,
+    /// Decisions to commit.
+    pub committed: u64,
+    /// Decisions to roll back.
+    pub rolled_back: u64,
+    /// Those of them that a timeout made.
+    pub timed_out: u64,
+    /// Branches registered.
+    pub registered: u64,
+    /// Registrations refused since a lock was not to be had in time.
+    pub lock_timeouts: u64,
+    /// Registrations refused since waiting would have deadlocked, or the holder was being rolled back.
+    pub lock_deadlocks: u64,
+}
+
+/// What there is at the moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Transactions by status, ended ones that are still remembered included.
+    pub transactions: BTreeMap<Status, usize>,
+    /// Locks that are held.
+    pub locks: usize,
+    /// Registrations that wait for locks.
+    pub waiters: usize,
+    /// Connected proxies.
+    pub streams: usize,
+    /// Phase-two work that waits to be given out.
+    pub work_waiting: usize,
+    /// Phase-two work that proxies have.
+    pub work_outstanding: usize,
+    /// Undo rows of committed branches that wait to be deleted.
+    pub purge_waiting: usize,
+    /// Resources that work waits for and that no proxy serves.
+    pub unreachable: Vec<Arc<str>>,
+    /// Counts since the start.
+    pub totals: Totals,
+}
+
+impl Transaction {
+    pub(crate) fn view(&self) -> TransactionView {
+        TransactionView {
+            xid: self.xid.clone(),
+            name: self.name.clone(),
+            status: self.status(),
+            reason: self.reason().to_owned(),
+            timeout_ms: self.timeout_ms,
+            created_at_ms: self.created_at_ms,
+            decided_at_ms: self.decided_at_ms(),
+            ended_at_ms: self.ended_at_ms(),
+        }
+    }
+}
+
+impl Core {
+    /// A transaction with its branches.
+    pub fn transaction(&self, xid: &str) -> Option<TransactionDetail> {
+        let seq = self.seq_of(xid)?;
+        let transaction = self.live.get(&seq).or_else(|| self.ended.get(&seq))?;
+        let branches = transaction.branches.iter().map(|(id, branch)| BranchView {
+            branch_id: *id,
+            resource: branch.resource.clone(),
+            schema: branch.schema.clone(),
+            status: transaction.branch_status(branch),
+            lock_count: branch.lock_count,
+            registered_at_ms: branch.registered_at_ms,
+            detail: branch.detail.clone(),
+        });
+        Some(TransactionDetail { transaction: transaction.view(), branches: branches.collect() })
+    }
+
+    /// A list of transactions, the newest first.
+    pub fn transactions(&self, filter: &TransactionFilter) -> Result<Page<TransactionView, Xid>, Refusal> {
+        let before = match &filter.after {
+            None => Bound::Unbounded,
+            Some(xid) => match self.seq_of(xid) {
+                Some(seq) => Bound::Excluded(seq),
+                None => {
+                    let message = "`after` is not the XID of a transaction of this coordinator";
+                    return Err(Refusal::new(RefusalCode::Invalid, message));
+                }
+            },
+        };
+        let range = (Bound::Unbounded, before);
+        let mut live = self.live.range(range).rev().peekable();
+        let mut ended = self.ended.range(range).rev().peekable();
+        let may_be_ended = filter.status.is_none_or(|s| matches!(s, Status::Committed | Status::RolledBack));
+        let mut page = Page { items: Vec::new(), next: None };
+        loop {
+            let is_live_newer = match (live.peek(), ended.peek()) {
+                (Some((a, _)), Some((b, _))) => a > b,
+                (Some(_), None) => true,
+                (None, _) => false,
+            };
+            let next = if is_live_newer || !may_be_ended { live.next() } else { ended.next() };
+            let Some((_, transaction)) = next else { return Ok(page) };
+            let is_wanted = filter.name.as_ref().is_none_or(|name| *name == transaction.name)
+                && filter.status.is_none_or(|status| status == transaction.status());
+            if !is_wanted {
+                continue;
+            }
+            if page.items.len() >= filter.limit {
+                page.next = page.items.last().map(|last: &TransactionView| last.xid.clone());
+                return Ok(page);
+            }
+            page.items.push(transaction.view());
+        }
+    }
+
+    /// A list of held locks, those of the oldest transaction first.
+    pub fn locks(&self, filter: &LockFilter) -> Page<LockView, LockCursor> {
+        let mut page = Page { items: Vec::new(), next: None };
+        let only = match &filter.xid {
+            None => None,
+            Some(xid) => match self.seq_of(xid) {
+                Some(seq) => Some(seq),
+                None => return page,
+            },
+        };
+        let from = only.or(filter.after.map(|cursor| cursor.0)).unwrap_or(0);
+        let mut last = None;
+        for (seq, transaction) in
+            self.live.range(from..).take_while(|(seq, _)| only.is_none_or(|s| s == **seq))
+        {
+            for (id, branch) in &transaction.branches {
+                let Some(locks) = &branch.locks else { continue };
+                if filter.resource.as_ref().is_some_and(|resource| **resource != *branch.resource) {
+                    continue;
+                }
+                let mut index = 0;
+                for group in &locks.groups {
+                    let is_wanted = filter.table.as_ref().is_none_or(|table| **table == *group.table);
+                    for key in &group.keys {
+                        let cursor = LockCursor(*seq, id.0, index);
+                        index += 1;
+                        if !is_wanted || filter.after.is_some_and(|after| cursor <= after) {
+                            continue;
+                        }
+                        if page.items.len() >= filter.limit {
+                            page.next = last;
+                            return page;
+                        }
+                        last = Some(cursor);
+                        page.items.push(LockView {
+                            resource: branch.resource.clone(),
+                            table: group.table.clone(),
+                            key: key.clone(),
+                            xid: transaction.xid.clone(),
+                            branch_id: *id,
+                        });
+                    }
+                }
+            }
+        }
+        page
+    }
+
+    /// What should be durable by now: for comparison with what is.
+    pub fn records(&self) -> Records {
+        let mut records = Records { counters: self.counters, ..Records::default() };
+        for (seq, transaction) in self.live.iter().chain(&self.ended) {
+            records.transactions.insert(*seq, transaction.record());
+            for (id, branch) in &transaction.branches {
+                records.branches.insert(id.0, branch.record(*id, *seq));
+                if let Some(locks) = &branch.locks {
+                    records.locks.insert(id.0, locks.clone());
+                }
+            }
+        }
+        records
+    }
+
+    /// What there is at the moment.
+    pub fn stats(&self) -> Stats {
+        let mut transactions: BTreeMap<Status, usize> =
+            Status::ALL.into_iter().map(|status| (status, 0)).collect();
+        for transaction in self.live.values().chain(self.ended.values()) {
+            *transactions.entry(transaction.status()).or_default() += 1;
+        }
+        Stats {
+            transactions,
+            locks: self.locks.held(),
+            waiters: self.locks.waiting(),
+            streams: self.dispatcher.streams(),
+            work_waiting: self.dispatcher.waiting(),
+            work_outstanding: self.dispatcher.outstanding(),
+            purge_waiting: self.purges.values().map(|queue| queue.branches.len()).sum(),
+            unreachable: self.dispatcher.unreachable(),
+            totals: self.totals,
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! What goes into the core and what comes out of it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use atone_api::{BranchId, Xid};
+use serde::{Deserialize, Serialize};
+
+use crate::query::TransactionView;
+use crate::record::Change;
+
+/// Names a stream from a proxy. Given by the shell, never used twice while it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StreamId(pub u64);
+
+/// Where an answer goes. Opaque to the core.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ReplyTo {
+    /// To the message with this id on a stream.
+    Stream(StreamId, u64),
+    /// To a single call.
+    Call(u64),
+}
+
+/// The row locks that a branch asks for, all on one resource. Without duplicates.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LockSet {
+    /// By table, each table once.
+    pub groups: Vec<LockGroup>,
+}
+
+/// The keys locked in one table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LockGroup {
+    /// `schema.table`, as the server spells them.
+    #[serde(with = "crate::record::arc_str")]
+    pub table: Arc<str>,
+    /// Canonical key texts, each once.
+    #[serde(with = "crate::record::arc_strs")]
+    pub keys: Vec<Arc<str>>,
+}
+
+impl LockSet {
+    /// Puts together what belongs together and drops duplicates.
+    pub fn new(tables: impl IntoIterator<Item = (String, Vec<String>)>) -> Self {
+        let mut groups: Vec<LockGroup> = Vec::new();
+        let mut tables: Vec<_> = tables.into_iter().collect();
+        tables.sort_by(|a, b| a.0.cmp(&b.0));
+        for (table, keys) in tables {
+            let keys = keys.into_iter().map(Arc::<str>::from);
+            match groups.last_mut() {
+                Some(last) if *last.table == *table => last.keys.extend(keys),
+                _ => groups.push(LockGroup { table: table.into(), keys: keys.collect() }),
+            }
+        }
+        for group in &mut groups {
+            group.keys.sort_unstable();
+            group.keys.dedup();
+        }
+        groups.retain(|group| !group.keys.is_empty());
+        Self { groups }
+    }
+
+    /// How many locks there are.
+    pub fn len(&self) -> usize {
+        self.groups.iter().map(|group| group.keys.len()).sum()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.groups.is_empty()
+    }
+}
+
+/// A registration as a proxy asks for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RegisterRequest {
+    /// The transaction's XID, as received.
+    pub xid: String,
+    /// The resource the branch is on.
+    pub resource: Arc<str>,
+    /// The schema of its undo_log row.
+    pub schema: Arc<str>,
+    /// The row locks it needs.
+    pub locks: Arc<LockSet>,
+    /// How long to wait for them, in milliseconds; 0: not at all.
+    pub wait_timeout_ms: u64,
+}
+
+/// What became of a branch's local transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The server acknowledged the local COMMIT.
+    Committed,
+    /// The local transaction is known to have been rolled back.
+    Aborted,
+}
+
+/// The kinds of phase-two work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WorkKind {
+    /// Undo the branch; without an undo row leave a marker, so that it can never commit.
+    Rollback,
+    /// Find out whether the branch committed locally; if not, leave a marker.
+    Check,
+    /// Delete the undo rows of these committed branches.
+    Purge,
+}
+
+/// What a proxy answers to a piece of work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WorkOutcome {
+    /// Undone; purged.
+    Done,
+    /// Check: the branch committed locally.
+    Committed,
+    /// Check, rollback: there was no undo row; a marker is there now.
+    Absent,
+    /// Rollback: an outsider changed a row since.
+    Conflict,
+    /// It can't be done now.
+    Retry,
+    /// It can't be done without an operator.
+    Stuck,
+    /// An answer that this version does not know. Never taken for success.
+    Unknown,
+}
+
+/// A piece of phase-two work for a proxy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Work {
+    /// Never used twice, also after a restart.
+    pub work_id: u64,
+    /// What to do.
+    pub kind: WorkKind,
+    /// On which resource.
+    pub resource: Arc<str>,
+    /// In which schema's undo_log.
+    pub schema: Arc<str>,
+    /// For which branches: exactly one, but for a purge.
+    pub branches: Vec<(Xid, BranchId)>,
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// Begin a transaction.
+    Begin {
+        /// Where the answer goes.
+        to: ReplyTo,
+        /// A name for operators; may be empty.
+        name: String,
+        /// In milliseconds; 0 stands for the default.
+        timeout_ms: u64,
+    },
+    /// Tell the state of a transaction.
+    Get {
+        /// Where the answer goes.
+        to: ReplyTo,
+        /// Its XID, as received.
+        xid: String,
+    },
+    /// Commit a transaction.
+    Commit {
+        /// Where the answer goes.
+        to: ReplyTo,
+        /// Its XID, as received.
+        xid: String,
+    },
+    /// Roll a transaction back.
+    Rollback {
+        /// Where the answer goes.
+        to: ReplyTo,
+        /// Its XID, as received.
+        xid: String,
+    },
+    /// Register a branch.
+    Register {
+        /// The stream that asks.
+        stream: StreamId,
+        /// The id of the message: unique on the stream.
+        id: u64,
+        /// What is asked for.
+        request: RegisterRequest,
+    },
+    /// Give a registration up; where it was done already, its branch is aborted.
+    Cancel {
+        /// The stream that asked.
+        stream: StreamId,
+        /// The id of the registration's message.
+        id: u64,
+    },
+    /// A branch's local transaction ended.
+    Report {
+        /// The XID, as received.
+        xid: String,
+        /// The branch.
+        branch: BranchId,
+        /// How it ended.
+        outcome: Outcome,
+    },
+    /// A proxy is through with a piece of work.
+    WorkResult {
+        /// The stream that the answer came on.
+        stream: StreamId,
+        /// The work.
+        work_id: u64,
+        /// How it went.
+        outcome: WorkOutcome,
+        /// What a human should know of it.
+        detail: String,
+    },
+    /// A proxy connected.
+    StreamUp {
+        /// Its stream.
+        stream: StreamId,
+        /// The resources it can work on.
+        resources: Vec<String>,
+    },
+    /// A stream ended.
+    StreamDown {
+        /// The stream.
+        stream: StreamId,
+    },
+    /// Time passed.
+    Tick,
+}
+
+/// Why the coordinator will not do what was asked. Nothing was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefusalCode {
+    /// There is no such transaction.
+    UnknownXid,
+    /// It is committed, is being committed, or is in a status in which this can't be.
+    Ended,
+    /// It was rolled back or is being rolled back.
+    RolledBack,
+    /// The same, by its timeout.
+    TimedOut,
+    /// A lock was not to be had in time.
+    LockTimeout,
+    /// Waiting would deadlock, or the holder is being rolled back.
+    LockDeadlock,
+    /// Malformed, or over a limit.
+    Invalid,
+}
+
+/// A refusal with its explanation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// For programs.
+    pub code: RefusalCode,
+    /// For humans.
+    pub message: String,
+    /// For locks: the transaction that holds it.
+    pub holder: Option<Xid>,
+    /// For locks: `resource schema.table key`.
+    pub lock: Option<String>,
+}
+
+impl Refusal {
+    pub(crate) fn new(code: RefusalCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), holder: None, lock: None }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+/// What a request is answered with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// Begin, get, commit, rollback.
+    Transaction(TransactionView),
+    /// Register.
+    Registered(BranchId),
+}
+
+/// Something to send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// An answer.
+    Reply(ReplyTo, Result<Reply, Refusal>),
+    /// Work for a proxy.
+    Push(StreamId, Work),
+}
+
+/// What one event led to. `effects` may be seen by others only after `persist` is durable, and with it the changes of
+/// all earlier steps.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Step {
+    /// To be made durable as a whole, in this order.
+    pub persist: Vec<Change>,
+    /// May be sent before anything is durable: answers that nothing is lost with.
+    pub early: Vec<Effect>,
+    /// To be sent once everything is durable.
+    pub effects: Vec<Effect>,
+}

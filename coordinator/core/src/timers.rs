@@ -1,0 +1,57 @@
+//! What has to happen at a time: an ordered queue whose entries can be taken back.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use atone_api::BranchId;
+
+/// What has to happen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Timer {
+    /// The transaction's timeout.
+    Deadline { seq: u64 },
+    /// A commit waited long enough for reports.
+    Check { seq: u64 },
+    /// A registration waited long enough for locks.
+    Waiter { waiter: u64 },
+    /// Work on a branch is to be tried again.
+    Retry { seq: u64, branch: BranchId },
+    /// Undo rows are to be purged.
+    Purge { resource: Arc<str>, schema: Arc<str> },
+    /// A proxy took too long for a piece of work.
+    Work { work_id: u64 },
+}
+
+/// Names one entry of the queue: its time in milliseconds and a serial number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct TimerKey(u64, u64);
+
+#[derive(Debug, Default)]
+pub(crate) struct Timers {
+    queue: BTreeMap<TimerKey, Timer>,
+    next: u64,
+}
+
+impl Timers {
+    pub(crate) fn set(&mut self, at_ms: u64, timer: Timer) -> TimerKey {
+        let key = TimerKey(at_ms, self.next);
+        self.next += 1;
+        self.queue.insert(key, timer);
+        key
+    }
+
+    pub(crate) fn cancel(&mut self, key: TimerKey) {
+        self.queue.remove(&key);
+    }
+
+    pub(crate) fn next_at_ms(&self) -> Option<u64> {
+        self.queue.first_key_value().map(|(key, _)| key.0)
+    }
+
+    pub(crate) fn pop_due(&mut self, now_ms: u64) -> Option<Timer> {
+        match self.queue.first_entry() {
+            Some(entry) if entry.key().0 <= now_ms => Some(entry.remove()),
+            _ => None,
+        }
+    }
+}

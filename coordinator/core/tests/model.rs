@@ -1,0 +1,467 @@
+//! Random sequences of events against a simple model. The seed is printed; `ATONE_SEED` repeats one.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use atone_core::*;
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::{Rng, SeedableRng};
+
+const START_MS: u64 = 1_700_000_000_000;
+
+fn config() -> Config {
+    Config {
+        default_timeout_ms: 5_000,
+        rollback_retry_interval_ms: 2_000,
+        branch_report_timeout_ms: 300,
+        limits: Limits { max_history: 40, max_purge_batch: 3, max_work_in_flight: 2, ..Limits::default() },
+        ..Config::default()
+    }
+}
+
+/// What the servers hold of a branch: the truth that phase two works on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Local {
+    Open,
+    Committed,
+    RolledBack,
+    Undone,
+    Marked,
+    Purged,
+}
+
+struct World {
+    rng: StdRng,
+    now_ms: u64,
+    core: Core,
+    /// All that was made durable.
+    records: Records,
+    next_stream: u64,
+    streams: Vec<StreamId>,
+    next_id: u64,
+    xids: Vec<Xid>,
+    locals: BTreeMap<(String, u64), Local>,
+    /// The branches of open local transactions and those that did not report.
+    unreported: BTreeSet<(String, u64)>,
+    works: Vec<(StreamId, Work)>,
+    /// Final answers that somebody was given.
+    told: HashMap<String, Status>,
+    registering: HashMap<u64, (StreamId, String)>,
+    /// By registration.
+    registered: HashMap<u64, (String, u64)>,
+    branch_ids: BTreeSet<u64>,
+    answered: BTreeSet<ReplyTo>,
+    waits_ended: u64,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let (core, step) = Core::recover(config(), "test", Records::default(), START_MS).unwrap();
+        let mut world = World {
+            rng: StdRng::seed_from_u64(seed),
+            now_ms: START_MS,
+            core,
+            records: Records::default(),
+            next_stream: 1,
+            streams: Vec::new(),
+            next_id: 1,
+            xids: Vec::new(),
+            locals: BTreeMap::new(),
+            unreported: BTreeSet::new(),
+            works: Vec::new(),
+            told: HashMap::new(),
+            registering: HashMap::new(),
+            registered: HashMap::new(),
+            branch_ids: BTreeSet::new(),
+            answered: BTreeSet::new(),
+            waits_ended: 0,
+        };
+        world.take(step);
+        world
+    }
+
+    fn event(&mut self, event: Event) {
+        let step = self.core.handle(self.now_ms, event);
+        self.take(step);
+    }
+
+    fn take(&mut self, step: Step) {
+        for change in &step.persist {
+            self.records.apply(change);
+        }
+        // What should be durable is durable, after every step.
+        assert_eq!(self.records, self.core.records());
+        self.check_locks();
+        for effect in step.early.into_iter().chain(step.effects) {
+            self.effect(effect);
+        }
+    }
+
+    /// No two transactions hold the same lock, and nobody holds one after the end.
+    fn check_locks(&self) {
+        let filter = LockFilter { limit: usize::MAX, ..LockFilter::default() };
+        let mut holders: HashMap<String, Xid> = HashMap::new();
+        for lock in self.core.locks(&filter).items {
+            let name = format!("{} {} {}", lock.resource, lock.table, lock.key);
+            let holder = holders.entry(name).or_insert_with(|| lock.xid.clone());
+            assert_eq!(*holder, lock.xid);
+        }
+        assert_eq!(holders.len(), self.core.stats().locks);
+    }
+
+    fn effect(&mut self, effect: Effect) {
+        match effect {
+            Effect::Push(stream, work) => {
+                assert!(self.streams.contains(&stream));
+                self.works.push((stream, work));
+            }
+            Effect::Reply(to, reply) => {
+                assert!(self.answered.insert(to), "{to:?} was answered twice");
+                match reply {
+                    Ok(Reply::Registered(branch)) => {
+                        let ReplyTo::Stream(_, id) = to else { panic!("registered on no stream") };
+                        let (_, xid) = self.registering.remove(&id).unwrap();
+                        assert!(self.branch_ids.insert(branch.0), "branch {branch} was given twice");
+                        assert!(self.branch_ids.last() == Some(&branch.0), "branch ids fell");
+                        self.locals.insert((xid.clone(), branch.0), Local::Open);
+                        self.registered.insert(id, (xid.clone(), branch.0));
+                        self.unreported.insert((xid, branch.0));
+                    }
+                    Ok(Reply::Transaction(view)) => self.tell(&view),
+                    Err(refusal) => {
+                        self.waits_ended += u64::from(matches!(
+                            refusal.code,
+                            RefusalCode::LockTimeout | RefusalCode::LockDeadlock
+                        ));
+                        if let ReplyTo::Stream(_, id) = to {
+                            self.registering.remove(&id);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// One decision only: what was told stays true.
+    fn tell(&mut self, view: &TransactionView) {
+        let outcome = match view.status {
+            Status::Active | Status::Committing => return,
+            Status::Committed => Status::Committed,
+            _ => Status::RolledBack,
+        };
+        let told = *self.told.entry(view.xid.to_string()).or_insert(outcome);
+        assert_eq!(told, outcome, "{} was told to be {told} and is {outcome}", view.xid);
+        if outcome == Status::Committed {
+            for (key @ (xid, branch), local) in &self.locals {
+                if *xid == view.xid.as_str() {
+                    // A marker makes the local commit fail; where that was reported the application knows of it.
+                    let fine = matches!(local, Local::Committed | Local::Purged | Local::RolledBack)
+                        || (*local == Local::Marked && !self.unreported.contains(key));
+                    assert!(fine, "{xid} is committed, its branch {branch} is {local:?}");
+                }
+            }
+        }
+    }
+
+    fn id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    fn connect(&mut self) {
+        let stream = StreamId(self.next_stream);
+        self.next_stream += 1;
+        self.streams.push(stream);
+        self.event(Event::StreamUp { stream, resources: vec!["r0".into(), "r1".into()] });
+    }
+
+    fn disconnect(&mut self) {
+        if self.streams.is_empty() {
+            return;
+        }
+        let index = self.rng.random_range(0..self.streams.len());
+        self.break_stream(self.streams[index]);
+    }
+
+    fn break_stream(&mut self, stream: StreamId) {
+        self.streams.retain(|other| *other != stream);
+        self.works.retain(|(owner, _)| *owner != stream);
+        // Nobody is there to be answered.
+        self.registering.retain(|_, (owner, _)| *owner != stream);
+        self.event(Event::StreamDown { stream });
+    }
+
+    fn crash(&mut self) {
+        let before = self.records.clone();
+        let (core, step) = Core::recover(config(), "test", before.clone(), self.now_ms).unwrap();
+        self.core = core;
+        self.streams.clear();
+        self.works.clear();
+        self.registering.clear();
+        self.take(step);
+        // Nothing but the counters and what was too old has changed.
+        assert_eq!(self.records.branches, before.branches.clone());
+        assert_eq!(self.records.locks, before.locks);
+        assert!(self.records.counters.boot == before.counters.boot + 1);
+    }
+
+    fn register(&mut self) {
+        let (Some(xid), Some(stream)) =
+            (self.xids.choose(&mut self.rng).cloned(), self.streams.choose(&mut self.rng).copied())
+        else {
+            return;
+        };
+        let count = self.rng.random_range(1..4);
+        let keys = (0..count).map(|_| self.rng.random_range(0..6).to_string()).collect();
+        let resource = format!("r{}", self.rng.random_range(0..2));
+        let id = self.id();
+        let request = RegisterRequest {
+            xid: xid.to_string(),
+            resource: resource.as_str().into(),
+            schema: "s".into(),
+            locks: Arc::new(LockSet::new([("s.t".to_owned(), keys)])),
+            wait_timeout_ms: self.rng.random_range(0..3) * 500,
+        };
+        self.registering.insert(id, (stream, xid.to_string()));
+        self.event(Event::Register { stream, id, request });
+        if self.rng.random_bool(0.05) {
+            self.event(Event::Cancel { stream, id });
+            self.registering.remove(&id);
+            // A branch that was registered at once is aborted: the client never began its local commit.
+            if let Some(branch) = self.registered.get(&id).cloned() {
+                assert!(!self.records.branches.contains_key(&branch.1));
+                self.unreported.remove(&branch);
+                self.locals.insert(branch, Local::RolledBack);
+            }
+        }
+    }
+
+    /// A local transaction ends, and mostly the end is reported.
+    fn local_end(&mut self) {
+        let keys: Vec<_> = self.unreported.iter().cloned().collect();
+        let Some(key) = keys.choose(&mut self.rng).cloned() else { return };
+        if self.locals[&key] == Local::Open {
+            let commits = self.rng.random_bool(0.9);
+            self.locals.insert(key.clone(), if commits { Local::Committed } else { Local::RolledBack });
+        }
+        if self.rng.random_bool(0.1) {
+            return;
+        }
+        self.unreported.remove(&key);
+        let outcome = match self.locals[&key] {
+            Local::Committed | Local::Undone | Local::Purged => Outcome::Committed,
+            _ => Outcome::Aborted,
+        };
+        self.event(Event::Report { xid: key.0, branch: BranchId(key.1), outcome });
+    }
+
+    fn do_work(&mut self) {
+        if self.works.is_empty() {
+            return;
+        }
+        let index = self.rng.random_range(0..self.works.len());
+        let (stream, work) = self.works.remove(index);
+        let fails = self.rng.random_bool(0.2);
+        let outcome = if fails {
+            *[WorkOutcome::Retry, WorkOutcome::Conflict, WorkOutcome::Stuck, WorkOutcome::Unknown]
+                .choose(&mut self.rng)
+                .unwrap()
+        } else {
+            self.execute(&work)
+        };
+        // Sometimes the answer gets lost with its stream.
+        if self.rng.random_bool(0.05) {
+            self.break_stream(stream);
+        } else {
+            self.event(Event::WorkResult { stream, work_id: work.work_id, outcome, detail: "{}".into() });
+        }
+    }
+
+    /// What a proxy does, as far as it matters here.
+    fn execute(&mut self, work: &Work) -> WorkOutcome {
+        let mut outcome = WorkOutcome::Done;
+        for (xid, branch) in &work.branches {
+            let key = (xid.to_string(), branch.0);
+            // Branches registered just before a stream broke are unknown to the client: they never commit.
+            let local = self.locals.entry(key.clone()).or_insert(Local::Open);
+            match (work.kind, *local) {
+                (WorkKind::Purge, Local::Committed | Local::Purged) => *local = Local::Purged,
+                (WorkKind::Purge, other) => panic!("purge of {key:?}, which is {other:?}"),
+                (WorkKind::Check, Local::Committed) => outcome = WorkOutcome::Committed,
+                (WorkKind::Rollback, Local::Committed) => {
+                    // Later branches of the transaction on the resource have to be undone before.
+                    let later = self.records.branches.values().filter(|other| {
+                        other.branch_id > branch.0
+                            && other.resource == work.resource
+                            && self.records.transactions[&other.seq].xid == *xid
+                    });
+                    for other in later {
+                        assert_eq!(
+                            other.state,
+                            BranchState::RolledBack,
+                            "{key:?} is undone before {other:?}"
+                        );
+                    }
+                    *local = Local::Undone;
+                }
+                // A check that was withdrawn when the report came, and is done much later.
+                (WorkKind::Check, Local::Purged) => outcome = WorkOutcome::Absent,
+                (WorkKind::Rollback, Local::Purged) => panic!("rollback of {key:?}, which is purged"),
+                (_, Local::Undone | Local::Marked) => outcome = WorkOutcome::Absent,
+                (_, Local::Open | Local::RolledBack) => {
+                    *local = Local::Marked;
+                    outcome = WorkOutcome::Absent;
+                }
+            }
+        }
+        outcome
+    }
+
+    fn act(&mut self) {
+        let to = ReplyTo::Call(self.id());
+        match self.rng.random_range(0..100) {
+            0..12 => {
+                self.event(Event::Begin { to, name: "n".into(), timeout_ms: 0 });
+                let filter = TransactionFilter { limit: 1, ..TransactionFilter::default() };
+                let newest = self.core.transactions(&filter).unwrap().items[0].xid.clone();
+                if self.xids.last() != Some(&newest) {
+                    assert!(!self.xids.contains(&newest), "{newest} was given twice");
+                    self.xids.push(newest);
+                    if self.xids.len() > 8 {
+                        self.xids.remove(0);
+                    }
+                }
+            }
+            12..40 => self.register(),
+            40..60 => self.local_end(),
+            60..80 => self.do_work(),
+            80..86 => {
+                if let Some(xid) = self.xids.choose(&mut self.rng).map(Xid::to_string) {
+                    self.event(Event::Commit { to, xid });
+                }
+            }
+            86..89 => {
+                if let Some(xid) = self.xids.choose(&mut self.rng).map(Xid::to_string) {
+                    self.event(Event::Rollback { to, xid });
+                }
+            }
+            89..91 => {
+                if let Some(xid) = self.xids.choose(&mut self.rng).map(Xid::to_string) {
+                    self.event(Event::Get { to, xid });
+                }
+            }
+            91..93 if self.streams.len() < 3 => self.connect(),
+            93 => self.disconnect(),
+            94 if self.rng.random_bool(0.2) => self.crash(),
+            _ => {
+                self.now_ms += self.rng.random_range(0..400);
+                self.event(Event::Tick);
+            }
+        }
+    }
+
+    /// Lets everything come to its end and looks at what is left.
+    fn drain(&mut self) {
+        if self.streams.is_empty() {
+            self.connect();
+        }
+        for _ in 0..100_000 {
+            if self.core.stats().transactions.iter().all(|(status, count)| {
+                *count == 0 || matches!(status, Status::Committed | Status::RolledBack)
+            }) && self.core.stats().purge_waiting == 0
+                && self.core.stats().work_outstanding == 0
+            {
+                break;
+            }
+            if let Some((stream, work)) = self.works.pop() {
+                let outcome = self.execute(&work);
+                let event =
+                    Event::WorkResult { stream, work_id: work.work_id, outcome, detail: String::new() };
+                self.event(event);
+            } else {
+                // What failed for an absent undo row waits for an operator.
+                let failed = TransactionFilter {
+                    status: Some(Status::RollbackFailed),
+                    limit: 100,
+                    ..TransactionFilter::default()
+                };
+                for transaction in self.core.transactions(&failed).unwrap().items {
+                    let to = ReplyTo::Call(self.id());
+                    self.event(Event::Rollback { to, xid: transaction.xid.to_string() });
+                }
+                if self.works.is_empty() {
+                    self.now_ms = self.core.next_at_ms().expect("something is to be done").max(self.now_ms);
+                    self.event(Event::Tick);
+                }
+            }
+        }
+        let stats = self.core.stats();
+        assert_eq!(stats.locks, 0, "{stats:?}");
+        assert_eq!(stats.waiters, 0, "{stats:?}");
+        assert!(self.registering.is_empty(), "unanswered: {:?}", self.registering);
+        for (key @ (xid, branch), local) in &self.locals {
+            match self.told.get(xid) {
+                Some(Status::Committed) => {
+                    assert!(!matches!(local, Local::Undone | Local::Open), "{xid} {branch} {local:?}");
+                    assert!(
+                        *local != Local::Marked || !self.unreported.contains(key),
+                        "{xid} {branch} is marked"
+                    );
+                }
+                Some(_) => {
+                    assert!(!matches!(local, Local::Committed | Local::Purged), "{xid} {branch} {local:?}")
+                }
+                None => {}
+            }
+        }
+    }
+}
+
+fn run(seed: u64, steps: usize) -> World {
+    println!("seed {seed}");
+    let mut world = World::new(seed);
+    world.connect();
+    for _ in 0..steps {
+        world.act();
+    }
+    world.drain();
+    world
+}
+
+#[test]
+fn random_events_keep_the_promises() {
+    if let Ok(seed) = std::env::var("ATONE_SEED") {
+        run(seed.parse().unwrap(), 3_000);
+        return;
+    }
+    let base: u64 = rand::rng().random_range(0..1_000_000_000);
+    let (mut branches, mut told, mut waits) = (0, 0, 0);
+    for offset in 0..60 {
+        let world = run(base + offset, 1_500);
+        branches += world.branch_ids.len();
+        told += world.told.len();
+        waits += world.waits_ended;
+    }
+    // The walk went where it should.
+    assert!(branches > 1_000 && told > 300 && waits > 100, "{branches} {told} {waits}");
+}
+
+/// A crash after any step: what is durable then is enough to start from, and to start from again.
+#[test]
+fn recovery_works_at_any_prefix() {
+    let seed: u64 = rand::rng().random_range(0..1_000_000_000);
+    println!("seed {seed}");
+    let mut world = World::new(seed);
+    world.connect();
+    for _ in 0..600 {
+        world.act();
+        let (core, step) = Core::recover(config(), "test", world.records.clone(), world.now_ms).unwrap();
+        let mut records = world.records.clone();
+        step.persist.iter().for_each(|change| records.apply(change));
+        assert_eq!(core.records(), records);
+        assert!(step.effects.is_empty() && step.early.is_empty());
+    }
+}
