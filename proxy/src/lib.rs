@@ -1,1 +1,15 @@
-//! See Cargo.toml.
+//! The proxy: relays the MySQL protocol, and in a bound session captures images, takes global locks and writes the undo
+//! record; on the coordinator's word it does phase two.
+
+pub mod backend;
+pub mod branch;
+pub mod config;
+pub mod error;
+pub mod http;
+pub mod listener;
+pub mod meta;
+pub mod net;
+pub mod params;
+pub mod phase_two;
+pub mod run;
+pub mod session;

@@ -1,0 +1,227 @@
+//! The end of an UPDATE or DELETE: WHERE, ORDER BY, LIMIT.
+
+use std::ops::Range;
+
+use crate::{
+    confirm,
+    functions::{self, check_calls},
+    lexer::Kind,
+    text::Text,
+    types::{Refusal, Span, TableRef},
+};
+
+/// What [`crate::Update`] and [`crate::Delete`] have in common.
+pub(crate) struct Condition {
+    pub(crate) where_clause: Option<Span>,
+    pub(crate) order_by: Option<Span>,
+    pub(crate) limit: Option<Span>,
+    pub(crate) volatile: bool,
+    pub(crate) subquery: bool,
+    pub(crate) pinned: Option<Vec<(String, Span)>>,
+    /// The tokens of WHERE and ORDER BY.
+    tokens: Range<usize>,
+}
+
+/// The first token outside of parentheses that begins one of the clauses, or the end.
+pub(crate) fn clauses_begin(text: &Text<'_>, from: usize) -> usize {
+    text.find(from..text.len(), |at| text.is_any(at, &["WHERE", "ORDER", "LIMIT"])).unwrap_or(text.len())
+}
+
+/// Reads the clauses that begin at `at` and go to the end of the statement.
+pub(crate) fn parse(text: &Text<'_>, at: usize, table: &TableRef) -> Result<Condition, Refusal> {
+    let end = text.len();
+    let limit_at = text.find(at..end, |at| text.is(at, "LIMIT")).unwrap_or(end);
+    let order_at = text.find(at..limit_at, |at| text.is(at, "ORDER")).unwrap_or(limit_at);
+    if let Some(at) = text.find(at..end, |at| text.is(at, "RETURNING")) {
+        return Err(Refusal::new(if at + 1 < end {
+            "RETURNING is not supported"
+        } else {
+            "the statement is not understood"
+        }));
+    }
+
+    let mut condition = Condition {
+        where_clause: None,
+        order_by: None,
+        limit: None,
+        volatile: functions::is_volatile(text, at..limit_at),
+        subquery: (at..limit_at).any(|at| functions::is_subquery(text, at)),
+        pinned: None,
+        tokens: at..limit_at,
+    };
+    check_once(text, at..limit_at)?;
+
+    if at < order_at {
+        let clause = at + 1..order_at;
+        if !text.is(at, "WHERE") {
+            return Err(Refusal::new("the statement is not understood"));
+        }
+        check_calls(text, clause.clone())?;
+        condition.pinned = pinned(text, clause.clone(), table);
+        if condition.pinned.is_none() && !confirm::is_expression(text, clause.clone()) {
+            return Err(Refusal::new("the WHERE clause is not understood"));
+        }
+        condition.where_clause = Some(text.span(clause));
+    }
+    if order_at < limit_at {
+        check_order(text, order_at..limit_at)?;
+        condition.order_by = Some(text.span(order_at..limit_at));
+    }
+    if limit_at < end {
+        let simple =
+            limit_at + 2 == end && matches!(text.kind(limit_at + 1), Some(Kind::Number | Kind::Placeholder));
+        if !simple {
+            return Err(Refusal::new("the LIMIT clause is not understood"));
+        }
+        condition.limit = Some(text.span(limit_at..end));
+        condition.pinned = None;
+    }
+    Ok(condition)
+}
+
+/// Refuses what must not be evaluated in a read before the statement.
+fn check_once(text: &Text<'_>, range: Range<usize>) -> Result<(), Refusal> {
+    for at in range {
+        if text.kind(at) == Some(Kind::Assign) {
+            return Err(Refusal::new("WHERE or ORDER BY assigns a user variable"));
+        }
+        for name in ["ROW_COUNT", "FOUND_ROWS"] {
+            if functions::is_call_of(text, at, name) {
+                return Err(Refusal::new(format!("{name}() can be used in a SELECT only")));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check_order(text: &Text<'_>, range: Range<usize>) -> Result<(), Refusal> {
+    let misread = || Refusal::new("the ORDER BY clause is not understood");
+    check_calls(text, range.clone())?;
+    if !text.is(range.start + 1, "BY") {
+        return Err(misread());
+    }
+    for item in split_commas(text, range.start + 2..range.end) {
+        let mut item = item;
+        if item.len() > 1 && text.is_any(item.end - 1, &["ASC", "DESC"]) {
+            item.end -= 1;
+        }
+        if !confirm::is_expression(text, item) {
+            return Err(misread());
+        }
+    }
+    Ok(())
+}
+
+/// The parts between the commas outside of parentheses; at least one, perhaps empty.
+pub(crate) fn split_commas(text: &Text<'_>, range: Range<usize>) -> Vec<Range<usize>> {
+    let mut parts = Vec::new();
+    let mut start = range.start;
+    while let Some(comma) = text.find(start..range.end, |at| text.punct(at, b',')) {
+        parts.push(start..comma);
+        start = comma + 1;
+    }
+    parts.push(start..range.end);
+    parts
+}
+
+impl Condition {
+    /// Refuses a condition that reads what the assignments of the same statement change besides the rows: evaluated
+    /// before the statement it would choose other rows.
+    pub(crate) fn check_against(&self, text: &Text<'_>, assignments: Range<usize>) -> Result<(), Refusal> {
+        let mut tokens = self.tokens.clone();
+        let assigns_variable = assignments.clone().any(|at| text.kind(at) == Some(Kind::Assign));
+        if assigns_variable && tokens.clone().any(|at| text.kind(at) == Some(Kind::UserVar)) {
+            return Err(Refusal::new("WHERE or ORDER BY reads a user variable, and the statement assigns one"));
+        }
+        let sets_insert_id = functions::find_call(text, assignments, "LAST_INSERT_ID")
+            .is_some_and(|at| !text.punct(at + 2, b')'));
+        if sets_insert_id && tokens.any(|at| functions::is_call_of(text, at, "LAST_INSERT_ID")) {
+            return Err(Refusal::new("WHERE or ORDER BY reads LAST_INSERT_ID(), and the statement sets it"));
+        }
+        Ok(())
+    }
+}
+
+/// See [`crate::Update::pinned`].
+fn pinned(text: &Text<'_>, clause: Range<usize>, table: &TableRef) -> Option<Vec<(String, Span)>> {
+    let mut pairs: Vec<(String, Span)> = Vec::new();
+    let mut depth = 0usize;
+    let mut at = clause.start;
+    loop {
+        while at < clause.end && text.punct(at, b'(') {
+            depth += 1;
+            at += 1;
+        }
+        let (column, value, after) = equality(text, at..clause.end, table)?;
+        if pairs.iter().any(|(known, _)| known.to_lowercase() == column.to_lowercase()) {
+            return None;
+        }
+        pairs.push((column, value));
+        at = after;
+        while at < clause.end && text.punct(at, b')') {
+            depth = depth.checked_sub(1)?;
+            at += 1;
+        }
+        if at == clause.end {
+            return (depth == 0).then_some(pairs);
+        }
+        if !(text.is(at, "AND") || text.kind(at) == Some(Kind::AndAnd)) {
+            return None;
+        }
+        at += 1;
+        // More columns than a key can have: no shortcut, and no quadratic search for duplicates.
+        if pairs.len() > 64 {
+            return None;
+        }
+    }
+}
+
+/// `column = constant` or the reverse: the column, the constant's span, and the index behind.
+fn equality(text: &Text<'_>, range: Range<usize>, table: &TableRef) -> Option<(String, Span, usize)> {
+    let end = range.end;
+    if let Some(column) = confirm::column(text, range.start, end) {
+        let equals = range.start + column;
+        let value = pinning_constant(text, equals + 1, end)?;
+        text.punct(equals, b'=').then_some(())?;
+        let name = own_column(text, range.start..equals, table)?;
+        let after = equals + 1 + value;
+        return Some((name, text.span(equals + 1..after), after));
+    }
+    let equals = range.start + pinning_constant(text, range.start, end)?;
+    let column = confirm::column(text, equals + 1, end)?;
+    text.punct(equals, b'=').then_some(())?;
+    let after = equals + 1 + column;
+    let name = own_column(text, equals + 1..after, table)?;
+    Some((name, text.span(range.start..equals), after))
+}
+
+/// A number, a string or a placeholder.
+fn pinning_constant(text: &Text<'_>, at: usize, end: usize) -> Option<usize> {
+    let len = confirm::constant(text, at, end)?;
+    match text.kind(at + len - 1)? {
+        Kind::Number | Kind::Placeholder => Some(len),
+        Kind::Str if text.kind(at) == Some(Kind::Str) => Some(len),
+        _ => None,
+    }
+}
+
+/// The name of the column, where its qualifiers are those of the table.
+fn own_column(text: &Text<'_>, name: Range<usize>, table: &TableRef) -> Option<String> {
+    let mut parts = name.step_by(2).map(|at| text.name(at));
+    let parts: Vec<String> = parts.by_ref().collect::<Option<_>>()?;
+    let is_table = |qualifier: &String| {
+        qualifier.eq_ignore_ascii_case(table.alias.as_ref().unwrap_or(&table.name))
+    };
+    match parts.as_slice() {
+        [column] => Some(column.clone()),
+        [qualifier, column] if is_table(qualifier) => Some(column.clone()),
+        [schema, qualifier, column]
+            if table.alias.is_none()
+                && is_table(qualifier)
+                && table.schema.as_ref().is_some_and(|own| own.eq_ignore_ascii_case(schema)) =>
+        {
+            Some(column.clone())
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,148 @@
+//! One backend: its address, its service account's connections, and what is known of its tables.
+
+use std::collections::HashSet;
+use std::io;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicUsize;
+
+use atone_api::Client;
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Opts, OptsBuilder, Pool, PoolConstraints, PoolOpts};
+use tokio::sync::{OnceCell, Semaphore};
+
+use crate::config::{Address, BackendConfig, Limits};
+use crate::meta::Metadata;
+use crate::net::Stream;
+
+/// One backend, shared by its sessions and by phase two.
+pub struct Backend {
+    /// The resource's name.
+    pub name: String,
+    /// The server.
+    pub address: Address,
+    /// Bounds.
+    pub limits: Limits,
+    /// The service account's connections.
+    pub pool: Pool,
+    /// The coordinator.
+    pub coordinator: Client,
+    /// What is known of tables.
+    pub metadata: Metadata,
+    /// How many client connections there are.
+    pub connections: AtomicUsize,
+    /// Phase-two jobs at a time.
+    pub phase_two: Semaphore,
+    mariadb: OnceCell<bool>,
+    undo_logs: Mutex<HashSet<String>>,
+}
+
+impl std::fmt::Debug for Backend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Backend")
+            .field("name", &self.name)
+            .field("address", &self.address)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Backend {
+    /// Sets a backend up; connects nowhere yet.
+    ///
+    /// # Errors
+    /// An address that does not parse.
+    pub fn new(config: &BackendConfig, limits: &Limits, coordinator: Client) -> Result<Backend, String> {
+        let address = config.parsed_address()?;
+        let constraints = PoolConstraints::new(0, limits.phase_two_concurrency + 8)
+            .ok_or("limits.phase_two_concurrency")?;
+        let mut opts = OptsBuilder::default()
+            .user(Some(&config.user))
+            .pass(Some(&config.secret))
+            .prefer_socket(false)
+            .client_found_rows(true)
+            .stmt_cache_size(64)
+            .pool_opts(PoolOpts::default().with_constraints(constraints).with_reset_connection(false));
+        opts = match &address {
+            Address::Tcp(host, port) => opts.ip_or_hostname(host).tcp_port(*port),
+            Address::Unix(path) => opts.socket(Some(path.display().to_string())),
+        };
+        Ok(Backend {
+            name: config.name.clone(),
+            address,
+            limits: limits.clone(),
+            pool: Pool::new(Opts::from(opts)),
+            coordinator,
+            metadata: Metadata::default(),
+            connections: AtomicUsize::new(0),
+            phase_two: Semaphore::new(limits.phase_two_concurrency),
+            mariadb: OnceCell::new(),
+            undo_logs: Mutex::default(),
+        })
+    }
+
+    /// Connects to the server for a client.
+    ///
+    /// # Errors
+    /// What the system says, or `TimedOut` after `connect_timeout_ms`.
+    pub async fn connect(&self) -> io::Result<Stream> {
+        tokio::time::timeout(self.limits.connect_timeout(), Stream::connect(&self.address)).await?
+    }
+
+    /// Whether the service account can log in and be answered.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn check(&self) -> Result<(), String> {
+        let look = async {
+            let mut conn = self.pool.get_conn().await?;
+            conn.query_drop("DO 0").await
+        };
+        match tokio::time::timeout(self.limits.connect_timeout(), look).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(e)) => Err(format!("backend {}: {e}", self.name)),
+            Err(_) => Err(format!("backend {}: no answer in connect_timeout_ms", self.name)),
+        }
+    }
+
+    /// Whether the server is MariaDB; asked once.
+    ///
+    /// # Errors
+    /// What the server says to the service account.
+    pub async fn is_mariadb(&self, conn: &mut Conn) -> Result<bool, mysql_async::Error> {
+        let look = async {
+            let version: Option<String> = conn.query_first("SELECT VERSION()").await?;
+            Ok(version.unwrap_or_default().contains("MariaDB"))
+        };
+        self.mariadb.get_or_try_init(|| look).await.copied()
+    }
+
+    /// Makes the undo_log table of a schema where it is missing; looks once only.
+    ///
+    /// # Errors
+    /// What the server says to the service account.
+    pub async fn ensure_undo_log(&self, schema: &str) -> Result<(), mysql_async::Error> {
+        if self.known_undo_logs().contains(schema) {
+            return Ok(());
+        }
+        self.create_undo_log(schema).await?;
+        self.known_undo_logs().insert(schema.to_string());
+        Ok(())
+    }
+
+    /// Makes the undo_log table of a schema where it is missing.
+    ///
+    /// # Errors
+    /// What the server says to the service account.
+    pub async fn create_undo_log(&self, schema: &str) -> Result<(), mysql_async::Error> {
+        let mut conn = self.pool.get_conn().await?;
+        conn.query_drop(atone_undo::undo_log_ddl(schema)).await
+    }
+
+    /// The undo_log table of a schema has been seen missing.
+    pub fn forget_undo_log(&self, schema: &str) {
+        self.known_undo_logs().remove(schema);
+    }
+
+    fn known_undo_logs(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
+        self.undo_logs.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}

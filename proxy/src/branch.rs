@@ -1,0 +1,300 @@
+//! What the open local transaction has changed so far: rows with their first before image. Pure.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use atone_undo::{Key, Row, RowChange, Table, TableChanges, UndoRecord, Value};
+
+/// Whether a touched row must be there when the branch commits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// It was inserted, or changed where it stood.
+    Present,
+    /// It was deleted.
+    Absent,
+    /// Either may be: a statement failed half-way or a savepoint was rolled back to.
+    Unknown,
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    table: usize,
+    key: Key,
+    before: Option<Row>,
+    presence: Presence,
+}
+
+/// The rows that a local transaction has touched.
+#[derive(Debug, Default)]
+pub struct Branch {
+    tables: Vec<Arc<Table>>,
+    entries: Vec<Entry>,
+    seen: HashMap<(usize, Key), usize>,
+    savepoints: Vec<(String, usize)>,
+    bytes: usize,
+}
+
+/// The branch as it will be recorded.
+#[derive(Debug)]
+pub struct Changes {
+    /// Per table the rows that differ.
+    pub tables: Vec<TableChanges>,
+    /// Per table ("schema.table") the global row locks.
+    pub locks: Vec<(String, Vec<String>)>,
+}
+
+fn size(row: &Row) -> usize {
+    row.values
+        .iter()
+        .map(|v| match v {
+            Value::Text(s) => s.len() + 32,
+            Value::Bytes(b) => b.len() + 32,
+            Value::Null | Value::Int(_) => 32,
+        })
+        .sum()
+}
+
+impl Branch {
+    /// Whether nothing was touched.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// How many rows were touched.
+    pub fn rows(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// About how many bytes the before images take.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The schema of the first table written.
+    pub fn schema(&self) -> Option<&str> {
+        self.tables.first().map(|t| t.schema.as_str())
+    }
+
+    /// Forgets everything: the local transaction has ended.
+    pub fn clear(&mut self) {
+        *self = Branch::default();
+    }
+
+    /// Whether `table` was touched with another definition in this transaction.
+    pub fn conflicts_with(&self, table: &Table) -> bool {
+        self.tables.iter().any(|t| t.schema == table.schema && t.name == table.name && **t != *table)
+    }
+
+    fn table_index(&mut self, table: &Arc<Table>) -> usize {
+        let found = self.tables.iter().position(|t| t.schema == table.schema && t.name == table.name);
+        found.unwrap_or_else(|| {
+            self.tables.push(table.clone());
+            self.tables.len() - 1
+        })
+    }
+
+    /// Notes a row: `before` counts only where the row was not touched before in this transaction.
+    pub fn touch(&mut self, table: &Arc<Table>, key: Key, before: Option<Row>, presence: Presence) {
+        let t = self.table_index(table);
+        if let Some(&at) = self.seen.get(&(t, key.clone())) {
+            self.entries[at].presence = presence;
+            return;
+        }
+        self.bytes += before.as_ref().map_or(32, size);
+        self.seen.insert((t, key.clone()), self.entries.len());
+        self.entries.push(Entry { table: t, key, before, presence });
+    }
+
+    /// A savepoint was set; an older one of the same name is gone.
+    pub fn savepoint(&mut self, name: &str) {
+        self.savepoints.retain(|(n, _)| n != name);
+        self.savepoints.push((name.to_string(), self.entries.len()));
+    }
+
+    /// The transaction was rolled back to a savepoint: rows first touched after it are as they were.
+    pub fn rollback_to(&mut self, name: &str) {
+        let Some(at) = self.savepoints.iter().position(|(n, _)| n == name) else { return };
+        let keep = self.savepoints[at].1;
+        self.savepoints.truncate(at + 1);
+        for entry in self.entries.drain(keep..) {
+            self.bytes = self.bytes.saturating_sub(entry.before.as_ref().map_or(32, size));
+            self.seen.remove(&(entry.table, entry.key));
+        }
+        for entry in &mut self.entries {
+            entry.presence = Presence::Unknown;
+        }
+    }
+
+    /// A savepoint was released, and those set after it.
+    pub fn release(&mut self, name: &str) {
+        if let Some(at) = self.savepoints.iter().position(|(n, _)| n == name) {
+            self.savepoints.truncate(at);
+        }
+    }
+
+    /// The tables touched, each with the keys of its rows.
+    pub fn keys(&self) -> Vec<(Arc<Table>, Vec<Key>)> {
+        let mut out: Vec<(Arc<Table>, Vec<Key>)> =
+            self.tables.iter().map(|t| (t.clone(), Vec::new())).collect();
+        for entry in &self.entries {
+            out[entry.table].1.push(entry.key.clone());
+        }
+        out.retain(|(_, keys)| !keys.is_empty());
+        out
+    }
+
+    /// Pairs the before images with the rows as they are now. `after` holds, per table as [`Branch::keys`] gave them, the
+    /// rows found.
+    ///
+    /// # Errors
+    /// A row that must be there and is not, or the other way round, or one that was not asked for: something changed rows
+    /// that were not captured, so that this transaction must not commit.
+    pub fn changes(&self, after: Vec<(Arc<Table>, Vec<Row>)>) -> Result<Changes, String> {
+        let mut found: HashMap<(usize, Key), Row> = HashMap::new();
+        for (table, rows) in after {
+            let t = self
+                .tables
+                .iter()
+                .position(|x| x.schema == table.schema && x.name == table.name)
+                .ok_or("an after image of a table that was not touched")?;
+            for row in rows {
+                let key = row.key(&table);
+                if !self.seen.contains_key(&(t, key.clone())) {
+                    return Err(format!(
+                        "a row of {}.{} changed under another key",
+                        table.schema, table.name
+                    ));
+                }
+                found.insert((t, key), row);
+            }
+        }
+        let mut changes: Vec<TableChanges> =
+            self.tables.iter().map(|t| TableChanges { table: (**t).clone(), rows: Vec::new() }).collect();
+        let mut locks: Vec<Vec<String>> = vec![Vec::new(); self.tables.len()];
+        for entry in &self.entries {
+            let table = &self.tables[entry.table];
+            let after = found.remove(&(entry.table, entry.key.clone()));
+            let wrong = match entry.presence {
+                Presence::Present => after.is_none(),
+                Presence::Absent => after.is_some(),
+                Presence::Unknown => false,
+            };
+            if wrong {
+                return Err(format!(
+                    "a row of {}.{} is not as its statement left it",
+                    table.schema, table.name
+                ));
+            }
+            let before_values = entry.before.as_ref().map(|r| &r.values);
+            if before_values == after.as_ref().map(|r| &r.values) {
+                continue;
+            }
+            let rows = [entry.before.as_ref(), after.as_ref()];
+            locks[entry.table]
+                .extend(rows.into_iter().flatten().flat_map(|r| r.lock_keys.iter().map(|k| k.0.clone())));
+            changes[entry.table].rows.push(RowChange {
+                before: entry.before.as_ref().map(|r| r.values.clone()),
+                after: after.map(|r| r.values),
+            });
+        }
+        let mut out = Vec::new();
+        for (change, mut keys) in changes.iter().zip(locks) {
+            keys.sort_unstable();
+            keys.dedup();
+            if !keys.is_empty() {
+                out.push((format!("{}.{}", change.table.schema, change.table.name), keys));
+            }
+        }
+        changes.retain(|c| !c.rows.is_empty());
+        Ok(Changes { tables: changes, locks: out })
+    }
+}
+
+impl Changes {
+    /// The undo record of these changes.
+    pub fn into_record(self, xid: &str, branch_id: u64, resource: &str) -> UndoRecord {
+        UndoRecord { xid: xid.into(), branch_id, resource: resource.into(), tables: self.tables }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use atone_undo::{Column, Kind, LockKey, UniqueKey};
+
+    fn table() -> Arc<Table> {
+        let column = |name: &str| Column {
+            name: name.into(),
+            kind: Kind::Int,
+            column_type: "int".into(),
+            charset: None,
+            collation: None,
+            nullable: false,
+            generated: false,
+            auto_increment: false,
+        };
+        Arc::new(Table {
+            schema: "s".into(),
+            name: "t".into(),
+            columns: vec![column("id"), column("v")],
+            keys: vec![UniqueKey { name: "PRIMARY".into(), columns: vec![0], prefixes: vec![] }],
+        })
+    }
+
+    fn row(id: i128, v: i128) -> Row {
+        Row { values: vec![Value::Int(id), Value::Int(v)], lock_keys: vec![LockKey(id.to_string())] }
+    }
+
+    fn key(id: i128) -> Key {
+        Key(vec![Value::Int(id)])
+    }
+
+    #[test]
+    fn the_first_before_image_counts() {
+        let (t, mut b) = (table(), Branch::default());
+        b.touch(&t, key(1), Some(row(1, 10)), Presence::Present);
+        b.touch(&t, key(1), Some(row(1, 20)), Presence::Present);
+        let changes = b.changes(vec![(t, vec![row(1, 30)])]).unwrap();
+        assert_eq!(changes.tables[0].rows.len(), 1);
+        assert_eq!(changes.tables[0].rows[0].before, Some(row(1, 10).values));
+        assert_eq!(changes.tables[0].rows[0].after, Some(row(1, 30).values));
+        assert_eq!(changes.locks, [("s.t".to_string(), vec!["1".to_string()])]);
+    }
+
+    #[test]
+    fn what_is_as_before_is_neither_recorded_nor_locked() {
+        let (t, mut b) = (table(), Branch::default());
+        b.touch(&t, key(1), Some(row(1, 10)), Presence::Present);
+        b.touch(&t, key(2), None, Presence::Present);
+        b.touch(&t, key(2), Some(row(2, 1)), Presence::Absent);
+        let changes = b.changes(vec![(t, vec![row(1, 10)])]).unwrap();
+        assert!(changes.tables.is_empty() && changes.locks.is_empty());
+    }
+
+    #[test]
+    fn rolling_back_to_a_savepoint_forgets_what_came_after() {
+        let (t, mut b) = (table(), Branch::default());
+        b.touch(&t, key(1), Some(row(1, 10)), Presence::Present);
+        b.savepoint("a");
+        b.touch(&t, key(2), Some(row(2, 10)), Presence::Absent);
+        b.touch(&t, key(1), Some(row(1, 11)), Presence::Absent);
+        b.rollback_to("a");
+        assert_eq!(b.rows(), 1);
+        let changes = b.changes(vec![(t.clone(), vec![row(1, 11)])]).unwrap();
+        assert_eq!(changes.tables[0].rows.len(), 1);
+        b.rollback_to("a");
+        b.release("a");
+        b.rollback_to("a");
+        assert_eq!(b.rows(), 1);
+    }
+
+    #[test]
+    fn rows_that_are_not_as_they_must_be_stop_the_commit() {
+        let (t, mut b) = (table(), Branch::default());
+        b.touch(&t, key(1), None, Presence::Present);
+        assert!(b.changes(vec![]).is_err());
+        assert!(b.changes(vec![(t.clone(), vec![row(1, 1), row(9, 9)])]).is_err());
+        b.touch(&t, key(1), Some(row(1, 1)), Presence::Absent);
+        assert!(b.changes(vec![(t, vec![row(1, 1)])]).is_err());
+    }
+}

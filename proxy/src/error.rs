@@ -1,0 +1,158 @@
+//! Errors that a client sees, and how a session ends.
+
+use std::io;
+
+use atone_api::ClientError;
+use atone_api::proto::ErrorCode;
+use atone_wire::Malformed;
+use atone_wire::response::ErrPacket;
+
+/// An error that Atone itself answers a command with: a MySQL code, and a message that begins with `atone:`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct SqlError {
+    /// The MySQL error number.
+    pub code: u16,
+    /// The SQL state.
+    pub state: &'static [u8; 5],
+    /// The message.
+    pub message: String,
+}
+
+impl SqlError {
+    fn new(code: u16, state: &'static [u8; 5], xid: &str, text: &str) -> SqlError {
+        let message =
+            if xid.is_empty() { format!("atone: {text}") } else { format!("atone: {text} (xid {xid})") };
+        SqlError { code, state, message }
+    }
+
+    /// 1235: a statement that cannot be undone exactly.
+    pub fn refused(xid: &str, reason: &str) -> SqlError {
+        Self::new(1235, b"42000", xid, &format!("refused in a global transaction: {reason}"))
+    }
+    /// 1397: the XID is unknown.
+    pub fn unknown_xid(xid: &str) -> SqlError {
+        Self::new(1397, b"XAE04", xid, "the XID is unknown")
+    }
+    /// 1400: binding or unbinding while a local transaction is open that has written.
+    pub fn outside(xid: &str, text: &str) -> SqlError {
+        Self::new(1400, b"XAE09", xid, text)
+    }
+    /// 1399: the global transaction has ended or is ending.
+    pub fn ended(xid: &str, text: &str) -> SqlError {
+        Self::new(1399, b"XAE07", xid, text)
+    }
+    /// 1402: it was rolled back.
+    pub fn rolled_back(xid: &str) -> SqlError {
+        Self::new(1402, b"XA100", xid, "the global transaction was rolled back")
+    }
+    /// 1613: it was rolled back by its timeout.
+    pub fn timed_out(xid: &str) -> SqlError {
+        Self::new(1613, b"XA106", xid, "the global transaction was rolled back by its timeout")
+    }
+    /// 1205: a global row lock was not to be had in time; the local transaction is still open.
+    pub fn lock_timeout(xid: &str, detail: &str) -> SqlError {
+        Self::new(1205, b"HY000", xid, &format!("lock wait timeout exceeded for a global row lock: {detail}"))
+    }
+    /// 1213: the local transaction was rolled back; run it again.
+    pub fn deadlock(xid: &str, detail: &str) -> SqlError {
+        Self::new(
+            1213,
+            b"40001",
+            xid,
+            &format!("{detail}; the local transaction was rolled back, run it again"),
+        )
+    }
+    /// 1429: the coordinator (or the server) cannot be reached; nothing was committed.
+    pub fn unavailable(xid: &str, detail: &str) -> SqlError {
+        Self::new(1429, b"HY000", xid, detail)
+    }
+    /// 1153: a statement above `max_statement_bytes`.
+    pub fn too_large(xid: &str, limit: usize) -> SqlError {
+        Self::new(
+            1153,
+            b"08S01",
+            xid,
+            &format!("a statement of more than max_statement_bytes = {limit} bytes"),
+        )
+    }
+    /// 1047: a command that is not known.
+    pub fn unknown_command(command: u8) -> SqlError {
+        Self::new(1047, b"08S01", "", &format!("unknown command 0x{command:02x}"))
+    }
+    /// 1243: a prepared statement that this session does not have.
+    pub fn unknown_statement(id: u32) -> SqlError {
+        Self::new(1243, b"HY000", "", &format!("unknown prepared statement {id}"))
+    }
+    /// 1210: parameters of a prepared statement that do not decode.
+    pub fn bad_parameters(detail: &str) -> SqlError {
+        Self::new(
+            1210,
+            b"HY000",
+            "",
+            &format!("the parameters of a prepared statement do not decode: {detail}"),
+        )
+    }
+    /// 1461: more prepared statements than `max_prepared_statements`.
+    pub fn too_many_statements(limit: usize) -> SqlError {
+        Self::new(1461, b"42000", "", &format!("a session may hold max_prepared_statements = {limit}"))
+    }
+    /// 1040: more connections than `max_connections`.
+    pub fn too_many_connections(limit: usize) -> SqlError {
+        Self::new(1040, b"08004", "", &format!("too many connections: max_connections = {limit}"))
+    }
+    /// 1043: a handshake that does not decode.
+    pub fn bad_handshake(detail: &str) -> SqlError {
+        Self::new(1043, b"08S01", "", &format!("bad handshake: {detail}"))
+    }
+
+    /// What the coordinator's answer comes to for the client.
+    pub fn from_client(xid: &str, error: &ClientError) -> SqlError {
+        match error {
+            ClientError::Unavailable(why) => {
+                Self::unavailable(xid, &format!("the coordinator cannot be reached: {why}"))
+            }
+            ClientError::Refused(e) => match e.code() {
+                ErrorCode::UnknownXid => Self::unknown_xid(xid),
+                ErrorCode::Ended => Self::ended(xid, "the global transaction has ended or is ending"),
+                ErrorCode::RolledBack => Self::rolled_back(xid),
+                ErrorCode::TimedOut => Self::timed_out(xid),
+                ErrorCode::LockTimeout => {
+                    Self::lock_timeout(xid, &format!("{} is held by {}", e.lock, e.holder_xid))
+                }
+                ErrorCode::LockDeadlock => Self::deadlock(
+                    xid,
+                    &format!("deadlock on global row lock {}, held by {}", e.lock, e.holder_xid),
+                ),
+                ErrorCode::Invalid => Self::refused(xid, &e.message),
+                ErrorCode::Unavailable | ErrorCode::Unspecified => Self::unavailable(xid, &e.message),
+            },
+        }
+    }
+
+    /// The ERR packet's payload.
+    pub fn packet(&self) -> Vec<u8> {
+        ErrPacket { code: self.code, sql_state: *self.state, message: self.message.clone().into_bytes() }
+            .encode()
+    }
+}
+
+/// Why a session ended. None of these harms another session.
+#[derive(Debug, thiserror::Error)]
+pub enum End {
+    /// The client closed or its socket broke.
+    #[error("client: {0}")]
+    Client(io::Error),
+    /// The server closed or its socket broke.
+    #[error("server: {0}")]
+    Server(io::Error),
+    /// A packet that cannot be.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    /// The client has said QUIT, or was told why it must go.
+    #[error("done")]
+    Done,
+    /// Something that must not be; the session ends, so that nothing is committed.
+    #[error("broken: {0}")]
+    Broken(String),
+}

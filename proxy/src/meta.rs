@@ -1,0 +1,257 @@
+//! What the service account reads of a table: columns, keys, and what makes it impossible to undo.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use atone_undo::{Column, Kind, Table, UniqueKey};
+use dashmap::DashMap;
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Pool};
+
+/// A table as the proxy knows it.
+#[derive(Debug)]
+pub struct TableInfo {
+    /// Columns and keys.
+    pub table: Arc<Table>,
+    /// Why no statement on this table can be undone exactly.
+    pub refuse_any: Option<String>,
+    /// Why no DELETE or UPDATE of it can.
+    pub refuse_parent: Option<String>,
+}
+
+/// Tables already seen, keyed by what the application's session calls them and sees of them.
+#[derive(Debug, Default)]
+pub struct Metadata {
+    tables: DashMap<(String, String, Vec<u8>), (Instant, Arc<TableInfo>)>,
+}
+
+/// How many tables are remembered; beyond it all are forgotten, which costs a look each.
+const MAX_TABLES: usize = 10_000;
+
+/// Why metadata could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum MetaError {
+    /// The server has no such table.
+    #[error("there is no table {0}")]
+    NoTable(String),
+    /// The service account could not read it.
+    #[error("the service account cannot read table metadata: {0}")]
+    Server(#[from] mysql_async::Error),
+}
+
+impl Metadata {
+    /// The table, where it was read less than `ttl` ago and `digest` (the column definitions that the session sees) is
+    /// what it was then; read again otherwise.
+    ///
+    /// # Errors
+    /// [`MetaError`]
+    pub async fn table(
+        &self,
+        pool: &Pool,
+        schema: &str,
+        name: &str,
+        digest: &[u8],
+        ttl: Duration,
+    ) -> Result<Arc<TableInfo>, MetaError> {
+        let key = (schema.to_string(), name.to_string(), digest.to_vec());
+        if let Some(hit) = self.tables.get(&key)
+            && hit.0.elapsed() < ttl
+        {
+            return Ok(hit.1.clone());
+        }
+        let read_at = Instant::now();
+        let mut conn = pool.get_conn().await?;
+        let info = Arc::new(load(&mut conn, schema, name).await?);
+        if self.tables.len() >= MAX_TABLES {
+            self.tables.clear();
+        }
+        self.tables.insert(key, (read_at, info.clone()));
+        Ok(info)
+    }
+}
+
+type ColumnRow = (String, String, String, Option<String>, Option<String>, String, String);
+
+async fn load(conn: &mut Conn, schema: &str, name: &str) -> Result<TableInfo, MetaError> {
+    let id = (schema, name);
+    let head: Option<(String, String, Option<String>, String)> = conn
+        .exec_first(
+            "SELECT TABLE_SCHEMA, TABLE_NAME, ENGINE, TABLE_TYPE FROM information_schema.TABLES \
+             WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?",
+            id,
+        )
+        .await?;
+    let Some((schema, name, engine, table_type)) = head else {
+        return Err(MetaError::NoTable(format!("{schema}.{name}")));
+    };
+    let id = (schema.as_str(), name.as_str());
+    let columns: Vec<ColumnRow> = conn
+        .exec(
+            "SELECT COLUMN_NAME, DATA_TYPE, CAST(COLUMN_TYPE AS CHAR), CHARACTER_SET_NAME, COLLATION_NAME, \
+             IS_NULLABLE, EXTRA FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? \
+             ORDER BY ORDINAL_POSITION",
+            id,
+        )
+        .await?;
+    let indexes: Vec<(String, Option<String>, Option<u64>)> = conn
+        .exec(
+            "SELECT INDEX_NAME, COLUMN_NAME, SUB_PART FROM information_schema.STATISTICS \
+             WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? AND NON_UNIQUE = 0 ORDER BY INDEX_NAME, SEQ_IN_INDEX",
+            id,
+        )
+        .await?;
+    let mut refuse_any = None;
+    if table_type != "BASE TABLE" {
+        refuse_any = Some(format!("{schema}.{name} is not a base table ({table_type})"));
+    } else if !engine.as_deref().is_some_and(|e| e.eq_ignore_ascii_case("InnoDB")) {
+        let engine = engine.unwrap_or_default();
+        refuse_any =
+            Some(format!("{schema}.{name} is of engine {engine}, which cannot roll back with InnoDB"));
+    }
+    let mut parsed = Vec::with_capacity(columns.len());
+    for (column, data_type, column_type, charset, collation, nullable, extra) in columns {
+        let extra = extra.to_ascii_uppercase();
+        let kind = Kind::from_data_type(&data_type, &column_type).unwrap_or_else(|| {
+            refuse_any = Some(format!("column {column} of {schema}.{name} has the type {column_type}"));
+            Kind::Other
+        });
+        let generated = ["VIRTUAL GENERATED", "STORED GENERATED", "PERSISTENT", "INVISIBLE ROW"]
+            .iter()
+            .any(|g| extra.contains(g));
+        parsed.push(Column {
+            name: column,
+            kind,
+            column_type,
+            charset,
+            collation,
+            nullable: nullable == "YES",
+            generated,
+            auto_increment: extra.contains("AUTO_INCREMENT"),
+        });
+    }
+    let keys = unique_keys(&parsed, indexes).map_err(|why| format!("{schema}.{name} {why}"));
+    let keys = keys.unwrap_or_else(|why| {
+        refuse_any.get_or_insert(why);
+        Vec::new()
+    });
+    if refuse_any.is_none() {
+        refuse_any = triggers(conn, &schema, &name).await?;
+    }
+    let refuse_parent = cascades(conn, &schema, &name).await?;
+    let table = Arc::new(Table { schema, name, columns: parsed, keys });
+    Ok(TableInfo { table, refuse_any, refuse_parent })
+}
+
+/// The unique keys, the one that identifies rows first.
+fn unique_keys(
+    columns: &[Column],
+    rows: Vec<(String, Option<String>, Option<u64>)>,
+) -> Result<Vec<UniqueKey>, String> {
+    let mut keys: Vec<UniqueKey> = Vec::new();
+    for (index, column, prefix) in rows {
+        let at = column.as_ref().and_then(|name| columns.iter().position(|c| c.name == *name));
+        let Some(at) = at else {
+            return Err(format!("has the unique key {index} over an expression"));
+        };
+        let prefix = prefix.map(|n| u32::try_from(n).unwrap_or(u32::MAX));
+        match keys.last_mut() {
+            Some(key) if key.name == index => {
+                key.columns.push(at);
+                key.prefixes.push(prefix);
+            }
+            _ => keys.push(UniqueKey { name: index, columns: vec![at], prefixes: vec![prefix] }),
+        }
+    }
+    let identifies = |key: &UniqueKey| {
+        key.prefixes.iter().all(Option::is_none)
+            && key.columns.iter().all(|&c| !columns[c].nullable && !columns[c].generated)
+    };
+    let first = keys
+        .iter()
+        .position(|k| k.name == "PRIMARY" && identifies(k))
+        .or_else(|| keys.iter().position(identifies))
+        .ok_or("has no primary key and no NOT NULL unique key over whole columns")?;
+    keys.swap(0, first);
+    let head = keys.remove(0);
+    keys.sort_by(|a, b| a.name.cmp(&b.name));
+    keys.insert(0, head);
+    Ok(keys)
+}
+
+/// Whether triggers write behind a statement; and whether the service account would see them at all.
+async fn triggers(conn: &mut Conn, schema: &str, name: &str) -> Result<Option<String>, MetaError> {
+    let trigger: Option<String> = conn
+        .exec_first(
+            "SELECT TRIGGER_NAME FROM information_schema.TRIGGERS \
+             WHERE EVENT_OBJECT_SCHEMA = ? AND EVENT_OBJECT_TABLE = ? LIMIT 1",
+            (schema, name),
+        )
+        .await?;
+    if let Some(trigger) = trigger {
+        return Ok(Some(format!("{schema}.{name} has the trigger {trigger}")));
+    }
+    let sees: Option<u64> = conn
+        .exec_first(
+            "SELECT (SELECT COUNT(*) FROM information_schema.USER_PRIVILEGES WHERE PRIVILEGE_TYPE = 'TRIGGER') \
+             + (SELECT COUNT(*) FROM information_schema.SCHEMA_PRIVILEGES WHERE PRIVILEGE_TYPE = 'TRIGGER' \
+                AND ? LIKE TABLE_SCHEMA) \
+             + (SELECT COUNT(*) FROM information_schema.TABLE_PRIVILEGES WHERE PRIVILEGE_TYPE = 'TRIGGER' \
+                AND TABLE_SCHEMA = ? AND TABLE_NAME = ?)",
+            (schema, schema, name),
+        )
+        .await?;
+    if sees.unwrap_or(0) == 0 {
+        return Ok(Some(format!("the service account lacks the TRIGGER privilege on {schema}.{name}")));
+    }
+    Ok(None)
+}
+
+/// Whether a DELETE or UPDATE of this table changes rows of others.
+async fn cascades(conn: &mut Conn, schema: &str, name: &str) -> Result<Option<String>, MetaError> {
+    let child: Option<(String, String, String)> = conn
+        .exec_first(
+            "SELECT CONSTRAINT_SCHEMA, TABLE_NAME, CONSTRAINT_NAME FROM information_schema.REFERENTIAL_CONSTRAINTS \
+             WHERE UNIQUE_CONSTRAINT_SCHEMA = ? AND REFERENCED_TABLE_NAME = ? \
+             AND (UPDATE_RULE NOT IN ('RESTRICT', 'NO ACTION') OR DELETE_RULE NOT IN ('RESTRICT', 'NO ACTION')) \
+             LIMIT 1",
+            (schema, name),
+        )
+        .await?;
+    Ok(child.map(|(s, t, c)| format!("foreign key {c} of {s}.{t} changes rows behind the statement")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn column(name: &str, nullable: bool) -> Column {
+        Column {
+            name: name.into(),
+            kind: Kind::Int,
+            column_type: "int".into(),
+            charset: None,
+            collation: None,
+            nullable,
+            generated: false,
+            auto_increment: false,
+        }
+    }
+
+    fn rows(list: &[(&str, &str)]) -> Vec<(String, Option<String>, Option<u64>)> {
+        list.iter().map(|(i, c)| (i.to_string(), Some(c.to_string()), None)).collect()
+    }
+
+    #[test]
+    fn the_primary_key_comes_first_else_a_not_null_unique_one() {
+        let columns = [column("a", false), column("b", false), column("c", true)];
+        let keys = unique_keys(&columns, rows(&[("A", "c"), ("PRIMARY", "a"), ("PRIMARY", "b"), ("Z", "b")]))
+            .unwrap();
+        assert_eq!(keys.iter().map(|k| k.name.as_str()).collect::<Vec<_>>(), ["PRIMARY", "A", "Z"]);
+        assert_eq!(keys[0].columns, [0, 1]);
+        let keys = unique_keys(&columns, rows(&[("A", "c"), ("Z", "b")])).unwrap();
+        assert_eq!(keys[0].name, "Z");
+        assert!(unique_keys(&columns, rows(&[("A", "c")])).is_err());
+        assert!(unique_keys(&columns, vec![("A".into(), Some("a".into()), Some(3))]).is_err());
+        assert!(unique_keys(&columns, vec![("A".into(), None, None)]).is_err());
+    }
+}

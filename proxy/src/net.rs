@@ -1,0 +1,138 @@
+//! One connection: a socket with its read buffer.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use atone_wire::frame;
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+use crate::config::Address;
+
+/// A socket of either kind.
+#[derive(Debug)]
+pub enum Stream {
+    /// TCP
+    Tcp(TcpStream),
+    /// A Unix socket
+    Unix(UnixStream),
+}
+
+impl Stream {
+    /// Connects to a server.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub async fn connect(address: &Address) -> io::Result<Stream> {
+        match address {
+            Address::Tcp(host, port) => {
+                let stream = TcpStream::connect((host.as_str(), *port)).await?;
+                stream.set_nodelay(true)?;
+                Ok(Stream::Tcp(stream))
+            }
+            Address::Unix(path) => Ok(Stream::Unix(UnixStream::connect(path).await?)),
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Tcp(s) => Pin::new(s).poll_read(cx, buf),
+            Stream::Unix(s) => Pin::new(s).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Stream::Tcp(s) => Pin::new(s).poll_write(cx, buf),
+            Stream::Unix(s) => Pin::new(s).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Tcp(s) => Pin::new(s).poll_flush(cx),
+            Stream::Unix(s) => Pin::new(s).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Tcp(s) => Pin::new(s).poll_shutdown(cx),
+            Stream::Unix(s) => Pin::new(s).poll_shutdown(cx),
+        }
+    }
+}
+
+/// How much one read asks for, in bytes.
+const READ_BYTES: usize = 64 << 10;
+
+/// A socket with its read buffer.
+#[derive(Debug)]
+pub struct Conn {
+    stream: Stream,
+    /// What was read and not yet used.
+    pub rbuf: BytesMut,
+}
+
+impl Conn {
+    /// Wraps a fresh socket.
+    pub fn new(stream: Stream) -> Conn {
+        Conn { stream, rbuf: BytesMut::new() }
+    }
+
+    /// Reads once, whatever comes. Cancel safe: what was read is in `rbuf`.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` where the peer has closed.
+    pub async fn fill(&mut self) -> io::Result<()> {
+        self.rbuf.reserve(READ_BYTES.min(self.rbuf.len().max(4096)));
+        match self.stream.read_buf(&mut self.rbuf).await? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads until at least `n` bytes are in `rbuf`. Cancel safe.
+    ///
+    /// # Errors
+    /// As [`Conn::fill`].
+    pub async fn fill_to(&mut self, n: usize) -> io::Result<()> {
+        while self.rbuf.len() < n {
+            self.fill().await?;
+        }
+        Ok(())
+    }
+
+    /// Takes one whole packet: its payload and last sequence number. Cancel safe.
+    ///
+    /// # Errors
+    /// As [`Conn::fill`]; `InvalidData` above `limit` bytes.
+    pub async fn packet(&mut self, limit: usize) -> io::Result<(Bytes, u8)> {
+        loop {
+            match frame::take_packet(&mut self.rbuf, limit) {
+                Ok(Some(packet)) => return Ok(packet),
+                Ok(None) => self.fill().await?,
+                Err(e) => return Err(io::Error::new(io::ErrorKind::InvalidData, e)),
+            }
+        }
+    }
+
+    /// Writes all of `bytes`.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes).await
+    }
+
+    /// Says that nothing more will be written. Errors do not matter: the connection ends.
+    pub async fn shutdown(&mut self) {
+        let _ = self.stream.shutdown().await;
+    }
+}

@@ -1,0 +1,105 @@
+//! The daemon: from its configuration to its end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use atone_api::Client;
+use atone_api::proto::Work;
+use metrics_exporter_prometheus::PrometheusBuilder;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio_util::task::TaskTracker;
+
+use crate::backend::Backend;
+use crate::config::Config;
+use crate::{http, listener, phase_two};
+
+/// How much phase-two work may wait in this process; the coordinator gives out the rest again.
+const WORK_QUEUE: usize = 1024;
+
+/// Runs the proxy until SIGTERM or SIGINT.
+///
+/// # Errors
+/// What keeps it from starting.
+pub async fn run(config: Config) -> anyhow::Result<()> {
+    let metrics = PrometheusBuilder::new().install_recorder().context("metrics")?;
+    let resources: Vec<String> = config.backend.iter().map(|b| b.name.clone()).collect();
+    let (work_tx, work_rx) = mpsc::channel(WORK_QUEUE);
+    let coordinator =
+        Client::connect(config.coordinator.clone(), proxy_id(), resources, work_tx).context("coordinator")?;
+    let mut backends = Vec::new();
+    for backend in &config.backend {
+        let made = Backend::new(backend, &config.limits, coordinator.clone()).map_err(anyhow::Error::msg)?;
+        backends.push(Arc::new(made));
+    }
+    let (drain, draining) = watch::channel(false);
+    let sessions = TaskTracker::new();
+    let services = TaskTracker::new();
+    let mut bound = Vec::new();
+    for (backend, config) in backends.iter().zip(&config.backend) {
+        let socket = TcpListener::bind(config.listen)
+            .await
+            .with_context(|| format!("{}: {}", config.name, config.listen))?;
+        bound.push(format!("{}={}", config.name, socket.local_addr()?));
+        services.spawn(listener::serve(backend.clone(), socket, draining.clone(), sessions.clone()));
+    }
+    let http_socket =
+        TcpListener::bind(config.http).await.with_context(|| format!("http: {}", config.http))?;
+    tracing::info!("listening {} http={}", bound.join(" "), http_socket.local_addr()?);
+    let all = Arc::new(backends);
+    let router = http::router(http::Health { backends: all.clone(), metrics });
+    let mut stop = draining.clone();
+    services.spawn(async move {
+        let stopped = async move {
+            let _ = stop.wait_for(|d| *d).await;
+        };
+        if let Err(error) = axum::serve(http_socket, router).with_graceful_shutdown(stopped).await {
+            tracing::error!(%error, "http");
+        }
+    });
+    let workers = tokio::spawn(give_out_work(all, work_rx));
+
+    let mut term = signal(SignalKind::terminate())?;
+    let mut int = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+    tracing::info!(sessions = sessions.len(), "draining");
+    drain.send_replace(true);
+    sessions.close();
+    services.close();
+    let limit = Duration::from_millis(config.limits.drain_timeout_ms);
+    if tokio::time::timeout(limit, sessions.wait()).await.is_err() {
+        tracing::warn!(sessions = sessions.len(), "drain_timeout_ms is over: the rest is cut");
+    }
+    workers.abort();
+    // Outcomes of branches that the coordinator has not read yet; without them it would have to ask
+    if coordinator.is_connected()
+        && let Err(error) = coordinator.flush().await
+    {
+        tracing::warn!(%error, "reports were not read by the coordinator");
+    }
+    let _ = tokio::time::timeout(Duration::from_secs(1), services.wait()).await;
+    Ok(())
+}
+
+async fn give_out_work(backends: Arc<Vec<Arc<Backend>>>, mut queue: mpsc::Receiver<Work>) {
+    while let Some(work) = queue.recv().await {
+        match backends.iter().find(|b| b.name == work.resource) {
+            Some(backend) => {
+                tokio::spawn(phase_two::run(backend.clone(), work));
+            }
+            None => tracing::error!(work.resource, "work for a resource that this proxy does not have"),
+        }
+    }
+}
+
+/// Unique for each start of the process.
+fn proxy_id() -> String {
+    let nanos =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_nanos();
+    format!("proxy-{}-{nanos:x}", std::process::id())
+}

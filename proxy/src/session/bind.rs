@@ -1,0 +1,355 @@
+//! Binding a session to a global transaction, and ending it.
+
+use atone_api::proto::Status;
+use atone_api::{ClientError, Xid};
+use atone_sql::{Mode, Statement, XidValue};
+use atone_wire::reply::Expect;
+use bytes::Bytes;
+
+use super::Session;
+use super::bound::Origin;
+use super::inject::Reply;
+use crate::error::{End, SqlError};
+
+/// The global transaction that statements of this session belong to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Binding {
+    pub(super) xid: String,
+    /// Bound by a hint: ends with the local transaction.
+    pub(super) local_only: bool,
+}
+
+impl Session {
+    /// A query of a bound session, or one that may concern Atone.
+    pub(super) async fn looked_at_query(&mut self, payload: Bytes, sql: Bytes) -> Result<(), End> {
+        let mode = if self.binding.is_some() {
+            let vars = self.session_vars().await?;
+            if let Some(why) = vars.refuse {
+                // Only leaving is understood
+                return self.under_unreadable_settings(payload, &sql, vars.mode, &why).await;
+            }
+            vars.mode
+        } else {
+            self.vars.as_ref().map_or(Mode { mariadb: self.mariadb, ..Mode::default() }, |v| v.mode)
+        };
+        let analysis = atone_sql::analyze(&sql, mode);
+        self.looked_at_statement(sql, analysis, Origin::Query(payload)).await
+    }
+
+    /// Under settings that make statements unreadable nothing passes but what certainly is no write.
+    async fn under_unreadable_settings(
+        &mut self,
+        payload: Bytes,
+        sql: &Bytes,
+        mode: Mode,
+        why: &str,
+    ) -> Result<(), End> {
+        let ascii = sql.is_ascii();
+        let analysis = atone_sql::analyze(sql, mode);
+        let harmless = matches!(
+            analysis.statement,
+            Statement::Set
+                | Statement::SetXid(_)
+                | Statement::CommitGlobal
+                | Statement::RollbackGlobal
+                | Statement::Rollback { .. }
+        );
+        if ascii && harmless {
+            return self.looked_at_statement(sql.clone(), analysis, Origin::Query(payload)).await;
+        }
+        let error = SqlError::refused(&self.xid(), why);
+        self.send_error(&error).await
+    }
+
+    /// A statement, analyzed, of a bound session or with something for Atone in it.
+    pub(super) async fn looked_at_statement(
+        &mut self,
+        sql: Bytes,
+        analysis: atone_sql::Analysis,
+        origin: Origin,
+    ) -> Result<(), End> {
+        let bound = self.binding.is_some();
+        match &analysis.statement {
+            Statement::Refused(refusal) if bound || refusal.for_atone => {
+                let error = SqlError::refused(&self.xid(), &refusal.reason);
+                return self.send_error(&error).await;
+            }
+            Statement::StartGlobal { name, timeout_s } => {
+                return self.start_global(name.clone(), *timeout_s).await;
+            }
+            Statement::CommitGlobal => return self.end_global(true).await,
+            Statement::RollbackGlobal => return self.end_global(false).await,
+            Statement::SetXid(XidValue::Literal(xid)) if !xid.is_empty() => {
+                return self.bind_to(xid.clone(), origin).await;
+            }
+            Statement::SetXid(XidValue::Literal(_) | XidValue::Null) => return self.unbind(origin).await,
+            Statement::SetXid(XidValue::Placeholder(_)) => {
+                let error = SqlError::refused(
+                    &self.xid(),
+                    "a parameter of SET @atone_xid outside of a prepared statement",
+                );
+                return self.send_error(&error).await;
+            }
+            Statement::TouchesXid => return self.touches_xid(origin).await,
+            _ => {}
+        }
+        if let Some(hint) = &analysis.xid_hint
+            && self.binding.as_ref().is_none_or(|b| b.xid != hint.xid)
+        {
+            if let Err(error) = self.bind_by_hint(&hint.xid).await? {
+                return self.send_error(&error).await;
+            }
+        }
+        if self.binding.is_none() {
+            return match origin {
+                Origin::Query(payload) => self.unbound_query(&payload).await,
+                Origin::Execute(payload) => self.unbound_execute(&payload, &sql).await,
+            };
+        }
+        let (sql, origin) = match &analysis.xid_hint {
+            Some(hint) => {
+                let mut blanked = sql.to_vec();
+                if let Some(span) = blanked.get_mut(hint.span.clone()) {
+                    span.fill(b' ');
+                }
+                let origin = match origin {
+                    Origin::Query(_) => Origin::query(&blanked),
+                    execute @ Origin::Execute(_) => execute,
+                };
+                (Bytes::from(blanked), origin)
+            }
+            None => (sql, origin),
+        };
+        self.bound_statement(sql, analysis, origin).await
+    }
+
+    /// Why the session can't be bound or unbound now, if it can't.
+    fn rebind_refusal(&self, wanted: &str) -> Option<SqlError> {
+        if let Some(binding) = &self.binding
+            && binding.xid != wanted
+            && self.in_transaction()
+            && !self.branch.is_empty()
+        {
+            let text = "a local transaction is open that has written in another global transaction: commit it or roll it back first";
+            return Some(SqlError::outside(&binding.xid, text));
+        }
+        if self.binding.is_none() && self.in_transaction() && self.wrote_unbound {
+            let text = "a local transaction is open that has already written unbound: commit it or roll it back first";
+            return Some(SqlError::outside(wanted, text));
+        }
+        None
+    }
+
+    /// Asks the coordinator whether statements may still run under `xid`.
+    async fn check_active(&self, xid: &str) -> Result<(), SqlError> {
+        if Xid::new(xid).is_err() {
+            return Err(SqlError::unknown_xid(&xid.chars().take(128).collect::<String>()));
+        }
+        let transaction =
+            self.backend.coordinator.get(xid).await.map_err(|e| SqlError::from_client(xid, &e))?;
+        match transaction.status() {
+            Status::Active => Ok(()),
+            Status::RollingBack | Status::RolledBack | Status::RollbackFailed
+                if transaction.reason == "timeout" =>
+            {
+                Err(SqlError::timed_out(xid))
+            }
+            Status::RollingBack | Status::RolledBack | Status::RollbackFailed => {
+                Err(SqlError::rolled_back(xid))
+            }
+            _ => Err(SqlError::ended(xid, "the global transaction has ended or is ending")),
+        }
+    }
+
+    /// `START GLOBAL TRANSACTION`
+    async fn start_global(&mut self, name: Option<String>, timeout_s: Option<u64>) -> Result<(), End> {
+        if let Some(binding) = self.binding.clone() {
+            if self.check_active(&binding.xid).await.is_ok() {
+                let text = "this session is bound already: end that global transaction or unbind first";
+                return self.send_error(&SqlError::outside(&binding.xid, text)).await;
+            }
+            if let Some(error) = self.rebind_refusal("") {
+                return self.send_error(&error).await;
+            }
+        } else if let Some(error) = self.rebind_refusal("") {
+            return self.send_error(&error).await;
+        }
+        let timeout_ms = timeout_s.unwrap_or(0).saturating_mul(1000);
+        let begun = self.backend.coordinator.begin(name.as_deref().unwrap_or(""), timeout_ms).await;
+        let xid = match begun {
+            Ok(transaction) => transaction.xid,
+            Err(e) => return self.send_error(&SqlError::from_client("", &e)).await,
+        };
+        match self.run_one(format!("SET @atone_xid = '{xid}'")).await? {
+            Reply::Ok(ok) => {
+                self.bind(xid, false);
+                self.send_packet(&ok.encode()).await
+            }
+            reply => {
+                let _ = self.backend.coordinator.rollback(&xid).await;
+                self.unexpected(reply).await
+            }
+        }
+    }
+
+    fn bind(&mut self, xid: String, local_only: bool) {
+        self.binding = Some(Binding { xid, local_only });
+        self.diagnostics = None;
+    }
+
+    /// `SET @atone_xid = '…'`
+    async fn bind_to(&mut self, xid: String, origin: Origin) -> Result<(), End> {
+        let refusal = match self.rebind_refusal(&xid) {
+            Some(error) => Some(error),
+            None => self.check_active(&xid).await.err(),
+        };
+        if let Some(error) = refusal {
+            return self.send_error(&error).await;
+        }
+        if self.forward(origin, Expect::Results).await?.failed().is_none() {
+            self.bind(xid, false);
+        }
+        Ok(())
+    }
+
+    /// `SET @atone_xid = NULL`
+    async fn unbind(&mut self, origin: Origin) -> Result<(), End> {
+        if let Some(error) = self.rebind_refusal("") {
+            // Writes of an unbound local transaction are no reason not to stay unbound
+            if self.binding.is_some() {
+                return self.send_error(&error).await;
+            }
+        }
+        if self.forward(origin, Expect::Results).await?.failed().is_none() {
+            self.binding = None;
+        }
+        Ok(())
+    }
+
+    /// A statement that sets `@atone_xid` in a way that only the server can work out: the variable is read before and
+    /// afterwards, and put back where the session can't be bound to what it says.
+    async fn touches_xid(&mut self, origin: Origin) -> Result<(), End> {
+        let before = self.read_variable().await?;
+        let reply = self.run_one(origin.text()).await?;
+        let Reply::Ok(ok) = reply else {
+            let text = "@atone_xid is set in a statement that answers with rows: use SET @atone_xid = '…'";
+            return match reply {
+                Reply::Err(e) => self.send_packet(&e.encode()).await,
+                _ => {
+                    self.restore_variable(&before).await?;
+                    self.send_error(&SqlError::refused(&self.xid(), text)).await
+                }
+            };
+        };
+        self.vars = None;
+        let status = self.status;
+        let now = self.read_variable().await?;
+        let now = if now.is_empty() { None } else { Some(now) };
+        let refusal = match (&now, &self.binding) {
+            (Some(xid), Some(binding)) if binding.xid == *xid => None,
+            (None, None) => None,
+            (wanted, _) => match self.rebind_refusal(wanted.as_deref().unwrap_or("")) {
+                Some(error) => Some(error),
+                None => match wanted {
+                    Some(xid) => self.check_active(xid).await.err(),
+                    None => None,
+                },
+            },
+        };
+        if let Some(error) = refusal {
+            self.restore_variable(&before).await?;
+            return self.send_error(&error).await;
+        }
+        match now {
+            Some(xid) => self.bind(xid, false),
+            None => self.binding = None,
+        }
+        self.status = status;
+        self.send_packet(&ok.encode()).await
+    }
+
+    async fn read_variable(&mut self) -> Result<String, End> {
+        match self.run_one("SELECT HEX(CAST(@atone_xid AS CHAR(1024)))").await? {
+            Reply::Rows(rows) => {
+                let cells = rows.cells(0)?;
+                let hex = cells.first().copied().flatten().unwrap_or_default();
+                let bytes: Option<Vec<u8>> = hex
+                    .chunks(2)
+                    .map(|pair| std::str::from_utf8(pair).ok().and_then(|p| u8::from_str_radix(p, 16).ok()))
+                    .collect();
+                Ok(String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned())
+            }
+            Reply::Err(e) => Err(End::Broken(format!("@atone_xid: {}", String::from_utf8_lossy(&e.message)))),
+            Reply::Ok(_) => Err(End::Broken("@atone_xid: no rows".into())),
+        }
+    }
+
+    async fn restore_variable(&mut self, value: &str) -> Result<(), End> {
+        let sql = if Xid::new(value).is_ok() {
+            format!("SET @atone_xid = '{value}'")
+        } else {
+            "SET @atone_xid = NULL".to_string()
+        };
+        match self.run_one(sql).await? {
+            Reply::Ok(_) => Ok(()),
+            _ => Err(End::Broken("@atone_xid cannot be put back".into())),
+        }
+    }
+
+    /// A hint binds its statement, and the local transaction that this runs in.
+    async fn bind_by_hint(&mut self, xid: &str) -> Result<Result<(), SqlError>, End> {
+        if let Some(binding) = &self.binding
+            && !binding.local_only
+        {
+            let text = "the statement's XID is another than the session's";
+            return Ok(Err(SqlError::outside(&binding.xid, text)));
+        }
+        if let Some(error) = self.rebind_refusal(xid) {
+            return Ok(Err(error));
+        }
+        if let Err(error) = self.check_active(xid).await {
+            return Ok(Err(error));
+        }
+        self.bind(xid.to_string(), true);
+        let vars = self.session_vars().await?;
+        if let Some(why) = vars.refuse {
+            self.binding = None;
+            return Ok(Err(SqlError::refused(xid, &why)));
+        }
+        Ok(Ok(()))
+    }
+
+    /// `COMMIT GLOBAL TRANSACTION` and `ROLLBACK GLOBAL TRANSACTION`
+    async fn end_global(&mut self, commit: bool) -> Result<(), End> {
+        let Some(binding) = self.binding.clone() else {
+            return self
+                .send_error(&SqlError::ended("", "this session is bound to no global transaction"))
+                .await;
+        };
+        let xid = binding.xid;
+        if self.in_transaction() || !self.branch.is_empty() {
+            if commit {
+                if let Err(error) = self.commit_branch(b"COMMIT").await? {
+                    return self.send_error(&error).await;
+                }
+            } else {
+                self.rollback_local().await?;
+            }
+        }
+        let coordinator = &self.backend.coordinator;
+        let decided = if commit { coordinator.commit(&xid).await } else { coordinator.rollback(&xid).await };
+        if let Err(error @ ClientError::Unavailable(_)) = &decided {
+            // The outcome may be decided or not: still bound, so that the application can ask again
+            return self.send_error(&SqlError::from_client(&xid, error)).await;
+        }
+        self.binding = None;
+        let reply = self.run_one("SET @atone_xid = NULL").await?;
+        match decided {
+            Err(error) => self.send_error(&SqlError::from_client(&xid, &error)).await,
+            Ok(_) => match reply {
+                Reply::Ok(ok) => self.send_packet(&ok.encode()).await,
+                reply => self.unexpected(reply).await,
+            },
+        }
+    }
+}

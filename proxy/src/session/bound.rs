@@ -1,0 +1,243 @@
+//! Commands of a bound session, other than those that write rows.
+
+use atone_sql::{Analysis, AutocommitValue, Statement};
+use atone_wire::reply::{Expect, ReplyTracker};
+use atone_wire::{command, response::ErrPacket};
+use bytes::Bytes;
+
+use super::Session;
+use super::inject::Reply;
+use crate::error::{End, SqlError};
+
+/// The packet that a statement came in.
+#[derive(Clone, Debug)]
+pub(super) enum Origin {
+    /// `COM_QUERY`, whole.
+    Query(Bytes),
+    /// `COM_STMT_EXECUTE`, whole.
+    Execute(Bytes),
+}
+
+impl Origin {
+    /// A command byte and what follows it.
+    pub(super) fn packet(byte: u8, rest: &[u8]) -> Bytes {
+        let mut out = Vec::with_capacity(rest.len() + 1);
+        out.push(byte);
+        out.extend_from_slice(rest);
+        out.into()
+    }
+
+    /// A `COM_QUERY` of this text.
+    pub(super) fn query(sql: &[u8]) -> Origin {
+        Origin::Query(Self::packet(command::QUERY, sql))
+    }
+
+    /// The text of a `COM_QUERY`.
+    pub(super) fn text(&self) -> Bytes {
+        match self {
+            Origin::Query(payload) => payload.slice(1..),
+            Origin::Execute(_) => Bytes::new(),
+        }
+    }
+}
+
+/// Session variables that [`super::inject::Vars`] holds, or that change what it holds.
+fn bears_on_vars(name: &str) -> bool {
+    name == "names"
+        || name.starts_with("character_set")
+        || name.starts_with("collation")
+        || matches!(
+            name,
+            "sql_mode"
+                | "auto_increment_increment"
+                | "innodb_lock_wait_timeout"
+                | "max_allowed_packet"
+                | "transaction"
+        )
+}
+
+impl Session {
+    /// Forwards a command as it came and relays the reply.
+    pub(super) async fn forward(&mut self, origin: Origin, expect: Expect) -> Result<ReplyTracker, End> {
+        let (Origin::Query(payload) | Origin::Execute(payload)) = origin;
+        self.send_command(&payload).await?;
+        let tracker = self.relay_reply(expect).await?;
+        if let Some(code) = tracker.failed() {
+            self.after_error(code).await?;
+        }
+        Ok(tracker)
+    }
+
+    /// After an error the server may have rolled the whole local transaction back: its flags tell.
+    pub(super) async fn after_error(&mut self, code: u16) -> Result<(), End> {
+        let harmless = matches!(code, 1046 | 1049 | 1054 | 1064 | 1146 | 1062 | 1305);
+        if self.in_transaction() && !harmless {
+            self.probe_status().await?;
+        }
+        Ok(())
+    }
+
+    /// Answers the client with a reply that should have been OK.
+    pub(super) async fn unexpected(&mut self, reply: Reply) -> Result<(), End> {
+        match reply {
+            Reply::Err(e) => self.send_packet(&e.encode()).await,
+            Reply::Ok(_) | Reply::Rows(_) => {
+                Err(End::Broken("an injected statement answered with rows".into()))
+            }
+        }
+    }
+
+    /// A statement of a bound session.
+    pub(super) async fn bound_statement(
+        &mut self,
+        sql: Bytes,
+        analysis: Analysis,
+        origin: Origin,
+    ) -> Result<(), End> {
+        match &analysis.statement {
+            Statement::Diagnostics => {
+                if self.answer_diagnostics(&sql).await? {
+                    return Ok(());
+                }
+                self.forward(origin, Expect::Results).await?;
+                return Ok(());
+            }
+            Statement::ReadsRowCount { calls } => {
+                let rewritten = self.with_row_count(&sql, calls);
+                self.diagnostics = None;
+                let origin = match (rewritten, origin) {
+                    (Some(sql), Origin::Query(_)) => Origin::query(&sql),
+                    (_, origin) => origin,
+                };
+                self.forward(origin, Expect::Results).await?;
+                return Ok(());
+            }
+            _ => self.diagnostics = None,
+        }
+        match analysis.statement {
+            Statement::Empty | Statement::Read => {
+                self.forward(origin, Expect::Results).await?;
+            }
+            Statement::Set => {
+                if analysis.session_variables.iter().any(|name| bears_on_vars(name)) {
+                    self.vars = None;
+                }
+                self.forward(origin, Expect::Results).await?;
+            }
+            Statement::Use(_) => {
+                self.vars = None;
+                self.forward(origin, Expect::Results).await?;
+            }
+            Statement::SetAutocommit(value) => {
+                self.vars = None;
+                let commits =
+                    value != AutocommitValue::Off && self.in_transaction() && !self.branch.is_empty();
+                if commits && value == AutocommitValue::Unknown {
+                    let why = "SET autocommit to a value that is not 0 or 1, in a local transaction that has written";
+                    return self.send_error(&SqlError::refused(&self.xid(), why)).await;
+                }
+                return if commits {
+                    self.commit_with(&sql, analysis.terminator).await
+                } else {
+                    self.pass(origin).await
+                };
+            }
+            Statement::Begin { .. } | Statement::Commit { .. } => {
+                return if self.branch.is_empty() {
+                    self.pass(origin).await
+                } else {
+                    self.commit_with(&sql, analysis.terminator).await
+                };
+            }
+            Statement::Rollback { .. } => {
+                if self.forward(origin, Expect::Results).await?.failed().is_none() {
+                    self.branch.clear();
+                }
+            }
+            Statement::Savepoint(name) => {
+                if self.forward(origin, Expect::Results).await?.failed().is_none() && self.in_transaction() {
+                    self.branch.savepoint(&name);
+                }
+            }
+            Statement::RollbackTo(name) => {
+                if self.forward(origin, Expect::Results).await?.failed().is_none() {
+                    self.branch.rollback_to(&name);
+                }
+            }
+            Statement::ReleaseSavepoint(name) => {
+                if self.forward(origin, Expect::Results).await?.failed().is_none() {
+                    self.branch.release(&name);
+                }
+            }
+            Statement::Insert(ref insert) => return self.insert(&sql, insert, &analysis, origin).await,
+            Statement::Update(ref update) => {
+                return self.change(&sql, super::dml::Change::Update(update), &analysis, origin).await;
+            }
+            Statement::Delete(ref delete) => {
+                return self.change(&sql, super::dml::Change::Delete(delete), &analysis, origin).await;
+            }
+            other => {
+                let error = SqlError::refused(&self.xid(), "the statement is not understood");
+                tracing::debug!(?other, "statement without a handler in a bound session");
+                return self.send_error(&error).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Forwards a statement that commits nothing of ours.
+    async fn pass(&mut self, origin: Origin) -> Result<(), End> {
+        self.forward(origin, Expect::Results).await?;
+        Ok(())
+    }
+
+    /// Commits the branch by a statement of the application's.
+    async fn commit_with(&mut self, sql: &[u8], end: usize) -> Result<(), End> {
+        match self.commit_branch(sql.get(..end).unwrap_or(sql)).await? {
+            Ok(ok) => self.send_packet(&ok.encode()).await,
+            Err(error) => self.send_error(&error).await,
+        }
+    }
+
+    /// Any other command of a bound session.
+    pub(super) async fn bound_command(&mut self, byte: u8, payload: Bytes) -> Result<(), End> {
+        match byte {
+            command::QUIT
+            | command::FIELD_LIST
+            | command::STATISTICS
+            | command::PROCESS_INFO
+            | command::PROCESS_KILL
+            | command::DEBUG
+            | command::PING
+            | command::CHANGE_USER
+            | command::RESET_CONNECTION
+            | command::STMT_CLOSE
+            | command::STMT_RESET
+            | command::STMT_FETCH
+            | command::INIT_DB
+            | command::SET_OPTION => {
+                self.send_command(&payload).await?;
+                self.finish_plain(byte, &payload).await
+            }
+            command::CREATE_DB
+            | command::DROP_DB
+            | command::REFRESH
+            | command::SHUTDOWN
+            | command::STMT_BULK_EXECUTE
+            | command::BINLOG_DUMP
+            | command::BINLOG_DUMP_GTID
+            | command::TABLE_DUMP
+            | command::REGISTER_SLAVE
+            | command::CLONE => {
+                let error = SqlError::refused(&self.xid(), &format!("command 0x{byte:02x} is not captured"));
+                self.send_error(&error).await
+            }
+            _ => self.send_error(&SqlError::unknown_command(byte)).await,
+        }
+    }
+}
+
+/// The server's error, said to come while Atone wrote its record.
+pub(super) fn told(context: &str, error: &ErrPacket) -> String {
+    format!("{context}: {} {}", error.code, String::from_utf8_lossy(&error.message))
+}

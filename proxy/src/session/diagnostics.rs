@@ -1,0 +1,107 @@
+//! What `SHOW WARNINGS` and `ROW_COUNT()` say after a statement behind which the proxy ran others.
+
+use atone_sql::RowCountCall;
+use atone_wire::caps::{client, status};
+use atone_wire::frame::put_packet;
+use atone_wire::response::parse_eof;
+use bytes::Bytes;
+
+use super::Session;
+use super::inject::{Reply, Rows};
+use crate::error::End;
+
+/// The diagnostics of the application's last statement.
+#[derive(Debug)]
+pub(super) struct Diagnostics {
+    /// What `ROW_COUNT()` is.
+    pub(super) row_count: i128,
+    /// What `SHOW WARNINGS` answers; `None` where it answers with no row, as the server does by itself.
+    pub(super) warnings: Option<Rows>,
+}
+
+impl Session {
+    /// Reads the warnings of the statement that ran last, before others run.
+    pub(super) async fn keep_warnings(&mut self, row_count: i128) -> Result<(), End> {
+        let warnings = match self.run_one("SHOW WARNINGS").await? {
+            Reply::Rows(rows) if !rows.rows.is_empty() => Some(rows),
+            _ => None,
+        };
+        self.diagnostics = Some(Diagnostics { row_count, warnings });
+        Ok(())
+    }
+
+    /// Answers `SHOW WARNINGS` and its like from what was kept; whether it could.
+    pub(super) async fn answer_diagnostics(&mut self, sql: &[u8]) -> Result<bool, End> {
+        let Some(Diagnostics { warnings: Some(warnings), .. }) = &self.diagnostics else { return Ok(false) };
+        let words = String::from_utf8_lossy(sql).to_ascii_uppercase();
+        let mut words = words.split_whitespace();
+        let plain = words.next() == Some("SHOW")
+            && words.next().is_some_and(|w| w.trim_end_matches(';') == "WARNINGS")
+            && words.next().is_none();
+        if !plain {
+            return Ok(false);
+        }
+        let deprecate_eof = self.capabilities & client::DEPRECATE_EOF != 0;
+        let mut out = Vec::new();
+        let mut seq = put_packet(&mut out, 1, &[u8::try_from(warnings.columns.len()).unwrap_or(3)]);
+        for column in &warnings.columns {
+            seq = put_packet(&mut out, seq, column);
+        }
+        let end = patched_end(&warnings.end, self.status, deprecate_eof)?;
+        if !deprecate_eof {
+            seq = put_packet(&mut out, seq, &end);
+        }
+        for row in &warnings.rows {
+            seq = put_packet(&mut out, seq, row);
+        }
+        put_packet(&mut out, seq, &end);
+        self.client.write_all(&out).await.map_err(End::Client)?;
+        Ok(true)
+    }
+
+    /// The statement with each `ROW_COUNT()` replaced by what it must be, or as it was.
+    pub(super) fn with_row_count(&self, sql: &[u8], calls: &[RowCountCall]) -> Option<Vec<u8>> {
+        let kept = self.diagnostics.as_ref()?;
+        let value = format!("CAST({} AS SIGNED)", kept.row_count);
+        let mut out = Vec::with_capacity(sql.len() + 64);
+        let mut at = 0;
+        for (i, call) in calls.iter().enumerate() {
+            out.extend_from_slice(sql.get(at..call.span.start)?);
+            out.extend_from_slice(value.as_bytes());
+            at = call.span.end;
+            let last_of_item = calls.get(i + 1).is_none_or(|next| next.unaliased_item != call.unaliased_item);
+            if let Some(item) = call.unaliased_item.as_ref().filter(|_| last_of_item) {
+                out.extend_from_slice(sql.get(at..item.end)?);
+                out.extend_from_slice(b" AS `");
+                for &byte in sql.get(item.clone())? {
+                    if byte == b'`' {
+                        out.push(b'`');
+                    }
+                    out.push(byte);
+                }
+                out.push(b'`');
+                at = item.end;
+            }
+        }
+        out.extend_from_slice(sql.get(at..)?);
+        Some(out)
+    }
+}
+
+/// The packet that ends a result, with the status flags of now.
+fn patched_end(end: &Bytes, now: u16, deprecate_eof: bool) -> Result<Vec<u8>, End> {
+    let now = now & !status::MORE_RESULTS_EXISTS;
+    if deprecate_eof {
+        let mut ok = atone_wire::response::OkPacket::parse(end)?;
+        ok.status = now & !status::SESSION_STATE_CHANGED;
+        ok.tail.clear();
+        let mut out = ok.encode();
+        out[0] = 0xfe;
+        return Ok(out);
+    }
+    let (_, warnings) = parse_eof(end)?;
+    let mut out = vec![0xfe];
+    out.extend_from_slice(&warnings.to_le_bytes());
+    out.extend_from_slice(&now.to_le_bytes());
+    Ok(out)
+}

@@ -1,0 +1,492 @@
+//! UPDATE and DELETE in a bound session: before image, the statement on the rows imaged, and what follows.
+
+use std::sync::Arc;
+
+use atone_sql::{Analysis, Delete, Span, TableRef, Update};
+use atone_undo::{Row, Table, quote_identifier};
+use atone_wire::caps::status;
+use atone_wire::response::{ErrPacket, OkPacket};
+
+use super::Session;
+use super::bound::Origin;
+use super::inject::{Flight, Reply, Rows, Vars};
+use super::keys::{pins_one_row, same_name};
+use crate::branch::Presence;
+use crate::error::{End, SqlError};
+use crate::meta::{MetaError, TableInfo};
+
+/// How often a statement is tried again because the table was altered meanwhile.
+const MAX_TRIES: usize = 3;
+
+/// An UPDATE or a DELETE.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Change<'a> {
+    Update(&'a Update),
+    Delete(&'a Delete),
+}
+
+impl<'a> Change<'a> {
+    fn table(self) -> &'a TableRef {
+        match self {
+            Change::Update(u) => &u.table,
+            Change::Delete(d) => &d.table,
+        }
+    }
+    fn where_clause(self) -> Option<&'a Span> {
+        match self {
+            Change::Update(u) => u.where_clause.as_ref(),
+            Change::Delete(d) => d.where_clause.as_ref(),
+        }
+    }
+    fn order_by(self) -> Option<&'a Span> {
+        match self {
+            Change::Update(u) => u.order_by.as_ref(),
+            Change::Delete(d) => d.order_by.as_ref(),
+        }
+    }
+    fn limit(self) -> Option<&'a Span> {
+        match self {
+            Change::Update(u) => u.limit.as_ref(),
+            Change::Delete(d) => d.limit.as_ref(),
+        }
+    }
+    fn volatile(self) -> bool {
+        match self {
+            Change::Update(u) => u.volatile || u.subquery,
+            Change::Delete(d) => d.volatile || d.subquery,
+        }
+    }
+    fn pinned(self) -> Option<&'a [(String, Span)]> {
+        match self {
+            Change::Update(u) => u.pinned.as_deref(),
+            Change::Delete(d) => d.pinned.as_deref(),
+        }
+    }
+}
+
+/// What a table's name stands for in this session.
+pub(super) enum Resolved {
+    /// A table whose rows can be captured, and the column definitions that the session sees.
+    Table(Arc<TableInfo>, Vec<u8>),
+    /// A temporary table: needs no undo.
+    Temporary,
+    /// Refused, or unknown to the server: this is the answer.
+    Answer(ErrPacket),
+}
+
+fn err_packet(error: &SqlError) -> ErrPacket {
+    ErrPacket { code: error.code, sql_state: *error.state, message: error.message.clone().into_bytes() }
+}
+
+/// The column definitions as one text: equal as long as the session sees the same table.
+fn digest(vars: &Vars, rows: &Rows) -> Vec<u8> {
+    let mut out = vars.charset_results.clone().into_bytes();
+    for column in &rows.columns {
+        out.extend_from_slice(&(column.len() as u32).to_le_bytes());
+        out.extend_from_slice(column);
+    }
+    out
+}
+
+impl Session {
+    /// The schema and name that a table reference means.
+    fn names(&self, table: &TableRef, vars: &Vars) -> Result<(String, String), SqlError> {
+        let schema = table.schema.clone().or_else(|| vars.database.clone());
+        let schema =
+            schema.ok_or(SqlError { code: 1046, state: b"3D000", message: "No database selected".into() })?;
+        Ok((schema, table.name.clone()))
+    }
+
+    /// Finds out what a table's name stands for.
+    pub(super) async fn resolve(&mut self, table: &TableRef, vars: &Vars) -> Result<Resolved, End> {
+        let xid = self.xid();
+        let (schema, name) = match self.names(table, vars) {
+            Ok(names) => names,
+            Err(error) => return Ok(Resolved::Answer(err_packet(&error))),
+        };
+        let quoted = format!("{}.{}", quote_identifier(&schema), quote_identifier(&name));
+        if !quoted.is_ascii() && !vars.charset_client.starts_with("utf8") {
+            let why = "a table's name with other than ASCII letters, while character_set_client is not utf8";
+            return Ok(Resolved::Answer(err_packet(&SqlError::refused(&xid, why))));
+        }
+        if ["mysql", "information_schema", "performance_schema", "sys"]
+            .iter()
+            .any(|s| schema.eq_ignore_ascii_case(s))
+        {
+            let why = format!("{schema} is a schema of the server's own");
+            return Ok(Resolved::Answer(err_packet(&SqlError::refused(&xid, &why))));
+        }
+        if name.eq_ignore_ascii_case(atone_undo::UNDO_LOG_TABLE) {
+            let why = "undo_log is written by Atone only";
+            return Ok(Resolved::Answer(err_packet(&SqlError::refused(&xid, why))));
+        }
+        if !self.real_tables.contains(&quoted) {
+            match self.run_one(format!("SHOW CREATE TABLE {quoted}")).await? {
+                Reply::Err(e) => return Ok(Resolved::Answer(e)),
+                Reply::Rows(rows) => {
+                    let cells = rows.cells(0)?;
+                    let text = cells.get(1).copied().flatten().unwrap_or_default();
+                    if text.starts_with(b"CREATE TEMPORARY TABLE") {
+                        return Ok(Resolved::Temporary);
+                    }
+                }
+                Reply::Ok(_) => return Err(End::Broken("SHOW CREATE TABLE without rows".into())),
+            }
+            self.real_tables.insert(quoted.clone());
+        }
+        let probe = match self.run_one(format!("SELECT * FROM {quoted} LIMIT 0")).await? {
+            Reply::Rows(rows) => digest(vars, &rows),
+            Reply::Err(e) => return Ok(Resolved::Answer(e)),
+            Reply::Ok(_) => return Err(End::Broken("SELECT without columns".into())),
+        };
+        self.table_info(&schema, &name, probe).await
+    }
+
+    async fn table_info(&mut self, schema: &str, name: &str, probe: Vec<u8>) -> Result<Resolved, End> {
+        let backend = self.backend.clone();
+        let ttl = std::time::Duration::from_millis(backend.limits.metadata_ttl_ms);
+        let xid = self.xid();
+        let refused = |why: &str| Resolved::Answer(err_packet(&SqlError::refused(&xid, why)));
+        let info = match backend.metadata.table(&backend.pool, schema, name, &probe, ttl).await {
+            Ok(info) => info,
+            Err(MetaError::NoTable(t)) => {
+                return Ok(refused(&format!("the service account sees no table {t}")));
+            }
+            Err(e) => return Ok(Resolved::Answer(err_packet(&SqlError::unavailable(&xid, &e.to_string())))),
+        };
+        if let Some(why) = &info.refuse_any {
+            return Ok(refused(why));
+        }
+        if self.branch.conflicts_with(&info.table) {
+            return Ok(refused("the table was altered since this local transaction wrote it"));
+        }
+        if let Err(e) = backend.ensure_undo_log(&info.table.schema).await {
+            let why = format!("the service account cannot make {}.undo_log: {e}", info.table.schema);
+            return Ok(Resolved::Answer(err_packet(&SqlError::unavailable(&xid, &why))));
+        }
+        Ok(Resolved::Table(info, probe))
+    }
+
+    /// Whether a statement stands alone and must be wrapped in a local transaction.
+    pub(super) fn stands_alone(&self) -> bool {
+        self.autocommit() && !self.in_transaction()
+    }
+
+    /// UPDATE and DELETE.
+    pub(super) async fn change(
+        &mut self,
+        sql: &[u8],
+        change: Change<'_>,
+        analysis: &Analysis,
+        origin: Origin,
+    ) -> Result<(), End> {
+        let vars = self.session_vars().await?;
+        for attempt in 1.. {
+            let info = match self.resolve(change.table(), &vars).await? {
+                Resolved::Table(info, probe) => (info, probe),
+                Resolved::Temporary => {
+                    self.forward(origin, atone_wire::reply::Expect::Results).await?;
+                    return Ok(());
+                }
+                Resolved::Answer(e) => return self.statement_failed(e, false).await,
+            };
+            if let Some(why) = refusal(change, &info.0) {
+                let error = SqlError::refused(&self.xid(), &why);
+                return self.send_error(&error).await;
+            }
+            if self
+                .try_change(sql, change, analysis, &vars, &info.0.table, &info.1, attempt == MAX_TRIES)
+                .await?
+            {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// One try; false where the table was altered since its metadata was read, and nothing was done.
+    #[allow(clippy::too_many_arguments)]
+    async fn try_change(
+        &mut self,
+        sql: &[u8],
+        change: Change<'_>,
+        analysis: &Analysis,
+        vars: &Vars,
+        table: &Arc<Table>,
+        probe: &[u8],
+        last: bool,
+    ) -> Result<bool, End> {
+        let alone = self.stands_alone();
+        let one_row = change.order_by().is_none()
+            && change.limit().is_none()
+            && !change.volatile()
+            && change.pinned().is_some_and(|p| pins_one_row(sql, p, table, vars));
+        let mut flight = Flight::default();
+        if alone {
+            flight.push("START TRANSACTION");
+        }
+        flight.push(format!("SELECT * FROM {} LIMIT 0", table.quoted()));
+        flight.push(image_sql(sql, change, table));
+        if one_row {
+            flight.push(&sql[..analysis.terminator]);
+        }
+        let mut replies = self.run_flight(flight).await?.into_iter();
+        if alone && let Some(Reply::Err(e)) = replies.next() {
+            self.statement_failed(e, false).await?;
+            return Ok(true);
+        }
+        let seen = match replies.next() {
+            Some(Reply::Rows(rows)) => digest(vars, &rows),
+            Some(Reply::Err(e)) => {
+                self.statement_failed(e, alone).await?;
+                return Ok(true);
+            }
+            _ => return Err(End::Broken("the probe of a table has no columns".into())),
+        };
+        let altered = seen != probe;
+        let rows = match replies.next() {
+            Some(Reply::Rows(rows)) => rows,
+            Some(Reply::Err(_)) if altered && !last => {
+                self.abandon(alone).await?;
+                return Ok(false);
+            }
+            Some(Reply::Err(e)) => {
+                self.statement_failed(e, alone).await?;
+                return Ok(true);
+            }
+            _ => return Err(End::Broken("a before image without rows".into())),
+        };
+        if altered {
+            if one_row && !alone {
+                // The statement ran on rows that were not imaged as they are: all must go
+                self.rollback_local().await?;
+                let error = SqlError::deadlock(&self.xid(), "the table was altered meanwhile");
+                self.send_error(&error).await?;
+                return Ok(true);
+            }
+            self.abandon(alone).await?;
+            if !last {
+                return Ok(false);
+            }
+            let error = SqlError::deadlock(&self.xid(), "the table is being altered");
+            self.rollback_local().await?;
+            self.send_error(&error).await?;
+            return Ok(true);
+        }
+        let images = decode(table, &rows)?;
+        let limits = &self.backend.limits;
+        if !one_row
+            && (self.branch.rows() + images.len() > limits.max_branch_rows
+                || self.branch.bytes() > limits.max_branch_bytes)
+        {
+            let why = format!(
+                "more than max_branch_rows = {} rows or max_branch_bytes = {} in one branch",
+                limits.max_branch_rows, limits.max_branch_bytes
+            );
+            let error = SqlError::refused(&self.xid(), &why);
+            self.abandon(alone).await?;
+            self.send_error(&error).await?;
+            return Ok(true);
+        }
+        let reply = match replies.next() {
+            Some(reply) => reply,
+            None => {
+                let restricted = restricted_sql(sql, change, analysis, table, &images);
+                if restricted.len() >= vars.max_allowed_packet {
+                    let why = "the statement with the keys of its rows is longer than max_allowed_packet";
+                    let error = SqlError::refused(&self.xid(), why);
+                    self.abandon(alone).await?;
+                    self.send_error(&error).await?;
+                    return Ok(true);
+                }
+                self.run_one(restricted).await?
+            }
+        };
+        let ok = match reply {
+            Reply::Ok(ok) => ok,
+            Reply::Err(e) => {
+                self.statement_failed(e, alone).await?;
+                return Ok(true);
+            }
+            Reply::Rows(_) => return Err(End::Broken("a statement that writes answered with rows".into())),
+        };
+        if ok.affected_rows > images.len() as u64 {
+            self.rollback_local().await?;
+            let error = SqlError::deadlock(&self.xid(), "the statement changed more rows than were imaged");
+            self.send_error(&error).await?;
+            return Ok(true);
+        }
+        let presence = match change {
+            Change::Update(_) => Presence::Present,
+            Change::Delete(_) if ok.affected_rows == images.len() as u64 => Presence::Absent,
+            Change::Delete(_) => Presence::Unknown,
+        };
+        for row in images {
+            self.branch.touch(table, row.key(table), Some(row), presence);
+        }
+        self.statement_done(ok, alone).await?;
+        Ok(true)
+    }
+
+    /// Ends a local transaction that was begun for one statement, before this ran.
+    async fn abandon(&mut self, alone: bool) -> Result<(), End> {
+        if alone { self.rollback_local().await } else { Ok(()) }
+    }
+
+    /// The statement succeeded: where it stands alone its branch commits.
+    pub(super) async fn statement_done(&mut self, ok: OkPacket, alone: bool) -> Result<(), End> {
+        let mut ok = ok.without_session_state(self.capabilities);
+        if alone {
+            let row_count = i128::from(ok.affected_rows);
+            if ok.warnings > 0 {
+                self.keep_warnings(row_count).await?;
+            } else {
+                self.diagnostics = Some(super::diagnostics::Diagnostics { row_count, warnings: None });
+            }
+            if let Err(error) = self.commit_branch(b"COMMIT").await? {
+                if self.in_transaction() {
+                    self.rollback_local().await?;
+                }
+                self.diagnostics = None;
+                return self.send_error(&error).await;
+            }
+        }
+        ok.status = self.status & !status::MORE_RESULTS_EXISTS & !status::SESSION_STATE_CHANGED;
+        self.send_packet(&ok.encode()).await
+    }
+
+    /// The statement failed: the server has undone what it did; one that stands alone ends its local transaction.
+    pub(super) async fn statement_failed(&mut self, error: ErrPacket, alone: bool) -> Result<(), End> {
+        if alone {
+            self.keep_warnings(-1).await?;
+            self.rollback_local().await?;
+        } else {
+            self.after_error(error.code).await?;
+        }
+        self.send_packet(&error.encode()).await
+    }
+
+    /// Rolls the local transaction back.
+    pub(super) async fn rollback_local(&mut self) -> Result<(), End> {
+        match self.run_one("ROLLBACK").await? {
+            Reply::Ok(_) => {
+                self.branch.clear();
+                Ok(())
+            }
+            _ => Err(End::Broken("the server refuses ROLLBACK".into())),
+        }
+    }
+}
+
+/// Why a statement on this table can't be undone exactly.
+fn refusal(change: Change<'_>, info: &TableInfo) -> Option<String> {
+    if let Some(why) = &info.refuse_parent {
+        return Some(why.clone());
+    }
+    let Change::Update(update) = change else { return None };
+    let key = info.table.keys.first()?;
+    for assignment in &update.assignments {
+        let Some(at) = info.table.columns.iter().position(|c| same_name(&c.name, &assignment.column)) else {
+            continue; // the server will say so
+        };
+        if key.columns.contains(&at) {
+            return Some(format!("the UPDATE assigns the key column {}", assignment.column));
+        }
+    }
+    None
+}
+
+/// Decodes the rows of an image.
+pub(super) fn decode(table: &Table, rows: &Rows) -> Result<Vec<Row>, End> {
+    let width = table.image_width();
+    if rows.columns.len() != width {
+        return Err(End::Broken("an image of another width".into()));
+    }
+    (0..rows.rows.len())
+        .map(|i| {
+            table
+                .decode_row(&rows.cells(i)?)
+                .map_err(|e| End::Broken(format!("an image does not decode: {e}")))
+        })
+        .collect()
+}
+
+/// The name by which a statement's clauses refer to its table.
+fn qualifier(table: &TableRef) -> String {
+    quote_identifier(table.alias.as_deref().unwrap_or(&table.name))
+}
+
+/// A LIMIT that `sql_select_limit` does not undercut.
+const NO_LIMIT: &[u8] = b" LIMIT 18446744073709551615";
+
+/// The locking read of the rows that a statement will change.
+fn image_sql(sql: &[u8], change: Change<'_>, table: &Table) -> Vec<u8> {
+    let reference = change.table();
+    let mut out = b"SELECT ".to_vec();
+    out.extend_from_slice(table.image_select_list(&qualifier(reference)).as_bytes());
+    out.extend_from_slice(b" FROM ");
+    out.extend_from_slice(&sql[reference.span.clone()]);
+    if let Some(span) = change.where_clause() {
+        out.extend_from_slice(b" WHERE ");
+        out.extend_from_slice(&sql[span.clone()]);
+    }
+    if let Some(span) = change.order_by() {
+        out.push(b' ');
+        out.extend_from_slice(&sql[span.clone()]);
+    }
+    match change.limit() {
+        Some(span) => {
+            out.push(b' ');
+            out.extend_from_slice(&sql[span.clone()]);
+        }
+        None => out.extend_from_slice(NO_LIMIT),
+    }
+    out.extend_from_slice(b" FOR UPDATE");
+    out
+}
+
+/// The statement restricted to the rows imaged. A condition that could choose other rows the second time is replaced.
+fn restricted_sql(
+    sql: &[u8],
+    change: Change<'_>,
+    analysis: &Analysis,
+    table: &Table,
+    images: &[Row],
+) -> Vec<u8> {
+    let keys: Vec<_> = images.iter().map(|row| row.key(table)).collect();
+    let reference = change.table();
+    // DELETE without an alias knows its table by its full name only
+    let qualified = match (&reference.alias, change) {
+        (Some(alias), _) => quote_identifier(alias),
+        (None, Change::Update(_)) => quote_identifier(&reference.name),
+        (None, Change::Delete(_)) => table.quoted(),
+    };
+    let predicate = if keys.is_empty() { "1=0".to_string() } else { table.keys_predicate(&qualified, &keys) };
+    let clauses_end = |span: Option<&Span>| span.map(|s| s.end);
+    let where_end = clauses_end(change.where_clause());
+    let head_end = change
+        .where_clause()
+        .or(change.order_by())
+        .or(change.limit())
+        .map_or(analysis.terminator, |first| first.start);
+    let mut out = sql[..head_end].to_vec();
+    if change.where_clause().is_none() {
+        out.extend_from_slice(b" WHERE ");
+    }
+    if let (Some(span), false) = (change.where_clause(), change.volatile()) {
+        out.push(b'(');
+        out.extend_from_slice(&sql[span.clone()]);
+        out.extend_from_slice(b") AND ");
+    }
+    out.push(b'(');
+    out.extend_from_slice(predicate.as_bytes());
+    out.extend_from_slice(b") ");
+    let tail_start = where_end.unwrap_or(head_end);
+    let tail_end = match change.limit() {
+        // The LIMIT has done its work; a second time it could choose fewer
+        Some(limit) => limit.start,
+        None => analysis.terminator,
+    };
+    out.extend_from_slice(sql.get(tail_start..tail_end).unwrap_or_default());
+    out
+}

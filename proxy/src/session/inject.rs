@@ -1,0 +1,276 @@
+//! Statements of our own on the application's connection.
+
+use atone_sql::Mode;
+use atone_wire::caps::{client, status};
+use atone_wire::column::text_row;
+use atone_wire::frame::put_packet;
+use atone_wire::read::Reader;
+use atone_wire::response::{ErrPacket, OkPacket, parse_eof};
+use atone_wire::{Malformed, command};
+use bytes::Bytes;
+
+use super::Session;
+use crate::error::End;
+
+/// Several statements that go to the server as one packet; the server stops at the first that fails.
+#[derive(Debug, Default)]
+pub(super) struct Flight {
+    sql: Vec<u8>,
+    statements: usize,
+}
+
+impl Flight {
+    pub(super) fn push(&mut self, statement: impl AsRef<[u8]>) {
+        if self.statements > 0 {
+            self.sql.extend_from_slice(b";\n");
+        }
+        self.sql.extend_from_slice(statement.as_ref());
+        self.statements += 1;
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.sql.len()
+    }
+}
+
+/// What one statement was answered with.
+#[derive(Debug)]
+pub(super) enum Reply {
+    Ok(OkPacket),
+    Err(ErrPacket),
+    Rows(Rows),
+}
+
+/// A result set of our own making, kept.
+#[derive(Debug)]
+pub(super) struct Rows {
+    /// The column definitions' payloads.
+    pub(super) columns: Vec<Bytes>,
+    /// The rows' payloads.
+    pub(super) rows: Vec<Bytes>,
+    /// The payload of the packet that ended it.
+    pub(super) end: Bytes,
+}
+
+impl Rows {
+    /// Splits row `i` into cells.
+    pub(super) fn cells(&self, i: usize) -> Result<Vec<Option<&[u8]>>, Malformed> {
+        text_row(self.rows.get(i).ok_or(Malformed("a row that is missing"))?, self.columns.len())
+    }
+}
+
+/// Session variables that bear on how statements are read and run.
+#[derive(Clone, Debug)]
+pub(super) struct Vars {
+    pub(super) mode: Mode,
+    pub(super) sql_mode: String,
+    pub(super) charset_client: String,
+    pub(super) charset_results: String,
+    pub(super) auto_increment_increment: u64,
+    pub(super) lock_wait_timeout_ms: u64,
+    pub(super) max_allowed_packet: usize,
+    pub(super) database: Option<String>,
+    /// Why nothing can be captured under these settings.
+    pub(super) refuse: Option<String>,
+}
+
+const VARS_SQL: &str = "SELECT @@sql_mode, @@character_set_client, IFNULL(@@character_set_results, 'NULL'), \
+     @@auto_increment_increment, @@innodb_lock_wait_timeout, @@max_allowed_packet, HEX(DATABASE())";
+
+impl Session {
+    /// Runs one flight and collects its replies. The last one is an error where a statement failed; those behind it did
+    /// not run.
+    ///
+    /// # Errors
+    /// The connection broke, or the replies were above `max_branch_bytes`: they were read to their end, and nothing is
+    /// known of what they said, so the session ends.
+    pub(super) async fn run_flight(&mut self, flight: Flight) -> Result<Vec<Reply>, End> {
+        if flight.statements > 1 {
+            self.enable_multi_statements().await?;
+        }
+        let mut payload = Vec::with_capacity(flight.sql.len() + 1);
+        payload.push(command::QUERY);
+        payload.extend_from_slice(&flight.sql);
+        self.send_command(&payload).await?;
+        let mut replies = Vec::with_capacity(flight.statements);
+        loop {
+            let (reply, more) = self.read_reply().await?;
+            let failed = matches!(reply, Reply::Err(_));
+            replies.push(reply);
+            if failed || !more {
+                break;
+            }
+        }
+        let complete = replies.len() == flight.statements || matches!(replies.last(), Some(Reply::Err(_)));
+        if !complete || replies.len() > flight.statements {
+            return Err(End::Broken(
+                "the server answered another number of statements than it was sent".into(),
+            ));
+        }
+        Ok(replies)
+    }
+
+    /// Runs one statement and returns its reply.
+    pub(super) async fn run_one(&mut self, statement: impl AsRef<[u8]>) -> Result<Reply, End> {
+        let mut flight = Flight::default();
+        flight.push(statement);
+        self.run_flight(flight).await?.pop().ok_or_else(|| End::Broken("a statement without a reply".into()))
+    }
+
+    async fn server_packet(&mut self) -> Result<Bytes, End> {
+        Ok(self.server.packet(self.backend.limits.max_branch_bytes).await.map_err(End::Server)?.0)
+    }
+
+    /// Reads one reply; whether others follow.
+    async fn read_reply(&mut self) -> Result<(Reply, bool), End> {
+        let first = self.server_packet().await?;
+        match first.first() {
+            Some(0x00) => {
+                let ok = OkPacket::parse(&first)?;
+                self.status = ok.status & !status::MORE_RESULTS_EXISTS;
+                let more = ok.status & status::MORE_RESULTS_EXISTS != 0;
+                return Ok((Reply::Ok(ok), more));
+            }
+            Some(0xff) => return Ok((Reply::Err(ErrPacket::parse(&first)?), false)),
+            Some(0xfb) => return Err(End::Broken("the server asks for a file that was not offered".into())),
+            _ => {}
+        }
+        let deprecate_eof = self.capabilities & client::DEPRECATE_EOF != 0;
+        let count = Reader::new(&first).lenenc()?;
+        let mut columns = Vec::new();
+        for _ in 0..count {
+            columns.push(self.server_packet().await?);
+        }
+        if !deprecate_eof {
+            parse_eof(&self.server_packet().await?)?;
+        }
+        let (mut rows, mut bytes) = (Vec::new(), 0);
+        loop {
+            let packet = self.server_packet().await?;
+            let ends = packet.first() == Some(&0xfe) && packet.len() < atone_wire::frame::MAX_PAYLOAD;
+            if packet.first() == Some(&0xff) {
+                return Ok((Reply::Err(ErrPacket::parse(&packet)?), false));
+            }
+            if ends && (deprecate_eof || packet.len() == 5) {
+                let (status, _) = if deprecate_eof {
+                    let ok = OkPacket::parse(&packet)?;
+                    (ok.status, ok.warnings)
+                } else {
+                    parse_eof(&packet)?
+                };
+                self.status = status & !status::MORE_RESULTS_EXISTS;
+                let more = status & status::MORE_RESULTS_EXISTS != 0;
+                return Ok((Reply::Rows(Rows { columns, rows, end: packet }), more));
+            }
+            bytes += packet.len();
+            if bytes > self.backend.limits.max_branch_bytes {
+                return Err(End::Broken("images of more than max_branch_bytes in one statement".into()));
+            }
+            rows.push(packet);
+        }
+    }
+
+    async fn enable_multi_statements(&mut self) -> Result<(), End> {
+        if !self.multi_statements {
+            self.set_option(command::OPTION_MULTI_STATEMENTS_ON).await?;
+            self.multi_statements = true;
+        }
+        Ok(())
+    }
+
+    async fn set_option(&mut self, option: u16) -> Result<(), End> {
+        let [low, high] = option.to_le_bytes();
+        self.send_command(&[command::SET_OPTION, low, high]).await?;
+        let reply = self.server_packet().await?;
+        match reply.first() {
+            Some(0x00 | 0xfe) => Ok(()),
+            _ => Err(End::Broken("the server refuses COM_SET_OPTION".into())),
+        }
+    }
+
+    /// A statement of an unbound session meets the server as the application set it up: several statements in a packet
+    /// only where the application asked for that.
+    pub(super) async fn restore_multi_statements(&mut self, sql: &[u8]) -> Result<(), End> {
+        let wanted = self.capabilities & client::MULTI_STATEMENTS != 0;
+        if self.multi_statements && !wanted && memchr::memchr(b';', sql).is_some() {
+            self.set_option(command::OPTION_MULTI_STATEMENTS_OFF).await?;
+            self.multi_statements = false;
+        }
+        Ok(())
+    }
+
+    /// The server's status flags as they are now, without touching the diagnostics of the last statement.
+    pub(super) async fn probe_status(&mut self) -> Result<(), End> {
+        let mut out = Vec::new();
+        put_packet(&mut out, 0, &[command::PING]);
+        self.server.write_all(&out).await.map_err(End::Server)?;
+        let reply = self.server_packet().await?;
+        self.status = OkPacket::parse(&reply)?.status;
+        Ok(())
+    }
+
+    /// The session variables; read from the server where something may have changed them.
+    pub(super) async fn session_vars(&mut self) -> Result<Vars, End> {
+        if let Some(vars) = &self.vars {
+            return Ok(vars.clone());
+        }
+        let vars = match self.run_one(VARS_SQL).await? {
+            Reply::Rows(rows) => parse_vars(&rows, self.mariadb)?,
+            Reply::Err(e) => {
+                return Err(End::Broken(format!(
+                    "session variables: {}",
+                    String::from_utf8_lossy(&e.message)
+                )));
+            }
+            Reply::Ok(_) => return Err(End::Broken("session variables: no rows".into())),
+        };
+        self.vars = Some(vars.clone());
+        Ok(vars)
+    }
+}
+
+/// Client charsets whose characters hold bytes that look like quotes or backslashes.
+const UNREADABLE_CHARSETS: [&str; 5] = ["big5", "cp932", "gb18030", "gbk", "sjis"];
+
+fn parse_vars(rows: &Rows, mariadb: bool) -> Result<Vars, End> {
+    let cells = rows.cells(0)?;
+    let text =
+        |i: usize| String::from_utf8_lossy(cells.get(i).copied().flatten().unwrap_or_default()).into_owned();
+    let number = |i: usize| {
+        text(i).parse::<u64>().map_err(|_| End::Broken(format!("session variable {i} is no number")))
+    };
+    let (sql_mode, charset_client, charset_results) = (text(0), text(1), text(2));
+    let mut refuse = None;
+    let mode = Mode::from_sql_mode(&sql_mode, mariadb).unwrap_or_else(|e| {
+        refuse = Some(e.to_string());
+        Mode { mariadb, ..Mode::default() }
+    });
+    if UNREADABLE_CHARSETS.contains(&charset_client.as_str()) {
+        refuse = Some(format!("character_set_client {charset_client} is not understood"));
+    }
+    let database = match cells.get(6).copied().flatten() {
+        None => None,
+        Some(hex) => {
+            Some(unhex(hex).ok_or_else(|| End::Broken("the current schema's name is not UTF-8".into()))?)
+        }
+    };
+    Ok(Vars {
+        mode,
+        sql_mode,
+        charset_client,
+        charset_results,
+        auto_increment_increment: number(3)?,
+        lock_wait_timeout_ms: number(4)?.saturating_mul(1000),
+        max_allowed_packet: usize::try_from(number(5)?).unwrap_or(usize::MAX),
+        database,
+        refuse,
+    })
+}
+
+fn unhex(hex: &[u8]) -> Option<String> {
+    let bytes: Option<Vec<u8>> = hex
+        .chunks(2)
+        .map(|pair| std::str::from_utf8(pair).ok().and_then(|p| u8::from_str_radix(p, 16).ok()))
+        .collect();
+    String::from_utf8(bytes?).ok()
+}

@@ -1,0 +1,164 @@
+//! INSERT in a bound session: the rows' keys, found before or right after the statement.
+
+use std::sync::Arc;
+
+use atone_sql::{Analysis, Insert};
+use atone_undo::{Key, Row, Table, quote_identifier};
+use atone_wire::reply::Expect;
+use atone_wire::response::OkPacket;
+
+use super::Session;
+use super::bound::Origin;
+use super::diagnostics::Diagnostics;
+use super::dml::{Resolved, decode};
+use super::inject::{Flight, Reply, Vars};
+use super::keys::{InsertKeys, generated_keys, insert_keys, literal_predicate};
+use crate::branch::Presence;
+use crate::error::{End, SqlError};
+
+/// The savepoint around an INSERT whose keys are only known behind it.
+const SAVEPOINT: &str = "`atone:insert`";
+
+impl Session {
+    /// INSERT … VALUES and INSERT … SET.
+    pub(super) async fn insert(
+        &mut self,
+        sql: &[u8],
+        insert: &Insert,
+        analysis: &Analysis,
+        origin: Origin,
+    ) -> Result<(), End> {
+        let vars = self.session_vars().await?;
+        let table = match self.resolve(&insert.table, &vars).await? {
+            Resolved::Table(info, _) => info.table.clone(),
+            Resolved::Temporary => {
+                self.forward(origin, Expect::Results).await?;
+                return Ok(());
+            }
+            Resolved::Answer(e) => return self.statement_failed(e, false).await,
+        };
+        let keys = match insert_keys(sql, insert, &table, &vars) {
+            Ok(keys) => keys,
+            Err(why) => return self.send_error(&SqlError::refused(&self.xid(), &why)).await,
+        };
+        let limits = &self.backend.limits;
+        if self.branch.rows() + insert.rows.len() > limits.max_branch_rows {
+            let why = format!("more than max_branch_rows = {} rows in one branch", limits.max_branch_rows);
+            return self.send_error(&SqlError::refused(&self.xid(), &why)).await;
+        }
+        let text = &sql[..analysis.terminator];
+        match keys {
+            InsertKeys::Known(rows) => {
+                let alone = self.stands_alone();
+                let mut flight = Flight::default();
+                if alone {
+                    flight.push("START TRANSACTION");
+                }
+                flight.push(text);
+                let ok = match self.last_of(flight).await? {
+                    Ok(ok) => ok,
+                    Err(e) => return self.statement_failed(e, alone).await,
+                };
+                let keys = generated_keys(rows, ok.last_insert_id, vars.auto_increment_increment);
+                self.inserted(ok, &table, keys, alone).await
+            }
+            InsertKeys::Literals(rows) => self.insert_and_look(text, &table, &rows, &vars).await,
+        }
+    }
+
+    /// Runs a flight of which only the last statement's reply matters.
+    async fn last_of(
+        &mut self,
+        flight: Flight,
+    ) -> Result<Result<OkPacket, atone_wire::response::ErrPacket>, End> {
+        match self.run_flight(flight).await?.pop() {
+            Some(Reply::Ok(ok)) => Ok(Ok(ok)),
+            Some(Reply::Err(e)) => Ok(Err(e)),
+            _ => Err(End::Broken("a statement that writes answered with rows".into())),
+        }
+    }
+
+    async fn inserted(
+        &mut self,
+        ok: OkPacket,
+        table: &Arc<Table>,
+        keys: Vec<Key>,
+        alone: bool,
+    ) -> Result<(), End> {
+        if ok.affected_rows != keys.len() as u64 {
+            self.rollback_local().await?;
+            let error =
+                SqlError::deadlock(&self.xid(), "the INSERT wrote another number of rows than it has");
+            return self.send_error(&error).await;
+        }
+        for key in keys {
+            self.branch.touch(table, key, None, Presence::Present);
+        }
+        self.statement_done(ok, alone).await
+    }
+
+    /// Runs an INSERT under a savepoint and looks at once which rows it made; where they are not found, nothing stays.
+    async fn insert_and_look(
+        &mut self,
+        text: &[u8],
+        table: &Arc<Table>,
+        literals: &[Vec<Option<Vec<u8>>>],
+        vars: &Vars,
+    ) -> Result<(), End> {
+        let alone = self.stands_alone();
+        let mut flight = Flight::default();
+        if alone {
+            flight.push("START TRANSACTION");
+        }
+        flight.push(format!("SAVEPOINT {SAVEPOINT}"));
+        flight.push(text);
+        let ok = match self.last_of(flight).await? {
+            Ok(ok) => ok,
+            Err(e) => return self.statement_failed(e, alone).await,
+        };
+        self.keep_warnings(i128::from(ok.affected_rows)).await?;
+        let kept: Option<Diagnostics> = self.diagnostics.take();
+        let mut look = format!(
+            "SELECT {} FROM {} WHERE ",
+            table.image_select_list(&quote_identifier(&table.name)),
+            table.quoted()
+        )
+        .into_bytes();
+        look.extend_from_slice(&literal_predicate(table, literals, vars.auto_increment_increment));
+        look.extend_from_slice(b" LIMIT 18446744073709551615 FOR UPDATE");
+        let found: Option<Vec<Row>> = match self.run_one(look).await? {
+            Reply::Rows(rows) => Some(decode(table, &rows)?).filter(|rows| rows.len() == literals.len()),
+            Reply::Err(_) => None,
+            Reply::Ok(_) => return Err(End::Broken("an image without rows".into())),
+        };
+        let Some(found) = found.filter(|_| ok.affected_rows == literals.len() as u64) else {
+            let mut undo = Flight::default();
+            undo.push(format!("ROLLBACK TO {SAVEPOINT}"));
+            if alone {
+                undo.push("ROLLBACK");
+            }
+            if self.last_of(undo).await?.is_err() {
+                return Err(End::Broken("the server refuses ROLLBACK TO".into()));
+            }
+            let error =
+                SqlError::refused(&self.xid(), "the server stores the rows' keys as other values than given");
+            return self.send_error(&error).await;
+        };
+        if !alone
+            && self
+                .run_one(format!("RELEASE SAVEPOINT {SAVEPOINT}"))
+                .await
+                .is_ok_and(|r| matches!(r, Reply::Err(_)))
+        {
+            return Err(End::Broken("the server refuses RELEASE SAVEPOINT".into()));
+        }
+        let keys = found.iter().map(|row| row.key(table)).collect();
+        self.inserted(ok, table, keys, alone).await?;
+        if !alone {
+            self.diagnostics = kept;
+        } else if let (Some(kept), Some(now)) = (kept, self.diagnostics.as_mut()) {
+            now.warnings = kept.warnings;
+        }
+        Ok(())
+    }
+}

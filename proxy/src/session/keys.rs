@@ -1,0 +1,387 @@
+//! Which rows a statement names by itself: keys of inserted rows, and conditions that hold for one row at most. Pure.
+
+use atone_sql::{Insert, InsertValue, Span};
+use atone_undo::{Column, Key, Kind, Table, Value, quote_identifier};
+
+use super::inject::Vars;
+
+/// Where the keys of inserted rows come from.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum InsertKeys {
+    /// Known to the byte before the statement runs, but for the generated part: per row the key, with `None` where the
+    /// server generates the value.
+    Known(Vec<Vec<Option<Value>>>),
+    /// Only the server can say how the literals are stored: per row the literals' texts, `None` where it generates.
+    Literals(Vec<Vec<Option<Vec<u8>>>>),
+}
+
+/// Finds the keys of the rows of an INSERT.
+///
+/// # Errors
+/// Why they can't be known.
+pub(super) fn insert_keys(
+    sql: &[u8],
+    insert: &Insert,
+    table: &Table,
+    vars: &Vars,
+) -> Result<InsertKeys, String> {
+    let key = table.keys.first().ok_or("the table has no key")?;
+    let places = key_places(insert, table)?;
+    let (mut known, mut literals) = (Vec::new(), Vec::new());
+    let mut all_known = true;
+    let mut generates = None;
+    for row in &insert.rows {
+        let (mut row_known, mut row_literals) = (Vec::new(), Vec::new());
+        for (&c, place) in key.columns.iter().zip(&places) {
+            let column = &table.columns[c];
+            let value = if row.is_empty() { None } else { place.and_then(|p| row.get(p)) };
+            let part = key_part(sql, column, value, vars)?;
+            if column.auto_increment {
+                let generated = matches!(part, Part::Generated);
+                if generates.is_some_and(|g| g != generated) {
+                    return Err("auto-increment keys of which some are given and some are generated".into());
+                }
+                generates = Some(generated);
+            }
+            match part {
+                Part::Generated => {
+                    row_known.push(None);
+                    row_literals.push(None);
+                }
+                Part::Known(value, text) => {
+                    row_known.push(Some(value));
+                    row_literals.push(Some(text));
+                }
+                Part::Literal(text) => {
+                    all_known = false;
+                    row_known.push(None);
+                    row_literals.push(Some(text));
+                }
+            }
+        }
+        known.push(row_known);
+        literals.push(row_literals);
+    }
+    Ok(if all_known { InsertKeys::Known(known) } else { InsertKeys::Literals(literals) })
+}
+
+/// For each key column its place in the rows of values.
+fn key_places(insert: &Insert, table: &Table) -> Result<Vec<Option<usize>>, String> {
+    let width = insert.columns.as_ref().map_or(table.columns.len(), Vec::len);
+    if insert.rows.iter().any(|r| !r.is_empty() && r.len() != width) {
+        return Err("rows of another length than the column list".into());
+    }
+    let key = table.keys.first().ok_or("the table has no key")?;
+    Ok(key
+        .columns
+        .iter()
+        .map(|&c| match &insert.columns {
+            None => Some(c),
+            Some(names) => names.iter().position(|n| same_name(n, &table.columns[c].name)),
+        })
+        .collect())
+}
+
+/// Column names are compared without case; those with other than ASCII letters must be spelled alike.
+pub(super) fn same_name(a: &str, b: &str) -> bool {
+    a.eq_ignore_ascii_case(b)
+}
+
+enum Part {
+    Generated,
+    Known(Value, Vec<u8>),
+    Literal(Vec<u8>),
+}
+
+fn key_part(sql: &[u8], column: &Column, value: Option<&InsertValue>, vars: &Vars) -> Result<Part, String> {
+    let name = &column.name;
+    match value {
+        None | Some(InsertValue::Default) if column.auto_increment => Ok(Part::Generated),
+        None | Some(InsertValue::Default) => Err(format!("the key column {name} takes its default")),
+        Some(InsertValue::Null) if column.auto_increment => Ok(Part::Generated),
+        Some(InsertValue::Null) => Ok(Part::Literal(b"NULL".to_vec())),
+        Some(InsertValue::Placeholder(_)) => {
+            Err(format!("the key column {name} has a parameter without a value"))
+        }
+        Some(InsertValue::Expression(_)) => Err(format!("the key column {name} comes from an expression")),
+        Some(InsertValue::Literal(span)) => {
+            let text = sql.get(span.clone()).unwrap_or_default();
+            let part = match stored(column, text, vars) {
+                Some(value) => Part::Known(value, text.to_vec()),
+                None => Part::Literal(text.to_vec()),
+            };
+            if column.auto_increment {
+                return match part {
+                    Part::Known(Value::Int(0), _) if !vars.sql_mode.contains("NO_AUTO_VALUE_ON_ZERO") => {
+                        Ok(Part::Generated)
+                    }
+                    Part::Known(..) => Ok(part),
+                    _ => Err(format!("the auto-increment column {name} is given as other than an integer")),
+                };
+            }
+            Ok(part)
+        }
+    }
+}
+
+/// The value that a literal is stored as, where that is plain.
+fn stored(column: &Column, text: &[u8], vars: &Vars) -> Option<Value> {
+    match column.kind {
+        Kind::Int => {
+            let digits = plain_string(text, vars).unwrap_or_else(|| text.to_vec());
+            let n = integer(&digits)?;
+            in_range(&column.column_type, n).then_some(Value::Int(n))
+        }
+        Kind::Char | Kind::Text => {
+            let value = plain_string(text, vars)?;
+            let value = String::from_utf8(value).ok()?;
+            let unicode = vars.charset_client.starts_with("utf8") || value.is_ascii();
+            let charset = column.charset.as_deref().unwrap_or_default();
+            let holds = charset.starts_with("utf8mb4")
+                || (charset.starts_with("utf8") && value.chars().all(|c| u32::from(c) <= 0xffff))
+                || (matches!(charset, "latin1" | "ascii") && value.is_ascii());
+            let length = declared_length(&column.column_type)?;
+            let value =
+                if column.kind == Kind::Char { value.trim_end_matches(' ').to_string() } else { value };
+            (unicode && holds && value.chars().count() <= length).then_some(Value::Text(value))
+        }
+        _ => None,
+    }
+}
+
+fn integer(text: &[u8]) -> Option<i128> {
+    let digits = text.strip_prefix(b"-").unwrap_or(text);
+    if digits.is_empty() || digits.len() > 20 || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+fn in_range(column_type: &str, n: i128) -> bool {
+    let ty = column_type.to_ascii_lowercase();
+    let bits = match ty.split(|c: char| !c.is_ascii_alphanumeric()).next() {
+        Some("tinyint") => 8,
+        Some("smallint") => 16,
+        Some("mediumint") => 24,
+        Some("int" | "integer") => 32,
+        Some("bigint") => 64,
+        _ => return false,
+    };
+    if ty.contains("unsigned") || ty.contains("zerofill") {
+        (0..1i128 << bits).contains(&n)
+    } else {
+        (-(1i128 << (bits - 1))..1i128 << (bits - 1)).contains(&n)
+    }
+}
+
+fn declared_length(column_type: &str) -> Option<usize> {
+    column_type.split_once('(')?.1.split_once(')')?.0.parse().ok()
+}
+
+/// The content of a string literal in single quotes without introducer; `None` for anything else.
+fn plain_string(text: &[u8], vars: &Vars) -> Option<Vec<u8>> {
+    let inner = text.strip_prefix(b"'")?.strip_suffix(b"'")?;
+    let mut out = Vec::with_capacity(inner.len());
+    let mut bytes = inner.iter().copied();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'\'' => {
+                // only a doubled one is inside; anything else is a second string
+                if bytes.next() != Some(b'\'') {
+                    return None;
+                }
+                out.push(b'\'');
+            }
+            b'\\' if !vars.mode.no_backslash_escapes => match bytes.next()? {
+                b'0' => out.push(0),
+                b'b' => out.push(8),
+                b'n' => out.push(b'\n'),
+                b'r' => out.push(b'\r'),
+                b't' => out.push(b'\t'),
+                b'Z' => out.push(26),
+                // these two keep their backslash
+                escaped @ (b'%' | b'_') => out.extend_from_slice(&[b'\\', escaped]),
+                other => out.push(other),
+            },
+            other => out.push(other),
+        }
+    }
+    Some(out)
+}
+
+/// Whether a conjunction of `column = literal` holds for one row at most: it names every key column, each with a literal
+/// that is compared in the column's own type.
+pub(super) fn pins_one_row(sql: &[u8], pinned: &[(String, Span)], table: &Table, vars: &Vars) -> bool {
+    let Some(key) = table.keys.first() else { return false };
+    key.columns.iter().all(|&c| {
+        let column = &table.columns[c];
+        pinned.iter().any(|(name, span)| {
+            let text = sql.get(span.clone()).unwrap_or_default();
+            same_name(name, &column.name)
+                && match column.kind {
+                    Kind::Int => {
+                        integer(&plain_string(text, vars).unwrap_or_else(|| text.to_vec())).is_some()
+                    }
+                    Kind::Char | Kind::Text => plain_string(text, vars).is_some(),
+                    _ => false,
+                }
+        })
+    })
+}
+
+/// The condition that finds inserted rows whose keys only the server can work out. `generated(row)` gives the value that
+/// it generated.
+pub(super) fn literal_predicate(table: &Table, rows: &[Vec<Option<Vec<u8>>>], step: u64) -> Vec<u8> {
+    let mut out = Vec::new();
+    let Some(key) = table.keys.first() else { return b"1=0".to_vec() };
+    for (i, row) in rows.iter().enumerate() {
+        out.extend_from_slice(if i == 0 { b"(" } else { b" OR (" });
+        for (p, (&c, literal)) in key.columns.iter().zip(row).enumerate() {
+            if p > 0 {
+                out.extend_from_slice(b" AND ");
+            }
+            out.extend_from_slice(quote_identifier(&table.columns[c].name).as_bytes());
+            match literal {
+                Some(text) => {
+                    out.extend_from_slice(b" = ");
+                    out.extend_from_slice(text);
+                }
+                None => {
+                    out.extend_from_slice(format!(" = LAST_INSERT_ID() + {}", i as u64 * step).as_bytes())
+                }
+            }
+        }
+        out.push(b')');
+    }
+    out
+}
+
+/// Fills the generated parts of known keys: the first generated value and the step between rows.
+pub(super) fn generated_keys(rows: Vec<Vec<Option<Value>>>, first: u64, step: u64) -> Vec<Key> {
+    rows.into_iter()
+        .enumerate()
+        .map(|(i, row)| {
+            let generated = i128::from(first) + i as i128 * i128::from(step);
+            Key(row.into_iter().map(|part| part.unwrap_or(Value::Int(generated))).collect())
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use atone_sql::{Mode, Statement, analyze};
+    use atone_undo::UniqueKey;
+
+    fn vars() -> Vars {
+        Vars {
+            mode: Mode::default(),
+            sql_mode: String::new(),
+            charset_client: "utf8mb4".into(),
+            charset_results: "utf8mb4".into(),
+            auto_increment_increment: 1,
+            lock_wait_timeout_ms: 0,
+            max_allowed_packet: 1 << 20,
+            database: None,
+            refuse: None,
+        }
+    }
+
+    fn column(name: &str, kind: Kind, ty: &str, auto: bool) -> Column {
+        Column {
+            name: name.into(),
+            kind,
+            column_type: ty.into(),
+            charset: Some("utf8mb4".into()),
+            collation: None,
+            nullable: false,
+            generated: false,
+            auto_increment: auto,
+        }
+    }
+
+    fn table(key: Vec<Column>) -> Table {
+        let columns = (0..key.len()).collect();
+        Table {
+            schema: "s".into(),
+            name: "t".into(),
+            columns: key,
+            keys: vec![UniqueKey { name: "PRIMARY".into(), columns, prefixes: vec![] }],
+        }
+    }
+
+    fn keys_of(sql: &str, table: &Table) -> Result<InsertKeys, String> {
+        match analyze(sql.as_bytes(), Mode::default()).statement {
+            Statement::Insert(insert) => insert_keys(sql.as_bytes(), &insert, table, &vars()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn integer_and_string_keys_are_known() {
+        let ints = table(vec![column("id", Kind::Int, "int(11)", false)]);
+        let want = InsertKeys::Known(vec![vec![Some(Value::Int(1))], vec![Some(Value::Int(-2))]]);
+        assert_eq!(keys_of("INSERT INTO t (ID) VALUES (1), (-2)", &ints), Ok(want));
+        let strings = table(vec![column("id", Kind::Text, "varchar(5)", false)]);
+        let want = InsertKeys::Known(vec![vec![Some(Value::Text("it's".into()))]]);
+        assert_eq!(keys_of("INSERT INTO t VALUES ('it''s')", &strings), Ok(want));
+    }
+
+    #[test]
+    fn what_the_server_converts_is_left_to_it() {
+        let ints = table(vec![column("id", Kind::Int, "tinyint(4)", false)]);
+        for literal in ["1.5", "'1x'", "300", "1e0", "0x10"] {
+            let got = keys_of(&format!("INSERT INTO t VALUES ({literal})"), &ints);
+            assert_eq!(
+                got,
+                Ok(InsertKeys::Literals(vec![vec![Some(literal.as_bytes().to_vec())]])),
+                "{literal}"
+            );
+        }
+        let strings = table(vec![column("id", Kind::Text, "varchar(2)", false)]);
+        for literal in ["'abc'", "12", "_latin1'a'"] {
+            let got = keys_of(&format!("INSERT INTO t VALUES ({literal})"), &strings);
+            assert!(matches!(got, Ok(InsertKeys::Literals(_))), "{literal}: {got:?}");
+        }
+    }
+
+    #[test]
+    fn auto_increment_is_generated_or_given_but_not_both() {
+        let mut auto = table(vec![column("id", Kind::Int, "int", true)]);
+        auto.columns.push(column("v", Kind::Int, "int", false));
+        let want = || InsertKeys::Known(vec![vec![None], vec![None]]);
+        assert_eq!(keys_of("INSERT INTO t (v) VALUES (1), (2)", &auto), Ok(want()));
+        assert_eq!(keys_of("INSERT INTO t VALUES (NULL, 1), (0, 2)", &auto), Ok(want()));
+        assert!(keys_of("INSERT INTO t VALUES (NULL, 1), (7, 2)", &auto).is_err());
+        assert!(keys_of("INSERT INTO t VALUES ('x', 1)", &auto).is_err());
+        let keys = generated_keys(vec![vec![None], vec![None]], 10, 5);
+        assert_eq!(keys, [Key(vec![Value::Int(10)]), Key(vec![Value::Int(15)])]);
+    }
+
+    #[test]
+    fn keys_from_defaults_and_expressions_are_refused() {
+        let mut ints = table(vec![column("id", Kind::Int, "int", false)]);
+        ints.columns.push(column("v", Kind::Int, "int", false));
+        assert!(keys_of("INSERT INTO t (v) VALUES (1)", &ints).is_err());
+        assert!(keys_of("INSERT INTO t VALUES (1+1, 1)", &ints).is_err());
+        assert!(keys_of("INSERT INTO t VALUES (DEFAULT, 1)", &ints).is_err());
+    }
+
+    #[test]
+    fn a_condition_pins_one_row_only_in_the_keys_own_type() {
+        let check = |sql: &str, table: &Table| match analyze(sql.as_bytes(), Mode::default()).statement {
+            Statement::Update(u) => {
+                u.pinned.is_some_and(|p| pins_one_row(sql.as_bytes(), &p, table, &vars()))
+            }
+            other => panic!("{other:?}"),
+        };
+        let ints = table(vec![column("id", Kind::Int, "int", false)]);
+        assert!(check("UPDATE t SET v=1 WHERE id=5", &ints));
+        assert!(check("UPDATE t SET v=1 WHERE id='5' AND v=2", &ints));
+        assert!(!check("UPDATE t SET v=1 WHERE v=5", &ints));
+        assert!(!check("UPDATE t SET v=1 WHERE id=5.5", &ints));
+        let strings = table(vec![column("id", Kind::Text, "varchar(5)", false)]);
+        assert!(check("UPDATE t SET v=1 WHERE id='x'", &strings));
+        assert!(!check("UPDATE t SET v=1 WHERE id=0", &strings), "matches every word");
+    }
+}

@@ -1,0 +1,484 @@
+//! One client's connection and its own connection to the server.
+//!
+//! A session handles one command after the other, as the server does: it forwards the command and relays the reply until
+//! its end, undecoded. Commands of a bound session are looked at first.
+
+mod bind;
+mod bound;
+mod commit;
+mod diagnostics;
+mod dml;
+mod handshake;
+mod inject;
+mod insert;
+mod keys;
+mod prepared;
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::sync::Arc;
+
+use atone_wire::caps::status;
+use atone_wire::frame::{HEADER, Header, MAX_PAYLOAD, put_packet};
+use atone_wire::reply::{Expect, Next, ReplyTracker};
+use atone_wire::{caps, command, frame};
+use bytes::{Buf, Bytes};
+use tokio::sync::watch;
+
+use crate::backend::Backend;
+use crate::branch::Branch;
+use crate::error::{End, SqlError};
+use crate::net::{Conn, Stream};
+
+use bind::Binding;
+use diagnostics::Diagnostics;
+use inject::Vars;
+use prepared::Statement;
+
+/// One client's connection and its own connection to the server.
+#[derive(Debug)]
+pub struct Session {
+    backend: Arc<Backend>,
+    client: Conn,
+    server: Conn,
+    /// Capabilities in force on both legs.
+    capabilities: u32,
+    mariadb: bool,
+    /// The status flags that the server sent last.
+    status: u16,
+    statements: HashMap<u32, Statement>,
+    /// The statement prepared last: MariaDB's id -1.
+    last_prepared: u32,
+    binding: Option<Binding>,
+    /// Whether the open local transaction has, or may have, written while unbound.
+    wrote_unbound: bool,
+    branch: Branch,
+    /// Session variables that bear on reading statements; `None` when something may have changed them.
+    vars: Option<Vars>,
+    /// Tables seen not to be hidden by a temporary one, as the application names them.
+    real_tables: HashSet<String>,
+    /// Whether the server takes several statements in one packet from us now.
+    multi_statements: bool,
+    /// The diagnostics of a statement behind which others were run.
+    diagnostics: Option<Diagnostics>,
+    draining: watch::Receiver<bool>,
+}
+
+impl Session {
+    /// Serves a client until either side ends.
+    pub async fn serve(backend: Arc<Backend>, client: Stream, mut draining: watch::Receiver<bool>) {
+        let mut client = Conn::new(client);
+        let handshake_timeout = backend.limits.handshake_timeout();
+        let opened = tokio::time::timeout(handshake_timeout, Session::open(backend, &mut client)).await;
+        draining.mark_unchanged();
+        let opened = match opened {
+            Ok(Ok(opened)) => opened,
+            Ok(Err(end)) => {
+                tracing::debug!(%end, "handshake ended");
+                return;
+            }
+            Err(_) => {
+                tracing::debug!("handshake_timeout_ms is over");
+                return;
+            }
+        };
+        let mut session = Session {
+            backend: opened.backend,
+            client,
+            server: opened.server,
+            capabilities: opened.capabilities,
+            mariadb: opened.mariadb,
+            status: opened.status,
+            statements: HashMap::new(),
+            last_prepared: 0,
+            binding: None,
+            wrote_unbound: false,
+            branch: Branch::default(),
+            vars: None,
+            real_tables: HashSet::new(),
+            multi_statements: opened.capabilities & caps::client::MULTI_STATEMENTS != 0,
+            diagnostics: None,
+            draining,
+        };
+        match session.run().await {
+            Ok(()) | Err(End::Done) => {}
+            Err(End::Client(e)) if e.kind() == io::ErrorKind::UnexpectedEof => {}
+            Err(end @ (End::Malformed(_) | End::Broken(_))) => {
+                tracing::warn!(backend = session.backend.name, %end, "session ended");
+            }
+            Err(end) => tracing::debug!(backend = session.backend.name, %end, "session ended"),
+        }
+        session.client.shutdown().await;
+    }
+
+    async fn run(&mut self) -> Result<(), End> {
+        loop {
+            self.await_command().await?;
+            self.one_command().await?;
+            self.after_command();
+        }
+    }
+
+    /// Waits for the client's next command; what the server says unasked meanwhile (that it shuts down, or that the
+    /// connection was idle too long) is passed on.
+    async fn await_command(&mut self) -> Result<(), End> {
+        while self.client.rbuf.len() < HEADER + 1 {
+            if let Some(Header { len: 0, .. }) = Header::peek(&self.client.rbuf) {
+                return Err(End::Malformed(atone_wire::Malformed("an empty command")));
+            }
+            let idle = self.status & status::IN_TRANS == 0 && self.binding.is_none();
+            let event = tokio::select! {
+                read = self.client.fill() => {
+                    read.map_err(End::Client)?;
+                    Event::Command
+                },
+                read = self.server.fill() => {
+                    read.map_err(End::Server)?;
+                    Event::Unasked
+                }
+                _ = self.draining.wait_for(|d| *d), if idle => Event::Drain,
+            };
+            match event {
+                Event::Command => {}
+                Event::Unasked => {
+                    let unasked = self.server.rbuf.split();
+                    self.client.write_all(&unasked).await.map_err(End::Client)?;
+                }
+                Event::Drain => {
+                    let bye = SqlError {
+                        code: 1053,
+                        state: b"08S01",
+                        message: "Server shutdown in progress".into(),
+                    };
+                    self.send_error(&bye).await?;
+                    return Err(End::Done);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn one_command(&mut self) -> Result<(), End> {
+        let Some(header) = Header::peek(&self.client.rbuf) else { return Ok(()) };
+        if header.seq != 0 {
+            self.send_error(&SqlError {
+                code: 1156,
+                state: b"08S01",
+                message: "Got packets out of order".into(),
+            })
+            .await?;
+            return Err(End::Done);
+        }
+        if header.len == 0 {
+            return Err(End::Malformed(atone_wire::Malformed("an empty command")));
+        }
+        let byte = self.client.rbuf[HEADER];
+        let whole = header.len == MAX_PAYLOAD || header.len > self.backend.limits.max_statement_bytes;
+        if self.binding.is_none() && (whole || !looked_at(byte)) {
+            return self.forward_unlooked(byte).await;
+        }
+        let limit = self.backend.limits.max_statement_bytes.saturating_add(1);
+        let payload = match frame::take_packet(&mut self.client.rbuf, limit) {
+            Ok(Some((payload, _))) => payload,
+            Ok(None) => match self.client.packet(limit).await {
+                Ok((payload, _)) => payload,
+                Err(e) if e.kind() == io::ErrorKind::InvalidData => return self.discard_command().await,
+                Err(e) => return Err(End::Client(e)),
+            },
+            Err(_) => return self.discard_command().await,
+        };
+        match byte {
+            command::QUERY => self.query(payload).await,
+            command::STMT_PREPARE => self.prepare(payload).await,
+            command::STMT_EXECUTE => self.execute(payload).await,
+            command::STMT_SEND_LONG_DATA => self.long_data(payload).await,
+            _ if self.binding.is_some() => self.bound_command(byte, payload).await,
+            _ => {
+                self.send_command(&payload).await?;
+                self.finish_plain(byte, &payload).await
+            }
+        }
+    }
+
+    /// What holds for a whole command, once it is answered.
+    fn after_command(&mut self) {
+        let in_transaction = self.in_transaction();
+        if !in_transaction {
+            self.wrote_unbound = false;
+            if !self.branch.is_empty() {
+                // Nothing ends a local transaction behind our back but the server, which then rolled it back
+                self.branch.clear();
+            }
+        }
+        if let Some(binding) = &self.binding
+            && binding.local_only
+            && !in_transaction
+        {
+            self.binding = None;
+        }
+    }
+
+    /// Whether a local transaction is open on the server.
+    fn in_transaction(&self) -> bool {
+        self.status & (status::IN_TRANS | status::IN_TRANS_READONLY) != 0
+    }
+
+    /// Whether each statement outside of an explicit transaction commits by itself.
+    fn autocommit(&self) -> bool {
+        self.status & status::AUTOCOMMIT != 0
+    }
+
+    /// The XID that this session is bound to, or nothing, for messages.
+    fn xid(&self) -> String {
+        self.binding.as_ref().map(|b| b.xid.clone()).unwrap_or_default()
+    }
+
+    /// Passes a command of an unbound session on while it comes in, and relays the reply.
+    async fn forward_unlooked(&mut self, byte: u8) -> Result<(), End> {
+        loop {
+            self.client.fill_to(HEADER).await.map_err(End::Client)?;
+            let Some(header) = Header::peek(&self.client.rbuf) else { continue };
+            let mut left = HEADER + header.len;
+            while left > 0 {
+                if self.client.rbuf.is_empty() {
+                    self.client.fill().await.map_err(End::Client)?;
+                }
+                let n = left.min(self.client.rbuf.len());
+                if let Err(e) = self.server.write_all(&self.client.rbuf[..n]).await {
+                    return self.server_broke(e).await;
+                }
+                self.client.rbuf.advance(n);
+                left -= n;
+            }
+            if header.len < MAX_PAYLOAD {
+                break;
+            }
+        }
+        if byte == command::QUERY || byte == command::STMT_EXECUTE {
+            // Not looked at, so it may have done anything
+            self.wrote_unbound = true;
+            self.unbound_activity();
+        }
+        self.finish_plain(byte, &[]).await
+    }
+
+    /// Reads the rest of a command above `max_statement_bytes` and answers that it is too large.
+    async fn discard_command(&mut self) -> Result<(), End> {
+        loop {
+            self.client.fill_to(HEADER).await.map_err(End::Client)?;
+            let Some(header) = Header::peek(&self.client.rbuf) else { continue };
+            let mut left = HEADER + header.len;
+            while left > 0 {
+                if self.client.rbuf.is_empty() {
+                    self.client.fill().await.map_err(End::Client)?;
+                }
+                let n = left.min(self.client.rbuf.len());
+                self.client.rbuf.advance(n);
+                left -= n;
+            }
+            if header.len < MAX_PAYLOAD {
+                break;
+            }
+        }
+        let error = SqlError::too_large(&self.xid(), self.backend.limits.max_statement_bytes);
+        self.send_error(&error).await
+    }
+
+    /// The server's socket broke while it was written to: what it said before (why it closed) goes to the client.
+    async fn server_broke(&mut self, error: io::Error) -> Result<(), End> {
+        while self.server.fill().await.is_ok() {}
+        let last = self.server.rbuf.split();
+        if !last.is_empty() {
+            self.client.write_all(&last).await.map_err(End::Client)?;
+        }
+        Err(End::Server(error))
+    }
+
+    /// Sends one command with its payload to the server.
+    async fn send_command(&mut self, payload: &[u8]) -> Result<(), End> {
+        let mut out = Vec::with_capacity(payload.len() + HEADER);
+        put_packet(&mut out, 0, payload);
+        match self.server.write_all(&out).await {
+            Ok(()) => Ok(()),
+            Err(e) => self.server_broke(e).await,
+        }
+    }
+
+    /// Relays the reply to a command that was forwarded as it came, and notes what it changed.
+    async fn finish_plain(&mut self, byte: u8, payload: &[u8]) -> Result<(), End> {
+        match byte {
+            command::QUIT => {
+                // The server closes; the client is gone or waits for that
+                while self.server.fill().await.is_ok() {}
+                return Err(End::Done);
+            }
+            command::STMT_CLOSE => {
+                if let Some(id) = payload.get(1..5).and_then(|b| b.try_into().ok()) {
+                    self.statements.remove(&u32::from_le_bytes(id));
+                }
+                return Ok(());
+            }
+            command::STMT_SEND_LONG_DATA => return Ok(()),
+            command::CHANGE_USER => return self.change_user().await,
+            _ => {}
+        }
+        let tracker = self.relay_reply(expected(byte)).await?;
+        match byte {
+            command::RESET_CONNECTION if tracker.failed().is_none() => self.forget_session(),
+            command::STMT_RESET => self.reset_statement(payload),
+            command::SET_OPTION if tracker.failed().is_none() => self.note_option(payload),
+            command::INIT_DB => self.vars = None,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The server has forgotten everything of this session but the login.
+    fn forget_session(&mut self) {
+        self.statements.clear();
+        self.binding = None;
+        self.branch.clear();
+        self.wrote_unbound = false;
+        self.vars = None;
+        self.real_tables.clear();
+        self.multi_statements = false;
+        self.diagnostics = None;
+    }
+
+    /// The application has set, by `COM_SET_OPTION`, whether it sends several statements in a packet.
+    fn note_option(&mut self, payload: &[u8]) {
+        let on = payload.get(1..3) == Some(&command::OPTION_MULTI_STATEMENTS_ON.to_le_bytes()[..]);
+        if on {
+            self.capabilities |= caps::client::MULTI_STATEMENTS;
+        } else {
+            self.capabilities &= !caps::client::MULTI_STATEMENTS;
+        }
+        self.multi_statements = on;
+    }
+
+    /// Something ran unbound that may have changed what we know of the session.
+    fn unbound_activity(&mut self) {
+        self.vars = None;
+        self.real_tables.clear();
+        self.diagnostics = None;
+    }
+
+    /// Relays one reply, undecoded, until its end.
+    async fn relay_reply(&mut self, expect: Expect) -> Result<ReplyTracker, End> {
+        let mut tracker = ReplyTracker::new(expect, self.capabilities);
+        loop {
+            let fed = tracker.feed(&self.server.rbuf)?;
+            if fed.bytes > 0 {
+                self.client.write_all(&self.server.rbuf[..fed.bytes]).await.map_err(End::Client)?;
+                self.server.rbuf.advance(fed.bytes);
+            }
+            match fed.next {
+                Next::Done => break,
+                Next::File => {
+                    self.relay_file().await?;
+                    tracker.file_sent();
+                }
+                Next::More => self.server.fill().await.map_err(End::Server)?,
+            }
+        }
+        if let Some(status) = tracker.status() {
+            self.status = status;
+        }
+        Ok(tracker)
+    }
+
+    /// Passes the packets of the client's file on, up to the empty one.
+    async fn relay_file(&mut self) -> Result<(), End> {
+        loop {
+            self.client.fill_to(HEADER).await.map_err(End::Client)?;
+            let Some(header) = Header::peek(&self.client.rbuf) else { continue };
+            let mut left = HEADER + header.len;
+            while left > 0 {
+                if self.client.rbuf.is_empty() {
+                    self.client.fill().await.map_err(End::Client)?;
+                }
+                let n = left.min(self.client.rbuf.len());
+                self.server.write_all(&self.client.rbuf[..n]).await.map_err(End::Server)?;
+                self.client.rbuf.advance(n);
+                left -= n;
+            }
+            if header.len == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Answers the current command with one packet of our own.
+    async fn send_packet(&mut self, payload: &[u8]) -> Result<(), End> {
+        let mut out = Vec::with_capacity(payload.len() + HEADER);
+        put_packet(&mut out, 1, payload);
+        self.client.write_all(&out).await.map_err(End::Client)
+    }
+
+    /// Answers the current command with an error.
+    async fn send_error(&mut self, error: &SqlError) -> Result<(), End> {
+        self.send_packet(&error.packet()).await
+    }
+
+    /// `COM_QUERY`
+    async fn query(&mut self, payload: Bytes) -> Result<(), End> {
+        let sql = payload.slice(1..);
+        if self.binding.is_none() && !atone_sql::needs_attention(&sql) {
+            return self.unbound_query(&payload).await;
+        }
+        self.looked_at_query(payload, sql).await
+    }
+
+    /// Forwards a query of an unbound session and notes whether it may have written.
+    async fn unbound_query(&mut self, payload: &[u8]) -> Result<(), End> {
+        let sql = &payload[1..];
+        self.restore_multi_statements(sql).await?;
+        self.send_command(payload).await?;
+        self.unbound_activity();
+        self.relay_reply(Expect::Results).await?;
+        self.note_unbound_write(sql);
+        Ok(())
+    }
+
+    fn note_unbound_write(&mut self, sql: &[u8]) {
+        if self.in_transaction() && !self.wrote_unbound {
+            let mode = atone_sql::Mode { mariadb: self.mariadb, ..atone_sql::Mode::default() };
+            self.wrote_unbound = atone_sql::may_write(sql, mode);
+        }
+    }
+}
+
+/// What happens while a session waits for a command.
+enum Event {
+    Command,
+    Unasked,
+    Drain,
+}
+
+/// Whether a command of an unbound session must be seen whole.
+fn looked_at(byte: u8) -> bool {
+    matches!(
+        byte,
+        command::QUERY
+            | command::STMT_PREPARE
+            | command::STMT_EXECUTE
+            | command::STMT_CLOSE
+            | command::STMT_RESET
+            | command::SET_OPTION
+            | command::CHANGE_USER
+    )
+}
+
+/// What a command is answered with.
+fn expected(byte: u8) -> Expect {
+    match byte {
+        command::QUERY | command::STMT_EXECUTE | command::PROCESS_INFO | command::STMT_BULK_EXECUTE => {
+            Expect::Results
+        }
+        command::STMT_PREPARE => Expect::Prepare,
+        command::FIELD_LIST => Expect::FieldList,
+        command::STMT_FETCH => Expect::Rows,
+        command::BINLOG_DUMP | command::BINLOG_DUMP_GTID | command::TABLE_DUMP => Expect::Endless,
+        _ => Expect::Single,
+    }
+}

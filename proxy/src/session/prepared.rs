@@ -1,0 +1,187 @@
+//! Prepared statements of the binary protocol.
+
+use std::collections::HashMap;
+
+use atone_sql::{Mode, Statement as Sql};
+use atone_wire::execute::{ExecuteHead, ParamType, parse_params};
+use atone_wire::reply::Expect;
+use atone_wire::{Malformed, command};
+use bytes::Bytes;
+
+use super::Session;
+use super::bound::Origin;
+use crate::error::{End, SqlError};
+use crate::params::substitute;
+
+/// A statement that the server has prepared for this session.
+#[derive(Debug)]
+pub(super) struct Statement {
+    /// Its text, as the application gave it.
+    sql: Bytes,
+    params: usize,
+    /// The parameters' types, as an execution brought them last.
+    types: Vec<ParamType>,
+    /// What `COM_STMT_SEND_LONG_DATA` brought for the next execution.
+    long_data: HashMap<usize, Vec<u8>>,
+    /// Long data was sent that was not kept: in an unbound session, or above `max_statement_bytes`.
+    long_data_lost: bool,
+    /// It must be looked at in an unbound session too.
+    attention: bool,
+}
+
+/// What the server prepares in place of statements that only Atone knows.
+const PLACEHOLDER_SQL: &[u8] = b"DO 0";
+
+impl Session {
+    /// `COM_STMT_PREPARE`
+    pub(super) async fn prepare(&mut self, payload: Bytes) -> Result<(), End> {
+        let sql = payload.slice(1..);
+        let limit = self.backend.limits.max_prepared_statements;
+        if self.statements.len() >= limit {
+            return self.send_error(&SqlError::too_many_statements(limit)).await;
+        }
+        let attention = atone_sql::needs_attention(&sql);
+        let mut forwarded = payload.clone();
+        if attention {
+            let mode =
+                self.vars.as_ref().map_or(Mode { mariadb: self.mariadb, ..Mode::default() }, |v| v.mode);
+            let analysis = atone_sql::analyze(&sql, mode);
+            match &analysis.statement {
+                Sql::StartGlobal { .. } | Sql::CommitGlobal | Sql::RollbackGlobal => {
+                    forwarded = Origin::packet(command::STMT_PREPARE, PLACEHOLDER_SQL);
+                }
+                Sql::Refused(refusal) if refusal.for_atone => {
+                    let error = SqlError::refused(&self.xid(), &refusal.reason);
+                    return self.send_error(&error).await;
+                }
+                _ => {
+                    if let Some(hint) = &analysis.xid_hint {
+                        let mut blanked = sql.to_vec();
+                        if let Some(span) = blanked.get_mut(hint.span.clone()) {
+                            span.fill(b' ');
+                        }
+                        forwarded = Origin::packet(command::STMT_PREPARE, &blanked);
+                    }
+                }
+            }
+        }
+        self.send_command(&forwarded).await?;
+        let tracker = self.relay_reply(Expect::Prepare).await?;
+        if let Some(prepared) = tracker.prepared() {
+            self.last_prepared = prepared.statement_id;
+            self.statements.insert(
+                prepared.statement_id,
+                Statement {
+                    sql,
+                    params: usize::from(prepared.params),
+                    types: Vec::new(),
+                    long_data: HashMap::new(),
+                    long_data_lost: false,
+                    attention,
+                },
+            );
+        }
+        Ok(())
+    }
+
+    fn statement_id(&self, id: u32) -> u32 {
+        if id == u32::MAX && self.mariadb { self.last_prepared } else { id }
+    }
+
+    /// `COM_STMT_SEND_LONG_DATA`: no reply.
+    pub(super) async fn long_data(&mut self, payload: Bytes) -> Result<(), End> {
+        self.send_command(&payload).await?;
+        let (Some(id), Some(param), Some(data)) = (payload.get(1..5), payload.get(5..7), payload.get(7..))
+        else {
+            return Err(Malformed("COM_STMT_SEND_LONG_DATA").into());
+        };
+        let id = u32::from_le_bytes(id.try_into().unwrap_or_default());
+        let param = usize::from(u16::from_le_bytes(param.try_into().unwrap_or_default()));
+        let bound = self.binding.is_some();
+        let limit = self.backend.limits.max_statement_bytes;
+        if let Some(statement) = self.statements.get_mut(&self.statement_id(id)) {
+            let kept: usize = statement.long_data.values().map(Vec::len).sum();
+            if bound && kept + data.len() <= limit {
+                statement.long_data.entry(param).or_default().extend_from_slice(data);
+            } else {
+                statement.long_data_lost = true;
+            }
+        }
+        Ok(())
+    }
+
+    /// `COM_STMT_RESET` has forgotten the long data.
+    pub(super) fn reset_statement(&mut self, payload: &[u8]) {
+        let id = payload.get(1..5).and_then(|b| b.try_into().ok()).map(u32::from_le_bytes);
+        if let Some(statement) = id.and_then(|id| self.statements.get_mut(&id)) {
+            statement.long_data.clear();
+            statement.long_data_lost = false;
+        }
+    }
+
+    /// `COM_STMT_EXECUTE`
+    pub(super) async fn execute(&mut self, payload: Bytes) -> Result<(), End> {
+        let Ok(head) = ExecuteHead::parse(&payload) else {
+            return self.send_error(&SqlError::bad_parameters("the packet is too short")).await;
+        };
+        let id = self.statement_id(head.statement_id);
+        let bound = self.binding.is_some();
+        let Some(statement) = self.statements.get_mut(&id) else {
+            if bound {
+                return self.send_error(&SqlError::unknown_statement(id)).await;
+            }
+            return self.unbound_execute(&payload, b"").await;
+        };
+        let long_data = std::mem::take(&mut statement.long_data);
+        let long_data_lost = std::mem::take(&mut statement.long_data_lost);
+        let params =
+            parse_params(&payload, statement.params, &mut statement.types, |i| long_data.get(&i).cloned());
+        let sql = statement.sql.clone();
+        if !bound && !statement.attention {
+            return self.unbound_execute(&payload, &sql).await;
+        }
+        let mode = match (bound, &self.vars) {
+            (true, _) => self.session_vars().await?.mode,
+            (false, Some(vars)) => vars.mode,
+            (false, None) => Mode { mariadb: self.mariadb, ..Mode::default() },
+        };
+        let analysis = atone_sql::analyze(&sql, mode);
+        let written_by_params = matches!(
+            analysis.statement,
+            Sql::Insert(_) | Sql::Update(_) | Sql::Delete(_) | Sql::SetXid(_) | Sql::TouchesXid
+        );
+        if !written_by_params || analysis.placeholders.is_empty() {
+            return self.looked_at_statement(sql, analysis, Origin::Execute(payload)).await;
+        }
+        if long_data_lost {
+            let why =
+                "parameters were sent in pieces before the session was bound, or above max_statement_bytes";
+            let error = SqlError::refused(&self.xid(), why);
+            return self.send_error(&error).await;
+        }
+        let params = match params {
+            Ok(params) => params,
+            Err(e) => return self.send_error(&SqlError::bad_parameters(&e.to_string())).await,
+        };
+        let text = match substitute(&sql, &analysis.placeholders, &params, mode) {
+            Ok(text) => Bytes::from(text),
+            Err(why) => return self.send_error(&SqlError::refused(&self.xid(), &why)).await,
+        };
+        let limit = self.backend.limits.max_statement_bytes;
+        if text.len() > limit {
+            return self.send_error(&SqlError::too_large(&self.xid(), limit)).await;
+        }
+        let analysis = atone_sql::analyze(&text, mode);
+        let origin = Origin::query(&text);
+        self.looked_at_statement(text, analysis, origin).await
+    }
+
+    /// An execution in an unbound session.
+    pub(super) async fn unbound_execute(&mut self, payload: &[u8], sql: &[u8]) -> Result<(), End> {
+        self.send_command(payload).await?;
+        self.unbound_activity();
+        self.relay_reply(Expect::Results).await?;
+        self.note_unbound_write(sql);
+        Ok(())
+    }
+}
