@@ -28,6 +28,13 @@ pub struct Row {
     pub lock_keys: Vec<LockKey>,
 }
 
+impl Value {
+    /// The value as an undo record shows it: null, a number, a string, or `{"hex": "…"}`.
+    pub fn to_json(&self) -> serde_json::Value {
+        crate::record::cell_json(self)
+    }
+}
+
 impl Row {
     /// The values of the key that identifies rows.
     pub fn key(&self, table: &Table) -> Key {
