@@ -32,12 +32,8 @@ pub(crate) fn parse(text: &Text<'_>, at: usize, table: &TableRef) -> Result<Cond
     let end = text.len();
     let limit_at = text.find(at..end, |at| text.is(at, "LIMIT")).unwrap_or(end);
     let order_at = text.find(at..limit_at, |at| text.is(at, "ORDER")).unwrap_or(limit_at);
-    if let Some(at) = text.find(at..end, |at| text.is(at, "RETURNING")) {
-        return Err(Refusal::new(if at + 1 < end {
-            "RETURNING is not supported"
-        } else {
-            "the statement is not understood"
-        }));
+    if text.find(at..end, |at| text.is(at, "RETURNING")).is_some() {
+        return Err(Refusal::new("RETURNING is not supported"));
     }
 
     let mut condition = Condition {
@@ -131,7 +127,9 @@ impl Condition {
         let mut tokens = self.tokens.clone();
         let assigns_variable = assignments.clone().any(|at| text.kind(at) == Some(Kind::Assign));
         if assigns_variable && tokens.clone().any(|at| text.kind(at) == Some(Kind::UserVar)) {
-            return Err(Refusal::new("WHERE or ORDER BY reads a user variable, and the statement assigns one"));
+            return Err(Refusal::new(
+                "WHERE or ORDER BY reads a user variable, and the statement assigns one",
+            ));
         }
         let sets_insert_id = functions::find_call(text, assignments, "LAST_INSERT_ID")
             .is_some_and(|at| !text.punct(at + 2, b')'));
@@ -209,9 +207,8 @@ fn pinning_constant(text: &Text<'_>, at: usize, end: usize) -> Option<usize> {
 fn own_column(text: &Text<'_>, name: Range<usize>, table: &TableRef) -> Option<String> {
     let mut parts = name.step_by(2).map(|at| text.name(at));
     let parts: Vec<String> = parts.by_ref().collect::<Option<_>>()?;
-    let is_table = |qualifier: &String| {
-        qualifier.eq_ignore_ascii_case(table.alias.as_ref().unwrap_or(&table.name))
-    };
+    let is_table =
+        |qualifier: &String| qualifier.eq_ignore_ascii_case(table.alias.as_ref().unwrap_or(&table.name));
     match parts.as_slice() {
         [column] => Some(column.clone()),
         [qualifier, column] if is_table(qualifier) => Some(column.clone()),

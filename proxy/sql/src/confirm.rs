@@ -136,9 +136,10 @@ fn is_introducer(text: &Text<'_>, at: usize) -> bool {
 /// `a`, `t.a`, `s.t.a`: how many tokens it has. Words that begin an expression are no columns.
 pub(crate) fn column(text: &Text<'_>, at: usize, end: usize) -> Option<usize> {
     const NOT_COLUMNS: &[&str] = &[
-        "NOT", "NULL", "TRUE", "FALSE", "CASE", "EXISTS", "INTERVAL", "BINARY", "DEFAULT", "SELECT", "DISTINCT",
-        "ALL", "MATCH", "IF", "END", "WHEN", "THEN", "ELSE", "AND", "OR", "XOR", "DIV", "MOD", "IN", "IS", "LIKE",
-        "BETWEEN", "REGEXP", "RLIKE", "SET", "WHERE", "ORDER", "LIMIT", "GROUP", "BY", "FROM",
+        "NOT", "NULL", "TRUE", "FALSE", "CASE", "EXISTS", "INTERVAL", "BINARY", "DEFAULT", "SELECT",
+        "DISTINCT", "ALL", "MATCH", "IF", "END", "WHEN", "THEN", "ELSE", "AND", "OR", "XOR", "DIV", "MOD",
+        "IN", "IS", "LIKE", "BETWEEN", "REGEXP", "RLIKE", "SET", "WHERE", "ORDER", "LIMIT", "GROUP", "BY",
+        "FROM",
     ];
     let mut len = 0;
     loop {
@@ -212,10 +213,54 @@ fn parses(text: &Text<'_>, piece: Range<usize>) -> bool {
 
 /// Names whose arguments have a syntax of their own, which the parser knows.
 const SPECIAL_FORMS: &[&str] = &[
-    "CAST", "CONVERT", "EXTRACT", "POSITION", "TRIM", "SUBSTRING", "SUBSTR", "MATCH", "AGAINST", "IN", "ANY",
-    "SOME", "ALL", "EXISTS", "NOT", "OF", "OVER", "CASE", "WHEN", "THEN", "ELSE", "CHAR", "DECIMAL", "DATETIME",
-    "TIME", "BINARY", "DIV", "LIKE", "AND", "OR", "XOR", "SELECT", "FROM", "WHERE", "ON", "USING", "AS", "BY",
-    "HAVING", "JOIN", "UNION", "BETWEEN", "REGEXP", "RLIKE", "INTERVAL", "VALUES", "DISTINCT", "LIMIT",
+    "CAST",
+    "CONVERT",
+    "EXTRACT",
+    "POSITION",
+    "TRIM",
+    "SUBSTRING",
+    "SUBSTR",
+    "MATCH",
+    "AGAINST",
+    "IN",
+    "ANY",
+    "SOME",
+    "ALL",
+    "EXISTS",
+    "NOT",
+    "OF",
+    "OVER",
+    "CASE",
+    "WHEN",
+    "THEN",
+    "ELSE",
+    "CHAR",
+    "DECIMAL",
+    "DATETIME",
+    "TIME",
+    "BINARY",
+    "DIV",
+    "LIKE",
+    "AND",
+    "OR",
+    "XOR",
+    "SELECT",
+    "FROM",
+    "WHERE",
+    "ON",
+    "USING",
+    "AS",
+    "BY",
+    "HAVING",
+    "JOIN",
+    "UNION",
+    "BETWEEN",
+    "REGEXP",
+    "RLIKE",
+    "INTERVAL",
+    "VALUES",
+    "DISTINCT",
+    "LIMIT",
 ];
 
 /// The tokens as sqlparser's, without their values, and with those of MySQL's forms that it does not know turned into
@@ -301,8 +346,17 @@ fn word(text: &Text<'_>, at: usize) -> Option<Token> {
 /// A unit that the parser knows, for one that it may not know.
 fn interval_unit(text: &Text<'_>, at: usize) -> Option<&'static str> {
     const COMPOUND: &[&str] = &[
-        "DAY_HOUR", "DAY_MICROSECOND", "DAY_MINUTE", "DAY_SECOND", "HOUR_MICROSECOND", "HOUR_MINUTE",
-        "HOUR_SECOND", "MINUTE_MICROSECOND", "MINUTE_SECOND", "SECOND_MICROSECOND", "YEAR_MONTH",
+        "DAY_HOUR",
+        "DAY_MICROSECOND",
+        "DAY_MINUTE",
+        "DAY_SECOND",
+        "HOUR_MICROSECOND",
+        "HOUR_MINUTE",
+        "HOUR_SECOND",
+        "MINUTE_MICROSECOND",
+        "MINUTE_SECOND",
+        "SECOND_MICROSECOND",
+        "YEAR_MONTH",
     ];
     const SIMPLE: &[&str] =
         &["MICROSECOND", "SECOND", "MINUTE", "HOUR", "DAY", "WEEK", "MONTH", "QUARTER", "YEAR"];

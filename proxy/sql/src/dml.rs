@@ -106,9 +106,8 @@ fn table(text: &Text<'_>, range: Range<usize>) -> Result<TableRef, Refusal> {
         return Err(Refusal::new("a statement that writes must name one table, without joins"));
     }
     let (schema, name, mut at) = table_name(text, range.clone()).ok_or_else(misread)?;
-    let hint = |at: usize| {
-        text.is_any(at, &["USE", "FORCE", "IGNORE"]) && text.is_any(at + 1, &["INDEX", "KEY"])
-    };
+    let hint =
+        |at: usize| text.is_any(at, &["USE", "FORCE", "IGNORE"]) && text.is_any(at + 1, &["INDEX", "KEY"]);
     if at < range.end && text.is(at, "PARTITION") {
         return Err(Refusal::new("PARTITION (…) is not supported"));
     }

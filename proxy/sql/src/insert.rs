@@ -17,8 +17,8 @@ pub(crate) fn insert(text: &Text<'_>, placeholders: &[usize]) -> Result<Statemen
     if text.is(at, "INTO") {
         at += 1;
     }
-    let (schema, name, after) = dml::table_name(text, at..text.len())
-        .ok_or_else(|| Refusal::new("the table is not understood"))?;
+    let (schema, name, after) =
+        dml::table_name(text, at..text.len()).ok_or_else(|| Refusal::new("the table is not understood"))?;
     let table = TableRef { schema, name, alias: None, span: text.span(at..after) };
     at = after;
     if text.is(at, "PARTITION") {
@@ -209,9 +209,9 @@ impl Reader<'_, '_> {
     /// `INSERT INTO t SET a = 1, b = DEFAULT`: one row.
     fn set_form(&mut self, table: TableRef, at: usize) -> Result<Statement, Refusal> {
         let text = self.text;
-        let end = text
-            .find(at..text.len(), |at| text.is_any(at, &["ON", "AS", "RETURNING"]))
-            .unwrap_or(text.len());
+        let end =
+            text.find(at..text.len(), |at| text.is_any(at, &["ON", "AS", "RETURNING"])).unwrap_or(text.len());
+        refuse_rest(text, end)?;
         let mut columns = Vec::new();
         let mut row = Vec::new();
         for part in split_commas(text, at..end) {
@@ -230,14 +230,11 @@ impl Reader<'_, '_> {
             }
             let (value, after) = self.value(equals + 1)?;
             if after != part.end {
-                // The clause behind the last value, or something odd.
-                refuse_rest(text, end)?;
                 return Err(misread());
             }
             columns.push(text.name(name).ok_or_else(misread)?);
             row.push(value);
         }
-        refuse_rest(text, end)?;
         Ok(Statement::Insert(Insert { table, columns: Some(columns), rows: vec![row] }))
     }
 }

@@ -73,6 +73,8 @@ impl Session {
         let harmless = matches!(code, 1046 | 1049 | 1054 | 1064 | 1146 | 1062 | 1305);
         if self.in_transaction() && !harmless {
             self.probe_status().await?;
+            // The probe has reset it; the warnings it leaves alone
+            self.diagnostics = Some(super::diagnostics::Diagnostics { row_count: -1, warnings: None });
         }
         Ok(())
     }

@@ -81,9 +81,7 @@ fn names_columns(text: &Text<'_>, at: usize) -> bool {
     }
     let introduced = text.is(at - 1, "WITH") || text.is(at - 1, "RECURSIVE") || text.punct(at - 1, b',');
     introduced
-        && text
-            .skip_parens(at + 1)
-            .is_some_and(|after| text.is(after, "AS") && text.punct(after + 1, b'('))
+        && text.skip_parens(at + 1).is_some_and(|after| text.is(after, "AS") && text.punct(after + 1, b'('))
 }
 
 /// Refuses calls of functions that are not built in, and `NEXT VALUE FOR`.

@@ -1,0 +1,236 @@
+//! Puts the parts together.
+
+use crate::{
+    dml, functions, hint, insert,
+    lexer::{self, CommentKind, Executable, Kind, Lexed},
+    mode::Mode,
+    read, session,
+    set::{self, Set},
+    text::Text,
+    types::{Analysis, Refusal, Statement},
+    variables,
+};
+
+/// Says what a statement is and where its parts are.
+///
+/// Takes a few microseconds for a usual statement, and time and memory in proportion to the length of a long one.
+pub fn analyze(sql: &[u8], mode: Mode) -> Analysis {
+    let mut analysis = Analysis {
+        statement: Statement::Empty,
+        xid_hint: None,
+        placeholders: Vec::new(),
+        terminator: 0,
+        touches_xid: false,
+        session_variables: Vec::new(),
+    };
+    let lexed = match lexer::lex(sql, mode, Executable::Skip) {
+        Ok(lexed) => lexed,
+        Err(reason) => {
+            // The server most probably does not understand it either; what it does with the variable is not known.
+            analysis.touches_xid = crate::needs_attention(sql);
+            analysis.terminator = sql.len();
+            analysis.statement = Statement::Refused(Refusal::new(format!("the statement {reason}")));
+            return analysis;
+        }
+    };
+    analysis.placeholders = lexed
+        .tokens
+        .iter()
+        .filter(|token| token.kind == Kind::Placeholder)
+        .map(|token| token.start())
+        .collect();
+    let text = statement_text(sql, mode, &lexed);
+    analysis.terminator = terminator(&text, &lexed);
+    analysis.touches_xid = variables::touches_xid(&text);
+
+    let statement = if lexed.has_executable_comments() {
+        with_executable_comments(&text, &mut analysis)
+    } else {
+        classify(&text, &mut analysis)
+    };
+    let hint = hint::find(sql, &lexed.comments, text.len());
+    analysis.statement = match (statement, hint) {
+        // Several statements, one of which is for Atone: the others must not run as if there were no binding.
+        (Err(refusal), hint) => {
+            let binds = analysis.touches_xid || !matches!(hint, Ok(None)) || begins_globally(&text);
+            let several = text.tokens.iter().any(|token| token.kind == Kind::Punct(b';'));
+            analysis.xid_hint = hint.ok().flatten();
+            Statement::Refused(Refusal { for_atone: refusal.for_atone || (several && binds), ..refusal })
+        }
+        (Ok(_), Err(refusal)) => Statement::Refused(refusal),
+        (Ok(statement), Ok(hint)) => {
+            analysis.xid_hint = hint;
+            statement
+        }
+    };
+    analysis
+}
+
+/// Whether a statement may write rows; false only where it certainly does not.
+pub fn may_write(sql: &[u8], mode: Mode) -> bool {
+    match analyze(sql, mode).statement {
+        Statement::Empty
+        | Statement::Begin { .. }
+        | Statement::Commit { .. }
+        | Statement::Rollback { .. }
+        | Statement::Savepoint(_)
+        | Statement::RollbackTo(_)
+        | Statement::ReleaseSavepoint(_)
+        | Statement::SetXid(_)
+        | Statement::TouchesXid
+        | Statement::SetAutocommit(_)
+        | Statement::Set
+        | Statement::Use(_)
+        | Statement::Read
+        | Statement::Diagnostics
+        | Statement::ReadsRowCount { .. }
+        | Statement::StartGlobal { .. }
+        | Statement::CommitGlobal
+        | Statement::RollbackGlobal => false,
+        Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_) | Statement::Refused(_) => true,
+    }
+}
+
+/// Whether a statement could leave a temporary table behind: it mentions TEMPORARY, CALL or EXECUTE, or calls a
+/// function that is not built in.
+pub fn may_create_temporary(sql: &[u8], mode: Mode) -> bool {
+    let Ok(lexed) = lexer::lex(sql, mode, Executable::Inline) else { return true };
+    let text = Text { sql, mode, tokens: &lexed.tokens };
+    // Column lists after a table's name look like calls.
+    let columns = if text.is_any(0, &["INSERT", "REPLACE"]) {
+        text.find(0..text.len(), |at| text.is_any(at, &["VALUES", "VALUE", "SELECT", "SET", "WITH", "TABLE"]))
+            .unwrap_or(0)
+    } else {
+        0
+    };
+    let named =
+        (0..text.len()).any(|at| text.is_any(at, &["TEMPORARY", "CALL", "EXECUTE"]) && !is_name(&text, at));
+    named || functions::check_calls(&text, columns..text.len()).is_err()
+}
+
+/// Whether a word is certainly the name of something: it stands behind a dot. (`is` excludes those.)
+fn is_name(text: &Text<'_>, at: usize) -> bool {
+    text.after_dot(at)
+}
+
+/// The tokens without those `;` at the end that nothing follows.
+fn statement_text<'a>(sql: &'a [u8], mode: Mode, lexed: &'a Lexed) -> Text<'a> {
+    let len =
+        lexed.tokens.iter().rposition(|token| token.kind != Kind::Punct(b';')).map_or(0, |last| last + 1);
+    Text { sql, mode, tokens: lexed.tokens.get(..len).unwrap_or_default() }
+}
+
+fn terminator(text: &Text<'_>, lexed: &Lexed) -> usize {
+    let tokens = text.tokens.last().map_or(0, |token| token.end());
+    let executable = lexed
+        .comments
+        .iter()
+        .filter(|comment| comment.kind == CommentKind::Executable && comment.tokens_before <= text.len())
+        .map(|comment| comment.span.end)
+        .max()
+        .unwrap_or(0);
+    tokens.max(executable)
+}
+
+fn begins_globally(text: &Text<'_>) -> bool {
+    (0..text.len()).any(|at| {
+        text.is_any(at, &["START", "COMMIT", "ROLLBACK"]) && text.are(at + 1, &["GLOBAL", "TRANSACTION"])
+    })
+}
+
+/// A server either runs `/*! … */` or passes over it: only what is harmless both ways may pass.
+fn with_executable_comments(text: &Text<'_>, analysis: &mut Analysis) -> Result<Statement, Refusal> {
+    let refusal = || Refusal::new("executable comments are supported in plain reads only");
+    let inlined = lexer::lex(text.sql, text.mode, Executable::Inline)
+        .map_err(|reason| Refusal::new(format!("the statement {reason}")))?;
+    let inlined = statement_text(text.sql, text.mode, &inlined).tokens.to_vec();
+    let inlined = Text { tokens: &inlined, ..*text };
+    analysis.touches_xid |= variables::touches_xid(&inlined);
+    let run = classify(&inlined, analysis)?;
+    let passed = classify(text, &mut analysis.clone())?;
+    match (&passed, &run) {
+        (Statement::Empty, Statement::Empty | Statement::Read | Statement::Set)
+        | (Statement::Read, Statement::Read)
+        | (Statement::Set, Statement::Set)
+        | (Statement::Diagnostics, Statement::Diagnostics) => Ok(run),
+        _ => Err(refusal()),
+    }
+}
+
+fn classify(text: &Text<'_>, analysis: &mut Analysis) -> Result<Statement, Refusal> {
+    text.check_structure()?;
+    if text.len() == 0 {
+        return Ok(Statement::Empty);
+    }
+    let touches_xid = analysis.touches_xid;
+    let statement = if text.punct(0, b'(') {
+        read::query(text, touches_xid)?
+    } else {
+        let word = text.bytes(0).to_ascii_uppercase();
+        match (text.kind(0), word.as_slice()) {
+            (Some(Kind::Word), b"SELECT" | b"WITH" | b"TABLE" | b"VALUES") => read::query(text, touches_xid)?,
+            (Some(Kind::Word), b"INSERT") => insert::insert(text, &analysis.placeholders)?,
+            (Some(Kind::Word), b"UPDATE") => dml::update(text)?,
+            (Some(Kind::Word), b"DELETE") => dml::delete(text)?,
+            (Some(Kind::Word), b"SET") => {
+                let Set { statement, session_variables } =
+                    set::set(text, &analysis.placeholders, touches_xid)?;
+                analysis.session_variables = session_variables;
+                statement
+            }
+            (Some(Kind::Word), b"START") => session::start(text)?,
+            (Some(Kind::Word), b"BEGIN") => session::begin(text)?,
+            (Some(Kind::Word), b"COMMIT") => session::commit(text)?,
+            (Some(Kind::Word), b"ROLLBACK") => session::rollback(text)?,
+            (Some(Kind::Word), b"SAVEPOINT") => session::savepoint(text)?,
+            (Some(Kind::Word), b"RELEASE") => session::release(text)?,
+            (Some(Kind::Word), b"USE") => session::use_schema(text)?,
+            (Some(Kind::Word), b"SHOW") => read::show(text)?,
+            (Some(Kind::Word), b"EXPLAIN" | b"DESCRIBE" | b"DESC") => read::explain(text)?,
+            (Some(Kind::Word), b"ANALYZE") => read::analyze(text)?,
+            (Some(Kind::Word), b"DO" | b"HELP" | b"KILL") => read::harmless(text)?,
+            (Some(Kind::Word), b"CHECKSUM") if text.is(1, "TABLE") => read::harmless(text)?,
+            (Some(Kind::Word), b"GET") if (1..4).any(|at| text.is(at, "DIAGNOSTICS")) => {
+                read::harmless(text).map(|_| Statement::Diagnostics)?
+            }
+            (Some(Kind::Word), word) => return Err(Refusal::new(refused_verb(word))),
+            _ => return Err(Refusal::new("the statement is not understood")),
+        }
+    };
+    // An assignment hidden in a statement that is more than a read can't be followed up.
+    let follows = matches!(
+        statement,
+        Statement::TouchesXid | Statement::SetXid(_) | Statement::Refused(_) | Statement::Set
+    );
+    if touches_xid && !follows {
+        return match statement {
+            Statement::Read | Statement::Diagnostics => Ok(Statement::TouchesXid),
+            _ => Err(Refusal::new("the statement assigns @atone_xid")),
+        };
+    }
+    Ok(statement)
+}
+
+/// Why a statement that begins with this word is refused.
+fn refused_verb(word: &[u8]) -> String {
+    let name = functions::shorten(&lexer::decode(word));
+    match word {
+        b"CALL" => "CALL may write rows that are not captured".to_owned(),
+        b"REPLACE" => "REPLACE is not supported".to_owned(),
+        b"LOAD" => "LOAD is not supported".to_owned(),
+        b"HANDLER" => "HANDLER is not supported".to_owned(),
+        b"TRUNCATE" => "TRUNCATE can't be undone".to_owned(),
+        b"XA" => "XA can't be mixed with a global transaction".to_owned(),
+        b"PREPARE" | b"EXECUTE" | b"DEALLOCATE" => format!("{name} hides the statement that runs"),
+        b"LOCK" | b"UNLOCK" | b"CREATE" | b"ALTER" | b"DROP" | b"RENAME" | b"GRANT" | b"REVOKE"
+        | b"ANALYZE" | b"OPTIMIZE" | b"REPAIR" | b"CHECK" | b"CACHE" | b"FLUSH" | b"RESET" | b"INSTALL"
+        | b"UNINSTALL" | b"IMPORT" => format!("{name} commits implicitly"),
+        b"BINLOG" | b"CHANGE" | b"CLONE" | b"PURGE" | b"RESTART" | b"SHUTDOWN" | b"STOP" => {
+            format!("{name} changes the server")
+        }
+        b"IF" | b"CASE" | b"LOOP" | b"WHILE" | b"REPEAT" | b"FOR" | b"DECLARE" => {
+            "compound statements are not supported".to_owned()
+        }
+        _ => format!("{name} is not understood"),
+    }
+}

@@ -1,0 +1,61 @@
+//! The cheap test that every statement of an unbound session goes through.
+
+use memchr::{memchr, memchr_iter, memchr2_iter, memmem};
+
+use crate::{
+    lexer::{Executable, Lexer},
+    mode::Mode,
+};
+
+/// Whether a statement of an unbound session could concern Atone at all: it begins with START, COMMIT or ROLLBACK
+/// GLOBAL, mentions `@atone_xid`, or carries what may be a XID hint. Says true too often, never false wrongly;
+/// well under a microsecond for a usual statement.
+pub fn needs_attention(sql: &[u8]) -> bool {
+    mentions_variable(sql) || may_have_hint(sql) || begins_globally(sql)
+}
+
+/// `@atone_xid`, or a variable whose name is quoted.
+fn mentions_variable(sql: &[u8]) -> bool {
+    const NAME: &[u8] = b"atone_xid";
+    memchr_iter(b'@', sql).any(|at| {
+        let rest = sql.get(at + 1..).unwrap_or_default();
+        matches!(rest.first(), Some(b'\'' | b'"' | b'`'))
+            || rest.get(..NAME.len()).is_some_and(|name| name.eq_ignore_ascii_case(NAME))
+    })
+}
+
+/// A block comment, and `xid` somewhere behind its beginning.
+fn may_have_hint(sql: &[u8]) -> bool {
+    // Comments are rare, slashes are too.
+    if memchr(b'/', sql).is_none() {
+        return false;
+    }
+    let Some(comment) = memmem::find(sql, b"/*") else { return false };
+    let rest = sql.get(comment..).unwrap_or_default();
+    memchr2_iter(b'x', b'X', rest)
+        .any(|at| rest.get(at + 1..at + 3).is_some_and(|end| end.eq_ignore_ascii_case(b"id")))
+}
+
+/// START, COMMIT or ROLLBACK, then GLOBAL.
+fn begins_globally(sql: &[u8]) -> bool {
+    // Most statements are told by their first letter. What begins with something else than a letter (blanks, a
+    // comment) is looked at more closely.
+    if let Some(first) = sql.first()
+        && first.is_ascii_alphabetic()
+        && !matches!(first.to_ascii_uppercase(), b'S' | b'C' | b'R')
+    {
+        return false;
+    }
+    let mut lexer = Lexer::new(sql, Mode::default(), Executable::Skip);
+    let mut comments = Vec::new();
+    let mut word = |tokens| match lexer.next(tokens, &mut comments) {
+        Ok(Some(token)) => Some(sql.get(token.span()).unwrap_or_default()),
+        // What can't be read is no statement for Atone, as `analyze` refuses it as well.
+        _ => None,
+    };
+    let Some(verb) = word(0) else { return false };
+    if ![b"START".as_slice(), b"COMMIT", b"ROLLBACK"].iter().any(|known| verb.eq_ignore_ascii_case(known)) {
+        return false;
+    }
+    word(1).is_some_and(|second| second.eq_ignore_ascii_case(b"GLOBAL"))
+}

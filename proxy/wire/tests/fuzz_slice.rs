@@ -1,0 +1,166 @@
+//! Throws mutated packets at every decoder, for `ATONE_FUZZ_SECONDS` (default 2): none may panic, the reply tracker must
+//! find the same end however its input is cut, and no decoder may take more than it was given. The seed is printed and
+//! can be set by `ATONE_FUZZ_SEED`.
+
+use std::time::{Duration, Instant};
+
+use atone_wire::caps::client;
+use atone_wire::column::text_row;
+use atone_wire::execute::{ExecuteHead, ParamType, parse_params};
+use atone_wire::frame::{put_packet, take_packet};
+use atone_wire::handshake::{ClientHello, Greeting};
+use atone_wire::reply::{Expect, Next, ReplyTracker};
+use atone_wire::response::{ErrPacket, OkPacket, parse_eof};
+use bytes::BytesMut;
+use rand::prelude::*;
+use rand::rngs::StdRng;
+
+/// Packets as servers and clients send them: what mutations start from.
+fn corpus() -> Vec<Vec<u8>> {
+    let greeting = b"\x0a5.5.5-10.11.6-MariaDB\0\x07\0\0\0saltsalt\0\xfe\xf7\x2d\x02\0\xff\x81\x15\0\0\0\0\0\0\x1d\0\0\0moresaltmore\0mysql_native_password\0";
+    let mut hello = vec![0x85, 0xa6, 0xff, 0x01, 0, 0, 0, 1, 45];
+    hello.extend_from_slice(&[0; 23]);
+    hello.extend_from_slice(b"app\0\x14aaaaaaaaaaaaaaaaaaaabank\0mysql_native_password\0");
+    let mut execute = vec![0x17, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1];
+    execute.extend_from_slice(&[8, 0, 253, 0, 12, 0, 11, 0, 5, 0, 246, 0]);
+    execute.extend_from_slice(&[1, 0, 0, 0, 0, 0, 0, 0, 3]);
+    execute.extend_from_slice(
+        b"abc\x0b\xea\x07\x0b\x15\x17\x3b\x3a\x40\x42\x0f\x00\x08\x01\x01\0\0\0\x02\x03\x04",
+    );
+    execute.extend_from_slice(&1.5f64.to_le_bytes());
+    execute.extend_from_slice(b"\x041.25");
+    vec![
+        greeting.to_vec(),
+        hello,
+        execute,
+        vec![0, 1, 0, 2, 0, 0, 0],
+        vec![0, 1, 0, 10, 0, 0, 0],
+        vec![0xfe, 0, 0, 2, 0],
+        vec![0xfe, 0, 0, 3, 0, 1, 0],
+        b"\xff\xbd\x04#40001Deadlock found".to_vec(),
+        vec![2],
+        vec![0xfb, b'f'],
+        b"\x03def\x04bank\x01t\x01t\x02id\x02id\x0c\x3f\0\x0b\0\0\0\x03\x03\x42\0\0\0".to_vec(),
+        b"\x011\x03abc\xfb".to_vec(),
+        vec![0, 9, 0, 0, 0, 1, 0, 2, 0, 0, 0, 0],
+        b"Uptime: 5  Threads: 1".to_vec(),
+    ]
+}
+
+fn mutate(rng: &mut StdRng, bytes: &mut Vec<u8>) {
+    for _ in 0..rng.random_range(0..4) {
+        let at = rng.random_range(0..=bytes.len());
+        match rng.random_range(0..5) {
+            0 if at < bytes.len() => bytes[at] ^= 1 << rng.random_range(0..8),
+            1 if at < bytes.len() => {
+                bytes[at] = *[0, 1, 0x7f, 0x80, 0xfb, 0xfc, 0xfd, 0xfe, 0xff].choose(rng).unwrap()
+            }
+            2 => bytes.truncate(at),
+            3 => bytes.insert(at, rng.random()),
+            _ => {
+                let tail: Vec<u8> = (0..rng.random_range(0..12)).map(|_| rng.random()).collect();
+                bytes.extend(tail);
+            }
+        }
+    }
+}
+
+fn decode_all(rng: &mut StdRng, payload: &[u8]) {
+    let _ = OkPacket::parse(payload).map(|ok| ok.without_session_state(rng.random()).encode());
+    let _ = ErrPacket::parse(payload).map(|e| e.encode());
+    let _ = parse_eof(payload);
+    let _ = text_row(payload, rng.random_range(0..9));
+    if let Ok(greeting) = Greeting::parse(payload) {
+        greeting.mask(&mut payload.to_vec(), rng.random());
+    }
+    if let Ok(hello) = ClientHello::parse(payload) {
+        hello.mask(&mut payload.to_vec(), rng.random());
+    }
+    let _ = ExecuteHead::parse(payload);
+    let mut types: Vec<ParamType> = (0..rng.random_range(0..4))
+        .map(|_| ParamType { kind: rng.random(), unsigned: rng.random() })
+        .collect();
+    let params = rng.random_range(0..9);
+    let _ = parse_params(payload, params, &mut types, |i| (i == 3).then(|| b"long".to_vec()));
+}
+
+/// Feeds `stream` in pieces; the bytes passed on and whether an end, or nonsense, was found.
+fn follow(
+    expect: Expect,
+    capabilities: u32,
+    stream: &[u8],
+    mut piece: impl FnMut() -> usize,
+) -> (usize, Option<bool>) {
+    let mut tracker = ReplyTracker::new(expect, capabilities);
+    let (mut passed, mut given) = (0, 0);
+    loop {
+        given = (given + piece()).min(stream.len());
+        match tracker.feed(&stream[passed..given]) {
+            Err(_) => return (0, Some(false)),
+            Ok(fed) => {
+                assert!(passed + fed.bytes <= given, "took more than it was given");
+                passed += fed.bytes;
+                match fed.next {
+                    Next::Done => return (passed, Some(true)),
+                    Next::File => tracker.file_sent(),
+                    Next::More if given == stream.len() => return (passed, None),
+                    Next::More => {}
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn no_input_breaks_a_decoder() {
+    let seconds: u64 = std::env::var("ATONE_FUZZ_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(2);
+    let seed: u64 =
+        std::env::var("ATONE_FUZZ_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(rand::random);
+    println!("ATONE_FUZZ_SEED={seed}");
+    let mut rng = StdRng::seed_from_u64(seed);
+    let corpus = corpus();
+    let end = Instant::now() + Duration::from_secs(seconds);
+    let (mut rounds, mut ends) = (0u64, 0u64);
+    while Instant::now() < end {
+        for _ in 0..1000 {
+            rounds += 1;
+            let mut payload = corpus.choose(&mut rng).unwrap().clone();
+            mutate(&mut rng, &mut payload);
+            decode_all(&mut rng, &payload);
+            let mut stream = Vec::new();
+            let mut seq = 1;
+            for _ in 0..rng.random_range(1..7) {
+                let mut packet = corpus.choose(&mut rng).unwrap().clone();
+                if rng.random_bool(0.2) {
+                    mutate(&mut rng, &mut packet);
+                }
+                seq = put_packet(&mut stream, seq, &packet);
+            }
+            if rng.random_bool(0.2) {
+                mutate(&mut rng, &mut stream);
+            }
+            let expects = [
+                Expect::Results,
+                Expect::Prepare,
+                Expect::FieldList,
+                Expect::Rows,
+                Expect::Single,
+                Expect::Endless,
+            ];
+            let expect = *expects.choose(&mut rng).unwrap();
+            let capabilities = if rng.random() { client::DEPRECATE_EOF } else { 0 };
+            let whole = follow(expect, capabilities, &stream, || usize::MAX / 2);
+            let cut = rng.random_range(1..9);
+            assert_eq!(
+                whole,
+                follow(expect, capabilities, &stream, || cut),
+                "seed {seed}, cut {cut}: {stream:?}"
+            );
+            ends += u64::from(whole.1 == Some(true));
+            let mut buf = BytesMut::from(&stream[..]);
+            while let Ok(Some(_)) = take_packet(&mut buf, 1 << 16) {}
+        }
+    }
+    println!("{rounds} rounds, {ends} replies followed to their end");
+    assert!(ends > 0, "the corpus makes no whole reply");
+}
