@@ -13,6 +13,7 @@ mod charset;
 pub mod conflict;
 pub mod image;
 mod inverse;
+mod json_numbers;
 mod kind;
 mod literal;
 mod lock_key;

@@ -3,6 +3,7 @@
 
 use crate::charset;
 use crate::image::Value;
+use crate::json_numbers;
 use crate::kind::Kind;
 use crate::table::Column;
 use crate::temporal;
@@ -96,6 +97,18 @@ fn quoted(text: &str, well_formed: bool) -> String {
     if well_formed { format!("'{text}'") } else { utf8(text) }
 }
 
+/// A document of MySQL's JSON; numbers that were DECIMALs are put back as such.
+fn json(text: &str) -> String {
+    let document = format!("CAST({} AS JSON)", utf8(text));
+    let decimals = json_numbers::decimals(text);
+    if decimals.is_empty() {
+        return document;
+    }
+    let changes: Vec<String> =
+        decimals.iter().map(|(path, digits)| format!("{}, {digits}", utf8(path))).collect();
+    format!("JSON_SET({document}, {})", changes.join(", "))
+}
+
 /// The literal by which the compensation assigns this value.
 pub(crate) fn assign(column: &Column, value: &Value) -> String {
     match value {
@@ -109,7 +122,7 @@ pub(crate) fn assign(column: &Column, value: &Value) -> String {
                 quoted(text, temporal::is_temporal_text(text))
             }
             Kind::Other => quoted(text, is_address(text)),
-            Kind::Json => format!("CAST({} AS JSON)", utf8(text)),
+            Kind::Json => json(text),
             // The error value; a column with an empty member is written by number.
             Kind::Enum if text.is_empty() => "0".to_owned(),
             Kind::Char | Kind::Text | Kind::Enum | Kind::Set => string(column, text),

@@ -155,16 +155,17 @@ impl Grid {
     }
 }
 
-/// One row's images side by side. Changed cells are coloured, and marked `*` where the current row is not as the
-/// branch left it.
+/// One row's images side by side. Changed cells are coloured; with `conflict`, those are marked `*` that are neither as
+/// the branch left them nor as they were before it.
 pub(crate) fn images(
     columns: &[String],
     before: Option<&Map<String, Value>>,
     after: Option<&Map<String, Value>>,
     current: Option<Option<&Map<String, Value>>>,
+    conflict: bool,
     palette: Palette,
 ) -> String {
-    let mut headings = vec!["", "column", "before", "after"];
+    let mut headings = vec![" ", "column", "before", "after"];
     if current.is_some() {
         headings.push("current");
     }
@@ -176,7 +177,7 @@ pub(crate) fn images(
     let get = |image: Option<&Map<String, Value>>, name: &str| image.and_then(|i| i.get(name)).cloned();
     for name in columns {
         let changed = get(before, name) != get(after, name);
-        let outside = current.is_some_and(|now| get(now, name) != get(after, name));
+        let outside = conflict && current.is_some_and(|now| get(now, name) != get(after, name));
         let conflicting = outside && current.is_some_and(|now| get(now, name) != get(before, name));
         let mark = if conflicting { "*" } else { "" };
         let style = |wanted: Style| if changed { wanted } else { Style::Normal };
@@ -239,16 +240,17 @@ mod tests {
         let (before, after) =
             (map(json!({"id": 1, "balance": "100.00"})), map(json!({"id": 1, "balance": "90.00"})));
         let now = map(json!({"id": 1, "balance": "95.00"}));
-        let text = images(&columns, Some(&before), Some(&after), Some(Some(&now)), Palette::Plain);
+        let text = images(&columns, Some(&before), Some(&after), Some(Some(&now)), true, Palette::Plain);
         assert_eq!(
             text,
             "     column   before  after  current\n\
              \x20    id       1       1      1\n\
              \x20 *  balance  100.00  90.00  95.00\n"
         );
-        let gone = images(&columns, Some(&before), None, None, Palette::Plain);
+        let gone = images(&columns, Some(&before), None, None, false, Palette::Plain);
         assert!(gone.contains("balance  100.00  (no row)"), "{gone}");
-        let coloured = images(&columns, Some(&before), Some(&after), Some(Some(&after)), Palette::Terminal);
+        let coloured =
+            images(&columns, Some(&before), Some(&after), Some(Some(&after)), false, Palette::Terminal);
         assert!(coloured.contains("\x1b[31m100.00\x1b[0m"), "{coloured}");
         assert!(coloured.contains("\x1b[32m90.00\x1b[0m"), "{coloured}");
     }

@@ -156,7 +156,14 @@ pub(crate) fn conflict(report: &ConflictReport, palette: Palette) -> String {
         ));
         let columns = columns(&[row.before.as_ref(), row.after.as_ref(), row.current.as_ref()]);
         let current = Some(row.current.as_ref());
-        text.push_str(&render::images(&columns, row.before.as_ref(), row.after.as_ref(), current, palette));
+        text.push_str(&render::images(
+            &columns,
+            row.before.as_ref(),
+            row.after.as_ref(),
+            current,
+            true,
+            palette,
+        ));
     }
     if report.more_rows > 0 {
         text.push_str(&format!("\n… and {} more rows\n", report.more_rows));

@@ -211,6 +211,7 @@ impl ShownTable<'_> {
                 before.as_ref(),
                 after.as_ref(),
                 current.as_ref().map(Option::as_ref),
+                now.is_some_and(|(_, verdict)| matches!(verdict, Verdict::Conflict { .. })),
                 palette
             )
         )
