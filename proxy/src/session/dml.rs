@@ -1,6 +1,7 @@
 //! UPDATE and DELETE in a bound session: before image, the statement on the rows imaged, and what follows.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use atone_sql::{Analysis, Delete, Span, TableRef, Update};
 use atone_undo::{Row, Table, quote_identifier};
@@ -64,6 +65,18 @@ impl<'a> Change<'a> {
     }
 }
 
+/// A table that this session has looked at.
+#[derive(Clone, Debug)]
+pub(super) struct SeenTable {
+    read_at: Instant,
+    info: Arc<TableInfo>,
+    digest: Vec<u8>,
+}
+
+/// How many tables a session remembers; beyond it all are forgotten, which costs a look each.
+const MAX_SEEN_TABLES: usize = 1000;
+const ALTERED: &str = "the table was altered since this local transaction wrote it";
+
 /// What a table's name stands for in this session.
 pub(super) enum Resolved {
     /// A table whose rows can be captured, and the column definitions that the session sees.
@@ -78,8 +91,13 @@ fn err_packet(error: &SqlError) -> ErrPacket {
     ErrPacket { code: error.code, sql_state: *error.state, message: error.message.clone().into_bytes() }
 }
 
+/// The cheap statement whose column definitions tell whether a table is what its metadata says.
+pub(super) fn probe_sql(table: &Table) -> String {
+    format!("SELECT * FROM {} LIMIT 0", table.quoted())
+}
+
 /// The column definitions as one text: equal as long as the session sees the same table.
-fn digest(vars: &Vars, rows: &Rows) -> Vec<u8> {
+pub(super) fn digest(vars: &Vars, rows: &Rows) -> Vec<u8> {
     let mut out = vars.charset_results.clone().into_bytes();
     for column in &rows.columns {
         out.extend_from_slice(&(column.len() as u32).to_le_bytes());
@@ -120,7 +138,21 @@ impl Session {
             let why = "undo_log is written by Atone only";
             return Ok(Resolved::Answer(err_packet(&SqlError::refused(&xid, why))));
         }
-        if !self.real_tables.contains(&quoted) {
+        let ttl = Duration::from_millis(self.backend.limits.metadata_ttl_ms);
+        let seen = self.tables.get(&quoted);
+        if let Some(SeenTable { read_at, info, digest }) = seen
+            && !digest.is_empty()
+            && read_at.elapsed() < ttl
+        {
+            // Whether it is still so is seen when the statement runs
+            let (info, digest) = (info.clone(), digest.clone());
+            return Ok(if self.branch.conflicts_with(&info.table) {
+                Resolved::Answer(err_packet(&SqlError::refused(&xid, ALTERED)))
+            } else {
+                Resolved::Table(info, digest)
+            });
+        }
+        if seen.is_none() {
             match self.run_one(format!("SHOW CREATE TABLE {quoted}")).await? {
                 Reply::Err(e) => return Ok(Resolved::Answer(e)),
                 Reply::Rows(rows) => {
@@ -132,19 +164,36 @@ impl Session {
                 }
                 Reply::Ok(_) => return Err(End::Broken("SHOW CREATE TABLE without rows".into())),
             }
-            self.real_tables.insert(quoted.clone());
         }
         let probe = match self.run_one(format!("SELECT * FROM {quoted} LIMIT 0")).await? {
             Reply::Rows(rows) => digest(vars, &rows),
             Reply::Err(e) => return Ok(Resolved::Answer(e)),
             Reply::Ok(_) => return Err(End::Broken("SELECT without columns".into())),
         };
-        self.table_info(&schema, &name, probe).await
+        let read_at = Instant::now();
+        let resolved = self.table_info(&schema, &name, probe).await?;
+        if let Resolved::Table(info, digest) = &resolved {
+            if self.tables.len() >= MAX_SEEN_TABLES {
+                self.tables.clear();
+            }
+            let seen = SeenTable { read_at, info: info.clone(), digest: digest.clone() };
+            self.tables.insert(quoted, seen);
+        }
+        Ok(resolved)
+    }
+
+    /// The statement has met the table in another form than its metadata.
+    pub(super) fn forget_table(&mut self, table: &Table) {
+        let same =
+            |seen: &SeenTable| seen.info.table.schema == table.schema && seen.info.table.name == table.name;
+        for seen in self.tables.values_mut().filter(|seen| same(seen)) {
+            seen.digest.clear();
+        }
     }
 
     async fn table_info(&mut self, schema: &str, name: &str, probe: Vec<u8>) -> Result<Resolved, End> {
         let backend = self.backend.clone();
-        let ttl = std::time::Duration::from_millis(backend.limits.metadata_ttl_ms);
+        let ttl = Duration::from_millis(backend.limits.metadata_ttl_ms);
         let xid = self.xid();
         let refused = |why: &str| Resolved::Answer(err_packet(&SqlError::refused(&xid, why)));
         let info = match backend.metadata.table(&backend.pool, schema, name, &probe, ttl).await {
@@ -158,7 +207,7 @@ impl Session {
             return Ok(refused(why));
         }
         if self.branch.conflicts_with(&info.table) {
-            return Ok(refused("the table was altered since this local transaction wrote it"));
+            return Ok(refused(ALTERED));
         }
         if let Err(e) = backend.ensure_undo_log(&info.table.schema).await {
             let why = format!("the service account cannot make {}.undo_log: {e}", info.table.schema);
@@ -225,7 +274,7 @@ impl Session {
         if alone {
             flight.push("START TRANSACTION");
         }
-        flight.push(format!("SELECT * FROM {} LIMIT 0", table.quoted()));
+        flight.push(probe_sql(table));
         flight.push(image_sql(sql, change, table));
         if one_row {
             flight.push(&sql[..analysis.terminator]);
@@ -244,6 +293,9 @@ impl Session {
             _ => return Err(End::Broken("the probe of a table has no columns".into())),
         };
         let altered = seen != probe;
+        if altered {
+            self.forget_table(table);
+        }
         let rows = match replies.next() {
             Some(Reply::Rows(rows)) => rows,
             Some(Reply::Err(_)) if altered && !last => {

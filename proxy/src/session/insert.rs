@@ -5,12 +5,12 @@ use std::sync::Arc;
 use atone_sql::{Analysis, Insert};
 use atone_undo::{Key, Row, Table, quote_identifier};
 use atone_wire::reply::Expect;
-use atone_wire::response::OkPacket;
+use atone_wire::response::{ErrPacket, OkPacket};
 
 use super::Session;
 use super::bound::Origin;
 use super::diagnostics::Diagnostics;
-use super::dml::{Resolved, decode};
+use super::dml::{Resolved, decode, digest, probe_sql};
 use super::inject::{Flight, Reply, Vars};
 use super::keys::{InsertKeys, generated_keys, insert_keys, literal_predicate};
 use crate::branch::Presence;
@@ -29,8 +29,8 @@ impl Session {
         origin: Origin,
     ) -> Result<(), End> {
         let vars = self.session_vars().await?;
-        let table = match self.resolve(&insert.table, &vars).await? {
-            Resolved::Table(info, _) => info.table.clone(),
+        let (table, probe) = match self.resolve(&insert.table, &vars).await? {
+            Resolved::Table(info, probe) => (info.table.clone(), probe),
             Resolved::Temporary => {
                 self.forward(origin, Expect::Results).await?;
                 return Ok(());
@@ -47,30 +47,43 @@ impl Session {
             return self.send_error(&SqlError::refused(&self.xid(), &why)).await;
         }
         let text = &sql[..analysis.terminator];
+        let alone = self.stands_alone();
+        let mut flight = Flight::default();
+        if alone {
+            flight.push("START TRANSACTION");
+        }
+        flight.push(probe_sql(&table));
+        if matches!(keys, InsertKeys::Literals(_)) {
+            flight.push(format!("SAVEPOINT {SAVEPOINT}"));
+        }
+        flight.push(text);
+        let replies = self.run_flight(flight).await?;
+        let seen = replies.iter().find_map(|reply| match reply {
+            Reply::Rows(rows) => Some(digest(&vars, rows)),
+            _ => None,
+        });
+        let ok = match replies.into_iter().next_back() {
+            Some(Reply::Ok(ok)) => ok,
+            Some(Reply::Err(e)) => return self.statement_failed(e, alone).await,
+            _ => return Err(End::Broken("a statement that writes answered with rows".into())),
+        };
+        if seen != Some(probe) {
+            self.forget_table(&table);
+            self.rollback_local().await?;
+            let error = SqlError::deadlock(&self.xid(), "the table was altered meanwhile");
+            return self.send_error(&error).await;
+        }
         match keys {
             InsertKeys::Known(rows) => {
-                let alone = self.stands_alone();
-                let mut flight = Flight::default();
-                if alone {
-                    flight.push("START TRANSACTION");
-                }
-                flight.push(text);
-                let ok = match self.last_of(flight).await? {
-                    Ok(ok) => ok,
-                    Err(e) => return self.statement_failed(e, alone).await,
-                };
                 let keys = generated_keys(rows, ok.last_insert_id, vars.auto_increment_increment);
                 self.inserted(ok, &table, keys, alone).await
             }
-            InsertKeys::Literals(rows) => self.insert_and_look(text, &table, &rows, &vars).await,
+            InsertKeys::Literals(rows) => self.look_at_inserted(ok, &table, &rows, &vars, alone).await,
         }
     }
 
-    /// Runs a flight of which only the last statement's reply matters.
-    async fn last_of(
-        &mut self,
-        flight: Flight,
-    ) -> Result<Result<OkPacket, atone_wire::response::ErrPacket>, End> {
+    /// Runs statements of which only the last one's reply matters.
+    async fn last_of(&mut self, flight: Flight) -> Result<Result<OkPacket, ErrPacket>, End> {
         match self.run_flight(flight).await?.pop() {
             Some(Reply::Ok(ok)) => Ok(Ok(ok)),
             Some(Reply::Err(e)) => Ok(Err(e)),
@@ -97,25 +110,15 @@ impl Session {
         self.statement_done(ok, alone).await
     }
 
-    /// Runs an INSERT under a savepoint and looks at once which rows it made; where they are not found, nothing stays.
-    async fn insert_and_look(
+    /// Looks at once which rows an INSERT under a savepoint made; where they are not found, nothing stays.
+    async fn look_at_inserted(
         &mut self,
-        text: &[u8],
+        ok: OkPacket,
         table: &Arc<Table>,
         literals: &[Vec<Option<Vec<u8>>>],
         vars: &Vars,
+        alone: bool,
     ) -> Result<(), End> {
-        let alone = self.stands_alone();
-        let mut flight = Flight::default();
-        if alone {
-            flight.push("START TRANSACTION");
-        }
-        flight.push(format!("SAVEPOINT {SAVEPOINT}"));
-        flight.push(text);
-        let ok = match self.last_of(flight).await? {
-            Ok(ok) => ok,
-            Err(e) => return self.statement_failed(e, alone).await,
-        };
         self.keep_warnings(i128::from(ok.affected_rows)).await?;
         let kept: Option<Diagnostics> = self.diagnostics.take();
         let mut look = format!(

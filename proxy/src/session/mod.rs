@@ -14,7 +14,7 @@ mod insert;
 mod keys;
 mod prepared;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 
@@ -32,6 +32,7 @@ use crate::net::{Conn, Stream};
 
 use bind::Binding;
 use diagnostics::Diagnostics;
+use dml::SeenTable;
 use inject::Vars;
 use prepared::Statement;
 
@@ -55,8 +56,8 @@ pub struct Session {
     branch: Branch,
     /// Session variables that bear on reading statements; `None` when something may have changed them.
     vars: Option<Vars>,
-    /// Tables seen not to be hidden by a temporary one, as the application names them.
-    real_tables: HashSet<String>,
+    /// Tables seen not to be hidden by a temporary one, by their quoted names.
+    tables: HashMap<String, SeenTable>,
     /// Whether the server takes several statements in one packet from us now.
     multi_statements: bool,
     /// The diagnostics of a statement behind which others were run.
@@ -66,11 +67,10 @@ pub struct Session {
 
 impl Session {
     /// Serves a client until either side ends.
-    pub async fn serve(backend: Arc<Backend>, client: Stream, mut draining: watch::Receiver<bool>) {
+    pub async fn serve(backend: Arc<Backend>, client: Stream, draining: watch::Receiver<bool>) {
         let mut client = Conn::new(client);
         let handshake_timeout = backend.limits.handshake_timeout();
         let opened = tokio::time::timeout(handshake_timeout, Session::open(backend, &mut client)).await;
-        draining.mark_unchanged();
         let opened = match opened {
             Ok(Ok(opened)) => opened,
             Ok(Err(end)) => {
@@ -95,7 +95,7 @@ impl Session {
             wrote_unbound: false,
             branch: Branch::default(),
             vars: None,
-            real_tables: HashSet::new(),
+            tables: HashMap::new(),
             multi_statements: opened.capabilities & caps::client::MULTI_STATEMENTS != 0,
             diagnostics: None,
             draining,
@@ -173,8 +173,8 @@ impl Session {
             return Err(End::Malformed(atone_wire::Malformed("an empty command")));
         }
         let byte = self.client.rbuf[HEADER];
-        let whole = header.len == MAX_PAYLOAD || header.len > self.backend.limits.max_statement_bytes;
-        if self.binding.is_none() && (whole || !looked_at(byte)) {
+        let streamed = header.len == MAX_PAYLOAD || header.len > self.backend.limits.max_statement_bytes;
+        if self.binding.is_none() && (streamed || !looked_at(byte)) {
             return self.forward_unlooked(byte).await;
         }
         let limit = self.backend.limits.max_statement_bytes.saturating_add(1);
@@ -340,7 +340,7 @@ impl Session {
         self.branch.clear();
         self.wrote_unbound = false;
         self.vars = None;
-        self.real_tables.clear();
+        self.tables.clear();
         self.multi_statements = false;
         self.diagnostics = None;
     }
@@ -359,7 +359,7 @@ impl Session {
     /// Something ran unbound that may have changed what we know of the session.
     fn unbound_activity(&mut self) {
         self.vars = None;
-        self.real_tables.clear();
+        self.tables.clear();
         self.diagnostics = None;
     }
 

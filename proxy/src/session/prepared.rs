@@ -150,8 +150,12 @@ impl Session {
             analysis.statement,
             Sql::Insert(_) | Sql::Update(_) | Sql::Delete(_) | Sql::SetXid(_) | Sql::TouchesXid
         );
-        if !written_by_params || analysis.placeholders.is_empty() {
+        if !written_by_params {
             return self.looked_at_statement(sql, analysis, Origin::Execute(payload)).await;
+        }
+        if analysis.placeholders.is_empty() {
+            let origin = Origin::query(&sql);
+            return self.looked_at_statement(sql, analysis, origin).await;
         }
         if long_data_lost {
             let why =
