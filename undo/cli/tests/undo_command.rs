@@ -49,6 +49,11 @@ async fn prepare(conn: &mut Conn) -> Result<()> {
         ],
     )
     .await?;
+    log_branches(conn).await
+}
+
+/// The undo rows of both branches, and a marker of another transaction.
+async fn log_branches(conn: &mut Conn) -> Result<()> {
     let branches = [
         (
             10,
@@ -157,6 +162,10 @@ async fn undo_logs_are_shown(flavor: Flavor) -> Result<()> {
     }
     let rows = sql::rows(&mut conn, "SELECT id, balance FROM bank.account ORDER BY id").await?;
     assert_eq!(rows, ["1|100.00", "3|7.00"]);
+    assert_eq!(sql::rows(&mut conn, "SELECT xid FROM bank.undo_log").await?, ["x:2"], "undone once");
+
+    sql::run(&mut conn, "DELETE FROM bank.undo_log").await?;
+    log_branches(&mut conn).await?;
     let show = tool.run(&["show", "x:1"]).await?.success()?;
     assert_eq!(show.matches("already restored").count(), 3, "branch 10 takes row 1 further back:\n{show}");
 

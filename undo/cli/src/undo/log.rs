@@ -73,6 +73,15 @@ pub(crate) async fn schemas(conn: &mut Conn, wanted: Option<&str>) -> Result<Vec
     .map_err(failed)
 }
 
+/// The XID as an SQL string, whatever was typed or read.
+pub(crate) fn xid_literal(xid: &str) -> String {
+    if xid.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b':' | b'_' | b'-')) {
+        return format!("'{xid}'");
+    }
+    let digits: String = xid.bytes().map(|b| format!("{b:02x}")).collect();
+    format!("CONVERT(X'{digits}' USING utf8mb4)")
+}
+
 /// Which rows to read.
 #[derive(Debug, Default)]
 pub(crate) struct Filter<'a> {
@@ -94,9 +103,7 @@ pub(crate) async fn read(
         quote_identifier(UNDO_LOG_TABLE)
     );
     if let Some(xid) = filter.xid {
-        // As hex digits, whatever was typed.
-        let digits: String = xid.bytes().map(|b| format!("{b:02x}")).collect();
-        sql.push_str(&format!(" AND xid = CONVERT(X'{digits}' USING ascii)"));
+        sql.push_str(&format!(" AND xid = {}", xid_literal(xid)));
     }
     sql.push_str(&format!(" ORDER BY branch_id, xid LIMIT {}", filter.limit));
     let mut result = conn.query_iter(sql).await.map_err(failed)?;

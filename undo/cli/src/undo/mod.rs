@@ -1,5 +1,6 @@
 //! `atone undo`.
 
+mod compensation;
 mod live;
 mod log;
 mod view;
@@ -176,20 +177,20 @@ async fn sql(source: &Source, xid: &str, branch: Option<u64>, json: bool) -> Res
     let mut judged = judge_all(&mut conn, &rows).await;
     judged.retain(|(row, _)| is_wanted(row, branch));
     let failure = failure(&judged);
-    let branches: Vec<view::CompensatedBranch<'_>> = judged
+    let branches: Vec<compensation::CompensatedBranch<'_>> = judged
         .into_iter()
-        .map(|(row, tables)| view::CompensatedBranch {
+        .map(|(row, tables)| compensation::CompensatedBranch {
             row,
             tables: tables
                 .into_iter()
-                .map(|(changes, judged)| view::Compensated::of(changes, judged))
+                .map(|(changes, judged)| compensation::Compensated::of(changes, judged))
                 .collect(),
         })
         .collect();
     let mut report = if json {
-        Report::json(&view::sql_json(&settings, &branches))?
+        Report::json(&compensation::sql_json(&settings, &branches))?
     } else {
-        Report { text: view::sql(&settings, &branches), failure: None }
+        Report { text: compensation::sql(&settings, &branches), failure: None }
     };
     report.failure = failure;
     Ok(report)
