@@ -261,6 +261,13 @@ async fn servers_read_records(flavor: Flavor) -> Result<()> {
     )
     .await?;
     assert_eq!(rows, ["10|1|100.00|90.00", "11|1|90.00|80.00"]);
+    let whole = sql::rows(
+        &mut conn,
+        "SELECT CONCAT('format=1;encoding=json;crc32=', LPAD(LOWER(HEX(CRC32(rollback_info))), 8, '0'), ';bytes=', \
+         LENGTH(rollback_info)) = context FROM bank.undo_log WHERE log_status = 0",
+    )
+    .await?;
+    assert_eq!(whole, ["1", "1"]);
     Ok(())
 }
 
