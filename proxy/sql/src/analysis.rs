@@ -95,22 +95,23 @@ pub fn may_write(sql: &[u8], mode: Mode) -> bool {
 /// function that is not built in.
 pub fn may_create_temporary(sql: &[u8], mode: Mode) -> bool {
     let Ok(lexed) = lexer::lex(sql, mode, Executable::Inline) else { return true };
-    let text = Text { sql, mode, tokens: &lexed.tokens };
-    // Column lists after a table's name look like calls.
-    let columns = if text.is_any(0, &["INSERT", "REPLACE"]) {
-        text.find(0..text.len(), |at| text.is_any(at, &["VALUES", "VALUE", "SELECT", "SET", "WITH", "TABLE"]))
-            .unwrap_or(0)
+    let text = statement_text(sql, mode, &lexed);
+    if (0..text.len()).any(|at| text.is_any(at, &["TEMPORARY", "CALL", "EXECUTE"])) {
+        return true;
+    }
+    let several = text.tokens.iter().any(|token| token.kind == Kind::Punct(b';'));
+    let query = |at: usize| text.is_any(at, &["SELECT", "SET", "TABLE", "VALUE", "VALUES", "WITH"]);
+    // In definitions, and in the column list of an INSERT, names before a parenthesis are no calls.
+    let calls_from = if several {
+        0
+    } else if text.is_any(0, &["CREATE", "ALTER", "DROP", "RENAME", "TRUNCATE", "LOCK", "GRANT", "REVOKE"]) {
+        if (0..text.len()).any(|at| text.is(at, "SELECT")) { 0 } else { text.len() }
+    } else if text.is_any(0, &["INSERT", "REPLACE"]) {
+        text.find(1..text.len(), query).unwrap_or(0)
     } else {
         0
     };
-    let named =
-        (0..text.len()).any(|at| text.is_any(at, &["TEMPORARY", "CALL", "EXECUTE"]) && !is_name(&text, at));
-    named || functions::check_calls(&text, columns..text.len()).is_err()
-}
-
-/// Whether a word is certainly the name of something: it stands behind a dot. (`is` excludes those.)
-fn is_name(text: &Text<'_>, at: usize) -> bool {
-    text.after_dot(at)
+    functions::check_calls(&text, calls_from..text.len()).is_err()
 }
 
 /// The tokens without those `;` at the end that nothing follows.

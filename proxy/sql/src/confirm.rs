@@ -88,10 +88,7 @@ fn parenthesized(text: &Text<'_>, piece: Range<usize>) -> Option<Range<usize>> {
 
 /// A constant or a parameter: how many tokens it has.
 pub(crate) fn constant(text: &Text<'_>, at: usize, end: usize) -> Option<usize> {
-    let mut signs = 0;
-    while at + signs < end && (text.punct(at + signs, b'-') || text.punct(at + signs, b'+')) {
-        signs += 1;
-    }
+    let signs = usize::from(text.punct(at, b'-') || text.punct(at, b'+'));
     let at = at + signs;
     if at >= end {
         return None;

@@ -97,14 +97,16 @@ pub(crate) fn table_name(text: &Text<'_>, range: Range<usize>) -> Option<(Option
 
 /// A table with alias and index hints, which must be all there is in the range.
 fn table(text: &Text<'_>, range: Range<usize>) -> Result<TableRef, Refusal> {
-    let misread = || Refusal::new("the table is not understood");
-    let several = |at: usize| {
-        text.punct(at, b',')
-            || text.is_any(at, &["JOIN", "INNER", "LEFT", "RIGHT", "CROSS", "NATURAL", "STRAIGHT_JOIN"])
+    // Commas may stand between index hints too, so this is asked only once something does not fit.
+    let misread = || {
+        let joins = &["JOIN", "INNER", "LEFT", "RIGHT", "CROSS", "NATURAL", "STRAIGHT_JOIN"];
+        let several = |at: usize| text.punct(at, b',') || text.is_any(at, joins);
+        Refusal::new(if text.find(range.clone(), several).is_some() {
+            "a statement that writes must name one table, without joins"
+        } else {
+            "the table is not understood"
+        })
     };
-    if text.find(range.clone(), several).is_some() {
-        return Err(Refusal::new("a statement that writes must name one table, without joins"));
-    }
     let (schema, name, mut at) = table_name(text, range.clone()).ok_or_else(misread)?;
     let hint =
         |at: usize| text.is_any(at, &["USE", "FORCE", "IGNORE"]) && text.is_any(at + 1, &["INDEX", "KEY"]);

@@ -240,7 +240,7 @@ pub enum InsertValue {
     Default,
     /// NULL.
     Null,
-    /// A constant: a number with or without signs, a string (adjacent ones, with an introducer, N'…'), hex, bit,
+    /// A constant: a number with or without a sign, a string (adjacent ones, with an introducer, N'…'), hex, bit,
     /// TRUE, FALSE, DATE '…'.
     Literal(Span),
     /// The parameter of this index.

@@ -1,0 +1,159 @@
+//! Analyses as one line of text.
+
+#![allow(clippy::expect_used, reason = "clippy knows test functions, not their helpers")]
+
+use atone_sql::{
+    Analysis, Assignment, AutocommitValue, InsertValue, Mode, Span, Statement, TableRef, XidValue, analyze,
+};
+
+/// The slice of a statement.
+fn cut(sql: &[u8], span: &Span) -> String {
+    String::from_utf8_lossy(&sql[span.clone()]).into_owned()
+}
+
+fn table(sql: &[u8], table: &TableRef) -> String {
+    let mut shown = match &table.schema {
+        Some(schema) => format!("{schema}/{}", table.name),
+        None => table.name.clone(),
+    };
+    if let Some(alias) = &table.alias {
+        shown += &format!(" alias {alias}");
+    }
+    let written = cut(sql, &table.span);
+    if written != shown {
+        shown += &format!(" <{written}>");
+    }
+    shown
+}
+
+fn clause(sql: &[u8], name: &str, span: Option<&Span>) -> String {
+    span.map(|span| format!(" {name}<{}>", cut(sql, span))).unwrap_or_default()
+}
+
+fn flags(volatile: bool, subquery: bool) -> String {
+    format!("{}{}", if volatile { " volatile" } else { "" }, if subquery { " subquery" } else { "" })
+}
+
+fn pins(sql: &[u8], pinned: Option<&Vec<(String, Span)>>) -> String {
+    let Some(pinned) = pinned else { return String::new() };
+    let pairs: Vec<String> =
+        pinned.iter().map(|(column, value)| format!("{column}={}", cut(sql, value))).collect();
+    format!(" pinned[{}]", pairs.join(", "))
+}
+
+fn value(sql: &[u8], value: &InsertValue) -> String {
+    match value {
+        InsertValue::Default => "DEFAULT".into(),
+        InsertValue::Null => "NULL".into(),
+        InsertValue::Literal(span) => cut(sql, span),
+        InsertValue::Placeholder(index) => format!("?{index}"),
+        InsertValue::Expression(span) => format!("expr<{}>", cut(sql, span)),
+    }
+}
+
+/// What a statement is, in one line.
+pub(crate) fn show_statement(sql: &[u8], statement: &Statement) -> String {
+    match statement {
+        Statement::SetXid(XidValue::Literal(xid)) => format!("SetXid '{xid}'"),
+        Statement::SetXid(XidValue::Placeholder(index)) => format!("SetXid ?{index}"),
+        Statement::SetXid(XidValue::Null) => "SetXid NULL".into(),
+        Statement::SetAutocommit(value) => match value {
+            AutocommitValue::On => "SetAutocommit On".into(),
+            AutocommitValue::Off => "SetAutocommit Off".into(),
+            AutocommitValue::Unknown => "SetAutocommit Unknown".into(),
+        },
+        Statement::Insert(insert) => {
+            let columns = insert
+                .columns
+                .as_ref()
+                .map(|columns| format!(" ({})", columns.join(",")))
+                .unwrap_or_default();
+            let rows: Vec<String> = insert
+                .rows
+                .iter()
+                .map(|row| format!("({})", row.iter().map(|v| value(sql, v)).collect::<Vec<_>>().join(", ")))
+                .collect();
+            format!("Insert {}{columns} {}", table(sql, &insert.table), rows.join(" "))
+        }
+        Statement::Update(update) => {
+            let set: Vec<String> = update
+                .assignments
+                .iter()
+                .map(|Assignment { column, span, value }| {
+                    assert!(span.start < value.start && value.end == span.end);
+                    format!("{column}:={}", cut(sql, value))
+                })
+                .collect();
+            format!(
+                "Update {} [{}]{}{}{}{}{}",
+                table(sql, &update.table),
+                set.join("; "),
+                clause(sql, "where", update.where_clause.as_ref()),
+                clause(sql, "order", update.order_by.as_ref()),
+                clause(sql, "limit", update.limit.as_ref()),
+                flags(update.volatile, update.subquery),
+                pins(sql, update.pinned.as_ref()),
+            )
+        }
+        Statement::Delete(delete) => format!(
+            "Delete {}{}{}{}{}{}",
+            table(sql, &delete.table),
+            clause(sql, "where", delete.where_clause.as_ref()),
+            clause(sql, "order", delete.order_by.as_ref()),
+            clause(sql, "limit", delete.limit.as_ref()),
+            flags(delete.volatile, delete.subquery),
+            pins(sql, delete.pinned.as_ref()),
+        ),
+        Statement::ReadsRowCount { calls } => {
+            let calls: Vec<String> = calls
+                .iter()
+                .map(|call| match &call.unaliased_item {
+                    Some(item) => format!("{} of <{}>", cut(sql, &call.span), cut(sql, item)),
+                    None => cut(sql, &call.span),
+                })
+                .collect();
+            format!("ReadsRowCount {}", calls.join("; "))
+        }
+        Statement::Refused(refusal) => {
+            format!("Refused{}: {}", if refusal.for_atone { " always" } else { "" }, refusal.reason)
+        }
+        other => format!("{other:?}"),
+    }
+}
+
+/// The whole analysis in one line.
+pub(crate) fn show(sql: &[u8], mode: Mode) -> String {
+    let analysis: Analysis = analyze(sql, mode);
+    let mut shown = show_statement(sql, &analysis.statement);
+    if let Some(hint) = &analysis.xid_hint {
+        shown += &format!(" XID {} in <{}>", hint.xid, cut(sql, &hint.span));
+    }
+    if !analysis.session_variables.is_empty() {
+        shown += &format!(" vars[{}]", analysis.session_variables.join(","));
+    }
+    if analysis.touches_xid && !shown.starts_with("SetXid") && !shown.starts_with("TouchesXid") {
+        shown += " touches";
+    }
+    let rest = String::from_utf8_lossy(&sql[analysis.terminator..]).into_owned();
+    if !rest.is_empty() && analysis.terminator > 0 {
+        shown += &format!(" rest<{rest}>");
+    }
+    shown
+}
+
+/// Runs a table of `sql => expected` lines; blank lines and `--` lines are passed over.
+pub(crate) fn check(mode: Mode, table: &str) {
+    let mut wrong = String::new();
+    let mut count = 0;
+    for line in table.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("--")) {
+        let (sql, expected) = line.split_once(" => ").expect("a line is `sql => expected`");
+        let sql = sql.replace("\\n", "\n");
+        let shown = show(sql.as_bytes(), mode).replace('\n', "\\n");
+        count += 1;
+        if shown != expected.trim() {
+            wrong += &format!("{sql}\n    expected {}\n    got      {shown}\n", expected.trim());
+        }
+    }
+    assert!(count > 0, "an empty table");
+    assert!(wrong.is_empty(), "\n{wrong}");
+}

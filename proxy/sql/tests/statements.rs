@@ -1,0 +1,593 @@
+//! What each form of statement is taken for.
+
+mod common;
+
+use atone_sql::{InsertValue, Mode, Statement, analyze};
+use common::check;
+
+const MYSQL: Mode =
+    Mode { ansi_quotes: false, no_backslash_escapes: false, ignore_space: false, mariadb: false };
+
+#[test]
+fn global_transactions() {
+    check(
+        MYSQL,
+        r#"
+        START GLOBAL TRANSACTION => StartGlobal { name: None, timeout_s: None }
+        start global transaction name 'a''b\'c' timeout 30; => StartGlobal { name: Some("a'b'c"), timeout_s: Some(30) } rest<;>
+        START /* x */ GLOBAL TRANSACTION TIMEOUT 5 NAME "n" => StartGlobal { name: Some("n"), timeout_s: Some(5) }
+        START GLOBAL TRANSACTION NAME x => Refused always: expected START GLOBAL TRANSACTION [NAME 'text'] [TIMEOUT seconds]
+        START GLOBAL TRANSACTION NAME 'a' NAME 'b' => Refused always: expected START GLOBAL TRANSACTION [NAME 'text'] [TIMEOUT seconds]
+        START GLOBAL TRANSACTION TIMEOUT 1.5 => Refused always: the TIMEOUT of a global transaction must be a whole number of seconds
+        START GLOBAL TRANSACTION TIMEOUT -1 => Refused always: expected START GLOBAL TRANSACTION [NAME 'text'] [TIMEOUT seconds]
+        START GLOBAL => Refused always: expected START GLOBAL TRANSACTION [NAME 'text'] [TIMEOUT seconds]
+        START GLOBAL TRANSACTION; UPDATE t SET a = 1 => Refused always: several statements in one packet
+        COMMIT GLOBAL TRANSACTION => CommitGlobal
+        -- A comment of every kind before it.
+        /* a */ # b\n -- c\n rollback global transaction ; => RollbackGlobal rest< ;>
+        COMMIT GLOBAL TRANSACTION NOW => Refused always: expected COMMIT GLOBAL TRANSACTION
+        ROLLBACK GLOBAL => Refused always: expected ROLLBACK GLOBAL TRANSACTION
+        "#,
+    );
+}
+
+#[test]
+fn binding() {
+    check(
+        MYSQL,
+        r#"
+        SET @atone_xid = 'a:1' => SetXid 'a:1'
+        set @ATONE_XID := "x" => SetXid 'x'
+        SET @`atone_xid` = '' => SetXid ''
+        SET @'atone_xid' = NULL => SetXid NULL
+        SET @"Atone_Xid " = ? => SetXid ?0
+        SET @'at\one_xid' = 'x' => SetXid 'x'
+        SET @atone_xid = 'not an xid' => SetXid 'not an xid'
+        SET @atone_xid = @x => TouchesXid
+        SET @atone_xid = 'a' 'b' => TouchesXid
+        SET @atone_xid = 5 => TouchesXid
+        SET @atone_xid = CONCAT('a', 'b') => TouchesXid
+        SET @a = 1, @atone_xid = 'x' => TouchesXid
+        SET NAMES utf8mb4, @atone_xid = 'x' => TouchesXid vars[names]
+        SET @a = (@atone_xid := 'x') => TouchesXid
+        SET autocommit = 0, @atone_xid = 'x' => Refused always: one SET can't assign both autocommit and @atone_xid touches
+        SET GLOBAL max_connections = 5, @atone_xid = 'x' => Refused: SET GLOBAL changes the server touches
+        SET @atone_xid = 'x'; UPDATE t SET a = 1 => Refused always: several statements in one packet touches
+        SELECT @atone_xid => Read
+        SELECT @atone_xid = 'x' => Read
+        SELECT @atone_xid := 'x' => TouchesXid
+        SELECT 'x' INTO @atone_xid => TouchesXid
+        SELECT 'x', 'y' INTO @a, @`atone_xid` => TouchesXid
+        DO @atone_xid := 'x' => TouchesXid
+        SELECT f() INTO @atone_xid => Refused: the statement calls the function f, which may write touches
+        CALL p(@atone_xid) => Refused: CALL may write rows that are not captured touches
+        UPDATE t SET a = (@atone_xid := 'x') => Refused: the statement assigns @atone_xid touches
+        UPDATE t SET a = @atone_xid => Update t [a:=@atone_xid]
+        -- Another variable.
+        SET @atone_xid2 = 'x' => Set
+        SET @my_atone_xid = 'x' => Set
+        SET @atone_xid.b = 'x' => Set
+        "#,
+    );
+}
+
+#[test]
+fn hints() {
+    check(
+        MYSQL,
+        r#"
+        UPDATE /*+ XID('a:1') */ t SET a = 1 => Update t [a:=1] XID a:1 in </*+ XID('a:1') */>
+        SELECT /*+xid( "a" )*/ 1 => Read XID a in </*+xid( "a" )*/>
+        DELETE /*+ BKA(t) XID('a') NO_ICP(`t` idx) */ FROM t WHERE id = 1 => Delete t where<id = 1> pinned[id=1] XID a in <XID('a')>
+        SELECT /*+ QB_NAME(`XID('a')`) */ 1 => Read
+        INSERT INTO /*+ XID('a') */ t VALUES (1) => Refused always: the XID hint must stand right after the statement's first word
+        SELECT (SELECT /*+ XID('a') */ 1) => Refused always: the XID hint must stand right after the statement's first word
+        SELECT /*+ XID('a b') */ 1 => Refused always: the XID of the hint is not valid
+        SELECT /*+ XID('') */ 1 => Refused always: the XID of the hint is not valid
+        SELECT /*+ XID(a) */ 1 => Refused always: the XID hint is malformed: expected /*+ XID('…') */
+        SELECT /*+ XID('a' */ 1 => Refused always: the XID hint is malformed: expected /*+ XID('…') */
+        SELECT /*+ XID('a') XID('a') */ 1 => Refused always: the statement has several XID hints
+        SELECT /*+ XID('a') */ 1 /* xid='a' */ => Refused always: the statement has several XID hints rest< /* xid='a' */>
+        -- sqlcommenter
+        UPDATE t SET a = 1 /* xid='a%3A1' */ => Update t [a:=1] XID a:1 in </* xid='a%3A1' */> rest< /* xid='a%3A1' */>
+        SELECT 1 /*app='x\'y',traceparent='00-1',xid='a'*/; => Read XID a in </*app='x\'y',traceparent='00-1',xid='a'*/> rest< /*app='x\'y',traceparent='00-1',xid='a'*/;>
+        SELECT 1; /* xid='a' */ => Read XID a in </* xid='a' */> rest<; /* xid='a' */>
+        SELECT 1 /* xid='a' */ + 1 => Read
+        /* xid='a' */ SELECT 1 => Read
+        SELECT '/* xid=''a'' */' => Read
+        SELECT 1 /* the xid is gone */ => Read rest< /* the xid is gone */>
+        SELECT 1 /* Xid='a' */ => Read rest< /* Xid='a' */>
+        SELECT 1 /* xid='a%zz' */ => Refused always: the XID of the hint is not valid rest< /* xid='a%zz' */>
+        SELECT 1 /* xid=5 */ => Refused always: the comment with the XID is malformed: expected /* key='value',xid='…' */ rest< /* xid=5 */>
+        SELECT 1 /* a='b',xid='a' x */ => Refused always: the comment with the XID is malformed: expected /* key='value',xid='…' */ rest< /* a='b',xid='a' x */>
+        SELECT 1; SELECT 2 /* xid='a' */ => Refused always: several statements in one packet XID a in </* xid='a' */> rest< /* xid='a' */>
+        "#,
+    );
+}
+
+#[test]
+fn local_transactions() {
+    check(
+        MYSQL,
+        r#"
+        BEGIN => Begin { read_only: false, consistent_snapshot: false }
+        begin work; => Begin { read_only: false, consistent_snapshot: false } rest<;>
+        START TRANSACTION => Begin { read_only: false, consistent_snapshot: false }
+        START TRANSACTION READ ONLY, WITH CONSISTENT SNAPSHOT => Begin { read_only: true, consistent_snapshot: true }
+        START TRANSACTION READ WRITE => Begin { read_only: false, consistent_snapshot: false }
+        START TRANSACTION READ ONLY, READ WRITE => Refused: the statement is not understood
+        START TRANSACTION READ ONLY, => Refused: the statement is not understood
+        START REPLICA => Refused: START may change the server
+        BEGIN NOT ATOMIC SELECT 1; END => Refused: several statements in one packet
+        BEGIN NOT ATOMIC END => Refused: compound statements are not supported
+        COMMIT => Commit { chain: false, release: false }
+        COMMIT WORK AND CHAIN NO RELEASE => Commit { chain: true, release: false }
+        COMMIT AND NO CHAIN RELEASE => Commit { chain: false, release: true }
+        COMMIT AND CHAIN RELEASE => Refused: the statement is not understood
+        COMMIT NOW => Refused: the statement is not understood
+        ROLLBACK => Rollback { chain: false, release: false }
+        ROLLBACK WORK AND CHAIN => Rollback { chain: true, release: false }
+        SAVEPOINT `Spé 1` => Savepoint("spé 1")
+        ROLLBACK TO Sp => RollbackTo("sp")
+        ROLLBACK WORK TO SAVEPOINT sp => RollbackTo("sp")
+        ROLLBACK TO savepoint => RollbackTo("savepoint")
+        RELEASE SAVEPOINT sp => ReleaseSavepoint("sp")
+        SAVEPOINT => Refused: the statement is not understood
+        SAVEPOINT a b => Refused: the statement is not understood
+        USE `my db` => Use("my db")
+        "#,
+    );
+}
+
+#[test]
+fn set_statements() {
+    check(
+        MYSQL,
+        r#"
+        SET autocommit=0 => SetAutocommit Off vars[autocommit]
+        SET @@autocommit = ON => SetAutocommit On vars[autocommit]
+        SET @@session.autocommit := TRUE => SetAutocommit On vars[autocommit]
+        SET @@SESSION . `autocommit` = 'off' => SetAutocommit Off vars[autocommit]
+        SET SESSION AUTOCOMMIT = DEFAULT => SetAutocommit Unknown vars[autocommit]
+        SET LOCAL autocommit = 1 - 1 => SetAutocommit Unknown vars[autocommit]
+        SET autocommit = ? => SetAutocommit Unknown vars[autocommit]
+        SET NAMES utf8mb4 COLLATE utf8mb4_bin, autocommit = 1, @a = 2 => SetAutocommit On vars[names,autocommit]
+        SET autocommit = 0, autocommit = 1 => SetAutocommit Unknown vars[autocommit,autocommit]
+        SET GLOBAL autocommit = 0 => Refused: SET GLOBAL changes the server
+        SET @@global.autocommit = 0 => Refused: SET GLOBAL changes the server
+        SET @autocommit = 0 => Set
+        SET sql_mode = 'STRICT_TRANS_TABLES', time_zone = '+00:00' => Set vars[sql_mode,time_zone]
+        SET sql_mode = 'ORACLE' => Refused: sql_mode ORACLE changes the SQL grammar
+        SET completion_type = 1 => Refused: completion_type changes what COMMIT and ROLLBACK do
+        SET completion_type = 0 => Set vars[completion_type]
+        SET CHARACTER SET utf8 => Set vars[names]
+        SET TRANSACTION ISOLATION LEVEL READ COMMITTED, READ ONLY => Set vars[transaction]
+        SET SESSION TRANSACTION ISOLATION LEVEL SERIALIZABLE => Set vars[transaction]
+        SET GLOBAL TRANSACTION READ ONLY => Refused: SET GLOBAL changes the server
+        SET PERSIST max_connections = 5 => Refused: SET PERSIST changes the server
+        SET PASSWORD = 'x' => Refused: SET PASSWORD commits or changes accounts
+        SET ROLE r => Refused: SET ROLE commits or changes accounts
+        SET DEFAULT ROLE r TO u => Refused: SET DEFAULT commits or changes accounts
+        SET STATEMENT max_statement_time = 1 FOR UPDATE t SET a = 1 => Refused: SET STATEMENT is not supported
+        SET @a = f(1) => Refused: the statement calls the function f, which may write
+        SET @a = (SELECT MAX(id) FROM t) => Set
+        SET @a = ROW_COUNT() => Refused: ROW_COUNT() can be used in a SELECT only
+        SET keycache.key_buffer_size = 5 => Refused: the SET is not understood
+        SET => Refused: the SET is not understood
+        "#,
+    );
+}
+
+#[test]
+fn updates() {
+    check(
+        MYSQL,
+        r#"
+        UPDATE t SET a = 1 => Update t [a:=1]
+        UPDATE t SET a = a + 1, t.b = 'x', s.t.`c d` := DEFAULT WHERE id = 5; => Update t [a:=a + 1; b:='x'; c d:=DEFAULT] where<id = 5> pinned[id=5] rest<;>
+        UPDATE LOW_PRIORITY `s`.`t` AS x SET x.a = ? WHERE x.id = ? AND k2 = 'it''s' => Update s/t alias x <`s`.`t` AS x> [a:=?] where<x.id = ? AND k2 = 'it''s'> pinned[id=?, k2='it''s']
+        UPDATE t x SET a = 1 WHERE ((x.id = -5) && (7 = `k`)) => Update t alias x <t x> [a:=1] where<((x.id = -5) && (7 = `k`))> pinned[id=-5, k=7]
+        UPDATE t USE INDEX (i), FORCE INDEX FOR ORDER BY (j) SET a = 1 => Update t <t USE INDEX (i), FORCE INDEX FOR ORDER BY (j)> [a:=1]
+        UPDATE t SET a = 1 WHERE other.id = 5 => Update t [a:=1] where<other.id = 5>
+        UPDATE t SET a = 1 WHERE id = 5 OR id = 6 => Update t [a:=1] where<id = 5 OR id = 6>
+        UPDATE t SET a = 1 WHERE id = 5 AND id = 6 => Update t [a:=1] where<id = 5 AND id = 6>
+        UPDATE t SET a = 1 WHERE id = 5 = 1 => Update t [a:=1] where<id = 5 = 1>
+        UPDATE t SET a = 1 WHERE id = NULL => Update t [a:=1] where<id = NULL>
+        UPDATE t SET a = 1 WHERE id = 5 + 1 => Update t [a:=1] where<id = 5 + 1>
+        UPDATE t SET a = 1 WHERE id = 'a' COLLATE utf8mb4_bin => Update t [a:=1] where<id = 'a' COLLATE utf8mb4_bin>
+        UPDATE t SET a = 1 WHERE id = x'41' => Update t [a:=1] where<id = x'41'>
+        UPDATE t SET a = 1 WHERE NOT id = 5 => Update t [a:=1] where<NOT id = 5>
+        UPDATE t SET a = 1 WHERE !(id = 5) AND a MOD 2 = 0 => Update t [a:=1] where<!(id = 5) AND a MOD 2 = 0>
+        UPDATE t SET a = 1 WHERE id = 5 LIMIT 0 => Update t [a:=1] where<id = 5> limit<LIMIT 0>
+        UPDATE t SET a = 1 WHERE id > 5 ORDER BY b DESC, LENGTH(c) LIMIT ? => Update t [a:=1] where<id > 5> order<ORDER BY b DESC, LENGTH(c)> limit<LIMIT ?>
+        UPDATE t SET a = 1 WHERE id = 5 ORDER BY b => Update t [a:=1] where<id = 5> order<ORDER BY b> pinned[id=5]
+        UPDATE t SET a = 1 WHERE d BETWEEN '2020-01-01' AND '2020-02-01' AND x IN (1, -2, 'c', NULL) => Update t [a:=1] where<d BETWEEN '2020-01-01' AND '2020-02-01' AND x IN (1, -2, 'c', NULL)>
+        UPDATE t SET a = CASE WHEN b = 1 AND c = 2 THEN 3 ELSE 4 END WHERE CASE a WHEN 1 THEN b ELSE c END => Update t [a:=CASE WHEN b = 1 AND c = 2 THEN 3 ELSE 4 END] where<CASE a WHEN 1 THEN b ELSE c END>
+        UPDATE t SET d = d + INTERVAL 1 DAY_HOUR, e = DATE_ADD(e, INTERVAL (1 + 1) SECOND), f = INTERVAL(5, 1, 7) => Update t [d:=d + INTERVAL 1 DAY_HOUR; e:=DATE_ADD(e, INTERVAL (1 + 1) SECOND); f:=INTERVAL(5, 1, 7)]
+        UPDATE t SET a = _utf8mb4'x' 'y', b = N'z', c = b'01', d = 0x1F, e = -.5e-3 => Update t [a:=_utf8mb4'x' 'y'; b:=N'z'; c:=b'01'; d:=0x1F; e:=-.5e-3]
+        UPDATE t SET a = (SELECT MAX(b) FROM u WHERE u.x = t.x) => Update t [a:=(SELECT MAX(b) FROM u WHERE u.x = t.x)]
+        UPDATE t SET j = JSON_SET(j, '$.a', 1), k = j->'$.b', l = j->>'$.c' => Update t [j:=JSON_SET(j, '$.a', 1); k:=j->'$.b'; l:=j->>'$.c']
+        UPDATE t SET a = IF(b, 1, 2), c = LEFT(d, 3), e = REPLACE(f, 'x', 'y'), g = CHAR(65), h = CAST(i AS DECIMAL(10,2)) => Update t [a:=IF(b, 1, 2); c:=LEFT(d, 3); e:=REPLACE(f, 'x', 'y'); g:=CHAR(65); h:=CAST(i AS DECIMAL(10,2))]
+        UPDATE t SET a = b = c => Update t [a:=b = c]
+        UPDATE t SET a = NOW() WHERE id = 1 => Update t [a:=NOW()] where<id = 1> pinned[id=1]
+        -- comments and blanks inside
+        UPDATE/*a*/t/*b*/SET/*c*/a=1/*d*/WHERE/*e*/id=5/*f*/ => Update t [a:=1] where<id=5> pinned[id=5] rest</*f*/>
+        UPDATE t SET a = 1 -- WHERE id = 1\n WHERE id = 2 => Update t [a:=1] where<id = 2> pinned[id=2]
+        UPDATE t SET a = '--' WHERE id = 5 # x => Update t [a:='--'] where<id = 5> pinned[id=5] rest< # x>
+        UPDATE t SET a = 5--1 => Update t [a:=5--1]
+        "#,
+    );
+}
+
+#[test]
+fn volatile_conditions() {
+    check(
+        MYSQL,
+        r#"
+        DELETE FROM t WHERE d < NOW() => Delete t where<d < NOW()> volatile
+        DELETE FROM t WHERE d < CURRENT_TIMESTAMP => Delete t where<d < CURRENT_TIMESTAMP> volatile
+        DELETE FROM t WHERE d < t.current_date => Delete t where<d < t.current_date>
+        DELETE FROM t WHERE RAND() < 0.5 => Delete t where<RAND() < 0.5> volatile
+        DELETE FROM t WHERE `rand`() < 0.5 => Delete t where<`rand`() < 0.5> volatile
+        DELETE FROM t WHERE id = UUID() => Delete t where<id = UUID()> volatile
+        DELETE FROM t WHERE id = @x => Delete t where<id = @x> volatile
+        DELETE FROM t WHERE id = @@server_id => Delete t where<id = @@server_id> volatile
+        DELETE FROM t WHERE id = LAST_INSERT_ID() => Delete t where<id = LAST_INSERT_ID()> volatile
+        DELETE FROM t WHERE id IN (SELECT x FROM u) => Delete t where<id IN (SELECT x FROM u)> volatile subquery
+        DELETE FROM t WHERE EXISTS (SELECT 1 FROM u WHERE u.id = t.id LOCK IN SHARE MODE) => Delete t where<EXISTS (SELECT 1 FROM u WHERE u.id = t.id LOCK IN SHARE MODE)> volatile subquery
+        DELETE FROM t ORDER BY RAND() LIMIT 5 => Delete t order<ORDER BY RAND()> limit<LIMIT 5> volatile
+        DELETE FROM t WHERE SLEEP(1) = 0 => Delete t where<SLEEP(1) = 0> volatile
+        DELETE FROM t WHERE d < DATE('2020-01-01') => Delete t where<d < DATE('2020-01-01')>
+        DELETE FROM t WHERE (@n := @n + 1) < 5 => Refused: WHERE or ORDER BY assigns a user variable
+        UPDATE t SET a = (@i := @i + 1) ORDER BY id => Update t [a:=(@i := @i + 1)] order<ORDER BY id>
+        UPDATE t SET a = (@i := @i + 1) WHERE @i < 5 => Refused: WHERE or ORDER BY reads a user variable, and the statement assigns one
+        UPDATE t SET n = LAST_INSERT_ID(n + 1) WHERE id = 1 => Update t [n:=LAST_INSERT_ID(n + 1)] where<id = 1> pinned[id=1]
+        UPDATE t SET n = LAST_INSERT_ID(n + 1) WHERE id = LAST_INSERT_ID() => Refused: WHERE or ORDER BY reads LAST_INSERT_ID(), and the statement sets it
+        UPDATE t SET n = ROW_COUNT() => Refused: ROW_COUNT() can be used in a SELECT only
+        DELETE FROM t WHERE FOUND_ROWS() > 1 => Refused: FOUND_ROWS() can be used in a SELECT only
+        "#,
+    );
+}
+
+#[test]
+fn refused_updates_and_deletes() {
+    check(
+        MYSQL,
+        r#"
+        UPDATE IGNORE t SET a = 1 => Refused: IGNORE may write other rows than are captured
+        UPDATE LOW_PRIORITY IGNORE t SET a = 1 => Refused: IGNORE may write other rows than are captured
+        UPDATE t, u SET t.a = 1 => Refused: a statement that writes must name one table, without joins
+        UPDATE t JOIN u ON t.id = u.id SET t.a = 1 => Refused: a statement that writes must name one table, without joins
+        UPDATE t LEFT JOIN u USING (id) SET a = 1 => Refused: a statement that writes must name one table, without joins
+        UPDATE (t) SET a = 1 => Refused: the table is not understood
+        UPDATE (SELECT 1) x SET a = 1 => Refused: the table is not understood
+        UPDATE t PARTITION (p0) SET a = 1 => Refused: PARTITION (…) is not supported
+        UPDATE t FOR PORTION OF p FROM '2020-01-01' TO '2020-02-01' SET a = 1 => Refused: FOR PORTION OF writes rows that are not captured
+        UPDATE t => Refused: the UPDATE has no SET
+        UPDATE t SET => Refused: an assignment is not understood
+        UPDATE t SET a => Refused: an assignment is not understood
+        UPDATE t SET a = => Refused: an assignment is not understood
+        UPDATE t SET a = 1, => Refused: an assignment is not understood
+        UPDATE t SET a = 1 2 => Refused: an assignment is not understood
+        UPDATE t SET a = 1 WHERE => Refused: the WHERE clause is not understood
+        UPDATE t SET a = 1 WHERE a b => Refused: the WHERE clause is not understood
+        UPDATE t SET a = 1 WHERE a = 1 WHERE b = 2 => Refused: the WHERE clause is not understood
+        UPDATE t SET a = 1 WHERE a = 1 AND => Refused: the WHERE clause is not understood
+        UPDATE t SET a = 1 WHERE {d '2020-01-01'} => Refused: the WHERE clause is not understood
+        UPDATE t SET a = 1 ORDER x => Refused: the ORDER BY clause is not understood
+        UPDATE t SET a = 1 ORDER BY => Refused: the ORDER BY clause is not understood
+        UPDATE t SET a = 1 LIMIT 1, 2 => Refused: the LIMIT clause is not understood
+        UPDATE t SET a = 1 LIMIT 1 OFFSET 2 => Refused: the LIMIT clause is not understood
+        UPDATE t SET a = 1 LIMIT 1 ORDER BY b => Refused: the LIMIT clause is not understood
+        UPDATE t SET a = f(1) => Refused: the statement calls the function f, which may write
+        UPDATE t SET a = 1 WHERE s.f(id) => Refused: the statement calls the function f, which may write
+        UPDATE t SET a = 1 ORDER BY `my fn` (1) => Refused: the statement calls the function my fn, which may write
+        UPDATE t SET a = COUNT (1) => Refused: the statement calls the function COUNT, which may write
+        UPDATE t SET a = 1 WHERE NEXT VALUE FOR s > 1 => Refused: NEXT VALUE FOR changes a sequence, which is not captured
+        UPDATE /*! IGNORE */ t SET a = 1 => Refused: IGNORE may write other rows than are captured
+        UPDATE t SET a = 1 /*!50000 WHERE id = 1 */ => Refused: executable comments are supported in plain reads only
+        UPDATE t SET a = 1 /*M! , b = 2 */ => Refused: executable comments are supported in plain reads only
+        UPDATE t SET a = 'x => Refused: the statement has a quote that is not closed
+        UPDATE t SET a = 1 /* x => Refused: the statement has a comment that is not closed
+        UPDATE t SET a = (1 => Refused: the statement has parentheses that do not match
+        UPDATE t SET a = 1) => Refused: the statement has parentheses that do not match
+        DELETE IGNORE FROM t => Refused: IGNORE may write other rows than are captured
+        DELETE t FROM t => Refused: DELETE from several tables is not supported
+        DELETE t.* FROM t, u => Refused: DELETE from several tables is not supported
+        DELETE FROM t USING t JOIN u ON t.id = u.id => Refused: DELETE from several tables is not supported
+        DELETE FROM t, u USING t JOIN u => Refused: DELETE from several tables is not supported
+        DELETE FROM t PARTITION (p0) WHERE id = 1 => Refused: PARTITION (…) is not supported
+        DELETE HISTORY FROM t => Refused: DELETE HISTORY can't be undone
+        DELETE FROM t WHERE id = 1 RETURNING id => Refused: RETURNING is not supported
+        DELETE FROM t RETURNING * => Refused: RETURNING is not supported
+        DELETE QUICK FROM t WHERE id = 1 => Delete t where<id = 1> pinned[id=1]
+        DELETE FROM t AS x WHERE x.id = 1 => Delete t alias x <t AS x> where<x.id = 1> pinned[id=1]
+        WITH c AS (SELECT 1 AS id) UPDATE t SET a = 1 => Refused: WITH before a statement that writes is not supported
+        WITH c AS (SELECT 1 AS id) DELETE FROM t => Refused: WITH before a statement that writes is not supported
+        UPDATE t SET a = 1; DELETE FROM t => Refused: several statements in one packet
+        "#,
+    );
+}
+
+#[test]
+fn inserts() {
+    check(
+        MYSQL,
+        r#"
+        INSERT INTO t VALUES (1, 'a', NULL, DEFAULT, ?, NOW(), ?) => Insert t (1, 'a', NULL, DEFAULT, ?0, expr<NOW()>, ?1)
+        INSERT t VALUES (1) => Insert t (1)
+        INSERT INTO t(a, `b c`, t.d) VALUE (-1, +2.5, x'00'), (0x1F, b'1', _latin1'x' 'y'); => Insert t (a,b c,d) (-1, +2.5, x'00') (0x1F, b'1', _latin1'x' 'y') rest<;>
+        INSERT LOW_PRIORITY INTO s.t () VALUES (), () => Insert s/t <s.t> () () ()
+        INSERT INTO t VALUES () => Insert t ()
+        INSERT HIGH_PRIORITY t (a) VALUES (TRUE), (DATE '2020-01-01'), (N'x') => Insert t (a) (TRUE) (DATE '2020-01-01') (N'x')
+        INSERT INTO t SET a = 1, t.b = DEFAULT, c = ?, d = CONCAT('a', 'b') => Insert t (a,b,c,d) (1, DEFAULT, ?0, expr<CONCAT('a', 'b')>)
+        INSERT INTO t (a, b) VALUES (1, a + 1), ((SELECT MAX(x) FROM u), DEFAULT(c)) => Insert t (a,b) (1, expr<a + 1>) (expr<(SELECT MAX(x) FROM u)>, expr<DEFAULT(c)>)
+        INSERT INTO t (a) VALUES (? + ?), (?) => Insert t (a) (expr<? + ?>) (?2)
+        INSERT INTO t (a) VALUES (@x), (@@server_id), ((1)), ('a' LIKE 'b') => Insert t (a) (expr<@x>) (expr<@@server_id>) (expr<(1)>) (expr<'a' LIKE 'b'>)
+        INSERT INTO t (a) VALUES ('it''s \' "x" )('), ("a;b") => Insert t (a) ('it''s \' "x" )(') ("a;b")
+        INSERT IGNORE INTO t VALUES (1) => Refused: IGNORE may write other rows than are captured
+        INSERT DELAYED INTO t VALUES (1) => Refused: DELAYED writes outside of the transaction
+        INSERT INTO t SELECT * FROM u => Refused: INSERT … SELECT is not supported
+        INSERT INTO t (a) SELECT 1 => Refused: INSERT … SELECT is not supported
+        INSERT INTO t (SELECT 1) => Refused: INSERT … SELECT is not supported
+        INSERT INTO t ((SELECT 1)) => Refused: INSERT … SELECT is not supported
+        INSERT INTO t (a) WITH c AS (SELECT 1) SELECT * FROM c => Refused: INSERT … SELECT is not supported
+        INSERT INTO t TABLE u => Refused: INSERT … SELECT is not supported
+        INSERT INTO t VALUES (1) ON DUPLICATE KEY UPDATE a = 1 => Refused: ON DUPLICATE KEY UPDATE is not supported
+        INSERT INTO t SET a = 1 ON DUPLICATE KEY UPDATE a = 2 => Refused: ON DUPLICATE KEY UPDATE is not supported
+        INSERT INTO t VALUES (1) AS new ON DUPLICATE KEY UPDATE a = new.a => Refused: a row alias is not supported
+        INSERT INTO t VALUES (1) RETURNING id => Refused: RETURNING is not supported
+        INSERT INTO t VALUES ROW(1), ROW(2) => Refused: VALUES ROW(…) is not supported
+        INSERT INTO t PARTITION (p0) VALUES (1) => Refused: PARTITION (…) is not supported
+        INSERT INTO t (a, b) VALUES (1) => Refused: row 1 of the VALUES has another number of values than there are columns
+        INSERT INTO t VALUES (1), (1, 2) => Refused: row 2 of the VALUES has another number of values than there are columns
+        INSERT INTO t VALUES (1,) => Refused: a value is not understood
+        INSERT INTO t VALUES (1), => Refused: the VALUES are not understood
+        INSERT INTO t VALUES 1 => Refused: the VALUES are not understood
+        INSERT INTO t VALUES (f(1)) => Refused: the statement calls the function f, which may write
+        INSERT INTO t VALUES (s.f(1)) => Refused: the statement calls the function f, which may write
+        INSERT INTO t VALUES (1 2) => Refused: a value is not understood
+        INSERT INTO t VALUES (1) x => Refused: the statement is not understood
+        INSERT INTO t => Refused: the INSERT has no values
+        INSERT INTO t VALUES (1); INSERT INTO t VALUES (2) => Refused: several statements in one packet
+        INSERT INTO /*!50000 t */ u VALUES (1) => Refused: the statement is not understood
+        REPLACE INTO t VALUES (1) => Refused: REPLACE is not supported
+        "#,
+    );
+}
+
+#[test]
+fn reads() {
+    check(
+        MYSQL,
+        r#"
+        ; => Empty
+        /* a */ -- b => Empty
+        SELECT 1 => Read
+        select * from t where id = 5 for update skip locked => Read
+        SELECT a FROM t LOCK IN SHARE MODE => Read
+        (SELECT 1) UNION (SELECT 2) ORDER BY 1 => Read
+        WITH RECURSIVE c (a, b) AS (SELECT 1, 2 UNION ALL SELECT a + 1, b FROM c), d (x) AS (SELECT 1) SELECT * FROM c, d => Read
+        SELECT * FROM (SELECT 1, 2) AS d (a, b) JOIN t USE INDEX (i) USING (id) WHERE a IN (1, 2) AND b = ANY (SELECT 3) => Read
+        SELECT COUNT(*), SUM(DISTINCT a), GROUP_CONCAT(b ORDER BY c SEPARATOR ','), ROW_NUMBER() OVER (PARTITION BY a) FROM t => Read
+        SELECT CAST(a AS DATETIME(6)), CONVERT(b, CHAR(10)), CAST(c AS BINARY(5)), EXISTS (SELECT 1), (a, b) IN ((1, 2)) FROM t => Read
+        SELECT a INTO @x FROM t => Read
+        SELECT a FROM t INTO @x, @y => Read
+        SELECT a INTO OUTFILE '/x' FROM t => Refused: INTO OUTFILE and INTO DUMPFILE write a file
+        SELECT a FROM t INTO DUMPFILE '/x' => Refused: INTO OUTFILE and INTO DUMPFILE write a file
+        SELECT a INTO x FROM t => Refused: INTO is not understood
+        SELECT f(1) => Refused: the statement calls the function f, which may write
+        SELECT s.concat('a') => Refused: the statement calls the function concat, which may write
+        SELECT `concat`('a') => Read
+        SELECT NEXT VALUE FOR s => Refused: NEXT VALUE FOR changes a sequence, which is not captured
+        SELECT NEXTVAL(s) => Refused: the statement calls the function NEXTVAL, which may write
+        SELECT * FROM t PROCEDURE ANALYSE() => Refused: the statement calls the function ANALYSE, which may write
+        TABLE t => Read
+        VALUES ROW(1, 2), ROW(3, 4) => Read
+        SHOW TABLES => Read
+        SHOW FULL COLUMNS FROM t LIKE 'a%' => Read
+        DESC t => Read
+        EXPLAIN SELECT * FROM t => Read
+        EXPLAIN UPDATE t SET a = 1 => Read
+        EXPLAIN ANALYZE SELECT * FROM t => Read
+        EXPLAIN ANALYZE FORMAT=TREE SELECT 1 => Read
+        EXPLAIN ANALYZE UPDATE t, u SET t.a = 1 => Refused: ANALYZE runs the statement, whose writes are not captured
+        EXPLAIN ANALYZE WITH c AS (SELECT 1) DELETE FROM t => Refused: ANALYZE runs the statement, whose writes are not captured
+        ANALYZE SELECT 1 => Read
+        ANALYZE DELETE FROM t => Refused: ANALYZE runs the statement, whose writes are not captured
+        ANALYZE TABLE t => Refused: ANALYZE TABLE commits implicitly
+        DO SLEEP(1), RELEASE_LOCK('a') => Read
+        DO f() => Refused: the statement calls the function f, which may write
+        HELP 'select' => Read
+        KILL QUERY 5 => Read
+        CHECKSUM TABLE t => Read
+        SHOW WARNINGS LIMIT 5 => Diagnostics
+        SHOW COUNT(*) ERRORS => Diagnostics
+        GET DIAGNOSTICS @n = NUMBER => Diagnostics
+        GET CURRENT DIAGNOSTICS CONDITION 1 @m = MESSAGE_TEXT => Diagnostics
+        SELECT @@warning_count => Diagnostics
+        SELECT @@session.error_count => Diagnostics
+        SELECT /*!40001 SQL_NO_CACHE */ * FROM t => Read
+        SELECT /*M!100100 1, */ 2 => Read
+        SELECT 1 /*! INTO OUTFILE 'x' */ => Refused: INTO OUTFILE and INTO DUMPFILE write a file
+        SELECT 1 /*!; DELETE FROM t */ => Refused: several statements in one packet
+        SELECT 1 /*! , '*/' */ => Refused: the statement has a quote that is not closed
+        SELECT 1 /*! /* */ */ => Refused: the statement has nested comments
+        SELECT 1 /*!123 */ => Refused: the statement has an executable comment with an odd version number
+        SELECT 1 /*!50000 + ? */ => Refused: the statement has a placeholder inside of an executable comment
+        /*!40101 SET NAMES utf8 */ => Set vars[names]
+        /*!40101 SET @saved = @@sql_mode */; => Set rest<;>
+        /*!40000 ALTER TABLE t DISABLE KEYS */ => Refused: ALTER commits implicitly
+        /*!40000 BEGIN */ => Refused: executable comments are supported in plain reads only
+        "#,
+    );
+}
+
+#[test]
+fn row_count() {
+    check(
+        MYSQL,
+        r#"
+        SELECT ROW_COUNT() => ReadsRowCount ROW_COUNT() of <ROW_COUNT()>
+        SELECT row_count( ) AS n, 1 + Row_Count() , ROW_COUNT() n FROM DUAL => ReadsRowCount row_count( ); Row_Count() of <1 + Row_Count()>; ROW_COUNT()
+        SELECT SQL_NO_CACHE ROW_COUNT() + ROW_COUNT(), ROW_COUNT() 'a' WHERE ROW_COUNT() > 1 => ReadsRowCount ROW_COUNT() of <ROW_COUNT() + ROW_COUNT()>; ROW_COUNT() of <ROW_COUNT() + ROW_COUNT()>; ROW_COUNT(); ROW_COUNT()
+        SELECT CASE WHEN ROW_COUNT() THEN 1 ELSE (2) END => ReadsRowCount ROW_COUNT() of <CASE WHEN ROW_COUNT() THEN 1 ELSE (2) END>
+        SELECT ROW_COUNT() IS NULL => ReadsRowCount ROW_COUNT() of <ROW_COUNT() IS NULL>
+        SELECT ROW_COUNT() INTO @n => ReadsRowCount ROW_COUNT() of <ROW_COUNT()>
+        (SELECT ROW_COUNT()) => Refused: ROW_COUNT() can be used in a plain SELECT only
+        SELECT 'ROW_COUNT()' => Read
+        SELECT row_count FROM t => Read
+        "#,
+    );
+}
+
+#[test]
+fn refused() {
+    check(
+        MYSQL,
+        r#"
+        CALL p() => Refused: CALL may write rows that are not captured
+        TRUNCATE t => Refused: TRUNCATE can't be undone
+        CREATE TEMPORARY TABLE t (a INT) => Refused: CREATE commits implicitly
+        ALTER TABLE t ADD a INT => Refused: ALTER commits implicitly
+        DROP TABLE t => Refused: DROP commits implicitly
+        LOCK TABLES t WRITE => Refused: LOCK commits implicitly
+        UNLOCK TABLES => Refused: UNLOCK commits implicitly
+        LOAD DATA INFILE 'x' INTO TABLE t => Refused: LOAD is not supported
+        HANDLER t OPEN => Refused: HANDLER is not supported
+        XA START 'x' => Refused: XA can't be mixed with a global transaction
+        PREPARE s FROM 'DELETE FROM t' => Refused: PREPARE hides the statement that runs
+        EXECUTE s => Refused: EXECUTE hides the statement that runs
+        EXECUTE IMMEDIATE 'DELETE FROM t' => Refused: EXECUTE hides the statement that runs
+        GRANT ALL ON *.* TO u => Refused: GRANT commits implicitly
+        FLUSH TABLES => Refused: FLUSH commits implicitly
+        OPTIMIZE TABLE t => Refused: OPTIMIZE commits implicitly
+        SHUTDOWN => Refused: SHUTDOWN changes the server
+        BINLOG 'x' => Refused: BINLOG changes the server
+        SELEKT 1 => Refused: SELEKT is not understood
+        `SELECT` 1 => Refused: the statement is not understood
+        5 => Refused: the statement is not understood
+        SELECT \N => Refused: the statement has a character that does not belong to SQL
+        SELECT @@ x => Refused: the statement has @@ without a name
+        SELECT x'1G' => Refused: the statement has a malformed hexadecimal or bit literal
+        "#,
+    );
+    let show = |sql: &[u8]| common::show(sql, MYSQL);
+    assert_eq!(show(b""), "Empty");
+    assert_eq!(show(b"SELECT 1\0"), "Refused: the statement has a NUL byte outside of a string");
+    assert_eq!(show(b"SELECT '\0'"), "Read");
+    assert_eq!(
+        show(b"SELECT a\xa0INTO\xa0OUTFILE 'x'"),
+        "Refused: the statement has the byte A0 in an unquoted name: quote the name"
+    );
+}
+
+#[test]
+fn modes() {
+    let ansi = Mode { ansi_quotes: true, ..MYSQL };
+    check(
+        ansi,
+        r#"
+        UPDATE "s"."t" SET "a" = 'x' WHERE "i""d" = 5 => Update s/t <"s"."t"> [a:='x'] where<"i""d" = 5> pinned[i"d=5]
+        SET @"atone_xid" = 'x' => SetXid 'x'
+        SET @atone_xid = "x" => TouchesXid
+        "#,
+    );
+    let plain = Mode { no_backslash_escapes: true, ..MYSQL };
+    check(
+        plain,
+        r#"
+        UPDATE t SET a = '\' WHERE id = 5 => Update t [a:='\'] where<id = 5> pinned[id=5]
+        START GLOBAL TRANSACTION NAME 'a\' => StartGlobal { name: Some("a\\"), timeout_s: None }
+        "#,
+    );
+    check(
+        MYSQL,
+        r"UPDATE t SET a = '\' WHERE id = 5 => Refused: the statement has a quote that is not closed",
+    );
+    let spaced = Mode { ignore_space: true, ..MYSQL };
+    check(spaced, "SELECT COUNT (*) FROM t => Read");
+    let mariadb = Mode { mariadb: true, ..MYSQL };
+    check(
+        mariadb,
+        r#"
+        SELECT NVL(a, b) FROM t => Read
+        SELECT LASTVAL(s) => Read
+        SELECT BIN_TO_UUID(a) FROM t => Refused: the statement calls the function BIN_TO_UUID, which may write
+        DELETE FROM t WHERE ROWNUM() < 5 => Delete t where<ROWNUM() < 5> volatile
+        "#,
+    );
+    check(
+        MYSQL,
+        r#"
+        SELECT NVL(a, b) FROM t => Refused: the statement calls the function NVL, which may write
+        SELECT BIN_TO_UUID(a) FROM t => Read
+        "#,
+    );
+    assert_eq!(
+        Mode::from_sql_mode("ONLY_FULL_GROUP_BY,ansi_quotes, NO_BACKSLASH_ESCAPES", false),
+        Ok(Mode { ansi_quotes: true, no_backslash_escapes: true, ..MYSQL })
+    );
+    assert_eq!(Mode::from_sql_mode("", true), Ok(mariadb));
+    assert!(Mode::from_sql_mode("PIPES_AS_CONCAT,ORACLE", true).is_err());
+}
+
+#[test]
+fn latin1_names_are_decoded() {
+    let Statement::Update(update) = analyze(b"UPDATE t\xe9 SET `a\xff` = 1", MYSQL).statement else {
+        panic!("not an update")
+    };
+    assert_eq!((update.table.name.as_str(), update.assignments[0].column.as_str()), ("té", "aÿ"));
+}
+
+#[test]
+fn placeholders_are_counted() {
+    let sql = b"UPDATE t SET a = ?, b = '?' /* ? */ WHERE id = ? -- ?";
+    assert_eq!(analyze(sql, MYSQL).placeholders, [17, 47]);
+}
+
+#[test]
+fn long_statements_stay_linear() {
+    let mut sql = b"INSERT INTO t (a, b, c) VALUES ".to_vec();
+    let rows = 20_000;
+    for row in 0..rows {
+        sql.extend_from_slice(
+            format!("{}({row}, 'text of the row \\' {row}', NOW())", if row > 0 { "," } else { "" })
+                .as_bytes(),
+        );
+    }
+    let Statement::Insert(insert) = analyze(&sql, MYSQL).statement else { panic!("not an insert") };
+    assert_eq!(insert.rows.len(), rows);
+    assert!(matches!(insert.rows[rows - 1][2], InsertValue::Expression(_)));
+
+    let list: Vec<String> = (0..20_000).map(|id| id.to_string()).collect();
+    let sql = format!("DELETE FROM t WHERE id IN ({})", list.join(","));
+    assert!(matches!(analyze(sql.as_bytes(), MYSQL).statement, Statement::Delete(_)));
+    let list: Vec<String> = (0..5_000).map(|id| format!("(a = {id} AND b LIKE 'x{id}')")).collect();
+    let sql = format!("DELETE FROM t WHERE ({})", list.join(" OR "));
+    assert!(matches!(analyze(sql.as_bytes(), MYSQL).statement, Statement::Delete(_)));
+}
+
+#[test]
+fn deep_statements_are_bounded() {
+    let nested = |depth: usize| format!("DELETE FROM t WHERE {}1{}", "(".repeat(depth), ")".repeat(depth));
+    assert!(matches!(analyze(nested(100).as_bytes(), MYSQL).statement, Statement::Delete(_)));
+    assert_eq!(
+        common::show(nested(129).as_bytes(), MYSQL),
+        "Refused: the statement nests parentheses deeper than 128"
+    );
+    // The stack of the caller is small.
+    let run = |sql: String| {
+        std::thread::Builder::new()
+            .stack_size(512 * 1024)
+            .spawn(move || matches!(analyze(sql.as_bytes(), MYSQL).statement, Statement::Delete(_)))
+            .expect("a thread")
+            .join()
+            .expect("no overflow")
+    };
+    assert!(run(format!("DELETE FROM t WHERE {}", vec!["a"; 480].join("+"))));
+    assert!(!run(format!("DELETE FROM t WHERE {}", vec!["a"; 100_000].join("+"))));
+    assert!(!run(format!("DELETE FROM t WHERE a = {}1", "- ".repeat(100_000))));
+    assert!(run(format!("DELETE FROM t WHERE a = 1 {}", "AND a LIKE b ".repeat(50_000))));
+    assert!(!run(format!("DELETE FROM t WHERE {}(a LIKE 1){}", "NOT (1 + ".repeat(100), ")".repeat(100))));
+}
