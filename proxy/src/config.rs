@@ -165,6 +165,15 @@ impl Config {
         if config.coordinator.is_empty() {
             return Err(("coordinator".into(), "needs at least one URL".into()));
         }
+        for url in &config.coordinator {
+            let authority = url.strip_prefix("http://").map(|rest| rest.trim_end_matches('/'));
+            let good = authority
+                .and_then(|a| a.rsplit_once(':'))
+                .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|p| p > 0));
+            if !good {
+                return Err(("coordinator".into(), format!("'{url}' is not of the form http://host:port")));
+            }
+        }
         if config.backend.is_empty() {
             return Err(("backend".into(), "needs at least one [[backend]]".into()));
         }
@@ -192,7 +201,9 @@ impl Config {
                     .to_string(),
                 (None, None, Some(var)) => std::env::var(var)
                     .map_err(|_| (key("password_env"), format!("the environment has no {var}")))?,
-                (None, None, None) => String::new(),
+                (None, None, None) => {
+                    return Err((key("password"), "one of password, password_file, password_env is needed".into()));
+                }
                 _ => {
                     return Err((
                         key("password"),
@@ -256,6 +267,8 @@ password = "secret"
             refusal(&format!("{GOOD}\n[limits]\nmax_branch_rows = 0")).starts_with("limits.max_branch_rows")
         );
         assert!(refusal(&GOOD.replace("[\"http://127.0.0.1:7091\"]", "[]")).starts_with("coordinator"));
+        assert!(refusal(&GOOD.replace("http://127.0.0.1:7091", "nowhere")).starts_with("coordinator"));
+        assert!(refusal(&GOOD.replace("password = \"secret\"", "")).starts_with("backend[0].password"));
     }
 
     #[test]

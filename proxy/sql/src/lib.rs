@@ -19,6 +19,8 @@ mod hint;
 mod insert;
 mod lexer;
 mod mode;
+#[cfg(test)]
+mod properties;
 mod read;
 mod session;
 mod set;

@@ -3,6 +3,8 @@
 //! Everything here can be done twice: a rollback deletes the undo row in the transaction that restores the rows, and a
 //! branch without an undo row gets a marker that makes a late local COMMIT fail.
 
+mod foreign_keys;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -258,6 +260,9 @@ async fn restore(
                 return Err(Failure::Stuck(report));
             }
         }
+    }
+    for (changes, rows) in wanted.iter().filter(|(_, rows)| !rows.is_empty()) {
+        foreign_keys::check(conn, changes, rows).await?;
     }
     let delete = format!("DELETE FROM {undo_log} WHERE branch_id = ? AND xid = ?");
     conn.exec_drop(delete, (branch.branch_id, &branch.xid)).await?;
