@@ -35,6 +35,10 @@ async fn refusals_are_the_servers(c: Arc<Cluster>) -> Result<()> {
         (("nobody", "x"), None),
         ((APP.0, APP.1), Some("no_such_schema")),
     ] {
+        if account.0 == "nobody" && c.flavor() == Flavor::MySql {
+            // MySQL pretends that an unknown account uses any one of its plugins, which the driver may not know.
+            continue;
+        }
         let through = sql::refused_login(sql::options(proxy, account, schema)).await?;
         let straight = sql::refused_login(sql::options(server, account, schema)).await?;
         assert_eq!(through, straight, "{account:?} {schema:?}");
@@ -78,6 +82,10 @@ async fn login_by_client(c: &Cluster, user: &str, password: &str, fetch_key: boo
     let port = c.proxy_port(Bank::One).to_string();
     let password = format!("-p{password}");
     let mut args = vec!["--no-defaults", "-h", "127.0.0.1", "-P", &port, "-u", user, &password];
+    if c.flavor() == Flavor::MySql {
+        // By TLS the password would go in the clear.
+        args.push("--ssl-mode=DISABLED");
+    }
     if fetch_key {
         args.push("--get-server-public-key");
     }

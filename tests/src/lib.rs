@@ -10,6 +10,7 @@ pub mod case;
 pub mod cli;
 pub mod cluster;
 pub mod daemon;
+pub mod demo;
 pub mod effects;
 pub mod flavor;
 pub mod paths;

@@ -45,6 +45,15 @@ pub fn run_dir() -> Result<&'static Path> {
     }
 }
 
+/// Removes the private folder now, for a program that ends in order.
+pub fn remove_run_dir() -> Result<()> {
+    let dir = run_dir()?;
+    if dir.exists() {
+        std::fs::remove_dir_all(dir).with_context(|| format!("can't remove {}", dir.display()))?;
+    }
+    Ok(())
+}
+
 fn create_run_dir() -> io::Result<(PathBuf, Child)> {
     // The system's folder for temporary files has a short path, as the name of a Unix socket needs.
     let dir = tempfile::Builder::new().prefix("atone-").tempdir()?.keep();

@@ -1,6 +1,6 @@
 //! Free TCP ports for daemons that can't tell which port they got.
 
-use std::net::TcpListener;
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Result, bail};
@@ -18,7 +18,9 @@ pub fn free_port() -> Result<u16> {
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
         let port = FIRST + start.wrapping_add(n) % COUNT;
         let Ok(port) = u16::try_from(port) else { continue };
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+        // Asked by connecting: a listening socket of our own could live on for a moment in a child that another thread
+        // is just about to start.
+        if TcpStream::connect(("127.0.0.1", port)).is_err() {
             return Ok(port);
         }
     }

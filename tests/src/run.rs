@@ -104,7 +104,7 @@ fn guarded(test: impl Future<Output = Result<()>>, logs: impl Fn() -> String) {
 fn report<T>(result: Result<T>, logs: impl Fn() -> String) -> T {
     match result {
         Ok(value) => value,
-        Err(error) => panic!("{error:?}\n{}", logs()),
+        Err(error) => panic!("{error:#}\n{}", logs()),
     }
 }
 
