@@ -1,2 +1,7 @@
-//! See Cargo.toml.
-fn main() {}
+//! `atone-coordinator`; the program is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    atone_coordinator::main()
+}

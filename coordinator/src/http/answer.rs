@@ -1,0 +1,234 @@
+//! What is answered: JSON, and problem details (RFC 9457) for errors.
+
+use atone_core::{BranchView, LockView, Refusal, RefusalCode, TransactionDetail, TransactionView};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use serde_json::Value;
+use time::OffsetDateTime;
+use time::macros::format_description;
+
+use crate::coordinator::Unavailable;
+
+/// An error.
+#[derive(Debug, Serialize)]
+pub(crate) struct Problem {
+    r#type: String,
+    title: &'static str,
+    status: u16,
+    detail: String,
+    code: &'static str,
+}
+
+impl Problem {
+    fn new(status: StatusCode, code: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
+        Self {
+            r#type: format!("urn:atone:error:{code}"),
+            title,
+            status: status.as_u16(),
+            detail: detail.into(),
+            code,
+        }
+    }
+
+    pub(crate) fn invalid(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid", "The request is not valid", detail)
+    }
+
+    pub(crate) fn too_large(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "The body is too large", detail)
+    }
+
+    pub(crate) fn not_found(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", "There is nothing here", detail)
+    }
+
+    pub(crate) fn unknown_xid(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "unknown_xid", "The transaction is not known", detail)
+    }
+
+    pub(crate) fn method_not_allowed() -> Self {
+        let detail = "this path does not have that method; see /openapi.json";
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "The method is not allowed", detail)
+    }
+
+    pub(crate) fn unavailable(detail: impl Into<String>) -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "unavailable",
+            "The coordinator does not serve now",
+            detail,
+        )
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        let conflict = StatusCode::CONFLICT;
+        match refusal.code {
+            RefusalCode::UnknownXid => Self::unknown_xid(refusal.message),
+            RefusalCode::Ended => Self::new(conflict, "ended", "The transaction has ended", refusal.message),
+            RefusalCode::RolledBack => {
+                Self::new(conflict, "rolled_back", "The transaction was rolled back", refusal.message)
+            }
+            RefusalCode::TimedOut => Self::new(
+                conflict,
+                "timed_out",
+                "The transaction was rolled back by its timeout",
+                refusal.message,
+            ),
+            // Locks are not taken over REST.
+            RefusalCode::LockTimeout | RefusalCode::LockDeadlock | RefusalCode::Invalid => {
+                Self::invalid(refusal.message)
+            }
+        }
+    }
+}
+
+impl From<Unavailable> for Problem {
+    fn from(error: Unavailable) -> Self {
+        Self::unavailable(error.to_string())
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let body = serde_json::to_string(&self).unwrap_or_default();
+        (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response()
+    }
+}
+
+/// A transaction.
+#[derive(Debug, Serialize)]
+pub(crate) struct TransactionJson {
+    xid: String,
+    name: String,
+    status: &'static str,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    reason: String,
+    timeout_ms: u64,
+    created_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    decided_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ended_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    branches: Option<Vec<BranchJson>>,
+}
+
+/// A branch.
+#[derive(Debug, Serialize)]
+pub(crate) struct BranchJson {
+    branch_id: u64,
+    resource: String,
+    schema: String,
+    status: &'static str,
+    locks: usize,
+    registered_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<Value>,
+}
+
+/// A lock.
+#[derive(Debug, Serialize)]
+pub(crate) struct LockJson {
+    resource: String,
+    table: String,
+    key: String,
+    xid: String,
+    branch_id: u64,
+}
+
+/// A part of a list of transactions.
+#[derive(Debug, Serialize)]
+pub(crate) struct TransactionsJson {
+    pub(crate) transactions: Vec<TransactionJson>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) next: Option<String>,
+}
+
+/// A part of the list of locks.
+#[derive(Debug, Serialize)]
+pub(crate) struct LocksJson {
+    pub(crate) locks: Vec<LockJson>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) next: Option<String>,
+}
+
+impl From<TransactionView> for TransactionJson {
+    fn from(view: TransactionView) -> Self {
+        Self {
+            xid: view.xid.to_string(),
+            name: view.name,
+            status: view.status.as_str(),
+            reason: view.reason,
+            timeout_ms: view.timeout_ms,
+            created_at: rfc3339(view.created_at_ms),
+            decided_at: view.decided_at_ms.map(rfc3339),
+            ended_at: view.ended_at_ms.map(rfc3339),
+            branches: None,
+        }
+    }
+}
+
+impl From<TransactionDetail> for TransactionJson {
+    fn from(detail: TransactionDetail) -> Self {
+        let branches = detail.branches.into_iter().map(BranchJson::from).collect();
+        Self { branches: Some(branches), ..Self::from(detail.transaction) }
+    }
+}
+
+impl From<BranchView> for BranchJson {
+    fn from(view: BranchView) -> Self {
+        // What a proxy reports of a conflict is JSON; anything else is a sentence.
+        let detail = match serde_json::from_str(&view.detail) {
+            Ok(object @ Value::Object(_)) => Some(object),
+            _ if view.detail.is_empty() => None,
+            _ => Some(Value::String(view.detail)),
+        };
+        Self {
+            branch_id: view.branch_id.0,
+            resource: view.resource.to_string(),
+            schema: view.schema.to_string(),
+            status: view.status.as_str(),
+            locks: view.lock_count,
+            registered_at: rfc3339(view.registered_at_ms),
+            detail,
+        }
+    }
+}
+
+impl From<LockView> for LockJson {
+    fn from(view: LockView) -> Self {
+        Self {
+            resource: view.resource.to_string(),
+            table: view.table.to_string(),
+            key: view.key.to_string(),
+            xid: view.xid.to_string(),
+            branch_id: view.branch_id.0,
+        }
+    }
+}
+
+/// A time in RFC 3339, in UTC with milliseconds.
+pub(crate) fn rfc3339(at_ms: u64) -> String {
+    let format = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
+    OffsetDateTime::from_unix_timestamp_nanos(i128::from(at_ms) * 1_000_000)
+        .ok()
+        .and_then(|time| time.format(format).ok())
+        // Beyond the year 9999: a stored time that can't be written so is shown as it is.
+        .unwrap_or_else(|| at_ms.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_milliseconds() {
+        assert_eq!(rfc3339(1_700_000_000_007), "2023-11-14T22:13:20.007Z");
+        assert_eq!(rfc3339(0), "1970-01-01T00:00:00.000Z");
+        assert_eq!(rfc3339(u64::MAX), u64::MAX.to_string());
+    }
+}
