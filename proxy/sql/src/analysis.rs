@@ -48,6 +48,7 @@ pub fn analyze(sql: &[u8], mode: Mode) -> Analysis {
     } else {
         classify(&text, &mut analysis)
     };
+    let statement = statement.and_then(|statement| check_hints(sql, &lexed, statement));
     let hint = hint::find(sql, &lexed.comments, text.len());
     analysis.statement = match (statement, hint) {
         // Several statements, one of which is for Atone: the others must not run as if there were no binding.
@@ -134,9 +135,21 @@ fn terminator(text: &Text<'_>, lexed: &Lexed) -> usize {
 }
 
 fn begins_globally(text: &Text<'_>) -> bool {
-    (0..text.len()).any(|at| {
-        text.is_any(at, &["START", "COMMIT", "ROLLBACK"]) && text.are(at + 1, &["GLOBAL", "TRANSACTION"])
-    })
+    // In a later place the server refuses it.
+    text.is_any(0, &["START", "COMMIT", "ROLLBACK"]) && text.is(1, "GLOBAL")
+}
+
+/// Refuses hints that give the statement other settings than the reads that go with it have.
+fn check_hints(sql: &[u8], lexed: &Lexed, statement: Statement) -> Result<Statement, Refusal> {
+    let writes = matches!(statement, Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_));
+    let sets = lexed.comments.iter().filter(|comment| comment.kind == CommentKind::Hint).any(|comment| {
+        let text = sql.get(comment.span.clone()).unwrap_or_default().to_ascii_uppercase();
+        memchr::memmem::find(&text, b"SET_VAR").is_some()
+    });
+    if writes && sets {
+        return Err(Refusal::new("the hint SET_VAR is not supported in a statement that writes"));
+    }
+    Ok(statement)
 }
 
 /// A server either runs `/*! … */` or passes over it: only what is harmless both ways may pass.

@@ -265,6 +265,8 @@ const SPECIAL_FORMS: &[&str] = &[
 fn translate(text: &Text<'_>, piece: Range<usize>) -> Option<Vec<Token>> {
     let mut tokens: Vec<Token> = Vec::with_capacity(piece.len());
     let mut weight = 0usize;
+    // The parentheses that are open.
+    let mut opened: Vec<usize> = Vec::new();
     let mut at = piece.start;
     while at < piece.end {
         let mut taken = 1;
@@ -289,8 +291,31 @@ fn translate(text: &Text<'_>, piece: Range<usize>) -> Option<Vec<Token>> {
                 at += 4;
                 continue;
             }
+            // The charset of a type or of CHAR().
+            Kind::Word if text.are(at, &["CHARACTER", "SET"]) => {
+                at += 3;
+                continue;
+            }
+            Kind::Word if text.is(at, "CHARSET") && text.kind(at + 1) == Some(Kind::Word) => {
+                at += 2;
+                continue;
+            }
+            Kind::Word
+                if text.is(at, "USING")
+                    && opened.last().is_some_and(|&open| open > 0 && text.is(open - 1, "CHAR")) =>
+            {
+                at += 2;
+                continue;
+            }
             Kind::Word => word(text, at)?,
         };
+        match token {
+            Token::LParen => opened.push(at),
+            Token::RParen => {
+                opened.pop();
+            }
+            _ => {}
+        }
         if !matches!(
             token,
             Token::Comma | Token::Number(..) | Token::SingleQuotedString(_) | Token::Placeholder(_)

@@ -270,6 +270,8 @@ impl<'a> Lexer<'a> {
                 self.exponent();
                 Ok(Kind::Number)
             }
+            // MySQL 9 may read it as the beginning of a dollar-quoted string.
+            b'$' => Err("has an unquoted name that begins with $: quote the name"),
             _ if is_ident(first) => self.word(),
             _ => self.operator(first),
         }
@@ -449,8 +451,7 @@ impl<'a> Lexer<'a> {
     }
 }
 
-/// The bytes of a string literal (without N, introducer or neighbours), `None` where it needs no copy is not told
-/// apart: always a copy. `None`: not a plain string.
+/// The bytes that a string literal stands for; `None` where it is not a plain one (N'…').
 pub(crate) fn unquote_string(text: &[u8], mode: Mode) -> Option<Vec<u8>> {
     let quote = *text.first()?;
     if !matches!(quote, b'\'' | b'"') || text.len() < 2 {

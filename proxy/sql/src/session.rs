@@ -156,7 +156,12 @@ fn savepoint_name(text: &Text<'_>, at: usize) -> Result<String, Refusal> {
     if text.len() != at + 1 {
         return Err(misread());
     }
-    text.name(at).map(|name| name.to_lowercase()).ok_or_else(misread)
+    let name = text.name(at).ok_or_else(misread)?;
+    // The server takes é for e here, so that one name could stand for another.
+    if !name.is_ascii() {
+        return Err(Refusal::new("the name of a savepoint must be ASCII"));
+    }
+    Ok(name.to_ascii_lowercase())
 }
 
 /// `USE schema`.

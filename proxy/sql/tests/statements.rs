@@ -127,7 +127,8 @@ fn local_transactions() {
         COMMIT NOW => Refused: the statement is not understood
         ROLLBACK => Rollback { chain: false, release: false }
         ROLLBACK WORK AND CHAIN => Rollback { chain: true, release: false }
-        SAVEPOINT `Spé 1` => Savepoint("spé 1")
+        SAVEPOINT `Sp 1` => Savepoint("sp 1")
+        SAVEPOINT é => Refused: the name of a savepoint must be ASCII
         ROLLBACK TO Sp => RollbackTo("sp")
         ROLLBACK WORK TO SAVEPOINT sp => RollbackTo("sp")
         ROLLBACK TO savepoint => RollbackTo("savepoint")
@@ -467,6 +468,10 @@ fn refused() {
         SELEKT 1 => Refused: SELEKT is not understood
         `SELECT` 1 => Refused: the statement is not understood
         5 => Refused: the statement is not understood
+        UPDATE t SET $a = 1 => Refused: the statement has an unquoted name that begins with $: quote the name
+        UPDATE t SET t.$a = 1 => Refused: the statement has an unquoted name that begins with $: quote the name
+        DELETE /*+ set_var(time_zone = '+00:00') */ FROM t => Refused: the hint SET_VAR is not supported in a statement that writes
+        SELECT /*+ SET_VAR(sort_buffer_size = 1M) */ 1 => Read
         SELECT \N => Refused: the statement has a character that does not belong to SQL
         SELECT @@ x => Refused: the statement has @@ without a name
         SELECT x'1G' => Refused: the statement has a malformed hexadecimal or bit literal

@@ -1,6 +1,10 @@
 //! Analyses as one line of text.
 
-#![allow(clippy::expect_used, reason = "clippy knows test functions, not their helpers")]
+#![allow(
+    dead_code,
+    clippy::expect_used,
+    reason = "shared by several tests, each using a part; clippy knows test functions only"
+)]
 
 use atone_sql::{
     Analysis, Assignment, AutocommitValue, InsertValue, Mode, Span, Statement, TableRef, XidValue, analyze,
