@@ -202,7 +202,10 @@ impl Config {
                 (None, None, Some(var)) => std::env::var(var)
                     .map_err(|_| (key("password_env"), format!("the environment has no {var}")))?,
                 (None, None, None) => {
-                    return Err((key("password"), "one of password, password_file, password_env is needed".into()));
+                    return Err((
+                        key("password"),
+                        "one of password, password_file, password_env is needed".into(),
+                    ));
                 }
                 _ => {
                     return Err((

@@ -174,6 +174,11 @@ impl Session {
         } else if let Some(error) = self.rebind_refusal("") {
             return self.send_error(&error).await;
         }
+        if timeout_s == Some(0) {
+            return self
+                .send_error(&SqlError::refused("", "TIMEOUT 0: a timeout is at least one second"))
+                .await;
+        }
         let timeout_ms = timeout_s.unwrap_or(0).saturating_mul(1000);
         let begun = self.backend.coordinator.begin(name.as_deref().unwrap_or(""), timeout_ms).await;
         let xid = match begun {

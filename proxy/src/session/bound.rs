@@ -107,12 +107,11 @@ impl Session {
             Statement::ReadsRowCount { calls } => {
                 let rewritten = self.with_row_count(&sql, calls);
                 self.diagnostics = None;
-                let origin = match (rewritten, origin) {
-                    (Some(sql), Origin::Query(_)) => Origin::query(&sql),
-                    (_, origin) => origin,
+                return match (rewritten, origin) {
+                    (Some(sql), Origin::Query(_)) => self.pass(Origin::query(&sql)).await,
+                    (Some(sql), Origin::Execute(payload)) => self.execute_instead(&sql, &payload).await,
+                    (None, origin) => self.pass(origin).await,
                 };
-                self.forward(origin, Expect::Results).await?;
-                return Ok(());
             }
             _ => self.diagnostics = None,
         }

@@ -170,6 +170,25 @@ impl Session {
         }
     }
 
+    /// Reads the reply to a `COM_STMT_PREPARE` of our own: the statement's id.
+    pub(super) async fn read_prepared(&mut self) -> Result<Result<u32, ErrPacket>, End> {
+        let first = self.server_packet().await?;
+        if first.first() == Some(&0xff) {
+            return Ok(Err(ErrPacket::parse(&first)?));
+        }
+        let mut head = Reader::new(&first);
+        head.u8()?;
+        let id = head.u32()?;
+        let (columns, params) = (head.u16()?, head.u16()?);
+        let eof = u16::from(self.capabilities & client::DEPRECATE_EOF == 0);
+        for definitions in [params, columns].into_iter().filter(|n| *n > 0) {
+            for _ in 0..u32::from(definitions) + u32::from(eof) {
+                self.server_packet().await?;
+            }
+        }
+        Ok(Ok(id))
+    }
+
     async fn enable_multi_statements(&mut self) -> Result<(), End> {
         if !self.multi_statements {
             self.set_option(command::OPTION_MULTI_STATEMENTS_ON).await?;

@@ -180,6 +180,26 @@ impl Session {
         self.looked_at_statement(text, analysis, origin).await
     }
 
+    /// Executes another statement than the one that was prepared, with the same parameters: it is prepared, executed
+    /// without a cursor, and closed.
+    pub(super) async fn execute_instead(&mut self, sql: &[u8], execute: &[u8]) -> Result<(), End> {
+        self.send_command(&Origin::packet(command::STMT_PREPARE, sql)).await?;
+        let id = match self.read_prepared().await? {
+            Ok(id) => id,
+            Err(error) => return self.send_packet(&error.encode()).await,
+        };
+        let mut payload = execute.to_vec();
+        let (Some(id_bytes), true) = (payload.get_mut(1..5), execute.len() > 5) else {
+            return Err(Malformed("COM_STMT_EXECUTE").into());
+        };
+        id_bytes.copy_from_slice(&id.to_le_bytes());
+        payload[5] = 0;
+        self.send_command(&payload).await?;
+        let relayed = self.relay_reply(Expect::Results).await;
+        self.send_command(&Origin::packet(command::STMT_CLOSE, &id.to_le_bytes())).await?;
+        relayed.map(|_| ())
+    }
+
     /// An execution in an unbound session.
     pub(super) async fn unbound_execute(&mut self, payload: &[u8], sql: &[u8]) -> Result<(), End> {
         self.send_command(payload).await?;
