@@ -4,7 +4,7 @@ use crate::{
     dml, functions, hint, insert,
     lexer::{self, CommentKind, Executable, Kind, Lexed},
     mode::Mode,
-    read, session,
+    quoting, read, session,
     set::{self, Set},
     text::Text,
     types::{Analysis, Refusal, Statement},
@@ -227,7 +227,7 @@ fn classify(text: &Text<'_>, analysis: &mut Analysis) -> Result<Statement, Refus
 
 /// Why a statement that begins with this word is refused.
 fn refused_verb(word: &[u8]) -> String {
-    let name = functions::shorten(&lexer::decode(word));
+    let name = functions::shorten(&quoting::decode(word));
     match word {
         b"CALL" => "CALL may write rows that are not captured".to_owned(),
         b"REPLACE" => "REPLACE is not supported".to_owned(),

@@ -3,7 +3,7 @@
 //! Works on bytes: everything from 0x80 on belongs to identifiers, which holds for UTF-8 and for the single-byte
 //! charsets (not for GBK, Shift-JIS or Big5, whose characters may contain a backslash or a quote).
 
-use memchr::{memchr, memchr2, memchr3, memmem};
+use memchr::{memchr, memchr2, memmem};
 
 use crate::{mode::Mode, types::Span};
 
@@ -185,9 +185,13 @@ impl<'a> Lexer<'a> {
             let start = self.pos;
             let kind = match (self.peek(0), self.peek(1)) {
                 (Some(b'#'), _) => CommentKind::Line,
-                (Some(b'-'), Some(b'-')) if self.peek(2).is_none_or(|byte| byte <= b' ' || byte == 0x7f) => {
-                    CommentKind::Line
-                }
+                (Some(b'-'), Some(b'-')) => match self.peek(2) {
+                    None => CommentKind::Line,
+                    Some(byte) if byte <= b' ' || byte == 0x7f => CommentKind::Line,
+                    // A control character to some single-byte charsets, which makes it a comment.
+                    Some(0x80..) => return Err("has -- before a character that is not ASCII"),
+                    Some(_) => return Ok(()),
+                },
                 (Some(b'/'), Some(b'*')) => match (self.peek(2), self.peek(3)) {
                     (Some(b'!'), _) | (Some(b'M'), Some(b'!')) => CommentKind::Executable,
                     (Some(b'+'), _) => CommentKind::Hint,
@@ -448,67 +452,5 @@ impl<'a> Lexer<'a> {
         };
         self.pos += len;
         Ok(kind)
-    }
-}
-
-/// The bytes that a string literal stands for; `None` where it is not a plain one (N'…').
-pub(crate) fn unquote_string(text: &[u8], mode: Mode) -> Option<Vec<u8>> {
-    let quote = *text.first()?;
-    if !matches!(quote, b'\'' | b'"') || text.len() < 2 {
-        return None;
-    }
-    let body = text.get(1..text.len() - 1)?;
-    let mut value = Vec::with_capacity(body.len());
-    let mut rest = body;
-    loop {
-        let found =
-            if mode.no_backslash_escapes { memchr(quote, rest) } else { memchr3(quote, b'\\', b'\\', rest) };
-        let Some(found) = found else {
-            value.extend_from_slice(rest);
-            return Some(value);
-        };
-        value.extend_from_slice(&rest[..found]);
-        let next = *rest.get(found + 1)?;
-        if rest[found] == quote {
-            value.push(quote);
-        } else {
-            match next {
-                b'0' => value.push(0),
-                b'b' => value.push(8),
-                b'n' => value.push(b'\n'),
-                b'r' => value.push(b'\r'),
-                b't' => value.push(b'\t'),
-                b'Z' => value.push(0x1a),
-                b'%' | b'_' => value.extend_from_slice(&[b'\\', next]),
-                other => value.push(other),
-            }
-        }
-        rest = rest.get(found + 2..)?;
-    }
-}
-
-/// The name that a quoted or unquoted identifier stands for. Bytes that are not UTF-8 are read as Latin-1.
-pub(crate) fn identifier(text: &[u8]) -> String {
-    match text.first() {
-        Some(&quote @ (b'`' | b'"')) if text.len() >= 2 => {
-            let mut name = Vec::with_capacity(text.len());
-            let mut bytes = text[1..text.len() - 1].iter();
-            while let Some(&byte) = bytes.next() {
-                name.push(byte);
-                if byte == quote {
-                    bytes.next();
-                }
-            }
-            decode(&name)
-        }
-        _ => decode(text),
-    }
-}
-
-/// UTF-8, or else Latin-1.
-pub(crate) fn decode(bytes: &[u8]) -> String {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => text.to_owned(),
-        Err(_) => bytes.iter().map(|&byte| char::from(byte)).collect(),
     }
 }

@@ -21,10 +21,12 @@ mod lexer;
 mod mode;
 #[cfg(test)]
 mod properties;
+mod quoting;
 mod read;
 mod session;
 mod set;
 mod text;
+mod translate;
 mod types;
 mod variables;
 

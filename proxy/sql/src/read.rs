@@ -45,7 +45,7 @@ pub(crate) fn query(text: &Text<'_>, touches_xid: bool) -> Result<Statement, Ref
         text.kind(at) == Some(Kind::SysVar) && {
             let scoped = text.punct(at + 1, b'.');
             let name = if scoped { text.bytes(at + 2) } else { text.bytes(at).get(2..).unwrap_or_default() };
-            let name = crate::lexer::identifier(name).to_ascii_lowercase();
+            let name = crate::quoting::identifier(name).to_ascii_lowercase();
             matches!(name.as_str(), "warning_count" | "error_count")
         }
     });

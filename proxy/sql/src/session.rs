@@ -1,7 +1,8 @@
 //! Statements that begin and end transactions, and USE.
 
 use crate::{
-    lexer::{Kind, unquote_string},
+    lexer::Kind,
+    quoting::unquote_string,
     text::Text,
     types::{Refusal, Statement},
 };

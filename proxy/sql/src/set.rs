@@ -5,7 +5,8 @@ use std::ops::Range;
 use crate::{
     condition::split_commas,
     functions::{check_calls, find_call},
-    lexer::{Kind, unquote_string},
+    lexer::Kind,
+    quoting::unquote_string,
     text::Text,
     types::{AutocommitValue, Refusal, Statement, XidValue},
     variables::is_xid_variable,
@@ -84,7 +85,7 @@ fn item(text: &Text<'_>, part: Range<usize>) -> Result<(Target, Range<usize>), R
     }
     if text.kind(at) == Some(Kind::SysVar) {
         let scope = text.bytes(at).get(2..).unwrap_or_default().to_ascii_lowercase();
-        let mut name = crate::lexer::identifier(&scope);
+        let mut name = crate::quoting::identifier(&scope);
         if text.punct(at + 1, b'.') {
             check_scope(&name)?;
             at += 2;

@@ -1,8 +1,9 @@
 //! A tokenized statement and questions about it.
 
 use crate::{
-    lexer::{Kind, Token, identifier},
+    lexer::{Kind, Token},
     mode::Mode,
+    quoting::identifier,
     types::{Refusal, Span},
 };
 

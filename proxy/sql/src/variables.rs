@@ -1,7 +1,8 @@
 //! Who assigns `@atone_xid`.
 
 use crate::{
-    lexer::{Kind, decode, unquote_string},
+    lexer::Kind,
+    quoting::{decode, unquote_string},
     text::Text,
 };
 
@@ -19,7 +20,7 @@ pub(crate) fn is_xid_variable(text: &Text<'_>, at: usize) -> bool {
         Some(b'"') if !text.mode.ansi_quotes => {
             unquote_string(written, text.mode).map(|name| decode(&name)).unwrap_or_default()
         }
-        Some(b'`' | b'"') => crate::lexer::identifier(written),
+        Some(b'`' | b'"') => crate::quoting::identifier(written),
         _ => return written.eq_ignore_ascii_case(NAME.as_bytes()),
     };
     name.trim_end_matches(' ').eq_ignore_ascii_case(NAME)

@@ -481,6 +481,11 @@ fn refused() {
     assert_eq!(show(b""), "Empty");
     assert_eq!(show(b"SELECT 1\0"), "Refused: the statement has a NUL byte outside of a string");
     assert_eq!(show(b"SELECT '\0'"), "Read");
+    // A comment to latin1 sessions, that would hide the WHERE.
+    assert_eq!(
+        show(b"DELETE FROM t ORDER BY 5--\x81 WHERE id = 1"),
+        "Refused: the statement has -- before a character that is not ASCII"
+    );
     assert_eq!(
         show(b"SELECT a\xa0INTO\xa0OUTFILE 'x'"),
         "Refused: the statement has the byte A0 in an unquoted name: quote the name"
