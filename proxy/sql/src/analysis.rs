@@ -56,12 +56,26 @@ pub fn analyze(sql: &[u8], mode: Mode) -> Analysis {
             let binds = analysis.touches_xid || !matches!(hint, Ok(None)) || begins_globally(&text);
             let several = text.tokens.iter().any(|token| token.kind == Kind::Punct(b';'));
             analysis.xid_hint = hint.ok().flatten();
-            Statement::Refused(Refusal { for_atone: refusal.for_atone || (several && binds), ..refusal })
+            // With a hint it asks to be run in a global transaction, which it can't.
+            let for_atone = refusal.for_atone || (several && binds) || analysis.xid_hint.is_some();
+            Statement::Refused(Refusal { for_atone, ..refusal })
         }
         (Ok(_), Err(refusal)) => Statement::Refused(refusal),
         (Ok(statement), Ok(hint)) => {
             analysis.xid_hint = hint;
-            statement
+            let binds_otherwise = matches!(
+                statement,
+                Statement::StartGlobal { .. }
+                    | Statement::CommitGlobal
+                    | Statement::RollbackGlobal
+                    | Statement::SetXid(_)
+                    | Statement::TouchesXid
+            );
+            if binds_otherwise && analysis.xid_hint.is_some() {
+                Statement::Refused(Refusal::for_atone("the statement binds and has a XID hint"))
+            } else {
+                statement
+            }
         }
     };
     analysis

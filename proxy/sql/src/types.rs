@@ -147,8 +147,8 @@ pub struct RowCountCall {
 pub struct Refusal {
     /// A short sentence for the error message, e.g. `CALL may write rows that are not captured`.
     pub reason: String,
-    /// The statement is addressed to Atone itself (a malformed START GLOBAL TRANSACTION or XID hint, a statement
-    /// packet that binds and does more): it must be refused in an unbound session as well. All other refusals
+    /// The statement is addressed to Atone itself (a malformed START GLOBAL TRANSACTION or XID hint, any refused
+    /// statement with a XID hint, a packet that binds and does more): it must be refused in an unbound session too. All other refusals
     /// concern bound sessions only.
     pub for_atone: bool,
 }

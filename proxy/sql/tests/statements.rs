@@ -100,6 +100,10 @@ fn hints() {
         SELECT 1 /* xid='a%zz' */ => Refused always: the XID of the hint is not valid rest< /* xid='a%zz' */>
         SELECT 1 /* xid=5 */ => Refused always: the comment with the XID is malformed: expected /* key='value',xid='…' */ rest< /* xid=5 */>
         SELECT 1 /* a='b',xid='a' x */ => Refused always: the comment with the XID is malformed: expected /* key='value',xid='…' */ rest< /* a='b',xid='a' x */>
+        REPLACE /*+ XID('a') */ INTO t VALUES (1) => Refused always: REPLACE is not supported XID a in </*+ XID('a') */>
+        COMMIT /*+ XID('a') */ => Commit { chain: false, release: false } XID a in </*+ XID('a') */> rest< /*+ XID('a') */>
+        COMMIT /*+ XID('a') */ GLOBAL TRANSACTION => Refused always: the statement binds and has a XID hint XID a in </*+ XID('a') */>
+        SET @atone_xid = 'b' /* xid='a' */ => Refused always: the statement binds and has a XID hint XID a in </* xid='a' */> touches rest< /* xid='a' */>
         SELECT 1; SELECT 2 /* xid='a' */ => Refused always: several statements in one packet XID a in </* xid='a' */> rest< /* xid='a' */>
         "#,
     );
