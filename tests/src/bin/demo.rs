@@ -41,7 +41,11 @@ fn arguments() -> Result<Option<Arguments>> {
 async fn run(arguments: Arguments) -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    let options = ClusterOptions { server_program: arguments.program, ..ClusterOptions::default() };
+    let options = ClusterOptions {
+        server_program: arguments.program,
+        documented_ports: true,
+        ..ClusterOptions::default()
+    };
     let cluster = tokio::select! {
         cluster = demo::run(arguments.flavor, options) => cluster?,
         _ = interrupt.recv() => bail!("interrupted"),
