@@ -20,6 +20,20 @@ const BODY_MAX_BYTES: usize = 64 << 10;
 /// The description of this API.
 pub const OPENAPI: &str = include_str!("http/openapi.json");
 
+/// Every route, by method and path: what the description has to describe.
+pub const ROUTES: [(&str, &str); 10] = [
+    ("post", "/v1/transactions"),
+    ("get", "/v1/transactions"),
+    ("get", "/v1/transactions/{xid}"),
+    ("post", "/v1/transactions/{xid}/commit"),
+    ("post", "/v1/transactions/{xid}/rollback"),
+    ("get", "/v1/locks"),
+    ("get", "/openapi.json"),
+    ("get", "/livez"),
+    ("get", "/readyz"),
+    ("get", "/metrics"),
+];
+
 /// What the handlers share.
 #[derive(Clone)]
 pub(crate) struct Shared {

@@ -17,4 +17,4 @@ pub mod store;
 
 pub use coordinator::StartError;
 pub use daemon::{Args, LogFormat, main};
-pub use http::OPENAPI;
+pub use http::{OPENAPI, ROUTES};

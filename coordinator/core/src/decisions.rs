@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use atone_api::Xid;
+use atone_api::{BranchId, Xid};
 
 use crate::core::{Core, SERIAL_BITS};
 use crate::record::{BranchState, Change};
@@ -181,7 +181,7 @@ impl Core {
     pub(crate) fn rollback(&mut self, to: ReplyTo, xid: &str) {
         let Some(seq) = self.find(xid) else { return self.reply(to, Err(unknown(xid))) };
         match self.live.get(&seq).map(|transaction| &transaction.state) {
-            Some(State::Active { .. } | State::Committing { .. }) => self.decide_rollback(seq, ""),
+            Some(State::Active { .. } | State::Committing { .. }) => self.decide_rollback(seq, "", None),
             Some(State::RollingBack { .. }) => self.retry_now(seq),
             _ => {}
         }
@@ -197,11 +197,11 @@ impl Core {
     }
 
     pub(crate) fn timed_out(&mut self, seq: u64) {
-        self.decide_rollback(seq, REASON_TIMEOUT);
+        self.decide_rollback(seq, REASON_TIMEOUT, None);
     }
 
-    /// Decides to roll back, where nothing is decided yet.
-    pub(crate) fn decide_rollback(&mut self, seq: u64, reason: &str) {
+    /// Decides to roll back, where nothing is decided yet. The branch `absent` is known never to commit.
+    pub(crate) fn decide_rollback(&mut self, seq: u64, reason: &str, absent: Option<BranchId>) {
         let Some(transaction) = self.live.get_mut(&seq) else { return };
         let replies = match &mut transaction.state {
             State::Active { deadline } => {
@@ -240,7 +240,10 @@ impl Core {
         self.refuse_waiting_of(seq, &refusal);
         let woken = self.locks.set_dying(seq, &held);
         self.settle(woken);
-        self.advance_rollback(seq);
+        match absent {
+            Some(branch) => self.branch_undone(seq, branch),
+            None => self.advance_rollback(seq),
+        }
     }
 
     /// Takes work back that was queued, given out, or pausing. What a proxy answers to it is ignored.

@@ -129,8 +129,7 @@ impl Core {
                 let branch = self.live.get(&seq).and_then(|transaction| transaction.branches.get(&id));
                 let Some(resource) = branch.map(|branch| branch.resource.clone()) else { return };
                 // The application may have been told nothing of this branch, so the rest must not be committed.
-                self.decide_rollback(seq, &format!("branch {id} on {resource} did not commit"));
-                self.branch_undone(seq, id);
+                self.decide_rollback(seq, &format!("branch {id} on {resource} did not commit"), Some(id));
             }
             _ => self.pause(seq, id, detail, None),
         }

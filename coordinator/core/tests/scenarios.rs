@@ -1,0 +1,370 @@
+//! Single courses of events on a virtual clock.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::sync::Arc;
+
+use atone_core::*;
+
+const START_MS: u64 = 1_700_000_000_000;
+const STREAM: StreamId = StreamId(1);
+
+/// A core with one proxy for the resources `a` and `b`.
+struct Case {
+    core: Core,
+    records: Records,
+    now_ms: u64,
+    next_id: u64,
+}
+
+impl Case {
+    fn new(config: Config) -> Self {
+        let (core, step) = Core::recover(config, "test", Records::default(), START_MS).unwrap();
+        let mut case = Case { core, records: Records::default(), now_ms: START_MS, next_id: 1 };
+        step.persist.iter().for_each(|change| case.records.apply(change));
+        case.event(Event::StreamUp { stream: STREAM, resources: vec!["a".into(), "b".into()] });
+        case
+    }
+
+    fn event(&mut self, event: Event) -> Vec<Effect> {
+        let step = self.core.handle(self.now_ms, event);
+        step.persist.iter().for_each(|change| self.records.apply(change));
+        assert_eq!(self.records, self.core.records());
+        step.early.into_iter().chain(step.effects).collect()
+    }
+
+    /// Lets time pass up to now + `ms`, ticking whenever it is due.
+    fn pass(&mut self, ms: u64) -> Vec<Effect> {
+        let end_ms = self.now_ms + ms;
+        let mut effects = Vec::new();
+        while let Some(next_ms) = self.core.next_at_ms().filter(|next_ms| *next_ms <= end_ms) {
+            self.now_ms = self.now_ms.max(next_ms);
+            effects.extend(self.event(Event::Tick));
+        }
+        self.now_ms = end_ms;
+        effects
+    }
+
+    fn begin(&mut self) -> Xid {
+        let effects = self.event(Event::Begin { to: ReplyTo::Call(0), name: String::new(), timeout_ms: 0 });
+        match &effects[..] {
+            [Effect::Reply(_, Ok(Reply::Transaction(view)))] => view.xid.clone(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Answers the message id and what came of it.
+    fn register(&mut self, xid: &Xid, resource: &str, key: &str, wait_ms: u64) -> (u64, Vec<Effect>) {
+        self.next_id += 1;
+        let request = RegisterRequest {
+            xid: xid.to_string(),
+            resource: resource.into(),
+            schema: "s".into(),
+            locks: Arc::new(LockSet::new([("s.t".to_owned(), vec![key.to_owned()])])),
+            wait_timeout_ms: wait_ms,
+        };
+        let id = self.next_id;
+        (id, self.event(Event::Register { stream: STREAM, id, request }))
+    }
+
+    /// A branch that committed locally.
+    fn branch(&mut self, xid: &Xid, resource: &str, key: &str) -> BranchId {
+        let (_, effects) = self.register(xid, resource, key, 0);
+        let [Effect::Reply(_, Ok(Reply::Registered(branch)))] = effects[..] else { panic!("{effects:?}") };
+        self.event(Event::Report { xid: xid.to_string(), branch, outcome: Outcome::Committed });
+        branch
+    }
+
+    fn commit(&mut self, xid: &Xid) -> Vec<Effect> {
+        self.event(Event::Commit { to: ReplyTo::Call(1), xid: xid.to_string() })
+    }
+
+    fn rollback(&mut self, xid: &Xid) -> Vec<Effect> {
+        self.event(Event::Rollback { to: ReplyTo::Call(2), xid: xid.to_string() })
+    }
+
+    fn answer(&mut self, work: &Work, outcome: WorkOutcome) -> Vec<Effect> {
+        let event =
+            Event::WorkResult { stream: STREAM, work_id: work.work_id, outcome, detail: String::new() };
+        self.event(event)
+    }
+
+    fn status(&self, xid: &Xid) -> Status {
+        self.core.transaction(xid.as_str()).unwrap().transaction.status
+    }
+}
+
+/// The answers among these effects: a status, a branch, or the code of a refusal.
+fn replies(effects: &[Effect]) -> Vec<String> {
+    let text = |effect: &Effect| match effect {
+        Effect::Reply(_, Ok(Reply::Transaction(view))) => Some(view.status.to_string()),
+        Effect::Reply(_, Ok(Reply::Registered(_))) => Some("registered".to_owned()),
+        Effect::Reply(_, Err(refusal)) => Some(format!("{:?}", refusal.code)),
+        Effect::Push(..) => None,
+    };
+    effects.iter().filter_map(text).collect()
+}
+
+fn works(effects: &[Effect]) -> Vec<Work> {
+    let works = effects.iter().filter_map(|effect| match effect {
+        Effect::Push(_, work) => Some(work.clone()),
+        Effect::Reply(..) => None,
+    });
+    works.collect()
+}
+
+fn only_work(effects: &[Effect], kind: WorkKind) -> Work {
+    match &works(effects)[..] {
+        [work] if work.kind == kind => work.clone(),
+        other => panic!("expected one {kind:?}: {other:?}"),
+    }
+}
+
+#[test]
+fn a_timeout_comes_neither_early_nor_late() {
+    let mut case = Case::new(Config::default());
+    let xid = case.begin();
+    case.branch(&xid, "a", "1");
+    assert_eq!(case.pass(59_999), []);
+    assert_eq!(case.status(&xid), Status::Active);
+    only_work(&case.pass(1), WorkKind::Rollback);
+    assert_eq!(case.status(&xid), Status::RollingBack);
+    assert_eq!(replies(&case.commit(&xid)), ["TimedOut"]);
+}
+
+#[test]
+fn a_commit_at_the_moment_of_the_timeout_comes_too_late() {
+    let mut case = Case::new(Config::default());
+    let xid = case.begin();
+    case.now_ms += 60_000;
+    assert_eq!(replies(&case.commit(&xid)), ["TimedOut"]);
+    assert_eq!(case.status(&xid), Status::RolledBack);
+}
+
+#[test]
+fn a_wait_for_locks_ends_in_time() {
+    let mut case = Case::new(Config::default());
+    let (first, second) = (case.begin(), case.begin());
+    case.branch(&first, "a", "1");
+    assert_eq!(replies(&case.register(&second, "a", "1", 0).1), ["LockTimeout"]);
+    assert_eq!(case.register(&second, "a", "1", 500).1, []);
+    assert_eq!(case.pass(499), []);
+    let effects = case.pass(1);
+    let [Effect::Reply(_, Err(refusal))] = &effects[..] else { panic!("{effects:?}") };
+    assert_eq!(refusal.code, RefusalCode::LockTimeout);
+    assert_eq!(refusal.holder.as_ref(), Some(&first));
+    assert_eq!(refusal.lock.as_deref(), Some("a s.t 1"));
+    assert_eq!(case.core.stats().waiters, 0);
+}
+
+#[test]
+fn a_commit_refuses_what_waits_and_wakes_who_waits_for_it() {
+    let mut case = Case::new(Config::default());
+    let (first, second, third) = (case.begin(), case.begin(), case.begin());
+    case.branch(&first, "a", "1");
+    case.branch(&second, "b", "1");
+    case.register(&first, "b", "1", 1_000);
+    case.register(&third, "a", "1", 1_000);
+    // The registration of `first` that waits, then its commit, then `third` that gets its lock.
+    assert_eq!(replies(&case.commit(&first)), ["Ended", "committed", "registered"]);
+}
+
+#[test]
+fn a_rollback_refuses_what_waits_and_who_waits_for_it() {
+    let mut case = Case::new(Config::default());
+    let (first, second, third) = (case.begin(), case.begin(), case.begin());
+    case.branch(&first, "a", "1");
+    case.branch(&second, "b", "1");
+    case.register(&first, "b", "1", 1_000);
+    case.register(&third, "a", "1", 1_000);
+    let effects = case.rollback(&first);
+    assert_eq!(replies(&effects), ["RolledBack", "LockDeadlock", "rolling_back"]);
+    let work = only_work(&effects, WorkKind::Rollback);
+    assert_eq!(replies(&case.register(&third, "a", "1", 1_000).1), ["LockDeadlock"]);
+    case.answer(&work, WorkOutcome::Done);
+    assert_eq!(case.status(&first), Status::RolledBack);
+    assert_eq!(replies(&case.register(&third, "a", "1", 1_000).1), ["registered"]);
+}
+
+#[test]
+fn retries_slow_down_to_the_interval() {
+    let config = Config { rollback_retry_interval_ms: 1_000, ..Config::default() };
+    let mut case = Case::new(config);
+    let xid = case.begin();
+    case.branch(&xid, "a", "1");
+    let mut work = only_work(&case.rollback(&xid), WorkKind::Rollback);
+    for pause_ms in [100, 200, 400, 800, 1_000, 1_000] {
+        assert_eq!(case.answer(&work, WorkOutcome::Retry), []);
+        assert_eq!(case.pass(pause_ms - 1), [], "before {pause_ms} ms");
+        work = only_work(&case.pass(1), WorkKind::Rollback);
+    }
+    case.answer(&work, WorkOutcome::Done);
+    assert_eq!(case.status(&xid), Status::RolledBack);
+}
+
+#[test]
+fn undo_rows_are_purged_in_batches() {
+    let limits = Limits { max_purge_batch: 3, ..Limits::default() };
+    let mut case = Case::new(Config { limits, ..Config::default() });
+    let xid = case.begin();
+    for key in ["1", "2", "3", "4", "5"] {
+        case.branch(&xid, "a", key);
+    }
+    // A full batch goes at once, the rest is collected, one batch is out at a time.
+    let effects = case.commit(&xid);
+    assert_eq!(replies(&effects), ["committed"]);
+    let first = only_work(&effects, WorkKind::Purge);
+    assert_eq!(first.branches.len(), 3);
+    assert_eq!(case.pass(1_000), []);
+    assert_eq!(works(&case.answer(&first, WorkOutcome::Done)), []);
+    let second = only_work(&case.pass(100), WorkKind::Purge);
+    assert_eq!(second.branches.len(), 2);
+    assert!(case.core.transaction(xid.as_str()).unwrap().transaction.ended_at_ms.is_none());
+    case.answer(&second, WorkOutcome::Done);
+    assert!(case.core.transaction(xid.as_str()).unwrap().transaction.ended_at_ms.is_some());
+}
+
+#[test]
+fn an_answer_counts_once_and_only_from_who_was_asked() {
+    let mut case = Case::new(Config::default());
+    let xid = case.begin();
+    case.branch(&xid, "a", "1");
+    let work = only_work(&case.rollback(&xid), WorkKind::Rollback);
+    let other = StreamId(2);
+    case.event(Event::StreamUp { stream: other, resources: vec!["a".into()] });
+    let event = |stream, work_id| Event::WorkResult {
+        stream,
+        work_id,
+        outcome: WorkOutcome::Done,
+        detail: String::new(),
+    };
+    case.event(event(other, work.work_id));
+    case.event(event(STREAM, work.work_id + 1));
+    assert_eq!(case.status(&xid), Status::RollingBack);
+    // Lost with its stream, and given to the other: the first one's answer is void.
+    let effects = case.event(Event::StreamDown { stream: STREAM });
+    let again = only_work(&effects, WorkKind::Rollback);
+    assert_ne!(again.work_id, work.work_id);
+    case.event(event(other, work.work_id));
+    assert_eq!(case.status(&xid), Status::RollingBack);
+    case.event(event(other, again.work_id));
+    assert_eq!(case.status(&xid), Status::RolledBack);
+}
+
+#[test]
+fn work_that_takes_too_long_is_given_out_again() {
+    let mut case = Case::new(Config { work_timeout_ms: 5_000, ..Config::default() });
+    let xid = case.begin();
+    case.branch(&xid, "a", "1");
+    let work = only_work(&case.rollback(&xid), WorkKind::Rollback);
+    assert_eq!(case.pass(4_999), []);
+    let again = only_work(&case.pass(1), WorkKind::Rollback);
+    assert_eq!(case.answer(&work, WorkOutcome::Done), []);
+    assert_eq!(case.status(&xid), Status::RollingBack);
+    case.answer(&again, WorkOutcome::Absent);
+    assert_eq!(case.status(&xid), Status::RolledBack);
+}
+
+#[test]
+fn a_cancelled_registration_leaves_nothing() {
+    let mut case = Case::new(Config::default());
+    let xid = case.begin();
+    let (id, effects) = case.register(&xid, "a", "1", 0);
+    assert_eq!(replies(&effects), ["registered"]);
+    case.event(Event::Cancel { stream: STREAM, id });
+    assert_eq!(case.core.stats().locks, 0);
+    assert!(case.records.branches.is_empty());
+    assert_eq!(replies(&case.commit(&xid)), ["committed"]);
+}
+
+#[test]
+fn ended_transactions_are_forgotten_by_age_and_number() {
+    let limits = Limits { max_history: 3, ..Limits::default() };
+    let mut case = Case::new(Config { history_retention_ms: 10_000, limits, ..Config::default() });
+    let xids: Vec<Xid> = (0..5)
+        .map(|_| {
+            let xid = case.begin();
+            case.commit(&xid);
+            case.pass(1_000);
+            xid
+        })
+        .collect();
+    let known = |case: &Case| {
+        xids.iter().map(|xid| case.core.transaction(xid.as_str()).is_some()).collect::<Vec<_>>()
+    };
+    assert_eq!(known(&case), [false, false, true, true, true]);
+    assert_eq!(replies(&case.commit(&xids[0])), ["UnknownXid"]);
+    case.pass(7_999);
+    assert_eq!(known(&case), [false, false, false, true, true]);
+    case.pass(2_000);
+    assert!(case.records.transactions.is_empty());
+}
+
+#[test]
+fn a_clock_that_goes_back_stands_still() {
+    let mut case = Case::new(Config::default());
+    let xid = case.begin();
+    case.now_ms -= 3_600_000;
+    assert_eq!(case.event(Event::Tick), []);
+    case.now_ms += 3_600_000 + 60_000;
+    case.event(Event::Tick);
+    assert_eq!(case.status(&xid), Status::RolledBack);
+}
+
+/// After a restart with the clock set back, nobody has more time than a new transaction gets.
+#[test]
+fn a_restart_keeps_deadlines_within_the_timeout() {
+    let mut case = Case::new(Config::default());
+    let xid = case.begin();
+    let restart = |now_ms| Core::recover(Config::default(), "test", case.records.clone(), now_ms).unwrap().0;
+    assert_eq!(restart(START_MS + 20_000).next_at_ms(), Some(START_MS + 60_000));
+    assert_eq!(restart(START_MS - 7_000_000).next_at_ms(), Some(START_MS - 7_000_000 + 60_000));
+    let mut late = restart(START_MS + 90_000);
+    late.handle(START_MS + 90_000, Event::Tick);
+    assert_eq!(late.transaction(xid.as_str()).unwrap().transaction.status, Status::RolledBack);
+}
+
+/// Records that contradict each other are refused.
+#[test]
+fn contradictions_are_refused() {
+    let mut case = Case::new(Config::default());
+    let (first, second) = (case.begin(), case.begin());
+    let one = case.branch(&first, "a", "1");
+    let two = case.branch(&second, "a", "2");
+    let refused = |name: &str, change: &dyn Fn(&mut Records)| {
+        let mut records = case.records.clone();
+        change(&mut records);
+        let result = Core::recover(Config::default(), "test", records, START_MS);
+        assert!(result.is_err(), "{name} is not refused");
+    };
+    let sound = Core::recover(Config::default(), "test", case.records.clone(), START_MS);
+    assert!(sound.is_ok());
+    refused("a branch without its transaction", &|r| drop(r.transactions.pop_first()));
+    refused("locks without their branch", &|r| drop(r.branches.remove(&one.0)));
+    refused("a branch without its locks", &|r| drop(r.locks.remove(&one.0)));
+    refused("a lock in two hands", &|r| {
+        let locks = r.locks[&one.0].clone();
+        r.locks.insert(two.0, locks);
+    });
+    refused("a branch id that was never given", &|r| r.counters.branch_limit = 1);
+    refused("a start that never was", &|r| r.counters.boot = 0);
+    refused("a decision without its time", &|r| {
+        r.transactions.values_mut().for_each(|t| t.decision = Decision::Committed);
+    });
+    refused("locks of another number", &|r| r.branches.values_mut().for_each(|b| b.lock_count = 7));
+    let other = Core::recover(Config::default(), "other", case.records.clone(), START_MS);
+    assert!(other.is_err(), "the records of another coordinator");
+}
+
+#[test]
+fn limits_are_named() {
+    let limits = Limits { max_waiters: 1, ..Limits::default() };
+    let mut case = Case::new(Config { limits, ..Config::default() });
+    let (first, second) = (case.begin(), case.begin());
+    case.branch(&first, "a", "1");
+    assert_eq!(case.register(&second, "a", "1", 1_000).1, []);
+    let (_, effects) = case.register(&second, "a", "1", 1_000);
+    let [Effect::Reply(_, Err(refusal))] = &effects[..] else { panic!("{effects:?}") };
+    assert_eq!(refusal.code, RefusalCode::Invalid);
+    assert!(refusal.message.contains("max_waiters"), "{refusal}");
+}
