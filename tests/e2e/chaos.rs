@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use atone_tests::run::Harmable;
 use atone_tests::server::APP;
 use atone_tests::wait::until;
@@ -178,14 +178,24 @@ async fn verify(c: &Cluster, schema: &str, transfers: &[Transfer]) -> Result<()>
     };
     // What nobody ended, its timeout ends.
     let mut statuses = Vec::new();
+    let mut forgotten = Vec::new();
     for transfer in transfers {
+        let path = format!("/v1/transactions/{}", transfer.xid);
         let status = until(&format!("{} ends", transfer.xid), Duration::from_secs(60), || async {
-            let status =
-                c.rest().transaction(&transfer.xid).await?["status"].as_str().unwrap_or_default().to_owned();
-            Ok(["committed", "rolled_back", "rollback_failed"].contains(&status.as_str()).then_some(status))
+            let answer = c.rest().get(&path).await?;
+            let status = match answer.status {
+                404 => "forgotten".to_owned(),
+                _ => answer.expect(200)?["status"].as_str().unwrap_or_default().to_owned(),
+            };
+            Ok((!["active", "committing", "rolling_back"].contains(&status.as_str())).then_some(status))
         })
         .await?;
-        ensure!(status != "rollback_failed", "{}", c.rest().transaction(&transfer.xid).await?);
+        if !["committed", "rolled_back", "forgotten"].contains(&status.as_str()) {
+            bail!("{}", c.rest().get(&path).await?.text);
+        }
+        if status == "forgotten" {
+            forgotten.push(&transfer.xid);
+        }
         ensure!(
             !transfer.acknowledged || status == "committed",
             "an acknowledged commit is {status}: {transfer:?}"
