@@ -98,7 +98,7 @@ pub fn may_write(sql: &[u8], mode: Mode) -> bool {
         | Statement::Use(_)
         | Statement::Read
         | Statement::Diagnostics
-        | Statement::ReadsRowCount { .. }
+        | Statement::SelectsDiagnostics { .. }
         | Statement::StartGlobal { .. }
         | Statement::CommitGlobal
         | Statement::RollbackGlobal => false,

@@ -35,6 +35,6 @@ pub use attention::needs_attention;
 pub use hint::{MAX_XID_LEN, is_valid_xid};
 pub use mode::{Mode, UnsupportedMode};
 pub use types::{
-    Analysis, Assignment, AutocommitValue, Delete, Insert, InsertValue, Refusal, RowCountCall, Span,
-    Statement, TableRef, Update, XidHint, XidValue,
+    Analysis, Assignment, AutocommitValue, Delete, DiagnosticNumber, DiagnosticRead, Insert, InsertValue,
+    Refusal, Span, Statement, TableRef, Update, XidHint, XidValue,
 };

@@ -99,9 +99,9 @@ fn spans(statement: &Statement) -> Vec<Span> {
             );
             spans.extend(delete.pinned.iter().flatten().map(|(_, value)| value.clone()));
         }
-        Statement::ReadsRowCount { calls } => {
-            spans.extend(calls.iter().flat_map(|call| {
-                [Some(call.span.clone()), call.unaliased_item.clone()].into_iter().flatten()
+        Statement::SelectsDiagnostics { reads } => {
+            spans.extend(reads.iter().flat_map(|read| {
+                [Some(read.span.clone()), read.unaliased_item.clone()].into_iter().flatten()
             }));
         }
         _ => {}

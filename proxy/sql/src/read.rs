@@ -7,7 +7,7 @@ use crate::{
     functions::{check_calls, is_call_of},
     lexer::Kind,
     text::Text,
-    types::{Refusal, RowCountCall, Statement},
+    types::{DiagnosticNumber, DiagnosticRead, Refusal, Statement},
 };
 
 /// Refuses what a query may do besides reading: unknown functions, INTO a file.
@@ -34,22 +34,34 @@ pub(crate) fn query(text: &Text<'_>, touches_xid: bool) -> Result<Statement, Ref
     if touches_xid {
         return Ok(Statement::TouchesXid);
     }
-    let calls: Vec<usize> = (0..text.len()).filter(|&at| is_call_of(text, at, "ROW_COUNT")).collect();
-    if !calls.is_empty() {
-        if body != 0 || !text.is(0, "SELECT") {
-            return Err(Refusal::new("ROW_COUNT() can be used in a plain SELECT only"));
-        }
-        return row_count(text, &calls);
+    let reads: Vec<(usize, usize, DiagnosticNumber)> =
+        (0..text.len()).filter_map(|at| diagnostic_number(text, at)).collect();
+    let Some((_, _, first)) = reads.first() else { return Ok(Statement::Read) };
+    if body == 0 && text.is(0, "SELECT") {
+        return selects_diagnostics(text, &reads);
     }
-    let diagnostics = (0..text.len()).any(|at| {
-        text.kind(at) == Some(Kind::SysVar) && {
-            let scoped = text.punct(at + 1, b'.');
-            let name = if scoped { text.bytes(at + 2) } else { text.bytes(at).get(2..).unwrap_or_default() };
-            let name = crate::quoting::identifier(name).to_ascii_lowercase();
-            matches!(name.as_str(), "warning_count" | "error_count")
-        }
-    });
-    Ok(if diagnostics { Statement::Diagnostics } else { Statement::Read })
+    if *first == DiagnosticNumber::RowCount {
+        return Err(Refusal::new("ROW_COUNT() can be used in a plain SELECT only"));
+    }
+    Ok(Statement::Diagnostics)
+}
+
+/// The number from the diagnostics that is read here: the first token, the end, and which it is.
+fn diagnostic_number(text: &Text<'_>, at: usize) -> Option<(usize, usize, DiagnosticNumber)> {
+    if is_call_of(text, at, "ROW_COUNT") {
+        return Some((at, at + 3, DiagnosticNumber::RowCount));
+    }
+    if text.kind(at) != Some(Kind::SysVar) {
+        return None;
+    }
+    let scoped = text.punct(at + 1, b'.');
+    let name = if scoped { text.bytes(at + 2) } else { text.bytes(at).get(2..).unwrap_or_default() };
+    let number = match crate::quoting::identifier(name).to_ascii_lowercase().as_str() {
+        "warning_count" => DiagnosticNumber::WarningCount,
+        "error_count" => DiagnosticNumber::ErrorCount,
+        _ => return None,
+    };
+    Some((at, if scoped { at + 3 } else { at + 1 }, number))
 }
 
 /// Where the query proper begins, behind parentheses and CTEs.
@@ -91,8 +103,11 @@ fn query_body(text: &Text<'_>, mut at: usize) -> Result<usize, Refusal> {
     }))
 }
 
-/// The calls of ROW_COUNT() and the items of the select list that hold them.
-fn row_count(text: &Text<'_>, calls: &[usize]) -> Result<Statement, Refusal> {
+/// The places that read the diagnostics and the items of the select list that hold them.
+fn selects_diagnostics(
+    text: &Text<'_>,
+    reads: &[(usize, usize, DiagnosticNumber)],
+) -> Result<Statement, Refusal> {
     const MODIFIERS: &[&str] = &[
         "ALL",
         "DISTINCT",
@@ -128,22 +143,23 @@ fn row_count(text: &Text<'_>, calls: &[usize]) -> Result<Statement, Refusal> {
     ];
     let end = text.find(start..text.len(), |at| text.is_any(at, ends)).unwrap_or(text.len());
     let items = split_commas(text, start..end);
-    let calls = calls
+    let reads = reads
         .iter()
-        .map(|&at| {
-            if !text.punct(at + 2, b')') {
+        .map(|&(at, place_end, number)| {
+            if number == DiagnosticNumber::RowCount && !text.punct(at + 2, b')') {
                 return Err(Refusal::new("ROW_COUNT() takes no argument"));
             }
             let item = items.iter().find(|item| item.contains(&at));
-            Ok(RowCountCall {
-                span: text.span(at..at + 3),
+            Ok(DiagnosticRead {
+                number,
+                span: text.span(at..place_end),
                 unaliased_item: item
                     .filter(|item| !has_alias(text, (*item).clone()))
                     .map(|item| text.span(item.clone())),
             })
         })
         .collect::<Result<_, _>>()?;
-    Ok(Statement::ReadsRowCount { calls })
+    Ok(Statement::SelectsDiagnostics { reads })
 }
 
 /// Whether an item of a select list ends with an alias: `expr AS x`, `expr x`, `expr 'x'`.

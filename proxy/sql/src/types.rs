@@ -98,12 +98,12 @@ pub enum Statement {
     /// Writes no rows: SELECT (locking ones too), TABLE, VALUES, WITH … SELECT, SHOW, EXPLAIN, DO, ….
     Read,
     /// A read of the diagnostics of the statement before it: SHOW WARNINGS, SHOW ERRORS, SHOW COUNT(*) …,
-    /// GET DIAGNOSTICS, a SELECT of `@@warning_count` or `@@error_count`.
+    /// GET DIAGNOSTICS, a query other than a plain SELECT that reads `@@warning_count` or `@@error_count`.
     Diagnostics,
-    /// A SELECT that calls `ROW_COUNT()`.
-    ReadsRowCount {
-        /// Every call, in order.
-        calls: Vec<RowCountCall>,
+    /// A plain SELECT that reads numbers from the diagnostics of the statement before it.
+    SelectsDiagnostics {
+        /// Every place, in order.
+        reads: Vec<DiagnosticRead>,
     },
     /// Not to be run in a bound session.
     Refused(Refusal),
@@ -131,14 +131,27 @@ pub enum AutocommitValue {
     Unknown,
 }
 
-/// One `ROW_COUNT()` in a SELECT.
+/// A number from the diagnostics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiagnosticNumber {
+    /// `ROW_COUNT()`
+    RowCount,
+    /// `@@warning_count`
+    WarningCount,
+    /// `@@error_count`
+    ErrorCount,
+}
+
+/// One place where a SELECT reads a number from the diagnostics.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RowCountCall {
-    /// The call, from the name to the closing parenthesis.
+pub struct DiagnosticRead {
+    /// Which number.
+    pub number: DiagnosticNumber,
+    /// The call, from the name to the closing parenthesis, or the whole variable.
     pub span: Span,
-    /// The whole item of the (first) select list that holds the call, where that item has no alias: the server
-    /// names the result column by the item's text, so whoever replaces the call must add this text as the alias.
-    /// Several calls may share an item.
+    /// The whole item of the (first) select list that holds the place, where that item has no alias: the server
+    /// names the result column by the item's text, so whoever replaces the place must add this text as the alias.
+    /// Several places may share an item.
     pub unaliased_item: Option<Span>,
 }
 

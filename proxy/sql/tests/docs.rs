@@ -24,7 +24,7 @@ fn becomes(statement: &Statement) -> &'static str {
         | Statement::ReleaseSavepoint(_)
         | Statement::SetAutocommit(_) => "transaction",
         Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_) => "captured",
-        Statement::TouchesXid | Statement::ReadsRowCount { .. } => "watched",
+        Statement::TouchesXid | Statement::SelectsDiagnostics { .. } => "watched",
         Statement::Empty | Statement::Set | Statement::Use(_) | Statement::Read | Statement::Diagnostics => {
             "passed"
         }

@@ -410,8 +410,7 @@ fn reads() {
         SHOW COUNT(*) ERRORS => Diagnostics
         GET DIAGNOSTICS @n = NUMBER => Diagnostics
         GET CURRENT DIAGNOSTICS CONDITION 1 @m = MESSAGE_TEXT => Diagnostics
-        SELECT @@warning_count => Diagnostics
-        SELECT @@session.error_count => Diagnostics
+        SELECT @@warning_count => SelectsDiagnostics @@warning_count of <@@warning_count>
         SELECT /*!40001 SQL_NO_CACHE */ * FROM t => Read
         SELECT /*M!100100 1, */ 2 => Read
         SELECT 1 /*! INTO OUTFILE 'x' */ => Refused: INTO OUTFILE and INTO DUMPFILE write a file
@@ -433,12 +432,14 @@ fn row_count() {
     check(
         MYSQL,
         r#"
-        SELECT ROW_COUNT() => ReadsRowCount ROW_COUNT() of <ROW_COUNT()>
-        SELECT row_count( ) AS n, 1 + Row_Count() , ROW_COUNT() n FROM DUAL => ReadsRowCount row_count( ); Row_Count() of <1 + Row_Count()>; ROW_COUNT()
-        SELECT SQL_NO_CACHE ROW_COUNT() + ROW_COUNT(), ROW_COUNT() 'a' WHERE ROW_COUNT() > 1 => ReadsRowCount ROW_COUNT() of <ROW_COUNT() + ROW_COUNT()>; ROW_COUNT() of <ROW_COUNT() + ROW_COUNT()>; ROW_COUNT(); ROW_COUNT()
-        SELECT CASE WHEN ROW_COUNT() THEN 1 ELSE (2) END => ReadsRowCount ROW_COUNT() of <CASE WHEN ROW_COUNT() THEN 1 ELSE (2) END>
-        SELECT ROW_COUNT() IS NULL => ReadsRowCount ROW_COUNT() of <ROW_COUNT() IS NULL>
-        SELECT ROW_COUNT() INTO @n => ReadsRowCount ROW_COUNT() of <ROW_COUNT()>
+        SELECT ROW_COUNT() => SelectsDiagnostics ROW_COUNT() of <ROW_COUNT()>
+        SELECT row_count( ) AS n, 1 + Row_Count() , ROW_COUNT() n FROM DUAL => SelectsDiagnostics row_count( ); Row_Count() of <1 + Row_Count()>; ROW_COUNT()
+        SELECT SQL_NO_CACHE ROW_COUNT() + ROW_COUNT(), ROW_COUNT() 'a' WHERE ROW_COUNT() > 1 => SelectsDiagnostics ROW_COUNT() of <ROW_COUNT() + ROW_COUNT()>; ROW_COUNT() of <ROW_COUNT() + ROW_COUNT()>; ROW_COUNT(); ROW_COUNT()
+        SELECT CASE WHEN ROW_COUNT() THEN 1 ELSE (2) END => SelectsDiagnostics ROW_COUNT() of <CASE WHEN ROW_COUNT() THEN 1 ELSE (2) END>
+        SELECT ROW_COUNT() IS NULL => SelectsDiagnostics ROW_COUNT() of <ROW_COUNT() IS NULL>
+        SELECT ROW_COUNT() INTO @n => SelectsDiagnostics ROW_COUNT() of <ROW_COUNT()>
+        SELECT @@session.error_count, @@warning_count + 1 AS w => SelectsDiagnostics @@session.error_count of <@@session.error_count>; @@warning_count
+        (SELECT @@warning_count) => Diagnostics
         (SELECT ROW_COUNT()) => Refused: ROW_COUNT() can be used in a plain SELECT only
         SELECT 'ROW_COUNT()' => Read
         SELECT row_count FROM t => Read

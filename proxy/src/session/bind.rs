@@ -91,6 +91,10 @@ impl Session {
                 return self.send_error(&error).await;
             }
             Statement::TouchesXid => return self.touches_xid(origin).await,
+            Statement::Refused(_) if analysis.touches_xid => {
+                let why = "@atone_xid is set in a way that is not followed: use SET @atone_xid = '…'";
+                return self.send_error(&SqlError::refused(&self.xid(), why)).await;
+            }
             _ => {}
         }
         if let Some(hint) = &analysis.xid_hint
@@ -334,7 +338,7 @@ impl Session {
         let xid = binding.xid;
         if self.in_transaction() || !self.branch.is_empty() {
             if commit {
-                if let Err(error) = self.commit_branch(b"COMMIT").await? {
+                if let Err(error) = self.commit_branch(super::dml::COMMIT).await? {
                     return self.send_error(&error).await;
                 }
             } else {

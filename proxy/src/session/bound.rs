@@ -104,8 +104,8 @@ impl Session {
                 self.forward(origin, Expect::Results).await?;
                 return Ok(());
             }
-            Statement::ReadsRowCount { calls } => {
-                let rewritten = self.with_row_count(&sql, calls);
+            Statement::SelectsDiagnostics { reads } => {
+                let rewritten = self.with_diagnostics(&sql, reads);
                 self.diagnostics = None;
                 return match (rewritten, origin) {
                     (Some(sql), Origin::Query(_)) => self.pass(Origin::query(&sql)).await,

@@ -1,14 +1,15 @@
 //! What `SHOW WARNINGS` and `ROW_COUNT()` say after a statement behind which the proxy ran others.
 
-use atone_sql::RowCountCall;
+use atone_sql::{DiagnosticNumber, DiagnosticRead};
 use atone_wire::caps::{client, status};
 use atone_wire::frame::put_packet;
+use atone_wire::reply::Expect;
 use atone_wire::response::parse_eof;
 use bytes::Bytes;
 
 use super::Session;
 use super::inject::{Reply, Rows};
-use crate::error::End;
+use crate::error::{End, SqlError};
 
 /// The diagnostics of the application's last statement.
 #[derive(Debug)]
@@ -33,14 +34,28 @@ impl Session {
     /// Answers `SHOW WARNINGS` and its like from what was kept; whether it could.
     pub(super) async fn answer_diagnostics(&mut self, sql: &[u8]) -> Result<bool, End> {
         let Some(Diagnostics { warnings: Some(warnings), .. }) = &self.diagnostics else { return Ok(false) };
-        let words = String::from_utf8_lossy(sql).to_ascii_uppercase();
-        let mut words = words.split_whitespace();
-        let plain = words.next() == Some("SHOW")
-            && words.next().is_some_and(|w| w.trim_end_matches(';') == "WARNINGS")
-            && words.next().is_none();
-        if !plain {
-            return Ok(false);
-        }
+        let words = String::from_utf8_lossy(sql).trim_end_matches([';', ' ']).to_ascii_uppercase();
+        let words: Vec<&str> = words.split_whitespace().collect();
+        let only_errors = match words.as_slice() {
+            ["SHOW", "WARNINGS"] => false,
+            ["SHOW", "ERRORS"] => true,
+            ["SHOW", "COUNT(*)", what @ ("WARNINGS" | "ERRORS")] => {
+                let (number, name) = if *what == "WARNINGS" {
+                    (warnings.rows.len(), "warning_count")
+                } else {
+                    (errors(warnings), "error_count")
+                };
+                let count = format!("SELECT CAST({number} AS UNSIGNED) AS `@@session.{name}`");
+                self.forward(super::bound::Origin::query(count.as_bytes()), Expect::Results).await?;
+                return Ok(true);
+            }
+            _ => {
+                let why = "diagnostics in another form than SHOW WARNINGS, behind a statement that was committed by itself";
+                let error = SqlError::refused(&self.xid(), why);
+                self.send_error(&error).await?;
+                return Ok(true);
+            }
+        };
         let deprecate_eof = self.capabilities & client::DEPRECATE_EOF != 0;
         let mut out = Vec::new();
         let mut seq = put_packet(&mut out, 1, &[u8::try_from(warnings.columns.len()).unwrap_or(3)]);
@@ -51,7 +66,7 @@ impl Session {
         if !deprecate_eof {
             seq = put_packet(&mut out, seq, &end);
         }
-        for row in &warnings.rows {
+        for row in warnings.rows.iter().filter(|row| !only_errors || is_error(row)) {
             seq = put_packet(&mut out, seq, row);
         }
         put_packet(&mut out, seq, &end);
@@ -59,18 +74,26 @@ impl Session {
         Ok(true)
     }
 
-    /// The statement with each `ROW_COUNT()` replaced by what it must be, or as it was.
-    pub(super) fn with_row_count(&self, sql: &[u8], calls: &[RowCountCall]) -> Option<Vec<u8>> {
+    /// The statement with the numbers of the diagnostics put in; `None` where the server knows them itself.
+    pub(super) fn with_diagnostics(&self, sql: &[u8], reads: &[DiagnosticRead]) -> Option<Vec<u8>> {
         let kept = self.diagnostics.as_ref()?;
-        let value = format!("CAST({} AS SIGNED)", kept.row_count);
         let mut out = Vec::with_capacity(sql.len() + 64);
         let mut at = 0;
-        for (i, call) in calls.iter().enumerate() {
-            out.extend_from_slice(sql.get(at..call.span.start)?);
+        for (i, read) in reads.iter().enumerate() {
+            out.extend_from_slice(sql.get(at..read.span.start)?);
+            let value = match read.number {
+                DiagnosticNumber::RowCount => format!("CAST({} AS SIGNED)", kept.row_count),
+                DiagnosticNumber::WarningCount => {
+                    format!("CAST({} AS UNSIGNED)", kept.warnings.as_ref().map_or(0, |w| w.rows.len()))
+                }
+                DiagnosticNumber::ErrorCount => {
+                    format!("CAST({} AS UNSIGNED)", kept.warnings.as_ref().map_or(0, errors))
+                }
+            };
             out.extend_from_slice(value.as_bytes());
-            at = call.span.end;
-            let last_of_item = calls.get(i + 1).is_none_or(|next| next.unaliased_item != call.unaliased_item);
-            if let Some(item) = call.unaliased_item.as_ref().filter(|_| last_of_item) {
+            at = read.span.end;
+            let last_of_item = reads.get(i + 1).is_none_or(|next| next.unaliased_item != read.unaliased_item);
+            if let Some(item) = read.unaliased_item.as_ref().filter(|_| last_of_item) {
                 out.extend_from_slice(sql.get(at..item.end)?);
                 out.extend_from_slice(b" AS `");
                 for &byte in sql.get(item.clone())? {
@@ -86,6 +109,15 @@ impl Session {
         out.extend_from_slice(sql.get(at..)?);
         Some(out)
     }
+}
+
+/// Whether a row of `SHOW WARNINGS` is an error.
+fn is_error(row: &Bytes) -> bool {
+    row.starts_with(b"\x05Error")
+}
+
+fn errors(warnings: &Rows) -> usize {
+    warnings.rows.iter().filter(|row| is_error(row)).count()
 }
 
 /// The packet that ends a result, with the status flags of now.

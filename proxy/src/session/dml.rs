@@ -16,6 +16,11 @@ use crate::branch::Presence;
 use crate::error::{End, SqlError};
 use crate::meta::{MetaError, TableInfo};
 
+/// What `completion_type` does not turn into more than a COMMIT.
+pub(super) const COMMIT: &[u8] = b"COMMIT AND NO CHAIN NO RELEASE";
+/// The same of ROLLBACK.
+pub(super) const ROLLBACK: &[u8] = b"ROLLBACK AND NO CHAIN NO RELEASE";
+
 /// How often a statement is tried again because the table was altered meanwhile.
 const MAX_TRIES: usize = 3;
 
@@ -395,7 +400,7 @@ impl Session {
             } else {
                 self.diagnostics = Some(super::diagnostics::Diagnostics { row_count, warnings: None });
             }
-            if let Err(error) = self.commit_branch(b"COMMIT").await? {
+            if let Err(error) = self.commit_branch(COMMIT).await? {
                 if self.in_transaction() {
                     self.rollback_local().await?;
                 }
@@ -420,7 +425,7 @@ impl Session {
 
     /// Rolls the local transaction back.
     pub(super) async fn rollback_local(&mut self) -> Result<(), End> {
-        match self.run_one("ROLLBACK").await? {
+        match self.run_one(ROLLBACK).await? {
             Reply::Ok(_) => {
                 self.branch.clear();
                 Ok(())

@@ -138,7 +138,7 @@ impl Session {
             let mut undo = Flight::default();
             undo.push(format!("ROLLBACK TO {SAVEPOINT}"));
             if alone {
-                undo.push("ROLLBACK");
+                undo.push(super::dml::ROLLBACK);
             }
             if self.last_of(undo).await?.is_err() {
                 return Err(End::Broken("the server refuses ROLLBACK TO".into()));

@@ -108,15 +108,15 @@ pub(crate) fn show_statement(sql: &[u8], statement: &Statement) -> String {
             flags(delete.volatile, delete.subquery),
             pins(sql, delete.pinned.as_ref()),
         ),
-        Statement::ReadsRowCount { calls } => {
-            let calls: Vec<String> = calls
+        Statement::SelectsDiagnostics { reads } => {
+            let reads: Vec<String> = reads
                 .iter()
-                .map(|call| match &call.unaliased_item {
-                    Some(item) => format!("{} of <{}>", cut(sql, &call.span), cut(sql, item)),
-                    None => cut(sql, &call.span),
+                .map(|read| match &read.unaliased_item {
+                    Some(item) => format!("{} of <{}>", cut(sql, &read.span), cut(sql, item)),
+                    None => cut(sql, &read.span),
                 })
                 .collect();
-            format!("ReadsRowCount {}", calls.join("; "))
+            format!("SelectsDiagnostics {}", reads.join("; "))
         }
         Statement::Refused(refusal) => {
             format!("Refused{}: {}", if refusal.for_atone { " always" } else { "" }, refusal.reason)
