@@ -28,13 +28,13 @@ const ENDING: Unavailable = Unavailable("it is ending");
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The store.
-    #[error("the store: {0}")]
+    #[error("the store")]
     Store(#[from] StoreError),
     /// What the store holds.
-    #[error("the store contradicts itself: {0}")]
+    #[error("the store contradicts itself")]
     Recover(#[from] atone_core::RecoverError),
     /// The writer's thread.
-    #[error("the writer's thread: {0}")]
+    #[error("the writer's thread")]
     Thread(#[from] std::io::Error),
 }
 
@@ -158,7 +158,7 @@ impl Coordinator {
     fn submit(&self, event: Event, permit: Option<OwnedSemaphorePermit>) -> Result<(), Unavailable> {
         // A poisoned lock means that the core stopped half-way: nothing it says can be trusted any more.
         let mut inner = self.inner.lock().map_err(|_| self.give_up())?;
-        let Step { persist, early, effects } = inner.core.handle(self.clock.now_ms(), event);
+        let Step { persist, effects } = inner.core.handle(self.clock.now_ms(), event);
         let next_ms = inner.core.next_at_ms().unwrap_or(u64::MAX);
         let is_empty = persist.is_empty() && effects.is_empty();
         if !is_empty {
@@ -167,9 +167,6 @@ impl Coordinator {
             inner.journal.as_ref().ok_or(ENDING)?.send(entry).map_err(|_| STORE_FAILED)?;
         }
         drop(inner);
-        for effect in early {
-            self.hub.deliver(effect);
-        }
         if next_ms < self.armed_ms.load(Ordering::Acquire) {
             self.rearm.notify_one();
         }

@@ -29,5 +29,6 @@ pub use kind::Kind;
 pub use record::{Encoded, RecordError, RowChange, TableChanges, UndoRecord};
 pub use table::{Column, Table, UniqueKey, quote_identifier};
 pub use undo_log::{
-    LOG_STATUS_MARKER, LOG_STATUS_UNDO, UNDO_LOG_TABLE, insert_marker_sql, insert_undo_sql, undo_log_ddl,
+    LOG_STATUS_MARKER, LOG_STATUS_RESTORED, LOG_STATUS_UNDO, UNDO_LOG_TABLE, insert_marker_sql,
+    insert_undo_sql, undo_log_ddl,
 };

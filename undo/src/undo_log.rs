@@ -8,6 +8,9 @@ use crate::table::quote_identifier;
 pub const UNDO_LOG_TABLE: &str = "undo_log";
 /// `log_status` of a row that holds an undo record.
 pub const LOG_STATUS_UNDO: i32 = 0;
+/// `log_status` of what is left of a record after its rows were restored, until the coordinator knows that for good. Its
+/// `rollback_info` is empty.
+pub const LOG_STATUS_RESTORED: i32 = 2;
 /// `log_status` of a marker: this branch must never commit. Its `rollback_info` is empty.
 pub const LOG_STATUS_MARKER: i32 = 1;
 

@@ -173,7 +173,10 @@ impl Client {
         let result = match answer {
             // The deadline passed: dropping `pending` gives the request up.
             Err(_) => {
-                return Err(ClientError::Unavailable(format!("no answer within {} ms", deadline.as_millis())));
+                return Err(ClientError::Unavailable(format!(
+                    "no answer within {} ms",
+                    deadline.as_millis()
+                )));
             }
             Ok(Err(oneshot::error::RecvError { .. })) => {
                 Err(ClientError::Unavailable("the stream broke before the answer".to_owned()))

@@ -126,7 +126,7 @@ impl Core {
         };
         self.step.persist.push(Change::PutBranch(branch.record(branch_id, seq)));
         self.step.persist.push(Change::PutLocks(branch_id, locks));
-        transaction.branches.insert(branch_id, branch);
+        transaction.branches.insert(branch_id, Box::new(branch));
         self.totals.registered += 1;
         if let Some(registrations) = self.streams.get_mut(&stream) {
             registrations.insert(id, Registration::Branch(seq, branch_id));

@@ -8,7 +8,7 @@ use atone_api::{BranchId, Xid};
 use crate::core::{Core, SERIAL_BITS};
 use crate::record::{BranchState, Change};
 use crate::state::{Branch, BranchWork, REASON_TIMEOUT, State, Transaction};
-use crate::step::{Effect, Refusal, RefusalCode, Reply, ReplyTo, WorkKind};
+use crate::step::{Refusal, RefusalCode, Reply, ReplyTo, WorkKind};
 use crate::timers::Timer;
 
 /// The longest name of a transaction, in bytes.
@@ -18,12 +18,8 @@ const COMMIT_CALLS_MAX: usize = 1_000;
 
 impl Core {
     pub(crate) fn begin(&mut self, to: ReplyTo, name: String, timeout_ms: u64) {
-        match self.try_begin(name, timeout_ms) {
-            // Nothing is lost with this answer before the first branch is registered, and that is answered only when
-            // it is durable and the transaction with it. The XID is not given twice in any case.
-            Ok(reply) => self.step.early.push(Effect::Reply(to, Ok(reply))),
-            Err(refusal) => self.reply(to, Err(refusal)),
-        }
+        let reply = self.try_begin(name, timeout_ms);
+        self.reply(to, reply);
     }
 
     fn try_begin(&mut self, name: String, timeout_ms: u64) -> Result<Reply, Refusal> {

@@ -47,8 +47,10 @@ impl Core {
                     (*kind, branch.schema.clone(), vec![(transaction.xid.clone(), *id)])
                 }
                 Job::Purge { schema, branches } => {
-                    let refs =
-                        branches.iter().filter_map(|(seq, id)| Some((self.live.get(seq)?.xid.clone(), *id)));
+                    let refs = branches.iter().filter_map(|(seq, id)| {
+                        let transaction = self.live.get(seq).or_else(|| self.ended.get(seq))?;
+                        Some((transaction.xid.clone(), *id))
+                    });
                     (WorkKind::Purge, schema.clone(), refs.collect())
                 }
             };
@@ -142,14 +144,18 @@ impl Core {
         };
         let is_kicked = std::mem::take(&mut branch.is_kicked);
         match outcome {
-            WorkOutcome::Done => self.branch_undone(seq, id),
+            WorkOutcome::Done => {
+                let (resource, schema) = (branch.resource.clone(), branch.schema.clone());
+                self.branch_undone(seq, id);
+                // What is left of the undo row says to a second try that the first one succeeded; no longer needed
+                // once that is durable here, which it is before the purge is sent.
+                self.purge_later(&resource, &schema, seq, id);
+            }
             WorkOutcome::Absent => {
                 // Undo rows do not vanish: one that should be there was deleted by an outsider, or the server was
-                // restored from an old backup. After a first try whose answer was lost it is rightly gone, and after a
-                // failure the operator's word counts.
-                let is_first_of_committed = branch.is_committed && branch.attempts <= 1;
+                // restored from an old backup. After a failure the operator's word counts.
                 let has_failed = branch.state == BranchState::RollbackFailed;
-                if (is_first_of_committed || has_failed) && !is_kicked {
+                if (branch.is_committed || has_failed) && !is_kicked {
                     let detail = "{\"problem\":\"undo_missing\",\"message\":\"the branch committed but its undo_log row is gone; put its rows right and roll back again\"}";
                     self.failed(seq, id, detail.to_owned());
                 } else {
@@ -356,6 +362,9 @@ impl Core {
 
     fn branch_purged(&mut self, seq: u64, id: BranchId) {
         let Some(transaction) = self.live.get_mut(&seq) else { return };
+        if !matches!(transaction.state, State::Committed { .. }) {
+            return;
+        }
         let Some(branch) = transaction.branches.get_mut(&id) else { return };
         branch.state = BranchState::Purged;
         self.step.persist.push(Change::PutBranch(branch.record(id, seq)));

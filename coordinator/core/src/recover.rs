@@ -194,7 +194,7 @@ impl Core {
             attempts: 0,
             is_kicked: false,
         };
-        transaction.branches.insert(id, branch);
+        transaction.branches.insert(id, Box::new(branch));
         Ok(())
     }
 

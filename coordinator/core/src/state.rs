@@ -131,7 +131,8 @@ pub(crate) struct Transaction {
     pub(crate) timeout_ms: u64,
     pub(crate) created_at_ms: u64,
     pub(crate) state: State,
-    pub(crate) branches: BTreeMap<BranchId, Branch>,
+    /// Boxed, since a map keeps room for more entries than most transactions have branches.
+    pub(crate) branches: BTreeMap<BranchId, Box<Branch>>,
     /// Its registrations that wait for locks, by the lock table's numbers.
     pub(crate) waiting: BTreeSet<u64>,
 }

@@ -296,8 +296,6 @@ pub enum Effect {
 pub struct Step {
     /// To be made durable as a whole, in this order.
     pub persist: Vec<Change>,
-    /// May be sent before anything is durable: answers that nothing is lost with.
-    pub early: Vec<Effect>,
     /// To be sent once everything is durable.
     pub effects: Vec<Effect>,
 }

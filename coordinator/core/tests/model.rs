@@ -29,6 +29,8 @@ enum Local {
     Committed,
     RolledBack,
     Undone,
+    /// Undone, and what was left of its undo row is deleted.
+    Swept,
     Marked,
     Purged,
 }
@@ -95,7 +97,7 @@ impl World {
         // What should be durable is durable, after every step.
         assert_eq!(self.records, self.core.records());
         self.check_locks();
-        for effect in step.early.into_iter().chain(step.effects) {
+        for effect in step.effects {
             self.effect(effect);
         }
     }
@@ -252,7 +254,7 @@ impl World {
         }
         self.unreported.remove(&key);
         let outcome = match self.locals[&key] {
-            Local::Committed | Local::Undone | Local::Purged => Outcome::Committed,
+            Local::Committed | Local::Undone | Local::Swept | Local::Purged => Outcome::Committed,
             _ => Outcome::Aborted,
         };
         self.event(Event::Report { xid: key.0, branch: BranchId(key.1), outcome });
@@ -289,6 +291,12 @@ impl World {
             let local = self.locals.entry(key.clone()).or_insert(Local::Open);
             match (work.kind, *local) {
                 (WorkKind::Purge, Local::Committed | Local::Purged) => *local = Local::Purged,
+                (WorkKind::Purge, Local::Undone | Local::Swept) => {
+                    // Only when the outcome can't be forgotten any more: a second try would find nothing.
+                    let record = self.records.branches.get(&branch.0);
+                    assert!(record.is_none_or(|record| record.state == BranchState::RolledBack), "{key:?}");
+                    *local = Local::Swept;
+                }
                 (WorkKind::Purge, other) => panic!("purge of {key:?}, which is {other:?}"),
                 (WorkKind::Check, Local::Committed) => outcome = WorkOutcome::Committed,
                 (WorkKind::Rollback, Local::Committed) => {
@@ -310,7 +318,11 @@ impl World {
                 // A check that was withdrawn when the report came, and is done much later.
                 (WorkKind::Check, Local::Purged) => outcome = WorkOutcome::Absent,
                 (WorkKind::Rollback, Local::Purged) => panic!("rollback of {key:?}, which is purged"),
-                (_, Local::Undone | Local::Marked) => outcome = WorkOutcome::Absent,
+                (WorkKind::Rollback, Local::Undone) => {}
+                (WorkKind::Check, Local::Undone) => outcome = WorkOutcome::Committed,
+                // Work that was given to another since, and is done much later: its answer says nothing.
+                (_, Local::Swept) => outcome = WorkOutcome::Absent,
+                (_, Local::Marked) => outcome = WorkOutcome::Absent,
                 (_, Local::Open | Local::RolledBack) => {
                     *local = Local::Marked;
                     outcome = WorkOutcome::Absent;
@@ -405,7 +417,7 @@ impl World {
         for (key @ (xid, branch), local) in &self.locals {
             match self.told.get(xid) {
                 Some(Status::Committed) => {
-                    assert!(!matches!(local, Local::Undone | Local::Open), "{xid} {branch} {local:?}");
+                    assert!(!matches!(local, Local::Undone | Local::Swept | Local::Open), "{xid} {branch} {local:?}");
                     assert!(
                         *local != Local::Marked || !self.unreported.contains(key),
                         "{xid} {branch} is marked"
@@ -462,6 +474,6 @@ fn recovery_works_at_any_prefix() {
         let mut records = world.records.clone();
         step.persist.iter().for_each(|change| records.apply(change));
         assert_eq!(core.records(), records);
-        assert!(step.effects.is_empty() && step.early.is_empty());
+        assert!(step.effects.is_empty());
     }
 }

@@ -17,6 +17,7 @@
 use std::fs;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use atone_core::{Change, Counters, Records};
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, TableHandle};
@@ -32,6 +33,11 @@ const LOCKS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("locks");
 
 /// The file's name in the store's directory.
 pub const FILE_NAME: &str = "coordinator.redb";
+/// How much of the file is kept in memory. The core has everything in memory that is read again; what helps is to have
+/// the inner pages of the trees that are written.
+const CACHE_BYTES: usize = 64 << 20;
+/// How long another process may take to let go of the file.
+const IN_USE_WAIT: Duration = Duration::from_secs(2);
 /// The version of the layout.
 const FORMAT: &str = "1";
 
@@ -51,22 +57,7 @@ impl EmbeddedStore {
             .create(directory)
             .map_err(|error| StoreError::Io(format!("{} cannot be created: {error}", directory.display())))?;
         let path = directory.join(FILE_NAME);
-        let opened = Database::builder()
-            .set_repair_callback(|repair| {
-                tracing::info!(progress = repair.progress(), "the store is being repaired")
-            })
-            .create(&path);
-        let database = opened.map_err(|error| match error {
-            redb::DatabaseError::DatabaseAlreadyOpen => {
-                StoreError::Io(format!("{} is in use by another process", path.display()))
-            }
-            redb::DatabaseError::Storage(redb::StorageError::Io(error))
-                if error.kind() != std::io::ErrorKind::InvalidData =>
-            {
-                StoreError::Io(format!("{}: {error}", path.display()))
-            }
-            error => StoreError::Damaged(format!("{}: {error}", path.display())),
-        })?;
+        let database = open_database(&path)?;
         let mut store = Self { path, database };
         store.initialize()?;
         // The new file's name has to be as durable as its contents.
@@ -194,6 +185,35 @@ impl EmbeddedStore {
             }
         }
         transaction.commit().map_err(|e| self.io(e))
+    }
+}
+
+/// Opens the file. A process that was killed a moment ago may still hold its lock, so that is waited for a little.
+fn open_database(path: &Path) -> Result<Database, StoreError> {
+    let until = Instant::now() + IN_USE_WAIT;
+    loop {
+        let opened = Database::builder()
+            .set_cache_size(CACHE_BYTES)
+            .set_repair_callback(|repair| {
+                tracing::info!(progress = repair.progress(), "the store is being repaired")
+            })
+            .create(path);
+        return match opened {
+            Ok(database) => Ok(database),
+            Err(redb::DatabaseError::DatabaseAlreadyOpen) if Instant::now() < until => {
+                std::thread::sleep(Duration::from_millis(50));
+                continue;
+            }
+            Err(redb::DatabaseError::DatabaseAlreadyOpen) => {
+                Err(StoreError::Io(format!("{} is in use by another process", path.display())))
+            }
+            Err(redb::DatabaseError::Storage(redb::StorageError::Io(error)))
+                if error.kind() != std::io::ErrorKind::InvalidData =>
+            {
+                Err(StoreError::Io(format!("{}: {error}", path.display())))
+            }
+            Err(error) => Err(StoreError::Damaged(format!("{}: {error}", path.display()))),
+        };
     }
 }
 

@@ -1,7 +1,7 @@
 //! Phase two: what the coordinator asks to be done with branches that have committed locally.
 //!
-//! Everything here can be done twice: a rollback deletes the undo row in the transaction that restores the rows, and a
-//! branch without an undo row gets a marker that makes a late local COMMIT fail.
+//! Everything here can be done twice: the transaction that restores the rows marks the undo row as restored, and a branch
+//! without an undo row gets a marker that makes a late local COMMIT fail.
 
 mod foreign_keys;
 
@@ -10,8 +10,9 @@ use std::sync::Arc;
 
 use atone_api::proto::{BranchRef, Work, WorkKind, WorkOutcome, WorkResult};
 use atone_undo::{
-    ConflictReport, Key, LOG_STATUS_MARKER, LOG_STATUS_UNDO, Row, RowChange, TableChanges, UNDO_LOG_TABLE,
-    UndoRecord, Value, Verdict, insert_marker_sql, inverse, judge, quote_identifier, session_setup,
+    ConflictReport, Key, LOG_STATUS_MARKER, LOG_STATUS_RESTORED, LOG_STATUS_UNDO, Row, RowChange,
+    TableChanges, UNDO_LOG_TABLE, UndoRecord, Value, Verdict, insert_marker_sql, inverse, judge,
+    quote_identifier, session_setup,
 };
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error, Value as Cell};
@@ -98,8 +99,8 @@ async fn perform(backend: &Backend, work: &Work) -> Result<WorkOutcome, Failure>
         (WorkKind::Check, [branch]) => {
             let mut conn = backend.pool.get_conn().await?;
             Ok(match undo_row(backend, &mut conn, work, &undo_log, branch).await? {
-                Some(_) => WorkOutcome::Committed,
-                None => WorkOutcome::Absent,
+                Found::Record(..) | Found::Restored => WorkOutcome::Committed,
+                Found::Marker => WorkOutcome::Absent,
             })
         }
         (WorkKind::Rollback, [branch]) => rollback(backend, work, &undo_log, branch).await,
@@ -113,7 +114,7 @@ async fn purge(backend: &Backend, undo_log: &str, branches: &[BranchRef]) -> Res
     for chunk in branches.chunks(1000) {
         let ids: Vec<String> = chunk.iter().map(|b| b.branch_id.to_string()).collect();
         let sql = format!(
-            "DELETE FROM {undo_log} WHERE branch_id IN ({}) AND log_status = {LOG_STATUS_UNDO}",
+            "DELETE FROM {undo_log} WHERE branch_id IN ({}) AND log_status IN ({LOG_STATUS_UNDO}, {LOG_STATUS_RESTORED})",
             ids.join(",")
         );
         match conn.query_drop(sql).await {
@@ -128,15 +129,24 @@ async fn purge(backend: &Backend, undo_log: &str, branches: &[BranchRef]) -> Res
 
 type UndoRow = (i32, Vec<u8>, Vec<u8>);
 
-/// The undo row of a branch as `(context, rollback_info)`. Where there is none, a marker is left, after which there
-/// never will be.
+/// What there is of a branch in undo_log.
+enum Found {
+    /// `context` and `rollback_info`.
+    Record(Vec<u8>, Vec<u8>),
+    /// Its rows were restored before.
+    Restored,
+    /// It never committed and never will.
+    Marker,
+}
+
+/// The undo row of a branch. Where there is none, a marker is left, after which there never will be.
 async fn undo_row(
     backend: &Backend,
     conn: &mut Conn,
     work: &Work,
     undo_log: &str,
     branch: &BranchRef,
-) -> Result<Option<(Vec<u8>, Vec<u8>)>, Failure> {
+) -> Result<Found, Failure> {
     let select =
         format!("SELECT log_status, context, rollback_info FROM {undo_log} WHERE branch_id = ? AND xid = ?");
     // Twice: the branch may commit between the look and the marker, which then collides
@@ -151,8 +161,9 @@ async fn undo_row(
             Err(e) => return Err(e.into()),
         };
         match row {
-            Some((LOG_STATUS_UNDO, context, info)) => return Ok(Some((context, info))),
-            Some((LOG_STATUS_MARKER, ..)) => return Ok(None),
+            Some((LOG_STATUS_UNDO, context, info)) => return Ok(Found::Record(context, info)),
+            Some((LOG_STATUS_RESTORED, ..)) => return Ok(Found::Restored),
+            Some((LOG_STATUS_MARKER, ..)) => return Ok(Found::Marker),
             Some((other, ..)) => {
                 return Err(stuck(format!("the undo row has the unknown log_status {other}")));
             }
@@ -160,12 +171,24 @@ async fn undo_row(
         }
         let marker = insert_marker_sql(&work.schema, &branch.xid, branch.branch_id);
         match conn.query_drop(marker).await {
-            Ok(()) => return Ok(None),
+            Ok(()) => {
+                sweep(conn, undo_log).await?;
+                return Ok(Found::Marker);
+            }
             Err(Error::Server(e)) if e.code == 1062 => {}
             Err(e) => return Err(e.into()),
         }
     }
     Err(Failure::Retry("the undo row appears and disappears".into()))
+}
+
+/// Deletes markers and leftovers of more than a day, some at a time: no local COMMIT is on its way for that long.
+async fn sweep(conn: &mut Conn, undo_log: &str) -> Result<(), Failure> {
+    let sql = format!(
+        "DELETE FROM {undo_log} WHERE log_status IN ({LOG_STATUS_MARKER}, {LOG_STATUS_RESTORED}) \
+         AND log_created < UTC_TIMESTAMP(6) - INTERVAL 1 DAY LIMIT 1000"
+    );
+    Ok(conn.query_drop(sql).await?)
 }
 
 async fn rollback(
@@ -177,8 +200,10 @@ async fn rollback(
     let mut conn = backend.pool.get_conn().await?;
     let mariadb = backend.is_mariadb(&mut conn).await?;
     conn.query_drop(session_setup(mariadb).join(";")).await?;
-    let Some((context, info)) = undo_row(backend, &mut conn, work, undo_log, branch).await? else {
-        return Ok(WorkOutcome::Absent);
+    let (context, info) = match undo_row(backend, &mut conn, work, undo_log, branch).await? {
+        Found::Record(context, info) => (context, info),
+        Found::Restored => return Ok(WorkOutcome::Done),
+        Found::Marker => return Ok(WorkOutcome::Absent),
     };
     let record = std::str::from_utf8(&context)
         .map_err(|e| e.to_string())
@@ -206,7 +231,7 @@ async fn rollback(
     }
 }
 
-/// Restores all rows of a record inside of an open transaction, and deletes the undo row.
+/// Restores all rows of a record inside of an open transaction, and marks the undo row so.
 async fn restore(
     conn: &mut Conn,
     undo_log: &str,
@@ -264,8 +289,11 @@ async fn restore(
     for (changes, rows) in wanted.iter().filter(|(_, rows)| !rows.is_empty()) {
         foreign_keys::check(conn, changes, rows).await?;
     }
-    let delete = format!("DELETE FROM {undo_log} WHERE branch_id = ? AND xid = ?");
-    conn.exec_drop(delete, (branch.branch_id, &branch.xid)).await?;
+    let done = format!(
+        "UPDATE {undo_log} SET log_status = {LOG_STATUS_RESTORED}, context = '', rollback_info = '', \
+         log_modified = UTC_TIMESTAMP(6) WHERE branch_id = ? AND xid = ?"
+    );
+    conn.exec_drop(done, (branch.branch_id, &branch.xid)).await?;
     Ok(())
 }
 

@@ -86,8 +86,8 @@ impl CompensatedBranch<'_> {
             one_line(&self.row.xid),
             quote_identifier(&one_line(&self.row.schema))
         );
-        if matches!(self.row.content, Content::Marker) {
-            text.push_str("-- a marker: there is nothing to undo\n");
+        if matches!(self.row.content, Content::Marker | Content::Restored) {
+            text.push_str("-- there is nothing to undo\n");
             return text;
         }
         text.push_str("START TRANSACTION;\n");

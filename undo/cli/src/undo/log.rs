@@ -1,7 +1,8 @@
 //! Reading `undo_log` rows of a server.
 
 use atone_undo::{
-    LOG_STATUS_MARKER, LOG_STATUS_UNDO, RecordError, UNDO_LOG_TABLE, UndoRecord, quote_identifier,
+    LOG_STATUS_MARKER, LOG_STATUS_RESTORED, LOG_STATUS_UNDO, RecordError, UNDO_LOG_TABLE, UndoRecord,
+    quote_identifier,
 };
 use mysql_async::prelude::Queryable as _;
 use mysql_async::{Conn, Row, Value};
@@ -19,6 +20,8 @@ pub(crate) enum Content {
     Undo(UndoRecord),
     /// This branch must never commit.
     Marker,
+    /// The rows are restored; the row is about to go.
+    Restored,
     /// It does not decode.
     Bad {
         /// Why.
@@ -46,11 +49,12 @@ pub(crate) struct LogRow {
 const HEAD_BYTES: usize = 256;
 
 impl LogRow {
-    /// `undo`, `marker` or `undecodable`.
+    /// `undo`, `marker`, `restored` or `undecodable`.
     pub(crate) fn status(&self) -> &'static str {
         match self.content {
             Content::Undo(_) => "undo",
             Content::Marker => "marker",
+            Content::Restored => "restored",
             Content::Bad { .. } => "undecodable",
         }
     }
@@ -149,6 +153,9 @@ fn content(xid: &str, branch_id: i64, status: i64, context: &str, info: &[u8]) -
     if status == i64::from(LOG_STATUS_MARKER) {
         return if info.is_empty() { Content::Marker } else { bad("a marker that is not empty".to_owned()) };
     }
+    if status == i64::from(LOG_STATUS_RESTORED) {
+        return if info.is_empty() { Content::Restored } else { bad("restored, but not empty".to_owned()) };
+    }
     if status != i64::from(LOG_STATUS_UNDO) {
         return bad(format!("the log_status {status} is not known"));
     }
@@ -182,6 +189,7 @@ mod tests {
         let read = |xid: &str, id, status, info: &[u8]| content(xid, id, status, &encoded.context, info);
         assert!(matches!(read("x:1", 5, 0, &encoded.rollback_info), Content::Undo(r) if r == record));
         assert!(matches!(read("x:1", 5, 1, b""), Content::Marker));
+        assert!(matches!(read("x:1", 5, 2, b""), Content::Restored));
         for (content, why) in [
             (read("x:2", 5, 0, &encoded.rollback_info), "branch 5 of x:1"),
             (read("x:1", 6, 0, &encoded.rollback_info), "branch 5 of x:1"),

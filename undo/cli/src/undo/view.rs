@@ -32,7 +32,7 @@ impl Summary {
                     .collect();
                 (Some(record.resource.clone()), tables, None)
             }
-            Content::Marker => (None, Vec::new(), None),
+            Content::Marker | Content::Restored => (None, Vec::new(), None),
             Content::Bad { reason, .. } => (None, Vec::new(), Some(reason.clone())),
         };
         Summary {
@@ -275,7 +275,7 @@ impl ShownRow<'_> {
         let row = self.row;
         let resource = match &row.content {
             Content::Undo(record) => format!(" on {}", render::cell(&record.resource)),
-            Content::Marker | Content::Bad { .. } => String::new(),
+            Content::Marker | Content::Restored | Content::Bad { .. } => String::new(),
         };
         let title = format!("branch {} of {}{resource}", row.branch_id, render::cell(&row.xid));
         let mut text = format!(
@@ -293,6 +293,7 @@ impl ShownRow<'_> {
                 }
             }
             Content::Marker => text.push_str("  this branch was rolled back and can never commit\n"),
+            Content::Restored => text.push_str("  the rows of this branch are restored\n"),
             Content::Bad { reason, head } => {
                 text.push_str(&format!("  {}\n", palette.paint(Style::Alert, &one_line(reason))));
                 text.push_str(&format!("  context        {}\n", one_line(&row.context)));
@@ -316,7 +317,7 @@ impl ShownRow<'_> {
                 let tables: Vec<Value> = self.tables.iter().map(ShownTable::json).collect();
                 object.insert("tables".to_owned(), json!(tables));
             }
-            Content::Marker => {}
+            Content::Marker | Content::Restored => {}
             Content::Bad { reason, head } => {
                 object.insert("error".to_owned(), json!(reason));
                 object.insert("context".to_owned(), json!(row.context));
