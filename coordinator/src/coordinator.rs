@@ -286,3 +286,72 @@ impl Drop for CallGuard<'_> {
         self.hub.remove_call(self.call);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Contents;
+    use atone_core::{Change, Records, Reply};
+
+    /// A store in memory that fails once so many batches were written.
+    struct Failing {
+        left: usize,
+    }
+
+    impl Store for Failing {
+        fn load(&mut self) -> Result<Contents, StoreError> {
+            Ok(Contents { id: "test".to_owned(), records: Records::default() })
+        }
+
+        fn apply(&mut self, _: &[Change]) -> Result<(), StoreError> {
+            match self.left.checked_sub(1) {
+                Some(left) => {
+                    self.left = left;
+                    Ok(())
+                }
+                None => Err(StoreError::Io("no space left on device".to_owned())),
+            }
+        }
+    }
+
+    fn open(left: usize) -> Result<(Arc<Coordinator>, JoinHandle<()>), StartError> {
+        Coordinator::open(Box::new(Failing { left }), atone_core::Config::default(), CancellationToken::new())
+    }
+
+    async fn begin(coordinator: &Coordinator) -> Result<Answer, Unavailable> {
+        coordinator.call(|to| Event::Begin { to, name: String::new(), timeout_ms: 0 }).await
+    }
+
+    #[test]
+    fn a_store_that_cannot_be_written_is_no_start() {
+        assert!(matches!(open(0), Err(StartError::Store(_))));
+    }
+
+    /// What was not made durable is not answered, and nothing is answered from then on.
+    #[tokio::test]
+    async fn nothing_is_answered_after_the_store_failed() {
+        // One batch for the start, one for the first transaction.
+        let (coordinator, journal) = open(2).unwrap();
+        let Ok(Ok(Reply::Transaction(begun))) = begin(&coordinator).await else {
+            panic!("the first was refused")
+        };
+        let xid = begun.xid.to_string();
+        let commit = coordinator.call(|to| Event::Commit { to, xid: xid.clone() }).await;
+        assert!(commit.is_err(), "{commit:?}");
+        assert!(coordinator.failed().is_cancelled());
+        assert!(begin(&coordinator).await.is_err());
+        // The core believes in a commit that nobody must hear of.
+        assert!(coordinator.call(|to| Event::Get { to, xid: xid.clone() }).await.is_err());
+        assert!(coordinator.read(|core| core.transaction(&xid)).await.is_err());
+        journal.join().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_closed_coordinator_answers_nothing_and_its_journal_ends() {
+        let (coordinator, journal) = open(100).unwrap();
+        assert!(begin(&coordinator).await.is_ok());
+        coordinator.close();
+        assert!(begin(&coordinator).await.is_err());
+        journal.join().unwrap();
+    }
+}

@@ -65,6 +65,11 @@ impl Hub {
         self.registering.insert((stream, id), Instant::now());
     }
 
+    /// A registration was cancelled: no answer will come.
+    pub(crate) fn register_ended(&self, stream: StreamId, id: u64) {
+        self.registering.remove(&(stream, id));
+    }
+
     /// Sends what may be seen now.
     pub(crate) fn deliver(&self, effect: Effect) {
         match effect {

@@ -184,7 +184,10 @@ async fn take(coordinator: &Coordinator, stream: StreamId, message: ProxyMessage
             coordinator.hub().register_began(stream, id);
             Event::Register { stream, id, request: convert::register_request(request) }
         }
-        proxy_message::Body::Cancel(cancel) => Event::Cancel { stream, id: cancel.register_id },
+        proxy_message::Body::Cancel(cancel) => {
+            coordinator.hub().register_ended(stream, cancel.register_id);
+            Event::Cancel { stream, id: cancel.register_id }
+        }
         proxy_message::Body::Report(report) => {
             let outcome = convert::branch_outcome(report.outcome())
                 .ok_or_else(|| Status::invalid_argument("a report with an outcome that is not known"))?;
