@@ -98,7 +98,8 @@ impl Session {
     ) -> Result<(), End> {
         match &analysis.statement {
             Statement::Diagnostics => {
-                if self.answer_diagnostics(&sql).await? {
+                let binary = matches!(origin, Origin::Execute(_));
+                if self.answer_diagnostics(&sql, binary).await? {
                     return Ok(());
                 }
                 self.forward(origin, Expect::Results).await?;

@@ -2,7 +2,9 @@
 
 use atone_sql::{DiagnosticNumber, DiagnosticRead};
 use atone_wire::caps::{client, status};
+use atone_wire::column::text_row;
 use atone_wire::frame::put_packet;
+use atone_wire::read::put_lenenc_bytes;
 use atone_wire::reply::Expect;
 use atone_wire::response::parse_eof;
 use bytes::Bytes;
@@ -32,7 +34,7 @@ impl Session {
     }
 
     /// Answers `SHOW WARNINGS` and its like from what was kept; whether it could.
-    pub(super) async fn answer_diagnostics(&mut self, sql: &[u8]) -> Result<bool, End> {
+    pub(super) async fn answer_diagnostics(&mut self, sql: &[u8], binary: bool) -> Result<bool, End> {
         let Some(Diagnostics { warnings: Some(warnings), .. }) = &self.diagnostics else { return Ok(false) };
         let words = String::from_utf8_lossy(sql).trim_end_matches([';', ' ']).to_ascii_uppercase();
         let words: Vec<&str> = words.split_whitespace().collect();
@@ -67,7 +69,11 @@ impl Session {
             seq = put_packet(&mut out, seq, &end);
         }
         for row in warnings.rows.iter().filter(|row| !only_errors || is_error(row)) {
-            seq = put_packet(&mut out, seq, row);
+            seq = if binary {
+                put_packet(&mut out, seq, &binary_row(row)?)
+            } else {
+                put_packet(&mut out, seq, row)
+            };
         }
         put_packet(&mut out, seq, &end);
         self.client.write_all(&out).await.map_err(End::Client)?;
@@ -114,6 +120,24 @@ impl Session {
 /// Whether a row of `SHOW WARNINGS` is an error.
 fn is_error(row: &Bytes) -> bool {
     row.starts_with(b"\x05Error")
+}
+
+/// A row of `SHOW WARNINGS` (level, code, message) as a `Binary Protocol Resultset Row`.
+fn binary_row(row: &Bytes) -> Result<Vec<u8>, End> {
+    let cells = text_row(row, 3)?;
+    let [Some(level), Some(code), Some(message)] = cells.as_slice() else {
+        return Err(End::Broken("a warning with a NULL".into()));
+    };
+    let code: u32 = std::str::from_utf8(code)
+        .ok()
+        .and_then(|c| c.parse().ok())
+        .ok_or_else(|| End::Broken("a warning whose code is no number".into()))?;
+    // The header, and a NULL bitmap of three columns behind two reserved bits
+    let mut out = vec![0, 0];
+    put_lenenc_bytes(&mut out, level);
+    out.extend_from_slice(&code.to_le_bytes());
+    put_lenenc_bytes(&mut out, message);
+    Ok(out)
 }
 
 fn errors(warnings: &Rows) -> usize {

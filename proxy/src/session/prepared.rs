@@ -67,6 +67,9 @@ impl Session {
         }
         self.send_command(&forwarded).await?;
         let tracker = self.relay_reply(Expect::Prepare).await?;
+        if tracker.failed().is_some() {
+            self.diagnostics = None;
+        }
         if let Some(prepared) = tracker.prepared() {
             self.last_prepared = prepared.statement_id;
             self.statements.insert(
