@@ -22,8 +22,11 @@ pub struct TableInfo {
 /// Tables already seen, keyed by what the application's session calls them and sees of them.
 #[derive(Debug, Default)]
 pub struct Metadata {
-    tables: DashMap<(String, String, Vec<u8>), (Instant, Arc<TableInfo>)>,
+    tables: DashMap<SeenAs, (Instant, Arc<TableInfo>)>,
 }
+
+/// Schema, name, and the column definitions that a session sees.
+type SeenAs = (String, String, Vec<u8>);
 
 /// How many tables are remembered; beyond it all are forgotten, which costs a look each.
 const MAX_TABLES: usize = 10_000;

@@ -417,7 +417,10 @@ impl World {
         for (key @ (xid, branch), local) in &self.locals {
             match self.told.get(xid) {
                 Some(Status::Committed) => {
-                    assert!(!matches!(local, Local::Undone | Local::Swept | Local::Open), "{xid} {branch} {local:?}");
+                    assert!(
+                        !matches!(local, Local::Undone | Local::Swept | Local::Open),
+                        "{xid} {branch} {local:?}"
+                    );
                     assert!(
                         *local != Local::Marked || !self.unreported.contains(key),
                         "{xid} {branch} is marked"

@@ -99,10 +99,9 @@ impl Session {
         }
         if let Some(hint) = &analysis.xid_hint
             && self.binding.as_ref().is_none_or(|b| b.xid != hint.xid)
+            && let Err(error) = self.bind_by_hint(&hint.xid).await?
         {
-            if let Err(error) = self.bind_by_hint(&hint.xid).await? {
-                return self.send_error(&error).await;
-            }
+            return self.send_error(&error).await;
         }
         if self.binding.is_none() {
             return match origin {

@@ -2,6 +2,8 @@
 //! find the same end however its input is cut, and no decoder may take more than it was given. The seed is printed and
 //! can be set by `ATONE_FUZZ_SEED`.
 
+#![allow(clippy::unwrap_used)] // choose() of a list that is not empty
+
 use std::time::{Duration, Instant};
 
 use atone_wire::caps::client;
