@@ -1,9 +1,10 @@
 //! One backend: its address, its service account's connections, and what is known of its tables.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;
+use std::time::{Duration, Instant};
 
 use atone_api::Client;
 use mysql_async::prelude::Queryable;
@@ -34,7 +35,11 @@ pub struct Backend {
     pub phase_two: Semaphore,
     mariadb: OnceCell<bool>,
     undo_logs: Mutex<HashSet<String>>,
+    swept: Mutex<HashMap<String, Instant>>,
 }
+
+/// How often old markers are looked for in each undo_log.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(3600);
 
 impl std::fmt::Debug for Backend {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -76,6 +81,7 @@ impl Backend {
             phase_two: Semaphore::new(limits.phase_two_concurrency),
             mariadb: OnceCell::new(),
             undo_logs: Mutex::default(),
+            swept: Mutex::default(),
         })
     }
 
@@ -135,6 +141,16 @@ impl Backend {
     pub async fn create_undo_log(&self, schema: &str) -> Result<(), mysql_async::Error> {
         let mut conn = self.pool.get_conn().await?;
         conn.query_drop(atone_undo::undo_log_ddl(schema)).await
+    }
+
+    /// Whether an hour has passed since old markers were deleted from this table; the caller does it then.
+    pub fn is_sweep_due(&self, undo_log: &str) -> bool {
+        let mut swept = self.swept.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let due = swept.get(undo_log).is_none_or(|at| at.elapsed() >= SWEEP_INTERVAL);
+        if due {
+            swept.insert(undo_log.to_string(), Instant::now());
+        }
+        due
     }
 
     /// The undo_log table of a schema has been seen missing.

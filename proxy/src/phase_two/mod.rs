@@ -8,6 +8,7 @@ mod foreign_keys;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use atone_api::Xid;
 use atone_api::proto::{BranchRef, Work, WorkKind, WorkOutcome, WorkResult};
 use atone_undo::{
     ConflictReport, Key, LOG_STATUS_MARKER, LOG_STATUS_RESTORED, LOG_STATUS_UNDO, Row, RowChange,
@@ -113,16 +114,24 @@ async fn purge(backend: &Backend, undo_log: &str, branches: &[BranchRef]) -> Res
     let mut conn = backend.pool.get_conn().await?;
     for chunk in branches.chunks(1000) {
         let ids: Vec<String> = chunk.iter().map(|b| b.branch_id.to_string()).collect();
+        // Another coordinator may have given out the same numbers
+        let xids = chunk.iter().map(|b| Xid::new(&b.xid).map(|xid| format!("'{}'", xid.as_str())));
+        let xids: Vec<String> = xids.collect::<Result<_, _>>().map_err(|e| stuck(e.to_string()))?;
         let sql = format!(
-            "DELETE FROM {undo_log} WHERE branch_id IN ({}) AND log_status IN ({LOG_STATUS_UNDO}, {LOG_STATUS_RESTORED})",
-            ids.join(",")
+            "DELETE FROM {undo_log} WHERE branch_id IN ({}) AND xid IN ({}) \
+             AND log_status IN ({LOG_STATUS_UNDO}, {LOG_STATUS_RESTORED})",
+            ids.join(","),
+            xids.join(",")
         );
         match conn.query_drop(sql).await {
             Ok(()) => {}
             // The schema or the table is gone, and its rows with it
-            Err(Error::Server(e)) if matches!(e.code, 1146 | 1049) => {}
+            Err(Error::Server(e)) if matches!(e.code, 1146 | 1049) => return Ok(WorkOutcome::Done),
             Err(e) => return Err(e.into()),
         }
+    }
+    if backend.is_sweep_due(undo_log) {
+        sweep(&mut conn, undo_log).await?;
     }
     Ok(WorkOutcome::Done)
 }
@@ -171,10 +180,7 @@ async fn undo_row(
         }
         let marker = insert_marker_sql(&work.schema, &branch.xid, branch.branch_id);
         match conn.query_drop(marker).await {
-            Ok(()) => {
-                sweep(conn, undo_log).await?;
-                return Ok(Found::Marker);
-            }
+            Ok(()) => return Ok(Found::Marker),
             Err(Error::Server(e)) if e.code == 1062 => {}
             Err(e) => return Err(e.into()),
         }
