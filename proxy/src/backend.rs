@@ -11,6 +11,8 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Opts, OptsBuilder, Pool, PoolConstraints, PoolOpts};
 use tokio::sync::{OnceCell, Semaphore};
 
+use atone_undo::UNDO_LOG_TABLE;
+
 use crate::config::{Address, BackendConfig, Limits};
 use crate::meta::Metadata;
 use crate::net::Stream;
@@ -36,6 +38,17 @@ pub struct Backend {
     mariadb: OnceCell<bool>,
     undo_logs: Mutex<HashSet<String>>,
     swept: Mutex<HashMap<String, Instant>>,
+}
+
+/// Why a schema's undo_log cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum UndoLogError {
+    /// What the server says to the service account.
+    #[error(transparent)]
+    Server(#[from] mysql_async::Error),
+    /// It was there already, and is not fit for it.
+    #[error("the table that is there {0}")]
+    Unusable(&'static str),
 }
 
 /// How often old markers are looked for in each undo_log.
@@ -121,26 +134,39 @@ impl Backend {
         self.mariadb.get_or_try_init(|| look).await.copied()
     }
 
-    /// Makes the undo_log table of a schema where it is missing; looks once only.
+    /// Makes the undo_log table of a schema where it is missing, and checks that one that was there can be used; looks
+    /// once only.
     ///
     /// # Errors
-    /// What the server says to the service account.
-    pub async fn ensure_undo_log(&self, schema: &str) -> Result<(), mysql_async::Error> {
+    /// Why not, in a sentence.
+    pub async fn ensure_undo_log(&self, schema: &str) -> Result<(), UndoLogError> {
         if self.known_undo_logs().contains(schema) {
             return Ok(());
         }
-        self.create_undo_log(schema).await?;
+        let mut conn = self.pool.get_conn().await?;
+        conn.query_drop(atone_undo::undo_log_ddl(schema)).await?;
+        let engine: Option<String> = conn
+            .exec_first(
+                "SELECT ENGINE FROM information_schema.TABLES WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?",
+                (schema, UNDO_LOG_TABLE),
+            )
+            .await?;
+        if !engine.is_some_and(|e| e.eq_ignore_ascii_case("InnoDB")) {
+            return Err(UndoLogError::Unusable("is not of the engine InnoDB"));
+        }
+        let keys: Vec<String> = conn
+            .exec(
+                "SELECT GROUP_CONCAT(COLUMN_NAME ORDER BY COLUMN_NAME) FROM information_schema.STATISTICS \
+                 WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? AND NON_UNIQUE = 0 AND SUB_PART IS NULL GROUP BY INDEX_NAME",
+                (schema, UNDO_LOG_TABLE),
+            )
+            .await?;
+        if !keys.iter().any(|k| k == "branch_id,xid" || k == "branch_id") {
+            // Without it a marker could not stop a late local COMMIT
+            return Err(UndoLogError::Unusable("has no unique key on (branch_id, xid)"));
+        }
         self.known_undo_logs().insert(schema.to_string());
         Ok(())
-    }
-
-    /// Makes the undo_log table of a schema where it is missing.
-    ///
-    /// # Errors
-    /// What the server says to the service account.
-    pub async fn create_undo_log(&self, schema: &str) -> Result<(), mysql_async::Error> {
-        let mut conn = self.pool.get_conn().await?;
-        conn.query_drop(atone_undo::undo_log_ddl(schema)).await
     }
 
     /// Whether an hour has passed since old markers were deleted from this table; the caller does it then.

@@ -18,7 +18,7 @@ use atone_undo::{
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error, Value as Cell};
 
-use crate::backend::Backend;
+use crate::backend::{Backend, UndoLogError};
 
 /// How many keys one SELECT of current rows names.
 const KEYS_PER_SELECT: usize = 500;
@@ -164,7 +164,10 @@ async fn undo_row(
             Ok(row) => row,
             Err(Error::Server(e)) if e.code == 1146 => {
                 backend.forget_undo_log(&work.schema);
-                backend.ensure_undo_log(&work.schema).await?;
+                backend.ensure_undo_log(&work.schema).await.map_err(|e| match e {
+                    UndoLogError::Server(e) => Failure::from(e),
+                    unusable => stuck(format!("{}.undo_log: {unusable}", work.schema)),
+                })?;
                 None
             }
             Err(e) => return Err(e.into()),

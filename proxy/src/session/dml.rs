@@ -215,8 +215,7 @@ impl Session {
             return Ok(refused(ALTERED));
         }
         if let Err(e) = backend.ensure_undo_log(&info.table.schema).await {
-            let why = format!("the service account cannot make {}.undo_log: {e}", info.table.schema);
-            return Ok(Resolved::Answer(err_packet(&SqlError::unavailable(&xid, &why))));
+            return Ok(refused(&format!("{}.undo_log cannot be made or used: {e}", info.table.schema)));
         }
         Ok(Resolved::Table(info, probe))
     }
