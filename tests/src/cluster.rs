@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use mysql_async::{Conn, OptsBuilder};
 use tokio::sync::OnceCell;
 
@@ -249,32 +249,39 @@ impl Cluster {
         self.rows(bank, schema, "SELECT id, name, balance FROM account ORDER BY id").await
     }
 
-    /// How many rows `undo_log` of this schema has; 0 where there is no such table.
-    pub async fn undo_rows(&self, bank: Bank, schema: &str) -> Result<u64> {
-        let there = self
-            .rows(
-                bank,
-                schema,
-                &format!(
-                    "SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA = '{schema}' AND TABLE_NAME = 'undo_log'"
-                ),
-            )
-            .await?;
-        if there == ["0"] {
-            return Ok(0);
+    /// The rows of `undo_log` of this schema as `branch_id|xid|log_status`, without markers of branches that never
+    /// committed; none where there is no such table.
+    pub async fn undo_list(&self, bank: Bank, schema: &str) -> Result<Vec<String>> {
+        let there = format!(
+            "SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA = '{schema}' AND TABLE_NAME = 'undo_log'"
+        );
+        if self.rows(bank, schema, &there).await? == ["0"] {
+            return Ok(Vec::new());
         }
-        let rows = self.rows(bank, schema, "SELECT COUNT(*) FROM undo_log WHERE log_status = 0").await?;
-        rows.first().context("no count")?.parse().context("not a count")
+        self.rows(
+            bank,
+            schema,
+            "SELECT branch_id, xid, log_status FROM undo_log WHERE log_status <> 1 ORDER BY 1",
+        )
+        .await
+    }
+
+    /// How many rows [`Cluster::undo_list`] has.
+    pub async fn undo_rows(&self, bank: Bank, schema: &str) -> Result<usize> {
+        Ok(self.undo_list(bank, schema).await?.len())
     }
 
     /// Waits until the schema has no undo rows on this server.
     pub async fn wait_for_purge(&self, bank: Bank, schema: &str) -> Result<()> {
-        crate::wait::until(
-            &format!("undo_log of {schema} on {} is purged", bank.resource()),
-            SOON,
-            || async { Ok((self.undo_rows(bank, schema).await? == 0).then_some(())) },
-        )
-        .await
+        let what = format!("undo_log of {schema} on {} is purged", bank.resource());
+        let purged = crate::wait::until(&what, SOON, || async {
+            Ok((self.undo_rows(bank, schema).await? == 0).then_some(()))
+        })
+        .await;
+        match purged {
+            Ok(()) => Ok(()),
+            Err(error) => Err(error.context(format!("left: {:?}", self.undo_list(bank, schema).await?))),
+        }
     }
 
     /// Runs the operator's command line against this cluster's coordinator.
