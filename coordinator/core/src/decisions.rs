@@ -275,7 +275,7 @@ impl Core {
     pub(crate) fn end_rollback_if_done(&mut self, seq: u64) -> bool {
         let Some(transaction) = self.live.get_mut(&seq) else { return false };
         let State::RollingBack { decided_at_ms, reason } = &mut transaction.state else { return false };
-        if transaction.branches.values().any(|branch| branch.state != BranchState::RolledBack) {
+        if transaction.branches.values().any(|branch| !branch.is_undone()) {
             return false;
         }
         let (decided_at_ms, reason) = (*decided_at_ms, std::mem::take(reason));

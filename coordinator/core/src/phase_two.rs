@@ -146,7 +146,7 @@ impl Core {
         match outcome {
             WorkOutcome::Done => {
                 let (resource, schema) = (branch.resource.clone(), branch.schema.clone());
-                self.branch_undone(seq, id);
+                self.undone(seq, id, BranchState::Restored);
                 // What is left of the undo row says to a second try that the first one succeeded; no longer needed
                 // once that is durable here, which it is before the purge is sent.
                 self.purge_later(&resource, &schema, seq, id);
@@ -170,8 +170,12 @@ impl Core {
         }
     }
 
-    /// A branch is undone, or never committed and never will: its locks are free.
+    /// A branch never committed and never will: its locks are free.
     pub(crate) fn branch_undone(&mut self, seq: u64, id: BranchId) {
+        self.undone(seq, id, BranchState::RolledBack);
+    }
+
+    fn undone(&mut self, seq: u64, id: BranchId, state: BranchState) {
         let Some(transaction) = self.live.get_mut(&seq) else { return };
         if !matches!(transaction.state, State::RollingBack { .. }) {
             return;
@@ -180,7 +184,7 @@ impl Core {
         if branch.is_undone() {
             return;
         }
-        branch.state = BranchState::RolledBack;
+        branch.state = state;
         branch.detail = String::new();
         let work = std::mem::replace(&mut branch.work, BranchWork::None);
         self.step.persist.push(Change::PutBranch(branch.record(id, seq)));
@@ -361,13 +365,14 @@ impl Core {
     }
 
     fn branch_purged(&mut self, seq: u64, id: BranchId) {
-        let Some(transaction) = self.live.get_mut(&seq) else { return };
-        if !matches!(transaction.state, State::Committed { .. }) {
+        let Some(transaction) = self.live.get_mut(&seq).or_else(|| self.ended.get_mut(&seq)) else { return };
+        let is_committed = matches!(transaction.state, State::Committed { .. });
+        let Some(branch) = transaction.branches.get_mut(&id) else { return };
+        branch.state = if is_committed { BranchState::Purged } else { BranchState::RolledBack };
+        self.step.persist.push(Change::PutBranch(branch.record(id, seq)));
+        if !is_committed {
             return;
         }
-        let Some(branch) = transaction.branches.get_mut(&id) else { return };
-        branch.state = BranchState::Purged;
-        self.step.persist.push(Change::PutBranch(branch.record(id, seq)));
         if transaction.branches.values().any(|branch| branch.state != BranchState::Purged) {
             return;
         }

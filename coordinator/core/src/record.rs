@@ -57,6 +57,8 @@ pub struct TransactionRecord {
 pub enum BranchState {
     /// It has its locks. Whether it committed locally follows from the transaction, or has to be asked.
     Registered,
+    /// It is undone, and what is left of its undo row is still to be deleted.
+    Restored,
     /// It is undone, or never committed and never will.
     RolledBack,
     /// It could not be undone.

@@ -160,9 +160,10 @@ impl Core {
             (State::RollingBack { .. }, BranchState::Registered | BranchState::RollbackFailed) => {
                 locks.is_some()
             }
-            (State::RollingBack { .. } | State::RolledBack { .. }, BranchState::RolledBack) => {
-                locks.is_none()
-            }
+            (
+                State::RollingBack { .. } | State::RolledBack { .. },
+                BranchState::Restored | BranchState::RolledBack,
+            ) => locks.is_none(),
             _ => false,
         };
         if !is_consistent {
@@ -202,6 +203,13 @@ impl Core {
     fn resume(&mut self) {
         let seqs: Vec<u64> = self.live.keys().copied().collect();
         for seq in seqs {
+            let Some(transaction) = self.live.get(&seq) else { continue };
+            let restored = transaction.branches.iter().filter(|(_, b)| b.state == BranchState::Restored);
+            let restored: Vec<_> =
+                restored.map(|(id, b)| (*id, b.resource.clone(), b.schema.clone())).collect();
+            for (id, resource, schema) in restored {
+                self.purge_later(&resource, &schema, seq, id);
+            }
             let Some(transaction) = self.live.get(&seq) else { continue };
             match transaction.state {
                 _ if transaction.ended_at_ms().is_some() => self.move_to_ended(seq),

@@ -171,7 +171,7 @@ pub(crate) enum BranchWork {
 
 impl Branch {
     pub(crate) fn is_undone(&self) -> bool {
-        self.state == BranchState::RolledBack
+        matches!(self.state, BranchState::Restored | BranchState::RolledBack)
     }
 
     pub(crate) fn record(&self, id: BranchId, seq: u64) -> BranchRecord {
@@ -210,7 +210,7 @@ impl Transaction {
 
     pub(crate) fn branch_status(&self, branch: &Branch) -> BranchStatus {
         match branch.state {
-            BranchState::RolledBack => BranchStatus::RolledBack,
+            BranchState::Restored | BranchState::RolledBack => BranchStatus::RolledBack,
             BranchState::RollbackFailed => BranchStatus::RollbackFailed,
             BranchState::Purged => BranchStatus::Purged,
             BranchState::Registered if matches!(self.state, State::RollingBack { .. }) => {

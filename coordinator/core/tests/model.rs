@@ -294,7 +294,8 @@ impl World {
                 (WorkKind::Purge, Local::Undone | Local::Swept) => {
                     // Only when the outcome can't be forgotten any more: a second try would find nothing.
                     let record = self.records.branches.get(&branch.0);
-                    assert!(record.is_none_or(|record| record.state == BranchState::RolledBack), "{key:?}");
+                    let is_undone = |state| matches!(state, BranchState::Restored | BranchState::RolledBack);
+                    assert!(record.is_none_or(|record| is_undone(record.state)), "{key:?}");
                     *local = Local::Swept;
                 }
                 (WorkKind::Purge, other) => panic!("purge of {key:?}, which is {other:?}"),
@@ -307,9 +308,8 @@ impl World {
                             && self.records.transactions[&other.seq].xid == *xid
                     });
                     for other in later {
-                        assert_eq!(
-                            other.state,
-                            BranchState::RolledBack,
+                        assert!(
+                            matches!(other.state, BranchState::Restored | BranchState::RolledBack),
                             "{key:?} is undone before {other:?}"
                         );
                     }
@@ -411,6 +411,8 @@ impl World {
             }
         }
         let stats = self.core.stats();
+        let left = self.records.branches.values().find(|branch| branch.state == BranchState::Restored);
+        assert!(left.is_none(), "a restored undo row is never deleted: {left:?}");
         assert_eq!(stats.locks, 0, "{stats:?}");
         assert_eq!(stats.waiters, 0, "{stats:?}");
         assert!(self.registering.is_empty(), "unanswered: {:?}", self.registering);
