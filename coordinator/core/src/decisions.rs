@@ -6,7 +6,7 @@ use std::sync::Arc;
 use atone_api::{BranchId, Xid};
 
 use crate::core::{Core, SERIAL_BITS};
-use crate::record::{BranchState, Change};
+use crate::record::Change;
 use crate::state::{Branch, BranchWork, REASON_TIMEOUT, State, Transaction};
 use crate::step::{Refusal, RefusalCode, Reply, ReplyTo, WorkKind};
 use crate::timers::Timer;
