@@ -115,19 +115,7 @@ impl Cluster {
             options.default_timeout,
             options.coordinator_transaction,
         );
-        let mut proxy_config =
-            format!("coordinator = [\"http://127.0.0.1:{rpc_port}\"]\nhttp = \"127.0.0.1:{proxy_http}\"\n");
-        for (bank, server, port) in [(Bank::One, &bank1, proxy_ports[0]), (Bank::Two, &bank2, proxy_ports[1])]
-        {
-            proxy_config += &format!(
-                "[[backend]]\nname = \"{}\"\nlisten = \"127.0.0.1:{port}\"\naddress = \"127.0.0.1:{}\"\nuser = \"{}\"\n\
-                 password = \"{}\"\n",
-                bank.resource(),
-                server.port(),
-                SERVICE.0,
-                SERVICE.1,
-            );
-        }
+        let proxy_config = proxy_config(rpc_port, proxy_http, [&bank1, &bank2], proxy_ports);
         let mut cluster = Self {
             flavor,
             coordinator: Daemon::prepare("atone-coordinator", dir.path(), &coordinator_config, http_port)?,
@@ -142,6 +130,17 @@ impl Cluster {
         cluster.coordinator.restart().await?;
         cluster.proxy.restart().await?;
         Ok(cluster)
+    }
+
+    /// One more proxy in front of the same servers, and its ports. It ends when it is dropped.
+    pub async fn second_proxy(&self) -> Result<(Daemon, [u16; 2])> {
+        let (http, ports) = (free_port()?, [free_port()?, free_port()?]);
+        let dir = self.dir.path().join("second");
+        std::fs::create_dir_all(&dir)?;
+        let config = proxy_config(self.rpc_port, http, [&self.bank1, &self.bank2], ports);
+        let mut proxy = Daemon::prepare("atone-proxy", &dir, &config, http)?;
+        proxy.restart().await?;
+        Ok((proxy, ports))
     }
 
     /// The cluster that the tests of one program share, one a flavor. Tests that kill or configure need their own.
@@ -309,4 +308,20 @@ impl Cluster {
         ]
         .concat()
     }
+}
+
+fn proxy_config(rpc_port: u16, http_port: u16, servers: [&Server; 2], ports: [u16; 2]) -> String {
+    let mut config =
+        format!("coordinator = [\"http://127.0.0.1:{rpc_port}\"]\nhttp = \"127.0.0.1:{http_port}\"\n");
+    for ((bank, server), port) in [Bank::One, Bank::Two].into_iter().zip(servers).zip(ports) {
+        config += &format!(
+            "[[backend]]\nname = \"{}\"\nlisten = \"127.0.0.1:{port}\"\naddress = \"127.0.0.1:{}\"\nuser = \"{}\"\n\
+             password = \"{}\"\n",
+            bank.resource(),
+            server.port(),
+            SERVICE.0,
+            SERVICE.1,
+        );
+    }
+    config
 }
