@@ -10,9 +10,10 @@ use atone_wire::response::{ErrPacket, OkPacket};
 use super::Session;
 use super::bound::Origin;
 use super::diagnostics::Diagnostics;
-use super::dml::{Resolved, decode, digest, probe_sql};
+use super::dml::decode;
 use super::inject::{Flight, Reply, Vars};
 use super::keys::{InsertKeys, generated_keys, insert_keys, literal_predicate};
+use super::tables::{Resolved, digest, probe_sql};
 use crate::branch::Presence;
 use crate::error::{End, SqlError};
 

@@ -13,16 +13,18 @@ mod inject;
 mod insert;
 mod keys;
 mod prepared;
+mod relay;
+mod tables;
 
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 
 use atone_wire::caps::status;
-use atone_wire::frame::{HEADER, Header, MAX_PAYLOAD, put_packet};
-use atone_wire::reply::{Expect, Next, ReplyTracker};
+use atone_wire::frame::{HEADER, Header, MAX_PAYLOAD};
+use atone_wire::reply::Expect;
 use atone_wire::{caps, command, frame};
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use tokio::sync::watch;
 
 use crate::backend::Backend;
@@ -32,9 +34,10 @@ use crate::net::{Conn, Stream};
 
 use bind::Binding;
 use diagnostics::Diagnostics;
-use dml::SeenTable;
+
 use inject::Vars;
 use prepared::Statement;
+use tables::SeenTable;
 
 /// One client's connection and its own connection to the server.
 #[derive(Debug)]
@@ -233,77 +236,6 @@ impl Session {
         self.binding.as_ref().map(|b| b.xid.clone()).unwrap_or_default()
     }
 
-    /// Passes a command of an unbound session on while it comes in, and relays the reply.
-    async fn forward_unlooked(&mut self, byte: u8) -> Result<(), End> {
-        loop {
-            self.client.fill_to(HEADER).await.map_err(End::Client)?;
-            let Some(header) = Header::peek(&self.client.rbuf) else { continue };
-            let mut left = HEADER + header.len;
-            while left > 0 {
-                if self.client.rbuf.is_empty() {
-                    self.client.fill().await.map_err(End::Client)?;
-                }
-                let n = left.min(self.client.rbuf.len());
-                if let Err(e) = self.server.write_all(&self.client.rbuf[..n]).await {
-                    return self.server_broke(e).await;
-                }
-                self.client.rbuf.advance(n);
-                left -= n;
-            }
-            if header.len < MAX_PAYLOAD {
-                break;
-            }
-        }
-        if byte == command::QUERY || byte == command::STMT_EXECUTE {
-            // Not looked at, so it may have done anything
-            self.wrote_unbound = true;
-            self.unbound_activity();
-        }
-        self.finish_plain(byte, &[]).await
-    }
-
-    /// Reads the rest of a command above `max_statement_bytes` and answers that it is too large.
-    async fn discard_command(&mut self) -> Result<(), End> {
-        loop {
-            self.client.fill_to(HEADER).await.map_err(End::Client)?;
-            let Some(header) = Header::peek(&self.client.rbuf) else { continue };
-            let mut left = HEADER + header.len;
-            while left > 0 {
-                if self.client.rbuf.is_empty() {
-                    self.client.fill().await.map_err(End::Client)?;
-                }
-                let n = left.min(self.client.rbuf.len());
-                self.client.rbuf.advance(n);
-                left -= n;
-            }
-            if header.len < MAX_PAYLOAD {
-                break;
-            }
-        }
-        let error = SqlError::too_large(&self.xid(), self.backend.limits.max_statement_bytes);
-        self.send_error(&error).await
-    }
-
-    /// The server's socket broke while it was written to: what it said before (why it closed) goes to the client.
-    async fn server_broke(&mut self, error: io::Error) -> Result<(), End> {
-        while self.server.fill().await.is_ok() {}
-        let last = self.server.rbuf.split();
-        if !last.is_empty() {
-            self.client.write_all(&last).await.map_err(End::Client)?;
-        }
-        Err(End::Server(error))
-    }
-
-    /// Sends one command with its payload to the server.
-    async fn send_command(&mut self, payload: &[u8]) -> Result<(), End> {
-        let mut out = Vec::with_capacity(payload.len() + HEADER);
-        put_packet(&mut out, 0, payload);
-        match self.server.write_all(&out).await {
-            Ok(()) => Ok(()),
-            Err(e) => self.server_broke(e).await,
-        }
-    }
-
     /// Relays the reply to a command that was forwarded as it came, and notes what it changed.
     async fn finish_plain(&mut self, byte: u8, payload: &[u8]) -> Result<(), End> {
         match byte {
@@ -361,63 +293,6 @@ impl Session {
         self.vars = None;
         self.tables.clear();
         self.diagnostics = None;
-    }
-
-    /// Relays one reply, undecoded, until its end.
-    async fn relay_reply(&mut self, expect: Expect) -> Result<ReplyTracker, End> {
-        let mut tracker = ReplyTracker::new(expect, self.capabilities);
-        loop {
-            let fed = tracker.feed(&self.server.rbuf)?;
-            if fed.bytes > 0 {
-                self.client.write_all(&self.server.rbuf[..fed.bytes]).await.map_err(End::Client)?;
-                self.server.rbuf.advance(fed.bytes);
-            }
-            match fed.next {
-                Next::Done => break,
-                Next::File => {
-                    self.relay_file().await?;
-                    tracker.file_sent();
-                }
-                Next::More => self.server.fill().await.map_err(End::Server)?,
-            }
-        }
-        if let Some(status) = tracker.status() {
-            self.status = status;
-        }
-        Ok(tracker)
-    }
-
-    /// Passes the packets of the client's file on, up to the empty one.
-    async fn relay_file(&mut self) -> Result<(), End> {
-        loop {
-            self.client.fill_to(HEADER).await.map_err(End::Client)?;
-            let Some(header) = Header::peek(&self.client.rbuf) else { continue };
-            let mut left = HEADER + header.len;
-            while left > 0 {
-                if self.client.rbuf.is_empty() {
-                    self.client.fill().await.map_err(End::Client)?;
-                }
-                let n = left.min(self.client.rbuf.len());
-                self.server.write_all(&self.client.rbuf[..n]).await.map_err(End::Server)?;
-                self.client.rbuf.advance(n);
-                left -= n;
-            }
-            if header.len == 0 {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Answers the current command with one packet of our own.
-    async fn send_packet(&mut self, payload: &[u8]) -> Result<(), End> {
-        let mut out = Vec::with_capacity(payload.len() + HEADER);
-        put_packet(&mut out, 1, payload);
-        self.client.write_all(&out).await.map_err(End::Client)
-    }
-
-    /// Answers the current command with an error.
-    async fn send_error(&mut self, error: &SqlError) -> Result<(), End> {
-        self.send_packet(&error.packet()).await
     }
 
     /// `COM_QUERY`

@@ -1,0 +1,164 @@
+//! What a table's name stands for in this session, and whether its rows can be captured.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use atone_sql::TableRef;
+use atone_undo::{Table, quote_identifier};
+use atone_wire::response::ErrPacket;
+
+use super::Session;
+use super::inject::{Reply, Rows, Vars};
+use crate::error::{End, SqlError};
+use crate::meta::{MetaError, TableInfo};
+
+/// A table that this session has looked at.
+#[derive(Clone, Debug)]
+pub(super) struct SeenTable {
+    read_at: Instant,
+    info: Arc<TableInfo>,
+    digest: Vec<u8>,
+}
+
+/// How many tables a session remembers; beyond it all are forgotten, which costs a look each.
+const MAX_SEEN_TABLES: usize = 1000;
+const ALTERED: &str = "the table was altered since this local transaction wrote it";
+
+/// What a table's name stands for in this session.
+pub(super) enum Resolved {
+    /// A table whose rows can be captured, and the column definitions that the session sees.
+    Table(Arc<TableInfo>, Vec<u8>),
+    /// A temporary table: needs no undo.
+    Temporary,
+    /// Refused, or unknown to the server: this is the answer.
+    Answer(ErrPacket),
+}
+
+fn err_packet(error: &SqlError) -> ErrPacket {
+    ErrPacket { code: error.code, sql_state: *error.state, message: error.message.clone().into_bytes() }
+}
+
+/// The cheap statement whose column definitions tell whether a table is what its metadata says.
+pub(super) fn probe_sql(table: &Table) -> String {
+    format!("SELECT * FROM {} LIMIT 0", table.quoted())
+}
+
+/// The column definitions as one text: equal as long as the session sees the same table.
+pub(super) fn digest(vars: &Vars, rows: &Rows) -> Vec<u8> {
+    let mut out = vars.charset_results.clone().into_bytes();
+    for column in &rows.columns {
+        out.extend_from_slice(&(column.len() as u32).to_le_bytes());
+        out.extend_from_slice(column);
+    }
+    out
+}
+
+impl Session {
+    /// The schema and name that a table reference means.
+    fn names(&self, table: &TableRef, vars: &Vars) -> Result<(String, String), SqlError> {
+        let schema = table.schema.clone().or_else(|| vars.database.clone());
+        let schema =
+            schema.ok_or(SqlError { code: 1046, state: b"3D000", message: "No database selected".into() })?;
+        Ok((schema, table.name.clone()))
+    }
+
+    /// Finds out what a table's name stands for.
+    pub(super) async fn resolve(&mut self, table: &TableRef, vars: &Vars) -> Result<Resolved, End> {
+        let xid = self.xid();
+        let (schema, name) = match self.names(table, vars) {
+            Ok(names) => names,
+            Err(error) => return Ok(Resolved::Answer(err_packet(&error))),
+        };
+        let quoted = format!("{}.{}", quote_identifier(&schema), quote_identifier(&name));
+        if !quoted.is_ascii() && !vars.charset_client.starts_with("utf8") {
+            let why = "a table's name with other than ASCII letters, while character_set_client is not utf8";
+            return Ok(Resolved::Answer(err_packet(&SqlError::refused(&xid, why))));
+        }
+        if ["mysql", "information_schema", "performance_schema", "sys"]
+            .iter()
+            .any(|s| schema.eq_ignore_ascii_case(s))
+        {
+            let why = format!("{schema} is a schema of the server's own");
+            return Ok(Resolved::Answer(err_packet(&SqlError::refused(&xid, &why))));
+        }
+        if name.eq_ignore_ascii_case(atone_undo::UNDO_LOG_TABLE) {
+            let why = "undo_log is written by Atone only";
+            return Ok(Resolved::Answer(err_packet(&SqlError::refused(&xid, why))));
+        }
+        let ttl = Duration::from_millis(self.backend.limits.metadata_ttl_ms);
+        let seen = self.tables.get(&quoted);
+        if let Some(SeenTable { read_at, info, digest }) = seen
+            && !digest.is_empty()
+            && read_at.elapsed() < ttl
+        {
+            // Whether it is still so is seen when the statement runs
+            let (info, digest) = (info.clone(), digest.clone());
+            return Ok(if self.branch.conflicts_with(&info.table) {
+                Resolved::Answer(err_packet(&SqlError::refused(&xid, ALTERED)))
+            } else {
+                Resolved::Table(info, digest)
+            });
+        }
+        if seen.is_none() {
+            match self.run_one(format!("SHOW CREATE TABLE {quoted}")).await? {
+                Reply::Err(e) => return Ok(Resolved::Answer(e)),
+                Reply::Rows(rows) => {
+                    let cells = rows.cells(0)?;
+                    let text = cells.get(1).copied().flatten().unwrap_or_default();
+                    if text.starts_with(b"CREATE TEMPORARY TABLE") {
+                        return Ok(Resolved::Temporary);
+                    }
+                }
+                Reply::Ok(_) => return Err(End::Broken("SHOW CREATE TABLE without rows".into())),
+            }
+        }
+        let probe = match self.run_one(format!("SELECT * FROM {quoted} LIMIT 0")).await? {
+            Reply::Rows(rows) => digest(vars, &rows),
+            Reply::Err(e) => return Ok(Resolved::Answer(e)),
+            Reply::Ok(_) => return Err(End::Broken("SELECT without columns".into())),
+        };
+        let read_at = Instant::now();
+        let resolved = self.table_info(&schema, &name, probe).await?;
+        if let Resolved::Table(info, digest) = &resolved {
+            if self.tables.len() >= MAX_SEEN_TABLES {
+                self.tables.clear();
+            }
+            let seen = SeenTable { read_at, info: info.clone(), digest: digest.clone() };
+            self.tables.insert(quoted, seen);
+        }
+        Ok(resolved)
+    }
+
+    /// The statement has met the table in another form than its metadata.
+    pub(super) fn forget_table(&mut self, table: &Table) {
+        let same =
+            |seen: &SeenTable| seen.info.table.schema == table.schema && seen.info.table.name == table.name;
+        for seen in self.tables.values_mut().filter(|seen| same(seen)) {
+            seen.digest.clear();
+        }
+    }
+
+    async fn table_info(&mut self, schema: &str, name: &str, probe: Vec<u8>) -> Result<Resolved, End> {
+        let backend = self.backend.clone();
+        let ttl = Duration::from_millis(backend.limits.metadata_ttl_ms);
+        let xid = self.xid();
+        let refused = |why: &str| Resolved::Answer(err_packet(&SqlError::refused(&xid, why)));
+        let info = match backend.metadata.table(&backend.pool, schema, name, &probe, ttl).await {
+            Ok(info) => info,
+            Err(MetaError::NoTable(t)) => {
+                return Ok(refused(&format!("the service account sees no table {t}")));
+            }
+            Err(e) => return Ok(Resolved::Answer(err_packet(&SqlError::unavailable(&xid, &e.to_string())))),
+        };
+        if let Some(why) = &info.refuse_any {
+            return Ok(refused(why));
+        }
+        if self.branch.conflicts_with(&info.table) {
+            return Ok(refused(ALTERED));
+        }
+        if let Err(e) = backend.ensure_undo_log(&info.table.schema).await {
+            return Ok(refused(&format!("{}.undo_log cannot be made or used: {e}", info.table.schema)));
+        }
+        Ok(Resolved::Table(info, probe))
+    }
+}
