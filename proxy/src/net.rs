@@ -69,8 +69,9 @@ impl AsyncWrite for Stream {
     }
 }
 
-/// How much one read asks for, in bytes.
-const READ_BYTES: usize = 64 << 10;
+/// How much a read asks for, in bytes: at first and while little comes, and at most.
+const MIN_READ_BYTES: usize = 4 << 10;
+const MAX_READ_BYTES: usize = 64 << 10;
 
 /// A socket with its read buffer.
 #[derive(Debug)]
@@ -78,12 +79,14 @@ pub struct Conn {
     stream: Stream,
     /// What was read and not yet used.
     pub rbuf: BytesMut,
+    /// How much the next read asks for, in bytes.
+    read_bytes: usize,
 }
 
 impl Conn {
     /// Wraps a fresh socket.
     pub fn new(stream: Stream) -> Conn {
-        Conn { stream, rbuf: BytesMut::new() }
+        Conn { stream, rbuf: BytesMut::new(), read_bytes: MIN_READ_BYTES }
     }
 
     /// Reads once, whatever comes. Cancel safe: what was read is in `rbuf`.
@@ -91,10 +94,16 @@ impl Conn {
     /// # Errors
     /// `UnexpectedEof` where the peer has closed.
     pub async fn fill(&mut self) -> io::Result<()> {
-        self.rbuf.reserve(READ_BYTES.min(self.rbuf.len().max(4096)));
+        self.rbuf.reserve(self.read_bytes);
+        let room = self.rbuf.capacity() - self.rbuf.len();
         match self.stream.read_buf(&mut self.rbuf).await? {
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
-            _ => Ok(()),
+            n => {
+                // A read that fills its room is followed by more; an idle connection keeps a small buffer
+                self.read_bytes = if n >= room { self.read_bytes * 2 } else { n.next_power_of_two() }
+                    .clamp(MIN_READ_BYTES, MAX_READ_BYTES);
+                Ok(())
+            }
         }
     }
 
