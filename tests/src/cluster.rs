@@ -47,6 +47,8 @@ pub struct ClusterOptions {
     pub default_timeout: String,
     /// More lines for the coordinator's `[transaction]` section.
     pub coordinator_transaction: String,
+    /// Lines of the proxy's `[limits]` section.
+    pub proxy_limits: String,
     /// More options for both servers.
     pub server_options: Vec<String>,
     /// The server program; by default the flavor's.
@@ -60,6 +62,7 @@ impl Default for ClusterOptions {
         Self {
             default_timeout: "60s".to_owned(),
             coordinator_transaction: String::new(),
+            proxy_limits: String::new(),
             server_options: Vec::new(),
             server_program: None,
             documented_ports: false,
@@ -115,7 +118,8 @@ impl Cluster {
             options.default_timeout,
             options.coordinator_transaction,
         );
-        let proxy_config = proxy_config(rpc_port, proxy_http, [&bank1, &bank2], proxy_ports);
+        let mut proxy_config = proxy_config(rpc_port, proxy_http, [&bank1, &bank2], proxy_ports);
+        proxy_config.push_str(&format!("[limits]\n{}", options.proxy_limits));
         let mut cluster = Self {
             flavor,
             coordinator: Daemon::prepare("atone-coordinator", dir.path(), &coordinator_config, http_port)?,

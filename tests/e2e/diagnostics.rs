@@ -1,0 +1,86 @@
+//! What a session sees of a statement afterwards: row count, warnings, generated keys. Other statements ran behind it, of
+//! which nothing may show.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use atone_tests::Cluster;
+use atone_tests::case::{Case, check, check_queries};
+use atone_tests::effects::{e, q};
+
+atone_tests::shared_tests!(diagnostics, diagnostics_in_expressions, diagnostics_by_prepared_statements);
+
+const T: &str = "CREATE TABLE t (id INT PRIMARY KEY, a INT, b VARCHAR(40), c INT DEFAULT 7, KEY (a))";
+const T_ROWS: &str = "INSERT INTO t VALUES (1, 10, 'one', 1), (2, 20, 'two', 2), (3, 30, 'three', 3), (4, 40, NULL, 4), \
+                      (5, 50, 'five', 5), (6, 60, 'six', 6)";
+
+async fn simple(c: &Cluster, statements: &[&str]) -> Result<()> {
+    check_queries(c, &[T, T_ROWS], &["t"], statements).await
+}
+
+async fn diagnostics(c: Arc<Cluster>) -> Result<()> {
+    simple(
+        &c,
+        &[
+            "SET SESSION sql_mode = ''",
+            "UPDATE t SET a = 'no number' WHERE id = 1",
+            "SHOW WARNINGS",
+            "UPDATE t SET a = 'no number' WHERE id IN (2, 3)",
+            "UPDATE t SET a = 1 WHERE id IN (1, 2, 3, 4)",
+            "SELECT ROW_COUNT()",
+            "SELECT ROW_COUNT()",
+            "UPDATE t SET a = 1 WHERE id = 1",
+            "SELECT ROW_COUNT() AS n, 1",
+            "INSERT INTO t (id, b) VALUES (7, REPEAT('x', 50)), (8, 'y')",
+            "SHOW WARNINGS",
+            "SELECT id FROM t LIMIT 3",
+            "SELECT FOUND_ROWS()",
+            "DELETE FROM t WHERE id = 7",
+            "SELECT ROW_COUNT(), LAST_INSERT_ID()",
+            "BEGIN",
+            "UPDATE t SET a = 9",
+            "SELECT ROW_COUNT()",
+            "SHOW WARNINGS",
+            "COMMIT",
+            "SHOW WARNINGS",
+            "SELECT LAST_INSERT_ID(77)",
+            "UPDATE t SET c = LAST_INSERT_ID(c + 1) WHERE id = 2",
+            "SELECT LAST_INSERT_ID()",
+        ],
+    )
+    .await
+}
+
+async fn diagnostics_in_expressions(c: Arc<Cluster>) -> Result<()> {
+    simple(
+        &c,
+        &[
+            "SET SESSION sql_mode = ''",
+            "UPDATE t SET a = 'no number' WHERE id IN (2, 3)",
+            "SELECT @@warning_count",
+            "UPDATE t SET a = 'no number' WHERE id IN (1, 2, 3)",
+            "SHOW COUNT(*) WARNINGS",
+            "SELECT @@session.warning_count + 0 AS w, @@error_count",
+            "UPDATE t SET a = 9 WHERE id > 2",
+            "SELECT ROW_COUNT() + 1, IF(ROW_COUNT() > 0, 'some', 'none')",
+        ],
+    )
+    .await
+}
+
+async fn diagnostics_by_prepared_statements(c: Arc<Cluster>) -> Result<()> {
+    let steps = vec![
+        e("INSERT INTO t (id, a) VALUES (?, ?), (?, ?)", &[&7, &1, &8, &1]),
+        e("SELECT ROW_COUNT(), LAST_INSERT_ID()", &[]),
+        e("UPDATE t SET a = ? WHERE id > ?", &[&2, &6]),
+        q("SELECT ROW_COUNT()"),
+        q("UPDATE t SET a = 3 WHERE id > 6"),
+        e("SELECT ROW_COUNT()", &[]),
+        q("SET SESSION sql_mode = ''"),
+        e("UPDATE t SET a = ? WHERE id > ?", &[&"no number", &6]),
+        e("SHOW WARNINGS", &[]),
+        q("SHOW WARNINGS"),
+    ];
+    check(&c, Case { name: "diagnostics by prepared statements", setup: &[T, T_ROWS], tables: &["t"], steps })
+        .await
+}

@@ -1,0 +1,88 @@
+//! The proxy's limits: above each the statement gets its error, nothing of it has run, and the session goes on.
+
+use anyhow::Result;
+use atone_tests::run::Harmable;
+use atone_tests::{Bank, Cluster, ClusterOptions, sql};
+use mysql_async::Conn;
+use mysql_async::prelude::Queryable as _;
+
+fn limits() -> ClusterOptions {
+    let proxy_limits = "max_branch_rows = 3\nmax_branch_bytes = 20000\nmax_statement_bytes = 3000\n\
+                        max_prepared_statements = 2\nmax_connections = 3\n";
+    ClusterOptions { proxy_limits: proxy_limits.to_owned(), ..ClusterOptions::default() }
+}
+
+atone_tests::owned_tests!(limits() => each_limit_has_its_error);
+
+/// The statement is refused with this code, the rows are as before, and the session can still write a row.
+async fn refused(
+    c: &Cluster,
+    conn: &mut Conn,
+    schema: &str,
+    statement: &str,
+    code: u16,
+    names: &str,
+) -> Result<()> {
+    let rows = "SELECT id, n, LENGTH(b) FROM many ORDER BY id";
+    let before = c.rows(Bank::One, schema, rows).await?;
+    let error = sql::refused(conn, statement).await?;
+    assert_eq!(
+        (error.code, error.message.contains(names)),
+        (code, true),
+        "{statement:.60}: {}",
+        error.message
+    );
+    assert_eq!(c.rows(Bank::One, schema, rows).await?, before, "{statement:.60}");
+    sql::run(conn, "UPDATE many SET n = n + 1 WHERE id = 1").await
+}
+
+async fn each_limit_has_its_error(c: Harmable) -> Result<()> {
+    let c = &*c.lock().await;
+    let schema = c.schema("limits").await?;
+    let mut direct = c.direct(Bank::One, &schema).await?;
+    sql::run(&mut direct, "CREATE TABLE many (id INT PRIMARY KEY, n INT NOT NULL, b LONGBLOB)").await?;
+    sql::run(
+        &mut direct,
+        "INSERT INTO many VALUES (1,0,''),(2,0,''),(3,0,''),(4,0,''),(5,0,REPEAT('x',15000)),(6,0,REPEAT('x',15000))",
+    )
+    .await?;
+    let mut conn = c.app(Bank::One, &schema).await?;
+    sql::start_global(&mut conn).await?;
+
+    let rows = "max_branch_rows";
+    refused(c, &mut conn, &schema, "UPDATE many SET n = 9 WHERE id < 5", 1235, rows).await?;
+    refused(c, &mut conn, &schema, "DELETE FROM many WHERE id < 5", 1235, rows).await?;
+    refused(
+        c,
+        &mut conn,
+        &schema,
+        "INSERT INTO many VALUES (7,0,''),(8,0,''),(9,0,''),(10,0,'')",
+        1235,
+        rows,
+    )
+    .await?;
+    refused(c, &mut conn, &schema, "UPDATE many SET n = 9 WHERE id IN (5, 6)", 1235, "max_branch_bytes")
+        .await?;
+    let long = format!("UPDATE many SET n = 9 WHERE id = 1 AND '{}' <> ''", "x".repeat(3000));
+    refused(c, &mut conn, &schema, &long, 1153, "max_statement_bytes").await?;
+
+    // A local transaction that has reached the limit is still open, with what it had done.
+    sql::run_all(&mut conn, &["BEGIN", "UPDATE many SET n = 7 WHERE id IN (1, 2)"]).await?;
+    sql::refused(&mut conn, "UPDATE many SET n = 7 WHERE id IN (3, 4)").await?.expect(1235, "42000")?;
+    sql::run(&mut conn, "COMMIT").await?;
+    let sevens = c.rows(Bank::One, &schema, "SELECT id FROM many WHERE n = 7 ORDER BY id").await?;
+    assert_eq!(sevens, ["1", "2"]);
+    sql::run(&mut conn, "COMMIT GLOBAL TRANSACTION").await?;
+
+    let (_one, _two) = (conn.prep("SELECT 1").await?, conn.prep("SELECT 2").await?);
+    let error = sql::server_error(conn.prep("SELECT 3").await.map(drop), "a third prepared statement")?;
+    error.expect(1461, "42000")?;
+
+    let mut others = Vec::new();
+    for _ in 0..2 {
+        others.push(c.app(Bank::One, &schema).await?);
+    }
+    let (code, message) = sql::refused_login(c.app_options(Bank::One, &schema)).await?;
+    assert_eq!((code, message.contains("max_connections")), (1040, true), "{message}");
+    Ok(())
+}

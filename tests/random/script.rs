@@ -1,0 +1,131 @@
+//! A case: tables, sessions, and what each session does, in one order.
+
+use std::fmt::Write as _;
+
+use atone_tests::effects::Step;
+use atone_tests::sql::text;
+use atone_tests::{Bank, Flavor};
+
+use crate::rng::Rng;
+use crate::schema::{self, Table};
+use crate::statements::Author;
+
+/// The clock of every session: values that depend on it are the same in every run.
+const CLOCK: &str = "SET timestamp = 1711855800.25";
+
+/// What a step is to the comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Stands by itself.
+    Plain,
+    /// Shows the diagnostics of the step before: pointless where that one was refused.
+    Diagnostics,
+    /// A statement that writes rows.
+    Write,
+    /// Never dropped while shrinking: the clock, and each session's last word.
+    Frame,
+}
+
+/// A step of one session.
+#[derive(Clone, Debug)]
+pub(crate) struct Op {
+    pub(crate) session: usize,
+    pub(crate) step: Step,
+    pub(crate) role: Role,
+}
+
+/// A whole case.
+#[derive(Clone, Debug)]
+pub(crate) struct Case {
+    pub(crate) seed: u64,
+    pub(crate) flavor: Flavor,
+    pub(crate) tables: Vec<Table>,
+    /// The server of each session.
+    pub(crate) sessions: Vec<Bank>,
+    pub(crate) ops: Vec<Op>,
+    /// Its statements may choose rows or values freely (RAND(), LIMIT without an order): two runs can't be compared,
+    /// but a rollback must restore the rows all the same.
+    pub(crate) volatile: bool,
+}
+
+impl Case {
+    /// The case of this seed.
+    pub(crate) fn new(flavor: Flavor, seed: u64) -> Self {
+        let mut rng = Rng::new(seed);
+        let volatile = rng.percent(10);
+        let mut tables: Vec<Table> = Vec::new();
+        for bank in [Bank::One, Bank::Two] {
+            for number in 0..rng.between(1, 2) {
+                let parent = tables.iter().find(|t| {
+                    t.bank == bank
+                        && t.key.len() == 1
+                        && t.setup[0].contains("PRIMARY KEY (id)")
+                        && !t.setup[0].contains("PARTITION")
+                });
+                let parent = parent.filter(|_| rng.percent(30)).cloned();
+                tables.push(schema::table(flavor, &mut rng, bank, number, parent.as_ref()));
+            }
+        }
+        // The sessions of one server follow each other, for they would wait for each other's rows; those of two servers
+        // are interleaved.
+        let (mut sessions, mut queues) = (Vec::new(), Vec::new());
+        for bank in [Bank::One, Bank::Two] {
+            let mut queue = Vec::new();
+            for _ in 0..rng.between(1, 2) {
+                let session = sessions.len();
+                sessions.push(bank);
+                let mine: Vec<&Table> = tables.iter().filter(|t| t.bank == bank).collect();
+                let mut author = Author::new(flavor, &mut rng, mine, volatile);
+                let script = author.session();
+                queue.push(Op { session, step: Step::Query(CLOCK.to_owned()), role: Role::Frame });
+                queue.extend(script.into_iter().map(|(step, role)| Op { session, step, role }));
+                let end = if rng.percent(75) { "COMMIT" } else { "ROLLBACK" };
+                queue.push(Op { session, step: Step::Query(end.to_owned()), role: Role::Frame });
+            }
+            queue.reverse();
+            queues.push(queue);
+        }
+        let mut ops = Vec::new();
+        while queues.iter().any(|q| !q.is_empty()) {
+            let queue = rng.below(queues.len());
+            ops.extend(queues[queue].pop());
+        }
+        Self { seed, flavor, tables, sessions, ops, volatile }
+    }
+
+    /// The statements that make its tables on one server.
+    pub(crate) fn setup(&self, bank: Bank) -> impl Iterator<Item = &String> {
+        self.tables.iter().filter(move |t| t.bank == bank).flat_map(|t| &t.setup)
+    }
+
+    /// The case as a text that can be tried by hand.
+    pub(crate) fn script(&self) -> String {
+        let mut out = format!(
+            "-- seed {} on {}{}\n",
+            self.seed,
+            self.flavor,
+            if self.volatile { ", volatile" } else { "" }
+        );
+        for bank in [Bank::One, Bank::Two] {
+            for statement in self.setup(bank) {
+                let _ = writeln!(out, "{}> {statement};", bank.resource());
+            }
+        }
+        for op in &self.ops {
+            let place = format!("session {} of {}", op.session, self.sessions[op.session].resource());
+            let _ = writeln!(out, "{place}> {}", shown(&op.step));
+        }
+        out
+    }
+}
+
+/// A step as text, with the parameters of a prepared one.
+pub(crate) fn shown(step: &Step) -> String {
+    match step {
+        Step::Query(sql) => format!("{sql};"),
+        Step::Exec(sql, params) => {
+            let params: Vec<String> = params.iter().map(|p| format!("{:?}", text(p))).collect();
+            format!("{sql}; -- prepared, with ({})", params.join(", "))
+        }
+    }
+}
