@@ -288,7 +288,7 @@ impl Session {
                 Ok(String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned())
             }
             Reply::Err(e) => Err(End::Broken(format!("@atone_xid: {}", String::from_utf8_lossy(&e.message)))),
-            Reply::Ok(_) => Err(End::Broken("@atone_xid: no rows".into())),
+            _ => Err(End::Broken("@atone_xid: no rows".into())),
         }
     }
 

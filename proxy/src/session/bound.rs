@@ -83,7 +83,7 @@ impl Session {
     pub(super) async fn unexpected(&mut self, reply: Reply) -> Result<(), End> {
         match reply {
             Reply::Err(e) => self.send_packet(&e.encode()).await,
-            Reply::Ok(_) | Reply::Rows(_) => {
+            Reply::Ok(_) | Reply::Rows(_) | Reply::TooLarge => {
                 Err(End::Broken("an injected statement answered with rows".into()))
             }
         }

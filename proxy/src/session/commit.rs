@@ -68,7 +68,7 @@ impl Session {
                 };
                 self.give_up(error).await
             }
-            Reply::Rows(_) => Err(End::Broken("COMMIT answered with rows".into())),
+            _ => Err(End::Broken("COMMIT answered with rows".into())),
         }
     }
 
@@ -94,6 +94,10 @@ impl Session {
                 match reply {
                     Reply::Rows(rows) => out.push((table.clone(), decode(&table, &rows)?)),
                     Reply::Err(e) => return Ok(Err(told("the after images cannot be read", &e))),
+                    Reply::TooLarge => {
+                        let limit = self.backend.limits.max_branch_bytes;
+                        return Ok(Err(format!("the after images are above max_branch_bytes = {limit}")));
+                    }
                     Reply::Ok(_) => return Err(End::Broken("an after image without rows".into())),
                 }
             }

@@ -161,6 +161,15 @@ impl Session {
                 self.statement_failed(e, alone).await?;
                 return Ok(true);
             }
+            Some(Reply::TooLarge) => {
+                let limit = self.backend.limits.max_branch_bytes;
+                let why = format!("the before image of the statement is above max_branch_bytes = {limit}");
+                let error = SqlError::refused(&self.xid(), &why);
+                // A statement that ran in the same flight must go as well
+                self.abandon(alone || one_row).await?;
+                self.send_error(&error).await?;
+                return Ok(true);
+            }
             _ => return Err(End::Broken("a before image without rows".into())),
         };
         if altered {
@@ -215,7 +224,7 @@ impl Session {
                 self.statement_failed(e, alone).await?;
                 return Ok(true);
             }
-            Reply::Rows(_) => return Err(End::Broken("a statement that writes answered with rows".into())),
+            _ => return Err(End::Broken("a statement that writes answered with rows".into())),
         };
         if ok.affected_rows > images.len() as u64 {
             self.rollback_local().await?;

@@ -39,6 +39,8 @@ pub(super) enum Reply {
     Ok(OkPacket),
     Err(ErrPacket),
     Rows(Rows),
+    /// Rows of more than `max_branch_bytes`: read to their end and dropped.
+    TooLarge,
 }
 
 /// A result set of our own making, kept.
@@ -82,8 +84,7 @@ impl Session {
     /// not run.
     ///
     /// # Errors
-    /// The connection broke, or the replies were above `max_branch_bytes`: they were read to their end, and nothing is
-    /// known of what they said, so the session ends.
+    /// The connection broke, or one packet was above `max_branch_bytes`.
     pub(super) async fn run_flight(&mut self, flight: Flight) -> Result<Vec<Reply>, End> {
         if flight.statements > 1 {
             self.enable_multi_statements().await?;
@@ -144,6 +145,7 @@ impl Session {
         if !deprecate_eof {
             parse_eof(&self.server_packet().await?)?;
         }
+        let limit = self.backend.limits.max_branch_bytes;
         let (mut rows, mut bytes) = (Vec::new(), 0);
         loop {
             let packet = self.server_packet().await?;
@@ -160,13 +162,19 @@ impl Session {
                 };
                 self.status = status & !status::MORE_RESULTS_EXISTS;
                 let more = status & status::MORE_RESULTS_EXISTS != 0;
-                return Ok((Reply::Rows(Rows { columns, rows, end: packet }), more));
+                let reply = if bytes > limit {
+                    Reply::TooLarge
+                } else {
+                    Reply::Rows(Rows { columns, rows, end: packet })
+                };
+                return Ok((reply, more));
             }
             bytes += packet.len();
-            if bytes > self.backend.limits.max_branch_bytes {
-                return Err(End::Broken("images of more than max_branch_bytes in one statement".into()));
+            if bytes > limit {
+                rows.clear();
+            } else {
+                rows.push(packet);
             }
-            rows.push(packet);
         }
     }
 
@@ -241,7 +249,7 @@ impl Session {
                     String::from_utf8_lossy(&e.message)
                 )));
             }
-            Reply::Ok(_) => return Err(End::Broken("session variables: no rows".into())),
+            _ => return Err(End::Broken("session variables: no rows".into())),
         };
         self.vars = Some(vars.clone());
         Ok(vars)

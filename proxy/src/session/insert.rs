@@ -132,8 +132,8 @@ impl Session {
         look.extend_from_slice(b" LIMIT 18446744073709551615 FOR UPDATE");
         let found: Option<Vec<Row>> = match self.run_one(look).await? {
             Reply::Rows(rows) => Some(decode(table, &rows)?).filter(|rows| rows.len() == literals.len()),
-            Reply::Err(_) => None,
-            Reply::Ok(_) => return Err(End::Broken("an image without rows".into())),
+            Reply::Err(_) | Reply::TooLarge => None,
+            _ => return Err(End::Broken("an image without rows".into())),
         };
         let Some(found) = found.filter(|_| ok.affected_rows == literals.len() as u64) else {
             let mut undo = Flight::default();

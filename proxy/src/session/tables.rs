@@ -109,13 +109,13 @@ impl Session {
                         return Ok(Resolved::Temporary);
                     }
                 }
-                Reply::Ok(_) => return Err(End::Broken("SHOW CREATE TABLE without rows".into())),
+                _ => return Err(End::Broken("SHOW CREATE TABLE without rows".into())),
             }
         }
         let probe = match self.run_one(format!("SELECT * FROM {quoted} LIMIT 0")).await? {
             Reply::Rows(rows) => digest(vars, &rows),
             Reply::Err(e) => return Ok(Resolved::Answer(e)),
-            Reply::Ok(_) => return Err(End::Broken("SELECT without columns".into())),
+            _ => return Err(End::Broken("SELECT without columns".into())),
         };
         let read_at = Instant::now();
         let resolved = self.table_info(&schema, &name, probe).await?;
