@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use atone_api::Client;
 use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, Opts, OptsBuilder, Pool, PoolConstraints, PoolOpts};
+use mysql_async::{Conn, OptsBuilder, PoolConstraints, PoolOpts};
 use tokio::sync::{OnceCell, Semaphore};
 
 use atone_undo::UNDO_LOG_TABLE;
@@ -16,6 +16,8 @@ use atone_undo::UNDO_LOG_TABLE;
 use crate::config::{Address, BackendConfig, Limits};
 use crate::meta::Metadata;
 use crate::net::Stream;
+use crate::service::ServicePool;
+use crate::tls::{self, Acceptor, Connector, ServerTlsMode};
 
 /// One backend, shared by its sessions and by phase two.
 pub struct Backend {
@@ -26,7 +28,13 @@ pub struct Backend {
     /// Bounds.
     pub limits: Limits,
     /// The service account's connections.
-    pub pool: Pool,
+    pub pool: ServicePool,
+    /// TLS with applications, if it is offered.
+    pub listen_tls: Option<Acceptor>,
+    /// TLS with the server, unless it is disabled.
+    pub server_tls: Option<Connector>,
+    /// Whether TLS with the server is a must.
+    pub server_tls_mode: ServerTlsMode,
     /// The coordinator.
     pub coordinator: Client,
     /// What is known of tables.
@@ -83,11 +91,16 @@ impl Backend {
             Address::Tcp(host, port) => opts.ip_or_hostname(host).tcp_port(*port),
             Address::Unix(path) => opts.socket(Some(path.display().to_string())),
         };
+        tls::install_crypto();
+        let said = |(key, why): tls::Refusal| format!("{}.{key}: {why}", config.name);
         Ok(Backend {
             name: config.name.clone(),
-            address,
             limits: limits.clone(),
-            pool: Pool::new(Opts::from(opts)),
+            pool: ServicePool::new(opts, &config.server_tls),
+            listen_tls: config.listen_tls.clone().map(Acceptor::new).transpose().map_err(said)?,
+            server_tls: Connector::new(&config.server_tls, &address).map_err(said)?,
+            server_tls_mode: config.server_tls.mode,
+            address,
             coordinator,
             metadata: Metadata::default(),
             connections: AtomicUsize::new(0),

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::tls::{ListenTls, ServerTls};
+
 /// Why a configuration is refused: one line that names the file, the key and the reason.
 #[derive(Debug, thiserror::Error)]
 #[error("{file}: {key}: {reason}")]
@@ -49,6 +51,11 @@ pub struct BackendConfig {
     pub password_file: Option<PathBuf>,
     /// … or in this environment variable.
     pub password_env: Option<String>,
+    /// TLS with applications; without it the listener does not offer TLS.
+    pub listen_tls: Option<ListenTls>,
+    /// TLS with the server.
+    #[serde(default)]
+    pub server_tls: ServerTls,
     /// The password that these three come to.
     #[serde(skip)]
     pub secret: String,
@@ -190,7 +197,11 @@ impl Config {
             if backend.listen.port() != 0 && !listens.insert(backend.listen) {
                 return Err((key("listen"), format!("{} is there twice", backend.listen)));
             }
-            backend.parsed_address().map_err(|reason| (key("address"), reason))?;
+            let address = backend.parsed_address().map_err(|reason| (key("address"), reason))?;
+            if let Some(tls) = &backend.listen_tls {
+                tls.check().map_err(|(k, reason)| (key(&k), reason))?;
+            }
+            backend.server_tls.check(&address).map_err(|(k, reason)| (key(&k), reason))?;
             backend.secret = match (&backend.password, &backend.password_file, &backend.password_env) {
                 (Some(p), None, None) => p.clone(),
                 (None, Some(file), None) => std::fs::read_to_string(file)

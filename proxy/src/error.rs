@@ -106,6 +106,12 @@ impl SqlError {
         Self::new(1043, b"08S01", "", &format!("bad handshake: {detail}"))
     }
 
+    /// 3159: a connection, or what was to be sent on it, needs TLS.
+    pub fn insecure_transport(detail: &str) -> SqlError {
+        let text = format!("Connections using insecure transport are prohibited: {detail}");
+        Self::new(3159, b"HY000", "", &text)
+    }
+
     /// What the coordinator's answer comes to for the client.
     pub fn from_client(xid: &str, error: &ClientError) -> SqlError {
         match error {

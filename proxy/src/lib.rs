@@ -12,4 +12,6 @@ pub mod net;
 pub mod params;
 pub mod phase_two;
 pub mod run;
+pub mod service;
 pub mod session;
+pub mod tls;

@@ -5,8 +5,10 @@ use std::time::{Duration, Instant};
 
 use atone_undo::{Column, Kind, Table, UniqueKey};
 use dashmap::DashMap;
+use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, Pool};
+
+use crate::service::ServicePool;
 
 /// A table as the proxy knows it.
 #[derive(Debug)]
@@ -50,7 +52,7 @@ impl Metadata {
     /// [`MetaError`]
     pub async fn table(
         &self,
-        pool: &Pool,
+        pool: &ServicePool,
         schema: &str,
         name: &str,
         digest: &[u8],

@@ -1,23 +1,35 @@
-//! One connection: a socket with its read buffer.
+//! One connection: a socket, with or without TLS, and its read buffer.
 
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use atone_wire::frame;
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::{TlsAcceptor, TlsStream};
 
 use crate::config::Address;
+use crate::tls::Connector;
 
-/// A socket of either kind.
+/// A socket of any kind.
 #[derive(Debug)]
 pub enum Stream {
     /// TCP
     Tcp(TcpStream),
     /// A Unix socket
     Unix(UnixStream),
+    /// TLS on one of the others
+    Tls(Box<TlsStream<Begun>>),
+}
+
+/// A socket of which some bytes were read already.
+#[derive(Debug)]
+pub struct Begun {
+    read: BytesMut,
+    stream: Stream,
 }
 
 impl Stream {
@@ -42,6 +54,7 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Stream::Tcp(s) => Pin::new(s).poll_read(cx, buf),
             Stream::Unix(s) => Pin::new(s).poll_read(cx, buf),
+            Stream::Tls(s) => Pin::new(s).poll_read(cx, buf),
         }
     }
 }
@@ -51,6 +64,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Tcp(s) => Pin::new(s).poll_write(cx, buf),
             Stream::Unix(s) => Pin::new(s).poll_write(cx, buf),
+            Stream::Tls(s) => Pin::new(s).poll_write(cx, buf),
         }
     }
 
@@ -58,6 +72,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Tcp(s) => Pin::new(s).poll_flush(cx),
             Stream::Unix(s) => Pin::new(s).poll_flush(cx),
+            Stream::Tls(s) => Pin::new(s).poll_flush(cx),
         }
     }
 
@@ -65,9 +80,39 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Tcp(s) => Pin::new(s).poll_shutdown(cx),
             Stream::Unix(s) => Pin::new(s).poll_shutdown(cx),
+            Stream::Tls(s) => Pin::new(s).poll_shutdown(cx),
         }
     }
 }
+
+impl AsyncRead for Begun {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.read.is_empty() {
+            return Pin::new(&mut this.stream).poll_read(cx, buf);
+        }
+        let n = this.read.len().min(buf.remaining());
+        buf.put_slice(&this.read.split_to(n));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Begun {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}
+
+/// How long saying that nothing more will be written may take.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(1);
 
 /// How much a read asks for, in bytes: at first and while little comes, and at most.
 const MIN_READ_BYTES: usize = 4 << 10;
@@ -87,6 +132,38 @@ impl Conn {
     /// Wraps a fresh socket.
     pub fn new(stream: Stream) -> Conn {
         Conn { stream, rbuf: BytesMut::new(), read_bytes: MIN_READ_BYTES }
+    }
+
+    /// Answers the client's part of TLS; what was read already belongs to it.
+    ///
+    /// # Errors
+    /// Why the two could not agree, or what the system says.
+    pub async fn accept_tls(self, acceptor: &TlsAcceptor) -> io::Result<Conn> {
+        let stream = acceptor.accept(Begun { read: self.rbuf, stream: self.stream }).await?;
+        Ok(Conn::new(Stream::Tls(Box::new(stream.into()))))
+    }
+
+    /// Begins TLS with a server, which was told so.
+    ///
+    /// # Errors
+    /// Why the two could not agree, or what the system says; `InvalidData` where the server has said something before.
+    pub async fn connect_tls(self, connector: &Connector) -> io::Result<Conn> {
+        if !self.rbuf.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the server spoke before TLS had begun"));
+        }
+        let (connector, name) = connector.parts();
+        let stream = connector.connect(name, Begun { read: self.rbuf, stream: self.stream }).await?;
+        Ok(Conn::new(Stream::Tls(Box::new(stream.into()))))
+    }
+
+    /// Whether it is TLS.
+    pub fn is_tls(&self) -> bool {
+        matches!(self.stream, Stream::Tls(_))
+    }
+
+    /// Whether nobody can listen: TLS or a Unix socket.
+    pub fn is_private(&self) -> bool {
+        matches!(self.stream, Stream::Tls(_) | Stream::Unix(_))
     }
 
     /// Reads once, whatever comes. Cancel safe: what was read is in `rbuf`.
@@ -137,11 +214,17 @@ impl Conn {
     /// # Errors
     /// What the system says.
     pub async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.stream.write_all(bytes).await
+        self.stream.write_all(bytes).await?;
+        match &mut self.stream {
+            Stream::Tcp(_) | Stream::Unix(_) => Ok(()),
+            // What was encrypted may still be in its buffer
+            Stream::Tls(stream) => stream.flush().await,
+        }
     }
 
     /// Says that nothing more will be written. Errors do not matter: the connection ends.
     pub async fn shutdown(&mut self) {
-        let _ = self.stream.shutdown().await;
+        // TLS says goodbye first, which a peer that does not read would hold up
+        let _ = tokio::time::timeout(SHUTDOWN_LIMIT, self.stream.shutdown()).await;
     }
 }

@@ -29,6 +29,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let (work_tx, work_rx) = mpsc::channel(WORK_QUEUE);
     let coordinator =
         Client::connect(config.coordinator.clone(), proxy_id(), resources, work_tx).context("coordinator")?;
+    // Before any listener is open: who sees one may send SIGHUP
+    let mut hup = signal(SignalKind::hangup())?;
     let mut backends = Vec::new();
     for backend in &config.backend {
         let made = Backend::new(backend, &config.limits, coordinator.clone()).map_err(anyhow::Error::msg)?;
@@ -59,13 +61,16 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             tracing::error!(%error, "http");
         }
     });
-    let workers = tokio::spawn(give_out_work(all, work_rx));
+    let workers = tokio::spawn(give_out_work(all.clone(), work_rx));
 
     let mut term = signal(SignalKind::terminate())?;
     let mut int = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = int.recv() => {}
+    loop {
+        tokio::select! {
+            _ = term.recv() => break,
+            _ = int.recv() => break,
+            _ = hup.recv() => reload_certificates(&all),
+        }
     }
     tracing::info!(sessions = sessions.len(), "draining");
     drain.send_replace(true);
@@ -84,6 +89,19 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     }
     let _ = tokio::time::timeout(Duration::from_secs(1), services.wait()).await;
     Ok(())
+}
+
+/// Reads the listeners' certificates again, for connections to come.
+fn reload_certificates(backends: &[Arc<Backend>]) {
+    for backend in backends {
+        let Some(tls) = &backend.listen_tls else { continue };
+        match tls.reload() {
+            Ok(()) => tracing::info!(backend = backend.name, "certificates reloaded"),
+            Err((key, reason)) => {
+                tracing::error!(backend = backend.name, key, reason, "the former certificates stay in use");
+            }
+        }
+    }
 }
 
 async fn give_out_work(backends: Arc<Vec<Arc<Backend>>>, mut queue: mpsc::Receiver<Work>) {

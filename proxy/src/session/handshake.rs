@@ -1,16 +1,20 @@
-//! The connection phase: the server's own handshake, relayed.
+//! The connection phase: the server's own handshake, relayed. TLS is each leg's own.
 
+use std::io;
 use std::sync::Arc;
 
 use atone_wire::caps::{self, client};
 use atone_wire::frame::put_packet;
-use atone_wire::handshake::{ClientHello, Greeting};
+use atone_wire::handshake::{ClientHello, Greeting, Proof, SSL_REQUEST};
 use atone_wire::response::{ErrPacket, OkPacket};
+use bytes::Bytes;
 
 use super::Session;
+use super::auth::{Answer, Auth, Legs};
 use crate::backend::Backend;
 use crate::error::{End, SqlError};
 use crate::net::Conn;
+use crate::tls::{Connector, ServerTlsMode, rsa};
 
 /// The largest packet of the connection phase, in bytes.
 const MAX_HANDSHAKE_BYTES: usize = 1 << 20;
@@ -18,112 +22,259 @@ const MAX_HANDSHAKE_BYTES: usize = 1 << 20;
 /// What the connection phase came to.
 pub(super) struct Opened {
     pub(super) backend: Arc<Backend>,
+    pub(super) client: Conn,
     pub(super) server: Conn,
     pub(super) capabilities: u32,
     pub(super) mariadb: bool,
     pub(super) status: u16,
 }
 
-async fn refuse(client: &mut Conn, seq: u8, error: &SqlError) -> Result<(), End> {
-    let mut out = Vec::new();
-    put_packet(&mut out, seq, &error.packet());
-    client.write_all(&out).await.map_err(End::Client)
+/// Tells the client why, as the last that it hears.
+async fn refuse(client: &mut Conn, seq: u8, error: &SqlError) -> Result<End, End> {
+    send(client, seq, &error.packet()).await.map_err(End::Client)?;
+    client.shutdown().await;
+    Ok(End::Done)
+}
+
+async fn send(conn: &mut Conn, seq: u8, payload: &[u8]) -> io::Result<()> {
+    let mut out = Vec::with_capacity(256);
+    put_packet(&mut out, seq, payload);
+    conn.write_all(&out).await
 }
 
 impl Session {
     /// Connects to the server and relays its handshake until it says OK.
-    pub(super) async fn open(backend: Arc<Backend>, client: &mut Conn) -> Result<Opened, End> {
+    pub(super) async fn open(backend: Arc<Backend>, mut client: Conn) -> Result<Opened, End> {
         let mut server = match backend.connect().await {
             Ok(stream) => Conn::new(stream),
             Err(e) => {
                 let error =
                     SqlError::unavailable("", &format!("backend {} cannot be reached: {e}", backend.name));
-                refuse(client, 0, &error).await?;
+                refuse(&mut client, 0, &error).await?;
                 return Err(End::Server(e));
             }
         };
         let (greeting, seq) = server.packet(MAX_HANDSHAKE_BYTES).await.map_err(End::Server)?;
-        let mut out = Vec::with_capacity(256);
         if greeting.first() == Some(&0xff) {
             // Too many connections, host blocked: the server's own words
-            put_packet(&mut out, seq, &greeting);
-            client.write_all(&out).await.map_err(End::Client)?;
+            send(&mut client, seq, &greeting).await.map_err(End::Client)?;
             return Err(End::Done);
         }
         let offered = Greeting::parse(&greeting)?;
-        let mariadb = offered.is_mariadb();
+        let server_tls = match server_tls(&backend, &offered) {
+            Ok(server_tls) => server_tls,
+            Err(error) => return Err(refuse(&mut client, seq, &error).await?),
+        };
         let mut greeting = greeting.to_vec();
-        offered.mask(&mut greeting, caps::MASKED);
-        put_packet(&mut out, seq, &greeting);
-        client.write_all(&out).await.map_err(End::Client)?;
+        let listen_ssl = if backend.listen_tls.is_some() { client::SSL } else { 0 };
+        offered.offer(&mut greeting, offered.capabilities & !caps::MASKED & !client::SSL | listen_ssl);
+        send(&mut client, seq, &greeting).await.map_err(End::Client)?;
 
+        let (mut client, answer, client_seq) = Self::answer(&backend, client).await?;
+        let hello = ClientHello::parse(&answer)?;
+        let server_ssl = if server_tls.is_some() { client::SSL } else { 0 };
+        let mut answer = answer.to_vec();
+        hello.ask(&mut answer, hello.capabilities & !caps::MASKED & !client::SSL | server_ssl);
+        let mut server_seq = seq.wrapping_add(1);
+        if let Some(connector) = server_tls {
+            send(&mut server, server_seq, &answer[..SSL_REQUEST]).await.map_err(End::Server)?;
+            server_seq = server_seq.wrapping_add(1);
+            server = match server.connect_tls(connector).await {
+                Ok(server) => server,
+                Err(e) => {
+                    tracing::warn!(backend = backend.name, error = %e, "TLS with the server");
+                    let error = SqlError::unavailable("", &format!("backend {}: TLS: {e}", backend.name));
+                    refuse(&mut client, client_seq.wrapping_add(1), &error).await?;
+                    return Err(End::Server(e));
+                }
+            };
+        }
+        let legs = legs(&client, &server);
+        let mariadb = offered.is_mariadb();
+        let proof = Proof::of_answer(&answer);
+        let auth = match begin(legs, mariadb, proof, &offered.salt) {
+            Ok(auth) => auth,
+            Err(error) => return Err(refuse(&mut client, client_seq.wrapping_add(1), &error).await?),
+        };
+        send(&mut server, server_seq, &answer).await.map_err(End::Server)?;
+        let ahead = client_seq.wrapping_sub(server_seq);
+        let status = authenticate(&mut client, &mut server, auth, ahead).await?;
+        let capabilities = hello.capabilities & offered.capabilities & !caps::MASKED & !client::SSL;
+        Ok(Opened { backend, client, server, capabilities, mariadb, status })
+    }
+
+    /// The client's answer to the greeting, and its sequence number; TLS has begun if the client wanted it.
+    async fn answer(backend: &Backend, client: Conn) -> Result<(Conn, Bytes, u8), End> {
+        let (mut client, answer, seq, hello) = Self::hello(client, 1).await?;
+        let next = seq.wrapping_add(1);
+        let wants_tls = hello.capabilities & client::SSL != 0;
+        let error = match &backend.listen_tls {
+            None if !wants_tls => return Ok((client, answer, seq)),
+            None => SqlError::bad_handshake("TLS was not offered: connect without it"),
+            Some(tls) if !wants_tls => {
+                if !tls.is_required() {
+                    return Ok((client, answer, seq));
+                }
+                SqlError::insecure_transport("connect with TLS (listen_tls.require is set)")
+            }
+            Some(_) if answer.len() != SSL_REQUEST => {
+                SqlError::bad_handshake("a request for TLS with something behind it")
+            }
+            Some(tls) => {
+                let client = client.accept_tls(&tls.acceptor()).await.map_err(End::Client)?;
+                let (client, answer, seq, _) = Self::hello(client, next).await?;
+                return Ok((client, answer, seq));
+            }
+        };
+        Err(refuse(&mut client, next, &error).await?)
+    }
+
+    async fn hello(mut client: Conn, expected: u8) -> Result<(Conn, Bytes, u8, ClientHello), End> {
         let (answer, seq) = match client.packet(MAX_HANDSHAKE_BYTES).await {
             Ok(packet) => packet,
-            Err(e) if e.kind() == std::io::ErrorKind::InvalidData => {
-                refuse(client, 1, &SqlError::bad_handshake(&e.to_string())).await?;
+            Err(e) if e.kind() == io::ErrorKind::InvalidData => {
+                refuse(&mut client, expected, &SqlError::bad_handshake(&e.to_string())).await?;
                 return Err(End::Client(e));
             }
             Err(e) => return Err(End::Client(e)),
         };
-        let hello = match ClientHello::parse(&answer) {
-            Ok(hello) if hello.capabilities & client::SSL == 0 => hello,
-            Ok(_) => {
-                let why = "TLS was not offered: connect without it";
-                refuse(client, seq.wrapping_add(1), &SqlError::bad_handshake(why)).await?;
-                return Err(End::Done);
-            }
+        match ClientHello::parse(&answer) {
+            Ok(hello) => Ok((client, answer, seq, hello)),
             Err(e) => {
-                refuse(client, seq.wrapping_add(1), &SqlError::bad_handshake(&e.to_string())).await?;
-                return Err(e.into());
+                refuse(&mut client, seq.wrapping_add(1), &SqlError::bad_handshake(&e.to_string())).await?;
+                Err(e.into())
             }
-        };
-        let mut answer = answer.to_vec();
-        hello.mask(&mut answer, caps::MASKED);
-        out.clear();
-        put_packet(&mut out, seq, &answer);
-        server.write_all(&out).await.map_err(End::Server)?;
-        let status = authenticate(client, &mut server).await?;
-        let capabilities = hello.capabilities & offered.capabilities & !caps::MASKED;
-        Ok(Opened { backend, server, capabilities, mariadb, status })
+        }
     }
 
-    /// The rest of `COM_CHANGE_USER`, which was forwarded.
-    pub(super) async fn change_user(&mut self) -> Result<(), End> {
-        let status = authenticate(&mut self.client, &mut self.server).await?;
+    /// `COM_CHANGE_USER`
+    pub(super) async fn change_user(&mut self, payload: &[u8]) -> Result<(), End> {
+        let legs = legs(&self.client, &self.server);
+        let proof = Proof::of_change_user(payload, self.capabilities);
+        // The salt is that of the request for a plugin which the server answers with
+        let auth = match begin(legs, self.mariadb, proof, &[]) {
+            Ok(auth) => auth,
+            Err(error) => return Err(refuse(&mut self.client, 1, &error).await?),
+        };
+        self.send_command(payload).await?;
+        let status = authenticate(&mut self.client, &mut self.server, auth, 0).await?;
         self.forget_session();
         self.status = status;
         Ok(())
     }
 }
 
-/// Relays whatever the two say to each other until the server says OK, and returns its status flags. After ERR the
-/// connection is over.
-async fn authenticate(client: &mut Conn, server: &mut Conn) -> Result<u16, End> {
-    let mut out = Vec::with_capacity(256);
+/// How TLS with this server begins; `None` where it is not to be used.
+fn server_tls<'a>(backend: &'a Backend, offered: &Greeting) -> Result<Option<&'a Connector>, SqlError> {
+    match &backend.server_tls {
+        Some(connector) if offered.capabilities & client::SSL != 0 => Ok(Some(connector)),
+        Some(_) if backend.server_tls_mode != ServerTlsMode::Preferred => {
+            let why = format!("backend {}: the server does not offer TLS", backend.name);
+            Err(SqlError::unavailable("", &why))
+        }
+        _ => Ok(None),
+    }
+}
+
+fn legs(client: &Conn, server: &Conn) -> Legs {
+    match (client.is_private(), server.is_private()) {
+        (true, false) => Legs::OnlyClient,
+        (false, true) => Legs::OnlyServer,
+        _ => Legs::Alike,
+    }
+}
+
+fn begin(
+    legs: Legs,
+    mariadb: bool,
+    proof: Result<Proof<'_>, atone_wire::Malformed>,
+    salt: &[u8],
+) -> Result<Auth, SqlError> {
+    let proof = match (legs, proof) {
+        (_, Ok(proof)) => proof,
+        // The server judges it
+        (Legs::Alike, Err(_)) => Proof { plugin: &[], data: &[] },
+        (_, Err(e)) => return Err(SqlError::bad_handshake(&e.to_string())),
+    };
+    Auth::begin(legs, mariadb, proof, salt).map_err(|why| SqlError::insecure_transport(&why))
+}
+
+/// Relays what the two say to each other until the server says OK, and returns its status flags. After ERR the connection
+/// is over. The client's sequence numbers are `ahead` of the server's.
+async fn authenticate(
+    client: &mut Conn,
+    server: &mut Conn,
+    mut auth: Auth,
+    mut ahead: u8,
+) -> Result<u16, End> {
     loop {
         tokio::select! {
             packet = server.packet(MAX_HANDSHAKE_BYTES) => {
                 let (payload, seq) = packet.map_err(End::Server)?;
-                out.clear();
-                put_packet(&mut out, seq, &payload);
-                client.write_all(&out).await.map_err(End::Client)?;
+                let seq = seq.wrapping_add(ahead);
+                if let Err(why) = auth.server_says(&payload) {
+                    return Err(refuse(client, seq, &SqlError::insecure_transport(&why)).await?);
+                }
+                send(client, seq, &payload).await.map_err(End::Client)?;
                 match payload.first() {
                     Some(0x00) => return Ok(OkPacket::parse(&payload)?.status),
                     Some(0xff) => {
                         tracing::debug!(code = ErrPacket::parse(&payload)?.code, "login refused by the server");
+                        client.shutdown().await;
                         return Err(End::Done);
                     }
                     _ => {}
                 }
             }
-            read = client.fill() => {
-                read.map_err(End::Client)?;
-                if client.rbuf.len() > MAX_HANDSHAKE_BYTES {
-                    return Err(End::Broken("a handshake of more than a megabyte".into()));
+            packet = client.packet(MAX_HANDSHAKE_BYTES) => {
+                let (payload, seq) = match packet {
+                    Ok(packet) => packet,
+                    Err(e) if e.kind() == io::ErrorKind::InvalidData => {
+                        return Err(End::Broken("a handshake of more than a megabyte".into()));
+                    }
+                    Err(e) => return Err(End::Client(e)),
+                };
+                let server_seq = seq.wrapping_sub(ahead);
+                match auth.client_says(&payload) {
+                    Ok(Answer::Forward) => send(server, server_seq, &payload).await.map_err(End::Server)?,
+                    Ok(Answer::Encrypt { request }) => {
+                        if let Err(error) = encrypt(server, server_seq, request, &payload, auth.salt()).await? {
+                            return Err(refuse(client, seq.wrapping_add(1), &error).await?);
+                        }
+                        // The request for the key and its answer
+                        ahead = ahead.wrapping_sub(2);
+                    }
+                    Err(why) => {
+                        let error = SqlError::insecure_transport(&why);
+                        return Err(refuse(client, seq.wrapping_add(1), &error).await?);
+                    }
                 }
-                let bytes = client.rbuf.split();
-                server.write_all(&bytes).await.map_err(End::Server)?;
             }
         }
+    }
+}
+
+/// Sends a password, encrypted with the key that the server gives for it.
+async fn encrypt(
+    server: &mut Conn,
+    seq: u8,
+    request: u8,
+    password: &[u8],
+    salt: &[u8],
+) -> Result<Result<(), SqlError>, End> {
+    send(server, seq, &[request]).await.map_err(End::Server)?;
+    let (key, seq) = server.packet(MAX_HANDSHAKE_BYTES).await.map_err(End::Server)?;
+    let encrypted = match key.split_first() {
+        Some((0x01, pem)) => rsa::encrypt_password(pem, password, salt).map_err(|e| e.to_string()),
+        _ => Err("the server gives no RSA key".to_string()),
+    };
+    match encrypted {
+        Ok(encrypted) => {
+            send(server, seq.wrapping_add(1), &encrypted).await.map_err(End::Server)?;
+            Ok(Ok(()))
+        }
+        Err(why) => Ok(Err(SqlError::insecure_transport(&format!(
+            "the connection to the server has no TLS, and {why}; set server_tls in the proxy's configuration"
+        )))),
     }
 }

@@ -3,6 +3,7 @@
 //! A session handles one command after the other, as the server does: it forwards the command and relays the reply until
 //! its end, undecoded. Commands of a bound session are looked at first.
 
+mod auth;
 mod bind;
 mod bound;
 mod commit;
@@ -71,9 +72,9 @@ pub struct Session {
 impl Session {
     /// Serves a client until either side ends.
     pub async fn serve(backend: Arc<Backend>, client: Stream, draining: watch::Receiver<bool>) {
-        let mut client = Conn::new(client);
         let handshake_timeout = backend.limits.handshake_timeout();
-        let opened = tokio::time::timeout(handshake_timeout, Session::open(backend, &mut client)).await;
+        let opening = Session::open(backend, Conn::new(client));
+        let opened = tokio::time::timeout(handshake_timeout, opening).await;
         let opened = match opened {
             Ok(Ok(opened)) => opened,
             Ok(Err(end)) => {
@@ -87,7 +88,7 @@ impl Session {
         };
         let mut session = Session {
             backend: opened.backend,
-            client,
+            client: opened.client,
             server: opened.server,
             capabilities: opened.capabilities,
             mariadb: opened.mariadb,
@@ -177,6 +178,7 @@ impl Session {
         }
         let byte = self.client.rbuf[HEADER];
         let streamed = header.len == MAX_PAYLOAD || header.len > self.backend.limits.max_statement_bytes;
+        let streamed = streamed && byte != command::CHANGE_USER;
         if self.binding.is_none() && (streamed || !looked_at(byte)) {
             return self.forward_unlooked(byte).await;
         }
@@ -195,6 +197,7 @@ impl Session {
             command::STMT_PREPARE => self.prepare(payload).await,
             command::STMT_EXECUTE => self.execute(payload).await,
             command::STMT_SEND_LONG_DATA => self.long_data(payload).await,
+            command::CHANGE_USER => self.change_user(&payload).await,
             _ if self.binding.is_some() => self.bound_command(byte, payload).await,
             _ => {
                 self.send_command(&payload).await?;
@@ -251,7 +254,6 @@ impl Session {
                 return Ok(());
             }
             command::STMT_SEND_LONG_DATA => return Ok(()),
-            command::CHANGE_USER => return self.change_user().await,
             _ => {}
         }
         let tracker = self.relay_reply(expected(byte)).await?;

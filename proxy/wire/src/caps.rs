@@ -25,8 +25,8 @@ pub mod client {
 }
 
 /// What the relay cannot carry yet, and therefore does not offer to clients. Each is explained in docs/ARCHITECTURE.md.
+/// `SSL` is not among them: it is each leg's own.
 pub const MASKED: u32 = client::COMPRESS
-    | client::SSL
     | client::OPTIONAL_RESULTSET_METADATA
     | client::ZSTD_COMPRESSION
     | client::QUERY_ATTRIBUTES;

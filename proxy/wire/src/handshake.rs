@@ -14,6 +14,10 @@ pub struct Greeting {
     pub connection_id: u32,
     /// What the server offers.
     pub capabilities: u32,
+    /// What passwords are scrambled with, without the NUL at its end.
+    pub salt: Vec<u8>,
+    /// The authentication plugin that the salt is for; empty where the server names none.
+    pub plugin: Vec<u8>,
     low_at: usize,
 }
 
@@ -26,17 +30,33 @@ impl Greeting {
         }
         let version = String::from_utf8_lossy(r.nul_bytes()?).into_owned();
         let connection_id = r.u32()?;
-        r.bytes(9)?; // first part of the salt, filler
+        let mut salt = r.bytes(8)?.to_vec();
+        r.u8()?; // filler
         let low_at = payload.len() - r.rest().len();
         let low = r.u16()?;
         r.bytes(3)?; // charset, status
         let high = r.u16()?;
-        r.bytes(11)?; // length of the salt; filler, or MariaDB's further capabilities
+        let salt_len = usize::from(r.u8()?);
+        r.bytes(10)?; // filler, or MariaDB's further capabilities
         let capabilities = u32::from(low) | u32::from(high) << 16;
         if capabilities & client::PROTOCOL_41 == 0 {
             return Err(Malformed("a server without the 4.1 protocol"));
         }
-        Ok(Greeting { version, connection_id, capabilities, low_at })
+        // Servers that are not of today may end here
+        let more = r.take_rest();
+        let (more, plugin) = more.split_at(more.len().min(salt_len.saturating_sub(8).max(13)));
+        salt.extend_from_slice(more);
+        if salt.last() == Some(&0) {
+            salt.pop();
+        }
+        Ok(Greeting {
+            version,
+            connection_id,
+            capabilities,
+            salt,
+            plugin: until_nul(plugin).to_vec(),
+            low_at,
+        })
     }
 
     /// Whether this is MariaDB: it leaves the first capability bit clear, or says so in its version.
@@ -44,10 +64,10 @@ impl Greeting {
         self.capabilities & client::LONG_PASSWORD == 0 || self.version.contains("MariaDB")
     }
 
-    /// Clears the bits of `masked` in `payload`, the greeting's bytes, and MariaDB's further capabilities (all of them
-    /// change the form of results or commands).
-    pub fn mask(&self, payload: &mut [u8], masked: u32) {
-        let offered = (self.capabilities & !masked).to_le_bytes();
+    /// Offers `capabilities` instead in `payload`, the greeting's bytes, and none of MariaDB's further capabilities (all
+    /// of them change the form of results or commands).
+    pub fn offer(&self, payload: &mut [u8], capabilities: u32) {
+        let offered = capabilities.to_le_bytes();
         let at = self.low_at;
         // parse() has seen that these bytes are there
         payload[at..at + 2].copy_from_slice(&offered[..2]);
@@ -82,13 +102,91 @@ impl ClientHello {
         Ok(hello)
     }
 
-    /// Clears the bits of `masked`, and MariaDB's further capabilities where the client is one of its, in `payload`.
-    pub fn mask(&self, payload: &mut [u8], masked: u32) {
-        let capabilities = (self.capabilities & !masked).to_le_bytes();
-        payload[..4].copy_from_slice(&capabilities);
+    /// Asks for `capabilities` instead, and for none of MariaDB's further ones where the client is one of its, in
+    /// `payload`.
+    pub fn ask(&self, payload: &mut [u8], capabilities: u32) {
+        payload[..4].copy_from_slice(&capabilities.to_le_bytes());
         if self.capabilities & client::LONG_PASSWORD == 0 {
             payload[28..32].fill(0);
         }
+    }
+}
+
+/// Length of `SSLRequest`, in bytes: the fixed part of the client's answer alone.
+pub const SSL_REQUEST: usize = 32;
+
+fn until_nul(bytes: &[u8]) -> &[u8] {
+    bytes.split(|&b| b == 0).next().unwrap_or_default()
+}
+
+/// What a client proves itself with, in its answer to the greeting or in `COM_CHANGE_USER`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Proof<'a> {
+    /// The plugin that the client has used; empty where it names none.
+    pub plugin: &'a [u8],
+    /// What that plugin says: a scramble, a password, or nothing.
+    pub data: &'a [u8],
+}
+
+impl<'a> Proof<'a> {
+    /// Finds it in `Protocol::HandshakeResponse41`.
+    pub fn of_answer(payload: &'a [u8]) -> Result<Proof<'a>, Malformed> {
+        let capabilities = ClientHello::parse(payload)?.capabilities;
+        let mut r = Reader::new(payload);
+        r.bytes(SSL_REQUEST)?;
+        r.nul_bytes()?; // user
+        let data = if capabilities & client::PLUGIN_AUTH_LENENC_DATA != 0 {
+            r.lenenc_bytes()?
+        } else {
+            Self::short_data(&mut r, capabilities)?
+        };
+        if capabilities & client::CONNECT_WITH_DB != 0 && !r.is_empty() {
+            r.nul_bytes()?;
+        }
+        Ok(Proof { plugin: Self::plugin(r.rest(), capabilities), data })
+    }
+
+    /// Finds it in `COM_CHANGE_USER` of a session with these capabilities.
+    pub fn of_change_user(payload: &'a [u8], capabilities: u32) -> Result<Proof<'a>, Malformed> {
+        let mut r = Reader::new(payload);
+        r.u8()?; // command
+        r.nul_bytes()?; // user
+        let data = Self::short_data(&mut r, capabilities)?;
+        r.nul_bytes()?; // schema
+        if !r.is_empty() {
+            r.u16()?; // collation
+        }
+        Ok(Proof { plugin: Self::plugin(r.rest(), capabilities), data })
+    }
+
+    fn short_data(r: &mut Reader<'a>, capabilities: u32) -> Result<&'a [u8], Malformed> {
+        if capabilities & client::SECURE_CONNECTION == 0 {
+            return r.nul_bytes();
+        }
+        let len = r.u8()?;
+        r.bytes(usize::from(len))
+    }
+
+    fn plugin(rest: &'a [u8], capabilities: u32) -> &'a [u8] {
+        if capabilities & client::PLUGIN_AUTH == 0 { &[] } else { until_nul(rest) }
+    }
+}
+
+/// A plugin that the server asks for: in `AuthSwitchRequest` or `AuthNextFactor`, behind the first byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PluginRequest<'a> {
+    /// The plugin's name.
+    pub plugin: &'a [u8],
+    /// The salt, without the NUL at its end.
+    pub salt: &'a [u8],
+}
+
+impl<'a> PluginRequest<'a> {
+    /// Parses what follows the first byte.
+    pub fn parse(rest: &'a [u8]) -> PluginRequest<'a> {
+        let plugin = until_nul(rest);
+        let salt = rest.get(plugin.len() + 1..).unwrap_or_default();
+        PluginRequest { plugin, salt: salt.strip_suffix(&[0]).unwrap_or(salt) }
     }
 }
 
@@ -108,11 +206,15 @@ mod tests {
     }
 
     #[test]
-    fn masks_only_the_bits_asked_for() {
+    fn offers_only_the_bits_asked_for() {
         let mut payload = greeting(0xffff_ffff);
         let parsed = Greeting::parse(&payload).unwrap();
         assert_eq!((parsed.connection_id, parsed.is_mariadb()), (7, false));
-        parsed.mask(&mut payload, client::SSL | client::QUERY_ATTRIBUTES);
+        assert_eq!(
+            (parsed.salt.as_slice(), parsed.plugin.as_slice()),
+            (&b"saltsaltmoresaltmore"[..], &b"caching_sha2_password"[..])
+        );
+        parsed.offer(&mut payload, !client::SSL & !client::QUERY_ATTRIBUTES);
         let masked = Greeting::parse(&payload).unwrap();
         assert_eq!(masked.capabilities, !client::SSL & !client::QUERY_ATTRIBUTES);
         assert_eq!(payload.len(), greeting(0).len());
@@ -122,7 +224,7 @@ mod tests {
     #[test]
     fn mariadb_loses_its_further_capabilities() {
         let mut payload = greeting(0xffff_fffe);
-        Greeting::parse(&payload).unwrap().mask(&mut payload, 0);
+        Greeting::parse(&payload).unwrap().offer(&mut payload, 0xffff_fffe);
         assert!(!payload.windows(4).any(|w| w == [0xaa, 0xbb, 0xcc, 0xdd]));
     }
 
@@ -131,13 +233,51 @@ mod tests {
         let whole = greeting(0xffff_ffff);
         for end in 0..whole.len() {
             if let Ok(parsed) = Greeting::parse(&whole[..end]) {
-                parsed.mask(&mut whole[..end].to_vec(), 0xffff);
+                parsed.offer(&mut whole[..end].to_vec(), 0xffff);
             }
         }
         for end in 0..40 {
             if let Ok(hello) = ClientHello::parse(&[0xff; 40][..end]) {
-                hello.mask(&mut vec![0xff; end], 0xffff);
+                hello.ask(&mut vec![0xff; end], 0xffff);
             }
         }
+    }
+
+    fn answer(capabilities: u32, rest: &[u8]) -> Vec<u8> {
+        let mut out = capabilities.to_le_bytes().to_vec();
+        out.resize(SSL_REQUEST, 0);
+        out.extend_from_slice(rest);
+        out
+    }
+
+    #[test]
+    fn finds_what_a_client_proves_itself_with() {
+        let base = client::PROTOCOL_41 | client::PLUGIN_AUTH;
+        let proof = Proof { plugin: b"sha", data: b"xyz" };
+        for (more, rest) in [
+            (client::SECURE_CONNECTION, &b"ann\0\x03xyzsha\0attrs"[..]),
+            (client::SECURE_CONNECTION | client::CONNECT_WITH_DB, b"ann\0\x03xyzdb\0sha\0"),
+            (client::PLUGIN_AUTH_LENENC_DATA, b"ann\0\xfc\x03\0xyzsha"),
+            (0, b"ann\0xyz\0sha\0"),
+        ] {
+            let whole = answer(base | more, rest);
+            assert_eq!(Proof::of_answer(&whole), Ok(proof));
+            for end in 0..whole.len() {
+                let _ = Proof::of_answer(&whole[..end]);
+            }
+        }
+        let whole = b"\x11ann\0\x03xyzdb\0\x2d\0sha\0";
+        assert_eq!(Proof::of_change_user(whole, base | client::SECURE_CONNECTION), Ok(proof));
+        for end in 0..whole.len() {
+            let _ = Proof::of_change_user(&whole[..end], base | client::SECURE_CONNECTION);
+        }
+        assert!(Proof::of_answer(&answer(base, b"ann")).is_err());
+    }
+
+    #[test]
+    fn plugin_requests() {
+        let request = PluginRequest::parse(b"sha\0salt\0");
+        assert_eq!((request.plugin, request.salt), (&b"sha"[..], &b"salt"[..]));
+        assert_eq!(PluginRequest::parse(b"").plugin, b"");
     }
 }

@@ -10,7 +10,7 @@ use atone_wire::caps::client;
 use atone_wire::column::text_row;
 use atone_wire::execute::{ExecuteHead, ParamType, parse_params};
 use atone_wire::frame::{put_packet, take_packet};
-use atone_wire::handshake::{ClientHello, Greeting};
+use atone_wire::handshake::{ClientHello, Greeting, PluginRequest, Proof};
 use atone_wire::reply::{Expect, Next, ReplyTracker};
 use atone_wire::response::{ErrPacket, OkPacket, parse_eof};
 use bytes::BytesMut;
@@ -73,11 +73,14 @@ fn decode_all(rng: &mut StdRng, payload: &[u8]) {
     let _ = parse_eof(payload);
     let _ = text_row(payload, rng.random_range(0..9));
     if let Ok(greeting) = Greeting::parse(payload) {
-        greeting.mask(&mut payload.to_vec(), rng.random());
+        greeting.offer(&mut payload.to_vec(), rng.random());
     }
     if let Ok(hello) = ClientHello::parse(payload) {
-        hello.mask(&mut payload.to_vec(), rng.random());
+        hello.ask(&mut payload.to_vec(), rng.random());
+        let _ = Proof::of_answer(payload);
     }
+    let _ = Proof::of_change_user(payload, rng.random());
+    let _ = PluginRequest::parse(payload);
     let _ = ExecuteHead::parse(payload);
     let mut types: Vec<ParamType> = (0..rng.random_range(0..4))
         .map(|_| ParamType { kind: rng.random(), unsigned: rng.random() })

@@ -1,0 +1,39 @@
+//! The service account's connections.
+
+use mysql_async::{Conn, DriverError, Error, Opts, OptsBuilder, Pool};
+
+use crate::tls::{self, ServerTls, ServerTlsMode};
+
+/// The service account's connections, with TLS as `server_tls` says.
+#[derive(Clone, Debug)]
+pub struct ServicePool {
+    pool: Pool,
+    /// For a server that does not offer TLS, where it is only preferred.
+    plain: Option<Pool>,
+}
+
+impl ServicePool {
+    /// Connects nowhere yet.
+    pub fn new(options: OptsBuilder, server_tls: &ServerTls) -> ServicePool {
+        let plain = Opts::from(options.clone());
+        let Some(ssl) = tls::service_options(server_tls) else {
+            return ServicePool { pool: Pool::new(plain), plain: None };
+        };
+        let pool = Pool::new(Opts::from(options.ssl_opts(Some(ssl))));
+        let preferred = server_tls.mode == ServerTlsMode::Preferred;
+        ServicePool { pool, plain: preferred.then(|| Pool::new(plain)) }
+    }
+
+    /// A connection, one that was used before if there is one.
+    ///
+    /// # Errors
+    /// What the server or the system says.
+    pub async fn get_conn(&self) -> Result<Conn, Error> {
+        match (self.pool.get_conn().await, &self.plain) {
+            (Err(Error::Driver(DriverError::NoClientSslFlagFromServer)), Some(plain)) => {
+                plain.get_conn().await
+            }
+            (got, _) => got,
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! Passwords on the way between two legs of which only one is private (TLS, or a Unix socket to the server).
+//!
+//! A client whose own leg is TLS sends its password in the clear where the plugin allows it, not knowing about the other
+//! leg; a server whose own leg is private expects it in the clear. Where both legs are alike that is as it would be
+//! without the proxy, and everything is relayed.
+
+use atone_wire::handshake::{PluginRequest, Proof};
+
+/// Plugins that prove the knowledge of a password, or something else, without showing it.
+const SECRETIVE: &[&[u8]] = &[
+    b"mysql_native_password",
+    b"mysql_old_password",
+    b"client_ed25519",
+    b"parsec",
+    b"auth_gssapi_client",
+    b"authentication_kerberos_client",
+    b"authentication_ldap_sasl_client",
+    b"authentication_webauthn_client",
+    b"authentication_fido_client",
+];
+/// Plugins that send the password as it is.
+const CLEAR: &[&[u8]] = &[b"mysql_clear_password", b"dialog", b"authentication_openid_connect_client"];
+const CACHING_SHA2: &[u8] = b"caching_sha2_password";
+const SHA256: &[u8] = b"sha256_password";
+/// Length of caching_sha2_password's scramble, in bytes.
+const SCRAMBLE: usize = 32;
+
+/// Which legs are private.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Legs {
+    /// Both or none.
+    Alike,
+    /// The client may send what must not be seen on the way to the server.
+    OnlyClient,
+    /// The server expects what the client must not send.
+    OnlyServer,
+}
+
+/// What becomes of a packet from the client.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// It is passed on.
+    Forward,
+    /// It is a password, to be encrypted with the key that the server gives for this request.
+    Encrypt {
+        /// The packet that asks for the key.
+        request: u8,
+    },
+}
+
+/// Follows one authentication. A refusal says why the legs do not fit.
+#[derive(Debug)]
+pub(super) struct Auth {
+    legs: Legs,
+    mariadb: bool,
+    plugin: Vec<u8>,
+    salt: Vec<u8>,
+    /// The plugin's next packet from the client is a scramble, not yet the password.
+    scramble_due: bool,
+    /// The client has asked for the server's key by itself.
+    key_asked: bool,
+}
+
+impl Auth {
+    /// Begins where the client proves itself for the first time: `proof`, scrambled with `salt`.
+    pub(super) fn begin(legs: Legs, mariadb: bool, proof: Proof<'_>, salt: &[u8]) -> Result<Auth, String> {
+        let auth = Auth {
+            legs,
+            mariadb,
+            plugin: proof.plugin.to_vec(),
+            salt: salt.to_vec(),
+            scramble_due: false,
+            key_asked: false,
+        };
+        let bad = match legs {
+            Legs::Alike => false,
+            _ if proof.plugin == CACHING_SHA2 => proof.data.len() != SCRAMBLE,
+            Legs::OnlyClient | Legs::OnlyServer => auth.shows_passwords(),
+        };
+        if bad && !is_empty(proof.data) {
+            return Err(auth.refusal());
+        }
+        Ok(auth)
+    }
+
+    /// Looks at a packet from the server before it is passed on.
+    pub(super) fn server_says(&mut self, payload: &[u8]) -> Result<(), String> {
+        let request = match payload {
+            [0xfe] => PluginRequest { plugin: b"mysql_old_password", salt: &self.salt.clone() },
+            [0xfe, rest @ ..] => PluginRequest::parse(rest),
+            // AuthNextFactor, which MariaDB does not have: there it is a plugin's own packet
+            [0x02, rest @ ..] if !self.mariadb => PluginRequest::parse(rest),
+            _ => return Ok(()),
+        };
+        self.plugin = request.plugin.to_vec();
+        self.salt = request.salt.to_vec();
+        self.scramble_due = true;
+        self.key_asked = false;
+        let has_key = self.plugin == CACHING_SHA2 || self.plugin == SHA256;
+        if self.shows_passwords() && !has_key { Err(self.refusal()) } else { Ok(()) }
+    }
+
+    /// Whether the plugin, as far as is known, sends what must not cross these legs.
+    fn shows_passwords(&self) -> bool {
+        let plugin = self.plugin.as_slice();
+        match self.legs {
+            Legs::Alike => false,
+            // Without a name it is mysql_native_password
+            Legs::OnlyClient => !plugin.is_empty() && !SECRETIVE.contains(&plugin),
+            Legs::OnlyServer => plugin == SHA256 || CLEAR.contains(&plugin),
+        }
+    }
+
+    /// Looks at a packet from the client before it is passed on.
+    pub(super) fn client_says(&mut self, payload: &[u8]) -> Result<Answer, String> {
+        let request = match self.plugin.as_slice() {
+            _ if self.legs == Legs::Alike => return Ok(Answer::Forward),
+            CACHING_SHA2 => 0x02,
+            SHA256 => 0x01,
+            _ if is_empty(payload) || !self.shows_passwords() => return Ok(Answer::Forward),
+            _ => return Err(self.refusal()),
+        };
+        let scramble = std::mem::take(&mut self.scramble_due) && self.plugin == CACHING_SHA2;
+        if is_empty(payload) || (scramble && payload.len() == SCRAMBLE) || self.key_asked {
+            return Ok(Answer::Forward);
+        }
+        match (self.legs, payload) {
+            (Legs::OnlyClient, &[byte]) if byte == request => {
+                // What it sends next is encrypted for the server itself
+                self.key_asked = true;
+                Ok(Answer::Forward)
+            }
+            (Legs::OnlyClient, [.., 0]) if !scramble => Ok(Answer::Encrypt { request }),
+            _ => Err(self.refusal()),
+        }
+    }
+
+    /// What the password is XORed with before it is encrypted.
+    pub(super) fn salt(&self) -> &[u8] {
+        &self.salt
+    }
+
+    fn refusal(&self) -> String {
+        let plugin = String::from_utf8_lossy(&self.plugin);
+        match self.legs {
+            Legs::OnlyClient => format!(
+                "the password of plugin {plugin} would cross the connection to the server in the clear; \
+                 set server_tls in the proxy's configuration"
+            ),
+            Legs::Alike | Legs::OnlyServer => format!(
+                "plugin {plugin} wants the password in the clear; connect to the proxy with TLS (its listen_tls)"
+            ),
+        }
+    }
+}
+
+/// Nothing, or the empty password.
+fn is_empty(data: &[u8]) -> bool {
+    matches!(data, [] | [0])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SALT: &[u8] = b"01234567890123456789";
+
+    fn begin(legs: Legs, plugin: &[u8], data: &[u8]) -> Result<Auth, String> {
+        Auth::begin(legs, false, Proof { plugin, data }, SALT)
+    }
+
+    fn switch(plugin: &[u8]) -> Vec<u8> {
+        [&[0xfe], plugin, b"\0abcdefghijabcdefghij\0"].concat()
+    }
+
+    #[test]
+    fn a_password_never_leaves_a_private_leg() {
+        let legs = Legs::OnlyClient;
+        let mut auth = begin(legs, CACHING_SHA2, &[7; 32]).unwrap();
+        assert_eq!(auth.server_says(&[1, 4]), Ok(()));
+        assert_eq!(auth.client_says(b"secret\0"), Ok(Answer::Encrypt { request: 2 }));
+        assert_eq!(auth.salt(), SALT);
+
+        // A password as long as a scramble, where no scramble is due
+        assert_eq!(
+            auth.client_says(&[[b'x'; 31].as_slice(), &[0]].concat()),
+            Ok(Answer::Encrypt { request: 2 })
+        );
+
+        auth.server_says(&switch(CACHING_SHA2)).unwrap();
+        assert_eq!(auth.client_says(&[9; 32]), Ok(Answer::Forward));
+        assert!(auth.client_says(b"no NUL").is_err());
+        assert_eq!(auth.client_says(b"secret\0"), Ok(Answer::Encrypt { request: 2 }));
+        assert_eq!(auth.salt(), b"abcdefghijabcdefghij");
+        assert_eq!(auth.client_says(&[2]), Ok(Answer::Forward));
+        assert_eq!(auth.client_says(&[9; 256]), Ok(Answer::Forward));
+
+        auth.server_says(&switch(CACHING_SHA2)).unwrap();
+        assert!(auth.client_says(b"secret\0").is_err());
+
+        auth.server_says(&switch(SHA256)).unwrap();
+        assert_eq!(auth.client_says(b"secret\0"), Ok(Answer::Encrypt { request: 1 }));
+
+        assert!(auth.server_says(&switch(b"mysql_clear_password")).is_err());
+        assert!(auth.server_says(&switch(b"dialog")).is_err());
+        assert!(auth.server_says(&switch(b"never heard of")).is_err());
+        assert!(auth.server_says(b"\x02mysql_clear_password\0").is_err());
+        assert!(auth.server_says(&switch(b"mysql_native_password")).is_ok());
+        assert_eq!(auth.client_says(&[9; 20]), Ok(Answer::Forward));
+
+        // No request for another plugin: the client's own goes on
+        let mut auth = begin(legs, b"dialog", b"").unwrap();
+        assert!(auth.client_says(b"secret\0").is_err());
+
+        for plugin in [SHA256, b"mysql_clear_password", b"never heard of", CACHING_SHA2] {
+            assert!(begin(legs, plugin, b"secret\0").is_err());
+            assert!(begin(legs, plugin, b"").is_ok());
+        }
+        assert!(begin(legs, b"", &[9; 20]).is_ok());
+    }
+
+    #[test]
+    fn a_server_that_wants_the_password_gets_no_key_request() {
+        let legs = Legs::OnlyServer;
+        let mut auth = begin(legs, CACHING_SHA2, &[7; 32]).unwrap();
+        for packet in [&[2][..], &[9; 256], b"secret\0"] {
+            assert!(auth.client_says(packet).is_err());
+        }
+        assert_eq!(auth.client_says(&[0]), Ok(Answer::Forward));
+        auth.server_says(&switch(CACHING_SHA2)).unwrap();
+        assert_eq!(auth.client_says(&[9; 32]), Ok(Answer::Forward));
+        assert!(auth.client_says(&[9; 32]).is_err());
+        auth.server_says(&switch(SHA256)).unwrap();
+        assert!(auth.client_says(&[1]).is_err());
+        auth.server_says(&switch(b"mysql_native_password")).unwrap();
+        assert_eq!(auth.client_says(&[9; 20]), Ok(Answer::Forward));
+        assert!(auth.server_says(&switch(b"mysql_clear_password")).is_err());
+        assert!(begin(legs, SHA256, &[1]).is_err());
+    }
+
+    #[test]
+    fn legs_alike_are_relayed() {
+        let mut auth = begin(Legs::Alike, b"mysql_clear_password", b"secret\0").unwrap();
+        auth.server_says(&switch(CACHING_SHA2)).unwrap();
+        for packet in [&b"secret\0"[..], &[2], &[9; 256], b""] {
+            assert_eq!(auth.client_says(packet), Ok(Answer::Forward));
+        }
+    }
+
+    #[test]
+    fn mariadbs_plugins_speak_freely() {
+        let proof = Proof { plugin: b"client_ed25519", data: b"" };
+        let mut auth = Auth::begin(Legs::OnlyClient, true, proof, SALT).unwrap();
+        assert_eq!(auth.server_says(b"\x02never heard of"), Ok(()));
+    }
+}
