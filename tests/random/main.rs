@@ -11,6 +11,7 @@
 //! | `ATONE_RANDOM_SECONDS` | no case begins after so many seconds (default 20), on each kind of server |
 //! | `ATONE_RANDOM_FAILURES` | the run ends at so many failures (default 1) |
 
+mod known;
 mod play;
 mod rng;
 mod schema;

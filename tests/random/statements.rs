@@ -4,6 +4,7 @@ use atone_tests::Flavor;
 use atone_tests::effects::Step;
 use mysql_async::Value;
 
+use crate::known;
 use crate::rng::Rng;
 use crate::schema::Table;
 use crate::script::Role;
@@ -78,6 +79,7 @@ const MARIADB_MODES: &[&str] =
     &["EMPTY_STRING_IS_NULL", "SIMULTANEOUS_ASSIGNMENT", "TIME_ROUND_FRACTIONAL", "NO_FIELD_OPTIONS"];
 const MYSQL_MODES: &[&str] = &["TIME_TRUNCATE_FRACTIONAL"];
 const SAVEPOINTS: &[&str] = &["a", "A", "b", "`s p`"];
+const FOUND_ROWS: &str = if known::FOUND_ROWS { "SELECT FOUND_ROWS()" } else { "DO 2" };
 const DIAGNOSTICS: &[&str] = &[
     "SHOW WARNINGS",
     "SHOW COUNT(*) WARNINGS",
@@ -110,13 +112,13 @@ impl<'a> Author<'a> {
     pub(crate) fn session(&mut self) -> Vec<Line> {
         let mut out = Vec::new();
         for _ in 0..self.rng.below(3) {
-            let setting = self.setting();
+            let setting = self.setting(false);
             out.push(setting);
         }
         for _ in 0..self.rng.between(3, 12) {
             match self.rng.below(100) {
                 0..=5 => {
-                    let setting = self.setting();
+                    let setting = self.setting(true);
                     out.push(setting);
                 }
                 6..=15 => out.push(query(self.transaction())),
@@ -131,7 +133,7 @@ impl<'a> Author<'a> {
                         "SELECT @@identity",
                         "SELECT @v, @w",
                         "DO 1",
-                        "SELECT FOUND_ROWS()",
+                        FOUND_ROWS,
                     ]))
                     .to_owned(),
                 )),
@@ -140,8 +142,13 @@ impl<'a> Author<'a> {
                     out.push((write, Role::Write));
                     if self.rng.percent(30) {
                         let sql = (*self.rng.pick(DIAGNOSTICS)).to_owned();
-                        let step =
-                            if self.rng.percent(15) { Step::Exec(sql, Vec::new()) } else { Step::Query(sql) };
+                        let step = if self.rng.percent(15)
+                            && (known::PREPARED_SHOW_COUNT || !sql.contains("SHOW COUNT"))
+                        {
+                            Step::Exec(sql, Vec::new())
+                        } else {
+                            Step::Query(sql)
+                        };
                         out.push((step, Role::Diagnostics));
                     }
                 }
@@ -150,7 +157,7 @@ impl<'a> Author<'a> {
         out
     }
 
-    fn setting(&mut self) -> Line {
+    fn setting(&mut self, begun: bool) -> Line {
         if self.rng.percent(40) {
             let own = if self.flavor == Flavor::MySql { MYSQL_MODES } else { MARIADB_MODES };
             let mode = if self.rng.percent(15) { *self.rng.pick(own) } else { *self.rng.pick(MODES) };
@@ -161,7 +168,15 @@ impl<'a> Author<'a> {
             return query(format!("SET sql_mode = '{mode}'"));
         }
         let own = if self.flavor == Flavor::MySql { MYSQL_SETTINGS } else { MARIADB_SETTINGS };
-        query((*if self.rng.percent(5) { self.rng.pick(own) } else { self.rng.pick(SETTINGS) }).to_owned())
+        let setting = if self.rng.percent(5) { *self.rng.pick(own) } else { *self.rng.pick(SETTINGS) };
+        let charset = setting.contains("NAMES") || setting.contains("character_set_results");
+        if (charset && begun && !known::CHARSETS_LATER)
+            || (setting.contains("_connection") && !known::NARROW_CONNECTION)
+            || (setting.contains("sql_safe_updates") && !known::SAFE_UPDATES)
+        {
+            return query("SET @v = 4".to_owned());
+        }
+        query(setting.to_owned())
     }
 
     fn transaction(&mut self) -> String {
@@ -341,7 +356,7 @@ impl<'a> Author<'a> {
             _ => {
                 let mut out = format!(" WHERE {}", self.term(table));
                 while self.rng.percent(30) {
-                    out += self.rng.pick(&[" AND ", " OR ", " XOR "]);
+                    out += *self.rng.pick(&[" AND ", " OR ", " XOR "]);
                     out += &self.term(table);
                 }
                 out
@@ -349,18 +364,51 @@ impl<'a> Author<'a> {
         }
     }
 
+    /// Whether a condition may ask the table that it is for.
+    fn asks_itself(&self) -> bool {
+        known::SUBQUERY_ON_WRITTEN_TABLE || self.flavor == Flavor::MariaDb
+    }
+
+    /// Whether a condition may ask any table.
+    fn may_ask(&self, table: &Table) -> bool {
+        self.asks_itself() || self.tables.iter().any(|t| t.name != table.name)
+    }
+
+    /// A table for a subquery in a condition.
+    fn other_table(&mut self, table: &Table) -> &'a Table {
+        let other = self.table();
+        if other.name != table.name || self.asks_itself() {
+            return other;
+        }
+        self.tables.iter().find(|t| t.name != table.name).copied().unwrap_or(other)
+    }
+
+    /// A value that a column is compared with.
+    fn compared(&mut self, ty: &Type, key: bool) -> String {
+        if known::CONVERTING_CONDITIONS {
+            return self.value(ty, key);
+        }
+        if self.prepared && self.rng.percent(70) && ty.compares_as_parameter() {
+            let param = ty.param(self.rng, key);
+            self.params.push(param);
+            return "?".to_owned();
+        }
+        ty.plain_literal(self.rng, self.mode, key)
+    }
+
     fn key_condition(&mut self, table: &Table) -> String {
         if let [only] = table.key[..]
             && self.rng.percent(30)
         {
             let c = &table.columns[only];
-            let values: Vec<String> = (0..self.rng.between(1, 4)).map(|_| self.value(&c.ty, true)).collect();
+            let values: Vec<String> =
+                (0..self.rng.between(1, 4)).map(|_| self.compared(&c.ty, true)).collect();
             return format!("{} IN ({})", c.name, values.join(", "));
         }
         let mut parts: Vec<String> = Vec::new();
         for &at in &table.key {
             let c = &table.columns[at];
-            parts.push(format!("{} = {}", c.name, self.value(&c.ty, true)));
+            parts.push(format!("{} = {}", c.name, self.compared(&c.ty, true)));
         }
         if self.rng.percent(15) {
             parts.push(self.term(table));
@@ -375,21 +423,28 @@ impl<'a> Author<'a> {
         match self.rng.below(14) {
             0 => format!("{name} IS NULL"),
             1 => format!("{name} IS NOT NULL"),
-            2 => format!("NOT {name} <=> {}", self.value(&c.ty, key)),
-            3 => format!("{name} BETWEEN {} AND {}", self.value(&c.ty, key), self.value(&c.ty, key)),
-            4 => format!("{name} LIKE '%a%'"),
+            2 => format!("NOT {name} <=> {}", self.compared(&c.ty, key)),
+            3 => format!("{name} BETWEEN {} AND {}", self.compared(&c.ty, key), self.compared(&c.ty, key)),
+            4 if c.ty.class == Class::Text => format!("{name} LIKE '%a%'"),
             5 => format!("CHAR_LENGTH({name}) > 3"),
+            6 if !self.asks_itself() => format!("{name} IS NULL"),
+            7 if !self.may_ask(table) => format!("{name} IS NULL"),
+            6 if !known::CONVERTING_CONDITIONS => {
+                format!("{name} IN (SELECT {name} FROM {})", table.name)
+            }
             6 => format!("{} IN (SELECT {} FROM {})", name, self.rng.pick(&table.columns).name, table.name),
             7 => {
-                let other = self.table();
+                let other = self.other_table(table);
                 format!("EXISTS (SELECT 1 FROM {} WHERE {})", other.name, self.key_condition(other))
             }
             8 if self.volatile => "RAND() < 0.5".to_owned(),
-            9 => format!("COALESCE({name}, 1) = {name}"),
-            10 => format!("({name} = {} OR {name} IS NULL)", self.value(&c.ty, key)),
+            9 if known::CONVERTING_CONDITIONS || c.ty.class == Class::Int => {
+                format!("COALESCE({name}, 1) = {name}")
+            }
+            10 => format!("({name} = {} OR {name} IS NULL)", self.compared(&c.ty, key)),
             _ => {
                 let operator = *self.rng.pick(&["=", "<>", ">", "<", ">=", "<="]);
-                format!("{name} {operator} {}", self.value(&c.ty, key))
+                format!("{name} {operator} {}", self.compared(&c.ty, key))
             }
         }
     }
@@ -456,13 +511,13 @@ impl<'a> Author<'a> {
                 format!("{name} {} {}", self.rng.pick(&["+", "-", "*"]), self.rng.between(1, 3))
             }
             2..=4 if column.ty.class == Class::Text => {
-                format!("CONCAT({name}, {})", self.value(&column.ty, false))
+                format!("CONCAT({name}, {})", self.compared(&column.ty, false))
             }
             5 => self.rng.pick(&table.columns).name.clone(),
             6 => format!(
                 "IF({} IS NULL, {}, {name})",
                 self.rng.pick(&table.columns).name,
-                self.value(&column.ty, false)
+                self.compared(&column.ty, false)
             ),
             7 if column.ty.counts() => {
                 let other = self.table();

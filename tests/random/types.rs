@@ -3,6 +3,7 @@
 use atone_tests::Flavor;
 use mysql_async::Value;
 
+use crate::known;
 use crate::rng::Rng;
 
 /// What decides over a type's values.
@@ -121,7 +122,7 @@ impl Type {
 
     fn charset(flavor: Flavor, rng: &mut Rng) -> &'static str {
         let own = if flavor == Flavor::MySql { MYSQL_CHARSETS } else { MARIADB_CHARSETS };
-        if rng.percent(25) { rng.pick(own) } else { rng.pick(CHARSETS) }
+        if rng.percent(25) { *rng.pick(own) } else { *rng.pick(CHARSETS) }
     }
 
     /// CHAR or VARCHAR of this length.
@@ -239,6 +240,29 @@ impl Type {
         }
     }
 
+    /// A literal of the column's own kind: comparing it converts nothing that could fail.
+    pub(crate) fn plain_literal(&self, rng: &mut Rng, mode: Mode, key: bool) -> String {
+        match self.class {
+            Class::Text => {
+                let text = if key { rng_key_word(rng) } else { rng_word(rng) };
+                quote(rng, mode, text)
+            }
+            Class::Int if key => rng.between(1, 12).to_string(),
+            Class::Int | Class::Bit | Class::Year | Class::Enum | Class::Set => {
+                (*rng.pick(&["0", "1", "2", "3", "5", "100"])).to_owned()
+            }
+            Class::Float | Class::Decimal => (*rng.pick(&["0", "1.5", "0.25", "-1", "99"])).to_owned(),
+            Class::Json | Class::Vector | Class::Geometry => "NULL".to_owned(),
+            Class::Binary => format!("X'{}'", hex(&bytes(rng))),
+            _ => (*rng.pick(self.samples())).to_owned(),
+        }
+    }
+
+    /// Whether a parameter compares with the column as a literal of its own kind would.
+    pub(crate) fn compares_as_parameter(&self) -> bool {
+        !matches!(self.class, Class::Json | Class::Vector | Class::Geometry | Class::Decimal)
+    }
+
     fn samples(&self) -> &'static [&'static str] {
         match self.class {
             Class::Int if self.sql.contains("UNSIGNED") => {
@@ -307,8 +331,15 @@ impl Type {
             Class::Time => {
                 Value::Time(rng.percent(30), rng.below(3) as u32, 10, 11, 12, *rng.pick(&[0, 1000]))
             }
-            Class::Text if key => Value::Bytes(rng_key_word(rng).as_bytes().to_vec()),
-            Class::Text => Value::Bytes(rng_word(rng).as_bytes().to_vec()),
+            Class::Text => {
+                let text = if key { rng_key_word(rng) } else { rng_word(rng) };
+                let fits =
+                    known::PARAMETERS_THAT_DO_NOT_FIT || text.is_ascii() || self.sql.contains("utf8mb4");
+                Value::Bytes(if fits { text } else { "plain" }.as_bytes().to_vec())
+            }
+            Class::Binary if !known::BINARY_STRING_PARAMETERS => {
+                Value::Bytes(b"\0'\\\x1a"[..rng.below(5)].to_vec())
+            }
             Class::Binary => Value::Bytes(bytes(rng)),
             Class::Enum => Value::Int(1 + rng.below(3) as i64),
             Class::Set => Value::Int(rng.below(4) as i64),
@@ -463,5 +494,7 @@ fn wild(rng: &mut Rng, mode: Mode) -> String {
     if rng.percent(20) {
         let text = rng_word(rng);
         quote(rng, mode, text)
-    } else { (*rng.pick(WILD)).to_owned() }
+    } else {
+        (*rng.pick(WILD)).to_owned()
+    }
 }
