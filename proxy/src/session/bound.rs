@@ -72,9 +72,7 @@ impl Session {
     pub(super) async fn after_error(&mut self, code: u16) -> Result<(), End> {
         let harmless = matches!(code, 1046 | 1049 | 1054 | 1064 | 1146 | 1062 | 1305);
         if self.in_transaction() && !harmless {
-            self.probe_status().await?;
-            // The probe has reset it; the warnings it leaves alone
-            self.diagnostics = Some(super::diagnostics::Diagnostics { row_count: -1, warnings: None });
+            self.keep_warnings(-1).await?;
         }
         Ok(())
     }
@@ -98,8 +96,7 @@ impl Session {
     ) -> Result<(), End> {
         match &analysis.statement {
             Statement::Diagnostics => {
-                let binary = matches!(origin, Origin::Execute(_));
-                if self.answer_diagnostics(&sql, binary).await? {
+                if self.answer_diagnostics(&sql, &origin).await? {
                     return Ok(());
                 }
                 self.forward(origin, Expect::Results).await?;

@@ -10,6 +10,7 @@ use atone_wire::response::parse_eof;
 use bytes::Bytes;
 
 use super::Session;
+use super::bound::Origin;
 use super::inject::{Reply, Rows};
 use crate::error::{End, SqlError};
 
@@ -34,7 +35,7 @@ impl Session {
     }
 
     /// Answers `SHOW WARNINGS` and its like from what was kept; whether it could.
-    pub(super) async fn answer_diagnostics(&mut self, sql: &[u8], binary: bool) -> Result<bool, End> {
+    pub(super) async fn answer_diagnostics(&mut self, sql: &[u8], origin: &Origin) -> Result<bool, End> {
         let Some(Diagnostics { warnings: Some(warnings), .. }) = &self.diagnostics else { return Ok(false) };
         let words = String::from_utf8_lossy(sql).trim_end_matches([';', ' ']).to_ascii_uppercase();
         let words: Vec<&str> = words.split_whitespace().collect();
@@ -48,7 +49,12 @@ impl Session {
                     (errors(warnings), "error_count")
                 };
                 let count = format!("SELECT CAST({number} AS UNSIGNED) AS `@@session.{name}`");
-                self.forward(super::bound::Origin::query(count.as_bytes()), Expect::Results).await?;
+                match origin {
+                    Origin::Query(_) => {
+                        self.forward(Origin::query(count.as_bytes()), Expect::Results).await?;
+                    }
+                    Origin::Execute(payload) => self.execute_instead(count.as_bytes(), payload).await?,
+                }
                 return Ok(true);
             }
             _ => {
@@ -69,7 +75,7 @@ impl Session {
             seq = put_packet(&mut out, seq, &end);
         }
         for row in warnings.rows.iter().filter(|row| !only_errors || is_error(row)) {
-            seq = if binary {
+            seq = if matches!(origin, Origin::Execute(_)) {
                 put_packet(&mut out, seq, &binary_row(row)?)
             } else {
                 put_packet(&mut out, seq, row)

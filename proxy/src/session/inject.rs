@@ -3,7 +3,6 @@
 use atone_sql::Mode;
 use atone_wire::caps::{client, status};
 use atone_wire::column::text_row;
-use atone_wire::frame::put_packet;
 use atone_wire::read::Reader;
 use atone_wire::response::{ErrPacket, OkPacket, parse_eof};
 use atone_wire::{Malformed, command};
@@ -68,6 +67,7 @@ pub(super) struct Vars {
     pub(super) sql_mode: String,
     pub(super) charset_client: String,
     pub(super) charset_results: String,
+    pub(super) charset_connection: String,
     pub(super) auto_increment_increment: u64,
     pub(super) lock_wait_timeout_ms: u64,
     pub(super) max_allowed_packet: usize,
@@ -77,6 +77,7 @@ pub(super) struct Vars {
 }
 
 const VARS_SQL: &str = "SELECT @@sql_mode, @@character_set_client, IFNULL(@@character_set_results, 'NULL'), \
+     @@character_set_connection, \
      @@auto_increment_increment, @@innodb_lock_wait_timeout, @@max_allowed_packet, HEX(DATABASE())";
 
 impl Session {
@@ -226,16 +227,6 @@ impl Session {
         Ok(())
     }
 
-    /// The server's status flags as they are now, without touching the diagnostics of the last statement.
-    pub(super) async fn probe_status(&mut self) -> Result<(), End> {
-        let mut out = Vec::new();
-        put_packet(&mut out, 0, &[command::PING]);
-        self.server.write_all(&out).await.map_err(End::Server)?;
-        let reply = self.server_packet().await?;
-        self.status = OkPacket::parse(&reply)?.status;
-        Ok(())
-    }
-
     /// The session variables; read from the server where something may have changed them.
     pub(super) async fn session_vars(&mut self) -> Result<Vars, End> {
         if let Some(vars) = &self.vars {
@@ -266,7 +257,8 @@ fn parse_vars(rows: &Rows, mariadb: bool) -> Result<Vars, End> {
     let number = |i: usize| {
         text(i).parse::<u64>().map_err(|_| End::Broken(format!("session variable {i} is no number")))
     };
-    let (sql_mode, charset_client, charset_results) = (text(0), text(1), text(2));
+    let (sql_mode, charset_client, charset_results, charset_connection) =
+        (text(0), text(1), text(2), text(3));
     let mut refuse = None;
     let mode = Mode::from_sql_mode(&sql_mode, mariadb).unwrap_or_else(|e| {
         refuse = Some(e.to_string());
@@ -275,7 +267,7 @@ fn parse_vars(rows: &Rows, mariadb: bool) -> Result<Vars, End> {
     if UNREADABLE_CHARSETS.contains(&charset_client.as_str()) {
         refuse = Some(format!("character_set_client {charset_client} is not understood"));
     }
-    let database = match cells.get(6).copied().flatten() {
+    let database = match cells.get(7).copied().flatten() {
         None => None,
         Some(hex) => {
             Some(unhex(hex).ok_or_else(|| End::Broken("the current schema's name is not UTF-8".into()))?)
@@ -286,9 +278,10 @@ fn parse_vars(rows: &Rows, mariadb: bool) -> Result<Vars, End> {
         sql_mode,
         charset_client,
         charset_results,
-        auto_increment_increment: number(3)?,
-        lock_wait_timeout_ms: number(4)?.saturating_mul(1000),
-        max_allowed_packet: usize::try_from(number(5)?).unwrap_or(usize::MAX),
+        charset_connection,
+        auto_increment_increment: number(4)?,
+        lock_wait_timeout_ms: number(5)?.saturating_mul(1000),
+        max_allowed_packet: usize::try_from(number(6)?).unwrap_or(usize::MAX),
         database,
         refuse,
     })

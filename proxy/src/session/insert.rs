@@ -10,7 +10,7 @@ use atone_wire::response::{ErrPacket, OkPacket};
 use super::Session;
 use super::bound::Origin;
 use super::diagnostics::Diagnostics;
-use super::dml::decode;
+use super::dml::{MAX_TRIES, decode};
 use super::inject::{Flight, Reply, Vars};
 use super::keys::{InsertKeys, generated_keys, insert_keys, literal_predicate};
 use super::tables::{Resolved, digest, probe_sql};
@@ -29,23 +29,47 @@ impl Session {
         analysis: &Analysis,
         origin: Origin,
     ) -> Result<(), End> {
+        for attempt in 1.. {
+            if self.try_insert(sql, insert, analysis, &origin, attempt == MAX_TRIES).await? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// One try; false where the table was altered since its metadata was read, and nothing was done.
+    async fn try_insert(
+        &mut self,
+        sql: &[u8],
+        insert: &Insert,
+        analysis: &Analysis,
+        origin: &Origin,
+        last: bool,
+    ) -> Result<bool, End> {
         let vars = self.session_vars().await?;
         let (table, probe) = match self.resolve(&insert.table, &vars).await? {
             Resolved::Table(info, probe) => (info.table.clone(), probe),
             Resolved::Temporary => {
-                self.forward(origin, Expect::Results).await?;
-                return Ok(());
+                self.forward(origin.clone(), Expect::Results).await?;
+                return Ok(true);
             }
-            Resolved::Answer(e) => return self.statement_failed(e, false).await,
+            Resolved::Answer(e) => {
+                self.statement_failed(e, false).await?;
+                return Ok(true);
+            }
         };
         let keys = match insert_keys(sql, insert, &table, &vars) {
             Ok(keys) => keys,
-            Err(why) => return self.send_error(&SqlError::refused(&self.xid(), &why)).await,
+            Err(why) => {
+                self.send_error(&SqlError::refused(&self.xid(), &why)).await?;
+                return Ok(true);
+            }
         };
         let limits = &self.backend.limits;
         if self.branch.rows() + insert.rows.len() > limits.max_branch_rows {
             let why = format!("more than max_branch_rows = {} rows in one branch", limits.max_branch_rows);
-            return self.send_error(&SqlError::refused(&self.xid(), &why)).await;
+            self.send_error(&SqlError::refused(&self.xid(), &why)).await?;
+            return Ok(true);
         }
         let text = &sql[..analysis.terminator];
         let alone = self.stands_alone();
@@ -65,22 +89,30 @@ impl Session {
         });
         let ok = match replies.into_iter().next_back() {
             Some(Reply::Ok(ok)) => ok,
-            Some(Reply::Err(e)) => return self.statement_failed(e, alone).await,
+            Some(Reply::Err(e)) => {
+                self.statement_failed(e, alone).await?;
+                return Ok(true);
+            }
             _ => return Err(End::Broken("a statement that writes answered with rows".into())),
         };
         if seen != Some(probe) {
             self.forget_table(&table);
             self.rollback_local().await?;
+            if alone && !last {
+                return Ok(false);
+            }
             let error = SqlError::deadlock(&self.xid(), "the table was altered meanwhile");
-            return self.send_error(&error).await;
+            self.send_error(&error).await?;
+            return Ok(true);
         }
         match keys {
             InsertKeys::Known(rows) => {
                 let keys = generated_keys(rows, ok.last_insert_id, vars.auto_increment_increment);
-                self.inserted(ok, &table, keys, alone).await
+                self.inserted(ok, &table, keys, alone).await?;
             }
-            InsertKeys::Literals(rows) => self.look_at_inserted(ok, &table, &rows, &vars, alone).await,
+            InsertKeys::Literals(rows) => self.look_at_inserted(ok, &table, &rows, &vars, alone).await?,
         }
+        Ok(true)
     }
 
     /// Runs statements of which only the last one's reply matters.

@@ -135,11 +135,16 @@ fn stored(column: &Column, text: &[u8], vars: &Vars) -> Option<Value> {
         Kind::Char | Kind::Text => {
             let value = plain_string(text, vars)?;
             let value = String::from_utf8(value).ok()?;
-            let unicode = vars.charset_client.starts_with("utf8") || value.is_ascii();
+            // The literal goes from the client's charset through the connection's to the column's
+            let fits = |charset: &str| {
+                value.is_ascii()
+                    || charset == "utf8mb4"
+                    || (charset.starts_with("utf8") && value.chars().all(|c| u32::from(c) <= 0xffff))
+            };
+            let unicode = fits(&vars.charset_client) && fits(&vars.charset_connection);
             let charset = column.charset.as_deref().unwrap_or_default();
-            let holds = charset.starts_with("utf8mb4")
-                || (charset.starts_with("utf8") && value.chars().all(|c| u32::from(c) <= 0xffff))
-                || (matches!(charset, "latin1" | "ascii") && value.is_ascii());
+            let known = charset.starts_with("utf8") || matches!(charset, "latin1" | "ascii");
+            let holds = known && fits(charset);
             let length = declared_length(&column.column_type)?;
             let value =
                 if column.kind == Kind::Char { value.trim_end_matches(' ').to_string() } else { value };
@@ -279,6 +284,7 @@ mod tests {
             sql_mode: String::new(),
             charset_client: "utf8mb4".into(),
             charset_results: "utf8mb4".into(),
+            charset_connection: "utf8mb4".into(),
             auto_increment_increment: 1,
             lock_wait_timeout_ms: 0,
             max_allowed_packet: 1 << 20,
