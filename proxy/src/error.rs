@@ -141,6 +141,14 @@ impl SqlError {
         ErrPacket { code: self.code, sql_state: *self.state, message: self.message.clone().into_bytes() }
             .encode()
     }
+
+    /// The ERR packet's payload before the greeting, when a client does not know of SQL states yet.
+    pub fn early_packet(&self) -> Vec<u8> {
+        let mut out = vec![0xff];
+        out.extend_from_slice(&self.code.to_le_bytes());
+        out.extend_from_slice(self.message.as_bytes());
+        out
+    }
 }
 
 /// Why a session ended. None of these harms another session.

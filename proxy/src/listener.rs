@@ -61,7 +61,7 @@ pub async fn serve(
             let _counted = counted;
             if now > limit {
                 let mut out = Vec::new();
-                put_packet(&mut out, 0, &SqlError::too_many_connections(limit).packet());
+                put_packet(&mut out, 0, &SqlError::too_many_connections(limit).early_packet());
                 let _ = stream.write_all(&out).await;
                 let _ = stream.shutdown().await;
                 return;

@@ -161,9 +161,9 @@ impl Conn {
         matches!(self.stream, Stream::Tls(_))
     }
 
-    /// Whether nobody can listen: TLS or a Unix socket.
-    pub fn is_private(&self) -> bool {
-        matches!(self.stream, Stream::Tls(_) | Stream::Unix(_))
+    /// Whether it is a Unix socket without TLS.
+    pub fn is_unix(&self) -> bool {
+        matches!(self.stream, Stream::Unix(_))
     }
 
     /// Reads once, whatever comes. Cancel safe: what was read is in `rbuf`.

@@ -112,6 +112,11 @@ impl Daemon {
         self.process.as_ref().context("it does not run")?.resume()
     }
 
+    /// SIGHUP: it reads its certificates again.
+    pub fn hang_up(&self) -> Result<()> {
+        self.process.as_ref().context("it does not run")?.hang_up()
+    }
+
     /// All that it has logged, over all its starts.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()

@@ -119,6 +119,11 @@ impl Process {
         self.signal(Signal::CONT)
     }
 
+    /// SIGHUP.
+    pub fn hang_up(&self) -> Result<()> {
+        self.signal(Signal::HUP)
+    }
+
     /// SIGTERM; waits at most `limit` for the end.
     pub async fn terminate(&mut self, limit: Duration) -> Result<ExitStatus> {
         if let Some(status) = self.exited()? {

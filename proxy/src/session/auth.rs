@@ -25,15 +25,43 @@ const SHA256: &[u8] = b"sha256_password";
 /// Length of caching_sha2_password's scramble, in bytes.
 const SCRAMBLE: usize = 32;
 
-/// Which legs are private.
+/// What is under the two legs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Legs {
+pub(super) struct Legs {
+    /// Whether the client's leg is TLS.
+    pub(super) client_tls: bool,
+    /// Whether the server's leg is TLS.
+    pub(super) server_tls: bool,
+    /// Whether the server's leg is a Unix socket.
+    pub(super) server_unix: bool,
+}
+
+/// Which legs are private, as a plugin sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Private {
     /// Both or none.
     Alike,
     /// The client may send what must not be seen on the way to the server.
     OnlyClient,
     /// The server expects what the client must not send.
     OnlyServer,
+}
+
+impl Legs {
+    fn private(self, plugin: &[u8]) -> Private {
+        // To sha256_password a Unix socket is as good as TCP
+        let server = self.server_tls || (self.server_unix && plugin != SHA256);
+        match (self.client_tls, server) {
+            (true, false) => Private::OnlyClient,
+            (false, true) => Private::OnlyServer,
+            _ => Private::Alike,
+        }
+    }
+
+    /// Whether everything can be relayed, whatever the plugin.
+    pub(super) fn are_alike(self) -> bool {
+        self.client_tls == self.server_tls && !self.server_unix
+    }
 }
 
 /// What becomes of a packet from the client.
@@ -72,10 +100,10 @@ impl Auth {
             scramble_due: false,
             key_asked: false,
         };
-        let bad = match legs {
-            Legs::Alike => false,
+        let bad = match auth.private() {
+            Private::Alike => false,
             _ if proof.plugin == CACHING_SHA2 => proof.data.len() != SCRAMBLE,
-            Legs::OnlyClient | Legs::OnlyServer => auth.shows_passwords(),
+            Private::OnlyClient | Private::OnlyServer => auth.shows_passwords(),
         };
         if bad && !is_empty(proof.data) {
             return Err(auth.refusal());
@@ -100,21 +128,26 @@ impl Auth {
         if self.shows_passwords() && !has_key { Err(self.refusal()) } else { Ok(()) }
     }
 
+    fn private(&self) -> Private {
+        self.legs.private(&self.plugin)
+    }
+
     /// Whether the plugin, as far as is known, sends what must not cross these legs.
     fn shows_passwords(&self) -> bool {
         let plugin = self.plugin.as_slice();
-        match self.legs {
-            Legs::Alike => false,
+        match self.private() {
+            Private::Alike => false,
             // Without a name it is mysql_native_password
-            Legs::OnlyClient => !plugin.is_empty() && !SECRETIVE.contains(&plugin),
-            Legs::OnlyServer => plugin == SHA256 || CLEAR.contains(&plugin),
+            Private::OnlyClient => !plugin.is_empty() && !SECRETIVE.contains(&plugin),
+            Private::OnlyServer => plugin == SHA256 || CLEAR.contains(&plugin),
         }
     }
 
     /// Looks at a packet from the client before it is passed on.
     pub(super) fn client_says(&mut self, payload: &[u8]) -> Result<Answer, String> {
+        let private = self.private();
         let request = match self.plugin.as_slice() {
-            _ if self.legs == Legs::Alike => return Ok(Answer::Forward),
+            _ if private == Private::Alike => return Ok(Answer::Forward),
             CACHING_SHA2 => 0x02,
             SHA256 => 0x01,
             _ if is_empty(payload) || !self.shows_passwords() => return Ok(Answer::Forward),
@@ -124,13 +157,13 @@ impl Auth {
         if is_empty(payload) || (scramble && payload.len() == SCRAMBLE) || self.key_asked {
             return Ok(Answer::Forward);
         }
-        match (self.legs, payload) {
-            (Legs::OnlyClient, &[byte]) if byte == request => {
+        match (private, payload) {
+            (Private::OnlyClient, &[byte]) if byte == request => {
                 // What it sends next is encrypted for the server itself
                 self.key_asked = true;
                 Ok(Answer::Forward)
             }
-            (Legs::OnlyClient, [.., 0]) if !scramble => Ok(Answer::Encrypt { request }),
+            (Private::OnlyClient, [.., 0]) if !scramble => Ok(Answer::Encrypt { request }),
             _ => Err(self.refusal()),
         }
     }
@@ -142,12 +175,12 @@ impl Auth {
 
     fn refusal(&self) -> String {
         let plugin = String::from_utf8_lossy(&self.plugin);
-        match self.legs {
-            Legs::OnlyClient => format!(
+        match self.private() {
+            Private::OnlyClient => format!(
                 "the password of plugin {plugin} would cross the connection to the server in the clear; \
                  set server_tls in the proxy's configuration"
             ),
-            Legs::Alike | Legs::OnlyServer => format!(
+            Private::Alike | Private::OnlyServer => format!(
                 "plugin {plugin} wants the password in the clear; connect to the proxy with TLS (its listen_tls)"
             ),
         }
@@ -164,6 +197,8 @@ mod tests {
     use super::*;
 
     const SALT: &[u8] = b"01234567890123456789";
+    const ONLY_CLIENT: Legs = Legs { client_tls: true, server_tls: false, server_unix: false };
+    const ONLY_SERVER: Legs = Legs { client_tls: false, server_tls: true, server_unix: false };
 
     fn begin(legs: Legs, plugin: &[u8], data: &[u8]) -> Result<Auth, String> {
         Auth::begin(legs, false, Proof { plugin, data }, SALT)
@@ -175,7 +210,7 @@ mod tests {
 
     #[test]
     fn a_password_never_leaves_a_private_leg() {
-        let legs = Legs::OnlyClient;
+        let legs = ONLY_CLIENT;
         let mut auth = begin(legs, CACHING_SHA2, &[7; 32]).unwrap();
         assert_eq!(auth.server_says(&[1, 4]), Ok(()));
         assert_eq!(auth.client_says(b"secret\0"), Ok(Answer::Encrypt { request: 2 }));
@@ -221,7 +256,7 @@ mod tests {
 
     #[test]
     fn a_server_that_wants_the_password_gets_no_key_request() {
-        let legs = Legs::OnlyServer;
+        let legs = ONLY_SERVER;
         let mut auth = begin(legs, CACHING_SHA2, &[7; 32]).unwrap();
         for packet in [&[2][..], &[9; 256], b"secret\0"] {
             assert!(auth.client_says(packet).is_err());
@@ -240,17 +275,36 @@ mod tests {
 
     #[test]
     fn legs_alike_are_relayed() {
-        let mut auth = begin(Legs::Alike, b"mysql_clear_password", b"secret\0").unwrap();
-        auth.server_says(&switch(CACHING_SHA2)).unwrap();
-        for packet in [&b"secret\0"[..], &[2], &[9; 256], b""] {
-            assert_eq!(auth.client_says(packet), Ok(Answer::Forward));
+        for tls in [false, true] {
+            let legs = Legs { client_tls: tls, server_tls: tls, server_unix: false };
+            assert!(legs.are_alike());
+            let mut auth = begin(legs, b"mysql_clear_password", b"secret\0").unwrap();
+            auth.server_says(&switch(CACHING_SHA2)).unwrap();
+            for packet in [&b"secret\0"[..], &[2], &[9; 256], b""] {
+                assert_eq!(auth.client_says(packet), Ok(Answer::Forward));
+            }
         }
+    }
+
+    #[test]
+    fn a_unix_socket_is_private_but_to_sha256_password() {
+        let legs = |client_tls| Legs { client_tls, server_tls: false, server_unix: true };
+        assert!(!legs(false).are_alike() && !legs(true).are_alike());
+        let mut auth = begin(legs(true), CACHING_SHA2, &[7; 32]).unwrap();
+        assert_eq!(auth.client_says(b"secret\0"), Ok(Answer::Forward));
+        auth.server_says(&switch(SHA256)).unwrap();
+        assert_eq!(auth.client_says(b"secret\0"), Ok(Answer::Encrypt { request: 1 }));
+        let mut auth = begin(legs(false), CACHING_SHA2, &[7; 32]).unwrap();
+        assert!(auth.client_says(&[2]).is_err());
+        auth.server_says(&switch(SHA256)).unwrap();
+        assert_eq!(auth.client_says(&[1]), Ok(Answer::Forward));
+        assert!(begin(legs(true), SHA256, b"secret\0").is_err());
     }
 
     #[test]
     fn mariadbs_plugins_speak_freely() {
         let proof = Proof { plugin: b"client_ed25519", data: b"" };
-        let mut auth = Auth::begin(Legs::OnlyClient, true, proof, SALT).unwrap();
+        let mut auth = Auth::begin(ONLY_CLIENT, true, proof, SALT).unwrap();
         assert_eq!(auth.server_says(b"\x02never heard of"), Ok(()));
     }
 }

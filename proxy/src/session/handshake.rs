@@ -36,6 +36,13 @@ async fn refuse(client: &mut Conn, seq: u8, error: &SqlError) -> Result<End, End
     Ok(End::Done)
 }
 
+/// The same before the greeting.
+async fn refuse_early(client: &mut Conn, seq: u8, error: &SqlError) -> Result<End, End> {
+    send(client, seq, &error.early_packet()).await.map_err(End::Client)?;
+    client.shutdown().await;
+    Ok(End::Done)
+}
+
 async fn send(conn: &mut Conn, seq: u8, payload: &[u8]) -> io::Result<()> {
     let mut out = Vec::with_capacity(256);
     put_packet(&mut out, seq, payload);
@@ -50,7 +57,7 @@ impl Session {
             Err(e) => {
                 let error =
                     SqlError::unavailable("", &format!("backend {} cannot be reached: {e}", backend.name));
-                refuse(&mut client, 0, &error).await?;
+                refuse_early(&mut client, 0, &error).await?;
                 return Err(End::Server(e));
             }
         };
@@ -63,7 +70,7 @@ impl Session {
         let offered = Greeting::parse(&greeting)?;
         let server_tls = match server_tls(&backend, &offered) {
             Ok(server_tls) => server_tls,
-            Err(error) => return Err(refuse(&mut client, seq, &error).await?),
+            Err(error) => return Err(refuse_early(&mut client, seq, &error).await?),
         };
         let mut greeting = greeting.to_vec();
         let listen_ssl = if backend.listen_tls.is_some() { client::SSL } else { 0 };
@@ -177,11 +184,7 @@ fn server_tls<'a>(backend: &'a Backend, offered: &Greeting) -> Result<Option<&'a
 }
 
 fn legs(client: &Conn, server: &Conn) -> Legs {
-    match (client.is_private(), server.is_private()) {
-        (true, false) => Legs::OnlyClient,
-        (false, true) => Legs::OnlyServer,
-        _ => Legs::Alike,
-    }
+    Legs { client_tls: client.is_tls(), server_tls: server.is_tls(), server_unix: server.is_unix() }
 }
 
 fn begin(
@@ -193,7 +196,7 @@ fn begin(
     let proof = match (legs, proof) {
         (_, Ok(proof)) => proof,
         // The server judges it
-        (Legs::Alike, Err(_)) => Proof { plugin: &[], data: &[] },
+        (legs, Err(_)) if legs.are_alike() => Proof { plugin: &[], data: &[] },
         (_, Err(e)) => return Err(SqlError::bad_handshake(&e.to_string())),
     };
     Auth::begin(legs, mariadb, proof, salt).map_err(|why| SqlError::insecure_transport(&why))

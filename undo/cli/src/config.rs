@@ -1,8 +1,8 @@
 //! Which server to read undo logs from: a backend of `proxy.toml`, or a DSN.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use mysql_async::{Opts, OptsBuilder};
+use mysql_async::{ClientIdentity, Opts, OptsBuilder, SslOpts};
 use serde::Deserialize;
 
 use crate::Failure;
@@ -21,8 +21,59 @@ struct Backend {
     address: String,
     user: String,
     password: Option<String>,
-    password_file: Option<std::path::PathBuf>,
+    password_file: Option<PathBuf>,
     password_env: Option<String>,
+    #[serde(default)]
+    server_tls: ServerTls,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct ServerTls {
+    mode: TlsMode,
+    ca: Option<PathBuf>,
+    cert: Option<PathBuf>,
+    key: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum TlsMode {
+    #[default]
+    Disabled,
+    Preferred,
+    Required,
+    VerifyCa,
+    VerifyIdentity,
+}
+
+/// What `server_tls` comes to, as for the proxy's service account.
+fn tls_options(tls: &ServerTls) -> Result<Option<SslOpts>, String> {
+    let mut options = SslOpts::default();
+    match tls.mode {
+        // This command does not look first whether the server offers TLS
+        TlsMode::Disabled | TlsMode::Preferred => return Ok(None),
+        TlsMode::Required => options = options.with_danger_accept_invalid_certs(true),
+        TlsMode::VerifyCa => {
+            // The driver finds an error about the name by this word in its text, where rustls has the expected name
+            options = options
+                .with_danger_skip_domain_validation(true)
+                .with_danger_tls_hostname_override(Some("NotValidForName"));
+        }
+        TlsMode::VerifyIdentity => {}
+    }
+    match (tls.mode, &tls.ca) {
+        (TlsMode::Required, _) => {}
+        (_, Some(ca)) => {
+            options = options.with_root_certs(vec![ca.clone().into()]).with_disable_built_in_roots(true);
+        }
+        (_, None) => return Err("server_tls needs ca".to_owned()),
+    }
+    if let (Some(cert), Some(key)) = (&tls.cert, &tls.key) {
+        options =
+            options.with_client_identity(Some(ClientIdentity::new(cert.clone().into(), key.clone().into())));
+    }
+    Ok(Some(options))
 }
 
 /// How to log in to the server.
@@ -86,7 +137,11 @@ fn options(backend: &Backend) -> Result<Opts, String> {
                 port.parse().map_err(|_| format!("address {:?} has no valid port", backend.address))?;
             let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
             // The server would offer its own socket path, which may be another server's on this machine.
-            builder.ip_or_hostname(host.to_owned()).tcp_port(port).prefer_socket(false)
+            builder
+                .ip_or_hostname(host.to_owned())
+                .tcp_port(port)
+                .prefer_socket(false)
+                .ssl_opts(tls_options(&backend.server_tls)?)
         }
     };
     Ok(builder.into())
@@ -144,6 +199,7 @@ mod tests {
             assert!(error.contains(reason), "{error}");
         }
         let config = parse("[[backend]]\nname = 'a'\nuser = 'u'\naddress = '[::1]:3307'");
+        assert!(options(&config.backend[0]).unwrap().ssl_opts().is_none());
         assert_eq!(options(&config.backend[0]).unwrap().ip_or_hostname(), "::1");
     }
 
@@ -157,5 +213,24 @@ mod tests {
         };
         let Err(Failure::Usage(why)) = server(&source) else { panic!() };
         assert!(!why.contains("hunter2"), "{why}");
+    }
+
+    #[test]
+    fn tls_is_the_proxys() {
+        let tls = |lines: &str| {
+            let config = parse(&format!(
+                "[[backend]]\nname = 'a'\nuser = 'u'\naddress = 'h:1'\nserver_tls = {{ {lines} }}"
+            ));
+            options(&config.backend[0]).map(|opts| opts.ssl_opts().cloned())
+        };
+        assert!(tls("mode = 'disabled'").unwrap().is_none());
+        assert!(tls("mode = 'required'").unwrap().unwrap().accept_invalid_certs());
+        let checked = tls("mode = 'verify-identity', ca = 'ca.pem'").unwrap().unwrap();
+        assert!(!checked.accept_invalid_certs() && !checked.skip_domain_validation());
+        assert_eq!(checked.root_certs().len(), 1);
+        assert!(checked.disable_built_in_roots());
+        let any_name = tls("mode = 'verify-ca', ca = 'ca.pem'").unwrap().unwrap();
+        assert!(!any_name.accept_invalid_certs() && any_name.skip_domain_validation());
+        assert!(tls("mode = 'verify-ca'").is_err());
     }
 }
