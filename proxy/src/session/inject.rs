@@ -243,6 +243,7 @@ impl Session {
             _ => return Err(End::Broken("session variables: no rows".into())),
         };
         self.vars = Some(vars.clone());
+        self.forget_digests();
         Ok(vars)
     }
 }

@@ -16,8 +16,6 @@ use crate::meta::{MetaError, TableInfo};
 #[derive(Clone, Debug)]
 pub(super) struct SeenTable {
     read_at: Instant,
-    /// The digest depends on it.
-    charset_results: String,
     info: Arc<TableInfo>,
     digest: Vec<u8>,
 }
@@ -89,9 +87,8 @@ impl Session {
         }
         let ttl = Duration::from_millis(self.backend.limits.metadata_ttl_ms);
         let seen = self.tables.get(&quoted);
-        if let Some(SeenTable { read_at, charset_results, info, digest }) = seen
+        if let Some(SeenTable { read_at, info, digest }) = seen
             && !digest.is_empty()
-            && *charset_results == vars.charset_results
             && read_at.elapsed() < ttl
         {
             // Whether it is still so is seen when the statement runs
@@ -126,15 +123,17 @@ impl Session {
             if self.tables.len() >= MAX_SEEN_TABLES {
                 self.tables.clear();
             }
-            let seen = SeenTable {
-                read_at,
-                charset_results: vars.charset_results.clone(),
-                info: info.clone(),
-                digest: digest.clone(),
-            };
+            let seen = SeenTable { read_at, info: info.clone(), digest: digest.clone() };
             self.tables.insert(quoted, seen);
         }
         Ok(resolved)
+    }
+
+    /// Session variables have changed, some of which the column definitions depend on.
+    pub(super) fn forget_digests(&mut self) {
+        for seen in self.tables.values_mut() {
+            seen.digest.clear();
+        }
     }
 
     /// The statement has met the table in another form than its metadata.
