@@ -36,12 +36,14 @@ pub(crate) fn parse(text: &Text<'_>, at: usize, table: &TableRef) -> Result<Cond
         return Err(Refusal::new("RETURNING is not supported"));
     }
 
+    let subquery = (at..limit_at).any(|at| functions::is_subquery(text, at));
     let mut condition = Condition {
         where_clause: None,
         order_by: None,
         limit: None,
-        volatile: functions::is_volatile(text, at..limit_at),
-        subquery: (at..limit_at).any(|at| functions::is_subquery(text, at)),
+        volatile: functions::is_volatile(text, at..limit_at)
+            || (subquery && (at..limit_at).any(|at| text.is(at, "LIMIT"))),
+        subquery,
         pinned: None,
         tokens: at..limit_at,
     };

@@ -204,7 +204,7 @@ pub struct Update {
     /// The LIMIT clause, with its keyword: one number or placeholder.
     pub limit: Option<Span>,
     /// WHERE or ORDER BY might choose other rows when evaluated a second time: clock, random and session functions,
-    /// user and system variables, subqueries. Such a condition has to be evaluated once only.
+    /// user and system variables, a LIMIT in a subquery. Such a condition has to be evaluated once only.
     pub volatile: bool,
     /// WHERE or ORDER BY holds a subquery. (In a SELECT … FOR UPDATE it is a snapshot read, in the UPDATE itself a
     /// locking one.)

@@ -238,8 +238,9 @@ fn volatile_conditions() {
         DELETE FROM t WHERE id = @x => Delete t where<id = @x> volatile
         DELETE FROM t WHERE id = @@server_id => Delete t where<id = @@server_id> volatile
         DELETE FROM t WHERE id = LAST_INSERT_ID() => Delete t where<id = LAST_INSERT_ID()> volatile
-        DELETE FROM t WHERE id IN (SELECT x FROM u) => Delete t where<id IN (SELECT x FROM u)> volatile subquery
-        DELETE FROM t WHERE EXISTS (SELECT 1 FROM u WHERE u.id = t.id LOCK IN SHARE MODE) => Delete t where<EXISTS (SELECT 1 FROM u WHERE u.id = t.id LOCK IN SHARE MODE)> volatile subquery
+        DELETE FROM t WHERE id IN (SELECT x FROM u) => Delete t where<id IN (SELECT x FROM u)> subquery
+        DELETE FROM t WHERE id IN (SELECT x FROM (SELECT x FROM u LIMIT 2) d) => Delete t where<id IN (SELECT x FROM (SELECT x FROM u LIMIT 2) d)> volatile subquery
+        DELETE FROM t WHERE EXISTS (SELECT 1 FROM u WHERE u.id = t.id LOCK IN SHARE MODE) => Delete t where<EXISTS (SELECT 1 FROM u WHERE u.id = t.id LOCK IN SHARE MODE)> subquery
         DELETE FROM t ORDER BY RAND() LIMIT 5 => Delete t order<ORDER BY RAND()> limit<LIMIT 5> volatile
         DELETE FROM t WHERE SLEEP(1) = 0 => Delete t where<SLEEP(1) = 0> volatile
         DELETE FROM t WHERE d < DATE('2020-01-01') => Delete t where<d < DATE('2020-01-01')>

@@ -208,7 +208,6 @@ impl Session {
             | command::PROCESS_KILL
             | command::DEBUG
             | command::PING
-            | command::CHANGE_USER
             | command::RESET_CONNECTION
             | command::STMT_CLOSE
             | command::STMT_RESET

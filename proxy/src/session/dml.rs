@@ -58,8 +58,14 @@ impl<'a> Change<'a> {
     }
     fn volatile(self) -> bool {
         match self {
-            Change::Update(u) => u.volatile || u.subquery,
-            Change::Delete(d) => d.volatile || d.subquery,
+            Change::Update(u) => u.volatile,
+            Change::Delete(d) => d.volatile,
+        }
+    }
+    fn subquery(self) -> bool {
+        match self {
+            Change::Update(u) => u.subquery,
+            Change::Delete(d) => d.subquery,
         }
     }
     fn pinned(self) -> Option<&'a [(String, Span)]> {
@@ -124,6 +130,7 @@ impl Session {
         let one_row = change.order_by().is_none()
             && change.limit().is_none()
             && !change.volatile()
+            && !change.subquery()
             && change.pinned().is_some_and(|p| pins_one_row(sql, p, table, vars));
         let mut flight = Flight::default();
         if alone {

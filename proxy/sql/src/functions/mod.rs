@@ -126,7 +126,6 @@ pub(crate) fn is_volatile(text: &Text<'_>, range: Range<usize>) -> bool {
             let word = text.bytes(at);
             contains(lists::VOLATILE_WORDS, word)
                 || (text.punct(at + 1, b'(') && contains(lists::VOLATILE, word))
-                || is_subquery(text, at)
         }
         Some(Kind::Quoted) => {
             text.punct(at + 1, b'(')
