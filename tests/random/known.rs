@@ -33,3 +33,14 @@ pub(crate) const PARAMETERS_THAT_DO_NOT_FIT: bool = false;
 
 /// MySQL: a string parameter that is no text of the client's charset (binary data) adds a warning.
 pub(crate) const BINARY_STRING_PARAMETERS: bool = false;
+
+/// MariaDB: an UPDATE with a subquery in its condition is one of several tables to the server, whose assignments read
+/// the values from before it, and whose info text counts no warnings. Bound it is one of a single table.
+pub(crate) const SUBQUERIES_BESIDE_ASSIGNMENTS: bool = false;
+
+/// MySQL: an integer literal compared with a YEAR is a year of two digits (3 is 2003), a parameter is a number. Bound
+/// parameters become literals.
+pub(crate) const PARAMETERS_COMPARED_WITH_YEAR: bool = false;
+
+/// Warnings beyond `max_error_count` are counted, but not kept.
+pub(crate) const WARNINGS_NOT_KEPT: bool = false;

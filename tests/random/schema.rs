@@ -166,15 +166,20 @@ pub(crate) fn table(
     }
     let mut constraints = Vec::new();
     let spatial = values.iter().any(|c| c.ty.class == Class::Geometry);
-    let partitioned =
-        !spatial && parent.is_none() && keys.len() == 1 && keys[0].name == "id" && rng.percent(8);
+    let numbered = keys.len() == 1 && keys[0].name == "id" && !keys[0].auto_increment && rng.percent(10);
+    let partitioned = !numbered
+        && !spatial
+        && parent.is_none()
+        && keys.len() == 1
+        && keys[0].name == "id"
+        && rng.percent(8);
     let key_names: Vec<String> = keys.iter().map(|c| c.name.clone()).collect();
     let word = if rng.percent(90) { "PRIMARY KEY" } else { "UNIQUE KEY uk" };
     // One column in so many tables has no key at all: refused, or nothing is written.
     if rng.percent(98) || keys.iter().any(|c| c.auto_increment) {
         constraints.push(format!("{word} ({})", key_names.join(", ")));
     }
-    if keys[0].name == "id" && keys.len() == 1 && !keys[0].auto_increment && rng.percent(10) {
+    if numbered {
         // A generated number that is not the row's key.
         values.push(auto_increment("n", rng));
         constraints.push("UNIQUE KEY n (n)".to_owned());

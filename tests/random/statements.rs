@@ -99,13 +99,24 @@ pub(crate) struct Author<'a> {
     params: Vec<Value>,
     /// The statement is to be prepared: values may become parameters.
     prepared: bool,
+    /// No subquery in conditions.
+    flat: bool,
 }
 
 type Line = (Step, Role);
 
 impl<'a> Author<'a> {
     pub(crate) fn new(flavor: Flavor, rng: &'a mut Rng, tables: Vec<&'a Table>, volatile: bool) -> Self {
-        Self { flavor, rng, tables, volatile, mode: Mode::default(), params: Vec::new(), prepared: false }
+        Self {
+            flavor,
+            rng,
+            tables,
+            volatile,
+            mode: Mode::default(),
+            params: Vec::new(),
+            prepared: false,
+            flat: false,
+        }
     }
 
     /// All that a session does, but for its last word.
@@ -172,6 +183,7 @@ impl<'a> Author<'a> {
         let charset = setting.contains("NAMES") || setting.contains("character_set_results");
         if (charset && begun && !known::CHARSETS_LATER)
             || (setting.contains("_connection") && !known::NARROW_CONNECTION)
+            || (setting.contains("max_error_count") && !known::WARNINGS_NOT_KEPT)
             || (setting.contains("sql_safe_updates") && !known::SAFE_UPDATES)
         {
             return query("SET @v = 4".to_owned());
@@ -423,12 +435,12 @@ impl<'a> Author<'a> {
         match self.rng.below(14) {
             0 => format!("{name} IS NULL"),
             1 => format!("{name} IS NOT NULL"),
-            2 => format!("NOT {name} <=> {}", self.compared(&c.ty, key)),
+            2 => format!("NOT ({name} <=> {})", self.compared(&c.ty, key)),
             3 => format!("{name} BETWEEN {} AND {}", self.compared(&c.ty, key), self.compared(&c.ty, key)),
             4 if c.ty.class == Class::Text => format!("{name} LIKE '%a%'"),
             5 => format!("CHAR_LENGTH({name}) > 3"),
-            6 if !self.asks_itself() => format!("{name} IS NULL"),
-            7 if !self.may_ask(table) => format!("{name} IS NULL"),
+            6 if self.flat || !self.asks_itself() => format!("{name} IS NULL"),
+            7 if self.flat || !self.may_ask(table) => format!("{name} IS NULL"),
             6 if !known::CONVERTING_CONDITIONS => {
                 format!("{name} IN (SELECT {name} FROM {})", table.name)
             }
@@ -486,13 +498,16 @@ impl<'a> Author<'a> {
         }
         let mut assigned = Vec::new();
         let mut ordered = false;
-        for _ in 0..self.rng.between(1, 3) {
+        let count = self.rng.between(1, 3);
+        for _ in 0..count {
             let at = *self.rng.pick(&free);
             // Which row is in the way of which depends on the order of the rows.
             ordered |= table.unique.contains(&at);
             assigned.push(format!("{} = {}", table.columns[at].name, self.assigned_value(table, at)));
         }
+        self.flat = count > 1 && self.flavor == Flavor::MariaDb && !known::SUBQUERIES_BESIDE_ASSIGNMENTS;
         let condition = self.condition(table);
+        self.flat = false;
         let tail = self.tail(table, ordered);
         if self.rng.percent(10) {
             return format!("UPDATE {} AS x SET {}{condition}{tail}", table.name, assigned.join(", "));

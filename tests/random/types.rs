@@ -260,7 +260,11 @@ impl Type {
 
     /// Whether a parameter compares with the column as a literal of its own kind would.
     pub(crate) fn compares_as_parameter(&self) -> bool {
-        !matches!(self.class, Class::Json | Class::Vector | Class::Geometry | Class::Decimal)
+        match self.class {
+            Class::Json | Class::Vector | Class::Geometry | Class::Decimal => false,
+            Class::Year => known::PARAMETERS_COMPARED_WITH_YEAR,
+            _ => true,
+        }
     }
 
     fn samples(&self) -> &'static [&'static str] {
@@ -450,7 +454,6 @@ fn text_literal(rng: &mut Rng, mode: Mode, word: fn(&mut Rng) -> &'static str) -
     match rng.below(20) {
         0 => format!("_utf8mb4 0x{}", hex(text.as_bytes())),
         1 if text.is_ascii() => format!("_latin1'{}'", text.replace(['\'', '\\'], "")),
-        2 if text.is_ascii() => format!("N'{}'", text.replace(['\'', '\\'], "")),
         3 => rng.below(15).to_string(),
         _ => quote(rng, mode, text),
     }

@@ -53,13 +53,15 @@ fn hex_digits(bytes: &[u8]) -> String {
 
 /// A binary string.
 pub(crate) fn binary(bytes: &[u8]) -> String {
-    // `0x` alone is no literal.
-    if bytes.is_empty() { "''".to_owned() } else { hex_digits(bytes) }
+    // `0x` alone is no literal, and MariaDB's EMPTY_STRING_IS_NULL makes NULL of ''.
+    if bytes.is_empty() { "X''".to_owned() } else { hex_digits(bytes) }
 }
 
 /// Text of the server's own making (names, XIDs) as a utf8mb4 string.
 pub(crate) fn utf8(text: &str) -> String {
-    if is_plain(text.as_bytes()) {
+    if text.is_empty() {
+        "_utf8mb4 X''".to_owned()
+    } else if is_plain(text.as_bytes()) {
         format!("_utf8mb4'{text}'")
     } else {
         format!("_utf8mb4 {}", hex_digits(text.as_bytes()))
@@ -71,8 +73,14 @@ fn in_charset(charset: &str, bytes: &[u8]) -> String {
     if !charset::is_charset_name(charset) {
         return binary(bytes);
     }
+    // MySQL warns of charsets that are going out of use; a literal is converted to its column's charset without loss.
+    let charset = match charset {
+        "utf8mb3" | "utf8" if std::str::from_utf8(bytes).is_ok() => "utf8mb4",
+        "ucs2" if bytes.chunks(2).all(|unit| !matches!(unit, [0xD8..=0xDF, _])) => "utf16",
+        _ => charset,
+    };
     if bytes.is_empty() {
-        format!("_{charset}''")
+        format!("_{charset} X''")
     } else if is_plain(bytes) && charset::decodable(charset).is_some() {
         // The text stands between quotes as ASCII, which these charsets share.
         match std::str::from_utf8(bytes) {

@@ -188,7 +188,7 @@ proptest! {
     }
 }
 
-/// `NULL`, a number, or `[_charset]'plain'` or `[_charset ]0x…`.
+/// `NULL`, a number, or `[_charset]'plain'`, `[_charset ]0x…` or `[_charset ]X''`.
 fn is_literal(sql: &str) -> bool {
     let rest = match sql.strip_prefix('_') {
         Some(r) => r.trim_start_matches(|c: char| c.is_ascii_alphanumeric()).trim_start_matches(' '),
@@ -196,6 +196,7 @@ fn is_literal(sql: &str) -> bool {
     };
     let quoted = rest.strip_prefix('\'').and_then(|r| r.strip_suffix('\''));
     rest == "NULL"
+        || rest == "X''"
         || quoted.is_some_and(|q| q.bytes().all(|b| (0x20..0x7F).contains(&b) && b != b'\'' && b != b'\\'))
         || rest.strip_prefix("0x").is_some_and(|h| !h.is_empty() && h.bytes().all(|b| b.is_ascii_hexdigit()))
         || rest.bytes().all(|b| b.is_ascii_digit() || b == b'-' || b == b'.')

@@ -18,7 +18,7 @@ fn plain_records_go_as_text_and_others_as_hex() {
     assert_eq!(sql(b"it's"), format!("{head}0x69742773{tail}"));
     assert_eq!(sql("é".as_bytes()), format!("{head}0xc3a9{tail}"));
     let marker = String::from_utf8(insert_marker_sql("s", "a:1", 7)).unwrap();
-    assert!(marker.ends_with("_utf8mb4'', _binary'', 1, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6))"), "{marker}");
+    assert!(marker.ends_with("_utf8mb4 X'', _binary'', 1, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6))"), "{marker}");
 }
 
 proptest! {
