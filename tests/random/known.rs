@@ -10,7 +10,7 @@ pub(crate) const SAFE_UPDATES: bool = false;
 /// `SET NAMES` and `SET character_set_results` after the session has written a table.
 pub(crate) const CHARSETS_LATER: bool = false;
 
-/// `@@warning_count` and `@@error_count` behind a statement that failed.
+/// `@@warning_count` and `@@error_count` behind a statement that failed, and all diagnostics behind a prepared one.
 pub(crate) const COUNTS_AFTER_ERRORS: bool = false;
 
 /// The info text `Rows matched: 0  Changed: 0  Warnings: 0` of an UPDATE that finds no row.
@@ -44,3 +44,6 @@ pub(crate) const PARAMETERS_COMPARED_WITH_YEAR: bool = false;
 
 /// Warnings beyond `max_error_count` are counted, but not kept.
 pub(crate) const WARNINGS_NOT_KEPT: bool = false;
+
+/// MySQL: under PAD_CHAR_TO_FULL_LENGTH a CHAR key of a NO PAD collation is not found by its value.
+pub(crate) const PADDED_CHAR_KEYS: bool = false;

@@ -16,6 +16,7 @@ mod play;
 mod rng;
 mod schema;
 mod script;
+mod settings;
 mod shrink;
 mod statements;
 mod stats;

@@ -238,6 +238,7 @@ impl<'a> Player<'a> {
         let mut refused_before = vec![false; sessions.len()];
         let mut last = vec![String::new(); sessions.len()];
         let mut failed_before = vec![false; sessions.len()];
+        let mut failed_prepared = failed_before.clone();
         for (op, seen) in case.ops.iter().zip(bound) {
             if refusal(seen).is_some() {
                 refused_before[op.session] = true;
@@ -248,13 +249,14 @@ impl<'a> Player<'a> {
                 continue;
             }
             refused_before[op.session] = false;
-            let counts = op.role == Role::Diagnostics
-                && (op.step.sql().contains("@@") || op.step.sql().starts_with("SHOW COUNT"));
-            if counts && failed_before[op.session] && !known::COUNTS_AFTER_ERRORS {
+            let counts = op.step.sql().contains("@@") || op.step.sql().starts_with("SHOW COUNT");
+            let doubtful = failed_prepared[op.session] || (counts && failed_before[op.session]);
+            if op.role == Role::Diagnostics && doubtful && !known::COUNTS_AFTER_ERRORS {
                 continue;
             }
             if op.role != Role::Diagnostics {
                 failed_before[op.session] = seen.error.is_some();
+                failed_prepared[op.session] = seen.error.is_some() && matches!(op.step, Step::Exec(..));
             }
             let plain = op.step.run(&mut sessions[op.session]).await?;
             let (plain, seen) = (normal(op, plain, &place.schema), normal(op, seen.clone(), other));

@@ -122,7 +122,7 @@ impl Type {
 
     fn charset(flavor: Flavor, rng: &mut Rng) -> &'static str {
         let own = if flavor == Flavor::MySql { MYSQL_CHARSETS } else { MARIADB_CHARSETS };
-        if rng.percent(25) { *rng.pick(own) } else { *rng.pick(CHARSETS) }
+        if rng.percent(25) { rng.pick::<&str>(own) } else { rng.pick::<&str>(CHARSETS) }
     }
 
     /// CHAR or VARCHAR of this length.
@@ -432,11 +432,11 @@ const GEOMETRY: &[&str] = &[
 ];
 
 fn rng_word(rng: &mut Rng) -> &'static str {
-    *rng.pick(WORDS)
+    rng.pick::<&str>(WORDS)
 }
 
 fn rng_key_word(rng: &mut Rng) -> &'static str {
-    *rng.pick(KEY_WORDS)
+    rng.pick::<&str>(KEY_WORDS)
 }
 
 fn bytes(rng: &mut Rng) -> Vec<u8> {
