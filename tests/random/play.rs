@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail};
 use atone_tests::cluster::SOON;
 use atone_tests::effects::{Effect, Step};
 use atone_tests::wait::until;
-use atone_tests::{Bank, Cluster, sql};
+use atone_tests::{Bank, Cluster, Flavor, sql};
 use mysql_async::Conn;
 
 use crate::known;
@@ -153,6 +153,10 @@ impl<'a> Player<'a> {
             all.push(format!("-- {} {}", table.bank.resource(), table.name));
             sql::run(admin, format!("USE {schema}")).await?;
             all.extend(sql::rows(admin, table.exact()).await?);
+            // MariaDB's checksum of virtual columns depends on more than their values: rows alike have given two sums.
+            if table.setup[0].contains(" VIRTUAL") && case.flavor == Flavor::MariaDb {
+                continue;
+            }
             let sum = sql::cell(admin, format!("CHECKSUM TABLE {}", table.name)).await?;
             all.push(sum.replace(schema, "<schema>"));
         }
