@@ -8,25 +8,26 @@ pub(crate) const CONVERTING_CONDITIONS: bool = false;
 pub(crate) const SAFE_UPDATES: bool = false;
 
 /// `SET NAMES` and `SET character_set_results` after the session has written a table.
-pub(crate) const CHARSETS_LATER: bool = false;
+pub(crate) const CHARSETS_LATER: bool = true;
 
 /// `@@warning_count` and `@@error_count` behind a statement that failed, and all diagnostics behind a prepared one.
-pub(crate) const COUNTS_AFTER_ERRORS: bool = false;
+pub(crate) const COUNTS_AFTER_ERRORS: bool = true;
 
 /// The info text `Rows matched: 0  Changed: 0  Warnings: 0` of an UPDATE that finds no row.
 pub(crate) const INFO_OF_NO_ROWS: bool = false;
 
-/// A subquery on the table that is written: MySQL refuses it by itself (1093), but not bound.
+/// A subquery on the table that is written: MySQL refuses it by itself (1093), but not bound where the condition is
+/// volatile.
 pub(crate) const SUBQUERY_ON_WRITTEN_TABLE: bool = false;
 
 /// A prepared `SHOW COUNT(*) WARNINGS` behind a statement that writes.
-pub(crate) const PREPARED_SHOW_COUNT: bool = false;
+pub(crate) const PREPARED_SHOW_COUNT: bool = true;
 
 /// `FOUND_ROWS()` behind a statement that writes.
 pub(crate) const FOUND_ROWS: bool = false;
 
 /// Literals with other than ASCII characters while `character_set_connection` can't hold them.
-pub(crate) const NARROW_CONNECTION: bool = false;
+pub(crate) const NARROW_CONNECTION: bool = true;
 
 /// MySQL: a parameter that the column's charset can't hold gives another error code than a literal.
 pub(crate) const PARAMETERS_THAT_DO_NOT_FIT: bool = false;
@@ -36,14 +37,14 @@ pub(crate) const BINARY_STRING_PARAMETERS: bool = false;
 
 /// MariaDB: an UPDATE with a subquery in its condition is one of several tables to the server, whose assignments read
 /// the values from before it, and whose info text counts no warnings. Bound it is one of a single table.
-pub(crate) const SUBQUERIES_BESIDE_ASSIGNMENTS: bool = false;
+pub(crate) const SUBQUERIES_BESIDE_ASSIGNMENTS: bool = true;
 
 /// MySQL: an integer literal compared with a YEAR is a year of two digits (3 is 2003), a parameter is a number. Bound
 /// parameters become literals.
-pub(crate) const PARAMETERS_COMPARED_WITH_YEAR: bool = false;
+pub(crate) const PARAMETERS_COMPARED_WITH_YEAR: bool = true;
 
 /// Warnings beyond `max_error_count` are counted, but not kept.
 pub(crate) const WARNINGS_NOT_KEPT: bool = false;
 
 /// MySQL: under PAD_CHAR_TO_FULL_LENGTH a CHAR key of a NO PAD collation is not found by its value.
-pub(crate) const PADDED_CHAR_KEYS: bool = false;
+pub(crate) const PADDED_CHAR_KEYS: bool = true;

@@ -22,6 +22,13 @@ pub(super) struct Binding {
 impl Session {
     /// A query of a bound session, or one that may concern Atone.
     pub(super) async fn looked_at_query(&mut self, payload: Bytes, sql: Bytes) -> Result<(), End> {
+        if self.binding.is_some() && self.vars.is_none() && !sql.iter().any(|b| b"'\"\\;`".contains(b)) {
+            // Nothing in it depends on the mode, and reading the variables would replace the diagnostics
+            let analysis = atone_sql::analyze(&sql, Mode { mariadb: self.mariadb, ..Mode::default() });
+            if matches!(analysis.statement, Statement::Diagnostics | Statement::SelectsDiagnostics { .. }) {
+                return self.looked_at_statement(sql, analysis, Origin::Query(payload)).await;
+            }
+        }
         let mode = if self.binding.is_some() {
             let vars = self.session_vars().await?;
             if let Some(why) = vars.refuse {

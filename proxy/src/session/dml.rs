@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use atone_sql::{Analysis, Delete, Span, TableRef, Update};
-use atone_undo::{Row, Table, quote_identifier};
+use atone_undo::{Kind, Row, Table, quote_identifier};
 use atone_wire::caps::status;
 use atone_wire::response::{ErrPacket, OkPacket};
 
@@ -100,7 +100,17 @@ impl Session {
                 }
                 Resolved::Answer(e) => return self.statement_failed(e, false).await,
             };
-            if let Some(why) = refusal(change, &info.0) {
+            let years = self.small_number_in_condition && !self.mariadb;
+            let rewritten = self.mariadb && change.volatile() && change.subquery();
+            if let (true, Change::Update(Update { assignments, .. })) = (rewritten, change)
+                && assignments.len() > 1
+            {
+                // There the assignments of an UPDATE with a subquery read the old row, those of one without the new
+                let why =
+                    "several assignments under a condition with a subquery that cannot be evaluated twice";
+                return self.send_error(&SqlError::refused(&self.xid(), why)).await;
+            }
+            if let Some(why) = refusal(change, &info.0, years) {
                 let error = SqlError::refused(&self.xid(), &why);
                 return self.send_error(&error).await;
             }
@@ -302,7 +312,11 @@ impl Session {
 }
 
 /// Why a statement on this table can't be undone exactly.
-fn refusal(change: Change<'_>, info: &TableInfo) -> Option<String> {
+fn refusal(change: Change<'_>, info: &TableInfo, small_number: bool) -> Option<String> {
+    if small_number && info.table.columns.iter().any(|c| c.kind == Kind::Year) {
+        // A literal 3 is the year 2003 to MySQL, a parameter 3 is not
+        return Some("a parameter below 100 in the condition, on a table with a YEAR column".into());
+    }
     if let Some(why) = &info.refuse_parent {
         return Some(why.clone());
     }

@@ -66,6 +66,8 @@ pub struct Session {
     multi_statements: bool,
     /// The diagnostics of a statement behind which others were run.
     diagnostics: Option<Diagnostics>,
+    /// The statement's condition had a parameter below 100, which a literal stands for now.
+    small_number_in_condition: bool,
     draining: watch::Receiver<bool>,
 }
 
@@ -102,6 +104,7 @@ impl Session {
             tables: HashMap::new(),
             multi_statements: opened.capabilities & caps::client::MULTI_STATEMENTS != 0,
             diagnostics: None,
+            small_number_in_condition: false,
             draining,
         };
         match session.run().await {

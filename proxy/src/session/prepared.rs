@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use atone_sql::{Mode, Statement as Sql};
-use atone_wire::execute::{ExecuteHead, ParamType, parse_params};
+use atone_wire::execute::{ExecuteHead, Param, ParamType, parse_params};
 use atone_wire::reply::Expect;
 use atone_wire::{Malformed, command};
 use bytes::Bytes;
@@ -178,9 +178,23 @@ impl Session {
         if text.len() > limit {
             return self.send_error(&SqlError::too_large(&self.xid(), limit)).await;
         }
+        let condition = match &analysis.statement {
+            Sql::Update(update) => update.where_clause.clone(),
+            Sql::Delete(delete) => delete.where_clause.clone(),
+            _ => None,
+        };
+        let in_condition = |offset: &usize| condition.as_ref().is_some_and(|span| span.contains(offset));
+        let small = analysis
+            .placeholders
+            .iter()
+            .zip(&params)
+            .any(|(offset, param)| in_condition(offset) && matches!(param, Param::Int(0..=99)));
         let analysis = atone_sql::analyze(&text, mode);
         let origin = Origin::query(&text);
-        self.looked_at_statement(text, analysis, origin).await
+        self.small_number_in_condition = small;
+        let done = self.looked_at_statement(text, analysis, origin).await;
+        self.small_number_in_condition = false;
+        done
     }
 
     /// Executes another statement than the one that was prepared, with the same parameters: it is prepared, executed

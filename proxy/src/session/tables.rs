@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use atone_sql::TableRef;
-use atone_undo::{Table, quote_identifier};
+use atone_undo::{Kind, Table, quote_identifier};
 use atone_wire::response::ErrPacket;
 
 use super::Session;
@@ -36,6 +36,11 @@ pub(super) enum Resolved {
 
 fn err_packet(error: &SqlError) -> ErrPacket {
     ErrPacket { code: error.code, sql_state: *error.state, message: error.message.clone().into_bytes() }
+}
+
+fn has_char_key(table: &Table) -> bool {
+    let key = table.keys.first().map(|key| key.columns.as_slice()).unwrap_or_default();
+    key.iter().any(|&c| table.columns.get(c).is_some_and(|column| column.kind == Kind::Char))
 }
 
 /// The cheap statement whose column definitions tell whether a table is what its metadata says.
@@ -162,6 +167,10 @@ impl Session {
         }
         if self.branch.conflicts_with(&info.table) {
             return Ok(refused(ALTERED));
+        }
+        let padded = self.vars.as_ref().is_none_or(|v| v.sql_mode.contains("PAD_CHAR_TO_FULL_LENGTH"));
+        if padded && has_char_key(&info.table) {
+            return Ok(refused("sql_mode PAD_CHAR_TO_FULL_LENGTH bends the comparison of a CHAR key"));
         }
         if let Err(e) = backend.ensure_undo_log(&info.table.schema).await {
             return Ok(refused(&format!("{}.undo_log cannot be made or used: {e}", info.table.schema)));
