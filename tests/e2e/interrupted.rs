@@ -21,6 +21,7 @@ atone_tests::shared_tests!(
     read_committed_phantoms,
     several_schemas_in_one_branch,
     temporary_tables,
+    autocommit_set_on_again_commits_nothing,
 );
 atone_tests::owned_tests!(ClusterOptions::default() => two_proxies);
 
@@ -43,6 +44,22 @@ async fn until_running(c: &Cluster, id: u32, pattern: &str) -> Result<()> {
         Ok((sql::cell(&mut admin, &query).await? != "0").then_some(()))
     })
     .await
+}
+
+async fn autocommit_set_on_again_commits_nothing(c: Arc<Cluster>) -> Result<()> {
+    let schema = c.bank_schema("autocommit_again").await?;
+    let mut bound = c.app(Bank::One, &schema).await?;
+    let xid = sql::start_global(&mut bound).await?;
+    sql::run_all(&mut bound, &["BEGIN", "UPDATE account SET balance = 1 WHERE id = 1", "SET autocommit = 1"])
+        .await?;
+    // Still open: nothing of it is to be seen, and it can be rolled back
+    assert_eq!(c.accounts(Bank::One, &schema).await?, BEFORE);
+    sql::run_all(&mut bound, &["UPDATE account SET balance = 2 WHERE id = 2", "ROLLBACK"]).await?;
+    assert_eq!(c.accounts(Bank::One, &schema).await?, BEFORE);
+    sql::run_all(&mut bound, &["SET autocommit = 0", "UPDATE account SET balance = 3 WHERE id = 3"]).await?;
+    sql::run(&mut bound, "SET autocommit = 1").await?;
+    assert_eq!(c.undo_rows(Bank::One, &schema).await?, 1, "set on where it was off it commits");
+    roll_back(&c, &mut bound, &schema, &xid).await
 }
 
 async fn innodb_deadlock(c: Arc<Cluster>) -> Result<()> {

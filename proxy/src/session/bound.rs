@@ -129,8 +129,11 @@ impl Session {
             }
             Statement::SetAutocommit(value) => {
                 self.vars = None;
-                let commits =
-                    value != AutocommitValue::Off && self.in_transaction() && !self.branch.is_empty();
+                // It commits only where autocommit was off: set on once more it leaves the transaction open
+                let commits = value != AutocommitValue::Off
+                    && !self.autocommit()
+                    && self.in_transaction()
+                    && !self.branch.is_empty();
                 if commits && value == AutocommitValue::Unknown {
                     let why = "SET autocommit to a value that is not 0 or 1, in a local transaction that has written";
                     return self.send_error(&SqlError::refused(&self.xid(), why)).await;
