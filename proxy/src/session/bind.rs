@@ -2,13 +2,13 @@
 
 use atone_api::proto::Status;
 use atone_api::{ClientError, Xid};
-use atone_sql::{Mode, Statement, XidValue};
+use atone_sql::{Mode, Statement, XidHint, XidValue};
 use atone_wire::reply::Expect;
 use bytes::Bytes;
 
 use super::Session;
 use super::bound::Origin;
-use super::inject::Reply;
+use super::inject::{Reply, unhex};
 use crate::error::{End, SqlError};
 
 /// The global transaction that statements of this session belong to.
@@ -19,12 +19,21 @@ pub(super) struct Binding {
     pub(super) local_only: bool,
 }
 
+/// The statement with blanks in the place of its XID hint, which the server would warn of.
+pub(super) fn without_hint(sql: &[u8], hint: &XidHint) -> Vec<u8> {
+    let mut blanked = sql.to_vec();
+    if let Some(span) = blanked.get_mut(hint.span.clone()) {
+        span.fill(b' ');
+    }
+    blanked
+}
+
 impl Session {
     /// A query of a bound session, or one that may concern Atone.
     pub(super) async fn looked_at_query(&mut self, payload: Bytes, sql: Bytes) -> Result<(), End> {
         if self.binding.is_some() && self.vars.is_none() && !sql.iter().any(|b| b"'\"\\;`".contains(b)) {
             // Nothing in it depends on the mode, and reading the variables would replace the diagnostics
-            let analysis = atone_sql::analyze(&sql, Mode { mariadb: self.mariadb, ..Mode::default() });
+            let analysis = atone_sql::analyze(&sql, self.assumed_mode());
             if matches!(analysis.statement, Statement::Diagnostics | Statement::SelectsDiagnostics { .. }) {
                 return self.looked_at_statement(sql, analysis, Origin::Query(payload)).await;
             }
@@ -37,7 +46,7 @@ impl Session {
             }
             vars.mode
         } else {
-            self.vars.as_ref().map_or(Mode { mariadb: self.mariadb, ..Mode::default() }, |v| v.mode)
+            self.assumed_mode()
         };
         let analysis = atone_sql::analyze(&sql, mode);
         self.looked_at_statement(sql, analysis, Origin::Query(payload)).await
@@ -118,10 +127,7 @@ impl Session {
         }
         let (sql, origin) = match &analysis.xid_hint {
             Some(hint) => {
-                let mut blanked = sql.to_vec();
-                if let Some(span) = blanked.get_mut(hint.span.clone()) {
-                    span.fill(b' ');
-                }
+                let blanked = without_hint(&sql, hint);
                 let origin = match origin {
                     Origin::Query(_) => Origin::query(&blanked),
                     execute @ Origin::Execute(_) => execute,
@@ -288,11 +294,7 @@ impl Session {
             Reply::Rows(rows) => {
                 let cells = rows.cells(0)?;
                 let hex = cells.first().copied().flatten().unwrap_or_default();
-                let bytes: Option<Vec<u8>> = hex
-                    .chunks(2)
-                    .map(|pair| std::str::from_utf8(pair).ok().and_then(|p| u8::from_str_radix(p, 16).ok()))
-                    .collect();
-                Ok(String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned())
+                Ok(String::from_utf8_lossy(&unhex(hex).unwrap_or_default()).into_owned())
             }
             Reply::Err(e) => Err(End::Broken(format!("@atone_xid: {}", String::from_utf8_lossy(&e.message)))),
             _ => Err(End::Broken("@atone_xid: no rows".into())),

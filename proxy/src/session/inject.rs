@@ -227,6 +227,11 @@ impl Session {
         Ok(())
     }
 
+    /// How statements are read as far as is known without asking the server.
+    pub(super) fn assumed_mode(&self) -> Mode {
+        self.vars.as_ref().map_or(Mode { mariadb: self.mariadb, ..Mode::default() }, |vars| vars.mode)
+    }
+
     /// The session variables; read from the server where something may have changed them.
     pub(super) async fn session_vars(&mut self) -> Result<Vars, End> {
         if let Some(vars) = &self.vars {
@@ -271,7 +276,8 @@ fn parse_vars(rows: &Rows, mariadb: bool) -> Result<Vars, End> {
     let database = match cells.get(7).copied().flatten() {
         None => None,
         Some(hex) => {
-            Some(unhex(hex).ok_or_else(|| End::Broken("the current schema's name is not UTF-8".into()))?)
+            let name = unhex(hex).and_then(|bytes| String::from_utf8(bytes).ok());
+            Some(name.ok_or_else(|| End::Broken("the current schema's name is not UTF-8".into()))?)
         }
     };
     Ok(Vars {
@@ -288,10 +294,9 @@ fn parse_vars(rows: &Rows, mariadb: bool) -> Result<Vars, End> {
     })
 }
 
-fn unhex(hex: &[u8]) -> Option<String> {
-    let bytes: Option<Vec<u8>> = hex
-        .chunks(2)
+/// What the server's `HEX()` was given.
+pub(super) fn unhex(hex: &[u8]) -> Option<Vec<u8>> {
+    hex.chunks(2)
         .map(|pair| std::str::from_utf8(pair).ok().and_then(|p| u8::from_str_radix(p, 16).ok()))
-        .collect();
-    String::from_utf8(bytes?).ok()
+        .collect()
 }

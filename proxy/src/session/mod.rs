@@ -322,8 +322,7 @@ impl Session {
 
     fn note_unbound_write(&mut self, sql: &[u8]) {
         if self.in_transaction() && !self.wrote_unbound {
-            let mode = atone_sql::Mode { mariadb: self.mariadb, ..atone_sql::Mode::default() };
-            self.wrote_unbound = atone_sql::may_write(sql, mode);
+            self.wrote_unbound = atone_sql::may_write(sql, self.assumed_mode());
         }
     }
 }

@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 
-use atone_sql::{Mode, Statement as Sql};
+use atone_sql::Statement as Sql;
 use atone_wire::execute::{ExecuteHead, Param, ParamType, parse_params};
 use atone_wire::reply::Expect;
 use atone_wire::{Malformed, command};
 use bytes::Bytes;
 
 use super::Session;
+use super::bind::without_hint;
 use super::bound::Origin;
 use crate::error::{End, SqlError};
 use crate::params::substitute;
@@ -43,8 +44,7 @@ impl Session {
         let attention = atone_sql::needs_attention(&sql);
         let mut forwarded = payload.clone();
         if attention {
-            let mode =
-                self.vars.as_ref().map_or(Mode { mariadb: self.mariadb, ..Mode::default() }, |v| v.mode);
+            let mode = self.assumed_mode();
             let analysis = atone_sql::analyze(&sql, mode);
             match &analysis.statement {
                 Sql::StartGlobal { .. } | Sql::CommitGlobal | Sql::RollbackGlobal => {
@@ -56,10 +56,7 @@ impl Session {
                 }
                 _ => {
                     if let Some(hint) = &analysis.xid_hint {
-                        let mut blanked = sql.to_vec();
-                        if let Some(span) = blanked.get_mut(hint.span.clone()) {
-                            span.fill(b' ');
-                        }
+                        let blanked = without_hint(&sql, hint);
                         forwarded = Origin::packet(command::STMT_PREPARE, &blanked);
                     }
                 }
@@ -143,11 +140,7 @@ impl Session {
         if !bound && !statement.attention {
             return self.unbound_execute(&payload, &sql).await;
         }
-        let mode = match (bound, &self.vars) {
-            (true, _) => self.session_vars().await?.mode,
-            (false, Some(vars)) => vars.mode,
-            (false, None) => Mode { mariadb: self.mariadb, ..Mode::default() },
-        };
+        let mode = if bound { self.session_vars().await?.mode } else { self.assumed_mode() };
         let analysis = atone_sql::analyze(&sql, mode);
         let written_by_params = matches!(
             analysis.statement,
