@@ -24,7 +24,7 @@ pub(super) struct Opened {
     pub(super) backend: Arc<Backend>,
     pub(super) client: Conn,
     pub(super) server: Conn,
-    pub(super) capabilities: u32,
+    pub(super) capabilities: u64,
     pub(super) mariadb: bool,
     pub(super) status: u16,
 }

@@ -47,7 +47,7 @@ pub struct Session {
     client: Conn,
     server: Conn,
     /// Capabilities in force on both legs.
-    capabilities: u32,
+    capabilities: u64,
     mariadb: bool,
     /// The status flags that the server sent last.
     status: u16,

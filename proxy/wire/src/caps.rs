@@ -1,35 +1,52 @@
 //! Capability and status flags.
 
-/// Capability flags (`CLIENT_*`), as the handshake carries them in 32 bits.
+/// Capability flags (`CLIENT_*`): the handshake's 32 bits, and above them the 32 bits of MariaDB's further ones.
 pub mod client {
     #![allow(missing_docs)]
-    pub const LONG_PASSWORD: u32 = 1;
-    pub const FOUND_ROWS: u32 = 1 << 1;
-    pub const CONNECT_WITH_DB: u32 = 1 << 3;
-    pub const COMPRESS: u32 = 1 << 5;
-    pub const LOCAL_FILES: u32 = 1 << 7;
-    pub const PROTOCOL_41: u32 = 1 << 9;
-    pub const SSL: u32 = 1 << 11;
-    pub const TRANSACTIONS: u32 = 1 << 13;
-    pub const SECURE_CONNECTION: u32 = 1 << 15;
-    pub const MULTI_STATEMENTS: u32 = 1 << 16;
-    pub const MULTI_RESULTS: u32 = 1 << 17;
-    pub const PLUGIN_AUTH: u32 = 1 << 19;
-    pub const CONNECT_ATTRS: u32 = 1 << 20;
-    pub const PLUGIN_AUTH_LENENC_DATA: u32 = 1 << 21;
-    pub const SESSION_TRACK: u32 = 1 << 23;
-    pub const DEPRECATE_EOF: u32 = 1 << 24;
-    pub const OPTIONAL_RESULTSET_METADATA: u32 = 1 << 25;
-    pub const ZSTD_COMPRESSION: u32 = 1 << 26;
-    pub const QUERY_ATTRIBUTES: u32 = 1 << 27;
+    pub const LONG_PASSWORD: u64 = 1;
+    pub const FOUND_ROWS: u64 = 1 << 1;
+    pub const CONNECT_WITH_DB: u64 = 1 << 3;
+    pub const COMPRESS: u64 = 1 << 5;
+    pub const LOCAL_FILES: u64 = 1 << 7;
+    pub const PROTOCOL_41: u64 = 1 << 9;
+    pub const SSL: u64 = 1 << 11;
+    pub const TRANSACTIONS: u64 = 1 << 13;
+    pub const SECURE_CONNECTION: u64 = 1 << 15;
+    pub const MULTI_STATEMENTS: u64 = 1 << 16;
+    pub const MULTI_RESULTS: u64 = 1 << 17;
+    pub const PLUGIN_AUTH: u64 = 1 << 19;
+    pub const CONNECT_ATTRS: u64 = 1 << 20;
+    pub const PLUGIN_AUTH_LENENC_DATA: u64 = 1 << 21;
+    pub const SESSION_TRACK: u64 = 1 << 23;
+    pub const DEPRECATE_EOF: u64 = 1 << 24;
+    pub const OPTIONAL_RESULTSET_METADATA: u64 = 1 << 25;
+    pub const ZSTD_COMPRESSION: u64 = 1 << 26;
+    pub const QUERY_ATTRIBUTES: u64 = 1 << 27;
+    pub const CAPABILITY_EXTENSION: u64 = 1 << 29;
+    pub const MARIADB_PROGRESS: u64 = 1 << 32;
+    pub const MARIADB_STMT_BULK_OPERATIONS: u64 = 1 << 34;
+    pub const MARIADB_EXTENDED_METADATA: u64 = 1 << 35;
+    pub const MARIADB_CACHE_METADATA: u64 = 1 << 36;
+    pub const MARIADB_BULK_UNIT_RESULTS: u64 = 1 << 37;
 }
 
-/// What the relay cannot carry yet, and therefore does not offer to clients. Each is explained in docs/ARCHITECTURE.md.
-/// `SSL` is not among them: it is each leg's own.
-pub const MASKED: u32 = client::COMPRESS
-    | client::OPTIONAL_RESULTSET_METADATA
+/// MariaDB's further capabilities that the relay knows. `MARIADB_COM_MULTI` is not among them: servers that have it are
+/// not supported any more by their makers.
+const MARIADB_KNOWN: u64 = client::MARIADB_PROGRESS
+    | client::MARIADB_STMT_BULK_OPERATIONS
+    | client::MARIADB_EXTENDED_METADATA
+    | client::MARIADB_CACHE_METADATA
+    | client::MARIADB_BULK_UNIT_RESULTS;
+
+/// What is not offered to clients, each for a reason that docs/ARCHITECTURE.md gives: what the relay cannot carry, and
+/// what it has never heard of. `SSL` is not among them: it is each leg's own.
+pub const MASKED: u64 = client::COMPRESS
     | client::ZSTD_COMPRESSION
-    | client::QUERY_ATTRIBUTES;
+    | client::CAPABILITY_EXTENSION
+    | client::OPTIONAL_RESULTSET_METADATA
+    | client::QUERY_ATTRIBUTES
+    | MARIADB_KNOWN
+    | 0xffff_ffff_0000_0000 & !MARIADB_KNOWN;
 
 /// Status flags (`SERVER_*`) of OK and EOF packets.
 pub mod status {

@@ -12,8 +12,8 @@ pub struct Greeting {
     pub version: String,
     /// The connection's id on the server.
     pub connection_id: u32,
-    /// What the server offers.
-    pub capabilities: u32,
+    /// What the server offers, MariaDB's further capabilities included.
+    pub capabilities: u64,
     /// What passwords are scrambled with, without the NUL at its end.
     pub salt: Vec<u8>,
     /// The authentication plugin that the salt is for; empty where the server names none.
@@ -37,8 +37,12 @@ impl Greeting {
         r.bytes(3)?; // charset, status
         let high = r.u16()?;
         let salt_len = usize::from(r.u8()?);
-        r.bytes(10)?; // filler, or MariaDB's further capabilities
-        let capabilities = u32::from(low) | u32::from(high) << 16;
+        r.bytes(6)?;
+        let further = r.u32()?; // filler, but to MariaDB
+        let mut capabilities = u64::from(low) | u64::from(high) << 16;
+        if is_mariadb(capabilities, &version) {
+            capabilities |= u64::from(further) << 32;
+        }
         if capabilities & client::PROTOCOL_41 == 0 {
             return Err(Malformed("a server without the 4.1 protocol"));
         }
@@ -61,28 +65,31 @@ impl Greeting {
 
     /// Whether this is MariaDB: it leaves the first capability bit clear, or says so in its version.
     pub fn is_mariadb(&self) -> bool {
-        self.capabilities & client::LONG_PASSWORD == 0 || self.version.contains("MariaDB")
+        is_mariadb(self.capabilities, &self.version)
     }
 
-    /// Offers `capabilities` instead in `payload`, the greeting's bytes, and none of MariaDB's further capabilities (all
-    /// of them change the form of results or commands).
-    pub fn offer(&self, payload: &mut [u8], capabilities: u32) {
+    /// Offers `capabilities` instead in `payload`, the greeting's bytes.
+    pub fn offer(&self, payload: &mut [u8], capabilities: u64) {
         let offered = capabilities.to_le_bytes();
         let at = self.low_at;
         // parse() has seen that these bytes are there
         payload[at..at + 2].copy_from_slice(&offered[..2]);
-        payload[at + 5..at + 7].copy_from_slice(&offered[2..]);
+        payload[at + 5..at + 7].copy_from_slice(&offered[2..4]);
         if self.is_mariadb() {
-            payload[at + 14..at + 18].fill(0);
+            payload[at + 14..at + 18].copy_from_slice(&offered[4..]);
         }
     }
+}
+
+fn is_mariadb(capabilities: u64, version: &str) -> bool {
+    capabilities & client::LONG_PASSWORD == 0 || version.contains("MariaDB")
 }
 
 /// The start of `Protocol::HandshakeResponse41`, which `SSLRequest` shares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientHello {
-    /// What the client wants, of what was offered.
-    pub capabilities: u32,
+    /// What the client wants, of what was offered; MariaDB's further capabilities included, where the client knows them.
+    pub capabilities: u64,
     /// The largest packet that the client will send, in bytes.
     pub max_packet: u32,
     /// The collation whose charset the client begins with.
@@ -93,21 +100,30 @@ impl ClientHello {
     /// Parses the fixed part of the client's answer.
     pub fn parse(payload: &[u8]) -> Result<ClientHello, Malformed> {
         let mut r = Reader::new(payload);
-        let capabilities = r.u32()?;
+        let capabilities = u64::from(r.u32()?);
         if capabilities & client::PROTOCOL_41 == 0 {
             return Err(Malformed("a client without the 4.1 protocol"));
         }
-        let hello = ClientHello { capabilities, max_packet: r.u32()?, collation: r.u8()? };
-        r.bytes(23)?;
+        let mut hello = ClientHello { capabilities, max_packet: r.u32()?, collation: r.u8()? };
+        r.bytes(19)?;
+        let further = r.u32()?;
+        if hello.is_mariadb() {
+            hello.capabilities |= u64::from(further) << 32;
+        }
         Ok(hello)
     }
 
-    /// Asks for `capabilities` instead, and for none of MariaDB's further ones where the client is one of its, in
-    /// `payload`.
-    pub fn ask(&self, payload: &mut [u8], capabilities: u32) {
-        payload[..4].copy_from_slice(&capabilities.to_le_bytes());
-        if self.capabilities & client::LONG_PASSWORD == 0 {
-            payload[28..32].fill(0);
+    /// Whether the client speaks of MariaDB's further capabilities.
+    fn is_mariadb(&self) -> bool {
+        self.capabilities & client::LONG_PASSWORD == 0
+    }
+
+    /// Asks for `capabilities` instead, in `payload`.
+    pub fn ask(&self, payload: &mut [u8], capabilities: u64) {
+        let asked = capabilities.to_le_bytes();
+        payload[..4].copy_from_slice(&asked[..4]);
+        if self.is_mariadb() {
+            payload[28..32].copy_from_slice(&asked[4..]);
         }
     }
 }
@@ -147,7 +163,7 @@ impl<'a> Proof<'a> {
     }
 
     /// Finds it in `COM_CHANGE_USER` of a session with these capabilities.
-    pub fn of_change_user(payload: &'a [u8], capabilities: u32) -> Result<Proof<'a>, Malformed> {
+    pub fn of_change_user(payload: &'a [u8], capabilities: u64) -> Result<Proof<'a>, Malformed> {
         let mut r = Reader::new(payload);
         r.u8()?; // command
         r.nul_bytes()?; // user
@@ -159,7 +175,7 @@ impl<'a> Proof<'a> {
         Ok(Proof { plugin: Self::plugin(r.rest(), capabilities), data })
     }
 
-    fn short_data(r: &mut Reader<'a>, capabilities: u32) -> Result<&'a [u8], Malformed> {
+    fn short_data(r: &mut Reader<'a>, capabilities: u64) -> Result<&'a [u8], Malformed> {
         if capabilities & client::SECURE_CONNECTION == 0 {
             return r.nul_bytes();
         }
@@ -167,7 +183,7 @@ impl<'a> Proof<'a> {
         r.bytes(usize::from(len))
     }
 
-    fn plugin(rest: &'a [u8], capabilities: u32) -> &'a [u8] {
+    fn plugin(rest: &'a [u8], capabilities: u64) -> &'a [u8] {
         if capabilities & client::PLUGIN_AUTH == 0 { &[] } else { until_nul(rest) }
     }
 }
@@ -214,18 +230,30 @@ mod tests {
             (parsed.salt.as_slice(), parsed.plugin.as_slice()),
             (&b"saltsaltmoresaltmore"[..], &b"caching_sha2_password"[..])
         );
-        parsed.offer(&mut payload, !client::SSL & !client::QUERY_ATTRIBUTES);
+        let offered = 0xffff_ffff & !client::SSL & !client::QUERY_ATTRIBUTES;
+        parsed.offer(&mut payload, offered);
         let masked = Greeting::parse(&payload).unwrap();
-        assert_eq!(masked.capabilities, !client::SSL & !client::QUERY_ATTRIBUTES);
+        assert_eq!(masked.capabilities, offered);
         assert_eq!(payload.len(), greeting(0).len());
         assert!(payload.windows(4).any(|w| w == [0xaa, 0xbb, 0xcc, 0xdd]));
     }
 
     #[test]
-    fn mariadb_loses_its_further_capabilities() {
+    fn mariadbs_further_capabilities_stand_above_the_others() {
         let mut payload = greeting(0xffff_fffe);
-        Greeting::parse(&payload).unwrap().offer(&mut payload, 0xffff_fffe);
-        assert!(!payload.windows(4).any(|w| w == [0xaa, 0xbb, 0xcc, 0xdd]));
+        let parsed = Greeting::parse(&payload).unwrap();
+        assert_eq!(parsed.capabilities, 0xddcc_bbaa_ffff_fffe);
+        parsed.offer(&mut payload, client::MARIADB_PROGRESS | client::PROTOCOL_41);
+        let masked = Greeting::parse(&payload).unwrap();
+        assert_eq!(masked.capabilities, client::MARIADB_PROGRESS | client::PROTOCOL_41);
+
+        let mut answer = answer(client::PROTOCOL_41, &[0; 8]);
+        answer[28..32].copy_from_slice(&[1, 0, 0, 0x80]);
+        let hello = ClientHello::parse(&answer).unwrap();
+        assert_eq!(hello.capabilities, 0x8000_0001_0000_0200);
+        hello.ask(&mut answer, client::MARIADB_PROGRESS | client::PROTOCOL_41);
+        assert_eq!(answer[28..32], [1, 0, 0, 0]);
+        assert_eq!(ClientHello::parse(&answer).unwrap().capabilities, 0x1_0000_0200);
     }
 
     #[test]
@@ -243,8 +271,8 @@ mod tests {
         }
     }
 
-    fn answer(capabilities: u32, rest: &[u8]) -> Vec<u8> {
-        let mut out = capabilities.to_le_bytes().to_vec();
+    fn answer(capabilities: u64, rest: &[u8]) -> Vec<u8> {
+        let mut out = capabilities.to_le_bytes()[..4].to_vec();
         out.resize(SSL_REQUEST, 0);
         out.extend_from_slice(rest);
         out

@@ -1,4 +1,7 @@
 //! Where a server's reply ends: follows the packets of one reply without decoding or keeping them.
+//!
+//! A reply that becomes part of another one (that of a packet of several statements) is renumbered, and its status flags
+//! say that more follows: [`Patch`].
 
 use crate::Malformed;
 use crate::caps::{client, status};
@@ -24,6 +27,12 @@ pub enum Expect {
 
 /// How many bytes of a payload the tracker wants to see: the longest OK header is 1 + 9 + 9 + 2 + 2 bytes.
 const PEEK: usize = 23;
+/// Length of the first packet of the reply to `COM_STMT_PREPARE`, where nothing is said about definitions.
+const PREPARE_OK: usize = 12;
+/// Where the status flags stand in an EOF packet.
+const EOF_STATUS: usize = 3;
+/// How MariaDB's progress reports begin: an ERR packet of an error number that does not exist.
+pub const PROGRESS: [u8; 3] = [0xff, 0xff, 0xff];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -47,7 +56,7 @@ enum State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum After {
     Rows,
-    PrepareColumns(u64),
+    PrepareColumns { columns: u64, defined: bool },
     Done,
 }
 
@@ -62,12 +71,35 @@ pub struct Prepared {
     pub params: u16,
 }
 
+/// What is changed in the packets of a reply.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Patch {
+    /// Added to each sequence number.
+    pub renumber: u8,
+    /// Whether `SERVER_MORE_RESULTS_EXISTS` is set in all status flags.
+    pub more: bool,
+}
+
+/// One byte of a patch: where, and what to do with it.
+#[derive(Clone, Copy, Debug)]
+enum Edit {
+    Add(usize, u8),
+    Set(usize, u8),
+}
+
 /// Follows one reply.
 #[derive(Clone, Debug)]
 pub struct ReplyTracker {
     expect: Expect,
     state: State,
     deprecate_eof: bool,
+    /// Whether the number of columns is followed by a byte that says whether their definitions follow.
+    optional_definitions: bool,
+    /// The same in the reply to `COM_STMT_PREPARE`.
+    optional_prepared_definitions: bool,
+    progress: bool,
+    patch: Patch,
+    edits: Vec<Edit>,
     /// Payload bytes of the current frame still to pass.
     skip: usize,
     /// Whether the next frame continues a packet.
@@ -101,7 +133,7 @@ pub enum Next {
 
 impl ReplyTracker {
     /// Starts before the first packet of a reply, on a connection with these capabilities.
-    pub fn new(expect: Expect, capabilities: u32) -> Self {
+    pub fn new(expect: Expect, capabilities: u64) -> Self {
         let state = match expect {
             Expect::Rows => State::Rows,
             Expect::FieldList => State::FieldList,
@@ -112,12 +144,43 @@ impl ReplyTracker {
             expect,
             state,
             deprecate_eof: capabilities & client::DEPRECATE_EOF != 0,
+            optional_definitions: capabilities
+                & (client::OPTIONAL_RESULTSET_METADATA | client::MARIADB_CACHE_METADATA)
+                != 0,
+            optional_prepared_definitions: capabilities & client::OPTIONAL_RESULTSET_METADATA != 0,
+            progress: capabilities & client::MARIADB_PROGRESS != 0,
+            patch: Patch::default(),
+            edits: Vec::new(),
             skip: 0,
             continued: false,
             status: None,
             warnings: 0,
             failed: None,
             prepared: None,
+        }
+    }
+
+    /// Has the packets of the reply changed: see [`ReplyTracker::apply`].
+    pub fn with_patch(self, patch: Patch) -> Self {
+        Self { patch, ..self }
+    }
+
+    /// Changes the bytes that [`ReplyTracker::feed`] has just taken, as the patch says. `taken` begins where that call's
+    /// bytes began.
+    pub fn apply(&mut self, taken: &mut [u8]) {
+        for edit in self.edits.drain(..) {
+            match edit {
+                Edit::Add(at, n) => {
+                    if let Some(byte) = taken.get_mut(at) {
+                        *byte = byte.wrapping_add(n);
+                    }
+                }
+                Edit::Set(at, bits) => {
+                    if let Some(byte) = taken.get_mut(at) {
+                        *byte |= bits;
+                    }
+                }
+            }
         }
     }
 
@@ -154,6 +217,7 @@ impl ReplyTracker {
     /// [`Malformed`] where a packet can't stand where it stands: the connection is of no further use.
     pub fn feed(&mut self, buf: &[u8]) -> Result<Fed, Malformed> {
         let mut at = 0;
+        self.edits.clear();
         loop {
             if self.skip > 0 {
                 let n = self.skip.min(buf.len() - at);
@@ -180,27 +244,33 @@ impl ReplyTracker {
                 let Some(peek) = rest.get(HEADER..HEADER + header.len.min(PEEK)) else {
                     return Ok(Fed { bytes: at, next: Next::More });
                 };
-                self.packet(peek, header.len)?;
+                self.packet(peek, header.len, at + HEADER)?;
                 self.continued = header.len == MAX_PAYLOAD;
+            }
+            if self.patch.renumber != 0 {
+                self.edits.push(Edit::Add(at + HEADER - 1, self.patch.renumber));
             }
             at += HEADER;
             self.skip = header.len;
         }
     }
 
-    /// One packet begins: `peek` holds its first bytes, `len` is its (first frame's) length.
-    fn packet(&mut self, peek: &[u8], len: usize) -> Result<(), Malformed> {
+    /// One packet begins: `peek` holds its first bytes, `len` is its (first frame's) length, `at` where it stands.
+    fn packet(&mut self, peek: &[u8], len: usize, at: usize) -> Result<(), Malformed> {
         let first = peek.first().copied();
+        if self.progress && peek.starts_with(&PROGRESS) {
+            return Ok(());
+        }
         let terminator = first == Some(0xfe) && len < MAX_PAYLOAD;
         self.state = match self.state {
             State::First => match (self.expect, first) {
                 (_, Some(0xff)) => self.err(peek)?,
                 (Expect::Single, _) => {
-                    if first == Some(0x00) && self.ok(peek).is_err() {
+                    if first == Some(0x00) && self.ok(peek, at).is_err() {
                         // COM_STATISTICS answers with bare text
                         self.status = None;
                     } else if terminator && len == 5 {
-                        self.eof(peek)?;
+                        self.eof(peek, at)?;
                     }
                     State::Done
                 }
@@ -208,53 +278,53 @@ impl ReplyTracker {
                     let mut r = Reader::new(&peek[1..]);
                     let prepared = Prepared { statement_id: r.u32()?, columns: r.u16()?, params: r.u16()? };
                     self.prepared = Some(prepared);
-                    let columns = u64::from(prepared.columns);
+                    r.bytes(3)?; // filler, warnings
+                    let defined = !(self.optional_prepared_definitions && len > PREPARE_OK && r.u8()? == 0);
+                    let columns = After::PrepareColumns { columns: u64::from(prepared.columns), defined };
                     if prepared.params > 0 {
-                        State::Definitions {
-                            left: u64::from(prepared.params),
-                            then: After::PrepareColumns(columns),
-                        }
+                        self.definitions(u64::from(prepared.params), defined, columns)
                     } else {
-                        Self::after(After::PrepareColumns(columns))
+                        self.after(columns)
                     }
                 }
                 (Expect::Results, Some(0x00)) => {
-                    self.ok(peek)?;
+                    self.ok(peek, at)?;
                     self.end_of_result()
                 }
                 (Expect::Results, Some(0xfb)) => State::File,
                 (Expect::Results, Some(_)) => {
-                    let left = Reader::new(peek).lenenc()?;
+                    let mut r = Reader::new(peek);
+                    let left = r.lenenc()?;
                     if left == 0 {
                         return Err(Malformed("a result set without columns"));
                     }
-                    State::Definitions { left, then: After::Rows }
+                    let defined = !self.optional_definitions || r.u8()? != 0;
+                    self.definitions(left, defined, After::Rows)
                 }
                 _ => return Err(Malformed("a reply that begins with no known packet")),
             },
             State::Definitions { .. } if first == Some(0xff) => self.err(peek)?,
-            State::Definitions { left: 1, then } if self.deprecate_eof => Self::after(then),
-            State::Definitions { left: 1, then } => State::DefinitionsEof { then },
+            State::Definitions { left: 1, then } => self.defined(then),
             State::Definitions { left, then } => State::Definitions { left: left.saturating_sub(1), then },
             State::DefinitionsEof { then } => {
                 if !terminator {
                     return Err(Malformed("no EOF after column definitions"));
                 }
-                self.eof(peek)?;
+                self.eof(peek, at)?;
                 if then == After::Rows && self.status.unwrap_or(0) & status::CURSOR_EXISTS != 0 {
                     self.end_of_result()
                 } else {
-                    Self::after(then)
+                    self.after(then)
                 }
             }
             State::Rows => match first {
                 Some(0xff) => self.err(peek)?,
                 Some(0xfe) if terminator && self.deprecate_eof => {
-                    self.ok(peek)?;
+                    self.ok(peek, at)?;
                     self.end_of_result()
                 }
                 Some(0xfe) if len == 5 => {
-                    self.eof(peek)?;
+                    self.eof(peek, at)?;
                     self.end_of_result()
                 }
                 _ => State::Rows,
@@ -264,9 +334,9 @@ impl ReplyTracker {
                 Some(0xfe) if terminator => {
                     // An EOF, or an OK packet in its place
                     if len == 5 {
-                        self.eof(peek)?
+                        self.eof(peek, at)?
                     } else {
-                        self.ok(peek)?
+                        self.ok(peek, at)?
                     };
                     State::Done
                 }
@@ -282,11 +352,21 @@ impl ReplyTracker {
         Ok(())
     }
 
-    fn after(then: After) -> State {
+    /// So many definitions come, if they come at all.
+    fn definitions(&self, left: u64, defined: bool, then: After) -> State {
+        if defined { State::Definitions { left, then } } else { self.defined(then) }
+    }
+
+    /// The last definition of a block has been seen.
+    fn defined(&self, then: After) -> State {
+        if self.deprecate_eof { self.after(then) } else { State::DefinitionsEof { then } }
+    }
+
+    fn after(&self, then: After) -> State {
         match then {
             After::Rows => State::Rows,
-            After::PrepareColumns(0) | After::Done => State::Done,
-            After::PrepareColumns(left) => State::Definitions { left, then: After::Done },
+            After::PrepareColumns { columns: 0, .. } | After::Done => State::Done,
+            After::PrepareColumns { columns, defined } => self.definitions(columns, defined, After::Done),
         }
     }
 
@@ -295,20 +375,29 @@ impl ReplyTracker {
         if more && self.expect == Expect::Results { State::First } else { State::Done }
     }
 
-    fn ok(&mut self, peek: &[u8]) -> Result<(), Malformed> {
+    fn ok(&mut self, peek: &[u8], at: usize) -> Result<(), Malformed> {
         let mut r = Reader::new(&peek[1..]);
         r.lenenc()?;
         r.lenenc()?;
+        let status_at = at + peek.len() - r.rest().len();
         self.status = Some(r.u16()?);
         self.warnings = r.u16()?;
+        self.note_status(status_at);
         Ok(())
     }
 
-    fn eof(&mut self, peek: &[u8]) -> Result<(), Malformed> {
+    fn eof(&mut self, peek: &[u8], at: usize) -> Result<(), Malformed> {
         let (status, warnings) = crate::response::parse_eof(peek)?;
         self.status = Some(status);
         self.warnings = warnings;
+        self.note_status(at + EOF_STATUS);
         Ok(())
+    }
+
+    fn note_status(&mut self, at: usize) {
+        if self.patch.more {
+            self.edits.push(Edit::Set(at, status::MORE_RESULTS_EXISTS as u8));
+        }
     }
 
     fn err(&mut self, peek: &[u8]) -> Result<State, Malformed> {
@@ -322,8 +411,8 @@ mod tests {
     use super::*;
     use crate::frame::put_packet;
 
-    const OLD: u32 = 0;
-    const NEW: u32 = client::DEPRECATE_EOF;
+    const OLD: u64 = 0;
+    const NEW: u64 = client::DEPRECATE_EOF;
 
     fn stream(packets: &[&[u8]]) -> Vec<u8> {
         let mut out = Vec::new();
@@ -335,7 +424,7 @@ mod tests {
     }
 
     /// Feeds the stream with a strange packet behind it, cut at every place, and checks that the end is found there.
-    fn check(expect: Expect, capabilities: u32, packets: &[&[u8]]) -> ReplyTracker {
+    fn check(expect: Expect, capabilities: u64, packets: &[&[u8]]) -> ReplyTracker {
         let bytes = stream(packets);
         let mut whole = bytes.clone();
         whole.extend_from_slice(b"\x03\0\0\0xyz");
@@ -399,6 +488,70 @@ mod tests {
         let bytes = stream(&[&[1], b"\x03def", &row, END]);
         let mut tracker = ReplyTracker::new(Expect::Results, NEW);
         assert_eq!(tracker.feed(&bytes), Ok(Fed { bytes: bytes.len(), next: Next::Done }));
+    }
+
+    #[test]
+    fn definitions_may_be_left_out() {
+        for optional in [client::OPTIONAL_RESULTSET_METADATA, client::MARIADB_CACHE_METADATA] {
+            check(Expect::Results, OLD | optional, &[&[2, 0], EOF, b"\x01a\x01b", EOF]);
+            check(
+                Expect::Results,
+                OLD | optional,
+                &[&[2, 1], b"\x03def", b"\x03def", EOF, b"\x01a\x01b", EOF],
+            );
+            check(Expect::Results, NEW | optional, &[&[1, 0], b"\x01a", END]);
+            assert!(ReplyTracker::new(Expect::Results, optional).feed(&stream(&[&[2]])).is_err());
+        }
+        let optional = client::OPTIONAL_RESULTSET_METADATA;
+        let none = [0, 9, 0, 0, 0, 1, 0, 2, 0, 0, 0, 0, 0];
+        check(Expect::Prepare, OLD | optional, &[&none, EOF, EOF]);
+        check(Expect::Prepare, NEW | optional, &[&none]);
+        let full = [0, 9, 0, 0, 0, 1, 0, 1, 0, 0, 0, 0, 1];
+        check(Expect::Prepare, NEW | optional, &[&full, b"\x03def", b"\x03def"]);
+        let cached = [0, 9, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+        check(Expect::Prepare, NEW | client::MARIADB_CACHE_METADATA, &[&cached, b"\x03def"]);
+    }
+
+    #[test]
+    fn progress_reports_end_nothing() {
+        let report = b"\xff\xff\xff\x01\x01\x02\0\0\0\x04copy";
+        check(Expect::Results, NEW | client::MARIADB_PROGRESS, &[report, report, OK]);
+        assert_eq!(check(Expect::Results, NEW, &[report]).failed(), Some(0xffff));
+    }
+
+    #[test]
+    fn patches_numbers_and_flags() {
+        let patch = Patch { renumber: 3, more: true };
+        for (capabilities, packets) in [
+            (OLD, vec![&[1][..], b"\x03def", EOF, b"\x01a", EOF]),
+            (NEW, vec![&[1][..], b"\x03def", b"\x01a", END]),
+            (NEW, vec![OK_MORE, OK]),
+            (NEW, vec![&[0, 0xfc, 1, 1, 0xfd, 1, 1, 1, 2, 0, 0, 0][..]]),
+        ] {
+            let mut bytes = stream(&packets);
+            let mut tracker = ReplyTracker::new(Expect::Results, capabilities).with_patch(patch);
+            let mut at = 0;
+            for given in 0..=bytes.len() {
+                let fed = tracker.feed(&bytes[at..given]).unwrap();
+                tracker.apply(&mut bytes[at..at + fed.bytes]);
+                at += fed.bytes;
+            }
+            assert_eq!(at, bytes.len());
+            assert_eq!(tracker.status().map(|s| s & !1), Some(2));
+            let mut patched = Vec::new();
+            let mut seq = 4;
+            for packet in &packets {
+                let mut packet = packet.to_vec();
+                match (packet[0], packet.len()) {
+                    (0xfe, 5) => packet[3] |= 8,
+                    (0x00 | 0xfe, 7) => packet[3] |= 8,
+                    (0x00, 12) => packet[8] |= 8,
+                    _ => {}
+                }
+                seq = put_packet(&mut patched, seq, &packet);
+            }
+            assert_eq!(bytes, patched);
+        }
     }
 
     #[test]

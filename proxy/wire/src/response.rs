@@ -36,7 +36,7 @@ impl OkPacket {
     }
 
     /// The info string ("Rows matched: …"), read as the capabilities ask.
-    pub fn info(&self, capabilities: u32) -> &[u8] {
+    pub fn info(&self, capabilities: u64) -> &[u8] {
         if capabilities & client::SESSION_TRACK == 0 {
             return &self.tail;
         }
@@ -55,7 +55,7 @@ impl OkPacket {
     }
 
     /// Takes session state changes out of the tail: for replies whose state information is about injected statements.
-    pub fn without_session_state(mut self, capabilities: u32) -> OkPacket {
+    pub fn without_session_state(mut self, capabilities: u64) -> OkPacket {
         if capabilities & client::SESSION_TRACK != 0 && self.status & status::SESSION_STATE_CHANGED != 0 {
             let info = self.info(capabilities).to_vec();
             self.status &= !status::SESSION_STATE_CHANGED;

@@ -92,7 +92,7 @@ fn decode_all(rng: &mut StdRng, payload: &[u8]) {
 /// Feeds `stream` in pieces; the bytes passed on and whether an end, or nonsense, was found.
 fn follow(
     expect: Expect,
-    capabilities: u32,
+    capabilities: u64,
     stream: &[u8],
     mut piece: impl FnMut() -> usize,
 ) -> (usize, Option<bool>) {
