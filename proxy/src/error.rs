@@ -76,9 +76,18 @@ impl SqlError {
             &format!("a statement of more than max_statement_bytes = {limit} bytes"),
         )
     }
+    /// 1153: a statement that became longer than the server's `max_allowed_packet`, with what belongs to it.
+    pub fn above_packet(xid: &str, limit: usize) -> SqlError {
+        let text = format!("a statement, with its images, of more than max_allowed_packet = {limit} bytes");
+        Self::new(1153, b"08S01", xid, &text)
+    }
     /// 1047: a command that is not known.
     pub fn unknown_command(command: u8) -> SqlError {
         Self::new(1047, b"08S01", "", &format!("unknown command 0x{command:02x}"))
+    }
+    /// 1835: a command whose packet does not decode.
+    pub fn malformed_packet() -> SqlError {
+        Self::new(1835, b"HY000", "", "malformed communication packet")
     }
     /// 1243: a prepared statement that this session does not have.
     pub fn unknown_statement(id: u32) -> SqlError {
@@ -136,10 +145,14 @@ impl SqlError {
         }
     }
 
+    /// The ERR packet.
+    pub fn err(&self) -> ErrPacket {
+        ErrPacket { code: self.code, sql_state: *self.state, message: self.message.clone().into_bytes() }
+    }
+
     /// The ERR packet's payload.
     pub fn packet(&self) -> Vec<u8> {
-        ErrPacket { code: self.code, sql_state: *self.state, message: self.message.clone().into_bytes() }
-            .encode()
+        self.err().encode()
     }
 
     /// The ERR packet's payload before the greeting, when a client does not know of SQL states yet.

@@ -2,7 +2,7 @@
 //! one in text. Pure.
 
 use atone_sql::Mode;
-use atone_wire::execute::Param;
+use atone_wire::execute::{BulkParam, Param};
 
 /// The statement's text with each placeholder replaced by its parameter.
 ///
@@ -14,6 +14,35 @@ pub fn substitute(
     params: &[Param],
     mode: Mode,
 ) -> Result<Vec<u8>, String> {
+    replaced(sql, placeholders, params, |out, param| literal(out, param, mode))
+}
+
+/// The same with a row of a bulk execution.
+///
+/// # Errors
+/// As [`substitute`]; also where a column is to be left as it is.
+pub fn substitute_bulk(
+    sql: &[u8],
+    placeholders: &[usize],
+    params: &[BulkParam],
+    mode: Mode,
+) -> Result<Vec<u8>, String> {
+    replaced(sql, placeholders, params, |out, param| match param {
+        BulkParam::Value(param) => literal(out, param, mode),
+        BulkParam::Default => {
+            out.extend_from_slice(b"DEFAULT");
+            Ok(())
+        }
+        BulkParam::Ignore => Err("the indicator IGNORE in a bulk execution".into()),
+    })
+}
+
+fn replaced<P>(
+    sql: &[u8],
+    placeholders: &[usize],
+    params: &[P],
+    write: impl Fn(&mut Vec<u8>, &P) -> Result<(), String>,
+) -> Result<Vec<u8>, String> {
     if placeholders.len() != params.len() {
         return Err(format!("{} placeholders and {} parameters", placeholders.len(), params.len()));
     }
@@ -23,7 +52,7 @@ pub fn substitute(
         out.extend_from_slice(sql.get(at..offset).ok_or("placeholders out of order")?);
         // A blank on either side, so that the literal cannot join its neighbours
         out.push(b' ');
-        literal(&mut out, param, mode)?;
+        write(&mut out, param)?;
         out.push(b' ');
         at = offset + 1;
     }

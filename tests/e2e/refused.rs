@@ -75,7 +75,8 @@ const STATEMENTS: &[&str] = &[
     "CREATE USER nobody",
     "UPDATE /*! t SET a = 9 */",
     "/*!50000 DELETE FROM t */",
-    "UPDATE t SET a = 9; DELETE FROM t",
+    "UPDATE t SET a = 9 /*!50000 ; DELETE FROM t */",
+    "CREATE PROCEDURE q() BEGIN UPDATE t SET a = 9; DELETE FROM t; END",
     "UPDATE t SET a = 'unterminated",
     "FROBNICATE t",
 ];

@@ -7,11 +7,11 @@ use crate::{
     mode::Mode,
 };
 
-/// Whether a statement of an unbound session could concern Atone at all: it begins with START, COMMIT or ROLLBACK
-/// GLOBAL, mentions `@atone_xid`, or carries what may be a XID hint. Says true too often, never false wrongly;
+/// Whether a packet of an unbound session could concern Atone at all: it begins with START, COMMIT or ROLLBACK
+/// GLOBAL or has GLOBAL behind a `;`, mentions `@atone_xid`, or carries what may be a XID hint. Says true too often, never false wrongly;
 /// well under a microsecond for a usual statement.
 pub fn needs_attention(sql: &[u8]) -> bool {
-    mentions_variable(sql) || may_have_hint(sql) || begins_globally(sql)
+    mentions_variable(sql) || may_have_hint(sql) || begins_globally(sql) || goes_on_globally(sql)
 }
 
 /// `@atone_xid`, or a variable whose name is quoted.
@@ -58,4 +58,13 @@ fn begins_globally(sql: &[u8]) -> bool {
         return false;
     }
     word(1).is_some_and(|second| second.eq_ignore_ascii_case(b"GLOBAL"))
+}
+
+/// GLOBAL behind a `;`.
+fn goes_on_globally(sql: &[u8]) -> bool {
+    const WORD: &[u8] = b"GLOBAL";
+    let Some(at) = memchr(b';', sql) else { return false };
+    let rest = sql.get(at..).unwrap_or_default();
+    memchr2_iter(b'g', b'G', rest)
+        .any(|at| rest.get(at..at + WORD.len()).is_some_and(|word| word.eq_ignore_ascii_case(WORD)))
 }

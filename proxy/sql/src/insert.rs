@@ -45,7 +45,8 @@ pub(crate) fn insert(text: &Text<'_>, placeholders: &[usize]) -> Result<Statemen
     }
     let (rows, end) = reader.rows(at + 1, columns.as_ref().map(Vec::len))?;
     refuse_rest(text, end)?;
-    Ok(Statement::Insert(Insert { table, columns, rows }))
+    let values = Some(text.span(at + 1..end));
+    Ok(Statement::Insert(Insert { table, columns, rows, values }))
 }
 
 fn is_query(text: &Text<'_>, at: usize) -> bool {
@@ -235,6 +236,6 @@ impl Reader<'_, '_> {
             columns.push(text.name(name).ok_or_else(misread)?);
             row.push(value);
         }
-        Ok(Statement::Insert(Insert { table, columns: Some(columns), rows: vec![row] }))
+        Ok(Statement::Insert(Insert { table, columns: Some(columns), rows: vec![row], values: None }))
     }
 }

@@ -25,6 +25,7 @@ mod quoting;
 mod read;
 mod session;
 mod set;
+mod several;
 mod text;
 mod translate;
 mod types;
@@ -34,6 +35,7 @@ pub use analysis::{analyze, may_create_temporary, may_write};
 pub use attention::needs_attention;
 pub use hint::{MAX_XID_LEN, is_valid_xid};
 pub use mode::{Mode, UnsupportedMode};
+pub use several::{NextStatement, concerns_atone, may_be_several, next_statement};
 pub use types::{
     Analysis, Assignment, AutocommitValue, Delete, DiagnosticNumber, DiagnosticRead, Insert, InsertValue,
     Refusal, Span, Statement, TableRef, Update, XidHint, XidValue,

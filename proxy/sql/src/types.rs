@@ -244,6 +244,8 @@ pub struct Insert {
     /// The rows; at least one, all of the same length: that of `columns` where given. A row may be empty
     /// (`VALUES ()`): every column takes its default.
     pub rows: Vec<Vec<InsertValue>>,
+    /// All rows with their parentheses, in the form with VALUES.
+    pub values: Option<Span>,
 }
 
 /// A value of an INSERT.

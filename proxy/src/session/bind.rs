@@ -28,38 +28,37 @@ pub(super) fn without_hint(sql: &[u8], hint: &XidHint) -> Vec<u8> {
     blanked
 }
 
+/// Whether something in the text means different things in different settings of the session.
+pub(super) fn depends_on_mode(sql: &[u8]) -> bool {
+    sql.iter().any(|b| b"'\"\\`".contains(b))
+}
+
 impl Session {
-    /// A query of a bound session, or one that may concern Atone.
-    pub(super) async fn looked_at_query(&mut self, payload: Bytes, sql: Bytes) -> Result<(), End> {
-        if self.binding.is_some() && self.vars.is_none() && !sql.iter().any(|b| b"'\"\\;`".contains(b)) {
-            // Nothing in it depends on the mode, and reading the variables would replace the diagnostics
+    /// A statement of a bound session, or one that may concern Atone.
+    pub(super) async fn looked_at_query(&mut self, sql: Bytes) -> Result<(), End> {
+        if self.binding.is_some() && self.vars.is_none() && !depends_on_mode(&sql) {
+            // Reading the variables would replace the diagnostics
             let analysis = atone_sql::analyze(&sql, self.assumed_mode());
             if matches!(analysis.statement, Statement::Diagnostics | Statement::SelectsDiagnostics { .. }) {
-                return self.looked_at_statement(sql, analysis, Origin::Query(payload)).await;
+                return self.looked_at_statement(sql.clone(), analysis, Origin::Query(sql)).await;
             }
         }
         let mode = if self.binding.is_some() {
             let vars = self.session_vars().await?;
             if let Some(why) = vars.refuse {
                 // Only leaving is understood
-                return self.under_unreadable_settings(payload, &sql, vars.mode, &why).await;
+                return self.under_unreadable_settings(&sql, vars.mode, &why).await;
             }
             vars.mode
         } else {
             self.assumed_mode()
         };
         let analysis = atone_sql::analyze(&sql, mode);
-        self.looked_at_statement(sql, analysis, Origin::Query(payload)).await
+        self.looked_at_statement(sql.clone(), analysis, Origin::Query(sql)).await
     }
 
     /// Under settings that make statements unreadable nothing passes but what certainly is no write.
-    async fn under_unreadable_settings(
-        &mut self,
-        payload: Bytes,
-        sql: &Bytes,
-        mode: Mode,
-        why: &str,
-    ) -> Result<(), End> {
+    async fn under_unreadable_settings(&mut self, sql: &Bytes, mode: Mode, why: &str) -> Result<(), End> {
         let ascii = sql.is_ascii();
         let analysis = atone_sql::analyze(sql, mode);
         let harmless = matches!(
@@ -71,7 +70,7 @@ impl Session {
                 | Statement::Rollback { .. }
         );
         if ascii && harmless {
-            return self.looked_at_statement(sql.clone(), analysis, Origin::Query(payload)).await;
+            return self.looked_at_statement(sql.clone(), analysis, Origin::Query(sql.clone())).await;
         }
         let error = SqlError::refused(&self.xid(), why);
         self.send_error(&error).await
@@ -84,7 +83,19 @@ impl Session {
         analysis: atone_sql::Analysis,
         origin: Origin,
     ) -> Result<(), End> {
-        let bound = self.binding.is_some();
+        let bound = self.binding.is_some() || self.attribute_xid.is_some();
+        let binds = matches!(
+            analysis.statement,
+            Statement::StartGlobal { .. }
+                | Statement::CommitGlobal
+                | Statement::RollbackGlobal
+                | Statement::SetXid(_)
+                | Statement::TouchesXid
+        );
+        if binds && let Some(xid) = &self.attribute_xid {
+            let error = SqlError::refused(xid, "the statement binds and has the query attribute atone_xid");
+            return self.send_error(&error).await;
+        }
         match &analysis.statement {
             Statement::Refused(refusal) if bound || refusal.for_atone => {
                 let error = SqlError::refused(&self.xid(), &refusal.reason);
@@ -113,15 +124,23 @@ impl Session {
             }
             _ => {}
         }
-        if let Some(hint) = &analysis.xid_hint
-            && self.binding.as_ref().is_none_or(|b| b.xid != hint.xid)
-            && let Err(error) = self.bind_by_hint(&hint.xid).await?
+        let hint = match (&analysis.xid_hint, self.attribute_xid.clone()) {
+            (Some(hint), Some(xid)) if hint.xid != xid => {
+                let text = "the statement's hint names another XID than its query attribute";
+                return self.send_error(&SqlError::outside(&xid, text)).await;
+            }
+            (Some(hint), _) => Some(hint.xid.clone()),
+            (None, xid) => xid,
+        };
+        if let Some(xid) = hint
+            && self.binding.as_ref().is_none_or(|b| b.xid != xid)
+            && let Err(error) = self.bind_by_hint(&xid).await?
         {
             return self.send_error(&error).await;
         }
         if self.binding.is_none() {
             return match origin {
-                Origin::Query(payload) => self.unbound_query(&payload).await,
+                Origin::Query(sql) => self.unbound_statement(&sql).await,
                 Origin::Execute(payload) => self.unbound_execute(&payload, &sql).await,
             };
         }
@@ -204,7 +223,7 @@ impl Session {
         match self.run_one(format!("SET @atone_xid = '{xid}'")).await? {
             Reply::Ok(ok) => {
                 self.bind(xid, false);
-                self.send_packet(&ok.encode()).await
+                self.send_ok(ok).await
             }
             reply => {
                 let _ = self.backend.coordinator.rollback(&xid).await;
@@ -255,7 +274,7 @@ impl Session {
         let Reply::Ok(ok) = reply else {
             let text = "@atone_xid is set in a statement that answers with rows: use SET @atone_xid = '…'";
             return match reply {
-                Reply::Err(e) => self.send_packet(&e.encode()).await,
+                Reply::Err(e) => self.send_err(&e).await,
                 _ => {
                     self.restore_variable(&before).await?;
                     self.send_error(&SqlError::refused(&self.xid(), text)).await
@@ -286,7 +305,7 @@ impl Session {
             None => self.binding = None,
         }
         self.status = status;
-        self.send_packet(&ok.encode()).await
+        self.send_ok(ok).await
     }
 
     async fn read_variable(&mut self) -> Result<String, End> {
@@ -364,7 +383,7 @@ impl Session {
         match decided {
             Err(error) => self.send_error(&SqlError::from_client(&xid, &error)).await,
             Ok(_) => match reply {
-                Reply::Ok(ok) => self.send_packet(&ok.encode()).await,
+                Reply::Ok(ok) => self.send_ok(ok).await,
                 reply => self.unexpected(reply).await,
             },
         }

@@ -9,33 +9,33 @@ use super::Session;
 use super::inject::Reply;
 use crate::error::{End, SqlError};
 
-/// The packet that a statement came in.
+/// What a statement came in.
 #[derive(Clone, Debug)]
 pub(super) enum Origin {
-    /// `COM_QUERY`, whole.
+    /// The text of a `COM_QUERY`, or one statement of it.
     Query(Bytes),
     /// `COM_STMT_EXECUTE`, whole.
     Execute(Bytes),
 }
 
-impl Origin {
-    /// A command byte and what follows it.
-    pub(super) fn packet(byte: u8, rest: &[u8]) -> Bytes {
-        let mut out = Vec::with_capacity(rest.len() + 1);
-        out.push(byte);
-        out.extend_from_slice(rest);
-        out.into()
-    }
+/// A command byte and what follows it.
+pub(super) fn packet(byte: u8, rest: &[u8]) -> Bytes {
+    let mut out = Vec::with_capacity(rest.len() + 1);
+    out.push(byte);
+    out.extend_from_slice(rest);
+    out.into()
+}
 
+impl Origin {
     /// A `COM_QUERY` of this text.
     pub(super) fn query(sql: &[u8]) -> Origin {
-        Origin::Query(Self::packet(command::QUERY, sql))
+        Origin::Query(Bytes::copy_from_slice(sql))
     }
 
     /// The text of a `COM_QUERY`.
     pub(super) fn text(&self) -> Bytes {
         match self {
-            Origin::Query(payload) => payload.slice(1..),
+            Origin::Query(sql) => sql.clone(),
             Origin::Execute(_) => Bytes::new(),
         }
     }
@@ -59,13 +59,30 @@ fn bears_on_vars(name: &str) -> bool {
 impl Session {
     /// Forwards a command as it came and relays the reply.
     pub(super) async fn forward(&mut self, origin: Origin, expect: Expect) -> Result<ReplyTracker, End> {
-        let (Origin::Query(payload) | Origin::Execute(payload)) = origin;
-        self.send_command(&payload).await?;
+        match origin {
+            Origin::Query(sql) => self.send_query(&sql).await?,
+            Origin::Execute(payload) => self.send_command(&payload).await?,
+        }
         let tracker = self.relay_reply(expect).await?;
         if let Some(code) = tracker.failed() {
             self.after_error(code).await?;
         }
         Ok(tracker)
+    }
+
+    /// Runs a statement on a temporary table, of which nothing is captured.
+    pub(super) async fn pass_temporary(&mut self, origin: Origin) -> Result<(), End> {
+        if self.held.is_none() {
+            return self.pass(origin).await;
+        }
+        match self.run_one(origin.text()).await? {
+            Reply::Ok(ok) => self.send_ok(ok).await,
+            Reply::Err(e) => {
+                self.after_error(e.code).await?;
+                self.send_err(&e).await
+            }
+            _ => Err(End::Broken("a statement that writes answered with rows".into())),
+        }
     }
 
     /// After an error the server may have rolled the whole local transaction back: its flags tell.
@@ -80,7 +97,7 @@ impl Session {
     /// Answers the client with a reply that should have been OK.
     pub(super) async fn unexpected(&mut self, reply: Reply) -> Result<(), End> {
         match reply {
-            Reply::Err(e) => self.send_packet(&e.encode()).await,
+            Reply::Err(e) => self.send_err(&e).await,
             Reply::Ok(_) | Reply::Rows(_) | Reply::TooLarge => {
                 Err(End::Broken("an injected statement answered with rows".into()))
             }
@@ -196,7 +213,7 @@ impl Session {
     /// Commits the branch by a statement of the application's.
     async fn commit_with(&mut self, sql: &[u8], end: usize) -> Result<(), End> {
         match self.commit_branch(sql.get(..end).unwrap_or(sql)).await? {
-            Ok(ok) => self.send_packet(&ok.encode()).await,
+            Ok(ok) => self.send_ok(ok).await,
             Err(error) => self.send_error(&error).await,
         }
     }
@@ -224,7 +241,6 @@ impl Session {
             | command::DROP_DB
             | command::REFRESH
             | command::SHUTDOWN
-            | command::STMT_BULK_EXECUTE
             | command::BINLOG_DUMP
             | command::BINLOG_DUMP_GTID
             | command::TABLE_DUMP

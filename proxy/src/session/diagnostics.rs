@@ -4,7 +4,7 @@ use atone_sql::{DiagnosticNumber, DiagnosticRead};
 use atone_wire::caps::{client, status};
 use atone_wire::column::text_row;
 use atone_wire::frame::put_packet;
-use atone_wire::read::put_lenenc_bytes;
+use atone_wire::read::{put_lenenc, put_lenenc_bytes};
 use atone_wire::reply::Expect;
 use atone_wire::response::parse_eof;
 use bytes::Bytes;
@@ -64,26 +64,46 @@ impl Session {
                 return Ok(true);
             }
         };
+        let Some(kept) = self.diagnostics.take() else { return Ok(false) };
+        let Some(warnings) = &kept.warnings else { return Ok(false) };
+        let rows = warnings.rows.iter().filter(|row| !only_errors || is_error(row));
+        if matches!(origin, Origin::Execute(_)) {
+            let rows: Vec<_> = rows.map(binary_row).collect::<Result<_, _>>()?;
+            self.send_rows(warnings, rows.into_iter()).await?;
+        } else {
+            self.send_rows(warnings, rows.map(|row| row.to_vec())).await?;
+        }
+        self.diagnostics = Some(kept);
+        Ok(true)
+    }
+
+    /// Answers the current statement with a result set that was kept: its definitions, and these rows.
+    pub(super) async fn send_rows(
+        &mut self,
+        kept: &Rows,
+        rows: impl Iterator<Item = Vec<u8>>,
+    ) -> Result<(), End> {
         let deprecate_eof = self.capabilities & client::DEPRECATE_EOF != 0;
         let mut out = Vec::new();
-        let mut seq = put_packet(&mut out, 1, &[u8::try_from(warnings.columns.len()).unwrap_or(3)]);
-        for column in &warnings.columns {
+        let mut head = Vec::new();
+        put_lenenc(&mut head, kept.columns.len() as u64);
+        let optional = client::OPTIONAL_RESULTSET_METADATA | client::MARIADB_CACHE_METADATA;
+        if self.capabilities & optional != 0 {
+            head.push(1); // definitions follow
+        }
+        let mut seq = put_packet(&mut out, self.reply.seq, &head);
+        for column in &kept.columns {
             seq = put_packet(&mut out, seq, column);
         }
-        let end = patched_end(&warnings.end, self.status, deprecate_eof)?;
+        let end = patched_end(&kept.end, self.reply_status(self.status), deprecate_eof)?;
         if !deprecate_eof {
             seq = put_packet(&mut out, seq, &end);
         }
-        for row in warnings.rows.iter().filter(|row| !only_errors || is_error(row)) {
-            seq = if matches!(origin, Origin::Execute(_)) {
-                put_packet(&mut out, seq, &binary_row(row)?)
-            } else {
-                put_packet(&mut out, seq, row)
-            };
+        for row in rows {
+            seq = put_packet(&mut out, seq, &row);
         }
-        put_packet(&mut out, seq, &end);
-        self.client.write_all(&out).await.map_err(End::Client)?;
-        Ok(true)
+        self.reply.seq = put_packet(&mut out, seq, &end);
+        self.client.write_all(&out).await.map_err(End::Client)
     }
 
     /// The statement with the numbers of the diagnostics put in; `None` where the server knows them itself.
@@ -152,7 +172,6 @@ fn errors(warnings: &Rows) -> usize {
 
 /// The packet that ends a result, with the status flags of now.
 fn patched_end(end: &Bytes, now: u16, deprecate_eof: bool) -> Result<Vec<u8>, End> {
-    let now = now & !status::MORE_RESULTS_EXISTS;
     if deprecate_eof {
         let mut ok = atone_wire::response::OkPacket::parse(end)?;
         ok.status = now & !status::SESSION_STATE_CHANGED;

@@ -94,10 +94,7 @@ impl Session {
         for attempt in 1.. {
             let info = match self.resolve(change.table(), &vars).await? {
                 Resolved::Table(info, probe) => (info, probe),
-                Resolved::Temporary => {
-                    self.forward(origin, atone_wire::reply::Expect::Results).await?;
-                    return Ok(());
-                }
+                Resolved::Temporary => return self.pass_temporary(origin).await,
                 Resolved::Answer(e) => return self.statement_failed(e, false).await,
             };
             let years = self.small_number_in_condition && !self.mariadb;
@@ -284,8 +281,8 @@ impl Session {
                 return self.send_error(&error).await;
             }
         }
-        ok.status = self.status & !status::MORE_RESULTS_EXISTS & !status::SESSION_STATE_CHANGED;
-        self.send_packet(&ok.encode()).await
+        ok.status = self.status & !status::SESSION_STATE_CHANGED;
+        self.send_ok(ok).await
     }
 
     /// The statement failed: the server has undone what it did; one that stands alone ends its local transaction.
@@ -296,7 +293,7 @@ impl Session {
         } else {
             self.after_error(error.code).await?;
         }
-        self.send_packet(&error.encode()).await
+        self.send_err(&error).await
     }
 
     /// Rolls the local transaction back.

@@ -4,12 +4,13 @@ use atone_sql::Mode;
 use atone_wire::caps::{client, status};
 use atone_wire::column::text_row;
 use atone_wire::read::Reader;
+use atone_wire::reply::PROGRESS;
 use atone_wire::response::{ErrPacket, OkPacket, parse_eof};
 use atone_wire::{Malformed, command};
 use bytes::Bytes;
 
 use super::Session;
-use crate::error::End;
+use crate::error::{End, SqlError};
 
 /// Several statements that go to the server as one packet; the server stops at the first that fails.
 #[derive(Debug, Default)]
@@ -45,7 +46,9 @@ pub(super) enum Reply {
 /// A result set of our own making, kept.
 #[derive(Debug)]
 pub(super) struct Rows {
-    /// The column definitions' payloads.
+    /// The number of columns.
+    pub(super) width: usize,
+    /// The column definitions' payloads; none where the session has `resultset_metadata = NONE`.
     pub(super) columns: Vec<Bytes>,
     /// The rows' payloads.
     pub(super) rows: Vec<Bytes>,
@@ -56,7 +59,7 @@ pub(super) struct Rows {
 impl Rows {
     /// Splits row `i` into cells.
     pub(super) fn cells(&self, i: usize) -> Result<Vec<Option<&[u8]>>, Malformed> {
-        text_row(self.rows.get(i).ok_or(Malformed("a row that is missing"))?, self.columns.len())
+        text_row(self.rows.get(i).ok_or(Malformed("a row that is missing"))?, self.width)
     }
 }
 
@@ -79,6 +82,8 @@ pub(super) struct Vars {
 const VARS_SQL: &str = "SELECT @@sql_mode, @@character_set_client, IFNULL(@@character_set_results, 'NULL'), \
      @@character_set_connection, \
      @@auto_increment_increment, @@innodb_lock_wait_timeout, @@max_allowed_packet, HEX(DATABASE())";
+/// One more of MySQL's, where the client can do without column definitions.
+const RESULTSET_METADATA_SQL: &str = ", @@resultset_metadata";
 
 impl Session {
     /// Runs one flight and collects its replies. The last one is an error where a statement failed; those behind it did
@@ -87,13 +92,17 @@ impl Session {
     /// # Errors
     /// The connection broke, or one packet was above `max_branch_bytes`.
     pub(super) async fn run_flight(&mut self, flight: Flight) -> Result<Vec<Reply>, End> {
+        if let Some(vars) = &self.vars
+            && flight.sql.len() + self.query_prefix.len() >= vars.max_allowed_packet
+        {
+            // The server would end the connection
+            let limit = vars.max_allowed_packet;
+            return Ok(vec![Reply::Err(SqlError::above_packet(&self.xid(), limit).err())]);
+        }
         if flight.statements > 1 {
             self.enable_multi_statements().await?;
         }
-        let mut payload = Vec::with_capacity(flight.sql.len() + 1);
-        payload.push(command::QUERY);
-        payload.extend_from_slice(&flight.sql);
-        self.send_command(&payload).await?;
+        self.send_query(&flight.sql).await?;
         let mut replies = Vec::with_capacity(flight.statements);
         loop {
             let (reply, more) = self.read_reply().await?;
@@ -119,12 +128,19 @@ impl Session {
         self.run_flight(flight).await?.pop().ok_or_else(|| End::Broken("a statement without a reply".into()))
     }
 
+    /// The next packet from the server; its reports of progress are passed over.
     async fn server_packet(&mut self) -> Result<Bytes, End> {
-        Ok(self.server.packet(self.backend.limits.max_branch_bytes).await.map_err(End::Server)?.0)
+        loop {
+            let limit = self.backend.limits.max_branch_bytes;
+            let (packet, _) = self.server.packet(limit).await.map_err(End::Server)?;
+            if self.capabilities & client::MARIADB_PROGRESS == 0 || !packet.starts_with(&PROGRESS) {
+                return Ok(packet);
+            }
+        }
     }
 
     /// Reads one reply; whether others follow.
-    async fn read_reply(&mut self) -> Result<(Reply, bool), End> {
+    pub(super) async fn read_reply(&mut self) -> Result<(Reply, bool), End> {
         let first = self.server_packet().await?;
         match first.first() {
             Some(0x00) => {
@@ -138,11 +154,15 @@ impl Session {
             _ => {}
         }
         let deprecate_eof = self.capabilities & client::DEPRECATE_EOF != 0;
-        let count = Reader::new(&first).lenenc()?;
+        let mut head = Reader::new(&first);
+        let width = head.lenenc()?;
+        let optional = client::OPTIONAL_RESULTSET_METADATA | client::MARIADB_CACHE_METADATA;
+        let defined = self.capabilities & optional == 0 || head.u8()? != 0;
         let mut columns = Vec::new();
-        for _ in 0..count {
+        for _ in 0..if defined { width } else { 0 } {
             columns.push(self.server_packet().await?);
         }
+        let width = usize::try_from(width).map_err(|_| Malformed("columns beyond memory"))?;
         if !deprecate_eof {
             parse_eof(&self.server_packet().await?)?;
         }
@@ -166,7 +186,7 @@ impl Session {
                 let reply = if bytes > limit {
                     Reply::TooLarge
                 } else {
-                    Reply::Rows(Rows { columns, rows, end: packet })
+                    Reply::Rows(Rows { width, columns, rows, end: packet })
                 };
                 return Ok((reply, more));
             }
@@ -179,8 +199,8 @@ impl Session {
         }
     }
 
-    /// Reads the reply to a `COM_STMT_PREPARE` of our own: the statement's id.
-    pub(super) async fn read_prepared(&mut self) -> Result<Result<u32, ErrPacket>, End> {
+    /// Reads the reply to a `COM_STMT_PREPARE` of our own: the statement's id, and the definitions of its columns.
+    pub(super) async fn read_prepared(&mut self) -> Result<Result<(u32, Vec<Bytes>), ErrPacket>, End> {
         let first = self.server_packet().await?;
         if first.first() == Some(&0xff) {
             return Ok(Err(ErrPacket::parse(&first)?));
@@ -189,13 +209,21 @@ impl Session {
         head.u8()?;
         let id = head.u32()?;
         let (columns, params) = (head.u16()?, head.u16()?);
-        let eof = u16::from(self.capabilities & client::DEPRECATE_EOF == 0);
-        for definitions in [params, columns].into_iter().filter(|n| *n > 0) {
-            for _ in 0..u32::from(definitions) + u32::from(eof) {
+        let undefined = self.capabilities & client::OPTIONAL_RESULTSET_METADATA != 0
+            && first.len() > 12
+            && first.get(12) == Some(&0);
+        let eof = self.capabilities & client::DEPRECATE_EOF == 0;
+        let mut last = Vec::new();
+        for definitions in [params, columns] {
+            last.clear();
+            for _ in 0..if undefined { 0 } else { definitions } {
+                last.push(self.server_packet().await?);
+            }
+            if eof && definitions > 0 {
                 self.server_packet().await?;
             }
         }
-        Ok(Ok(id))
+        Ok(Ok((id, last)))
     }
 
     async fn enable_multi_statements(&mut self) -> Result<(), End> {
@@ -237,7 +265,11 @@ impl Session {
         if let Some(vars) = &self.vars {
             return Ok(vars.clone());
         }
-        let vars = match self.run_one(VARS_SQL).await? {
+        let mut sql = VARS_SQL.to_string();
+        if self.capabilities & client::OPTIONAL_RESULTSET_METADATA != 0 {
+            sql.push_str(RESULTSET_METADATA_SQL);
+        }
+        let vars = match self.run_one(sql).await? {
             Reply::Rows(rows) => parse_vars(&rows, self.mariadb)?,
             Reply::Err(e) => {
                 return Err(End::Broken(format!(
@@ -272,6 +304,9 @@ fn parse_vars(rows: &Rows, mariadb: bool) -> Result<Vars, End> {
     });
     if UNREADABLE_CHARSETS.contains(&charset_client.as_str()) {
         refuse = Some(format!("character_set_client {charset_client} is not understood"));
+    }
+    if cells.get(8).copied().flatten().is_some_and(|v| v != b"FULL") {
+        refuse = Some("resultset_metadata is not FULL: tables are told by their column definitions".into());
     }
     let database = match cells.get(7).copied().flatten() {
         None => None,

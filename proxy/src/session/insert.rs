@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use atone_sql::{Analysis, Insert};
 use atone_undo::{Key, Row, Table, quote_identifier};
-use atone_wire::reply::Expect;
 use atone_wire::response::{ErrPacket, OkPacket};
 
 use super::Session;
@@ -50,7 +49,7 @@ impl Session {
         let (table, probe) = match self.resolve(&insert.table, &vars).await? {
             Resolved::Table(info, probe) => (info.table.clone(), probe),
             Resolved::Temporary => {
-                self.forward(origin.clone(), Expect::Results).await?;
+                self.pass_temporary(origin.clone()).await?;
                 return Ok(true);
             }
             Resolved::Answer(e) => {

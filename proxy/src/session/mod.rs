@@ -6,6 +6,7 @@
 mod auth;
 mod bind;
 mod bound;
+mod bulk;
 mod commit;
 mod diagnostics;
 mod dml;
@@ -13,6 +14,7 @@ mod handshake;
 mod inject;
 mod insert;
 mod keys;
+mod packet;
 mod prepared;
 mod relay;
 mod tables;
@@ -21,11 +23,12 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 
+use atone_wire::attributes::Attributes;
 use atone_wire::caps::status;
 use atone_wire::frame::{HEADER, Header, MAX_PAYLOAD};
 use atone_wire::reply::Expect;
+use atone_wire::response::OkPacket;
 use atone_wire::{caps, command, frame};
-use bytes::Bytes;
 use tokio::sync::watch;
 
 use crate::backend::Backend;
@@ -68,6 +71,16 @@ pub struct Session {
     diagnostics: Option<Diagnostics>,
     /// The statement's condition had a parameter below 100, which a literal stands for now.
     small_number_in_condition: bool,
+    /// The reply to the current command, as far as the client has it.
+    reply: ReplyState,
+    /// The sequence number that the server's next packet has.
+    server_seq: u8,
+    /// What each `COM_QUERY` to the server has before its text: the query attributes of the current command.
+    query_prefix: Vec<u8>,
+    /// Where OK packets go instead of to the client, while several statements stand for one.
+    held: Option<Vec<OkPacket>>,
+    /// The XID that a query attribute of the current command names.
+    attribute_xid: Option<String>,
     draining: watch::Receiver<bool>,
 }
 
@@ -105,6 +118,11 @@ impl Session {
             multi_statements: opened.capabilities & caps::client::MULTI_STATEMENTS != 0,
             diagnostics: None,
             small_number_in_condition: false,
+            reply: ReplyState::default(),
+            server_seq: 1,
+            query_prefix: Attributes::default().query_prefix(opened.capabilities),
+            held: None,
+            attribute_xid: None,
             draining,
         };
         match session.run().await {
@@ -131,7 +149,7 @@ impl Session {
     async fn await_command(&mut self) -> Result<(), End> {
         while self.client.rbuf.len() < HEADER + 1 {
             if let Some(Header { len: 0, .. }) = Header::peek(&self.client.rbuf) {
-                return Err(End::Malformed(atone_wire::Malformed("an empty command")));
+                return Ok(());
             }
             let idle = self.status & status::IN_TRANS == 0 && self.binding.is_none();
             let event = tokio::select! {
@@ -167,17 +185,15 @@ impl Session {
 
     async fn one_command(&mut self) -> Result<(), End> {
         let Some(header) = Header::peek(&self.client.rbuf) else { return Ok(()) };
+        self.reply = ReplyState::after(header.seq);
         if header.seq != 0 {
-            self.send_error(&SqlError {
-                code: 1156,
-                state: b"08S01",
-                message: "Got packets out of order".into(),
-            })
-            .await?;
-            return Err(End::Done);
+            return self.forward_out_of_order().await;
         }
         if header.len == 0 {
-            return Err(End::Malformed(atone_wire::Malformed("an empty command")));
+            // No command: the server says what it thinks of that
+            self.client_frame(true).await?;
+            self.relay_reply(Expect::Single).await?;
+            return Ok(());
         }
         let byte = self.client.rbuf[HEADER];
         let streamed = header.len == MAX_PAYLOAD || header.len > self.backend.limits.max_statement_bytes;
@@ -186,19 +202,21 @@ impl Session {
             return self.forward_unlooked(byte).await;
         }
         let limit = self.backend.limits.max_statement_bytes.saturating_add(1);
-        let payload = match frame::take_packet(&mut self.client.rbuf, limit) {
-            Ok(Some((payload, _))) => payload,
+        let (payload, seq) = match frame::take_packet(&mut self.client.rbuf, limit) {
+            Ok(Some(packet)) => packet,
             Ok(None) => match self.client.packet(limit).await {
-                Ok((payload, _)) => payload,
+                Ok(packet) => packet,
                 Err(e) if e.kind() == io::ErrorKind::InvalidData => return self.discard_command().await,
                 Err(e) => return Err(End::Client(e)),
             },
             Err(_) => return self.discard_command().await,
         };
+        self.reply = ReplyState::after(seq);
         match byte {
             command::QUERY => self.query(payload).await,
             command::STMT_PREPARE => self.prepare(payload).await,
             command::STMT_EXECUTE => self.execute(payload).await,
+            command::STMT_BULK_EXECUTE => self.bulk_execute(payload).await,
             command::STMT_SEND_LONG_DATA => self.long_data(payload).await,
             command::CHANGE_USER => self.change_user(&payload).await,
             _ if self.binding.is_some() => self.bound_command(byte, payload).await,
@@ -270,7 +288,7 @@ impl Session {
         Ok(())
     }
 
-    /// The server has forgotten everything of this session but the login.
+    /// The server has forgotten everything of this session but the login and the options of the connection.
     fn forget_session(&mut self) {
         self.statements.clear();
         self.binding = None;
@@ -278,13 +296,14 @@ impl Session {
         self.wrote_unbound = false;
         self.vars = None;
         self.tables.clear();
-        self.multi_statements = false;
         self.diagnostics = None;
     }
 
     /// The application has set, by `COM_SET_OPTION`, whether it sends several statements in a packet.
     fn note_option(&mut self, payload: &[u8]) {
-        let on = payload.get(1..3) == Some(&command::OPTION_MULTI_STATEMENTS_ON.to_le_bytes()[..]);
+        // MariaDB reads a missing byte as 0
+        let option = [1, 2].map(|at| payload.get(at).copied().unwrap_or_default());
+        let on = option == command::OPTION_MULTI_STATEMENTS_ON.to_le_bytes();
         if on {
             self.capabilities |= caps::client::MULTI_STATEMENTS;
         } else {
@@ -300,20 +319,21 @@ impl Session {
         self.diagnostics = None;
     }
 
-    /// `COM_QUERY`
-    async fn query(&mut self, payload: Bytes) -> Result<(), End> {
-        let sql = payload.slice(1..);
-        if self.binding.is_none() && !atone_sql::needs_attention(&sql) {
-            return self.unbound_query(&payload).await;
-        }
-        self.looked_at_query(payload, sql).await
-    }
-
-    /// Forwards a query of an unbound session and notes whether it may have written.
-    async fn unbound_query(&mut self, payload: &[u8]) -> Result<(), End> {
-        let sql = &payload[1..];
+    /// Forwards a query of an unbound session, as it came, and notes whether it may have written.
+    async fn unbound_query(&mut self, payload: &[u8], sql: &[u8]) -> Result<(), End> {
         self.restore_multi_statements(sql).await?;
         self.send_command(payload).await?;
+        self.after_unbound_query(sql).await
+    }
+
+    /// The same of one statement, with the query attributes of the command that it came in.
+    async fn unbound_statement(&mut self, sql: &[u8]) -> Result<(), End> {
+        self.restore_multi_statements(sql).await?;
+        self.send_query(sql).await?;
+        self.after_unbound_query(sql).await
+    }
+
+    async fn after_unbound_query(&mut self, sql: &[u8]) -> Result<(), End> {
         self.unbound_activity();
         self.relay_reply(Expect::Results).await?;
         self.note_unbound_write(sql);
@@ -324,6 +344,24 @@ impl Session {
         if self.in_transaction() && !self.wrote_unbound {
             self.wrote_unbound = atone_sql::may_write(sql, self.assumed_mode());
         }
+    }
+}
+
+/// What the client has of the reply to its current command.
+#[derive(Clone, Copy, Debug, Default)]
+struct ReplyState {
+    /// The sequence number of the next packet.
+    seq: u8,
+    /// Whether the reply to the current statement is followed by that to another one.
+    more: bool,
+    /// Whether an error was sent, which ends it.
+    failed: bool,
+}
+
+impl ReplyState {
+    /// Before the reply to a command whose last frame has this sequence number.
+    fn after(seq: u8) -> ReplyState {
+        ReplyState { seq: seq.wrapping_add(1), more: false, failed: false }
     }
 }
 
@@ -341,6 +379,7 @@ fn looked_at(byte: u8) -> bool {
         command::QUERY
             | command::STMT_PREPARE
             | command::STMT_EXECUTE
+            | command::STMT_BULK_EXECUTE
             | command::STMT_CLOSE
             | command::STMT_RESET
             | command::SET_OPTION

@@ -3,14 +3,17 @@
 use std::collections::HashMap;
 
 use atone_sql::Statement as Sql;
-use atone_wire::execute::{ExecuteHead, Param, ParamType, parse_params};
+use atone_wire::caps::client;
+use atone_wire::execute::{ExecuteHead, Execution, Param, ParamType, parse_execution};
 use atone_wire::reply::Expect;
 use atone_wire::{Malformed, command};
 use bytes::Bytes;
 
 use super::Session;
 use super::bind::without_hint;
-use super::bound::Origin;
+use super::bound::{Origin, packet};
+use super::inject::Reply;
+use super::packet::named_xid;
 use crate::error::{End, SqlError};
 use crate::params::substitute;
 
@@ -18,16 +21,16 @@ use crate::params::substitute;
 #[derive(Debug)]
 pub(super) struct Statement {
     /// Its text, as the application gave it.
-    sql: Bytes,
-    params: usize,
+    pub(super) sql: Bytes,
+    pub(super) params: usize,
     /// The parameters' types, as an execution brought them last.
-    types: Vec<ParamType>,
+    pub(super) types: Vec<ParamType>,
     /// What `COM_STMT_SEND_LONG_DATA` brought for the next execution.
     long_data: HashMap<usize, Vec<u8>>,
     /// Long data was sent that was not kept: in an unbound session, or above `max_statement_bytes`.
     long_data_lost: bool,
     /// It must be looked at in an unbound session too.
-    attention: bool,
+    pub(super) attention: bool,
 }
 
 /// What the server prepares in place of statements that only Atone knows.
@@ -48,7 +51,7 @@ impl Session {
             let analysis = atone_sql::analyze(&sql, mode);
             match &analysis.statement {
                 Sql::StartGlobal { .. } | Sql::CommitGlobal | Sql::RollbackGlobal => {
-                    forwarded = Origin::packet(command::STMT_PREPARE, PLACEHOLDER_SQL);
+                    forwarded = packet(command::STMT_PREPARE, PLACEHOLDER_SQL);
                 }
                 Sql::Refused(refusal) if refusal.for_atone => {
                     let error = SqlError::refused(&self.xid(), &refusal.reason);
@@ -57,7 +60,7 @@ impl Session {
                 _ => {
                     if let Some(hint) = &analysis.xid_hint {
                         let blanked = without_hint(&sql, hint);
-                        forwarded = Origin::packet(command::STMT_PREPARE, &blanked);
+                        forwarded = packet(command::STMT_PREPARE, &blanked);
                     }
                 }
             }
@@ -66,6 +69,8 @@ impl Session {
         let tracker = self.relay_reply(Expect::Prepare).await?;
         if tracker.failed().is_some() {
             self.diagnostics = None;
+            // MariaDB's id -1 means none now
+            self.last_prepared = u32::MAX;
         }
         if let Some(prepared) = tracker.prepared() {
             self.last_prepared = prepared.statement_id;
@@ -84,7 +89,7 @@ impl Session {
         Ok(())
     }
 
-    fn statement_id(&self, id: u32) -> u32 {
+    pub(super) fn statement_id(&self, id: u32) -> u32 {
         if id == u32::MAX && self.mariadb { self.last_prepared } else { id }
     }
 
@@ -133,14 +138,38 @@ impl Session {
             return self.unbound_execute(&payload, b"").await;
         };
         let long_data = std::mem::take(&mut statement.long_data);
-        let long_data_lost = std::mem::take(&mut statement.long_data_lost);
-        let params =
-            parse_params(&payload, statement.params, &mut statement.types, |i| long_data.get(&i).cloned());
-        let sql = statement.sql.clone();
-        if !bound && !statement.attention {
+        let lost = std::mem::take(&mut statement.long_data_lost);
+        let (params, capabilities) = (statement.params, self.capabilities);
+        let execution = parse_execution(&payload, params, capabilities, &mut statement.types, |i| {
+            long_data.get(&i).cloned()
+        });
+        let (sql, attention) = (statement.sql.clone(), statement.attention);
+        let named = execution.as_ref().map_or(Ok(None), |execution| named_xid(&execution.attributes));
+        let xid = match named {
+            Ok(xid) => xid,
+            Err(why) => return self.send_error(&SqlError::refused(&self.xid(), why)).await,
+        };
+        if !bound && !attention && xid.is_none() {
             return self.unbound_execute(&payload, &sql).await;
         }
-        let mode = if bound { self.session_vars().await?.mode } else { self.assumed_mode() };
+        if let Ok(execution) = &execution {
+            self.with_attributes(&execution.attributes, xid);
+        }
+        let execution = execution.map_err(|e| SqlError::bad_parameters(&e.to_string()));
+        let done = self.looked_at_execution(sql, execution, lost, payload).await;
+        self.without_attributes();
+        done
+    }
+
+    /// An execution in a bound session, or one that may concern Atone.
+    async fn looked_at_execution(
+        &mut self,
+        sql: Bytes,
+        execution: Result<Execution, SqlError>,
+        long_data_lost: bool,
+        payload: Bytes,
+    ) -> Result<(), End> {
+        let mode = if self.binding.is_some() { self.session_vars().await?.mode } else { self.assumed_mode() };
         let analysis = atone_sql::analyze(&sql, mode);
         let written_by_params = matches!(
             analysis.statement,
@@ -159,9 +188,9 @@ impl Session {
             let error = SqlError::refused(&self.xid(), why);
             return self.send_error(&error).await;
         }
-        let params = match params {
-            Ok(params) => params,
-            Err(e) => return self.send_error(&SqlError::bad_parameters(&e.to_string())).await,
+        let params = match execution {
+            Ok(execution) => execution.params,
+            Err(error) => return self.send_error(&error).await,
         };
         let text = match substitute(&sql, &analysis.placeholders, &params, mode) {
             Ok(text) => Bytes::from(text),
@@ -193,10 +222,10 @@ impl Session {
     /// Executes another statement than the one that was prepared, with the same parameters: it is prepared, executed
     /// without a cursor, and closed.
     pub(super) async fn execute_instead(&mut self, sql: &[u8], execute: &[u8]) -> Result<(), End> {
-        self.send_command(&Origin::packet(command::STMT_PREPARE, sql)).await?;
-        let id = match self.read_prepared().await? {
-            Ok(id) => id,
-            Err(error) => return self.send_packet(&error.encode()).await,
+        self.send_command(&packet(command::STMT_PREPARE, sql)).await?;
+        let (id, columns) = match self.read_prepared().await? {
+            Ok(prepared) => prepared,
+            Err(error) => return self.send_err(&error).await,
         };
         let mut payload = execute.to_vec();
         let (Some(id_bytes), true) = (payload.get_mut(1..5), execute.len() > 5) else {
@@ -205,9 +234,28 @@ impl Session {
         id_bytes.copy_from_slice(&id.to_le_bytes());
         payload[5] = 0;
         self.send_command(&payload).await?;
-        let relayed = self.relay_reply(Expect::Results).await;
-        self.send_command(&Origin::packet(command::STMT_CLOSE, &id.to_le_bytes())).await?;
-        relayed.map(|_| ())
+        if self.capabilities & client::MARIADB_CACHE_METADATA == 0 {
+            self.relay_reply(Expect::Results).await?;
+        } else {
+            // The client has other definitions in mind than the server, which leaves out those it has given here
+            match self.read_reply().await?.0 {
+                Reply::Rows(mut rows) => {
+                    if rows.columns.is_empty() {
+                        rows.columns = columns;
+                    }
+                    self.send_rows(&rows, rows.rows.iter().map(|row| row.to_vec())).await?;
+                }
+                Reply::Ok(ok) => self.send_ok(ok).await?,
+                Reply::Err(e) => self.send_err(&e).await?,
+                Reply::TooLarge => {
+                    let limit = self.backend.limits.max_branch_bytes;
+                    let why =
+                        format!("a result with the diagnostics of more than max_branch_bytes = {limit}");
+                    self.send_error(&SqlError::refused(&self.xid(), &why)).await?;
+                }
+            }
+        }
+        self.send_command(&packet(command::STMT_CLOSE, &id.to_le_bytes())).await
     }
 
     /// An execution in an unbound session.

@@ -2,9 +2,11 @@
 
 use std::io;
 
+use atone_wire::caps::status;
 use atone_wire::command;
 use atone_wire::frame::{HEADER, Header, MAX_PAYLOAD, put_packet};
-use atone_wire::reply::{Expect, Next, ReplyTracker};
+use atone_wire::reply::{Expect, Next, Patch, ReplyTracker};
+use atone_wire::response::{ErrPacket, OkPacket};
 use bytes::Buf;
 
 use super::Session;
@@ -14,12 +16,22 @@ impl Session {
     /// Passes a command of an unbound session on while it comes in, and relays the reply.
     pub(super) async fn forward_unlooked(&mut self, byte: u8) -> Result<(), End> {
         while self.client_frame(true).await? == MAX_PAYLOAD {}
-        if byte == command::QUERY || byte == command::STMT_EXECUTE {
+        if matches!(byte, command::QUERY | command::STMT_EXECUTE | command::STMT_BULK_EXECUTE) {
             // Not looked at, so it may have done anything
             self.wrote_unbound = true;
             self.unbound_activity();
         }
         self.finish_plain(byte, &[]).await
+    }
+
+    /// Passes a command on whose sequence number is not 0, and what the server says to that until it closes.
+    pub(super) async fn forward_out_of_order(&mut self) -> Result<(), End> {
+        while self.client_frame(true).await? == MAX_PAYLOAD {}
+        loop {
+            self.server.fill().await.map_err(End::Server)?;
+            let said = self.server.rbuf.split();
+            self.client.write_all(&said).await.map_err(End::Client)?;
+        }
     }
 
     /// Reads the rest of a command above `max_statement_bytes` and answers that it is too large.
@@ -31,9 +43,13 @@ impl Session {
 
     /// Takes one frame from the client while it comes in, and passes it on to the server or drops it. Returns the length
     /// of its payload.
-    async fn client_frame(&mut self, forward: bool) -> Result<usize, End> {
+    pub(super) async fn client_frame(&mut self, forward: bool) -> Result<usize, End> {
         self.client.fill_to(HEADER).await.map_err(End::Client)?;
-        let len = Header::peek(&self.client.rbuf).map_or(0, |header| header.len);
+        let Some(Header { len, seq }) = Header::peek(&self.client.rbuf) else { return Ok(0) };
+        self.reply.seq = seq.wrapping_add(1);
+        if forward {
+            self.server_seq = seq.wrapping_add(1);
+        }
         let mut left = HEADER + len;
         while left > 0 {
             if self.client.rbuf.is_empty() {
@@ -62,26 +78,38 @@ impl Session {
     /// Sends one command with its payload to the server.
     pub(super) async fn send_command(&mut self, payload: &[u8]) -> Result<(), End> {
         let mut out = Vec::with_capacity(payload.len() + HEADER);
-        put_packet(&mut out, 0, payload);
+        self.server_seq = put_packet(&mut out, 0, payload);
         match self.server.write_all(&out).await {
             Ok(()) => Ok(()),
             Err(e) => self.server_broke(e).await,
         }
     }
 
+    /// Sends a `COM_QUERY` of this text to the server, with the query attributes of the current command.
+    pub(super) async fn send_query(&mut self, sql: &[u8]) -> Result<(), End> {
+        let mut payload = Vec::with_capacity(1 + self.query_prefix.len() + sql.len());
+        payload.push(command::QUERY);
+        payload.extend_from_slice(&self.query_prefix);
+        payload.extend_from_slice(sql);
+        self.send_command(&payload).await
+    }
+
     /// Relays one reply, undecoded, until its end.
     pub(super) async fn relay_reply(&mut self, expect: Expect) -> Result<ReplyTracker, End> {
-        let mut tracker = ReplyTracker::new(expect, self.capabilities);
+        let renumber = self.reply.seq.wrapping_sub(self.server_seq);
+        let patch = Patch { renumber, more: self.reply.more };
+        let mut tracker = ReplyTracker::new(expect, self.capabilities).with_patch(patch);
         loop {
             let fed = tracker.feed(&self.server.rbuf)?;
             if fed.bytes > 0 {
+                tracker.apply(&mut self.server.rbuf[..fed.bytes]);
                 self.client.write_all(&self.server.rbuf[..fed.bytes]).await.map_err(End::Client)?;
                 self.server.rbuf.advance(fed.bytes);
             }
             match fed.next {
                 Next::Done => break,
                 Next::File => {
-                    self.relay_file().await?;
+                    self.relay_file(renumber).await?;
                     tracker.file_sent();
                 }
                 Next::More => self.server.fill().await.map_err(End::Server)?,
@@ -90,24 +118,59 @@ impl Session {
         if let Some(status) = tracker.status() {
             self.status = status;
         }
+        if let Some(seq) = tracker.last_seq() {
+            self.server_seq = seq.wrapping_add(1);
+            self.reply.seq = self.server_seq.wrapping_add(renumber);
+        }
+        self.reply.failed |= tracker.failed().is_some();
         Ok(tracker)
     }
 
     /// Passes the packets of the client's file on, up to the empty one.
-    async fn relay_file(&mut self) -> Result<(), End> {
-        while self.client_frame(true).await? > 0 {}
-        Ok(())
+    async fn relay_file(&mut self, renumbered: u8) -> Result<(), End> {
+        loop {
+            self.client.fill_to(HEADER).await.map_err(End::Client)?;
+            if let Some(seq) = self.client.rbuf.get_mut(HEADER - 1) {
+                *seq = seq.wrapping_sub(renumbered);
+            }
+            if self.client_frame(true).await? == 0 {
+                return Ok(());
+            }
+        }
     }
 
-    /// Answers the current command with one packet of our own.
+    /// Answers the current statement with one packet of our own.
     pub(super) async fn send_packet(&mut self, payload: &[u8]) -> Result<(), End> {
         let mut out = Vec::with_capacity(payload.len() + HEADER);
-        put_packet(&mut out, 1, payload);
+        self.reply.seq = put_packet(&mut out, self.reply.seq, payload);
         self.client.write_all(&out).await.map_err(End::Client)
+    }
+
+    /// Answers the current statement with OK.
+    pub(super) async fn send_ok(&mut self, mut ok: OkPacket) -> Result<(), End> {
+        if let Some(held) = &mut self.held {
+            held.push(ok);
+            return Ok(());
+        }
+        ok.status = self.reply_status(ok.status);
+        self.send_packet(&ok.encode()).await
+    }
+
+    /// Answers the current command with an error of the server's.
+    pub(super) async fn send_err(&mut self, error: &ErrPacket) -> Result<(), End> {
+        self.reply.failed = true;
+        self.send_packet(&error.encode()).await
     }
 
     /// Answers the current command with an error.
     pub(super) async fn send_error(&mut self, error: &SqlError) -> Result<(), End> {
+        self.reply.failed = true;
         self.send_packet(&error.packet()).await
+    }
+
+    /// Status flags as they stand in the reply to the current statement.
+    pub(super) fn reply_status(&self, flags: u16) -> u16 {
+        let flags = flags & !status::MORE_RESULTS_EXISTS;
+        if self.reply.more { flags | status::MORE_RESULTS_EXISTS } else { flags }
     }
 }

@@ -34,10 +34,6 @@ pub(super) enum Resolved {
     Answer(ErrPacket),
 }
 
-fn err_packet(error: &SqlError) -> ErrPacket {
-    ErrPacket { code: error.code, sql_state: *error.state, message: error.message.clone().into_bytes() }
-}
-
 fn has_char_key(table: &Table) -> bool {
     let key = table.keys.first().map(|key| key.columns.as_slice()).unwrap_or_default();
     key.iter().any(|&c| table.columns.get(c).is_some_and(|column| column.kind == Kind::Char))
@@ -72,23 +68,23 @@ impl Session {
         let xid = self.xid();
         let (schema, name) = match self.names(table, vars) {
             Ok(names) => names,
-            Err(error) => return Ok(Resolved::Answer(err_packet(&error))),
+            Err(error) => return Ok(Resolved::Answer(error.err())),
         };
         let quoted = format!("{}.{}", quote_identifier(&schema), quote_identifier(&name));
         if !quoted.is_ascii() && !vars.charset_client.starts_with("utf8") {
             let why = "a table's name with other than ASCII letters, while character_set_client is not utf8";
-            return Ok(Resolved::Answer(err_packet(&SqlError::refused(&xid, why))));
+            return Ok(Resolved::Answer(SqlError::refused(&xid, why).err()));
         }
         if ["mysql", "information_schema", "performance_schema", "sys"]
             .iter()
             .any(|s| schema.eq_ignore_ascii_case(s))
         {
             let why = format!("{schema} is a schema of the server's own");
-            return Ok(Resolved::Answer(err_packet(&SqlError::refused(&xid, &why))));
+            return Ok(Resolved::Answer(SqlError::refused(&xid, &why).err()));
         }
         if name.eq_ignore_ascii_case(atone_undo::UNDO_LOG_TABLE) {
             let why = "undo_log is written by Atone only";
-            return Ok(Resolved::Answer(err_packet(&SqlError::refused(&xid, why))));
+            return Ok(Resolved::Answer(SqlError::refused(&xid, why).err()));
         }
         let ttl = Duration::from_millis(self.backend.limits.metadata_ttl_ms);
         let seen = self.tables.get(&quoted);
@@ -99,7 +95,7 @@ impl Session {
             // Whether it is still so is seen when the statement runs
             let (info, digest) = (info.clone(), digest.clone());
             return Ok(if self.branch.conflicts_with(&info.table) {
-                Resolved::Answer(err_packet(&SqlError::refused(&xid, ALTERED)))
+                Resolved::Answer(SqlError::refused(&xid, ALTERED).err())
             } else {
                 Resolved::Table(info, digest)
             });
@@ -154,13 +150,13 @@ impl Session {
         let backend = self.backend.clone();
         let ttl = Duration::from_millis(backend.limits.metadata_ttl_ms);
         let xid = self.xid();
-        let refused = |why: &str| Resolved::Answer(err_packet(&SqlError::refused(&xid, why)));
+        let refused = |why: &str| Resolved::Answer(SqlError::refused(&xid, why).err());
         let info = match backend.metadata.table(&backend.pool, schema, name, &probe, ttl).await {
             Ok(info) => info,
             Err(MetaError::NoTable(t)) => {
                 return Ok(refused(&format!("the service account sees no table {t}")));
             }
-            Err(e) => return Ok(Resolved::Answer(err_packet(&SqlError::unavailable(&xid, &e.to_string())))),
+            Err(e) => return Ok(Resolved::Answer(SqlError::unavailable(&xid, &e.to_string()).err())),
         };
         if let Some(why) = &info.refuse_any {
             return Ok(refused(why));

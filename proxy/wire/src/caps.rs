@@ -43,9 +43,6 @@ const MARIADB_KNOWN: u64 = client::MARIADB_PROGRESS
 pub const MASKED: u64 = client::COMPRESS
     | client::ZSTD_COMPRESSION
     | client::CAPABILITY_EXTENSION
-    | client::OPTIONAL_RESULTSET_METADATA
-    | client::QUERY_ATTRIBUTES
-    | MARIADB_KNOWN
     | 0xffff_ffff_0000_0000 & !MARIADB_KNOWN;
 
 /// Status flags (`SERVER_*`) of OK and EOF packets.

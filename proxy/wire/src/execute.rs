@@ -1,6 +1,8 @@
-//! `COM_STMT_EXECUTE`: the values of the parameters.
+//! `COM_STMT_EXECUTE` and `COM_STMT_BULK_EXECUTE`: the values of the parameters.
 
 use crate::Malformed;
+use crate::attributes::{Attribute, Attributes, is_null, named_types};
+use crate::caps::client;
 use crate::read::Reader;
 
 /// A parameter's type: the type byte, and whether it is unsigned.
@@ -10,6 +12,13 @@ pub struct ParamType {
     pub kind: u8,
     /// The flag byte's highest bit.
     pub unsigned: bool,
+}
+
+impl ParamType {
+    pub(crate) fn parse(r: &mut Reader<'_>) -> Result<ParamType, Malformed> {
+        let (kind, flags) = (r.u8()?, r.u8()?);
+        Ok(ParamType { kind, unsigned: flags & 0x80 != 0 })
+    }
 }
 
 /// One parameter's value.
@@ -90,53 +99,166 @@ impl ExecuteHead {
     }
 }
 
-/// Decodes the parameters of a `COM_STMT_EXECUTE`. `types` are those of the execution before (a client sends them once)
-/// and are replaced by what the packet brings. `long_data` says for a parameter what `COM_STMT_SEND_LONG_DATA` brought.
-pub fn parse_params(
+/// `PARAMETER_COUNT_AVAILABLE`: the number of parameters and attributes is in the packet though there are no parameters.
+const PARAMETER_COUNT_AVAILABLE: u8 = 8;
+
+/// What a `COM_STMT_EXECUTE` brings.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Execution {
+    /// The parameters' values.
+    pub params: Vec<Param>,
+    /// The query attributes.
+    pub attributes: Attributes,
+}
+
+/// Decodes the parameters of a `COM_STMT_EXECUTE` on a connection with these capabilities. `types` are those of the
+/// execution before (a client sends them once) and are replaced by what the packet brings. `long_data` says for a
+/// parameter what `COM_STMT_SEND_LONG_DATA` brought.
+///
+/// # Errors
+/// [`Malformed`] where the packet does not hold what it says.
+pub fn parse_execution(
     payload: &[u8],
     params: usize,
+    capabilities: u64,
     types: &mut Vec<ParamType>,
     long_data: impl Fn(usize) -> Option<Vec<u8>>,
-) -> Result<Vec<Param>, Malformed> {
+) -> Result<Execution, Malformed> {
+    let flags = ExecuteHead::parse(payload)?.flags;
     let mut r = Reader::new(payload);
     r.bytes(10)?;
-    if params == 0 {
-        return Ok(Vec::new());
+    let named = capabilities & client::QUERY_ATTRIBUTES != 0;
+    let mut count = params;
+    if named && (params > 0 || flags & PARAMETER_COUNT_AVAILABLE != 0) {
+        count = usize::try_from(r.lenenc()?).map_err(|_| Malformed("too many attributes"))?;
     }
-    let nulls = r.bytes(params.div_ceil(8))?;
+    if count < params {
+        return Err(Malformed("fewer parameters than the statement has"));
+    }
+    if count == 0 {
+        return Ok(Execution::default());
+    }
+    let nulls = r.bytes(count.div_ceil(8))?;
+    let mut attribute_types = Vec::new();
     match r.u8()? {
         0 => {}
+        1 if named => {
+            let mut all = named_types(&mut r, count)?;
+            attribute_types = all.split_off(params);
+            *types = all.into_iter().map(|(ty, _)| ty).collect();
+        }
         1 => {
             types.clear();
             for _ in 0..params {
-                let (kind, flags) = (r.u8()?, r.u8()?);
-                types.push(ParamType { kind, unsigned: flags & 0x80 != 0 });
+                types.push(ParamType::parse(&mut r)?);
             }
         }
         _ => return Err(Malformed("parameters neither bound nor unbound")),
     }
-    if types.len() != params {
+    if types.len() != params || attribute_types.len() != count - params {
         return Err(Malformed("parameters without types"));
     }
     let mut values = Vec::with_capacity(params);
     for (i, ty) in types.iter().enumerate() {
         let value = if let Some(data) = long_data(i) {
             if is_blob(ty.kind) { Param::Blob(data) } else { Param::Text(data) }
-        } else if nulls[i / 8] & (1 << (i % 8)) != 0 {
+        } else if is_null(nulls, i) {
             Param::Null
         } else {
             value(&mut r, *ty)?
         };
         values.push(value);
     }
-    Ok(values)
+    let mut attributes = Vec::with_capacity(attribute_types.len());
+    for (i, (ty, name)) in attribute_types.into_iter().enumerate() {
+        attributes.push(Attribute::parse(&mut r, name, ty, is_null(nulls, params + i))?);
+    }
+    Ok(Execution { params: values, attributes: Attributes::new(attributes) })
+}
+
+/// A parameter's value in `COM_STMT_BULK_EXECUTE`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum BulkParam {
+    /// A value, or NULL.
+    Value(Param),
+    /// The column's default.
+    Default,
+    /// The column is left as it is.
+    Ignore,
+}
+
+/// The rows of parameters that a `COM_STMT_BULK_EXECUTE` brings, one at a time.
+#[derive(Clone, Debug)]
+pub struct BulkRows<'a> {
+    rest: Reader<'a>,
+    types: Vec<ParamType>,
+}
+
+/// The statement's id in a `COM_STMT_BULK_EXECUTE`.
+pub fn bulk_statement_id(payload: &[u8]) -> Result<u32, Malformed> {
+    let mut r = Reader::new(payload);
+    r.u8()?;
+    r.u32()
+}
+
+/// The flag of `COM_STMT_BULK_EXECUTE` that says that types follow.
+const BULK_TYPES: u16 = 128;
+
+impl<'a> BulkRows<'a> {
+    /// Reads the head of the packet. `types` as in [`parse_execution`].
+    ///
+    /// # Errors
+    /// [`Malformed`], also where it asks for a result of each row: `CLIENT_BULK_UNIT_RESULTS`.
+    pub fn parse(
+        payload: &'a [u8],
+        params: usize,
+        types: &mut Vec<ParamType>,
+    ) -> Result<BulkRows<'a>, Malformed> {
+        let mut r = Reader::new(payload);
+        r.bytes(5)?;
+        let flags = r.u16()?;
+        if flags & !BULK_TYPES != 0 {
+            return Err(Malformed("flags of a bulk execution that are not known"));
+        }
+        if flags & BULK_TYPES != 0 {
+            types.clear();
+            for _ in 0..params {
+                types.push(ParamType::parse(&mut r)?);
+            }
+        }
+        if types.len() != params || params == 0 {
+            return Err(Malformed("parameters without types"));
+        }
+        Ok(BulkRows { rest: r, types: types.clone() })
+    }
+
+    /// The next row of parameters; `None` behind the last.
+    ///
+    /// # Errors
+    /// [`Malformed`] where the packet ends within a row.
+    pub fn next_row(&mut self) -> Result<Option<Vec<BulkParam>>, Malformed> {
+        if self.rest.is_empty() {
+            return Ok(None);
+        }
+        let mut row = Vec::with_capacity(self.types.len());
+        for ty in &self.types {
+            row.push(match self.rest.u8()? {
+                0 => BulkParam::Value(value(&mut self.rest, *ty)?),
+                1 => BulkParam::Value(Param::Null),
+                2 => BulkParam::Default,
+                3 => BulkParam::Ignore,
+                _ => return Err(Malformed("an indicator that is not known")),
+            });
+        }
+        Ok(Some(row))
+    }
 }
 
 fn is_blob(kind: u8) -> bool {
     matches!(kind, 249..=252)
 }
 
-fn value(r: &mut Reader<'_>, ty: ParamType) -> Result<Param, Malformed> {
+pub(crate) fn value(r: &mut Reader<'_>, ty: ParamType) -> Result<Param, Malformed> {
     let int = |signed: i64, unsigned: u64| {
         Param::Int(if ty.unsigned { i128::from(unsigned) } else { i128::from(signed) })
     };
@@ -235,9 +357,9 @@ mod tests {
         body.extend_from_slice(&[7, 0xea, 7, 11, 21, 23, 59, 58]);
         body.extend_from_slice(&[8, 1, 1, 0, 0, 0, 2, 3, 4]);
         body.extend_from_slice(&1.5f64.to_le_bytes());
-        let values = parse_params(&packet(&body), 7, &mut types, |_| None).unwrap();
+        let execution = parse_execution(&packet(&body), 7, 0, &mut types, |_| None).unwrap();
         assert_eq!(
-            values,
+            execution.params,
             [
                 Param::Int(-1),
                 Param::Int(i128::from(u64::MAX)),
@@ -262,12 +384,53 @@ mod tests {
     #[test]
     fn types_are_kept_between_executions_and_needed() {
         let mut types = vec![ParamType { kind: 1, unsigned: false }];
-        assert_eq!(parse_params(&packet(&[0, 0, 5]), 1, &mut types, |_| None), Ok(vec![Param::Int(5)]));
-        assert!(parse_params(&packet(&[0, 0, 5]), 1, &mut Vec::new(), |_| None).is_err());
-        let long =
-            parse_params(&packet(&[0, 0]), 1, &mut vec![ParamType { kind: 252, unsigned: false }], |_| {
-                Some(b"long".to_vec())
-            });
+        let parse = |rest: &[u8], types: &mut Vec<ParamType>, long: Option<&[u8]>| {
+            let long = long.map(<[u8]>::to_vec);
+            parse_execution(&packet(rest), 1, 0, types, |_| long.clone()).map(|e| e.params)
+        };
+        assert_eq!(parse(&[0, 0, 5], &mut types, None), Ok(vec![Param::Int(5)]));
+        assert!(parse(&[0, 0, 5], &mut Vec::new(), None).is_err());
+        let mut blob = vec![ParamType { kind: 252, unsigned: false }];
+        let long = parse(&[0, 0], &mut blob, Some(b"long"));
         assert_eq!(long, Ok(vec![Param::Blob(b"long".to_vec())]));
+    }
+
+    #[test]
+    fn attributes_stand_behind_the_parameters() {
+        let on = client::QUERY_ATTRIBUTES;
+        let mut types = Vec::new();
+        let parse = |rest: &[u8], params, flags, types: &mut Vec<ParamType>| {
+            let mut payload = packet(rest);
+            payload[5] = flags;
+            parse_execution(&payload, params, on, types, |_| None)
+        };
+        let both = parse(b"\x02\x00\x01\xfd\x00\x00\xfd\x00\x01n\x02hi\x03abc", 1, 0, &mut types).unwrap();
+        assert_eq!(both.params, [Param::Text(b"hi".to_vec())]);
+        assert_eq!(both.attributes.get("n"), Ok(Some(Param::Text(b"abc".to_vec()))));
+        let again = parse(b"\x01\x00\x00\x02ho", 1, 0, &mut types).unwrap();
+        assert_eq!((again.params, again.attributes.is_empty()), (vec![Param::Text(b"ho".to_vec())], true));
+        // Attributes need their types each time
+        assert!(parse(b"\x02\x00\x00\x02ho\x03abc", 1, 0, &mut types).is_err());
+        assert!(parse(b"\x00\x00", 1, 0, &mut types).is_err());
+        let alone = parse(b"\x01\x00\x01\xfd\x00\x01n\x03abc", 0, 8, &mut Vec::new()).unwrap();
+        assert_eq!(alone.attributes.get("n"), Ok(Some(Param::Text(b"abc".to_vec()))));
+        assert_eq!(parse(b"", 0, 0, &mut Vec::new()), Ok(Execution::default()));
+    }
+
+    #[test]
+    fn bulk_rows() {
+        let payload = b"\xfa\x03\0\0\0\x80\0\xfd\0\x03\0\0\x01x\0\x01\0\0\0\x01\x02\0\x01y\x03";
+        let mut types = Vec::new();
+        let mut rows = BulkRows::parse(payload, 2, &mut types).unwrap();
+        let text = |t: &[u8]| BulkParam::Value(Param::Text(t.to_vec()));
+        assert_eq!(rows.next_row(), Ok(Some(vec![text(b"x"), BulkParam::Value(Param::Int(1))])));
+        assert_eq!(rows.next_row(), Ok(Some(vec![BulkParam::Value(Param::Null), BulkParam::Default])));
+        assert_eq!(rows.next_row(), Ok(Some(vec![text(b"y"), BulkParam::Ignore])));
+        assert_eq!(rows.next_row(), Ok(None));
+        assert_eq!(bulk_statement_id(payload), Ok(3));
+        let mut rows = BulkRows::parse(b"\xfa\x03\0\0\0\0\0\0\x01x\0", 2, &mut types).unwrap();
+        assert!(rows.next_row().is_err());
+        assert!(BulkRows::parse(b"\xfa\x03\0\0\0\x40\0", 2, &mut types).is_err());
+        assert!(BulkRows::parse(b"\xfa\x03\0\0\0\0\0", 2, &mut Vec::new()).is_err());
     }
 }

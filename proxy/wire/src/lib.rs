@@ -4,6 +4,7 @@
 //! each decoder names the packet it follows. Decoders work on the payload of one packet (frames joined, header taken
 //! off), never panic, and report [`Malformed`] for what does not fit.
 
+pub mod attributes;
 pub mod caps;
 pub mod column;
 pub mod command;

@@ -100,6 +100,7 @@ pub struct ReplyTracker {
     progress: bool,
     patch: Patch,
     edits: Vec<Edit>,
+    last_seq: Option<u8>,
     /// Payload bytes of the current frame still to pass.
     skip: usize,
     /// Whether the next frame continues a packet.
@@ -151,6 +152,7 @@ impl ReplyTracker {
             progress: capabilities & client::MARIADB_PROGRESS != 0,
             patch: Patch::default(),
             edits: Vec::new(),
+            last_seq: None,
             skip: 0,
             continued: false,
             status: None,
@@ -204,6 +206,11 @@ impl ReplyTracker {
         self.prepared
     }
 
+    /// The sequence number of the last frame, as it came.
+    pub fn last_seq(&self) -> Option<u8> {
+        self.last_seq
+    }
+
     /// The client's file has been sent: the server answers now.
     pub fn file_sent(&mut self) {
         if self.state == State::File {
@@ -247,6 +254,7 @@ impl ReplyTracker {
                 self.packet(peek, header.len, at + HEADER)?;
                 self.continued = header.len == MAX_PAYLOAD;
             }
+            self.last_seq = Some(header.seq);
             if self.patch.renumber != 0 {
                 self.edits.push(Edit::Add(at + HEADER - 1, self.patch.renumber));
             }

@@ -43,6 +43,18 @@ impl OkPacket {
         Reader::new(&self.tail).lenenc_bytes().unwrap_or_default()
     }
 
+    /// The packet with another info string, and without session state.
+    pub fn with_info(mut self, info: &[u8], capabilities: u64) -> OkPacket {
+        self.tail.clear();
+        self.status &= !status::SESSION_STATE_CHANGED;
+        if capabilities & client::SESSION_TRACK == 0 {
+            self.tail.extend_from_slice(info);
+        } else if !info.is_empty() {
+            put_lenenc_bytes(&mut self.tail, info);
+        }
+        self
+    }
+
     /// The packet's payload, header 0x00.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = vec![0x00];

@@ -6,9 +6,10 @@
 
 use std::time::{Duration, Instant};
 
+use atone_wire::attributes::parse_query;
 use atone_wire::caps::client;
 use atone_wire::column::text_row;
-use atone_wire::execute::{ExecuteHead, ParamType, parse_params};
+use atone_wire::execute::{BulkRows, ExecuteHead, ParamType, parse_execution};
 use atone_wire::frame::{put_packet, take_packet};
 use atone_wire::handshake::{ClientHello, Greeting, PluginRequest, Proof};
 use atone_wire::reply::{Expect, Next, ReplyTracker};
@@ -46,6 +47,11 @@ fn corpus() -> Vec<Vec<u8>> {
         b"\x011\x03abc\xfb".to_vec(),
         vec![0, 9, 0, 0, 0, 1, 0, 2, 0, 0, 0, 0],
         b"Uptime: 5  Threads: 1".to_vec(),
+        b"\x03\x02\x01\x00\x01\xfd\x00\x01n\x08\x80\x01i\x03abc\x07\0\0\0\0\0\0\0SELECT 1".to_vec(),
+        b"\x17\x01\0\0\0\x08\x01\0\0\0\x02\x00\x01\xfd\x00\x00\xfd\x00\x01n\x02hi\x03abc".to_vec(),
+        b"\xfa\x03\0\0\0\x80\0\xfd\0\x03\0\0\x01x\0\x01\0\0\0\x01\x02\0\x01y\x03".to_vec(),
+        vec![2, 0],
+        b"\xff\xff\xff\x01\x01\x02\0\0\0\x04copy".to_vec(),
     ]
 }
 
@@ -86,7 +92,20 @@ fn decode_all(rng: &mut StdRng, payload: &[u8]) {
         .map(|_| ParamType { kind: rng.random(), unsigned: rng.random() })
         .collect();
     let params = rng.random_range(0..9);
-    let _ = parse_params(payload, params, &mut types, |i| (i == 3).then(|| b"long".to_vec()));
+    let _ =
+        parse_execution(payload, params, rng.random(), &mut types, |i| (i == 3).then(|| b"long".to_vec()));
+    if let Ok(mut rows) = BulkRows::parse(payload, params, &mut types) {
+        while let Ok(Some(_)) = rows.next_row() {}
+    }
+    let capabilities = rng.random();
+    if let Ok((attributes, at)) = parse_query(payload, capabilities) {
+        assert!(at <= payload.len());
+        let _ = attributes.get("n");
+        // What is written reads back the same
+        let written = [&[3][..], &attributes.query_prefix(capabilities)].concat();
+        let (again, end) = parse_query(&written, capabilities).unwrap();
+        assert_eq!((again, end), (attributes, written.len()));
+    }
 }
 
 /// Feeds `stream` in pieces; the bytes passed on and whether an end, or nonsense, was found.

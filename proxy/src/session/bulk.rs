@@ -1,0 +1,258 @@
+//! MariaDB's `COM_STMT_BULK_EXECUTE` in a bound session: an INSERT becomes one of several rows, an UPDATE or a DELETE runs
+//! once for each row of parameters, all of them or none.
+
+use atone_sql::{Insert, Mode, Statement as Sql};
+use atone_wire::execute::{BulkParam, BulkRows, bulk_statement_id};
+use atone_wire::response::OkPacket;
+use bytes::Bytes;
+
+use super::Session;
+use super::bound::Origin;
+use super::dml::Change;
+use super::inject::Reply;
+use crate::error::{End, SqlError};
+use crate::params::substitute_bulk;
+
+/// The savepoint around the executions for each row.
+const SAVEPOINT: &str = "`atone:bulk`";
+
+impl Session {
+    /// `COM_STMT_BULK_EXECUTE`
+    pub(super) async fn bulk_execute(&mut self, payload: Bytes) -> Result<(), End> {
+        let bound = self.binding.is_some();
+        let id = bulk_statement_id(&payload).map(|id| self.statement_id(id));
+        let statement = id.ok().and_then(|id| self.statements.get_mut(&id));
+        let Some(statement) = statement else {
+            if bound {
+                return self.send_error(&SqlError::unknown_statement(id.unwrap_or_default())).await;
+            }
+            return self.unbound_execute(&payload, b"").await;
+        };
+        let (sql, attention) = (statement.sql.clone(), statement.attention);
+        let rows = BulkRows::parse(&payload, statement.params, &mut statement.types);
+        if !bound && !attention {
+            return self.unbound_execute(&payload, &sql).await;
+        }
+        let rows = match rows {
+            Ok(rows) => rows,
+            Err(e) => return self.send_error(&SqlError::bad_parameters(&e.to_string())).await,
+        };
+        let mode = if bound { self.session_vars().await?.mode } else { self.assumed_mode() };
+        let analysis = atone_sql::analyze(&sql, mode);
+        match &analysis.statement {
+            Sql::Insert(insert) => {
+                let text = match bulk_insert(&sql, insert, &analysis, rows, mode, self.statement_limit()) {
+                    Ok(text) => Bytes::from(text),
+                    Err(why) => return self.send_error(&self.bulk_refusal(why)).await,
+                };
+                let analysis = atone_sql::analyze(&text, mode);
+                self.looked_at_statement(text.clone(), analysis, Origin::Query(text)).await
+            }
+            Sql::Update(_) | Sql::Delete(_) if analysis.xid_hint.is_none() => {
+                self.bulk_change(&sql, &analysis, rows, mode).await
+            }
+            _ => {
+                let why =
+                    "a bulk execution of another statement than INSERT, UPDATE or DELETE, or with a hint";
+                self.send_error(&SqlError::refused(&self.xid(), why)).await
+            }
+        }
+    }
+
+    fn statement_limit(&self) -> usize {
+        self.backend.limits.max_statement_bytes
+    }
+
+    fn bulk_refusal(&self, why: Unbuilt) -> SqlError {
+        match why {
+            Unbuilt::Refused(why) => SqlError::refused(&self.xid(), &why),
+            Unbuilt::Malformed(why) => SqlError::bad_parameters(why),
+            Unbuilt::TooLarge(limit) => SqlError::too_large(&self.xid(), limit),
+        }
+    }
+
+    /// An UPDATE or a DELETE, once for each row.
+    async fn bulk_change(
+        &mut self,
+        sql: &[u8],
+        analysis: &atone_sql::Analysis,
+        rows: BulkRows<'_>,
+        mode: Mode,
+    ) -> Result<(), End> {
+        let alone = self.stands_alone();
+        self.diagnostics = None;
+        let begin = if alone { "START TRANSACTION".to_string() } else { format!("SAVEPOINT {SAVEPOINT}") };
+        if let Reply::Err(e) = self.run_one(begin).await? {
+            return self.send_err(&e).await;
+        }
+        self.branch.savepoint(SAVEPOINT);
+        self.held = Some(Vec::new());
+        let ran = self.changes(sql, analysis, rows, mode).await;
+        let held = self.held.take().unwrap_or_default();
+        ran?;
+        if self.reply.failed {
+            return self.undo_bulk(alone).await;
+        }
+        let ok = sum(&held, self.capabilities);
+        if !alone && let Reply::Err(_) = self.run_one(format!("RELEASE SAVEPOINT {SAVEPOINT}")).await? {
+            return Err(End::Broken("the server refuses RELEASE SAVEPOINT".into()));
+        }
+        self.branch.release(SAVEPOINT);
+        self.statement_done(ok, alone).await
+    }
+
+    /// Each row's statement, up to the first that fails.
+    async fn changes(
+        &mut self,
+        sql: &[u8],
+        analysis: &atone_sql::Analysis,
+        mut rows: BulkRows<'_>,
+        mode: Mode,
+    ) -> Result<(), End> {
+        while !self.reply.failed {
+            let row = match rows.next_row() {
+                Ok(Some(row)) => row,
+                Ok(None) => return Ok(()),
+                Err(e) => return self.send_error(&SqlError::bad_parameters(&e.to_string())).await,
+            };
+            let text = match one_row(sql, &analysis.placeholders, &row, mode, self.statement_limit()) {
+                Ok(text) => text,
+                Err(why) => return self.send_error(&self.bulk_refusal(why)).await,
+            };
+            let analysis = atone_sql::analyze(&text, mode);
+            let origin = Origin::query(&text);
+            match &analysis.statement {
+                Sql::Update(update) => {
+                    self.change(&text, Change::Update(update), &analysis, origin).await?;
+                }
+                Sql::Delete(delete) => {
+                    self.change(&text, Change::Delete(delete), &analysis, origin).await?;
+                }
+                _ => return Err(End::Broken("a statement that its parameters have changed".into())),
+            }
+        }
+        Ok(())
+    }
+
+    /// A row failed, and the client was told so: those before it go as well.
+    async fn undo_bulk(&mut self, alone: bool) -> Result<(), End> {
+        if !self.in_transaction() {
+            return Ok(());
+        }
+        if alone {
+            return self.rollback_local().await;
+        }
+        match self.run_one(format!("ROLLBACK TO {SAVEPOINT}")).await? {
+            Reply::Ok(_) => {
+                self.branch.rollback_to(SAVEPOINT);
+                self.branch.release(SAVEPOINT);
+                Ok(())
+            }
+            _ => Err(End::Broken("the server refuses ROLLBACK TO".into())),
+        }
+    }
+}
+
+/// Why no statement could be made of a row of parameters.
+enum Unbuilt {
+    Refused(String),
+    Malformed(&'static str),
+    TooLarge(usize),
+}
+
+/// The INSERT with all rows of parameters.
+fn bulk_insert(
+    sql: &[u8],
+    insert: &Insert,
+    analysis: &atone_sql::Analysis,
+    mut rows: BulkRows<'_>,
+    mode: Mode,
+    limit: usize,
+) -> Result<Vec<u8>, Unbuilt> {
+    let single = insert.values.as_ref().filter(|_| insert.rows.len() == 1);
+    let Some(values) = single.filter(|v| analysis.placeholders.iter().all(|p| v.contains(p))) else {
+        return Err(Unbuilt::Refused("a bulk execution of an INSERT in another form than VALUES (…)".into()));
+    };
+    let (tuple, head) = (&sql[values.clone()], &sql[..values.start]);
+    let placeholders: Vec<usize> = analysis.placeholders.iter().map(|p| p - values.start).collect();
+    let mut out = head.to_vec();
+    let mut first = true;
+    while let Some(row) = rows.next_row().map_err(|e| Unbuilt::Malformed(e.0))? {
+        if !first {
+            out.push(b',');
+        }
+        first = false;
+        out.extend_from_slice(&one_row(tuple, &placeholders, &row, mode, limit)?);
+        if out.len() > limit {
+            return Err(Unbuilt::TooLarge(limit));
+        }
+    }
+    if first {
+        return Err(Unbuilt::Malformed("a bulk execution without rows"));
+    }
+    out.extend_from_slice(&sql[values.end..analysis.terminator.max(values.end)]);
+    Ok(out)
+}
+
+fn one_row(
+    text: &[u8],
+    placeholders: &[usize],
+    row: &[BulkParam],
+    mode: Mode,
+    limit: usize,
+) -> Result<Vec<u8>, Unbuilt> {
+    let text = substitute_bulk(text, placeholders, row, mode).map_err(Unbuilt::Refused)?;
+    if text.len() > limit { Err(Unbuilt::TooLarge(limit)) } else { Ok(text) }
+}
+
+/// What the server would have said to all of them at once.
+fn sum(held: &[OkPacket], capabilities: u64) -> OkPacket {
+    let mut total = OkPacket::default();
+    let mut numbers = [0u64; 2];
+    let mut with_info = false;
+    for ok in held {
+        total.affected_rows = total.affected_rows.saturating_add(ok.affected_rows);
+        total.warnings = total.warnings.saturating_add(ok.warnings);
+        total.status = ok.status;
+        if let Some((matched, changed)) = update_info(ok.info(capabilities)) {
+            with_info = true;
+            numbers = [numbers[0] + matched, numbers[1] + changed];
+        }
+    }
+    if !with_info {
+        return total;
+    }
+    let info = format!("Rows matched: {}  Changed: {}  Warnings: {}", numbers[0], numbers[1], total.warnings);
+    total.with_info(info.as_bytes(), capabilities)
+}
+
+/// The numbers of "Rows matched: 1  Changed: 1  Warnings: 0".
+fn update_info(info: &[u8]) -> Option<(u64, u64)> {
+    let text = std::str::from_utf8(info).ok()?.strip_prefix("Rows matched: ")?;
+    let (matched, rest) = text.split_once("  Changed: ")?;
+    let (changed, _) = rest.split_once("  ")?;
+    Some((matched.parse().ok()?, changed.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn infos_are_added_up() {
+        let ok = |rows: u64, info: &str| OkPacket {
+            affected_rows: rows,
+            tail: info.as_bytes().to_vec(),
+            ..OkPacket::default()
+        };
+        let held = [
+            ok(1, "Rows matched: 1  Changed: 1  Warnings: 0"),
+            ok(0, "Rows matched: 1  Changed: 0  Warnings: 0"),
+        ];
+        let total = sum(&held, 0);
+        assert_eq!(total.affected_rows, 1);
+        assert_eq!(total.tail, b"Rows matched: 2  Changed: 1  Warnings: 0");
+        assert_eq!(sum(&[ok(2, "")], 0).tail, b"");
+        assert_eq!(update_info(b"Records: 3"), None);
+    }
+}

@@ -1,0 +1,120 @@
+//! `COM_QUERY`: its query attributes, and its statements one after the other.
+
+use atone_wire::Malformed;
+use atone_wire::attributes::{Attributes, parse_query};
+use atone_wire::caps::client;
+use atone_wire::execute::Param;
+use bytes::Bytes;
+
+use super::Session;
+use super::bind::depends_on_mode;
+use crate::error::{End, SqlError};
+
+/// The query attribute that binds its statement.
+const XID_ATTRIBUTE: &str = "atone_xid";
+
+impl Session {
+    /// `COM_QUERY`
+    pub(super) async fn query(&mut self, payload: Bytes) -> Result<(), End> {
+        let (attributes, at) = match parse_query(&payload, self.capabilities) {
+            Ok(parsed) => parsed,
+            // The server says so
+            Err(_) if self.binding.is_none() => return self.unbound_query(&payload, b"").await,
+            Err(_) => return self.send_error(&SqlError::malformed_packet()).await,
+        };
+        let sql = payload.slice(at..);
+        let xid = match named_xid(&attributes) {
+            Ok(xid) => xid,
+            Err(why) => return self.send_error(&SqlError::refused(&self.xid(), why)).await,
+        };
+        if self.binding.is_none() && xid.is_none() && !atone_sql::needs_attention(&sql) {
+            return self.unbound_query(&payload, &sql).await;
+        }
+        self.with_attributes(&attributes, xid);
+        let done = self.statements(sql).await;
+        self.without_attributes();
+        done
+    }
+
+    /// From here on the command's query attributes go with each statement to the server.
+    pub(super) fn with_attributes(&mut self, attributes: &Attributes, xid: Option<String>) {
+        if !attributes.is_empty() {
+            self.query_prefix = attributes.query_prefix(self.capabilities);
+        }
+        self.attribute_xid = xid;
+    }
+
+    /// The command is done.
+    pub(super) fn without_attributes(&mut self) {
+        self.query_prefix = Attributes::default().query_prefix(self.capabilities);
+        self.attribute_xid = None;
+    }
+
+    /// Each statement of a packet on its own, up to the first that fails.
+    async fn statements(&mut self, mut sql: Bytes) -> Result<(), End> {
+        if !atone_sql::may_be_several(&sql) {
+            return self.looked_at_query(sql).await;
+        }
+        let mode = match self.splitting_mode(&sql).await? {
+            Ok(mode) => mode,
+            Err(error) => return self.send_error(&error).await,
+        };
+        let whole = self.capabilities & client::MULTI_STATEMENTS == 0
+            || (self.binding.is_none()
+                && self.attribute_xid.is_none()
+                && !atone_sql::concerns_atone(&sql, mode));
+        if whole {
+            // Of a client that did not ask for several statements in a packet the server refuses them
+            self.restore_multi_statements(&sql).await?;
+            if self.capabilities & client::MULTI_STATEMENTS == 0 && self.multi_statements {
+                return Err(End::Broken("the server takes several statements in a packet".into()));
+            }
+            return if self.binding.is_none() {
+                self.unbound_statement(&sql).await
+            } else {
+                self.forward(super::bound::Origin::Query(sql), atone_wire::reply::Expect::Results)
+                    .await
+                    .map(|_| ())
+            };
+        }
+        loop {
+            // One statement may change how the next one is read
+            let mode = match self.splitting_mode(&sql).await? {
+                Ok(mode) => mode,
+                Err(error) => return self.send_error(&error).await,
+            };
+            let next = atone_sql::next_statement(&sql, mode);
+            self.reply.more = next.is_some();
+            let statement = next.map_or(sql.clone(), |next| sql.slice(..next.end));
+            self.looked_at_query(statement).await?;
+            let Some(next) = next.filter(|_| !self.reply.failed) else { return Ok(()) };
+            self.after_command();
+            sql = sql.slice(next.following..);
+        }
+    }
+
+    /// How a packet is cut into statements.
+    async fn splitting_mode(&mut self, sql: &[u8]) -> Result<Result<atone_sql::Mode, SqlError>, End> {
+        if !depends_on_mode(sql) {
+            return Ok(Ok(self.assumed_mode()));
+        }
+        let vars = self.session_vars().await?;
+        Ok(match vars.refuse {
+            Some(why) => Err(SqlError::refused(&self.xid(), &why)),
+            None => Ok(vars.mode),
+        })
+    }
+}
+
+/// The XID that the query attribute names; an empty one, or NULL, names none.
+pub(super) fn named_xid(attributes: &Attributes) -> Result<Option<String>, &'static str> {
+    let none = "the query attribute atone_xid is no string";
+    match attributes.get(XID_ATTRIBUTE) {
+        Ok(None | Some(Param::Null)) => Ok(None),
+        Ok(Some(Param::Text(text) | Param::Blob(text))) if text.is_empty() => Ok(None),
+        Ok(Some(Param::Text(text) | Param::Blob(text))) => {
+            String::from_utf8(text).map(Some).map_err(|_| none)
+        }
+        Ok(Some(_)) | Err(Malformed(_)) => Err(none),
+    }
+}
