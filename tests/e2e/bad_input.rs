@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use atone_tests::cluster::SOON;
-use atone_tests::raw::{RawConn, error_packet};
+use atone_tests::wire::{RawConn, error_packet};
 use atone_tests::{Bank, Cluster, sql};
 use mysql_async::prelude::Queryable as _;
 

@@ -16,12 +16,12 @@ pub mod flavor;
 pub mod paths;
 pub mod ports;
 pub mod process;
-pub mod raw;
 pub mod rest;
 pub mod run;
 pub mod server;
 pub mod sql;
 pub mod wait;
+pub mod wire;
 
 pub use cluster::{Bank, Cluster, ClusterOptions};
 pub use flavor::Flavor;

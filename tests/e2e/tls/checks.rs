@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use atone_tests::cluster::SOON;
-use atone_tests::raw::{RawConn, error_packet};
 use atone_tests::server::{APP, SERVICE};
+use atone_tests::wire::{RawConn, error_packet};
 use atone_tests::{Bank, Flavor, Server, paths, sql, wait};
 
 use crate::client;

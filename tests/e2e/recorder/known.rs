@@ -1,0 +1,89 @@
+//! Differences that are known, each with its reason. A script that does not differ any more where it should fails.
+
+use atone_tests::Flavor;
+use atone_tests::wire::caps;
+
+use crate::script::Setting;
+
+/// A difference that is known.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Known {
+    /// On which server; both where there is none.
+    pub(crate) flavor: Option<Flavor>,
+    /// Under which settings, by the beginnings of their names; all where there is none.
+    pub(crate) settings: &'static [&'static str],
+    /// The script.
+    pub(crate) script: &'static str,
+    /// A part of the step's name.
+    pub(crate) step: &'static str,
+    /// Why.
+    #[allow(dead_code, reason = "it is for the reader")]
+    pub(crate) why: &'static str,
+}
+
+/// All of them.
+pub(crate) const KNOWN: &[Known] = &[
+    Known {
+        flavor: None,
+        settings: &[],
+        script: "empty_packet",
+        step: "a packet",
+        why: "the proxy closes where the server answers 1047",
+    },
+    Known {
+        flavor: None,
+        settings: &["plain", "eof", "minimal", "tls"],
+        script: "wrong_number",
+        step: "a packet",
+        why: "the proxy's error is numbered 1, the server's 0",
+    },
+    Known {
+        flavor: None,
+        settings: &[],
+        script: "malformed",
+        step: "execute without an id",
+        why: "the proxy answers what the server would refuse in its own words",
+    },
+    Known {
+        flavor: Some(Flavor::MySql),
+        settings: &[],
+        script: "malformed_unanswered",
+        step: "the end",
+        why: "the proxy takes MySQL's error for a malformed COM_STMT_CLOSE as the next command's reply",
+    },
+    Known {
+        flavor: Some(Flavor::MySql),
+        settings: &["eof", "tls"],
+        script: "procedures_in_binary",
+        step: "execute 1 with 3 parameters",
+        why: "the proxy keeps back the OK behind the row of OUT parameters, which MySQL announces only in front of it",
+    },
+];
+
+/// Capabilities that the proxy does not offer where the server does; `CLIENT_SSL` goes by the listener.
+pub(crate) fn masked(flavor: Flavor) -> u64 {
+    match flavor {
+        Flavor::MariaDb => {
+            caps::COMPRESS
+                | caps::MARIADB_PROGRESS
+                | caps::MARIADB_STMT_BULK
+                | caps::MARIADB_EXTENDED_METADATA
+                | caps::MARIADB_CACHE_METADATA
+        }
+        Flavor::MySql => {
+            caps::COMPRESS
+                | caps::ZSTD_COMPRESSION
+                | caps::QUERY_ATTRIBUTES
+                | caps::OPTIONAL_RESULTSET_METADATA
+        }
+    }
+}
+
+/// The one that is expected here.
+pub(crate) fn known(flavor: Flavor, setting: &Setting, script: &str) -> Option<&'static Known> {
+    KNOWN.iter().find(|known| {
+        known.script == script
+            && known.flavor.is_none_or(|only| only == flavor)
+            && (known.settings.is_empty() || known.settings.contains(&setting.name))
+    })
+}

@@ -1,0 +1,194 @@
+//! One script of commands, played straight against the server and through the proxy: both packet streams are equal, field
+//! by field. The two runs go to two servers of the same kind, with the same schema, at the same time, so that what one
+//! leaves behind cannot be seen by the other.
+
+mod compare;
+mod known;
+mod play;
+mod script;
+mod scripts;
+mod setup;
+
+use std::sync::Arc;
+
+use anyhow::{Result, bail, ensure};
+use atone_tests::wire::caps;
+use atone_tests::{Bank, Flavor, run};
+
+use play::{Place, play};
+use script::{SETTINGS, Script, Setting};
+use setup::{Admin, Setup};
+
+/// The variable that names the scripts to play, by the beginning of their names.
+const ONLY: &str = "ATONE_SCRIPTS";
+
+/// Makes two tests of each setting, one a flavor.
+macro_rules! settings {
+    ($($name:ident),+ $(,)?) => { $(
+        mod $name {
+            use super::*;
+            #[test]
+            fn mariadb() {
+                run::run_alone(Flavor::MariaDb, through_the_proxy(Flavor::MariaDb, stringify!($name)));
+            }
+            #[test]
+            fn mysql() {
+                run::run_alone(Flavor::MySql, through_the_proxy(Flavor::MySql, stringify!($name)));
+            }
+        }
+    )+ };
+}
+
+settings!(plain, eof, minimal, tls, zlib, zlib_minimal, zstd, tls_zlib, tls_zstd);
+
+/// The recorder itself: two servers, without a proxy.
+mod straight {
+    use super::*;
+
+    #[test]
+    fn mariadb() {
+        run::run_alone(Flavor::MariaDb, two_servers(Flavor::MariaDb));
+    }
+
+    #[test]
+    fn mysql() {
+        run::run_alone(Flavor::MySql, two_servers(Flavor::MySql));
+    }
+}
+
+/// What the proxy says first is what the server says, but for what is masked.
+mod greetings {
+    use super::*;
+
+    #[test]
+    fn mariadb() {
+        run::run_alone(Flavor::MariaDb, same_greetings(Flavor::MariaDb));
+    }
+
+    #[test]
+    fn mysql() {
+        run::run_alone(Flavor::MySql, same_greetings(Flavor::MySql));
+    }
+}
+
+async fn same_greetings(flavor: Flavor) -> Result<()> {
+    let setup = Setup::shared(flavor).await?;
+    let straight = setup::greeting(setup.straight(Bank::One)).await?;
+    for (port, ssl) in [(setup.plain, caps::SSL), (setup.tls, 0)] {
+        let through = setup::greeting(port).await?;
+        let masked = straight.capabilities & !through.capabilities;
+        let expected = known::masked(flavor) | ssl;
+        ensure!(
+            masked == expected,
+            "not offered: {}\nexpected:    {}",
+            caps::names(masked),
+            caps::names(expected)
+        );
+        let added = through.capabilities & !straight.capabilities;
+        ensure!(added == 0, "offered by the proxy only: {}", caps::names(added));
+        let (mut one, mut other) = (straight.decoded(), through.decoded());
+        for greeting in [&mut one, &mut other] {
+            greeting.fields.retain(|(name, _)| name != "capabilities");
+        }
+        ensure!(one == other, "{one}\n{other}");
+    }
+    Ok(())
+}
+
+fn named<'a>(scripts: &'a [Script], flavor: Flavor, setting: &Setting) -> Vec<&'a Script> {
+    let only = std::env::var(ONLY).unwrap_or_default();
+    let wanted = |script: &&Script| {
+        script.on.contains(&flavor)
+            && setting.has(script)
+            && only.split(',').any(|only| script.name.starts_with(only))
+    };
+    scripts.iter().filter(wanted).collect()
+}
+
+async fn through_the_proxy(flavor: Flavor, name: &str) -> Result<()> {
+    let Some(setting) = SETTINGS.iter().find(|setting| setting.name == name) else {
+        bail!("no setting {name}")
+    };
+    if !setting.on(flavor) {
+        return Ok(());
+    }
+    let setup = Setup::shared(flavor).await?;
+    let port = setup.through(setting);
+    if setting.compression_bit() & known::masked(flavor) != 0 {
+        // Until the proxy offers it; that it does not is seen to by `greetings`
+        return Ok(());
+    }
+    let result = record(&setup, setting, port, setting.name, true).await;
+    result.map_err(|error| error.context(setup.proxy.log_tail(30)))
+}
+
+async fn two_servers(flavor: Flavor) -> Result<()> {
+    let setup = Setup::shared(flavor).await?;
+    for setting in SETTINGS.iter().filter(|setting| setting.few && setting.on(flavor)) {
+        let port = setup.straight(Bank::One);
+        record(&setup, setting, port, &format!("straight_{}", setting.name), false).await?;
+    }
+    Ok(())
+}
+
+/// Plays each script on the second server and on `port`, which leads to the first.
+async fn record(setup: &Arc<Setup>, setting: &Setting, port: u16, schema: &str, proxied: bool) -> Result<()> {
+    let flavor = setup.cluster.flavor();
+    let offered = setup::greeting(port).await?.capabilities
+        & setup::greeting(setup.straight(Bank::Two)).await?.capabilities;
+    let schema = format!("r_{schema}");
+    let places = [Bank::Two, Bank::One].map(|bank| Place {
+        port: if bank == Bank::One { port } else { setup.straight(bank) },
+        server: setup.cluster.server(bank),
+        schema: &schema,
+        offered,
+    });
+    let mut admins =
+        [Admin::open(places[0].server.port()).await?, Admin::open(places[1].server.port()).await?];
+    let scripts = scripts::all();
+    let mut wrong = Vec::new();
+    for script in named(&scripts, flavor, setting) {
+        for admin in &mut admins {
+            prepare(admin, &schema, script).await?;
+        }
+        let (straight, through) =
+            tokio::join!(play(script, setting, places[0]), play(script, setting, places[1]));
+        if std::env::var_os("ATONE_PRINT").is_some() {
+            println!("== {} ({flavor}, {})", script.name, setting.name);
+            for recorded in &straight {
+                println!("-- {}", recorded.step);
+                recorded.packets.iter().for_each(|(_, packet)| println!("   {packet}"));
+                if let Some(failure) = &recorded.failure {
+                    println!("   {failure}");
+                }
+            }
+        }
+        let difference = compare::compare(&straight, &through);
+        let known = proxied.then(|| known::known(flavor, setting, script.name)).flatten();
+        match (difference, known) {
+            (None, None) => {}
+            (Some(difference), Some(known)) if difference.step.contains(known.step) => {}
+            (None, Some(known)) => {
+                wrong.push(format!(
+                    "{}: does not differ any more at {:?}: take it out of known.rs",
+                    script.name, known.step
+                ));
+            }
+            (Some(difference), _) => {
+                wrong.push(format!("{}, step `{}`\n{}", script.name, difference.step, difference.text));
+            }
+        }
+    }
+    ensure!(wrong.is_empty(), "{flavor}, {}: {} scripts\n{}", setting.name, wrong.len(), wrong.join("\n"));
+    Ok(())
+}
+
+async fn prepare(admin: &mut Admin, schema: &str, script: &Script) -> Result<()> {
+    admin.run(&format!("DROP DATABASE IF EXISTS `{schema}`")).await?;
+    admin.run(&format!("CREATE DATABASE `{schema}` CHARACTER SET utf8mb4")).await?;
+    admin.run(&format!("USE `{schema}`")).await?;
+    for statement in &script.setup {
+        admin.run(statement).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,318 @@
+//! Plays a script against one port and records each packet of the server.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use atone_tests::wire::{Decoded, Login, Session, Shape, payload};
+use atone_tests::{Server, sql, wait};
+
+use atone_tests::wire::payload::Execute;
+
+use crate::script::{Act, LAST, May, Payload, Script, Setting};
+
+/// How long [`Act::Dawdle`] reads nothing. Long enough to fill the buffers from a server on the same machine; what is
+/// compared afterwards does not depend on it.
+const DAWDLE: Duration = Duration::from_millis(300);
+const SOON: Duration = Duration::from_secs(20);
+
+/// Session variables that each connection has for itself, as session tracking reports them.
+const EACH_OWN: &[&str] = &[
+    "variable 'statement_id'",
+    "variable 'timestamp'",
+    "variable 'pseudo_thread_id'",
+    "variable 'rand_seed1'",
+];
+
+/// What a step was answered with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Recorded {
+    /// The step's name.
+    pub(crate) step: String,
+    /// The packets, with their numbers where those may not differ.
+    pub(crate) packets: Vec<(Option<u8>, Decoded)>,
+    /// Where this client found what no server sends.
+    pub(crate) failure: Option<String>,
+}
+
+/// Where a script is played.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place<'a> {
+    /// The server's or the proxy's port.
+    pub(crate) port: u16,
+    /// The server, for what is asked around everything.
+    pub(crate) server: &'a Server,
+    /// The schema of the first session.
+    pub(crate) schema: &'a str,
+    /// The capabilities that both places offer.
+    pub(crate) offered: u64,
+}
+
+struct Player<'a> {
+    place: Place<'a>,
+    login: Login,
+    compressed: bool,
+    sessions: BTreeMap<char, Session>,
+    ids: BTreeMap<char, u32>,
+    /// The servers' ids of the statements that were prepared, in order: MariaDB counts them for all connections.
+    statements: BTreeMap<char, Vec<u32>>,
+    unanswered: BTreeMap<char, VecDeque<Vec<u8>>>,
+}
+
+/// Plays the script, to its end or to the step at which this client can't go on.
+pub(crate) async fn play(script: &Script, setting: &Setting, place: Place<'_>) -> Vec<Recorded> {
+    let mut login = Login::new(place.port, script.account).schema(place.schema);
+    login.capabilities = setting.capabilities & place.offered;
+    login.compression = setting.compression;
+    login.tls = setting.tls;
+    let mut player = Player {
+        place,
+        login,
+        compressed: setting.compression != atone_tests::wire::Compression::None,
+        sessions: BTreeMap::new(),
+        ids: BTreeMap::new(),
+        statements: BTreeMap::new(),
+        unanswered: BTreeMap::new(),
+    };
+    let mut recorded = Vec::new();
+    for step in &script.steps {
+        let (packets, failure) = match player.act(step.session, &step.act).await {
+            Ok(mut packets) => {
+                player.note_statements(step.session, &mut packets);
+                (packets, None)
+            }
+            Err(error) => (Vec::new(), Some(format!("{error:#}"))),
+        };
+        let failed = failure.is_some();
+        let packets = player.normal(packets, &step.may);
+        recorded.push(Recorded { step: format!("{}: {}", step.session, step.name), packets, failure });
+        if failed {
+            break;
+        }
+    }
+    recorded
+}
+
+impl Player<'_> {
+    async fn act(&mut self, name: char, act: &Act) -> Result<Vec<(u8, Decoded)>> {
+        match act {
+            Act::Open(change) => {
+                let mut login = self.login.clone();
+                change(&mut login);
+                return self.open(name, &login).await;
+            }
+            Act::Await(sql) => {
+                self.wait_for(&self.with_ids(sql)?).await?;
+                return Ok(Vec::new());
+            }
+            Act::Dawdle => {
+                tokio::time::sleep(DAWDLE).await;
+                return Ok(Vec::new());
+            }
+            _ => {}
+        }
+        let mut seen = Vec::new();
+        if !self.sessions.contains_key(&name) {
+            let login = self.login.clone();
+            seen = self.open(name, &login).await?;
+        }
+        let waiting = self.unanswered.entry(name).or_default().len();
+        let Some(capabilities) = self.sessions.get(&name).map(|session| session.capabilities) else {
+            return Ok(seen);
+        };
+        let command = match act {
+            Act::Command(command, _) | Act::Send(command) => self.payload(name, command, capabilities)?,
+            _ => Vec::new(),
+        };
+        let queue = self.unanswered.entry(name).or_default();
+        let session = self.sessions.get_mut(&name).context("the session is closed")?;
+        match act {
+            Act::Command(_, file) => {
+                ensure!(waiting == 0, "a reply to another command is still to come");
+                ensure!(session.conn().unread() == 0, "something came unasked");
+                // A connection that is closed shows when it is read
+                if session.send(&command).await.is_ok() || command.len() < 1024 {
+                    seen.extend(session.receive(&command, file.as_deref()).await?);
+                } else {
+                    seen.extend(session.receive_as(Shape::Single, &command, None).await?);
+                }
+            }
+            Act::Send(_) => {
+                session.send(&command).await?;
+                queue.push_back(command);
+            }
+            Act::Receive => {
+                let command = queue.pop_front().context("no command was sent")?;
+                seen.extend(session.receive(&command, None).await?);
+            }
+            Act::Bytes(bytes) => {
+                // What is answered, and how often, is what the script is to find out
+                session.conn().restart(u32::MAX);
+                // Where the other side has closed, that shows when it is read
+                let _ = session.conn().send_bytes(bytes).await;
+            }
+            Act::Packet => seen.extend(session.receive_as(Shape::Single, &[], None).await?),
+            Act::End => while self.last_packet(name, &mut seen).await? {},
+            Act::ChangeUser(change) => {
+                let mut login = self.login.clone();
+                change(&mut login);
+                seen.extend(session.change_user(&login).await?);
+            }
+            Act::Close => {
+                self.sessions.remove(&name);
+            }
+            Act::Open(_) | Act::Await(_) | Act::Dawdle => bail!("these were seen to above"),
+        }
+        Ok(seen)
+    }
+
+    async fn last_packet(&mut self, name: char, seen: &mut Vec<(u8, Decoded)>) -> Result<bool> {
+        let session = self.sessions.get_mut(&name).context("the session is closed")?;
+        let more = session.receive_as(Shape::Single, &[], None).await?;
+        let closed = more.iter().any(|(_, packet)| packet.kind == "closed");
+        seen.extend(more);
+        Ok(!closed)
+    }
+
+    async fn open(&mut self, name: char, login: &Login) -> Result<Vec<(u8, Decoded)>> {
+        let (session, seen) = Session::attempt(login).await?;
+        if let Some(session) = session {
+            self.ids.insert(name, session.greeting.id);
+            self.sessions.insert(name, session);
+        }
+        Ok(seen)
+    }
+
+    /// The server's id of a script's statement; one that no server gave where there is no such statement.
+    fn statement(&self, session: char, n: u32) -> u32 {
+        let known = usize::try_from(n).ok().and_then(|n| n.checked_sub(1));
+        let known = known.and_then(|at| self.statements.get(&session)?.get(at));
+        known.copied().unwrap_or(if n == LAST { LAST } else { n | 0x4000_0000 })
+    }
+
+    /// Replaces the servers' ids of statements by their places in the script.
+    fn note_statements(&mut self, session: char, packets: &mut [(u8, Decoded)]) {
+        for (_, packet) in packets.iter_mut().filter(|(_, packet)| packet.kind == "ERR") {
+            for (_, value) in packet.fields.iter_mut().filter(|(name, _)| name == "message") {
+                for (n, id) in (1..).zip(self.statements.get(&session).into_iter().flatten()) {
+                    *value = value.replace(&format!("({id})"), &format!("(<{n}>)"));
+                }
+            }
+        }
+        for (_, packet) in packets.iter_mut().filter(|(_, packet)| packet.kind == "prepared") {
+            for (_, value) in packet.fields.iter_mut().filter(|(name, _)| name == "statement") {
+                let all = self.statements.entry(session).or_default();
+                all.extend(value.parse::<u32>());
+                *value = all.len().to_string();
+            }
+        }
+    }
+
+    fn payload(&self, session: char, payload: &Payload, capabilities: u64) -> Result<Vec<u8>> {
+        Ok(match payload {
+            Payload::Bytes(bytes) => bytes.clone(),
+            Payload::Query(sql, attributes) => payload::query(capabilities, sql, attributes),
+            Payload::Execute(execute) => {
+                let id = self.statement(session, execute.id);
+                Execute { id, ..execute.clone() }.payload(capabilities)
+            }
+            Payload::Statement(command, n, rest) => {
+                payload::statement(*command, self.statement(session, *n), rest)
+            }
+            Payload::About(sql) => payload::query(capabilities, self.with_ids(sql)?.as_bytes(), &[]),
+            Payload::Kill(session) => {
+                let id = self.ids.get(session).context("no such session")?;
+                [&[0x0c], &id.to_le_bytes()[..]].concat()
+            }
+        })
+    }
+
+    fn with_ids(&self, sql: &str) -> Result<String> {
+        let mut sql = sql.to_owned();
+        for (name, id) in &self.ids {
+            sql = sql.replace(&format!("{{{name}}}"), &id.to_string());
+        }
+        ensure!(!sql.contains("{a}") && !sql.contains("{b}"), "no such session: {sql}");
+        Ok(sql)
+    }
+
+    async fn wait_for(&self, query: &str) -> Result<()> {
+        let admin = tokio::sync::Mutex::new(self.place.server.admin().await?);
+        wait::until(query, SOON, || async {
+            let rows = sql::rows(&mut *admin.lock().await, query).await?;
+            Ok(rows.iter().any(|row| row != "0").then_some(()))
+        })
+        .await?;
+        Ok(admin.into_inner().disconnect().await?)
+    }
+
+    /// Without what each connection has for itself, and what this step may have.
+    fn normal(&self, packets: Vec<(u8, Decoded)>, may: &[May]) -> Vec<(Option<u8>, Decoded)> {
+        let progress = may.contains(&May::Progress);
+        let rows = may.contains(&May::Rows);
+        let mut normal = Vec::new();
+        for (number, mut packet) in packets {
+            if progress && packet.kind == "progress" || rows && packet.kind == "row" {
+                continue;
+            }
+            if packet.kind == "greeting" {
+                // Compared by a test of its own, once for a port
+                packet.fields.retain(|(name, _)| name != "capabilities");
+            }
+            for (_, value) in packet.fields.iter_mut().filter(|(name, _)| EACH_OWN.contains(&name.as_str())) {
+                "…".clone_into(value);
+            }
+            for may in may {
+                match may {
+                    May::Ids if matches!(packet.kind, "row" | "ERR") => self.without_ids(&mut packet),
+                    May::Fields(names) => {
+                        for (_, value) in
+                            packet.fields.iter_mut().filter(|(n, _)| names.contains(&n.as_str()))
+                        {
+                            "…".clone_into(value);
+                        }
+                    }
+                    May::Ids | May::Rows | May::Progress | May::Length => {}
+                }
+            }
+            // The servers number a packet inside of compressed frames by where they flushed; no client looks at it
+            let numbered = !self.compressed && !progress && !rows && packet.kind != "closed";
+            normal.push((numbered.then_some(number), packet));
+        }
+        if may.contains(&May::Length) {
+            normal.dedup_by(|one, other| one.1.kind == "row" && other.1.kind == "row");
+            for (number, packet) in &mut normal {
+                *number = None;
+                if packet.kind == "row" {
+                    packet.fields.clear();
+                }
+            }
+        }
+        normal
+    }
+
+    fn without_ids(&self, packet: &mut Decoded) {
+        for (_, value) in &mut packet.fields {
+            for (name, id) in &self.ids {
+                *value = replace_number(value, &id.to_string(), &format!("<{name}>"));
+                *value = replace_number(value, &format!("0x{id:08x}"), &format!("<{name}>"));
+                *value = replace_number(value, &format!("0x{id:016x}"), &format!("<{name}>"));
+            }
+        }
+    }
+}
+
+/// Replaces a number where it stands by itself.
+fn replace_number(text: &str, number: &str, by: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find(number) {
+        let (front, behind) = (&rest[..at], &rest[at + number.len()..]);
+        let alone = !front.ends_with(|c: char| c.is_ascii_alphanumeric())
+            && !behind.starts_with(|c: char| c.is_ascii_alphanumeric());
+        out.push_str(front);
+        out.push_str(if alone { by } else { number });
+        rest = behind;
+    }
+    out + rest
+}
