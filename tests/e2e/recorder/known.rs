@@ -26,20 +26,6 @@ pub(crate) const KNOWN: &[Known] = &[
     Known {
         flavor: None,
         settings: &[],
-        script: "empty_packet",
-        step: "a packet",
-        why: "the proxy closes where the server answers 1047",
-    },
-    Known {
-        flavor: None,
-        settings: &["plain", "eof", "minimal", "tls"],
-        script: "wrong_number",
-        step: "a packet",
-        why: "the proxy's error is numbered 1, the server's 0",
-    },
-    Known {
-        flavor: None,
-        settings: &[],
         script: "malformed",
         step: "execute without an id",
         why: "the proxy answers what the server would refuse in its own words",
@@ -63,19 +49,8 @@ pub(crate) const KNOWN: &[Known] = &[
 /// Capabilities that the proxy does not offer where the server does; `CLIENT_SSL` goes by the listener.
 pub(crate) fn masked(flavor: Flavor) -> u64 {
     match flavor {
-        Flavor::MariaDb => {
-            caps::COMPRESS
-                | caps::MARIADB_PROGRESS
-                | caps::MARIADB_STMT_BULK
-                | caps::MARIADB_EXTENDED_METADATA
-                | caps::MARIADB_CACHE_METADATA
-        }
-        Flavor::MySql => {
-            caps::COMPRESS
-                | caps::ZSTD_COMPRESSION
-                | caps::QUERY_ATTRIBUTES
-                | caps::OPTIONAL_RESULTSET_METADATA
-        }
+        Flavor::MariaDb => caps::COMPRESS,
+        Flavor::MySql => caps::COMPRESS | caps::ZSTD_COMPRESSION,
     }
 }
 
