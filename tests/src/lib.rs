@@ -7,6 +7,7 @@
 //! The binaries are not built by this crate; `cargo build -p atone-coordinator -p atone-proxy -p atone-cli` first.
 
 pub mod case;
+pub mod certificates;
 pub mod cli;
 pub mod cluster;
 pub mod daemon;

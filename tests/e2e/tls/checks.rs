@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use atone_tests::certificates::Certificates;
 use atone_tests::cluster::SOON;
 use atone_tests::server::{APP, SERVICE};
 use atone_tests::wire::{RawConn, error_packet};
 use atone_tests::{Bank, Flavor, Server, paths, sql, wait};
 
 use crate::client;
-use crate::setup::{self, Certificates, Listener, Setup};
+use crate::setup::{self, Listener, Setup};
 
 pub(crate) async fn a_listener_that_requires_tls(s: Arc<Setup>) -> Result<()> {
     let refusal = sql::refused_login(s.plain(Listener::Strict, APP)?).await?;

@@ -1,0 +1,4 @@
+CREATE TABLE account (id INT AUTO_INCREMENT PRIMARY KEY, name VARCHAR(40), balance DECIMAL(20,4) NOT NULL, UNIQUE KEY (name));
+INSERT INTO account VALUES (1, 'ann', 100), (2, 'bob', 100.5), (3, NULL, 100), (4, 'zoé 😀', 0.0001);
+CREATE TABLE note (id INT PRIMARY KEY, at DATETIME(6), txt TEXT, data LONGBLOB, j JSON, d DOUBLE);
+INSERT INTO note VALUES (1, '2026-01-01 10:00:00.123456', 'first', x'00ff', '{"a": 1}', 0.1), (2, NULL, NULL, NULL, NULL, NULL)

@@ -1,0 +1,127 @@
+//! The one list of drivers: what is run, and what docs/compatibility.md says of it.
+
+/// A driver and the program of tests/drivers that uses it.
+#[derive(Debug)]
+pub(crate) struct Driver {
+    /// The name of its tests, and of its global transactions.
+    pub(crate) id: &'static str,
+    pub(crate) language: &'static str,
+    pub(crate) name: &'static str,
+    pub(crate) version: Version,
+    pub(crate) program: Program,
+    /// What the program's unbound run does: the sections of its output, in this order, separated by spaces.
+    pub(crate) sections: &'static str,
+    /// The driver offers zlib compression, and the program runs with it too.
+    pub(crate) compression: bool,
+    /// How MySQL's caching_sha2_password goes without TLS when the server has not cached the password.
+    pub(crate) full_login: FullLogin,
+}
+
+/// Where a driver's version is laid down.
+#[derive(Debug)]
+pub(crate) enum Version {
+    /// A lock file of tests/drivers, which contains `text` with `{}` replaced by the version.
+    Pinned { version: &'static str, file: &'static str, text: &'static str },
+}
+
+/// How a program is started.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Program {
+    /// A file of tests/drivers/python, and its arguments.
+    Python(&'static [&'static str]),
+}
+
+/// What a driver can do when the server asks for the whole password over a connection without TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FullLogin {
+    /// It encrypts the password with the server's key.
+    Rsa,
+    /// It refuses; the password has to be in the server's cache.
+    Refused,
+}
+
+/// All of them.
+pub(crate) const DRIVERS: &[Driver] = &[
+    Driver {
+        id: "pymysql",
+        language: "Python",
+        name: "PyMySQL",
+        version: python("1.2.4", "PyMySQL=={}"),
+        program: Program::Python(&["with_pymysql.py"]),
+        sections: DB_API,
+        compression: false,
+        full_login: FullLogin::Rsa,
+    },
+    Driver {
+        id: "mysqlclient",
+        language: "Python",
+        name: "mysqlclient, on MariaDB Connector/C",
+        version: python("2.3.1", "mysqlclient=={}"),
+        program: Program::Python(&["with_mysqlclient.py"]),
+        sections: DB_API,
+        compression: true,
+        full_login: FullLogin::Rsa,
+    },
+    Driver {
+        id: "connector_python_pure",
+        language: "Python",
+        name: "MySQL Connector/Python, pure",
+        version: python("9.7.0", "mysql-connector-python=={}"),
+        program: Program::Python(&["with_connector.py", "pure"]),
+        sections: CONNECTOR_PYTHON,
+        compression: true,
+        full_login: FullLogin::Refused,
+    },
+    Driver {
+        id: "connector_python_c",
+        language: "Python",
+        name: "MySQL Connector/Python, C extension",
+        version: python("9.7.0", "mysql-connector-python=={}"),
+        program: Program::Python(&["with_connector.py", "c"]),
+        sections: CONNECTOR_PYTHON,
+        compression: true,
+        full_login: FullLogin::Refused,
+    },
+    Driver {
+        id: "asyncmy",
+        language: "Python",
+        name: "asyncmy",
+        version: python("0.2.18", "asyncmy=={}"),
+        program: Program::Python(&["with_asyncmy.py"]),
+        sections: "login text parameters batch blobs streaming multi procedure transaction errors warnings metadata \
+                   reset pool",
+        compression: false,
+        full_login: FullLogin::Rsa,
+    },
+];
+
+const fn python(version: &'static str, text: &'static str) -> Version {
+    Version::Pinned { version, file: "python/requirements.txt", text }
+}
+
+/// What the sections are in the documentation.
+pub(crate) const SECTIONS: &[(&str, &str)] = &[
+    ("login", "login, versions, character sets, connection id"),
+    ("text", "every column type in the text protocol"),
+    ("parameters", "parameters put in by the driver"),
+    ("prepared", "statements prepared on the server"),
+    ("batch", "batches and bulk inserts"),
+    ("blobs", "values of 1 MiB and 17 MiB"),
+    ("blobs-prepared", "the same, prepared"),
+    ("streaming", "results read row by row"),
+    ("multi", "several statements in one packet"),
+    ("procedure", "stored procedures with several results"),
+    ("transaction", "transactions, savepoints, autocommit"),
+    ("errors", "error codes and states"),
+    ("warnings", "warnings"),
+    ("metadata", "column metadata"),
+    ("load-data", "LOAD DATA LOCAL"),
+    ("reset", "ping, change of user or schema, reset, kill"),
+    ("pool", "the driver's connection pool"),
+];
+
+/// What programs that share a script do.
+const DB_API: &str = "login text parameters batch blobs streaming multi procedure transaction errors warnings metadata \
+                      load-data reset";
+const CONNECTOR_PYTHON: &str = "login text parameters prepared batch blobs blobs-prepared streaming multi procedure \
+                                transaction errors warnings metadata load-data reset pool";

@@ -1,0 +1,61 @@
+//! Real drivers, straight to the server and through the proxy: what they see has to be the same.
+
+mod compare;
+mod document;
+mod list;
+mod run;
+mod setup;
+
+use std::sync::Mutex;
+
+use anyhow::Context as _;
+use atone_tests::Flavor;
+
+use list::DRIVERS;
+use setup::Setup;
+
+/// Makes of each driver's id two tests, one a flavor.
+macro_rules! driver_tests {
+    ($($id:ident),+ $(,)?) => {
+        $( mod $id {
+            #[test]
+            fn mariadb() {
+                super::test(stringify!($id), atone_tests::Flavor::MariaDb);
+            }
+            #[test]
+            fn mysql() {
+                super::test(stringify!($id), atone_tests::Flavor::MySql);
+            }
+        } )+
+        const TESTED: &[&str] = &[$(stringify!($id)),+];
+    };
+}
+
+driver_tests!(pymysql, mysqlclient, connector_python_pure, connector_python_c, asyncmy);
+
+#[test]
+fn every_driver_is_tested() {
+    assert_eq!(TESTED, DRIVERS.iter().map(|driver| driver.id).collect::<Vec<_>>());
+}
+
+#[test]
+fn documented() {
+    document::check().unwrap_or_else(|error| panic!("{error:#}"));
+}
+
+fn test(id: &str, flavor: Flavor) {
+    if std::env::var_os(run::SKIP).is_some_and(|v| v == "1") {
+        eprintln!("SKIPPED: {} leaves out the drivers", run::SKIP);
+        return;
+    }
+    // One program at a time on a flavor's servers: they share accounts, and some need MySQL's cache of passwords.
+    static TURNS: [Mutex<()>; 2] = [Mutex::new(()), Mutex::new(())];
+    let turn = &TURNS[usize::from(flavor == Flavor::MySql)];
+    let _turn = turn.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    atone_tests::run::run_alone(flavor, async move {
+        let driver = DRIVERS.iter().find(|driver| driver.id == id).context("no such driver in the list")?;
+        let setup = Setup::shared(flavor).await?;
+        let result = run::check(setup.clone(), driver).await;
+        result.map_err(|error| anyhow::anyhow!("{error:#}\n{}", setup.log_tails()))
+    });
+}
