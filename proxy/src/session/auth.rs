@@ -74,6 +74,10 @@ pub(super) enum Answer {
         /// The packet that asks for the key.
         request: u8,
     },
+    /// It asks for a key: it gets the proxy's own.
+    GiveKey,
+    /// It is a password, encrypted with that key; the server gets it as it is.
+    Decrypt,
 }
 
 /// Follows one authentication. A refusal says why the legs do not fit.
@@ -85,7 +89,7 @@ pub(super) struct Auth {
     salt: Vec<u8>,
     /// The plugin's next packet from the client is a scramble, not yet the password.
     scramble_due: bool,
-    /// The client has asked for the server's key by itself.
+    /// The client has asked for a key by itself.
     key_asked: bool,
 }
 
@@ -154,21 +158,30 @@ impl Auth {
             _ => return Err(self.refusal()),
         };
         let scramble = std::mem::take(&mut self.scramble_due) && self.plugin == CACHING_SHA2;
-        if is_empty(payload) || (scramble && payload.len() == SCRAMBLE) || self.key_asked {
+        if is_empty(payload) || (scramble && payload.len() == SCRAMBLE) {
             return Ok(Answer::Forward);
         }
         match (private, payload) {
+            // What it sends behind its request is encrypted
+            (Private::OnlyClient, _) if self.key_asked => Ok(Answer::Forward),
+            (Private::OnlyServer, _) if self.key_asked => {
+                self.key_asked = false;
+                Ok(Answer::Decrypt)
+            }
             (Private::OnlyClient, &[byte]) if byte == request => {
-                // What it sends next is encrypted for the server itself
                 self.key_asked = true;
                 Ok(Answer::Forward)
+            }
+            (Private::OnlyServer, &[byte]) if byte == request => {
+                self.key_asked = true;
+                Ok(Answer::GiveKey)
             }
             (Private::OnlyClient, [.., 0]) if !scramble => Ok(Answer::Encrypt { request }),
             _ => Err(self.refusal()),
         }
     }
 
-    /// What the password is XORed with before it is encrypted.
+    /// What a password is XORed with before it is encrypted.
     pub(super) fn salt(&self) -> &[u8] {
         &self.salt
     }
@@ -255,18 +268,22 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_wants_the_password_gets_no_key_request() {
+    fn a_client_that_hides_its_password_gets_a_key() {
         let legs = ONLY_SERVER;
         let mut auth = begin(legs, CACHING_SHA2, &[7; 32]).unwrap();
-        for packet in [&[2][..], &[9; 256], b"secret\0"] {
+        assert_eq!(auth.client_says(&[0]), Ok(Answer::Forward));
+        for packet in [&[9; 256][..], b"secret\0"] {
             assert!(auth.client_says(packet).is_err());
         }
-        assert_eq!(auth.client_says(&[0]), Ok(Answer::Forward));
+        assert_eq!(auth.client_says(&[2]), Ok(Answer::GiveKey));
+        assert_eq!(auth.client_says(&[9; 256]), Ok(Answer::Decrypt));
+        assert!(auth.client_says(&[9; 256]).is_err());
         auth.server_says(&switch(CACHING_SHA2)).unwrap();
         assert_eq!(auth.client_says(&[9; 32]), Ok(Answer::Forward));
         assert!(auth.client_says(&[9; 32]).is_err());
         auth.server_says(&switch(SHA256)).unwrap();
-        assert!(auth.client_says(&[1]).is_err());
+        assert!(auth.client_says(b"secret\0").is_err());
+        assert_eq!(auth.client_says(&[1]), Ok(Answer::GiveKey));
         auth.server_says(&switch(b"mysql_native_password")).unwrap();
         assert_eq!(auth.client_says(&[9; 20]), Ok(Answer::Forward));
         assert!(auth.server_says(&switch(b"mysql_clear_password")).is_err());
@@ -295,7 +312,7 @@ mod tests {
         auth.server_says(&switch(SHA256)).unwrap();
         assert_eq!(auth.client_says(b"secret\0"), Ok(Answer::Encrypt { request: 1 }));
         let mut auth = begin(legs(false), CACHING_SHA2, &[7; 32]).unwrap();
-        assert!(auth.client_says(&[2]).is_err());
+        assert_eq!(auth.client_says(&[2]), Ok(Answer::GiveKey));
         auth.server_says(&switch(SHA256)).unwrap();
         assert_eq!(auth.client_says(&[1]), Ok(Answer::Forward));
         assert!(begin(legs(true), SHA256, b"secret\0").is_err());

@@ -8,13 +8,15 @@ use atone_wire::frame::put_packet;
 use atone_wire::handshake::{ClientHello, Greeting, Proof, SSL_REQUEST};
 use atone_wire::response::{ErrPacket, OkPacket};
 use bytes::Bytes;
+use tokio::sync::OnceCell;
 
 use super::Session;
 use super::auth::{Answer, Auth, Legs};
 use crate::backend::Backend;
 use crate::error::{End, SqlError};
 use crate::net::Conn;
-use crate::tls::{Connector, ServerTlsMode, rsa};
+use crate::tls::rsa::{self, OwnKey, RsaError};
+use crate::tls::{Connector, ServerTlsMode};
 
 /// The largest packet of the connection phase, in bytes.
 const MAX_HANDSHAKE_BYTES: usize = 1 << 20;
@@ -247,6 +249,33 @@ async fn authenticate(
                         // The request for the key and its answer
                         ahead = ahead.wrapping_sub(2);
                     }
+                    Ok(Answer::GiveKey) => match own_key().await {
+                        Ok(key) => {
+                            let answer = [&[0x01], key.pem()].concat();
+                            send(client, seq.wrapping_add(1), &answer).await.map_err(End::Client)?;
+                            // The server knows of neither
+                            ahead = ahead.wrapping_add(2);
+                        }
+                        Err(why) => {
+                            let error = SqlError::insecure_transport(&why.to_string());
+                            return Err(refuse(client, seq.wrapping_add(1), &error).await?);
+                        }
+                    },
+                    Ok(Answer::Decrypt) => {
+                        let password = match own_key().await {
+                            Ok(key) => key.decrypt_password(&payload, auth.salt()),
+                            Err(why) => Err(why),
+                        };
+                        match password {
+                            Ok(password) => {
+                                send(server, server_seq, &password).await.map_err(End::Server)?;
+                            }
+                            Err(why) => {
+                                let error = SqlError::insecure_transport(&why.to_string());
+                                return Err(refuse(client, seq.wrapping_add(1), &error).await?);
+                            }
+                        }
+                    }
                     Err(why) => {
                         let error = SqlError::insecure_transport(&why);
                         return Err(refuse(client, seq.wrapping_add(1), &error).await?);
@@ -255,6 +284,14 @@ async fn authenticate(
             }
         }
     }
+}
+
+/// The proxy's own RSA key, made when it is first asked for.
+async fn own_key() -> Result<&'static OwnKey, RsaError> {
+    static KEY: OnceCell<OwnKey> = OnceCell::const_new();
+    let made =
+        || async { tokio::task::spawn_blocking(OwnKey::generate).await.unwrap_or(Err(RsaError::Unmade)) };
+    KEY.get_or_try_init(made).await
 }
 
 /// Sends a password, encrypted with the key that the server gives for it.

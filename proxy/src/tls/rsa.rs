@@ -1,37 +1,38 @@
-//! A password encrypted with a server's RSA key, as caching_sha2_password and sha256_password want it on a connection
-//! without TLS: PKCS #1 OAEP with SHA-1 (RFC 8017), of the password XORed with the salt.
+//! A password under RSA, as caching_sha2_password and sha256_password want it on a connection without TLS: XORed with
+//! the salt, and encrypted by PKCS #1 OAEP with SHA-1 (RFC 8017).
+//!
+//! Towards a server whose leg is plain the proxy encrypts, with the server's key; for a client whose leg is plain, in
+//! front of a server that wants the password itself, it decrypts, with a key of its own.
 
-use num_bigint::BigUint;
-use rustls::crypto::ring;
+use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
+use aws_lc_rs::error::Unspecified;
+use aws_lc_rs::rsa::{
+    KeySize, OAEP_SHA1_MGF1SHA1, OaepPrivateDecryptingKey, OaepPublicEncryptingKey, PrivateDecryptingKey,
+    PublicEncryptingKey,
+};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use rustls::pki_types::SubjectPublicKeyInfoDer;
 use rustls::pki_types::pem::PemObject;
-use sha1::{Digest, Sha1};
 
-/// Length of a SHA-1 digest, in bytes.
-const HASH_BYTES: usize = 20;
-/// The smallest and the largest modulus that is used, in bits.
-const MODULUS_BITS: std::ops::RangeInclusive<u64> = 1024..=16_384;
-/// The largest public exponent that is used, in bits.
-const MAX_EXPONENT_BITS: u64 = 64;
-
-/// Why a password could not be encrypted.
+/// Why a password could not be encrypted or decrypted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RsaError {
-    /// The server's key does not decode.
-    #[error("the server's RSA key does not decode")]
+    /// The server's key does not decode, or is smaller than 2048 or larger than 8192 bits.
+    #[error("the server's RSA key does not decode, or is not of 2048 to 8192 bits")]
     Key,
-    /// The server's key is too small or too large.
-    #[error("the server's RSA key is of a size that is not used")]
-    Size,
     /// The password is longer than fits.
-    #[error("the password is longer than the server's RSA key can encrypt")]
+    #[error("the password is longer than the RSA key can encrypt")]
     TooLong,
     /// There is no salt to hide the password with.
     #[error("the server sent no salt")]
     Salt,
-    /// The system has no random numbers.
-    #[error("no random numbers")]
-    Random,
+    /// It was encrypted with another key, or does not end with its NUL.
+    #[error("the password was not encrypted with the proxy's RSA key")]
+    Cipher,
+    /// No key could be made.
+    #[error("no RSA key could be made")]
+    Unmade,
 }
 
 /// Encrypts `password`, which ends with its NUL, for the server that sent `salt` and the key `pem`.
@@ -39,117 +40,107 @@ pub enum RsaError {
 /// # Errors
 /// Why not. Nothing of the peer's can make this panic.
 pub fn encrypt_password(pem: &[u8], password: &[u8], salt: &[u8]) -> Result<Vec<u8>, RsaError> {
-    if salt.is_empty() {
-        return Err(RsaError::Salt);
-    }
-    let (modulus, exponent) = public_key(pem)?;
-    let mut seed = [0; HASH_BYTES];
-    ring::default_provider().secure_random.fill(&mut seed).map_err(|_| RsaError::Random)?;
-    let hidden: Vec<u8> = password.iter().zip(salt.iter().cycle()).map(|(p, s)| p ^ s).collect();
-    let len = usize::try_from(modulus.bits().div_ceil(8)).map_err(|_| RsaError::Size)?;
-    let padded = pad(&hidden, len, seed)?;
-    let cipher = BigUint::from_bytes_be(&padded).modpow(&exponent, &modulus).to_bytes_be();
-    let mut out = vec![0; len.saturating_sub(cipher.len())];
-    out.extend_from_slice(&cipher);
+    let info = SubjectPublicKeyInfoDer::from_pem_slice(pem).map_err(|_| RsaError::Key)?;
+    let key = PublicEncryptingKey::from_der(info.as_ref()).map_err(|_| RsaError::Key)?;
+    let key = OaepPublicEncryptingKey::new(key).map_err(|_: Unspecified| RsaError::Key)?;
+    let mut out = vec![0; key.ciphertext_size()];
+    let hidden = hide(password, salt)?;
+    let len = key.encrypt(&OAEP_SHA1_MGF1SHA1, &hidden, &mut out, None).map_err(|_| RsaError::TooLong)?.len();
+    out.truncate(len);
     Ok(out)
 }
 
-/// `EME-OAEP` encoding of `message` in `len` bytes, with an empty label.
-fn pad(message: &[u8], len: usize, mut seed: [u8; HASH_BYTES]) -> Result<Vec<u8>, RsaError> {
-    let zeros = len.checked_sub(message.len() + 2 * HASH_BYTES + 2).ok_or(RsaError::TooLong)?;
-    let mut block = Sha1::digest([]).to_vec();
-    block.resize(HASH_BYTES + zeros, 0);
-    block.push(1);
-    block.extend_from_slice(message);
-    mask(&mut block, &seed);
-    mask(&mut seed, &block);
-    Ok([&[0][..], &seed, &block].concat())
+/// XORs a password with the salt.
+fn hide(password: &[u8], salt: &[u8]) -> Result<Vec<u8>, RsaError> {
+    if salt.is_empty() {
+        return Err(RsaError::Salt);
+    }
+    Ok(password.iter().zip(salt.iter().cycle()).map(|(p, s)| p ^ s).collect())
 }
 
-/// XORs `out` with `MGF1` of `seed`.
-fn mask(out: &mut [u8], seed: &[u8]) {
-    for (i, chunk) in (0u32..).zip(out.chunks_mut(HASH_BYTES)) {
-        let digest = Sha1::new().chain_update(seed).chain_update(i.to_be_bytes()).finalize();
-        chunk.iter_mut().zip(digest).for_each(|(byte, d)| *byte ^= d);
+/// The proxy's own key, for as long as it runs.
+pub struct OwnKey {
+    private: OaepPrivateDecryptingKey,
+    pem: Vec<u8>,
+}
+
+impl std::fmt::Debug for OwnKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OwnKey").finish_non_exhaustive()
     }
 }
 
-/// Modulus and exponent of a PEM `PUBLIC KEY`.
-fn public_key(pem: &[u8]) -> Result<(BigUint, BigUint), RsaError> {
-    let info = SubjectPublicKeyInfoDer::from_pem_slice(pem).map_err(|_| RsaError::Key)?;
-    let (key, _) = element(0x30, info.as_ref())?;
-    let (_algorithm, rest) = element(0x30, key)?;
-    let (bits, _) = element(0x03, rest)?;
-    let (&0, key) = bits.split_first().ok_or(RsaError::Key)? else { return Err(RsaError::Key) };
-    let (numbers, _) = element(0x30, key)?;
-    let (modulus, rest) = element(0x02, numbers)?;
-    let (exponent, _) = element(0x02, rest)?;
-    let (modulus, exponent) = (BigUint::from_bytes_be(modulus), BigUint::from_bytes_be(exponent));
-    if !MODULUS_BITS.contains(&modulus.bits()) || exponent.bits() > MAX_EXPONENT_BITS || exponent.bits() < 2 {
-        return Err(RsaError::Size);
-    }
-    Ok((modulus, exponent))
-}
-
-/// Takes one DER element with this tag off the front: its content, and what follows.
-fn element(tag: u8, der: &[u8]) -> Result<(&[u8], &[u8]), RsaError> {
-    let (&[found, first], rest) = der.split_first_chunk().ok_or(RsaError::Key)?;
-    if found != tag {
-        return Err(RsaError::Key);
-    }
-    let (len, rest) = match first {
-        0..=0x7f => (usize::from(first), rest),
-        0x81..=0x83 => {
-            let (bytes, rest) = rest.split_at_checked(usize::from(first & 0x7f)).ok_or(RsaError::Key)?;
-            (bytes.iter().fold(0, |len, &b| len << 8 | usize::from(b)), rest)
+impl OwnKey {
+    /// Makes a key of 2048 bits, as servers do. Takes some ten milliseconds of CPU.
+    ///
+    /// # Errors
+    /// [`RsaError::Unmade`]
+    pub fn generate() -> Result<OwnKey, RsaError> {
+        let unmade = |_: Unspecified| RsaError::Unmade;
+        let private = PrivateDecryptingKey::generate(KeySize::Rsa2048).map_err(unmade)?;
+        let der: PublicKeyX509Der<'_> = private.public_key().as_der().map_err(unmade)?;
+        let mut pem = b"-----BEGIN PUBLIC KEY-----\n".to_vec();
+        for line in STANDARD.encode(der.as_ref()).as_bytes().chunks(64) {
+            pem.extend_from_slice(line);
+            pem.push(b'\n');
         }
-        _ => return Err(RsaError::Key),
-    };
-    rest.split_at_checked(len).ok_or(RsaError::Key)
+        pem.extend_from_slice(b"-----END PUBLIC KEY-----\n");
+        Ok(OwnKey { private: OaepPrivateDecryptingKey::new(private).map_err(unmade)?, pem })
+    }
+
+    /// The public half, in PEM.
+    pub fn pem(&self) -> &[u8] {
+        &self.pem
+    }
+
+    /// Decrypts what a client made of its password with [`OwnKey::pem`] and `salt`: the password with its NUL.
+    ///
+    /// # Errors
+    /// [`RsaError::Cipher`], [`RsaError::Salt`]
+    pub fn decrypt_password(&self, cipher: &[u8], salt: &[u8]) -> Result<Vec<u8>, RsaError> {
+        let mut out = vec![0; self.private.min_output_size()];
+        let hidden = self
+            .private
+            .decrypt(&OAEP_SHA1_MGF1SHA1, cipher, &mut out, None)
+            .map_err(|_| RsaError::Cipher)?;
+        let password = hide(hidden, salt)?;
+        if password.last() == Some(&0) { Ok(password) } else { Err(RsaError::Cipher) }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// The key of which the tests know the other half.
-    const PEM: &str = include_str!("test-key.pem");
+    const SALT: &[u8] = b"01234567890123456789";
 
     #[test]
     fn what_was_encrypted_can_be_decrypted() {
-        let private = BigUint::parse_bytes(include_str!("test-key.private").trim().as_bytes(), 16).unwrap();
-        let (modulus, _) = public_key(PEM.as_bytes()).unwrap();
-        let salt = b"01234567890123456789";
-        for password in [&b"s-pw\0"[..], b"\0", &[b'x'; 60]] {
-            let cipher = encrypt_password(PEM.as_bytes(), password, salt).unwrap();
-            assert_eq!(cipher.len(), 128);
-            let plain = BigUint::from_bytes_be(&cipher).modpow(&private, &modulus).to_bytes_be();
-            // The leading zero is gone
-            let (mut seed, mut block) = (plain[..HASH_BYTES].to_vec(), plain[HASH_BYTES..].to_vec());
-            mask(&mut seed, &block);
-            mask(&mut block, &seed);
-            assert_eq!(block[..HASH_BYTES], Sha1::digest([])[..]);
-            let message: Vec<u8> = block[block.len() - password.len()..].to_vec();
-            let shown: Vec<u8> = message.iter().zip(salt.iter().cycle()).map(|(m, s)| m ^ s).collect();
-            assert_eq!(shown, password);
-            assert_eq!(block[block.len() - password.len() - 1], 1);
+        let key = OwnKey::generate().unwrap();
+        for password in [&b"s-pw\0"[..], b"\0", &[&[b'x'; 200][..], &[0]].concat()] {
+            let cipher = encrypt_password(key.pem(), password, SALT).unwrap();
+            assert_eq!(cipher.len(), 256);
+            assert_eq!(key.decrypt_password(&cipher, SALT).unwrap(), password);
+            assert_ne!(encrypt_password(key.pem(), password, SALT).unwrap(), cipher);
+            assert_eq!(key.decrypt_password(&cipher[1..], SALT), Err(RsaError::Cipher));
+            let other = OwnKey::generate().unwrap();
+            assert_eq!(other.decrypt_password(&cipher, SALT), Err(RsaError::Cipher));
         }
+        let unended = encrypt_password(key.pem(), b"x", SALT).unwrap();
+        assert_eq!(key.decrypt_password(&unended, SALT), Err(RsaError::Cipher));
+        assert_eq!(key.decrypt_password(&unended, &[]), Err(RsaError::Salt));
     }
 
     #[test]
     fn bad_input_is_refused() {
-        let salt = [7; 20];
-        assert_eq!(encrypt_password(PEM.as_bytes(), &[b'x'; 87], &salt), Err(RsaError::TooLong));
-        assert_eq!(encrypt_password(PEM.as_bytes(), b"x\0", &[]), Err(RsaError::Salt));
-        assert_eq!(encrypt_password(b"no key", b"x\0", &salt), Err(RsaError::Key));
-        let der = SubjectPublicKeyInfoDer::from_pem_slice(PEM.as_bytes()).unwrap();
-        for end in 0..der.len() {
-            assert!(element(0x30, &der[..end]).is_err());
-        }
-        for at in 0..PEM.len() {
-            let mut broken = PEM.as_bytes().to_vec();
+        let key = OwnKey::generate().unwrap();
+        assert_eq!(encrypt_password(key.pem(), &[b'x'; 215], SALT), Err(RsaError::TooLong));
+        assert_eq!(encrypt_password(key.pem(), b"x\0", &[]), Err(RsaError::Salt));
+        assert_eq!(encrypt_password(b"no key", b"x\0", SALT), Err(RsaError::Key));
+        for at in 0..key.pem().len() {
+            let mut broken = key.pem().to_vec();
             broken[at] = b'/';
-            let _ = encrypt_password(&broken, b"x\0", &salt);
+            let _ = encrypt_password(&broken, b"x\0", SALT);
         }
     }
 }
