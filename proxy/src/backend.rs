@@ -13,6 +13,7 @@ use tokio::sync::{OnceCell, Semaphore};
 
 use atone_undo::UNDO_LOG_TABLE;
 
+use crate::compressed::Compression;
 use crate::config::{Address, BackendConfig, Limits};
 use crate::meta::Metadata;
 use crate::net::Stream;
@@ -35,6 +36,8 @@ pub struct Backend {
     pub server_tls: Option<Connector>,
     /// Whether TLS with the server is a must.
     pub server_tls_mode: ServerTlsMode,
+    /// Compression on both legs.
+    pub compression: Compression,
     /// The coordinator.
     pub coordinator: Client,
     /// What is known of tables.
@@ -100,6 +103,7 @@ impl Backend {
             listen_tls: config.listen_tls.clone().map(Acceptor::new).transpose().map_err(said)?,
             server_tls: Connector::new(&config.server_tls, &address).map_err(said)?,
             server_tls_mode: config.server_tls.mode,
+            compression: Compression::new(config),
             address,
             coordinator,
             metadata: Metadata::default(),

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use atone_wire::compress;
 use serde::Deserialize;
 
 use crate::tls::{ListenTls, ServerTls};
@@ -56,9 +57,46 @@ pub struct BackendConfig {
     /// TLS with the server.
     #[serde(default)]
     pub server_tls: ServerTls,
+    /// The ways of compression that applications are offered; without it those that the server offers.
+    pub listen_compression: Option<Vec<CompressionName>>,
+    /// Compression with the server.
+    #[serde(default)]
+    pub server_compression: ServerCompression,
+    /// zstd's level with the server where `server_compression` is `"zstd"`, 1 to 22.
+    #[serde(default = "default_zstd_level")]
+    pub zstd_level: u8,
     /// The password that these three come to.
     #[serde(skip)]
     pub secret: String,
+}
+
+fn default_zstd_level() -> u8 {
+    compress::DEFAULT_ZSTD_LEVEL
+}
+
+/// A way to compress packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CompressionName {
+    /// `CLIENT_COMPRESS`
+    Zlib,
+    /// `CLIENT_ZSTD_COMPRESSION_ALGORITHM`
+    Zstd,
+}
+
+/// How packets are compressed between the proxy and the server; not at all where the server does not offer it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ServerCompression {
+    /// As the client has asked for.
+    #[default]
+    Client,
+    /// Not at all.
+    None,
+    /// By zlib.
+    Zlib,
+    /// By zstd, with the level `zstd_level`.
+    Zstd,
 }
 
 /// Where a backend listens.
@@ -202,6 +240,9 @@ impl Config {
                 tls.check().map_err(|(k, reason)| (key(&k), reason))?;
             }
             backend.server_tls.check(&address).map_err(|(k, reason)| (key(&k), reason))?;
+            if !(1..=compress::MAX_ZSTD_LEVEL).contains(&backend.zstd_level) {
+                return Err((key("zstd_level"), format!("must be 1 to {}", compress::MAX_ZSTD_LEVEL)));
+            }
             backend.secret = match (&backend.password, &backend.password_file, &backend.password_env) {
                 (Some(p), None, None) => p.clone(),
                 (None, Some(file), None) => std::fs::read_to_string(file)

@@ -3,6 +3,7 @@
 
 pub mod backend;
 pub mod branch;
+pub mod compressed;
 pub mod config;
 pub mod error;
 pub mod http;

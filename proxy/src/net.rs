@@ -5,12 +5,14 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use atone_wire::compress::Algorithm;
 use atone_wire::frame;
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::{TlsAcceptor, TlsStream};
 
+use crate::compressed::{Codec, End};
 use crate::config::Address;
 use crate::tls::Connector;
 
@@ -118,12 +120,17 @@ const SHUTDOWN_LIMIT: Duration = Duration::from_secs(1);
 const MIN_READ_BYTES: usize = 4 << 10;
 const MAX_READ_BYTES: usize = 64 << 10;
 
+/// A read buffer that held more than this is given back once it is empty, in bytes.
+const MAX_KEPT_BYTES: usize = 2 * MAX_READ_BYTES;
+
 /// A socket with its read buffer.
 #[derive(Debug)]
 pub struct Conn {
     stream: Stream,
-    /// What was read and not yet used.
+    /// What was read, and decompressed, and not yet used.
     pub rbuf: BytesMut,
+    /// Compression, if the login agreed on it.
+    codec: Option<Box<Codec>>,
     /// How much the next read asks for, in bytes.
     read_bytes: usize,
 }
@@ -131,7 +138,7 @@ pub struct Conn {
 impl Conn {
     /// Wraps a fresh socket.
     pub fn new(stream: Stream) -> Conn {
-        Conn { stream, rbuf: BytesMut::new(), read_bytes: MIN_READ_BYTES }
+        Conn { stream, rbuf: BytesMut::new(), codec: None, read_bytes: MIN_READ_BYTES }
     }
 
     /// Answers the client's part of TLS; what was read already belongs to it.
@@ -166,20 +173,55 @@ impl Conn {
         matches!(self.stream, Stream::Unix(_))
     }
 
-    /// Reads once, whatever comes. Cancel safe: what was read is in `rbuf`.
+    /// Compresses from now on, at this end; what was read already is compressed.
+    pub fn compress(&mut self, algorithm: Algorithm, end: End) {
+        self.codec = Some(Box::new(Codec::new(algorithm, end, self.rbuf.split())));
+    }
+
+    /// What tells how compressed packets are numbered; `None` without compression.
+    pub fn codec(&mut self) -> Option<&mut Codec> {
+        self.codec.as_deref_mut()
+    }
+
+    /// Reads once, whatever comes, or takes one compressed packet. Cancel safe: what was read is in `rbuf`.
     ///
     /// # Errors
-    /// `UnexpectedEof` where the peer has closed.
+    /// `UnexpectedEof` where the peer has closed; `Other` with [`atone_wire::compress::Error`].
     pub async fn fill(&mut self) -> io::Result<()> {
-        self.rbuf.reserve(self.read_bytes);
-        let room = self.rbuf.capacity() - self.rbuf.len();
-        match self.stream.read_buf(&mut self.rbuf).await? {
-            0 => Err(io::ErrorKind::UnexpectedEof.into()),
-            n => {
-                // A read that fills its room is followed by more; an idle connection keeps a small buffer
-                self.read_bytes = if n >= room { self.read_bytes * 2 } else { n.next_power_of_two() }
-                    .clamp(MIN_READ_BYTES, MAX_READ_BYTES);
-                Ok(())
+        if self.rbuf.is_empty() && self.rbuf.capacity() > MAX_KEPT_BYTES {
+            self.rbuf = BytesMut::new();
+        }
+        let Some(codec) = &mut self.codec else {
+            return read(&mut self.stream, &mut self.rbuf, &mut self.read_bytes).await;
+        };
+        loop {
+            let before = self.rbuf.len();
+            while codec.decode(&mut self.rbuf)? {
+                if self.rbuf.len() > before {
+                    return Ok(());
+                }
+            }
+            if codec.raw.is_empty() && codec.raw.capacity() > MAX_KEPT_BYTES {
+                codec.raw = BytesMut::new();
+            }
+            read(&mut self.stream, &mut codec.raw, &mut self.read_bytes).await?;
+        }
+    }
+
+    /// Waits until the peer has gone, and says how. What it sends meanwhile is kept, up to `limit` bytes; behind that
+    /// nothing is noticed. Cancel safe.
+    pub async fn gone(&mut self, limit: usize) -> io::Error {
+        loop {
+            let buffer = match &mut self.codec {
+                // What it sends ahead is decoded when its turn has come
+                Some(codec) => &mut codec.raw,
+                None => &mut self.rbuf,
+            };
+            if buffer.len() > limit {
+                std::future::pending::<()>().await;
+            }
+            if let Err(error) = read(&mut self.stream, buffer, &mut self.read_bytes).await {
+                return error;
             }
         }
     }
@@ -213,8 +255,23 @@ impl Conn {
     ///
     /// # Errors
     /// What the system says.
-    pub async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.stream.write_all(bytes).await?;
+    pub async fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        let Some(codec) = &mut self.codec else {
+            self.stream.write_all(bytes).await?;
+            return self.flush().await;
+        };
+        while !bytes.is_empty() {
+            let packet = codec.encode(&mut bytes);
+            self.stream.write_all(&packet).await?;
+            if !bytes.is_empty() {
+                // Others have their turn between two pieces
+                tokio::task::yield_now().await;
+            }
+        }
+        self.flush().await
+    }
+
+    async fn flush(&mut self) -> io::Result<()> {
         match &mut self.stream {
             Stream::Tcp(_) | Stream::Unix(_) => Ok(()),
             // What was encrypted may still be in its buffer
@@ -226,5 +283,20 @@ impl Conn {
     pub async fn shutdown(&mut self) {
         // TLS says goodbye first, which a peer that does not read would hold up
         let _ = tokio::time::timeout(SHUTDOWN_LIMIT, self.stream.shutdown()).await;
+    }
+}
+
+/// Reads once into `buffer`, as much as `read_bytes` says, which learns from it.
+async fn read(stream: &mut Stream, buffer: &mut BytesMut, read_bytes: &mut usize) -> io::Result<()> {
+    buffer.reserve(*read_bytes);
+    let room = buffer.capacity() - buffer.len();
+    match stream.read_buf(buffer).await? {
+        0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        n => {
+            // A read that fills its room is followed by more; an idle connection keeps a small buffer
+            *read_bytes = if n >= room { *read_bytes * 2 } else { n.next_power_of_two() }
+                .clamp(MIN_READ_BYTES, MAX_READ_BYTES);
+            Ok(())
+        }
     }
 }

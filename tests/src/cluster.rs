@@ -1,6 +1,6 @@
 //! Two servers, a coordinator and a proxy.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -143,6 +143,32 @@ impl Cluster {
         std::fs::create_dir_all(&dir)?;
         let config = proxy_config(self.rpc_port, http, [&self.bank1, &self.bank2], ports);
         let mut proxy = Daemon::prepare("atone-proxy", &dir, &config, http)?;
+        proxy.restart().await?;
+        Ok((proxy, ports))
+    }
+
+    /// One more proxy, with a listener on a TCP port in front of the first server for each of `listeners`, which are more
+    /// lines of a `[[backend]]`. The resources are `own0`, `own1` and so on. Ends when it is dropped.
+    pub async fn proxy_with(&self, dir: &Path, listeners: &[impl AsRef<str>]) -> Result<(Daemon, Vec<u16>)> {
+        let http = free_port()?;
+        let mut config =
+            format!("coordinator = [\"http://127.0.0.1:{}\"]\nhttp = \"127.0.0.1:{http}\"\n", self.rpc_port);
+        let mut ports = Vec::new();
+        for (n, more) in listeners.iter().enumerate() {
+            let more = more.as_ref();
+            let port = free_port()?;
+            config += &format!("[[backend]]\nname = \"own{n}\"\n{more}\n");
+            let line = |key: &str, value: String| {
+                let given = more.lines().any(|line| line.starts_with(&format!("{key} =")));
+                if given { String::new() } else { format!("{key} = \"{value}\"\n") }
+            };
+            config += &line("listen", format!("127.0.0.1:{port}"));
+            config += &line("address", format!("127.0.0.1:{}", self.bank1.port()));
+            config += &line("user", SERVICE.0.to_owned());
+            config += &line("password", SERVICE.1.to_owned());
+            ports.push(port);
+        }
+        let mut proxy = Daemon::prepare("atone-proxy", dir, &config, http)?;
         proxy.restart().await?;
         Ok((proxy, ports))
     }

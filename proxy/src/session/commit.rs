@@ -126,16 +126,7 @@ impl Session {
         };
         let coordinator = self.backend.coordinator.clone();
         let client = &mut self.client;
-        let gone = async move {
-            loop {
-                if client.rbuf.len() > MAX_PIPELINED_BYTES {
-                    std::future::pending::<()>().await;
-                }
-                if let Err(e) = client.fill().await {
-                    return e;
-                }
-            }
-        };
+        let gone = client.gone(MAX_PIPELINED_BYTES);
         tokio::select! {
             registered = coordinator.register(request) => Ok(registered.map_err(|e| SqlError::from_client(xid, &e))),
             e = gone => Err(End::Client(e)),

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use atone_wire::caps::{self, client};
+use atone_wire::compress::Algorithm;
 use atone_wire::frame::put_packet;
 use atone_wire::handshake::{ClientHello, Greeting, Proof, SSL_REQUEST};
 use atone_wire::response::{ErrPacket, OkPacket};
@@ -13,6 +14,7 @@ use tokio::sync::OnceCell;
 use super::Session;
 use super::auth::{Answer, Auth, Legs};
 use crate::backend::Backend;
+use crate::compressed;
 use crate::error::{End, SqlError};
 use crate::net::Conn;
 use crate::tls::rsa::{self, OwnKey, RsaError};
@@ -76,7 +78,9 @@ impl Session {
         };
         let mut greeting = greeting.to_vec();
         let listen_ssl = if backend.listen_tls.is_some() { client::SSL } else { 0 };
-        offered.offer(&mut greeting, offered.capabilities & !caps::MASKED & !client::SSL | listen_ssl);
+        let common = offered.capabilities & !caps::MASKED & !caps::EACH_LEGS_OWN;
+        let compression = &backend.compression;
+        offered.offer(&mut greeting, common | listen_ssl | compression.offer(offered.capabilities));
         send(&mut client, seq, &greeting).await.map_err(End::Client)?;
 
         let (mut client, answer, client_seq) = Self::answer(&backend, client).await?;
@@ -84,6 +88,18 @@ impl Session {
         let server_ssl = if server_tls.is_some() { client::SSL } else { 0 };
         let mut answer = answer.to_vec();
         hello.ask(&mut answer, hello.capabilities & !caps::MASKED & !client::SSL | server_ssl);
+        let of_client = compression.of_client(offered.capabilities, &answer);
+        let agreed = of_client.and_then(|of_client| {
+            let of_server = compression.of_server(offered.capabilities, of_client);
+            compressed::ask(&mut answer, of_server).map(|()| (of_client, of_server))
+        });
+        let (of_client, of_server) = match agreed {
+            Ok(agreed) => agreed,
+            Err(e) => {
+                let error = SqlError::bad_handshake(&e.to_string());
+                return Err(refuse(&mut client, client_seq.wrapping_add(1), &error).await?);
+            }
+        };
         let mut server_seq = seq.wrapping_add(1);
         if let Some(connector) = server_tls {
             send(&mut server, server_seq, &answer[..SSL_REQUEST]).await.map_err(End::Server)?;
@@ -108,7 +124,8 @@ impl Session {
         send(&mut server, server_seq, &answer).await.map_err(End::Server)?;
         let ahead = client_seq.wrapping_sub(server_seq);
         let status = authenticate(&mut client, &mut server, auth, ahead).await?;
-        let capabilities = hello.capabilities & offered.capabilities & !caps::MASKED & !client::SSL;
+        compress(&mut client, of_client, &mut server, of_server);
+        let capabilities = hello.capabilities & common;
         Ok(Opened { backend, client, server, capabilities, mariadb, status })
     }
 
@@ -166,10 +183,27 @@ impl Session {
             Err(error) => return Err(refuse(&mut self.client, 1, &error).await?),
         };
         self.send_command(payload).await?;
+        self.expect_more(true);
         let status = authenticate(&mut self.client, &mut self.server, auth, 0).await?;
+        self.expect_more(false);
         self.forget_session();
         self.status = status;
         Ok(())
+    }
+}
+
+/// The login is over: packets are compressed from now on, on each leg as agreed.
+fn compress(
+    client: &mut Conn,
+    of_client: Option<Algorithm>,
+    server: &mut Conn,
+    of_server: Option<Algorithm>,
+) {
+    if let Some(algorithm) = of_client {
+        client.compress(algorithm, compressed::End::Server);
+    }
+    if let Some(algorithm) = of_server {
+        server.compress(algorithm, compressed::End::Client);
     }
 }
 

@@ -28,7 +28,7 @@ use atone_wire::caps::status;
 use atone_wire::frame::{HEADER, Header, MAX_PAYLOAD};
 use atone_wire::reply::Expect;
 use atone_wire::response::OkPacket;
-use atone_wire::{caps, command, frame};
+use atone_wire::{caps, command, compress, frame};
 use tokio::sync::watch;
 
 use crate::backend::Backend;
@@ -131,7 +131,10 @@ impl Session {
             Err(end @ (End::Malformed(_) | End::Broken(_))) => {
                 tracing::warn!(backend = session.backend.name, %end, "session ended");
             }
-            Err(end) => tracing::debug!(backend = session.backend.name, %end, "session ended"),
+            Err(end) => {
+                tracing::debug!(backend = session.backend.name, %end, "session ended");
+                session.explain(&end).await;
+            }
         }
         session.client.shutdown().await;
     }
@@ -147,6 +150,9 @@ impl Session {
     /// Waits for the client's next command; what the server says unasked meanwhile (that it shuts down, or that the
     /// connection was idle too long) is passed on.
     async fn await_command(&mut self) -> Result<(), End> {
+        if let Some(codec) = self.server.codec() {
+            codec.await_unasked();
+        }
         while self.client.rbuf.len() < HEADER + 1 {
             if let Some(Header { len: 0, .. }) = Header::peek(&self.client.rbuf) {
                 return Ok(());
@@ -167,6 +173,10 @@ impl Session {
                 Event::Command => {}
                 Event::Unasked => {
                     let unasked = self.server.rbuf.split();
+                    let seq = Header::peek(&unasked).map_or(0, |header| header.seq);
+                    if let Some(codec) = self.client.codec() {
+                        codec.unasked(seq);
+                    }
                     self.client.write_all(&unasked).await.map_err(End::Client)?;
                 }
                 Event::Drain => {
@@ -175,6 +185,10 @@ impl Session {
                         state: b"08S01",
                         message: "Server shutdown in progress".into(),
                     };
+                    // The answer to what the client says next
+                    if let Some(codec) = self.client.codec() {
+                        codec.unasked(1);
+                    }
                     self.send_error(&bye).await?;
                     return Err(End::Done);
                 }
@@ -225,6 +239,15 @@ impl Session {
                 self.finish_plain(byte, &payload).await
             }
         }
+    }
+
+    /// Tells the client what was wrong with its compressed packets, as the servers do, if that was it.
+    async fn explain(&mut self, end: &End) {
+        let End::Client(error) = end else { return };
+        let Some(error) = error.get_ref().and_then(|e| e.downcast_ref::<compress::Error>()) else { return };
+        let error = SqlError { code: error.code(), state: b"08S01", message: error.to_string() };
+        // The connection ends whether it is heard or not
+        let _ = self.send_error(&error).await;
     }
 
     /// What holds for a whole command, once it is answered.

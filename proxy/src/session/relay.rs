@@ -128,14 +128,23 @@ impl Session {
 
     /// Passes the packets of the client's file on, up to the empty one.
     async fn relay_file(&mut self, renumbered: u8) -> Result<(), End> {
+        self.expect_more(true);
         loop {
             self.client.fill_to(HEADER).await.map_err(End::Client)?;
             if let Some(seq) = self.client.rbuf.get_mut(HEADER - 1) {
                 *seq = seq.wrapping_sub(renumbered);
             }
             if self.client_frame(true).await? == 0 {
+                self.expect_more(false);
                 return Ok(());
             }
+        }
+    }
+
+    /// Whether what the client sends is part of the current command.
+    pub(super) fn expect_more(&mut self, on: bool) {
+        if let Some(codec) = self.client.codec() {
+            codec.expect_more(on);
         }
     }
 

@@ -39,11 +39,14 @@ const MARIADB_KNOWN: u64 = client::MARIADB_PROGRESS
     | client::MARIADB_BULK_UNIT_RESULTS;
 
 /// What is not offered to clients, each for a reason that docs/ARCHITECTURE.md gives: what the relay cannot carry, and
-/// what it has never heard of. `SSL` is not among them: it is each leg's own.
-pub const MASKED: u64 = client::COMPRESS
-    | client::ZSTD_COMPRESSION
-    | client::CAPABILITY_EXTENSION
-    | 0xffff_ffff_0000_0000 & !MARIADB_KNOWN;
+/// what it has never heard of. [`EACH_LEGS_OWN`] are not among them.
+pub const MASKED: u64 = client::CAPABILITY_EXTENSION | 0xffff_ffff_0000_0000 & !MARIADB_KNOWN;
+
+/// What is under the packets: agreed on by each leg for itself.
+pub const EACH_LEGS_OWN: u64 = client::SSL | COMPRESSION;
+
+/// The ways to compress packets.
+pub const COMPRESSION: u64 = client::COMPRESS | client::ZSTD_COMPRESSION;
 
 /// Status flags (`SERVER_*`) of OK and EOF packets.
 pub mod status {

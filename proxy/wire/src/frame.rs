@@ -63,6 +63,47 @@ pub fn take_packet(buf: &mut BytesMut, limit: usize) -> Result<Option<(Bytes, u8
     Ok(Some((joined.freeze(), last.seq)))
 }
 
+/// Follows a stream of frames that comes in pieces cut anywhere.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FrameWalk {
+    header: [u8; HEADER],
+    /// How many bytes of the header are there.
+    have: usize,
+    /// How many bytes of the payload are to come.
+    left: usize,
+    /// Whether the last frame is continued by the next.
+    continued: bool,
+}
+
+impl FrameWalk {
+    /// Whether the next byte begins a packet.
+    pub fn is_between_packets(&self) -> bool {
+        self.have == 0 && self.left == 0 && !self.continued
+    }
+
+    /// The next frame whose header ends in `piece` behind `at`, and where its sequence number stands; `at` is moved on.
+    pub fn next(&mut self, piece: &[u8], at: &mut usize) -> Option<(usize, Header)> {
+        loop {
+            let passed = self.left.min(piece.len().saturating_sub(*at));
+            *at += passed;
+            self.left -= passed;
+            if self.left > 0 {
+                return None;
+            }
+            self.header[self.have] = *piece.get(*at)?;
+            *at += 1;
+            self.have += 1;
+            if self.have == HEADER {
+                self.have = 0;
+                let header = Header::peek(&self.header)?;
+                self.left = header.len;
+                self.continued = header.len == MAX_PAYLOAD;
+                return Some((*at - 1, header));
+            }
+        }
+    }
+}
+
 /// A packet above the limit that its reader set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a packet of more than {limit} bytes")]
@@ -107,6 +148,34 @@ mod tests {
             assert_eq!(back, payload);
             assert_eq!(usize::from(seq), 2 + frames);
             assert!(buf.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_walk_finds_the_same_frames_however_it_is_cut() {
+        let mut stream = Vec::new();
+        for (seq, len) in [(0, 0), (1, 5), (2, 300), (200, MAX_PAYLOAD), (3, 1)] {
+            put_packet(&mut stream, seq, &vec![9; len]);
+        }
+        let find = |cut: usize| {
+            let (mut walk, mut found, mut begin) = (FrameWalk::default(), Vec::new(), 0);
+            for piece in stream.chunks(cut) {
+                let mut at = 0;
+                while let Some((seq_at, header)) = walk.next(piece, &mut at) {
+                    assert_eq!(piece[seq_at], header.seq);
+                    found.push((begin + seq_at, header));
+                }
+                assert_eq!(at, piece.len());
+                begin += piece.len();
+            }
+            assert!(walk.is_between_packets());
+            found
+        };
+        let whole = find(usize::MAX);
+        let seqs: Vec<u8> = whole.iter().map(|(_, header)| header.seq).collect();
+        assert_eq!(seqs, [0, 1, 2, 200, 201, 3]);
+        for cut in [1, 2, 3, 5, 7, 1000] {
+            assert_eq!(find(cut), whole);
         }
     }
 

@@ -128,6 +128,23 @@ impl ClientHello {
     }
 }
 
+/// Where zstd's level stands in `Protocol::HandshakeResponse41`, or would stand: behind all else that the capabilities in it
+/// announce.
+///
+/// # Errors
+/// An answer that ends within what it announces.
+pub fn zstd_level_at(payload: &[u8]) -> Result<usize, Malformed> {
+    let capabilities = ClientHello::parse(payload)?.capabilities;
+    let mut r = Proof::before_plugin(payload, capabilities)?.1;
+    if capabilities & client::PLUGIN_AUTH != 0 && !r.is_empty() {
+        r.nul_bytes()?;
+    }
+    if capabilities & client::CONNECT_ATTRS != 0 && !r.is_empty() {
+        r.lenenc_bytes()?;
+    }
+    Ok(payload.len() - r.rest().len())
+}
+
 /// Length of `SSLRequest`, in bytes: the fixed part of the client's answer alone.
 pub const SSL_REQUEST: usize = 32;
 
@@ -148,6 +165,12 @@ impl<'a> Proof<'a> {
     /// Finds it in `Protocol::HandshakeResponse41`.
     pub fn of_answer(payload: &'a [u8]) -> Result<Proof<'a>, Malformed> {
         let capabilities = ClientHello::parse(payload)?.capabilities;
+        let (data, rest) = Self::before_plugin(payload, capabilities)?;
+        Ok(Proof { plugin: Self::plugin(rest.rest(), capabilities), data })
+    }
+
+    /// What the plugin says, and what follows the schema.
+    fn before_plugin(payload: &'a [u8], capabilities: u64) -> Result<(&'a [u8], Reader<'a>), Malformed> {
         let mut r = Reader::new(payload);
         r.bytes(SSL_REQUEST)?;
         r.nul_bytes()?; // user
@@ -159,7 +182,7 @@ impl<'a> Proof<'a> {
         if capabilities & client::CONNECT_WITH_DB != 0 && !r.is_empty() {
             r.nul_bytes()?;
         }
-        Ok(Proof { plugin: Self::plugin(r.rest(), capabilities), data })
+        Ok((data, r))
     }
 
     /// Finds it in `COM_CHANGE_USER` of a session with these capabilities.
@@ -300,6 +323,26 @@ mod tests {
             let _ = Proof::of_change_user(&whole[..end], base | client::SECURE_CONNECTION);
         }
         assert!(Proof::of_answer(&answer(base, b"ann")).is_err());
+    }
+
+    #[test]
+    fn the_level_of_zstd_stands_behind_all_else() {
+        let base = client::PROTOCOL_41 | client::PLUGIN_AUTH | client::SECURE_CONNECTION;
+        for (more, rest) in [
+            (0, &b"ann\0\x03xyzsha\0"[..]),
+            (client::CONNECT_WITH_DB, b"ann\0\x03xyzdb\0sha\0"),
+            (client::CONNECT_ATTRS, b"ann\0\x03xyzsha\0\x04\x01a\x01b"),
+            (client::CONNECT_ATTRS, b"ann\0\x03xyzsha\0"),
+        ] {
+            let whole = answer(base | more, rest);
+            assert_eq!(zstd_level_at(&whole), Ok(whole.len()));
+            let with_level = [&whole[..], &[3]].concat();
+            if rest.last() != Some(&0) || more != client::CONNECT_ATTRS {
+                assert_eq!(zstd_level_at(&with_level), Ok(whole.len()));
+            }
+        }
+        assert!(zstd_level_at(&answer(base | client::CONNECT_ATTRS, b"ann\0\x03xyzsha\0\x04\x01a")).is_err());
+        assert!(zstd_level_at(&answer(base, b"ann\0\x03xyzsha")).is_err());
     }
 
     #[test]

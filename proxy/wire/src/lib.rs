@@ -8,6 +8,7 @@ pub mod attributes;
 pub mod caps;
 pub mod column;
 pub mod command;
+pub mod compress;
 pub mod execute;
 pub mod frame;
 pub mod handshake;

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use atone_wire::attributes::parse_query;
 use atone_wire::caps::client;
 use atone_wire::column::text_row;
+use atone_wire::compress::{self, Algorithm};
 use atone_wire::execute::{BulkRows, ExecuteHead, ParamType, parse_execution};
-use atone_wire::frame::{put_packet, take_packet};
-use atone_wire::handshake::{ClientHello, Greeting, PluginRequest, Proof};
+use atone_wire::frame::{FrameWalk, MAX_PAYLOAD, put_packet, take_packet};
+use atone_wire::handshake::{ClientHello, Greeting, PluginRequest, Proof, zstd_level_at};
 use atone_wire::reply::{Expect, Next, ReplyTracker};
 use atone_wire::response::{ErrPacket, OkPacket, parse_eof};
 use bytes::BytesMut;
@@ -85,6 +86,7 @@ fn decode_all(rng: &mut StdRng, payload: &[u8]) {
         hello.ask(&mut payload.to_vec(), rng.random());
         let _ = Proof::of_answer(payload);
     }
+    let _ = zstd_level_at(payload).map(|at| assert!(at <= payload.len()));
     let _ = Proof::of_change_user(payload, rng.random());
     let _ = PluginRequest::parse(payload);
     let _ = ExecuteHead::parse(payload);
@@ -105,6 +107,40 @@ fn decode_all(rng: &mut StdRng, payload: &[u8]) {
         let written = [&[3][..], &attributes.query_prefix(capabilities)].concat();
         let (again, end) = parse_query(&written, capabilities).unwrap();
         assert_eq!((again, end), (attributes, written.len()));
+    }
+}
+
+/// Compresses a stream and takes it apart again; then the same with bytes that were changed.
+fn pack(rng: &mut StdRng, stream: &[u8]) {
+    let algorithm =
+        if rng.random() { Algorithm::Zlib } else { Algorithm::Zstd { level: rng.random_range(1..4) } };
+    let (mut packed, mut seq) = (Vec::new(), 0u8);
+    for piece in stream.chunks(rng.random_range(1..200)) {
+        assert_eq!(compress::encode(algorithm, seq, piece, &mut packed), piece.len());
+        seq = seq.wrapping_add(1);
+    }
+    let (mut raw, mut out) = (BytesMut::from(&packed[..]), BytesMut::new());
+    let mut expected = 0u8;
+    while let Some(seq) = compress::decode(algorithm, &mut raw, &mut out).unwrap() {
+        assert_eq!(seq, expected);
+        expected = expected.wrapping_add(1);
+    }
+    assert!(raw.is_empty() && out == stream);
+    let mut walk = FrameWalk::default();
+    let mut at = 0;
+    while walk.next(stream, &mut at).is_some() {}
+
+    mutate(rng, &mut packed);
+    let (mut raw, mut out) = (BytesMut::from(&packed[..]), BytesMut::new());
+    loop {
+        let (left, had) = (raw.len(), out.len());
+        match compress::decode(algorithm, &mut raw, &mut out) {
+            Ok(Some(_)) => assert!(raw.len() < left && out.len() - had <= MAX_PAYLOAD),
+            Ok(None) | Err(_) => {
+                assert_eq!((raw.len(), out.len()), (left, had));
+                break;
+            }
+        }
     }
 }
 
@@ -181,6 +217,9 @@ fn no_input_breaks_a_decoder() {
                 "seed {seed}, cut {cut}: {stream:?}"
             );
             ends += u64::from(whole.1 == Some(true));
+            if rounds % 20 == 0 {
+                pack(&mut rng, &stream);
+            }
             let mut buf = BytesMut::from(&stream[..]);
             while let Ok(Some(_)) = take_packet(&mut buf, 1 << 16) {}
         }

@@ -132,6 +132,20 @@ impl RawConn {
         Ok(Some((first, count, payload)))
     }
 
+    /// Reads exactly this many bytes as they come, of a connection whose compression the caller does; `None` where it was
+    /// closed.
+    pub async fn bytes(&mut self, count: usize) -> Result<Option<BytesMut>> {
+        let reading = async {
+            while self.plain.len() < count {
+                if !self.fill().await? {
+                    return Ok(None);
+                }
+            }
+            Ok(Some(self.plain.split_to(count)))
+        };
+        tokio::time::timeout(ANSWER_LIMIT, reading).await.context("no answer")?
+    }
+
     async fn read_unbounded(&mut self) -> Result<Option<Packet>> {
         loop {
             if let Some(header) = self.plain.get(..4) {
