@@ -52,6 +52,7 @@ fn bears_on_vars(name: &str) -> bool {
                 | "auto_increment_increment"
                 | "innodb_lock_wait_timeout"
                 | "max_allowed_packet"
+                | "resultset_metadata"
                 | "transaction"
         )
 }

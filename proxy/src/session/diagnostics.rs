@@ -48,7 +48,7 @@ impl Session {
                 } else {
                     (errors(warnings), "error_count")
                 };
-                let count = format!("SELECT CAST({number} AS UNSIGNED) AS `@@session.{name}`");
+                let count = format!("SELECT {} AS `@@session.{name}`", count_sql(number));
                 match origin {
                     Origin::Query(_) => {
                         self.forward(Origin::query(count.as_bytes()), Expect::Results).await?;
@@ -113,14 +113,11 @@ impl Session {
         let mut at = 0;
         for (i, read) in reads.iter().enumerate() {
             out.extend_from_slice(sql.get(at..read.span.start)?);
+            let warnings = kept.warnings.as_ref();
             let value = match read.number {
-                DiagnosticNumber::RowCount => format!("CAST({} AS SIGNED)", kept.row_count),
-                DiagnosticNumber::WarningCount => {
-                    format!("CAST({} AS UNSIGNED)", kept.warnings.as_ref().map_or(0, |w| w.rows.len()))
-                }
-                DiagnosticNumber::ErrorCount => {
-                    format!("CAST({} AS UNSIGNED)", kept.warnings.as_ref().map_or(0, errors))
-                }
+                DiagnosticNumber::RowCount => row_count_sql(kept.row_count),
+                DiagnosticNumber::WarningCount => count_sql(warnings.map_or(0, |w| w.rows.len())),
+                DiagnosticNumber::ErrorCount => count_sql(warnings.map_or(0, errors)),
             };
             out.extend_from_slice(value.as_bytes());
             at = read.span.end;
@@ -141,6 +138,16 @@ impl Session {
         out.extend_from_slice(sql.get(at..)?);
         Some(out)
     }
+}
+
+/// An expression of the type of `ROW_COUNT()`, a BIGINT of 21 digits, which is that of the number's text on MariaDB.
+fn row_count_sql(row_count: i128) -> String {
+    format!("CAST('{row_count:021}' AS SIGNED)")
+}
+
+/// An expression of the type of `@@warning_count` and `@@error_count`.
+fn count_sql(count: usize) -> String {
+    format!("CAST(CAST({count} AS CHAR(21)) AS UNSIGNED)")
 }
 
 /// Whether a row of `SHOW WARNINGS` is an error.

@@ -292,9 +292,10 @@ impl Session {
                 return Err(End::Done);
             }
             command::STMT_CLOSE => {
-                if let Some(id) = payload.get(1..5).and_then(|b| b.try_into().ok()) {
-                    self.statements.remove(&u32::from_le_bytes(id));
-                }
+                let Some(id) = payload.get(1..5).and_then(|b| b.try_into().ok()) else {
+                    return self.answer_to_malformed().await;
+                };
+                self.statements.remove(&u32::from_le_bytes(id));
                 return Ok(());
             }
             command::STMT_SEND_LONG_DATA => return Ok(()),
@@ -403,6 +404,7 @@ fn looked_at(byte: u8) -> bool {
             | command::STMT_PREPARE
             | command::STMT_EXECUTE
             | command::STMT_BULK_EXECUTE
+            | command::STMT_SEND_LONG_DATA
             | command::STMT_CLOSE
             | command::STMT_RESET
             | command::SET_OPTION

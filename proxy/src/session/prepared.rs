@@ -98,19 +98,35 @@ impl Session {
         self.send_command(&payload).await?;
         let (Some(id), Some(param), Some(data)) = (payload.get(1..5), payload.get(5..7), payload.get(7..))
         else {
-            return Err(Malformed("COM_STMT_SEND_LONG_DATA").into());
+            return self.answer_to_malformed().await;
         };
         let id = u32::from_le_bytes(id.try_into().unwrap_or_default());
         let param = usize::from(u16::from_le_bytes(param.try_into().unwrap_or_default()));
         let bound = self.binding.is_some();
         let limit = self.backend.limits.max_statement_bytes;
-        if let Some(statement) = self.statements.get_mut(&self.statement_id(id)) {
-            let kept: usize = statement.long_data.values().map(Vec::len).sum();
-            if bound && kept + data.len() <= limit {
-                statement.long_data.entry(param).or_default().extend_from_slice(data);
-            } else {
-                statement.long_data_lost = true;
-            }
+        let id = self.statement_id(id);
+        let Some(statement) = self.statements.get_mut(&id) else { return Ok(()) };
+        let kept: usize = statement.long_data.values().map(Vec::len).sum();
+        if bound && kept + data.len() <= limit {
+            statement.long_data.entry(param).or_default().extend_from_slice(data);
+        } else {
+            self.lose_long_data(id);
+        }
+        Ok(())
+    }
+
+    /// Long data came that is not kept: the next execution cannot be written out.
+    pub(super) fn lose_long_data(&mut self, id: u32) {
+        let id = self.statement_id(id);
+        if let Some(statement) = self.statements.get_mut(&id) {
+            statement.long_data_lost = true;
+        }
+    }
+
+    /// A command that has no reply was too short: MySQL says so, MariaDB does not.
+    pub(super) async fn answer_to_malformed(&mut self) -> Result<(), End> {
+        if !self.mariadb {
+            self.relay_reply(Expect::Single).await?;
         }
         Ok(())
     }
@@ -126,11 +142,12 @@ impl Session {
 
     /// `COM_STMT_EXECUTE`
     pub(super) async fn execute(&mut self, payload: Bytes) -> Result<(), End> {
-        let Ok(head) = ExecuteHead::parse(&payload) else {
-            return self.send_error(&SqlError::bad_parameters("the packet is too short")).await;
-        };
-        let id = self.statement_id(head.statement_id);
         let bound = self.binding.is_some();
+        let id = match ExecuteHead::parse(&payload) {
+            Ok(head) => self.statement_id(head.statement_id),
+            Err(_) if !bound => return self.unbound_execute(&payload, b"").await,
+            Err(e) => return self.send_error(&SqlError::bad_parameters(&e.to_string())).await,
+        };
         let Some(statement) = self.statements.get_mut(&id) else {
             if bound {
                 return self.send_error(&SqlError::unknown_statement(id)).await;

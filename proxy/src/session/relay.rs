@@ -12,9 +12,19 @@ use bytes::Buf;
 use super::Session;
 use crate::error::{End, SqlError};
 
+/// Length of what stands before the data of `COM_STMT_SEND_LONG_DATA`, in bytes.
+const LONG_DATA_HEAD: usize = 7;
+
 impl Session {
     /// Passes a command of an unbound session on while it comes in, and relays the reply.
     pub(super) async fn forward_unlooked(&mut self, byte: u8) -> Result<(), End> {
+        if byte == command::STMT_SEND_LONG_DATA {
+            self.client.fill_to(HEADER + LONG_DATA_HEAD).await.map_err(End::Client)?;
+            let head = &self.client.rbuf[HEADER..HEADER + LONG_DATA_HEAD];
+            if let Some(id) = head.get(1..5).and_then(|id| id.try_into().ok()) {
+                self.lose_long_data(u32::from_le_bytes(id));
+            }
+        }
         while self.client_frame(true).await? == MAX_PAYLOAD {}
         if matches!(byte, command::QUERY | command::STMT_EXECUTE | command::STMT_BULK_EXECUTE) {
             // Not looked at, so it may have done anything

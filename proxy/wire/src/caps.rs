@@ -56,5 +56,6 @@ pub mod status {
     pub const MORE_RESULTS_EXISTS: u16 = 1 << 3;
     pub const CURSOR_EXISTS: u16 = 1 << 6;
     pub const SESSION_STATE_CHANGED: u16 = 1 << 14;
+    pub const PS_OUT_PARAMS: u16 = 1 << 12;
     pub const IN_TRANS_READONLY: u16 = 1 << 13;
 }

@@ -105,6 +105,8 @@ pub struct ReplyTracker {
     skip: usize,
     /// Whether the next frame continues a packet.
     continued: bool,
+    /// The row that comes is that of a procedure's OUT parameters, behind which there is an OK.
+    out_params: bool,
     /// The status flags of the last OK or EOF packet.
     status: Option<u16>,
     warnings: u16,
@@ -155,6 +157,7 @@ impl ReplyTracker {
             last_seq: None,
             skip: 0,
             continued: false,
+            out_params: false,
             status: None,
             warnings: 0,
             failed: None,
@@ -319,7 +322,11 @@ impl ReplyTracker {
                     return Err(Malformed("no EOF after column definitions"));
                 }
                 self.eof(peek, at)?;
-                if then == After::Rows && self.status.unwrap_or(0) & status::CURSOR_EXISTS != 0 {
+                let flags = self.status.unwrap_or(0);
+                // MySQL does not say so again at the end of this row
+                let announced = status::PS_OUT_PARAMS | status::MORE_RESULTS_EXISTS;
+                self.out_params = flags & announced == announced;
+                if then == After::Rows && flags & status::CURSOR_EXISTS != 0 {
                     self.end_of_result()
                 } else {
                     self.after(then)
@@ -378,8 +385,9 @@ impl ReplyTracker {
         }
     }
 
-    fn end_of_result(&self) -> State {
-        let more = self.status.unwrap_or(0) & status::MORE_RESULTS_EXISTS != 0;
+    fn end_of_result(&mut self) -> State {
+        let announced = std::mem::take(&mut self.out_params);
+        let more = announced || self.status.unwrap_or(0) & status::MORE_RESULTS_EXISTS != 0;
         if more && self.expect == Expect::Results { State::First } else { State::Done }
     }
 
@@ -486,6 +494,14 @@ mod tests {
         check(Expect::Rows, OLD, &[&[0, 0, 1], EOF]);
         check(Expect::Single, OLD, &[b"Uptime: 5"]);
         check(Expect::Single, OLD, &[EOF]);
+    }
+
+    #[test]
+    fn an_ok_follows_the_row_of_out_parameters() {
+        let announced = [0xfe, 0, 0, 0x0a, 0x10];
+        check(Expect::Results, OLD, &[&[1], b"\x03def", &announced, b"\0\0x", EOF, OK]);
+        let more = [0xfe, 0, 0, 0x0a, 0x10];
+        check(Expect::Results, OLD, &[&[1], b"\x03def", &announced, b"\0\0x", &more, OK]);
     }
 
     #[test]

@@ -21,29 +21,7 @@ pub(crate) struct Known {
 }
 
 /// All of them.
-pub(crate) const KNOWN: &[Known] = &[
-    Known {
-        flavor: None,
-        settings: &[],
-        script: "malformed",
-        step: "execute without an id",
-        why: "the proxy answers what the server would refuse in its own words",
-    },
-    Known {
-        flavor: Some(Flavor::MySql),
-        settings: &[],
-        script: "malformed_unanswered",
-        step: "the end",
-        why: "the proxy takes MySQL's error for a malformed COM_STMT_CLOSE as the next command's reply",
-    },
-    Known {
-        flavor: Some(Flavor::MySql),
-        settings: &["eof", "tls", "tls_zstd"],
-        script: "procedures_in_binary",
-        step: "execute 1 with 3 parameters",
-        why: "the proxy keeps back the OK behind the row of OUT parameters, which MySQL announces only in front of it",
-    },
-];
+pub(crate) const KNOWN: &[Known] = &[];
 
 /// Capabilities that the proxy does not offer where the server does; `CLIENT_SSL` goes by the listener.
 pub(crate) fn masked(_flavor: Flavor) -> u64 {

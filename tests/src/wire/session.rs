@@ -161,7 +161,8 @@ pub struct Session {
     pub capabilities: u64,
     private: bool,
     statements: HashMap<u32, Vec<u8>>,
-    last_prepared: u32,
+    /// The statement prepared last.
+    pub last_prepared: u32,
     /// Commands that were sent and have not been answered in full.
     unanswered: u32,
 }
