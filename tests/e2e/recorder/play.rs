@@ -152,7 +152,11 @@ impl Player<'_> {
                 let _ = session.conn().send_bytes(bytes).await;
             }
             Act::Packet => seen.extend(session.receive_as(Shape::Single, &[], None).await?),
-            Act::End => while self.last_packet(name, &mut seen).await? {},
+            Act::End => {
+                // What a server says unasked has a number of its own
+                session.conn().restart(u32::MAX);
+                while self.last_packet(name, &mut seen).await? {}
+            }
             Act::ChangeUser(change) => {
                 let mut login = self.login.clone();
                 change(&mut login);
