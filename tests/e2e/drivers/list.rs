@@ -29,6 +29,10 @@ pub(crate) enum Version {
 pub(crate) enum Program {
     /// A file of tests/drivers/python, and its arguments.
     Python(&'static [&'static str]),
+    /// The binary made of tests/drivers/go.
+    Go,
+    /// A file of tests/drivers/node.
+    Node(&'static str),
 }
 
 /// What a driver can do when the server asks for the whole password over a connection without TLS.
@@ -93,7 +97,46 @@ pub(crate) const DRIVERS: &[Driver] = &[
         compression: false,
         full_login: FullLogin::Rsa,
     },
+    Driver {
+        id: "go_sql_driver",
+        language: "Go",
+        name: "go-sql-driver/mysql",
+        version: Version::Pinned {
+            version: "1.8.1",
+            file: "go/go.mod",
+            text: "github.com/go-sql-driver/mysql v{}",
+        },
+        program: Program::Go,
+        sections: "login text parameters prepared batch blobs blobs-prepared streaming multi procedure transaction \
+                   errors warnings metadata load-data reset pool",
+        compression: false,
+        full_login: FullLogin::Rsa,
+    },
+    Driver {
+        id: "mysql2",
+        language: "JavaScript",
+        name: "mysql2",
+        version: node("3.24.6", "\"mysql2\": \"{}\""),
+        program: Program::Node("with_mysql2.js"),
+        sections: NODE,
+        compression: true,
+        full_login: FullLogin::Rsa,
+    },
+    Driver {
+        id: "mariadb_js",
+        language: "JavaScript",
+        name: "mariadb",
+        version: node("3.4.5", "\"mariadb\": \"{}\""),
+        program: Program::Node("with_mariadb.js"),
+        sections: NODE,
+        compression: true,
+        full_login: FullLogin::Rsa,
+    },
 ];
+
+const fn node(version: &'static str, text: &'static str) -> Version {
+    Version::Pinned { version, file: "node/package.json", text }
+}
 
 const fn python(version: &'static str, text: &'static str) -> Version {
     Version::Pinned { version, file: "python/requirements.txt", text }
@@ -125,3 +168,5 @@ const DB_API: &str = "login text parameters batch blobs streaming multi procedur
                       load-data reset";
 const CONNECTOR_PYTHON: &str = "login text parameters prepared batch blobs blobs-prepared streaming multi procedure \
                                 transaction errors warnings metadata load-data reset pool";
+const NODE: &str = "login text parameters prepared batch blobs blobs-prepared streaming multi procedure transaction \
+                    errors warnings metadata load-data reset pool";

@@ -31,7 +31,16 @@ macro_rules! driver_tests {
     };
 }
 
-driver_tests!(pymysql, mysqlclient, connector_python_pure, connector_python_c, asyncmy);
+driver_tests!(
+    pymysql,
+    mysqlclient,
+    connector_python_pure,
+    connector_python_c,
+    asyncmy,
+    go_sql_driver,
+    mysql2,
+    mariadb_js
+);
 
 #[test]
 fn every_driver_is_tested() {

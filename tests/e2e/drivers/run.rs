@@ -44,7 +44,7 @@ const FEWEST_BRANCHES: usize = 8;
 pub(crate) async fn check(setup: Arc<Setup>, driver: &'static Driver) -> Result<()> {
     let only = std::env::var("ATONE_DRIVERS_WAY").ok();
     for way in WAYS.iter().filter(|way| driver.compression || !way.compress) {
-        // It compresses although the proxy does not offer it.
+        // It can't read a packet that spans more than two compressed ones; the servers make no such, the proxy does.
         if way.compress && driver.id == "connector_python_pure" {
             continue;
         }
@@ -146,6 +146,11 @@ fn command(program: Program) -> Result<(PathBuf, Vec<String>)> {
             (installed.join("python/bin/python"), args)
         }
         Program::Python([]) => bail!("no program"),
+        Program::Go => (installed.join("go/bin/driver"), Vec::new()),
+        Program::Node(name) => {
+            let node = paths::on_path("node").context("there is no node: run scripts/install-drivers")?;
+            (node, source("node", name))
+        }
     };
     if !file.is_file() {
         bail!("{} is missing: run scripts/install-drivers, or leave drivers out by {SKIP}=1", file.display());
@@ -168,6 +173,7 @@ async fn start(
     let folder = paths::fresh_dir("driver-")?;
     let (port, ca) = (port.to_string(), setup.certificates.file("ca.pem").display().to_string());
     let (shared, own) = (sources().join("sql").display().to_string(), folder.path().display().to_string());
+    let modules = paths::cache_dir().join("drivers/node/node_modules").display().to_string();
     let env = [
         ("DRIVER_HOST", "127.0.0.1"),
         ("DRIVER_PORT", &port),
@@ -188,6 +194,7 @@ async fn start(
         ("TZ", "UTC"),
         ("PYTHONDONTWRITEBYTECODE", "1"),
         ("PYTHONUNBUFFERED", "1"),
+        ("NODE_PATH", &modules),
     ];
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let mut output = cli::run(&file, &args, &env, &[]).await?;

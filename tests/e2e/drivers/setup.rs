@@ -40,7 +40,7 @@ impl Setup {
         let dir = paths::fresh_dir("drivers-")?;
         let certificates = Certificates::new(&dir.path().join("ca"), "atone drivers")?;
         for name in ["server", "listener"] {
-            certificates.issue(name, &["127.0.0.1"])?;
+            certificates.issue(name, &["127.0.0.1", "localhost"])?;
         }
         let file = |name: &str| certificates.file(name).display().to_string();
         let options = ClusterOptions {

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 
-use super::fields::Decoded;
+use super::fields::{Decoded, shown};
 use super::read::Reader;
 
 /// A row of the text protocol.
@@ -10,11 +10,8 @@ pub(super) fn text_row(payload: &[u8]) -> Result<Decoded> {
     let mut rest = Reader(payload);
     let mut row = Decoded::new("row");
     while !rest.is_empty() {
-        let name = row.fields.len().to_string();
-        match rest.text_or_null()? {
-            Some(value) => row.push_bytes(name, value),
-            None => row.fields.push((name, "NULL".to_owned())),
-        }
+        let value = rest.text_or_null()?.map_or_else(|| "NULL".to_owned(), shown);
+        row.fields.push((row.fields.len().to_string(), value));
     }
     Ok(row)
 }
@@ -48,10 +45,7 @@ pub(super) fn binary_row(payload: &[u8], types: &[u8]) -> Result<Decoded> {
                     let length = rest.size(1)?;
                     format!("t{:02x?}", rest.take(length)?)
                 }
-                _ => {
-                    row.push_bytes(n.to_string(), rest.text()?);
-                    continue;
-                }
+                _ => shown(rest.text()?),
             }
         };
         row = row.with(n.to_string(), value);

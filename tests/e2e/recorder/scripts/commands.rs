@@ -201,6 +201,7 @@ pub(crate) fn scripts() -> Vec<Script> {
             receive(),
             receive(),
             receive(),
+            receive(),
             ping(),
         ]),
     ]

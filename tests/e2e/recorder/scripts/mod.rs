@@ -1,11 +1,6 @@
 //! The scripts.
 
 mod commands;
-mod files;
-mod large;
-mod logins;
-mod mariadb;
-mod mysql;
 mod prepared;
 mod text;
 
@@ -13,19 +8,7 @@ use crate::script::Script;
 
 /// All scripts.
 pub(crate) fn all() -> Vec<Script> {
-    [
-        commands::scripts(),
-        text::scripts(),
-        prepared::scripts(),
-        files::scripts(),
-        large::scripts(),
-        mariadb::scripts(),
-        mysql::scripts(),
-        logins::scripts(),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
+    [commands::scripts(), prepared::scripts(), text::scripts()].into_iter().flatten().collect()
 }
 
 /// A small table with rows.

@@ -77,6 +77,8 @@ pub(crate) fn scripts() -> Vec<Script> {
                 receive(),
                 receive(),
                 receive(),
+                receive(),
+                receive(),
                 ping(),
             ],
         ),
