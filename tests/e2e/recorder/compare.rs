@@ -57,6 +57,9 @@ fn packets(straight: &[(Option<u8>, Decoded)], through: &[(Option<u8>, Decoded)]
     let _ = writeln!(text, "  straight: {}", line(straight.get(same)));
     let _ = writeln!(text, "  through:  {}", line(through.get(same)));
     if let (Some((_, one)), Some((_, other))) = (straight.get(same), through.get(same)) {
+        if one.long != other.long {
+            let _ = writeln!(text, "    the long values differ");
+        }
         for (name, value) in &one.fields {
             if other.get(name) != Some(value) {
                 let _ = writeln!(text, "    {name}: {value} <> {}", other.get(name).unwrap_or("(none)"));

@@ -15,13 +15,56 @@ pub(crate) struct Known {
     pub(crate) script: &'static str,
     /// A part of the step's name.
     pub(crate) step: &'static str,
+    /// Whether it depends on when the packets arrive, and so is not seen each time.
+    pub(crate) racy: bool,
     /// Why.
     #[allow(dead_code, reason = "it is for the reader")]
     pub(crate) why: &'static str,
 }
 
 /// All of them.
-pub(crate) const KNOWN: &[Known] = &[];
+pub(crate) const KNOWN: &[Known] = &[
+    Known {
+        flavor: Some(Flavor::MariaDb),
+        settings: &[],
+        script: "change_user_wrong_password",
+        step: "ping",
+        racy: false,
+        why: "the proxy closes after a COM_CHANGE_USER that failed, where MariaDB lets the client try again",
+    },
+    Known {
+        flavor: Some(Flavor::MariaDb),
+        settings: &[],
+        script: "change_user_unknown",
+        step: "ping",
+        racy: false,
+        why: "the proxy closes after a COM_CHANGE_USER that failed, where MariaDB lets the client try again",
+    },
+    Known {
+        flavor: Some(Flavor::MariaDb),
+        settings: &[],
+        script: "change_user_unknown_schema",
+        step: "ping",
+        racy: false,
+        why: "the proxy closes after a COM_CHANGE_USER that failed, where MariaDB lets the client try again",
+    },
+    Known {
+        flavor: Some(Flavor::MariaDb),
+        settings: &[],
+        script: "change_user_three_times_wrong",
+        step: "change user",
+        racy: false,
+        why: "the proxy closes after a COM_CHANGE_USER that failed, where MariaDB lets the client try again",
+    },
+    Known {
+        flavor: Some(Flavor::MariaDb),
+        settings: &[],
+        script: "change_user_malformed",
+        step: "ping",
+        racy: false,
+        why: "the proxy closes after a COM_CHANGE_USER that failed, where MariaDB lets the client try again",
+    },
+];
 
 /// Capabilities that the proxy does not offer where the server does; `CLIENT_SSL` goes by the listener.
 pub(crate) fn masked(_flavor: Flavor) -> u64 {

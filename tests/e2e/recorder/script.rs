@@ -52,7 +52,7 @@ pub(crate) enum Act {
     /// Logs in with these changes to the script's login.
     Open(fn(&mut Login)),
     /// Writes a command and reads its reply; the second is the client's file.
-    Command(Payload, Option<Vec<u8>>),
+    Command(Payload, Option<fn() -> Vec<u8>>),
     /// Writes a command.
     Send(Payload),
     /// Reads the reply to the first command that was sent and has none yet.
@@ -78,6 +78,9 @@ pub(crate) enum Act {
 pub(crate) enum Payload {
     /// As they are.
     Bytes(Vec<u8>),
+    /// What is large, made when it is needed, for a client with these capabilities; the second is the server's id of the
+    /// session's first statement.
+    Made(Box<dyn Fn(u64, u32) -> Vec<u8> + Send + Sync>),
     /// `COM_QUERY`, with attributes.
     Query(Vec<u8>, Vec<Param>),
     /// `COM_STMT_EXECUTE` of the script's statement with this number.
@@ -101,8 +104,12 @@ pub(crate) enum May {
     Rows,
     /// The numbers of the packets and how many progress reports there are.
     Progress,
-    /// Where the connection breaks off.
+    /// All but the last packet.
+    AllButLast,
+    /// How many rows there are.
     Length,
+    /// Whether the server still says why it closes.
+    LastWord,
 }
 
 /// On both servers.
@@ -177,9 +184,9 @@ impl Step {
     }
 
     /// Sending this file.
-    pub(crate) fn file(mut self, bytes: Vec<u8>) -> Self {
+    pub(crate) fn file(mut self, make: fn() -> Vec<u8>) -> Self {
         if let Act::Command(_, file) = &mut self.act {
-            *file = Some(bytes);
+            *file = Some(make);
         }
         self
     }
@@ -221,6 +228,11 @@ pub(crate) fn about(sql: &str) -> Step {
 /// A command by its bytes.
 pub(crate) fn raw(name: &str, bytes: &[u8]) -> Step {
     Step::new(name, Act::Command(Payload::Bytes(bytes.to_vec()), None))
+}
+
+/// A command that is made when it is needed.
+pub(crate) fn made(name: &str, make: impl Fn(u64, u32) -> Vec<u8> + Send + Sync + 'static) -> Step {
+    Step::new(name, Act::Command(Payload::Made(Box::new(make)), None))
 }
 
 /// A command that is a byte and a text.

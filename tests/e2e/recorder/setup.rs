@@ -53,6 +53,7 @@ impl Setup {
             "--default-time-zone=+00:00".to_owned(),
             "--innodb-flush-log-at-trx-commit=0".to_owned(),
             "--server-id=7".to_owned(),
+            "--max-connect-errors=100000".to_owned(),
         ];
         match flavor {
             Flavor::MariaDb => server_options.push("--log-bin=binlog".to_owned()),
@@ -86,6 +87,12 @@ impl Setup {
                 cluster.server(bank).connect(account, None).await?.disconnect().await?;
             }
         }
+        for bank in [Bank::One, Bank::Two] {
+            let mut admin = Admin::open(cluster.server(bank).port()).await?;
+            for statement in plugins(flavor) {
+                admin.run(statement).await?;
+            }
+        }
         Ok(Setup { cluster, proxy, plain, tls, _dir: dir })
     }
 
@@ -97,6 +104,18 @@ impl Setup {
     /// The server's port.
     pub(crate) fn straight(&self, bank: Bank) -> u16 {
         self.cluster.server(bank).port()
+    }
+}
+
+/// What the scripts need of each server.
+fn plugins(flavor: Flavor) -> &'static [&'static str] {
+    match flavor {
+        Flavor::MariaDb => &["INSTALL SONAME 'auth_ed25519'"],
+        Flavor::MySql => &[
+            "INSTALL COMPONENT 'file://component_query_attributes'",
+            "INSTALL PLUGIN mysql_no_login SONAME 'mysql_no_login.so'",
+            "INSTALL PLUGIN auth_socket SONAME 'auth_socket.so'",
+        ],
     }
 }
 

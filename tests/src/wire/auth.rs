@@ -21,7 +21,8 @@ impl Auth {
         Self {
             plugin: plugin.to_owned(),
             password: password.as_bytes().to_vec(),
-            salt: salt.strip_suffix(&[0]).unwrap_or(salt).to_vec(),
+            // 20 bytes have a zero byte behind them; others are as they are, zero at the end or not
+            salt: salt.get(..20).filter(|_| salt.len() == 21).unwrap_or(salt).to_vec(),
             private,
             asked_for_key: false,
         }

@@ -1,9 +1,8 @@
 //! A packet taken apart, for people and for comparing.
 
 use std::fmt;
-use std::hash::{Hash as _, Hasher as _};
 
-/// What is longer than this, in bytes, is shown by its length and a hash.
+/// What is longer than this, in bytes, is shown by its beginning and its length.
 const SHOWN: usize = 300;
 
 /// A packet's kind and its fields by name, in order.
@@ -13,12 +12,14 @@ pub struct Decoded {
     pub kind: &'static str,
     /// Names and values.
     pub fields: Vec<(String, String)>,
+    /// The values that are too long to be shown, in order.
+    pub long: Vec<Vec<u8>>,
 }
 
 impl Decoded {
     /// Without fields yet.
     pub fn new(kind: &'static str) -> Self {
-        Self { kind, fields: Vec::new() }
+        Self { kind, fields: Vec::new(), long: Vec::new() }
     }
 
     /// With one more field.
@@ -28,8 +29,17 @@ impl Decoded {
     }
 
     /// With one more field that is bytes.
-    pub fn with_bytes(self, name: impl Into<String>, value: &[u8]) -> Self {
-        self.with(name, shown(value))
+    pub fn with_bytes(mut self, name: impl Into<String>, value: &[u8]) -> Self {
+        self.push_bytes(name, value);
+        self
+    }
+
+    /// Adds a field that is bytes.
+    pub fn push_bytes(&mut self, name: impl Into<String>, value: &[u8]) {
+        if value.len() > SHOWN {
+            self.long.push(value.to_vec());
+        }
+        self.fields.push((name.into(), shown(value)));
     }
 
     /// The value of a field.
@@ -48,13 +58,11 @@ impl fmt::Display for Decoded {
     }
 }
 
-/// Bytes as text, with escapes where they are none; long ones by length and hash.
+/// Bytes as text, with escapes where they are none; long ones by beginning and length.
 pub fn shown(bytes: &[u8]) -> String {
     if bytes.len() <= SHOWN {
         return format!("'{}'", bytes.escape_ascii());
     }
-    let mut hasher = std::hash::DefaultHasher::new();
-    bytes.hash(&mut hasher);
     let front = bytes.get(..24).unwrap_or_default().escape_ascii();
-    format!("'{front}…' ({} bytes, hash {:016x})", bytes.len(), hasher.finish())
+    format!("'{front}…' ({} bytes)", bytes.len())
 }

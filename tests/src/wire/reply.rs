@@ -83,6 +83,8 @@ pub struct Reply {
     types: Vec<u8>,
     /// The statement that was prepared.
     pub statement: Option<u32>,
+    /// Whether a statement's definitions were left out.
+    left_out: bool,
     /// MySQL says that more results follow the row of OUT parameters in front of that row, and not behind it.
     out_params: bool,
     /// Whether the last packet was ERR.
@@ -98,7 +100,17 @@ impl Reply {
             Shape::Fields => State::Columns { left: u64::MAX },
             _ => State::First,
         };
-        Self { shape, capabilities, mariadb, state, types, statement: None, out_params: false, failed: false }
+        Self {
+            shape,
+            capabilities,
+            mariadb,
+            state,
+            types,
+            statement: None,
+            left_out: false,
+            out_params: false,
+            failed: false,
+        }
     }
 
     /// The types of the columns seen last.
@@ -188,6 +200,10 @@ impl Reply {
         match (self.shape, first) {
             (Shape::Single, Some(0xfe)) => Ok((self.end(packet)?.0, Then::Done)),
             (Shape::Single, Some(0x00)) => Ok((self.ok(packet)?.0, Then::Done)),
+            // A server that begins anew, as MariaDB does after a malformed change of user
+            (Shape::Single, Some(0x0a)) if super::Greeting::parse(packet).is_ok() => {
+                Ok((super::Greeting::parse(packet)?.decoded(), Then::Done))
+            }
             (Shape::Single, _) => Ok((Decoded::new("text").with_bytes("text", packet), Then::Done)),
             (Shape::Binlog, Some(0xfe)) => Ok((self.end(packet)?.0, Then::Done)),
             (Shape::Binlog, _) => Ok((Decoded::new("event").with_bytes("bytes", packet), Then::More)),
@@ -225,7 +241,7 @@ impl Reply {
                 self.types.clear();
                 State::Columns { left: columns }
             }
-            false if self.has(caps::DEPRECATE_EOF) || !self.mariadb => State::Rows,
+            false if self.has(caps::DEPRECATE_EOF) => State::Rows,
             false => State::ColumnsEof,
         };
         Ok((header, Then::More))
@@ -255,11 +271,16 @@ impl Reply {
         }
         self.statement = Some(u32::try_from(id)?);
         self.types.clear();
+        self.left_out = !follow;
         let then = match (follow, parameters) {
-            (false, _) => Then::Done,
-            (true, 0) => self.statements_columns(columns),
+            (_, 0) => self.statements_columns(columns),
             (true, left) => {
                 self.state = State::Parameters { left, columns };
+                Then::More
+            }
+            (false, _) if self.has(caps::DEPRECATE_EOF) => Then::Done,
+            (false, _) => {
+                self.state = State::ParametersEof { columns };
                 Then::More
             }
         };
@@ -267,10 +288,13 @@ impl Reply {
     }
 
     fn statements_columns(&mut self, columns: u64) -> Then {
-        if columns == 0 {
-            return Then::Done;
-        }
-        self.state = State::Columns { left: columns };
+        self.state = match columns {
+            0 => return Then::Done,
+            _ if self.left_out && self.has(caps::DEPRECATE_EOF) => return Then::Done,
+            // The EOF is not left out
+            _ if self.left_out => State::ColumnsEof,
+            left => State::Columns { left },
+        };
         Then::More
     }
 

@@ -401,7 +401,8 @@ impl Session {
         if self.capabilities & caps::CONNECT_ATTRS != 0 {
             payload.extend_from_slice(&attributes(&login.attributes));
         }
-        self.send(&payload).await?;
+        // A connection that is closed shows when it is read
+        let _ = self.send(&payload).await;
         let mut seen = Vec::new();
         let passwords: Vec<&str> = login.more_passwords.iter().map(String::as_str).collect();
         self.unanswered = 0;

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 
-use super::fields::{Decoded, shown};
+use super::fields::Decoded;
 use super::read::Reader;
 
 /// A row of the text protocol.
@@ -10,8 +10,11 @@ pub(super) fn text_row(payload: &[u8]) -> Result<Decoded> {
     let mut rest = Reader(payload);
     let mut row = Decoded::new("row");
     while !rest.is_empty() {
-        let value = rest.text_or_null()?.map_or_else(|| "NULL".to_owned(), shown);
-        row.fields.push((row.fields.len().to_string(), value));
+        let name = row.fields.len().to_string();
+        match rest.text_or_null()? {
+            Some(value) => row.push_bytes(name, value),
+            None => row.fields.push((name, "NULL".to_owned())),
+        }
     }
     Ok(row)
 }
@@ -45,7 +48,10 @@ pub(super) fn binary_row(payload: &[u8], types: &[u8]) -> Result<Decoded> {
                     let length = rest.size(1)?;
                     format!("t{:02x?}", rest.take(length)?)
                 }
-                _ => shown(rest.text()?),
+                _ => {
+                    row.push_bytes(n.to_string(), rest.text()?);
+                    continue;
+                }
             }
         };
         row = row.with(n.to_string(), value);

@@ -201,7 +201,6 @@ pub(crate) fn scripts() -> Vec<Script> {
             receive(),
             receive(),
             receive(),
-            receive(),
             ping(),
         ]),
     ]

@@ -1,6 +1,11 @@
 //! The scripts.
 
 mod commands;
+mod files;
+mod large;
+mod logins;
+mod mariadb;
+mod mysql;
 mod prepared;
 mod text;
 
@@ -8,7 +13,19 @@ use crate::script::Script;
 
 /// All scripts.
 pub(crate) fn all() -> Vec<Script> {
-    [commands::scripts(), prepared::scripts(), text::scripts()].into_iter().flatten().collect()
+    [
+        commands::scripts(),
+        text::scripts(),
+        prepared::scripts(),
+        files::scripts(),
+        large::scripts(),
+        mariadb::scripts(),
+        mysql::scripts(),
+        logins::scripts(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// A small table with rows.

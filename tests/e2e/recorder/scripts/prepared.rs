@@ -77,8 +77,6 @@ pub(crate) fn scripts() -> Vec<Script> {
                 receive(),
                 receive(),
                 receive(),
-                receive(),
-                receive(),
                 ping(),
             ],
         ),
