@@ -19,6 +19,40 @@ pub struct TableInfo {
     pub refuse_any: Option<String>,
     /// Why no DELETE or UPDATE of it can.
     pub refuse_parent: Option<String>,
+    /// For each column what a row has that does not give it a value.
+    pub defaults: Vec<ColumnDefault>,
+}
+
+/// What a column has where a row gives it no value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ColumnDefault {
+    /// NULL
+    Null,
+    /// A constant, which `DEFAULT(column)` gives.
+    Constant,
+    /// Something that only the server knows: an expression, or no default at all.
+    Unknown,
+}
+
+impl ColumnDefault {
+    /// Reads `COLUMN_DEFAULT` and `EXTRA` of `information_schema.COLUMNS`. MySQL gives a constant as its bare text and
+    /// marks what it computes; MariaDB gives an expression, a text in quotes.
+    fn parse(default: Option<&str>, extra: &str, nullable: bool, mariadb: bool) -> ColumnDefault {
+        let Some(text) = default else {
+            return if nullable { ColumnDefault::Null } else { ColumnDefault::Unknown };
+        };
+        let constant = if mariadb {
+            let number = |c: char| c.is_ascii_digit() || matches!(c, '.' | '-');
+            text.starts_with('\'') || (!text.is_empty() && text.chars().all(number))
+        } else {
+            !extra.contains("DEFAULT_GENERATED")
+        };
+        match text {
+            "NULL" if mariadb => ColumnDefault::Null,
+            _ if constant => ColumnDefault::Constant,
+            _ => ColumnDefault::Unknown,
+        }
+    }
 }
 
 /// Tables already seen, keyed by what the application's session calls them and sees of them.
@@ -75,7 +109,7 @@ impl Metadata {
     }
 }
 
-type ColumnRow = (String, String, String, Option<String>, Option<String>, String, String);
+type ColumnRow = (String, String, String, Option<String>, Option<String>, String, String, Option<String>);
 
 async fn load(conn: &mut Conn, schema: &str, name: &str) -> Result<TableInfo, MetaError> {
     let id = (schema, name);
@@ -93,7 +127,7 @@ async fn load(conn: &mut Conn, schema: &str, name: &str) -> Result<TableInfo, Me
     let columns: Vec<ColumnRow> = conn
         .exec(
             "SELECT COLUMN_NAME, DATA_TYPE, CAST(COLUMN_TYPE AS CHAR), CHARACTER_SET_NAME, COLLATION_NAME, \
-             IS_NULLABLE, EXTRA FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? \
+             IS_NULLABLE, EXTRA, CAST(COLUMN_DEFAULT AS CHAR) FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? \
              ORDER BY ORDINAL_POSITION",
             id,
         )
@@ -113,9 +147,13 @@ async fn load(conn: &mut Conn, schema: &str, name: &str) -> Result<TableInfo, Me
         refuse_any =
             Some(format!("{schema}.{name} is of engine {engine}, which cannot roll back with InnoDB"));
     }
+    let version: Option<String> = conn.query_first("SELECT VERSION()").await?;
+    let mariadb = version.is_some_and(|v| v.contains("MariaDB"));
     let mut parsed = Vec::with_capacity(columns.len());
-    for (column, data_type, column_type, charset, collation, nullable, extra) in columns {
+    let mut defaults = Vec::with_capacity(columns.len());
+    for (column, data_type, column_type, charset, collation, nullable, extra, default) in columns {
         let extra = extra.to_ascii_uppercase();
+        defaults.push(ColumnDefault::parse(default.as_deref(), &extra, nullable == "YES", mariadb));
         let kind = Kind::from_data_type(&data_type, &column_type).unwrap_or_else(|| {
             refuse_any = Some(format!("column {column} of {schema}.{name} has the type {column_type}"));
             Kind::Other
@@ -144,7 +182,7 @@ async fn load(conn: &mut Conn, schema: &str, name: &str) -> Result<TableInfo, Me
     }
     let refuse_parent = cascades(conn, &schema, &name).await?;
     let table = Arc::new(Table { schema, name, columns: parsed, keys });
-    Ok(TableInfo { table, refuse_any, refuse_parent })
+    Ok(TableInfo { table, refuse_any, refuse_parent, defaults })
 }
 
 /// The unique keys, the one that identifies rows first.
@@ -244,6 +282,24 @@ mod tests {
 
     fn rows(list: &[(&str, &str)]) -> Vec<(String, Option<String>, Option<u64>)> {
         list.iter().map(|(i, c)| (i.to_string(), Some(c.to_string()), None)).collect()
+    }
+
+    #[test]
+    fn defaults_as_either_server_tells_them() {
+        use ColumnDefault::{Constant, Null, Unknown};
+        let mysql = |text, extra, nullable| ColumnDefault::parse(text, extra, nullable, false);
+        assert_eq!(mysql(None, "", true), Null);
+        assert_eq!(mysql(None, "", false), Unknown);
+        assert_eq!(mysql(Some("NULL"), "", true), Constant);
+        assert_eq!(mysql(Some("5"), "", false), Constant);
+        assert_eq!(mysql(Some("uuid()"), "DEFAULT_GENERATED", false), Unknown);
+        let mariadb = |text, nullable| ColumnDefault::parse(text, "", nullable, true);
+        assert_eq!(mariadb(Some("NULL"), true), Null);
+        assert_eq!(mariadb(None, false), Unknown);
+        assert_eq!(mariadb(Some("'NULL'"), true), Constant);
+        assert_eq!(mariadb(Some("-1.5"), true), Constant);
+        assert_eq!(mariadb(Some("uuid()"), true), Unknown);
+        assert_eq!(mariadb(Some("current_timestamp()"), true), Unknown);
     }
 
     #[test]

@@ -37,9 +37,9 @@ const SETUP: &[&str] = &[
 const TABLES: &[&str] = &["t", "u", "nokey", "nullkey", "notx", "trg", "parent", "child"];
 
 const STATEMENTS: &[&str] = &[
-    "REPLACE INTO t VALUES (1, 9, 'x')",
-    "INSERT IGNORE INTO t VALUES (1, 9, 'x')",
-    "INSERT INTO t VALUES (1, 9, 'x') ON DUPLICATE KEY UPDATE a = 9",
+    "REPLACE INTO t SELECT * FROM t",
+    "INSERT IGNORE INTO t SELECT * FROM t",
+    "INSERT INTO t VALUES (1, 9, 'x') ON DUPLICATE KEY UPDATE id = 9",
     "INSERT INTO t SELECT id + 10, a, NULL FROM u",
     "UPDATE IGNORE t SET a = 9",
     "UPDATE t, u SET t.a = 9 WHERE t.id = u.id",
@@ -164,10 +164,11 @@ async fn prepared(c: Arc<Cluster>) -> Result<()> {
     let before = snapshot(&c, &schema).await?;
     let mut conn = c.app(Bank::One, &schema).await?;
     // Prepared while unbound, executed while bound.
-    let statement = conn.prep("REPLACE INTO t VALUES (?, ?, ?)").await?;
+    let statement = conn.prep("REPLACE INTO t SELECT ?, ?, ?").await?;
     let harmless = conn.prep("UPDATE t SET a = ? WHERE id = 1").await?;
     let xid = sql::start_global(&mut conn).await?;
-    let error = sql::server_error(conn.exec_drop(&statement, (1, 1, "x")).await, "EXECUTE of a REPLACE")?;
+    let error =
+        sql::server_error(conn.exec_drop(&statement, (1, 1, "x")).await, "EXECUTE of a REPLACE … SELECT")?;
     error.expect_naming(1235, "42000", &xid)?;
     assert_eq!(snapshot(&c, &schema).await?, before);
     conn.exec_drop(&harmless, (9,)).await?;

@@ -197,7 +197,7 @@ fn classify(text: &Text<'_>, analysis: &mut Analysis) -> Result<Statement, Refus
         let word = text.bytes(0).to_ascii_uppercase();
         match (text.kind(0), word.as_slice()) {
             (Some(Kind::Word), b"SELECT" | b"WITH" | b"TABLE" | b"VALUES") => read::query(text, touches_xid)?,
-            (Some(Kind::Word), b"INSERT") => insert::insert(text, &analysis.placeholders)?,
+            (Some(Kind::Word), b"INSERT" | b"REPLACE") => insert::insert(text, &analysis.placeholders)?,
             (Some(Kind::Word), b"UPDATE") => dml::update(text)?,
             (Some(Kind::Word), b"DELETE") => dml::delete(text)?,
             (Some(Kind::Word), b"SET") => {
@@ -244,7 +244,6 @@ fn refused_verb(word: &[u8]) -> String {
     let name = functions::shorten(&quoting::decode(word));
     match word {
         b"CALL" => "CALL may write rows that are not captured".to_owned(),
-        b"REPLACE" => "REPLACE is not supported".to_owned(),
         b"LOAD" => "LOAD is not supported".to_owned(),
         b"HANDLER" => "HANDLER is not supported".to_owned(),
         b"TRUNCATE" => "TRUNCATE can't be undone".to_owned(),

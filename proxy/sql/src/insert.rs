@@ -8,12 +8,25 @@ use crate::{
     functions::check_calls,
     lexer::Kind,
     text::Text,
-    types::{Insert, InsertValue, Refusal, Statement, TableRef},
+    types::{Assignment, Insert, InsertValue, OnConflict, Refusal, Statement, TableRef},
 };
 
-/// `INSERT …`. `placeholders` are the offsets of the statement's parameters.
+/// `INSERT …` and `REPLACE …`. `placeholders` are the offsets of the statement's parameters.
 pub(crate) fn insert(text: &Text<'_>, placeholders: &[usize]) -> Result<Statement, Refusal> {
-    let mut at = dml::modifiers(text, 1, &["LOW_PRIORITY", "HIGH_PRIORITY"])?;
+    let replaces = text.is(0, "REPLACE");
+    let mut at = 1;
+    let mut ignores = false;
+    loop {
+        if !replaces && text.is(at, "IGNORE") {
+            ignores = true;
+            at += 1;
+        } else if text.is_any(at, &["LOW_PRIORITY", "HIGH_PRIORITY"]) {
+            at += 1;
+        } else {
+            break;
+        }
+    }
+    at = dml::modifiers(text, at, &[])?;
     if text.is(at, "INTO") {
         at += 1;
     }
@@ -25,48 +38,73 @@ pub(crate) fn insert(text: &Text<'_>, placeholders: &[usize]) -> Result<Statemen
         return Err(Refusal::new("PARTITION (…) is not supported"));
     }
     let mut reader = Reader { text, placeholders, next_placeholder: 0, confirmed: None };
-    if text.is(at, "SET") {
-        return reader.set_form(table, at + 1);
-    }
-    let mut columns = None;
-    if text.punct(at, b'(') && !is_query(text, at + 1) {
-        let end = text.skip_parens(at).ok_or_else(|| Refusal::new("the column list is not understood"))?;
-        columns = Some(column_list(text, at + 1..end - 1)?);
-        at = end;
-    }
-    if !text.is_any(at, &["VALUES", "VALUE"]) {
-        return Err(Refusal::new(if at >= text.len() {
-            "the INSERT has no values"
-        } else if text.punct(at, b'(') || is_query(text, at) {
-            "INSERT … SELECT is not supported"
-        } else {
-            "the statement is not understood"
-        }));
-    }
-    let (rows, end) = reader.rows(at + 1, columns.as_ref().map(Vec::len))?;
-    refuse_rest(text, end)?;
-    let values = Some(text.span(at + 1..end));
-    Ok(Statement::Insert(Insert { table, columns, rows, values }))
+    let (columns, rows, values, end) = if text.is(at, "SET") {
+        let (columns, row, end) = reader.set_form(at + 1)?;
+        (Some(columns), vec![row], None, end)
+    } else {
+        let mut columns = None;
+        if text.punct(at, b'(') && !is_query(text, at + 1) {
+            let end =
+                text.skip_parens(at).ok_or_else(|| Refusal::new("the column list is not understood"))?;
+            columns = Some(column_list(text, at + 1..end - 1)?);
+            at = end;
+        }
+        if !text.is_any(at, &["VALUES", "VALUE"]) {
+            return Err(Refusal::new(if at >= text.len() {
+                "the INSERT has no values"
+            } else if text.punct(at, b'(') || is_query(text, at) {
+                "INSERT … SELECT is not supported"
+            } else {
+                "the statement is not understood"
+            }));
+        }
+        let (rows, end) = reader.rows(at + 1, columns.as_ref().map(Vec::len))?;
+        (columns, rows, Some(text.span(at + 1..end)), end)
+    };
+    let updates = on_duplicate(text, end)?;
+    let on_conflict = match (replaces, updates, ignores) {
+        (false, Some(_), true) => {
+            return Err(Refusal::new("IGNORE with ON DUPLICATE KEY UPDATE is not supported"));
+        }
+        (true, Some(_), _) => return Err(Refusal::new("the statement is not understood")),
+        (false, Some(assignments), false) => OnConflict::Update(assignments),
+        (true, None, _) => OnConflict::Replace,
+        (false, None, true) => OnConflict::Ignore,
+        (false, None, false) => OnConflict::Fail,
+    };
+    Ok(Statement::Insert(Insert { table, columns, rows, values, on_conflict }))
 }
 
 fn is_query(text: &Text<'_>, at: usize) -> bool {
     text.is_any(at, &["SELECT", "WITH", "TABLE"]) || text.punct(at, b'(')
 }
 
-/// Says what stands behind the rows.
-fn refuse_rest(text: &Text<'_>, at: usize) -> Result<(), Refusal> {
-    if at == text.len() {
-        return Ok(());
+/// What stands behind the rows: nothing, or a row alias and what ON DUPLICATE KEY UPDATE assigns.
+fn on_duplicate(text: &Text<'_>, mut at: usize) -> Result<Option<Vec<Assignment>>, Refusal> {
+    let misread = || Refusal::new("the statement is not understood");
+    let alias = text.is(at, "AS");
+    if alias {
+        text.name(at + 1).ok_or_else(misread)?;
+        at += 2;
+        if text.punct(at, b'(') {
+            at = text.skip_parens(at).ok_or_else(misread)?;
+        }
     }
-    Err(Refusal::new(if text.are(at, &["ON", "DUPLICATE"]) {
-        "ON DUPLICATE KEY UPDATE is not supported"
-    } else if text.is(at, "AS") {
-        "a row alias is not supported"
-    } else if text.is(at, "RETURNING") {
-        "RETURNING is not supported"
-    } else {
-        "the statement is not understood"
-    }))
+    if !text.are(at, &["ON", "DUPLICATE", "KEY", "UPDATE"]) {
+        return if at == text.len() && !alias {
+            Ok(None)
+        } else if text.is(at, "RETURNING") {
+            Err(Refusal::new("RETURNING is not supported"))
+        } else {
+            Err(misread())
+        };
+    }
+    let list = at + 4..text.len();
+    if text.find(list.clone(), |at| text.is(at, "RETURNING")).is_some() {
+        return Err(Refusal::new("RETURNING is not supported"));
+    }
+    check_calls(text, list.clone())?;
+    dml::assignments(text, list).map(Some)
 }
 
 fn column_list(text: &Text<'_>, range: Range<usize>) -> Result<Vec<String>, Refusal> {
@@ -116,7 +154,7 @@ impl Reader<'_, '_> {
             let mut row = Vec::with_capacity(width.unwrap_or(8).min(64));
             if !text.punct(at, b')') {
                 loop {
-                    let (value, after) = self.value(at)?;
+                    let (value, after) = self.value(at, text.len())?;
                     row.push(value);
                     at = after + 1;
                     if text.punct(after, b')') {
@@ -143,12 +181,12 @@ impl Reader<'_, '_> {
         }
     }
 
-    /// The value that begins at `at`, and the index of the comma or parenthesis behind it.
-    fn value(&mut self, at: usize) -> Result<(InsertValue, usize), Refusal> {
+    /// The value that begins at `at`, and the index of the comma or parenthesis behind it, or `limit`.
+    fn value(&mut self, at: usize, limit: usize) -> Result<(InsertValue, usize), Refusal> {
         let text = self.text;
-        if let Some(len) = confirm::constant(text, at, text.len()) {
+        if let Some(len) = confirm::constant(text, at, limit) {
             let after = at + len;
-            if text.punct(after, b',') || text.punct(after, b')') || after == text.len() {
+            if text.punct(after, b',') || text.punct(after, b')') || after == limit {
                 let value = match text.kind(at) {
                     Some(Kind::Placeholder) => self.placeholder(at)?,
                     _ if text.is(at, "NULL") => InsertValue::Null,
@@ -157,7 +195,7 @@ impl Reader<'_, '_> {
                 return Ok((value, after));
             }
         }
-        let end = self.value_end(at);
+        let end = self.value_end(at, limit);
         let value = at..end;
         if value.len() == 1 && text.is(at, "DEFAULT") {
             return Ok((InsertValue::Default, end));
@@ -167,9 +205,9 @@ impl Reader<'_, '_> {
     }
 
     /// The comma, closing parenthesis or end that ends the value at `at`.
-    fn value_end(&self, at: usize) -> usize {
+    fn value_end(&self, at: usize, limit: usize) -> usize {
         let mut depth = 0usize;
-        for here in at..self.text.len() {
+        for here in at..limit {
             match self.text.kind(here) {
                 Some(Kind::Punct(b'(')) => depth += 1,
                 Some(Kind::Punct(b')')) if depth == 0 => return here,
@@ -178,7 +216,7 @@ impl Reader<'_, '_> {
                 _ => {}
             }
         }
-        self.text.len()
+        limit
     }
 
     fn placeholder(&mut self, at: usize) -> Result<InsertValue, Refusal> {
@@ -207,12 +245,11 @@ impl Reader<'_, '_> {
         Ok(())
     }
 
-    /// `INSERT INTO t SET a = 1, b = DEFAULT`: one row.
-    fn set_form(&mut self, table: TableRef, at: usize) -> Result<Statement, Refusal> {
+    /// `INSERT INTO t SET a = 1, b = DEFAULT`: columns, values, and the index behind.
+    fn set_form(&mut self, at: usize) -> Result<(Vec<String>, Vec<InsertValue>, usize), Refusal> {
         let text = self.text;
         let end =
             text.find(at..text.len(), |at| text.is_any(at, &["ON", "AS", "RETURNING"])).unwrap_or(text.len());
-        refuse_rest(text, end)?;
         let mut columns = Vec::new();
         let mut row = Vec::new();
         for part in split_commas(text, at..end) {
@@ -229,13 +266,13 @@ impl Reader<'_, '_> {
             {
                 return Err(misread());
             }
-            let (value, after) = self.value(equals + 1)?;
+            let (value, after) = self.value(equals + 1, end)?;
             if after != part.end {
                 return Err(misread());
             }
             columns.push(text.name(name).ok_or_else(misread)?);
             row.push(value);
         }
-        Ok(Statement::Insert(Insert { table, columns: Some(columns), rows: vec![row], values: None }))
+        Ok((columns, row, end))
     }
 }

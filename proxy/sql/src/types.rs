@@ -234,7 +234,20 @@ pub struct Delete {
     pub pinned: Option<Vec<(String, Span)>>,
 }
 
-/// An INSERT … VALUES or INSERT … SET into one table.
+/// What an INSERT does with a row that another one keeps out, by a unique key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OnConflict {
+    /// It fails: plain INSERT.
+    Fail,
+    /// The row is left out, with a warning: INSERT IGNORE.
+    Ignore,
+    /// The other row goes first: REPLACE.
+    Replace,
+    /// The other row is changed: ON DUPLICATE KEY UPDATE, with what it assigns.
+    Update(Vec<Assignment>),
+}
+
+/// An INSERT or REPLACE, with VALUES or SET, into one table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Insert {
     /// The table; it has no alias.
@@ -246,6 +259,8 @@ pub struct Insert {
     pub rows: Vec<Vec<InsertValue>>,
     /// All rows with their parentheses, in the form with VALUES.
     pub values: Option<Span>,
+    /// What becomes of rows that are there already.
+    pub on_conflict: OnConflict,
 }
 
 /// A value of an INSERT.

@@ -351,7 +351,7 @@ fn qualifier(table: &TableRef) -> String {
 }
 
 /// A LIMIT that `sql_select_limit` does not undercut.
-const NO_LIMIT: &[u8] = b" LIMIT 18446744073709551615";
+pub(super) const NO_LIMIT: &[u8] = b" LIMIT 18446744073709551615";
 
 /// The locking read of the rows that a statement will change.
 fn image_sql(sql: &[u8], change: Change<'_>, table: &Table) -> Vec<u8> {

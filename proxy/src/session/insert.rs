@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use atone_sql::{Analysis, Insert};
+use atone_sql::{Analysis, Insert, OnConflict};
 use atone_undo::{Key, Row, Table, quote_identifier};
 use atone_wire::response::{ErrPacket, OkPacket};
 
@@ -17,7 +17,7 @@ use crate::branch::Presence;
 use crate::error::{End, SqlError};
 
 /// The savepoint around an INSERT whose keys are only known behind it.
-const SAVEPOINT: &str = "`atone:insert`";
+pub(super) const SAVEPOINT: &str = "`atone:insert`";
 
 impl Session {
     /// INSERT … VALUES and INSERT … SET.
@@ -28,6 +28,9 @@ impl Session {
         analysis: &Analysis,
         origin: Origin,
     ) -> Result<(), End> {
+        if insert.on_conflict != OnConflict::Fail && self.may_conflict(sql, insert).await? {
+            return self.upsert(sql, insert, analysis, origin).await;
+        }
         for attempt in 1.. {
             if self.try_insert(sql, insert, analysis, &origin, attempt == MAX_TRIES).await? {
                 break;
@@ -115,7 +118,7 @@ impl Session {
     }
 
     /// Runs statements of which only the last one's reply matters.
-    async fn last_of(&mut self, flight: Flight) -> Result<Result<OkPacket, ErrPacket>, End> {
+    pub(super) async fn last_of(&mut self, flight: Flight) -> Result<Result<OkPacket, ErrPacket>, End> {
         match self.run_flight(flight).await?.pop() {
             Some(Reply::Ok(ok)) => Ok(Ok(ok)),
             Some(Reply::Err(e)) => Ok(Err(e)),

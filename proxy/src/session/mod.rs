@@ -8,6 +8,7 @@ mod bind;
 mod bound;
 mod bulk;
 mod commit;
+mod conflicts;
 mod diagnostics;
 mod dml;
 mod handshake;
@@ -18,6 +19,7 @@ mod packet;
 mod prepared;
 mod relay;
 mod tables;
+mod upsert;
 
 use std::collections::HashMap;
 use std::io;

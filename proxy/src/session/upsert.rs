@@ -1,0 +1,195 @@
+//! INSERT IGNORE, REPLACE and ON DUPLICATE KEY UPDATE in a bound session: the rows that stand in the way are imaged before,
+//! and looked at again behind the statement.
+
+use atone_sql::{Analysis, Insert, OnConflict};
+use atone_undo::{Key, Row, quote_identifier};
+use atone_wire::caps::client;
+
+use super::Session;
+use super::bound::Origin;
+use super::conflicts::{Conditions, Counted, Touched, any_of, conditions, touched};
+use super::dml::{MAX_TRIES, NO_LIMIT, ROLLBACK, decode};
+use super::inject::{Flight, Reply};
+use super::insert::SAVEPOINT;
+use super::tables::{Resolved, digest, probe_sql};
+use crate::error::{End, SqlError};
+use crate::meta::TableInfo;
+
+impl Session {
+    /// Whether any row of the statement could meet another one by a unique key. Where that can't be said, it could.
+    pub(super) async fn may_conflict(&mut self, sql: &[u8], insert: &Insert) -> Result<bool, End> {
+        let vars = self.session_vars().await?;
+        Ok(match self.resolve(&insert.table, &vars).await? {
+            Resolved::Table(info, _) => {
+                conditions(sql, insert, &info).map_or(true, |all| !all.iter().all(Vec::is_empty))
+            }
+            Resolved::Temporary | Resolved::Answer(_) => false,
+        })
+    }
+
+    /// An INSERT that may meet rows that are there already.
+    pub(super) async fn upsert(
+        &mut self,
+        sql: &[u8],
+        insert: &Insert,
+        analysis: &Analysis,
+        origin: Origin,
+    ) -> Result<(), End> {
+        for attempt in 1.. {
+            let vars = self.session_vars().await?;
+            let (info, probe) = match self.resolve(&insert.table, &vars).await? {
+                Resolved::Table(info, probe) => (info, probe),
+                Resolved::Temporary => return self.pass_temporary(origin).await,
+                Resolved::Answer(e) => return self.statement_failed(e, false).await,
+            };
+            let conditions = match self.capturable(sql, insert, &info) {
+                Ok(conditions) => conditions,
+                Err(why) => return self.send_error(&SqlError::refused(&self.xid(), &why)).await,
+            };
+            let text = &sql[..analysis.terminator];
+            if self.try_upsert(text, insert, &info, &probe, &conditions, attempt == MAX_TRIES).await? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn capturable(&self, sql: &[u8], insert: &Insert, info: &TableInfo) -> Result<Conditions, String> {
+        let changes = matches!(insert.on_conflict, OnConflict::Replace | OnConflict::Update(_));
+        if let (true, Some(why)) = (changes, &info.refuse_parent) {
+            return Err(why.clone());
+        }
+        let conditions = conditions(sql, insert, info)?;
+        if conditions.iter().any(Vec::is_empty) {
+            return Err("some rows have no unique key by which they can be found".into());
+        }
+        let limit = self.backend.limits.max_branch_rows;
+        let most: usize = conditions.iter().map(Vec::len).sum();
+        if self.branch.rows() + insert.rows.len() + most > limit {
+            return Err(format!("more than max_branch_rows = {limit} rows in one branch"));
+        }
+        Ok(conditions)
+    }
+
+    /// One try; false where the table was altered since its metadata was read, and nothing was done.
+    async fn try_upsert(
+        &mut self,
+        text: &[u8],
+        insert: &Insert,
+        info: &TableInfo,
+        probe: &[u8],
+        conditions: &Conditions,
+        last: bool,
+    ) -> Result<bool, End> {
+        let vars = self.session_vars().await?;
+        let table = &info.table;
+        let alone = self.stands_alone();
+        let images = |condition: &[u8]| {
+            let list = table.image_select_list(&quote_identifier(&table.name));
+            let mut out = format!("SELECT {list} FROM {} WHERE ", table.quoted()).into_bytes();
+            out.extend_from_slice(condition);
+            out.extend_from_slice(NO_LIMIT);
+            out.extend_from_slice(b" FOR UPDATE");
+            out
+        };
+        let mut flight = Flight::default();
+        if alone {
+            flight.push("START TRANSACTION");
+        }
+        flight.push(probe_sql(table));
+        flight.push(images(&any_of(conditions)));
+        flight.push(format!("SAVEPOINT {SAVEPOINT}"));
+        flight.push(text);
+        let mut replies = self.run_flight(flight).await?;
+        let statement = match replies.pop() {
+            Some(Reply::Err(e)) => {
+                self.statement_failed(e, alone).await?;
+                return Ok(true);
+            }
+            statement => statement,
+        };
+        let mut results = replies.into_iter().filter(|reply| !matches!(reply, Reply::Ok(_)));
+        let seen = match results.next() {
+            Some(Reply::Rows(rows)) => digest(&vars, &rows),
+            _ => return Err(End::Broken("the probe of a table has no columns".into())),
+        };
+        if seen != probe {
+            self.forget_table(table);
+            self.rollback_local().await?;
+            if alone && !last {
+                return Ok(false);
+            }
+            let error = SqlError::deadlock(&self.xid(), "the table was altered meanwhile");
+            self.send_error(&error).await?;
+            return Ok(true);
+        }
+        let before = match results.next() {
+            Some(Reply::Rows(rows)) => decode(table, &rows)?,
+            Some(Reply::TooLarge) => {
+                let limit = self.backend.limits.max_branch_bytes;
+                let why = format!("the before image of the statement is above max_branch_bytes = {limit}");
+                self.undo_upsert(&why, alone).await?;
+                return Ok(true);
+            }
+            _ => return Err(End::Broken("a before image without rows".into())),
+        };
+        let Some(Reply::Ok(ok)) = statement else {
+            return Err(End::Broken("a statement that writes answered with rows".into()));
+        };
+        self.keep_warnings(i128::from(ok.affected_rows)).await?;
+        let kept = self.diagnostics.take();
+        let mut condition = any_of(conditions);
+        if !before.is_empty() {
+            let keys: Vec<Key> = before.iter().map(|row| row.key(table)).collect();
+            condition.extend_from_slice(b" OR ");
+            condition
+                .extend_from_slice(table.keys_predicate(&quote_identifier(&table.name), &keys).as_bytes());
+        }
+        let after: Option<Vec<Row>> = match self.run_one(images(&condition)).await? {
+            Reply::Rows(rows) => Some(decode(table, &rows)?),
+            Reply::Err(_) | Reply::TooLarge => None,
+            _ => return Err(End::Broken("an image without rows".into())),
+        };
+        let counted = Counted {
+            affected_rows: ok.affected_rows,
+            rows: insert.rows.len(),
+            found_rows: self.capabilities & client::FOUND_ROWS != 0,
+        };
+        let rows = after
+            .ok_or_else(|| "the rows cannot be read behind the statement".to_string())
+            .and_then(|after| touched(table, &insert.on_conflict, counted, before, &after));
+        let rows = match rows {
+            Ok(rows) => rows,
+            Err(why) => {
+                self.undo_upsert(&why, alone).await?;
+                return Ok(true);
+            }
+        };
+        if !alone && let Reply::Err(_) = self.run_one(format!("RELEASE SAVEPOINT {SAVEPOINT}")).await? {
+            return Err(End::Broken("the server refuses RELEASE SAVEPOINT".into()));
+        }
+        for Touched { key, before, presence } in rows {
+            self.branch.touch(table, key, before, presence);
+        }
+        self.statement_done(ok, alone).await?;
+        if !alone {
+            self.diagnostics = kept;
+        } else if let (Some(kept), Some(now)) = (kept, self.diagnostics.as_mut()) {
+            now.warnings = kept.warnings;
+        }
+        Ok(true)
+    }
+
+    /// Takes the statement back, and says why.
+    async fn undo_upsert(&mut self, why: &str, alone: bool) -> Result<(), End> {
+        let mut undo = Flight::default();
+        undo.push(format!("ROLLBACK TO {SAVEPOINT}"));
+        if alone {
+            undo.push(ROLLBACK);
+        }
+        if self.last_of(undo).await?.is_err() {
+            return Err(End::Broken("the server refuses ROLLBACK TO".into()));
+        }
+        self.send_error(&SqlError::refused(&self.xid(), why)).await
+    }
+}

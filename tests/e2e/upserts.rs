@@ -1,0 +1,268 @@
+//! INSERT IGNORE, REPLACE and ON DUPLICATE KEY UPDATE: rows that were there before are restored, not deleted.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use atone_tests::{Bank, Cluster, Flavor, sql};
+use mysql_async::Conn;
+use mysql_async::prelude::Queryable as _;
+
+atone_tests::shared_tests!(
+    autocommitted,
+    in_a_transaction,
+    with_found_rows,
+    prepared,
+    refused_before_they_run,
+    taken_back_where_the_counts_do_not_fit,
+    errors,
+);
+
+const TABLES: &[&str] = &[
+    "CREATE TABLE u (id INT AUTO_INCREMENT PRIMARY KEY, mail VARCHAR(40) UNIQUE, n INT NOT NULL DEFAULT 5, \
+     k INT NULL, touched TIMESTAMP NOT NULL DEFAULT '2020-01-01 00:00:00', UNIQUE (k))",
+    "INSERT INTO u (id, mail, n, k) VALUES (1, 'a@x', 10, 100), (2, 'b@x', 20, 200), (3, 'c@x', 30, NULL)",
+    "CREATE TABLE two (a INT, b VARCHAR(20) COLLATE utf8mb4_bin, v TEXT, PRIMARY KEY (a, b))",
+    "INSERT INTO two VALUES (1, 'x', 'one'), (1, 'y', 'two')",
+    "CREATE TABLE plain (id INT AUTO_INCREMENT PRIMARY KEY, v INT)",
+    "INSERT INTO plain VALUES (1, 1)",
+];
+
+const STATEMENTS: &[&str] = &[
+    // Nothing in the way
+    "INSERT IGNORE INTO u (mail, n) VALUES ('new@x', 1)",
+    "INSERT INTO u (mail, n) VALUES ('new2@x', 1) ON DUPLICATE KEY UPDATE n = n + 1",
+    "REPLACE INTO u (mail, n) VALUES ('new3@x', 1)",
+    // By the primary key
+    "INSERT IGNORE INTO u (id, mail) VALUES (1, 'other@x')",
+    "INSERT INTO u (id, mail) VALUES (1, 'other@x') ON DUPLICATE KEY UPDATE n = n + 1",
+    "REPLACE INTO u (id, mail, n) VALUES (2, 'other2@x', 3)",
+    // By another unique key
+    "INSERT IGNORE INTO u (mail, n) VALUES ('a@x', 99)",
+    "INSERT INTO u (mail, n) VALUES ('a@x', 99) ON DUPLICATE KEY UPDATE n = VALUES(n), k = NULL",
+    "INSERT INTO u SET mail = 'c@x', n = 1 ON DUPLICATE KEY UPDATE id = LAST_INSERT_ID(id), n = n + 1",
+    "REPLACE INTO u (mail, n, k) VALUES ('c@x', 99, 300)",
+    "REPLACE u SET mail = 'c@x', n = 98",
+    // By several at once
+    "INSERT INTO u (id, mail, k) VALUES (1, 'b@x', 300) ON DUPLICATE KEY UPDATE n = 77",
+    "REPLACE INTO u (id, mail, k) VALUES (1, 'b@x', 300)",
+    // Several rows
+    "INSERT IGNORE INTO u (id, mail) VALUES (1, 'z1@x'), (50, 'z2@x'), (51, 'z2@x'), (52, 'z3@x')",
+    "INSERT INTO u (id, mail, n) VALUES (50, 'z2@x', 1), (60, 'z4@x', 2) ON DUPLICATE KEY UPDATE n = VALUES(n) + 100",
+    "REPLACE INTO u (id, mail, n) VALUES (50, 'z5@x', 1), (70, 'z4@x', 2), (71, 'z6@x', 3)",
+    // Changes nothing
+    "INSERT INTO u (id) VALUES (52) ON DUPLICATE KEY UPDATE n = n",
+    "REPLACE INTO two VALUES (1, 'x', 'one')",
+    // Keys of two columns, case
+    "INSERT IGNORE INTO two VALUES (1, 'x', 'no'), (1, 'X', 'yes'), (2, 'x', 'yes')",
+    "INSERT INTO two VALUES (1, 'y', 'new') ON DUPLICATE KEY UPDATE v = CONCAT(v, '+', VALUES(v))",
+    "REPLACE INTO two (a, b) VALUES (1, 'y'), (3, 'z')",
+    // NULL stands in nobody's way
+    "INSERT INTO u (mail, k) VALUES (NULL, 100) ON DUPLICATE KEY UPDATE n = -1",
+    "INSERT IGNORE INTO u (mail, k) VALUES ('c@x', NULL)",
+    // Strings are folded as their collation says
+    "INSERT INTO u (mail) VALUES ('Z6@X') ON DUPLICATE KEY UPDATE n = 12",
+    // No key can meet another
+    "INSERT IGNORE INTO plain (v) VALUES (1), (2)",
+    "REPLACE INTO plain (v) VALUES (3)",
+    "INSERT INTO plain (v) VALUES (4) ON DUPLICATE KEY UPDATE v = 0",
+    // Warnings
+    "INSERT IGNORE INTO u (id, mail, n) VALUES (80, 'w@x', 'no number')",
+];
+
+const CONTENT: &[&str] = &[
+    "SELECT id, mail, n, k, touched FROM u ORDER BY id",
+    "SELECT a, b, v FROM two ORDER BY a, b",
+    "SELECT id, v FROM plain ORDER BY id",
+];
+
+async fn schema(c: &Cluster, name: &str) -> Result<String> {
+    let schema = c.schema(name).await?;
+    let mut conn = c.direct(Bank::One, &schema).await?;
+    sql::run_all(&mut conn, TABLES).await?;
+    Ok(schema)
+}
+
+async fn content(c: &Cluster, schema: &str) -> Result<Vec<String>> {
+    let mut all = Vec::new();
+    for query in CONTENT {
+        all.extend(c.rows(Bank::One, schema, query).await?);
+    }
+    Ok(all)
+}
+
+/// What the application sees of a statement.
+async fn seen(conn: &mut Conn, statement: &str) -> Result<String> {
+    let result = conn.query_iter(statement).await.with_context(|| statement.to_owned())?;
+    let (rows, id) = (result.affected_rows(), result.last_insert_id());
+    let (info, warnings) = (result.info().into_owned(), result.warnings());
+    result.drop_result().await?;
+    let said = sql::rows(conn, "SHOW WARNINGS").await?;
+    let numbers = sql::rows(conn, "SELECT LAST_INSERT_ID()").await?;
+    Ok(format!("{statement}: {rows} {id:?} '{info}' {warnings} {said:?} {numbers:?}"))
+}
+
+/// Runs all statements on both, and rolls them back.
+async fn compare(c: &Cluster, name: &str, begin: bool, found_rows: bool) -> Result<()> {
+    let (plain, bound) = (schema(c, &format!("{name}_plain")).await?, schema(c, name).await?);
+    let before = content(c, &bound).await?;
+    let options = |port| {
+        sql::options(
+            port,
+            atone_tests::server::APP,
+            Some(if port == c.proxy_port(Bank::One) { &bound } else { &plain }),
+        )
+        .client_found_rows(found_rows)
+    };
+    let mut direct = sql::connect_with(options(c.server(Bank::One).port())).await?;
+    let mut app = sql::connect_with(options(c.proxy_port(Bank::One))).await?;
+    sql::start_global(&mut app).await?;
+    for statement in STATEMENTS {
+        for conn in [&mut direct, &mut app] {
+            if begin {
+                sql::run(conn, "BEGIN").await?;
+            }
+        }
+        // MariaDB names the schema in warnings
+        let through = seen(&mut app, statement).await?.replace(&bound, "schema");
+        assert_eq!(through, seen(&mut direct, statement).await?.replace(&plain, "schema"));
+        for conn in [&mut direct, &mut app] {
+            if begin {
+                sql::run(conn, "COMMIT").await?;
+            }
+        }
+        assert_eq!(content(c, &bound).await?, content(c, &plain).await?, "{statement}");
+    }
+    sql::run(&mut app, "ROLLBACK GLOBAL TRANSACTION").await?;
+    c.wait_for_purge(Bank::One, &bound).await?;
+    assert_eq!(content(c, &bound).await?, before);
+    Ok(())
+}
+
+async fn autocommitted(c: Arc<Cluster>) -> Result<()> {
+    compare(&c, "upserts", false, false).await
+}
+
+async fn in_a_transaction(c: Arc<Cluster>) -> Result<()> {
+    compare(&c, "upserts_begun", true, false).await
+}
+
+async fn with_found_rows(c: Arc<Cluster>) -> Result<()> {
+    compare(&c, "upserts_found", false, true).await
+}
+
+async fn prepared(c: Arc<Cluster>) -> Result<()> {
+    let schema = schema(&c, "upserts_prepared").await?;
+    let before = content(&c, &schema).await?;
+    let mut app = c.app(Bank::One, &schema).await?;
+    sql::start_global(&mut app).await?;
+    let update = "INSERT INTO u (id, mail, n) VALUES (?, ?, ?) ON DUPLICATE KEY UPDATE n = n + ?";
+    for (id, mail, n) in [(1, Some("p@x"), 4), (9, Some("b@x"), 5), (10, None, 6), (10, None, 7)] {
+        app.exec_drop(update, (id, mail, n, n)).await?;
+    }
+    app.exec_drop("REPLACE INTO two VALUES (?, ?, ?)", (1, "x", None::<String>)).await?;
+    assert_eq!(
+        c.rows(Bank::One, &schema, "SELECT id, n FROM u ORDER BY id").await?,
+        ["1|14", "2|25", "3|30", "10|13"]
+    );
+    sql::run(&mut app, "ROLLBACK GLOBAL TRANSACTION").await?;
+    c.wait_for_purge(Bank::One, &schema).await?;
+    assert_eq!(content(&c, &schema).await?, before);
+    Ok(())
+}
+
+async fn refused_before_they_run(c: Arc<Cluster>) -> Result<()> {
+    let schema = schema(&c, "upserts_refused").await?;
+    let mut direct = c.direct(Bank::One, &schema).await?;
+    sql::run_all(
+        &mut direct,
+        &[
+            "CREATE TABLE part (id INT PRIMARY KEY, t VARCHAR(90), UNIQUE (t(5)))",
+            "CREATE TABLE gen (id INT PRIMARY KEY, a INT, g INT AS (a + 1) STORED, UNIQUE (g))",
+            "CREATE TABLE parent (id INT PRIMARY KEY, n INT)",
+            "CREATE TABLE kid (id INT PRIMARY KEY, p INT, FOREIGN KEY (p) REFERENCES parent (id) ON DELETE CASCADE)",
+            "INSERT INTO parent VALUES (1, 1)",
+            "INSERT INTO kid VALUES (1, 1)",
+        ],
+    )
+    .await?;
+    let before = content(&c, &schema).await?;
+    let mut app = c.app(Bank::One, &schema).await?;
+    let xid = sql::start_global(&mut app).await?;
+    for statement in [
+        "INSERT INTO u (id, mail) VALUES (1, 'a@x') ON DUPLICATE KEY UPDATE id = 9",
+        "INSERT INTO u (id, mail) VALUES (1, CONCAT('a', '@x')) ON DUPLICATE KEY UPDATE n = 9",
+        "INSERT IGNORE INTO u (id, mail) VALUES (0, 'q@x')",
+        "INSERT IGNORE INTO u (mail) VALUES ('q@x'), (NULL)",
+        "INSERT IGNORE INTO two VALUES (NULL, 'x', '')",
+        "INSERT IGNORE INTO part VALUES (1, 'abcdefgh')",
+        "REPLACE INTO gen (id, a) VALUES (1, 1)",
+        "REPLACE INTO parent VALUES (1, 2)",
+        "INSERT INTO parent VALUES (1, 2) ON DUPLICATE KEY UPDATE n = 2",
+        "INSERT IGNORE INTO u (id, mail) VALUES (7, 'x') ON DUPLICATE KEY UPDATE n = 1",
+        "REPLACE INTO u SELECT * FROM u",
+        "REPLACE DELAYED INTO u (mail) VALUES ('a@x')",
+    ] {
+        sql::refused(&mut app, statement).await?.expect_naming(1235, "42000", &xid).context(statement)?;
+    }
+    assert_eq!(content(&c, &schema).await?, before);
+    assert_eq!(c.rows(Bank::One, &schema, "SELECT * FROM kid").await?, ["1|1"]);
+    // IGNORE changes no row that a child hangs on
+    sql::run(&mut app, "INSERT IGNORE INTO parent VALUES (1, 2), (2, 2)").await?;
+    sql::run(&mut app, "ROLLBACK GLOBAL TRANSACTION").await?;
+    c.wait_for_purge(Bank::One, &schema).await?;
+    assert_eq!(c.rows(Bank::One, &schema, "SELECT * FROM parent").await?, ["1|1"]);
+    Ok(())
+}
+
+async fn taken_back_where_the_counts_do_not_fit(c: Arc<Cluster>) -> Result<()> {
+    let schema = schema(&c, "upserts_counts").await?;
+    let before = content(&c, &schema).await?;
+    let mut app = c.app(Bank::One, &schema).await?;
+    let xid = sql::start_global(&mut app).await?;
+    for begin in [false, true] {
+        if begin {
+            sql::run(&mut app, "BEGIN").await?;
+        }
+        for statement in [
+            // A row of the statement meets another one of it
+            "INSERT INTO u (id, mail) VALUES (90, 'd@x'), (90, 'd@x') ON DUPLICATE KEY UPDATE n = n + 1",
+            "REPLACE INTO u (id, mail) VALUES (90, 'd@x'), (91, 'd@x')",
+            // Stored as something else
+            "INSERT IGNORE INTO two VALUES (4, 'longer than the column is', '')",
+        ] {
+            sql::refused(&mut app, statement).await?.expect_naming(1235, "42000", &xid).context(statement)?;
+            let now: Vec<String> = sql::rows(&mut app, CONTENT[0]).await?;
+            assert_eq!(now[..], before[..now.len()], "{statement}");
+        }
+    }
+    sql::run(&mut app, "UPDATE u SET n = 1 WHERE id = 1").await?;
+    sql::run(&mut app, "COMMIT GLOBAL TRANSACTION").await?;
+    assert_eq!(c.rows(Bank::One, &schema, "SELECT id, n FROM u ORDER BY id").await?, ["1|1", "2|20", "3|30"]);
+    Ok(())
+}
+
+async fn errors(c: Arc<Cluster>) -> Result<()> {
+    let schema = schema(&c, "upserts_errors").await?;
+    let before = content(&c, &schema).await?;
+    let mut app = c.app(Bank::One, &schema).await?;
+    sql::start_global(&mut app).await?;
+    let statement = "INSERT INTO u (id, mail) VALUES (1, 'q@x') ON DUPLICATE KEY UPDATE mail = 'b@x'";
+    for begin in [false, true] {
+        if begin {
+            sql::run(&mut app, "BEGIN").await?;
+        }
+        let error = sql::server_error(app.query_drop(statement).await, statement)?;
+        assert_eq!((error.code, error.state.as_str()), (1062, "23000"));
+        let message = sql::rows(&mut app, "SHOW WARNINGS").await?;
+        assert!(message[0].starts_with("Error|1062|"), "{message:?}");
+        if c.flavor() == Flavor::MySql {
+            let alias =
+                "INSERT INTO u (id, mail) VALUES (2, 'q@x') AS new ON DUPLICATE KEY UPDATE n = new.id + 40";
+            sql::run(&mut app, alias).await?;
+        }
+    }
+    sql::run(&mut app, "ROLLBACK GLOBAL TRANSACTION").await?;
+    c.wait_for_purge(Bank::One, &schema).await?;
+    assert_eq!(content(&c, &schema).await?, before);
+    Ok(())
+}
