@@ -14,9 +14,10 @@ use tokio::sync::{OnceCell, Semaphore};
 use atone_undo::UNDO_LOG_TABLE;
 
 use crate::compressed::Compression;
-use crate::config::{Address, BackendConfig, Limits};
+use crate::config::{Address, BackendConfig, Limits, Network, ProxyProtocol};
 use crate::meta::Metadata;
 use crate::net::Stream;
+use crate::own_user::OwnUser;
 use crate::service::ServicePool;
 use crate::tls::{self, Acceptor, Connector, ServerTlsMode};
 
@@ -38,6 +39,12 @@ pub struct Backend {
     pub server_tls_mode: ServerTlsMode,
     /// Compression on both legs.
     pub compression: Compression,
+    /// The networks whose connections begin with a PROXY header.
+    pub listen_proxy_protocol: Vec<Network>,
+    /// The PROXY header that connections to the server begin with.
+    pub server_proxy_protocol: Option<ProxyProtocol>,
+    /// This process's user, as a server behind a Unix socket sees it.
+    pub own_user: Option<OwnUser>,
     /// The coordinator.
     pub coordinator: Client,
     /// What is known of tables.
@@ -87,6 +94,7 @@ impl Backend {
             .user(Some(&config.user))
             .pass(Some(&config.secret))
             .prefer_socket(false)
+            .tcp_keepalive(limits.tcp_keepalive())
             .client_found_rows(true)
             .stmt_cache_size(64)
             .pool_opts(PoolOpts::default().with_constraints(constraints).with_reset_connection(false));
@@ -104,6 +112,12 @@ impl Backend {
             server_tls: Connector::new(&config.server_tls, &address).map_err(said)?,
             server_tls_mode: config.server_tls.mode,
             compression: Compression::new(config),
+            listen_proxy_protocol: config.listen_proxy_protocol.clone(),
+            server_proxy_protocol: config.server_proxy_protocol,
+            own_user: match &address {
+                Address::Tcp(..) => None,
+                Address::Unix(_) => Some(OwnUser::find()?),
+            },
             address,
             coordinator,
             metadata: Metadata::default(),
@@ -120,7 +134,8 @@ impl Backend {
     /// # Errors
     /// What the system says, or `TimedOut` after `connect_timeout_ms`.
     pub async fn connect(&self) -> io::Result<Stream> {
-        tokio::time::timeout(self.limits.connect_timeout(), Stream::connect(&self.address)).await?
+        let keepalive = self.limits.tcp_keepalive();
+        tokio::time::timeout(self.limits.connect_timeout(), Stream::connect(&self.address, keepalive)).await?
     }
 
     /// Whether the service account can log in and be answered.

@@ -115,6 +115,12 @@ impl SqlError {
         Self::new(1043, b"08S01", "", &format!("bad handshake: {detail}"))
     }
 
+    /// 1045: a login that must not be.
+    pub fn access_denied(user: &[u8], detail: &str) -> SqlError {
+        let user = String::from_utf8_lossy(user);
+        Self::new(1045, b"28000", "", &format!("Access denied for user '{user}': {detail}"))
+    }
+
     /// 3159: a connection, or what was to be sent on it, needs TLS.
     pub fn insecure_transport(detail: &str) -> SqlError {
         let text = format!("Connections using insecure transport are prohibited: {detail}");

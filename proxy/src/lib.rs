@@ -10,6 +10,7 @@ pub mod http;
 pub mod listener;
 pub mod meta;
 pub mod net;
+pub mod own_user;
 pub mod params;
 pub mod phase_two;
 pub mod run;

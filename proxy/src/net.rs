@@ -1,6 +1,7 @@
 //! One connection: a socket, with or without TLS, and its read buffer.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use atone_wire::compress::Algorithm;
 use atone_wire::frame;
 use bytes::{Bytes, BytesMut};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::{TlsAcceptor, TlsStream};
@@ -27,6 +29,30 @@ pub enum Stream {
     Tls(Box<TlsStream<Begun>>),
 }
 
+/// Who is at the other end of an accepted connection, as the system sees it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Peer {
+    /// The address; a Unix socket's peer has none.
+    pub address: Option<SocketAddr>,
+    /// The address that it has connected to.
+    pub local: Option<SocketAddr>,
+}
+
+/// Sets what every TCP connection has: no delay, and signs of life after so much silence.
+///
+/// # Errors
+/// What the system says.
+pub fn tune(stream: &TcpStream, keepalive: Option<Duration>) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    if let Some(silence) = keepalive {
+        let interval = (silence / KEEPALIVE_PROBES).max(Duration::from_secs(1));
+        let options =
+            TcpKeepalive::new().with_time(silence).with_interval(interval).with_retries(KEEPALIVE_PROBES);
+        SockRef::from(stream).set_tcp_keepalive(&options)?;
+    }
+    Ok(())
+}
+
 /// A socket of which some bytes were read already.
 #[derive(Debug)]
 pub struct Begun {
@@ -39,14 +65,22 @@ impl Stream {
     ///
     /// # Errors
     /// What the system says.
-    pub async fn connect(address: &Address) -> io::Result<Stream> {
+    pub async fn connect(address: &Address, keepalive: Option<Duration>) -> io::Result<Stream> {
         match address {
             Address::Tcp(host, port) => {
                 let stream = TcpStream::connect((host.as_str(), *port)).await?;
-                stream.set_nodelay(true)?;
+                tune(&stream, keepalive)?;
                 Ok(Stream::Tcp(stream))
             }
             Address::Unix(path) => Ok(Stream::Unix(UnixStream::connect(path).await?)),
+        }
+    }
+
+    /// What is under TLS.
+    fn socket(&self) -> &Stream {
+        match self {
+            Stream::Tls(tls) => tls.get_ref().0.stream.socket(),
+            Stream::Tcp(_) | Stream::Unix(_) => self,
         }
     }
 }
@@ -113,6 +147,9 @@ impl AsyncWrite for Begun {
     }
 }
 
+/// How often a silent peer is asked for a sign of life before it counts as gone.
+const KEEPALIVE_PROBES: u32 = 3;
+
 /// How long saying that nothing more will be written may take.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(1);
 
@@ -168,9 +205,17 @@ impl Conn {
         matches!(self.stream, Stream::Tls(_))
     }
 
-    /// Whether it is a Unix socket without TLS.
+    /// Whether it is a Unix socket, with TLS or without.
     pub fn is_unix(&self) -> bool {
-        matches!(self.stream, Stream::Unix(_))
+        matches!(self.stream.socket(), Stream::Unix(_))
+    }
+
+    /// The user id of the process at the other end of a Unix socket.
+    pub fn peer_uid(&self) -> Option<u32> {
+        match self.stream.socket() {
+            Stream::Unix(socket) => socket.peer_cred().ok().map(|cred| cred.uid()),
+            Stream::Tcp(_) | Stream::Tls(_) => None,
+        }
     }
 
     /// Compresses from now on, at this end; what was read already is compressed.

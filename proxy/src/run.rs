@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::backend::Backend;
 use crate::config::Config;
+use crate::listener::Listener;
 use crate::{http, listener, phase_two};
 
 /// How much phase-two work may wait in this process; the coordinator gives out the rest again.
@@ -41,10 +42,10 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let services = TaskTracker::new();
     let mut bound = Vec::new();
     for (backend, config) in backends.iter().zip(&config.backend) {
-        let socket = TcpListener::bind(config.listen)
+        let socket = Listener::bind(&config.listen)
             .await
             .with_context(|| format!("{}: {}", config.name, config.listen))?;
-        bound.push(format!("{}={}", config.name, socket.local_addr()?));
+        bound.push(format!("{}={}", config.name, socket.address()?));
         services.spawn(listener::serve(backend.clone(), socket, draining.clone(), sessions.clone()));
     }
     let http_socket =

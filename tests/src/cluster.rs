@@ -150,6 +150,18 @@ impl Cluster {
     /// One more proxy, with a listener on a TCP port in front of the first server for each of `listeners`, which are more
     /// lines of a `[[backend]]`. The resources are `own0`, `own1` and so on. Ends when it is dropped.
     pub async fn proxy_with(&self, dir: &Path, listeners: &[impl AsRef<str>]) -> Result<(Daemon, Vec<u16>)> {
+        let (mut proxy, ports) = self.prepare_proxy(dir, listeners, "")?;
+        proxy.restart().await?;
+        Ok((proxy, ports))
+    }
+
+    /// The same, not started yet, with these lines as `[limits]`.
+    pub fn prepare_proxy(
+        &self,
+        dir: &Path,
+        listeners: &[impl AsRef<str>],
+        limits: &str,
+    ) -> Result<(Daemon, Vec<u16>)> {
         let http = free_port()?;
         let mut config =
             format!("coordinator = [\"http://127.0.0.1:{}\"]\nhttp = \"127.0.0.1:{http}\"\n", self.rpc_port);
@@ -168,9 +180,8 @@ impl Cluster {
             config += &line("password", SERVICE.1.to_owned());
             ports.push(port);
         }
-        let mut proxy = Daemon::prepare("atone-proxy", dir, &config, http)?;
-        proxy.restart().await?;
-        Ok((proxy, ports))
+        config += &format!("[limits]\n{limits}\n");
+        Ok((Daemon::prepare("atone-proxy", dir, &config, http)?, ports))
     }
 
     /// The cluster that the tests of one program share, one a flavor. Tests that kill or configure need their own.

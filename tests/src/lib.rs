@@ -14,6 +14,7 @@ pub mod daemon;
 pub mod demo;
 pub mod effects;
 pub mod flavor;
+pub mod own;
 pub mod paths;
 pub mod ports;
 pub mod process;

@@ -30,6 +30,8 @@ const SCRAMBLE: usize = 32;
 pub(super) struct Legs {
     /// Whether the client's leg is TLS.
     pub(super) client_tls: bool,
+    /// Whether the client's leg is a Unix socket.
+    pub(super) client_unix: bool,
     /// Whether the server's leg is TLS.
     pub(super) server_tls: bool,
     /// Whether the server's leg is a Unix socket.
@@ -49,9 +51,11 @@ enum Private {
 
 impl Legs {
     fn private(self, plugin: &[u8]) -> Private {
-        // To sha256_password a Unix socket is as good as TCP
-        let server = self.server_tls || (self.server_unix && plugin != SHA256);
-        match (self.client_tls, server) {
+        // To sha256_password a Unix socket is no better than TCP
+        let unix = plugin != SHA256;
+        let client = self.client_tls || (self.client_unix && unix);
+        let server = self.server_tls || (self.server_unix && unix);
+        match (client, server) {
             (true, false) => Private::OnlyClient,
             (false, true) => Private::OnlyServer,
             _ => Private::Alike,
@@ -60,7 +64,8 @@ impl Legs {
 
     /// Whether everything can be relayed, whatever the plugin.
     pub(super) fn are_alike(self) -> bool {
-        self.client_tls == self.server_tls && !self.server_unix
+        self.client_tls == self.server_tls
+            && (self.client_tls || self.client_unix) == (self.server_tls || self.server_unix)
     }
 }
 
@@ -210,8 +215,10 @@ mod tests {
     use super::*;
 
     const SALT: &[u8] = b"01234567890123456789";
-    const ONLY_CLIENT: Legs = Legs { client_tls: true, server_tls: false, server_unix: false };
-    const ONLY_SERVER: Legs = Legs { client_tls: false, server_tls: true, server_unix: false };
+    const ONLY_CLIENT: Legs =
+        Legs { client_tls: true, client_unix: false, server_tls: false, server_unix: false };
+    const ONLY_SERVER: Legs =
+        Legs { client_tls: false, client_unix: false, server_tls: true, server_unix: false };
 
     fn begin(legs: Legs, plugin: &[u8], data: &[u8]) -> Result<Auth, String> {
         Auth::begin(legs, false, Proof { plugin, data }, SALT)
@@ -293,7 +300,7 @@ mod tests {
     #[test]
     fn legs_alike_are_relayed() {
         for tls in [false, true] {
-            let legs = Legs { client_tls: tls, server_tls: tls, server_unix: false };
+            let legs = Legs { client_tls: tls, client_unix: false, server_tls: tls, server_unix: false };
             assert!(legs.are_alike());
             let mut auth = begin(legs, b"mysql_clear_password", b"secret\0").unwrap();
             auth.server_says(&switch(CACHING_SHA2)).unwrap();
@@ -305,7 +312,7 @@ mod tests {
 
     #[test]
     fn a_unix_socket_is_private_but_to_sha256_password() {
-        let legs = |client_tls| Legs { client_tls, server_tls: false, server_unix: true };
+        let legs = |client_tls| Legs { client_tls, client_unix: false, server_tls: false, server_unix: true };
         assert!(!legs(false).are_alike() && !legs(true).are_alike());
         let mut auth = begin(legs(true), CACHING_SHA2, &[7; 32]).unwrap();
         assert_eq!(auth.client_says(b"secret\0"), Ok(Answer::Forward));
@@ -316,6 +323,25 @@ mod tests {
         auth.server_says(&switch(SHA256)).unwrap();
         assert_eq!(auth.client_says(&[1]), Ok(Answer::Forward));
         assert!(begin(legs(true), SHA256, b"secret\0").is_err());
+    }
+
+    #[test]
+    fn a_clients_unix_socket_is_private_too() {
+        let legs = |client_tls, server_tls, server_unix| Legs {
+            client_tls,
+            client_unix: true,
+            server_tls,
+            server_unix,
+        };
+        assert!(legs(false, false, true).are_alike() && legs(true, true, false).are_alike());
+        assert!(!legs(true, false, true).are_alike() && !legs(false, true, false).are_alike());
+        let mut auth = begin(legs(false, false, false), CACHING_SHA2, &[7; 32]).unwrap();
+        assert_eq!(auth.client_says(b"secret\0"), Ok(Answer::Encrypt { request: 2 }));
+        let mut auth = begin(legs(false, true, false), CACHING_SHA2, &[7; 32]).unwrap();
+        assert_eq!(auth.client_says(b"secret\0"), Ok(Answer::Forward));
+        auth.server_says(&switch(SHA256)).unwrap();
+        assert_eq!(auth.client_says(&[1]), Ok(Answer::GiveKey));
+        assert!(begin(legs(false, false, false), b"mysql_clear_password", b"secret\0").is_err());
     }
 
     #[test]

@@ -3,20 +3,21 @@
 use std::io;
 use std::sync::Arc;
 
+use atone_wire::Malformed;
 use atone_wire::caps::{self, client};
 use atone_wire::compress::Algorithm;
 use atone_wire::frame::put_packet;
-use atone_wire::handshake::{ClientHello, Greeting, Proof, SSL_REQUEST};
+use atone_wire::handshake::{ClientHello, Greeting, Proof, SSL_REQUEST, user_of_answer, user_of_change_user};
 use atone_wire::response::{ErrPacket, OkPacket};
 use bytes::Bytes;
 use tokio::sync::OnceCell;
 
-use super::Session;
 use super::auth::{Answer, Auth, Legs};
+use super::{Session, origin};
 use crate::backend::Backend;
 use crate::compressed;
 use crate::error::{End, SqlError};
-use crate::net::Conn;
+use crate::net::{Conn, Peer};
 use crate::tls::rsa::{self, OwnKey, RsaError};
 use crate::tls::{Connector, ServerTlsMode};
 
@@ -55,7 +56,8 @@ async fn send(conn: &mut Conn, seq: u8, payload: &[u8]) -> io::Result<()> {
 
 impl Session {
     /// Connects to the server and relays its handshake until it says OK.
-    pub(super) async fn open(backend: Arc<Backend>, mut client: Conn) -> Result<Opened, End> {
+    pub(super) async fn open(backend: Arc<Backend>, mut client: Conn, peer: Peer) -> Result<Opened, End> {
+        let origin = origin::read(&backend, &mut client, peer).await?;
         let mut server = match backend.connect().await {
             Ok(stream) => Conn::new(stream),
             Err(e) => {
@@ -65,6 +67,7 @@ impl Session {
                 return Err(End::Server(e));
             }
         };
+        origin::write(&backend, &mut server, origin).await.map_err(End::Server)?;
         let (greeting, seq) = server.packet(MAX_HANDSHAKE_BYTES).await.map_err(End::Server)?;
         if greeting.first() == Some(&0xff) {
             // Too many connections, host blocked: the server's own words
@@ -114,6 +117,10 @@ impl Session {
                 }
             };
         }
+        let user = user_of_answer(&answer);
+        if let Err(error) = may_log_in(&backend, &client, user) {
+            return Err(refuse(&mut client, client_seq.wrapping_add(1), &error).await?);
+        }
         let legs = legs(&client, &server);
         let mariadb = offered.is_mariadb();
         let proof = Proof::of_answer(&answer);
@@ -138,7 +145,8 @@ impl Session {
             None if !wants_tls => return Ok((client, answer, seq)),
             None => SqlError::bad_handshake("TLS was not offered: connect without it"),
             Some(tls) if !wants_tls => {
-                if !tls.is_required() {
+                // To the servers a Unix socket is as good
+                if !tls.is_required() || client.is_unix() {
                     return Ok((client, answer, seq));
                 }
                 SqlError::insecure_transport("connect with TLS (listen_tls.require is set)")
@@ -175,6 +183,9 @@ impl Session {
 
     /// `COM_CHANGE_USER`
     pub(super) async fn change_user(&mut self, payload: &[u8]) -> Result<(), End> {
+        if let Err(error) = may_log_in(&self.backend, &self.client, user_of_change_user(payload)) {
+            return Err(refuse(&mut self.client, 1, &error).await?);
+        }
         let legs = legs(&self.client, &self.server);
         let proof = Proof::of_change_user(payload, self.capabilities);
         // The salt is that of the request for a plugin which the server answers with
@@ -219,14 +230,33 @@ fn server_tls<'a>(backend: &'a Backend, offered: &Greeting) -> Result<Option<&'a
     }
 }
 
+/// A server behind a Unix socket takes each client for the proxy's own user, for plugins that ask the system who it is.
+fn may_log_in(backend: &Backend, client: &Conn, user: Result<&[u8], Malformed>) -> Result<(), SqlError> {
+    let Some(own) = &backend.own_user else { return Ok(()) };
+    let user = user.map_err(|e| SqlError::bad_handshake(&e.to_string()))?;
+    if own.lends_its_name(user, client.peer_uid()) {
+        return Ok(());
+    }
+    Err(SqlError::access_denied(
+        user,
+        "the server would take every client for this user, which the proxy runs as; connect as that user of the \
+         system to a listener on a Unix socket",
+    ))
+}
+
 fn legs(client: &Conn, server: &Conn) -> Legs {
-    Legs { client_tls: client.is_tls(), server_tls: server.is_tls(), server_unix: server.is_unix() }
+    Legs {
+        client_tls: client.is_tls(),
+        client_unix: client.is_unix(),
+        server_tls: server.is_tls(),
+        server_unix: server.is_unix(),
+    }
 }
 
 fn begin(
     legs: Legs,
     mariadb: bool,
-    proof: Result<Proof<'_>, atone_wire::Malformed>,
+    proof: Result<Proof<'_>, Malformed>,
     salt: &[u8],
 ) -> Result<Auth, SqlError> {
     let proof = match (legs, proof) {

@@ -15,6 +15,7 @@ mod handshake;
 mod inject;
 mod insert;
 mod keys;
+mod origin;
 mod packet;
 mod prepared;
 mod relay;
@@ -36,7 +37,7 @@ use tokio::sync::watch;
 use crate::backend::Backend;
 use crate::branch::Branch;
 use crate::error::{End, SqlError};
-use crate::net::{Conn, Stream};
+use crate::net::{Conn, Peer, Stream};
 
 use bind::Binding;
 use diagnostics::Diagnostics;
@@ -88,9 +89,9 @@ pub struct Session {
 
 impl Session {
     /// Serves a client until either side ends.
-    pub async fn serve(backend: Arc<Backend>, client: Stream, draining: watch::Receiver<bool>) {
+    pub async fn serve(backend: Arc<Backend>, client: Stream, peer: Peer, draining: watch::Receiver<bool>) {
         let handshake_timeout = backend.limits.handshake_timeout();
-        let opening = Session::open(backend, Conn::new(client));
+        let opening = Session::open(backend, Conn::new(client), peer);
         let opened = tokio::time::timeout(handshake_timeout, opening).await;
         let opened = match opened {
             Ok(Ok(opened)) => opened,

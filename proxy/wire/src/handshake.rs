@@ -128,6 +128,26 @@ impl ClientHello {
     }
 }
 
+/// The account in `Protocol::HandshakeResponse41`.
+///
+/// # Errors
+/// An answer that is too short.
+pub fn user_of_answer(payload: &[u8]) -> Result<&[u8], Malformed> {
+    let mut r = Reader::new(payload);
+    r.bytes(SSL_REQUEST)?;
+    r.nul_bytes()
+}
+
+/// The account in `COM_CHANGE_USER`.
+///
+/// # Errors
+/// A command that is too short.
+pub fn user_of_change_user(payload: &[u8]) -> Result<&[u8], Malformed> {
+    let mut r = Reader::new(payload);
+    r.u8()?;
+    r.nul_bytes()
+}
+
 /// Where zstd's level stands in `Protocol::HandshakeResponse41`, or would stand: behind all else that the capabilities in it
 /// announce.
 ///

@@ -12,6 +12,7 @@ pub mod compress;
 pub mod execute;
 pub mod frame;
 pub mod handshake;
+pub mod proxy_protocol;
 pub mod read;
 pub mod reply;
 pub mod response;

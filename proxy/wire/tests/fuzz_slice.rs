@@ -13,6 +13,7 @@ use atone_wire::compress::{self, Algorithm};
 use atone_wire::execute::{BulkRows, ExecuteHead, ParamType, parse_execution};
 use atone_wire::frame::{FrameWalk, MAX_PAYLOAD, put_packet, take_packet};
 use atone_wire::handshake::{ClientHello, Greeting, PluginRequest, Proof, zstd_level_at};
+use atone_wire::proxy_protocol::{self, Origin};
 use atone_wire::reply::{Expect, Next, ReplyTracker};
 use atone_wire::response::{ErrPacket, OkPacket, parse_eof};
 use bytes::BytesMut;
@@ -87,6 +88,7 @@ fn decode_all(rng: &mut StdRng, payload: &[u8]) {
         let _ = Proof::of_answer(payload);
     }
     let _ = zstd_level_at(payload).map(|at| assert!(at <= payload.len()));
+    proxy_headers(rng);
     let _ = Proof::of_change_user(payload, rng.random());
     let _ = PluginRequest::parse(payload);
     let _ = ExecuteHead::parse(payload);
@@ -107,6 +109,29 @@ fn decode_all(rng: &mut StdRng, payload: &[u8]) {
         let written = [&[3][..], &attributes.query_prefix(capabilities)].concat();
         let (again, end) = parse_query(&written, capabilities).unwrap();
         assert_eq!((again, end), (attributes, written.len()));
+    }
+}
+
+/// A header is found at the same place however much of it is there, and what cannot be one is refused early.
+fn proxy_headers(rng: &mut StdRng) {
+    let address = |rng: &mut StdRng| {
+        let ip: std::net::IpAddr =
+            if rng.random() { rng.random::<[u8; 4]>().into() } else { rng.random::<[u8; 16]>().into() };
+        std::net::SocketAddr::new(ip, rng.random())
+    };
+    let origin = match rng.random_range(0..4) {
+        0 => Origin::Other,
+        _ => Origin::Client { source: address(rng), destination: address(rng) },
+    };
+    let mut header = if rng.random() { proxy_protocol::v1(origin) } else { proxy_protocol::v2(origin) };
+    mutate(rng, &mut header);
+    let whole = proxy_protocol::parse(&header);
+    let cut = proxy_protocol::parse(&header[..rng.random_range(0..=header.len())]);
+    match (whole, cut) {
+        (Ok(Some((len, _))), _) if len > header.len() => panic!("longer than what was given"),
+        (Ok(Some(whole)), Ok(Some(cut))) => assert_eq!(whole, cut),
+        (Ok(_), Err(e)) => panic!("{e} of what is fine with more"),
+        _ => {}
     }
 }
 

@@ -6,13 +6,12 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
 use atone_tests::cluster::SOON;
-use atone_tests::daemon::Daemon;
+use atone_tests::own::Own;
 use atone_tests::server::{ADMIN, APP};
-use atone_tests::{Bank, Cluster, Flavor, cli, paths, sql};
+use atone_tests::{Bank, ClusterOptions, Flavor, cli, sql};
 use futures::StreamExt as _;
 use mysql_async::prelude::Queryable as _;
 use mysql_async::{ChangeUserOpts, Compression, Conn, OptsBuilder};
-use tokio::sync::OnceCell;
 
 /// How a client, or the leg to the server, is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,75 +45,28 @@ fn server_way(listener: usize, client: Way, flavor: Flavor) -> Way {
     }
 }
 
-/// Servers with a proxy that has these listeners.
-#[derive(Debug)]
-struct Setup {
-    cluster: Cluster,
-    ports: Vec<u16>,
-    proxy: Daemon,
-    _dir: tempfile::TempDir,
+async fn start(flavor: Flavor) -> Result<Own> {
+    Own::start(flavor, ClusterOptions::default(), &LISTENERS).await
 }
 
-impl Setup {
-    async fn shared(flavor: Flavor) -> Result<Arc<Setup>> {
-        static MARIADB: OnceCell<Arc<Setup>> = OnceCell::const_new();
-        static MYSQL: OnceCell<Arc<Setup>> = OnceCell::const_new();
-        let cell = if flavor == Flavor::MariaDb { &MARIADB } else { &MYSQL };
-        let start = || async {
-            let cluster = Cluster::start(flavor).await?;
-            let dir = paths::fresh_dir("compression-")?;
-            let (proxy, ports) = cluster.proxy_with(dir.path(), &LISTENERS).await?;
-            Ok(Arc::new(Setup { cluster, ports, proxy, _dir: dir }))
-        };
-        cell.get_or_try_init(start).await.cloned()
-    }
-
-    /// Options for a driver's connection.
-    fn options(&self, listener: usize, client: Way, schema: &str) -> OptsBuilder {
-        let compression = (client == Way::Zlib).then(Compression::default);
-        sql::options(self.ports[listener], APP, Some(schema)).compression(compression)
-    }
+/// Options for a driver's connection.
+fn options(s: &Own, listener: usize, client: Way, schema: &str) -> OptsBuilder {
+    let compression = (client == Way::Zlib).then(Compression::default);
+    sql::options(s.ports[listener], APP, Some(schema)).compression(compression)
 }
 
-/// Makes of each function two tests, one a flavor, on the shared setups.
-macro_rules! tests {
-    ($($name:path => $module:ident),+ $(,)?) => { $(
-        mod $module {
-            use super::*;
-            #[test]
-            fn mariadb() {
-                atone_tests::run::run_alone(Flavor::MariaDb, with_setup(Flavor::MariaDb, $name));
-            }
-            #[test]
-            fn mysql() {
-                atone_tests::run::run_alone(Flavor::MySql, with_setup(Flavor::MySql, $name));
-            }
-        }
-    )+ };
-}
-
-tests!(
-    the_server_sees_its_own_leg => views,
-    statements_of_every_kind => statements,
-    bound_sessions => bound,
-    large_packets_both_ways => large,
-    files_and_several_results => files,
-    command_line_clients => clients,
-    packets::pieces_are_cut_anywhere => pieces,
-    packets::what_is_offered => offers,
-    packets::what_cannot_be_read => errors,
-    packets::numbers_are_the_servers => numbers,
+atone_tests::own_tests!(start =>
+    the_server_sees_its_own_leg as views,
+    statements_of_every_kind as statements,
+    bound_sessions as bound,
+    large_packets_both_ways as large,
+    files_and_several_results as files,
+    command_line_clients as clients,
+    packets::pieces_are_cut_anywhere as pieces,
+    packets::what_is_offered as offers,
+    packets::what_cannot_be_read as errors,
+    packets::numbers_are_the_servers as numbers,
 );
-
-async fn with_setup<F, Fut>(flavor: Flavor, test: F) -> Result<()>
-where
-    F: FnOnce(Arc<Setup>) -> Fut,
-    Fut: Future<Output = Result<()>>,
-{
-    let setup = Setup::shared(flavor).await?;
-    let result = test(Arc::clone(&setup)).await;
-    result.map_err(|error| error.context(setup.proxy.log_tail(60)))
-}
 
 /// What the server says of its own leg.
 async fn seen_by_server(conn: &mut Conn, flavor: Flavor) -> Result<Way> {
@@ -135,7 +87,7 @@ fn way(on: &str, algorithm: &str, level: &str, flavor: Flavor) -> Result<Way> {
     })
 }
 
-async fn the_server_sees_its_own_leg(s: Arc<Setup>) -> Result<()> {
+async fn the_server_sees_its_own_leg(s: Arc<Own>) -> Result<()> {
     let flavor = s.cluster.flavor();
     let schema = s.cluster.schema("views").await?;
     for listener in 0..LISTENERS.len() {
@@ -143,7 +95,7 @@ async fn the_server_sees_its_own_leg(s: Arc<Setup>) -> Result<()> {
             if listener == 4 && client != Way::None {
                 continue;
             }
-            let mut conn = sql::connect_with(s.options(listener, client, &schema)).await?;
+            let mut conn = sql::connect_with(options(&s, listener, client, &schema)).await?;
             let seen = seen_by_server(&mut conn, flavor).await?;
             ensure!(seen == server_way(listener, client, flavor), "{listener} {client:?}: {seen:?}");
             // The login of another account, and a reset, keep it
@@ -162,11 +114,11 @@ async fn the_server_sees_its_own_leg(s: Arc<Setup>) -> Result<()> {
     Ok(())
 }
 
-async fn statements_of_every_kind(s: Arc<Setup>) -> Result<()> {
+async fn statements_of_every_kind(s: Arc<Own>) -> Result<()> {
     let schema = s.cluster.bank_schema("kinds").await?;
     for listener in 0..4 {
         for client in [Way::None, Way::Zlib] {
-            let mut conn = sql::connect_with(s.options(listener, client, &schema)).await?;
+            let mut conn = sql::connect_with(options(&s, listener, client, &schema)).await?;
             let name = "long ".repeat(300);
             conn.exec_drop("REPLACE INTO account VALUES (?, ?, ?)", (9, &name[..40], 5)).await?;
             let row: Option<(i32, String, i32)> =
@@ -195,13 +147,13 @@ async fn statements_of_every_kind(s: Arc<Setup>) -> Result<()> {
 }
 
 /// A transfer under each combination of legs: once committed, once rolled back.
-async fn bound_sessions(s: Arc<Setup>) -> Result<()> {
+async fn bound_sessions(s: Arc<Own>) -> Result<()> {
     for listener in 0..4 {
         for client in [Way::None, Way::Zlib] {
             let schema = s.cluster.bank_schema("bound").await?;
             let before = s.cluster.accounts(Bank::One, &schema).await?;
             for (end, status) in [("ROLLBACK", "rolled_back"), ("COMMIT", "committed")] {
-                let mut conn = sql::connect_with(s.options(listener, client, &schema)).await?;
+                let mut conn = sql::connect_with(options(&s, listener, client, &schema)).await?;
                 let xid = sql::start_global(&mut conn).await?;
                 let steps = [
                     "BEGIN",
@@ -227,7 +179,7 @@ async fn bound_sessions(s: Arc<Setup>) -> Result<()> {
     Ok(())
 }
 
-async fn large_packets_both_ways(s: Arc<Setup>) -> Result<()> {
+async fn large_packets_both_ways(s: Arc<Own>) -> Result<()> {
     let schema = s.cluster.schema("large").await?;
     let mut admin = s.cluster.server(Bank::One).admin().await?;
     sql::run(&mut admin, "SET GLOBAL max_allowed_packet = 67108864").await?;
@@ -237,7 +189,7 @@ async fn large_packets_both_ways(s: Arc<Setup>) -> Result<()> {
     for (n, (listener, client)) in
         [(0, Way::Zlib), (1, Way::Zlib), (2, Way::None), (3, Way::Zlib)].into_iter().enumerate()
     {
-        let mut conn = sql::connect_with(s.options(listener, client, &schema)).await?;
+        let mut conn = sql::connect_with(options(&s, listener, client, &schema)).await?;
         // Around the border at which a packet is split in two
         for length in [0xff_ffff, text.len()] {
             conn.exec_drop("REPLACE INTO b VALUES (?, ?)", (n, &text.as_bytes()[..length])).await?;
@@ -251,7 +203,7 @@ async fn large_packets_both_ways(s: Arc<Setup>) -> Result<()> {
 }
 
 /// A client's file between two results: its packets' numbers go on from those of the results.
-async fn files_and_several_results(s: Arc<Setup>) -> Result<()> {
+async fn files_and_several_results(s: Arc<Own>) -> Result<()> {
     let schema = s.cluster.schema("files").await?;
     let mut direct = s.cluster.direct(Bank::One, &schema).await?;
     sql::run(&mut direct, "CREATE TABLE l (id INT PRIMARY KEY, v VARCHAR(20))").await?;
@@ -260,7 +212,7 @@ async fn files_and_several_results(s: Arc<Setup>) -> Result<()> {
     let content: bytes::Bytes = lines.concat().into();
     for listener in 0..4 {
         for client in [Way::None, Way::Zlib] {
-            let mut conn = sql::connect_with(s.options(listener, client, &schema)).await?;
+            let mut conn = sql::connect_with(options(&s, listener, client, &schema)).await?;
             let content = content.clone();
             conn.set_infile_handler(async move {
                 let pieces: Vec<_> = content
@@ -293,7 +245,7 @@ async fn files_and_several_results(s: Arc<Setup>) -> Result<()> {
 }
 
 /// The server's own client programs, with each way that they know.
-async fn command_line_clients(s: Arc<Setup>) -> Result<()> {
+async fn command_line_clients(s: Arc<Own>) -> Result<()> {
     let flavor = s.cluster.flavor();
     let schema = s.cluster.bank_schema("clients").await?;
     let ways: &[(Way, &[&str])] = match flavor {

@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
+use atone_tests::own::Own;
 use atone_tests::server::RAW;
 use atone_tests::wire::{Login, RawConn, Session, caps, error_packet};
 use atone_tests::{Bank, Flavor};
 use atone_wire::compress::{self, Algorithm};
 use atone_wire::frame::{put_packet, take_packet};
 use bytes::BytesMut;
-
-use crate::Setup;
 
 /// COM_QUERY
 fn query(text: &str) -> Vec<u8> {
@@ -60,7 +59,7 @@ fn is_row(frames: &[(u8, Vec<u8>)], text: &str) -> bool {
     row.first().map(|&n| usize::from(n)) == Some(text.len()) && &row[1..] == text.as_bytes()
 }
 
-pub(crate) async fn pieces_are_cut_anywhere(s: Arc<Setup>) -> Result<()> {
+pub(crate) async fn pieces_are_cut_anywhere(s: Arc<Own>) -> Result<()> {
     for listener in [0, 1] {
         let mut conn = login(s.ports[listener]).await?;
         let command = query("SELECT 'abcdefghij'");
@@ -98,7 +97,7 @@ pub(crate) async fn pieces_are_cut_anywhere(s: Arc<Setup>) -> Result<()> {
 }
 
 /// The numbers of packets and frames are what the server itself gives them, as far as a client can rely on them.
-pub(crate) async fn numbers_are_the_servers(s: Arc<Setup>) -> Result<()> {
+pub(crate) async fn numbers_are_the_servers(s: Arc<Own>) -> Result<()> {
     let direct = s.cluster.server(Bank::One).port();
     for port in [direct, s.ports[0], s.ports[1], s.ports[2]] {
         let mut conn = login(port).await?;
@@ -118,7 +117,7 @@ pub(crate) async fn numbers_are_the_servers(s: Arc<Setup>) -> Result<()> {
     Ok(())
 }
 
-pub(crate) async fn what_is_offered(s: Arc<Setup>) -> Result<()> {
+pub(crate) async fn what_is_offered(s: Arc<Own>) -> Result<()> {
     let both = caps::COMPRESS | caps::ZSTD_COMPRESSION;
     let server = match s.cluster.flavor() {
         Flavor::MariaDb => caps::COMPRESS,
@@ -150,7 +149,7 @@ async fn offered(port: u16) -> Result<u64> {
 }
 
 /// What cannot be read is answered with the server's error, and ends the connection.
-pub(crate) async fn what_cannot_be_read(s: Arc<Setup>) -> Result<()> {
+pub(crate) async fn what_cannot_be_read(s: Arc<Own>) -> Result<()> {
     let command = query(&format!("SELECT '{}'", "x".repeat(200)));
     let mut lying = packed(0, &command);
     lying[4] -= 1;

@@ -1,0 +1,100 @@
+//! `[limits]`.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::Refusal;
+
+/// What systems take at most for the silence before the first sign of life, in seconds.
+const MAX_KEEPALIVE_S: u64 = 32_767;
+
+/// `[limits]`: every bound of the proxy.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// The longest statement in a bound session, in bytes; above it error 1153.
+    pub max_statement_bytes: usize,
+    /// The most rows that one branch may change; above it error 1235.
+    pub max_branch_rows: usize,
+    /// The most bytes of images that one branch may hold; above it error 1235.
+    pub max_branch_bytes: usize,
+    /// The most client connections at a time for each backend; above it error 1040.
+    pub max_connections: usize,
+    /// The most prepared statements that one session may hold; above it error 1461.
+    pub max_prepared_statements: usize,
+    /// How long a connection may take to log in, in milliseconds; after it the connection is closed.
+    pub handshake_timeout_ms: u64,
+    /// How long connecting to a server may take, in milliseconds; after it error 1429.
+    pub connect_timeout_ms: u64,
+    /// How long table metadata is believed without looking again, in milliseconds.
+    pub metadata_ttl_ms: u64,
+    /// How many phase-two jobs run at a time for each backend.
+    pub phase_two_concurrency: usize,
+    /// How long a session may wait for its client's next command, in milliseconds; after it error 4031 of MySQL, or the end of
+    /// the connection that MariaDB makes. 0: the server's `wait_timeout` decides.
+    pub idle_timeout_ms: u64,
+    /// How long a TCP connection is silent before its peer is asked for a sign of life, in seconds; one that gives none
+    /// three times is over. 0: never.
+    pub tcp_keepalive_s: u64,
+    /// How long shutting down may take, in milliseconds; after it connections are cut.
+    pub drain_timeout_ms: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_statement_bytes: 64 << 20,
+            max_branch_rows: 100_000,
+            max_branch_bytes: 256 << 20,
+            max_connections: 10_000,
+            max_prepared_statements: 16_382,
+            handshake_timeout_ms: 10_000,
+            connect_timeout_ms: 5_000,
+            metadata_ttl_ms: 1_000,
+            phase_two_concurrency: 8,
+            idle_timeout_ms: 0,
+            tcp_keepalive_s: 60,
+            drain_timeout_ms: 5_000,
+        }
+    }
+}
+
+impl Limits {
+    /// `handshake_timeout_ms` as a duration.
+    pub fn handshake_timeout(&self) -> Duration {
+        Duration::from_millis(self.handshake_timeout_ms)
+    }
+    /// `idle_timeout_ms` as a duration; `None` where the server decides.
+    pub fn idle_timeout(&self) -> Option<Duration> {
+        (self.idle_timeout_ms > 0).then(|| Duration::from_millis(self.idle_timeout_ms))
+    }
+    /// `tcp_keepalive_s` as a duration; `None` where it is off.
+    pub fn tcp_keepalive(&self) -> Option<Duration> {
+        (self.tcp_keepalive_s > 0).then(|| Duration::from_secs(self.tcp_keepalive_s))
+    }
+    /// `connect_timeout_ms` as a duration.
+    pub fn connect_timeout(&self) -> Duration {
+        Duration::from_millis(self.connect_timeout_ms)
+    }
+
+    /// Refuses values that cannot be: the key and the reason.
+    pub(super) fn check(&self) -> Result<(), Refusal> {
+        for (name, value) in [
+            ("max_statement_bytes", self.max_statement_bytes),
+            ("max_branch_rows", self.max_branch_rows),
+            ("max_branch_bytes", self.max_branch_bytes),
+            ("max_connections", self.max_connections),
+            ("max_prepared_statements", self.max_prepared_statements),
+            ("phase_two_concurrency", self.phase_two_concurrency),
+        ] {
+            if value == 0 {
+                return Err((name.into(), "must be above 0".into()));
+            }
+        }
+        if self.tcp_keepalive_s > MAX_KEEPALIVE_S {
+            return Err(("tcp_keepalive_s".into(), format!("must be {MAX_KEEPALIVE_S} at most")));
+        }
+        Ok(())
+    }
+}
