@@ -251,7 +251,18 @@ impl<'a> Author<'a> {
             self.rng.shuffle(&mut places);
         }
         let rows = if self.rng.percent(60) { 1 } else { self.rng.between(2, 4) };
-        let verb = *self.rng.pick(&["INSERT INTO", "INSERT INTO", "INSERT", "insert LOW_PRIORITY into"]);
+        let (verb, tail) = match self.rng.below(10) {
+            0 => ("INSERT IGNORE INTO", String::new()),
+            1 => (*self.rng.pick(&["REPLACE INTO", "REPLACE", "replace low_priority into"]), String::new()),
+            2 => ("INSERT INTO", self.on_duplicate(table)),
+            _ => {
+                let verbs = ["INSERT INTO", "INSERT INTO", "INSERT", "insert LOW_PRIORITY into"];
+                (*self.rng.pick(&verbs), String::new())
+            }
+        };
+        // A statement that is taken back has used up numbers that it would not have used up by itself
+        let several = tail.is_empty() || !table.columns.iter().any(|c| c.auto_increment);
+        let rows = if several { rows } else { 1 };
         // All rows alike: given and generated numbers can't be mixed.
         let generated = self.rng.percent(70);
         if list && rows == 1 && !places.is_empty() && self.rng.percent(12) {
@@ -259,7 +270,7 @@ impl<'a> Author<'a> {
                 .iter()
                 .map(|&c| format!("{} = {}", table.columns[c].name, self.inserted_value(table, c, generated)))
                 .collect();
-            return format!("{verb} {} SET {}", table.name, assigned.join(", "));
+            return format!("{verb} {} SET {}{tail}", table.name, assigned.join(", "));
         }
         let mut tuples = Vec::new();
         for _ in 0..rows {
@@ -275,7 +286,25 @@ impl<'a> Author<'a> {
         } else {
             String::new()
         };
-        format!("{verb} {}{names} VALUES {}", table.name, tuples.join(", "))
+        format!("{verb} {}{names} VALUES {}{tail}", table.name, tuples.join(", "))
+    }
+
+    /// ` ON DUPLICATE KEY UPDATE …`
+    fn on_duplicate(&mut self, table: &Table) -> String {
+        let free: Vec<usize> = (0..table.columns.len()).filter(|&c| !table.columns[c].generated).collect();
+        let mut assigned = Vec::new();
+        for _ in 0..self.rng.between(1, 2) {
+            let at = *self.rng.pick(&free);
+            let name = &table.columns[at].name;
+            let value = match self.rng.below(4) {
+                0 => format!("VALUES({name})"),
+                1 if table.columns[at].ty.class == Class::Int => format!("LAST_INSERT_ID({name})"),
+                _ if table.key.contains(&at) => self.value(&table.columns[at].ty, true),
+                _ => self.assigned_value(table, at),
+            };
+            assigned.push(format!("{name} = {value}"));
+        }
+        format!(" ON DUPLICATE KEY UPDATE {}", assigned.join(", "))
     }
 
     fn inserted_value(&mut self, table: &Table, c: usize, generated: bool) -> String {

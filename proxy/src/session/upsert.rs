@@ -6,7 +6,7 @@ use atone_undo::{Key, Row, quote_identifier};
 use atone_wire::caps::client;
 
 use super::Session;
-use super::bound::Origin;
+use super::bound::{Origin, told};
 use super::conflicts::{Conditions, Counted, Touched, any_of, conditions, touched};
 use super::dml::{MAX_TRIES, NO_LIMIT, ROLLBACK, decode};
 use super::inject::{Flight, Reply};
@@ -101,7 +101,18 @@ impl Session {
         flight.push(format!("SAVEPOINT {SAVEPOINT}"));
         flight.push(text);
         let mut replies = self.run_flight(flight).await?;
+        let image_at = if alone { 2 } else { 1 };
         let statement = match replies.pop() {
+            Some(Reply::Err(e)) if replies.len() == image_at => {
+                // A literal that cannot be compared, or the table has been altered: the statement did not run
+                self.forget_table(table);
+                if alone {
+                    self.rollback_local().await?;
+                }
+                let why = told("the rows that are in the way cannot be looked for", &e);
+                self.send_error(&SqlError::refused(&self.xid(), &why)).await?;
+                return Ok(true);
+            }
             Some(Reply::Err(e)) => {
                 self.statement_failed(e, alone).await?;
                 return Ok(true);
