@@ -33,6 +33,8 @@ pub(crate) enum Program {
     Go,
     /// A file of tests/drivers/node.
     Node(&'static str),
+    /// The class made of tests/drivers/java, with the driver's name as its argument.
+    Java(&'static str),
 }
 
 /// What a driver can do when the server asks for the whole password over a connection without TLS.
@@ -132,7 +134,31 @@ pub(crate) const DRIVERS: &[Driver] = &[
         compression: true,
         full_login: FullLogin::Rsa,
     },
+    Driver {
+        id: "connector_j",
+        language: "Java",
+        name: "MySQL Connector/J",
+        version: java("9.7.0", "<artifactId>mysql-connector-j</artifactId>\n      <version>{}</version>"),
+        program: Program::Java("mysql"),
+        sections: JAVA,
+        compression: true,
+        full_login: FullLogin::Rsa,
+    },
+    Driver {
+        id: "mariadb_connector_j",
+        language: "Java",
+        name: "MariaDB Connector/J",
+        version: java("3.5.6", "<artifactId>mariadb-java-client</artifactId>\n      <version>{}</version>"),
+        program: Program::Java("mariadb"),
+        sections: JAVA,
+        compression: true,
+        full_login: FullLogin::Rsa,
+    },
 ];
+
+const fn java(version: &'static str, text: &'static str) -> Version {
+    Version::Pinned { version, file: "java/pom.xml", text }
+}
 
 const fn node(version: &'static str, text: &'static str) -> Version {
     Version::Pinned { version, file: "node/package.json", text }
@@ -152,6 +178,7 @@ pub(crate) const SECTIONS: &[(&str, &str)] = &[
     ("blobs", "values of 1 MiB and 17 MiB"),
     ("blobs-prepared", "the same, prepared"),
     ("streaming", "results read row by row"),
+    ("cursor", "cursors on the server, read piece by piece"),
     ("multi", "several statements in one packet"),
     ("procedure", "stored procedures with several results"),
     ("transaction", "transactions, savepoints, autocommit"),
@@ -170,3 +197,5 @@ const CONNECTOR_PYTHON: &str = "login text parameters prepared batch blobs blobs
                                 transaction errors warnings metadata load-data reset pool";
 const NODE: &str = "login text parameters prepared batch blobs blobs-prepared streaming multi procedure transaction \
                     errors warnings metadata load-data reset pool";
+const JAVA: &str = "login text parameters prepared batch blobs blobs-prepared streaming cursor multi procedure \
+                    transaction errors warnings metadata load-data reset";

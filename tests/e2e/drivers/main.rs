@@ -39,7 +39,9 @@ driver_tests!(
     asyncmy,
     go_sql_driver,
     mysql2,
-    mariadb_js
+    mariadb_js,
+    connector_j,
+    mariadb_connector_j
 );
 
 #[test]

@@ -147,6 +147,16 @@ fn command(program: Program) -> Result<(PathBuf, Vec<String>)> {
         }
         Program::Python([]) => bail!("no program"),
         Program::Go => (installed.join("go/bin/driver"), Vec::new()),
+        Program::Java(name) => {
+            let java = paths::on_path("java").context("there is no java: run scripts/install-drivers")?;
+            let own = installed.join("java");
+            let path = format!("{}:{}/*", own.join("classes").display(), own.join("lib").display());
+            // A short run: one compiler, one collector.
+            let options =
+                ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Dfile.encoding=UTF-8", "-cp", &path];
+            let args = options.into_iter().chain(["Jdbc", name]);
+            (java, args.map(str::to_owned).collect())
+        }
         Program::Node(name) => {
             let node = paths::on_path("node").context("there is no node: run scripts/install-drivers")?;
             (node, source("node", name))
