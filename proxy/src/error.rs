@@ -121,6 +121,11 @@ impl SqlError {
         Self::new(1045, b"28000", "", &format!("Access denied for user '{user}': {detail}"))
     }
 
+    /// 1159: a login that was not over in `handshake_timeout_ms`.
+    pub fn handshake_timeout(limit_ms: u64) -> SqlError {
+        Self::new(1159, b"08S01", "", &format!("the login was not over in handshake_timeout_ms = {limit_ms}"))
+    }
+
     /// 3159: a connection, or what was to be sent on it, needs TLS.
     pub fn insecure_transport(detail: &str) -> SqlError {
         let text = format!("Connections using insecure transport are prohibited: {detail}");

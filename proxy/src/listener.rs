@@ -114,8 +114,8 @@ struct Counted(Arc<Backend>);
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        let now = self.0.connections.fetch_sub(1, Ordering::Relaxed) - 1;
-        metrics::gauge!("atone_connections", "resource" => self.0.name.clone()).set(now as f64);
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+        metrics::gauge!("atone_connections", "resource" => self.0.name.clone()).decrement(1.0);
     }
 }
 
@@ -146,7 +146,7 @@ pub async fn serve(
         let limit = backend.limits.max_connections;
         let now = backend.connections.fetch_add(1, Ordering::Relaxed) + 1;
         let counted = Counted(backend.clone());
-        metrics::gauge!("atone_connections", "resource" => backend.name.clone()).set(now as f64);
+        metrics::gauge!("atone_connections", "resource" => backend.name.clone()).increment(1.0);
         metrics::counter!("atone_connections_total", "resource" => backend.name.clone()).increment(1);
         let (backend, draining) = (backend.clone(), draining.clone());
         sessions.spawn(async move {

@@ -83,6 +83,14 @@ impl Stream {
             Stream::Tcp(_) | Stream::Unix(_) => self,
         }
     }
+
+    /// The socket under TLS.
+    fn socket_mut(&mut self) -> &mut Stream {
+        match self {
+            Stream::Tls(tls) => tls.get_mut().0.stream.socket_mut(),
+            socket => socket,
+        }
+    }
 }
 
 impl AsyncRead for Stream {
@@ -324,10 +332,37 @@ impl Conn {
         }
     }
 
-    /// Says that nothing more will be written. Errors do not matter: the connection ends.
+    /// Says that nothing more will be written, without TLS's goodbye: as servers do, whose packets tell by themselves whether
+    /// something is missing. Errors do not matter: the connection ends.
     pub async fn shutdown(&mut self) {
-        // TLS says goodbye first, which a peer that does not read would hold up
-        let _ = tokio::time::timeout(SHUTDOWN_LIMIT, self.stream.shutdown()).await;
+        let _ = self.stream.socket_mut().shutdown().await;
+    }
+
+    /// Ends this connection's sending side as the peer of another one has ended its own.
+    pub async fn end_as(&mut self, ending: Ending) {
+        match ending {
+            Ending::Goodbye => {
+                // A peer that does not read would hold the goodbye up
+                let _ = tokio::time::timeout(SHUTDOWN_LIMIT, self.stream.shutdown()).await;
+            }
+            Ending::Eof => self.shutdown().await,
+            Ending::Reset => {
+                if let Stream::Tcp(stream) = self.stream.socket_mut() {
+                    // Closing it resets it then
+                    let _ = stream.set_zero_linger();
+                }
+            }
+        }
+    }
+
+    /// What an error that this connection has given tells of its end.
+    pub fn ending(&self, error: &io::Error) -> Ending {
+        match error.kind() {
+            io::ErrorKind::ConnectionReset => Ending::Reset,
+            // Without a goodbye there is a reason within
+            io::ErrorKind::UnexpectedEof if self.is_tls() && error.get_ref().is_none() => Ending::Goodbye,
+            _ => Ending::Eof,
+        }
     }
 }
 
@@ -344,4 +379,15 @@ async fn read(stream: &mut Stream, buffer: &mut BytesMut, read_bytes: &mut usize
             Ok(())
         }
     }
+}
+
+/// How a peer has ended a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// By TLS's `close_notify`
+    Goodbye,
+    /// By the end of the stream
+    Eof,
+    /// By a reset
+    Reset,
 }

@@ -7,6 +7,7 @@ use anyhow::Context;
 use atone_api::Client;
 use atone_api::proto::Work;
 use metrics_exporter_prometheus::PrometheusBuilder;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -25,6 +26,7 @@ const WORK_QUEUE: usize = 1024;
 /// # Errors
 /// What keeps it from starting.
 pub async fn run(config: Config) -> anyhow::Result<()> {
+    raise_file_limit(&config);
     let metrics = PrometheusBuilder::new().install_recorder().context("metrics")?;
     let resources: Vec<String> = config.backend.iter().map(|b| b.name.clone()).collect();
     let (work_tx, work_rx) = mpsc::channel(WORK_QUEUE);
@@ -90,6 +92,32 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     }
     let _ = tokio::time::timeout(Duration::from_secs(1), services.wait()).await;
     Ok(())
+}
+
+/// File descriptors beside those of clients: listeners, the coordinator, the service account's connections.
+const OTHER_FILES: u64 = 100;
+
+/// Raises the number of files that this process may have open to what the system allows it, and says whether that is
+/// enough for the clients that may come.
+fn raise_file_limit(config: &Config) {
+    let Rlimit { current: was, maximum } = getrlimit(Resource::Nofile);
+    if was != maximum
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
+    {
+        tracing::warn!(%error, "the limit of open files cannot be raised");
+    }
+    let open_files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    tracing::info!(open_files, was = was.unwrap_or(u64::MAX), "limit of open files");
+    // A client's connection and its own connection to the server
+    let clients = (config.limits.max_connections as u64).saturating_mul(2 * config.backend.len() as u64);
+    let needed = clients.saturating_add(OTHER_FILES);
+    if open_files < needed {
+        tracing::warn!(
+            open_files,
+            needed,
+            "limits.max_connections of every backend cannot be reached: too few files may be open"
+        );
+    }
 }
 
 /// Reads the listeners' certificates again, for connections to come.

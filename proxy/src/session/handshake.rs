@@ -11,6 +11,7 @@ use atone_wire::handshake::{ClientHello, Greeting, Proof, SSL_REQUEST, user_of_a
 use atone_wire::response::{ErrPacket, OkPacket};
 use bytes::Bytes;
 use tokio::sync::OnceCell;
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::auth::{Answer, Auth, Legs};
 use super::{Session, origin};
@@ -32,6 +33,21 @@ pub(super) struct Opened {
     pub(super) capabilities: u64,
     pub(super) mariadb: bool,
     pub(super) status: u16,
+}
+
+/// How long a login may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limit {
+    at: Instant,
+    /// `handshake_timeout_ms`
+    ms: u64,
+}
+
+impl Limit {
+    fn new(backend: &Backend) -> Limit {
+        let ms = backend.limits.handshake_timeout_ms;
+        Limit { at: Instant::now() + backend.limits.handshake_timeout(), ms }
+    }
 }
 
 /// Tells the client why, as the last that it hears.
@@ -57,6 +73,7 @@ async fn send(conn: &mut Conn, seq: u8, payload: &[u8]) -> io::Result<()> {
 impl Session {
     /// Connects to the server and relays its handshake until it says OK.
     pub(super) async fn open(backend: Arc<Backend>, mut client: Conn, peer: Peer) -> Result<Opened, End> {
+        let limit = Limit::new(&backend);
         let origin = origin::read(&backend, &mut client, peer).await?;
         let mut server = match backend.connect().await {
             Ok(stream) => Conn::new(stream),
@@ -68,7 +85,18 @@ impl Session {
             }
         };
         origin::write(&backend, &mut server, origin).await.map_err(End::Server)?;
-        let (greeting, seq) = server.packet(MAX_HANDSHAKE_BYTES).await.map_err(End::Server)?;
+        let (greeting, seq) = match timeout_at(limit.at, server.packet(MAX_HANDSHAKE_BYTES)).await {
+            Ok(Ok(packet)) => packet,
+            Ok(Err(e)) => {
+                client.end_as(server.ending(&e)).await;
+                return Err(End::Server(e));
+            }
+            Err(_) => {
+                let why =
+                    format!("backend {} did not answer in handshake_timeout_ms = {}", backend.name, limit.ms);
+                return Err(refuse_early(&mut client, 0, &SqlError::unavailable("", &why)).await?);
+            }
+        };
         if greeting.first() == Some(&0xff) {
             // Too many connections, host blocked: the server's own words
             send(&mut client, seq, &greeting).await.map_err(End::Client)?;
@@ -86,7 +114,7 @@ impl Session {
         offered.offer(&mut greeting, common | listen_ssl | compression.offer(offered.capabilities));
         send(&mut client, seq, &greeting).await.map_err(End::Client)?;
 
-        let (mut client, answer, client_seq) = Self::answer(&backend, client).await?;
+        let (mut client, answer, client_seq) = Self::answer(&backend, client, limit).await?;
         let hello = ClientHello::parse(&answer)?;
         let server_ssl = if server_tls.is_some() { client::SSL } else { 0 };
         let mut answer = answer.to_vec();
@@ -130,15 +158,16 @@ impl Session {
         };
         send(&mut server, server_seq, &answer).await.map_err(End::Server)?;
         let ahead = client_seq.wrapping_sub(server_seq);
-        let status = authenticate(&mut client, &mut server, auth, ahead).await?;
+        let next = client_seq.wrapping_add(1);
+        let status = authenticate(&mut client, &mut server, auth, ahead, next, Some(limit)).await?;
         compress(&mut client, of_client, &mut server, of_server);
         let capabilities = hello.capabilities & common;
         Ok(Opened { backend, client, server, capabilities, mariadb, status })
     }
 
     /// The client's answer to the greeting, and its sequence number; TLS has begun if the client wanted it.
-    async fn answer(backend: &Backend, client: Conn) -> Result<(Conn, Bytes, u8), End> {
-        let (mut client, answer, seq, hello) = Self::hello(client, 1).await?;
+    async fn answer(backend: &Backend, client: Conn, limit: Limit) -> Result<(Conn, Bytes, u8), End> {
+        let (mut client, answer, seq, hello) = Self::hello(client, 1, limit).await?;
         let next = seq.wrapping_add(1);
         let wants_tls = hello.capabilities & client::SSL != 0;
         let error = match &backend.listen_tls {
@@ -155,17 +184,26 @@ impl Session {
                 SqlError::bad_handshake("a request for TLS with something behind it")
             }
             Some(tls) => {
-                let client = client.accept_tls(&tls.acceptor()).await.map_err(End::Client)?;
-                let (client, answer, seq, _) = Self::hello(client, next).await?;
+                let accepted = timeout_at(limit.at, client.accept_tls(&tls.acceptor())).await;
+                let client = accepted.map_err(io::Error::from).flatten().map_err(End::Client)?;
+                let (client, answer, seq, _) = Self::hello(client, next, limit).await?;
                 return Ok((client, answer, seq));
             }
         };
         Err(refuse(&mut client, next, &error).await?)
     }
 
-    async fn hello(mut client: Conn, expected: u8) -> Result<(Conn, Bytes, u8, ClientHello), End> {
-        let (answer, seq) = match client.packet(MAX_HANDSHAKE_BYTES).await {
+    async fn hello(
+        mut client: Conn,
+        expected: u8,
+        limit: Limit,
+    ) -> Result<(Conn, Bytes, u8, ClientHello), End> {
+        let read = timeout_at(limit.at, client.packet(MAX_HANDSHAKE_BYTES)).await;
+        let (answer, seq) = match read.map_err(io::Error::from).flatten() {
             Ok(packet) => packet,
+            Err(e) if e.kind() == io::ErrorKind::TimedOut => {
+                return Err(refuse(&mut client, expected, &SqlError::handshake_timeout(limit.ms)).await?);
+            }
             Err(e) if e.kind() == io::ErrorKind::InvalidData => {
                 refuse(&mut client, expected, &SqlError::bad_handshake(&e.to_string())).await?;
                 return Err(End::Client(e));
@@ -195,7 +233,7 @@ impl Session {
         };
         self.send_command(payload).await?;
         self.expect_more(true);
-        let status = authenticate(&mut self.client, &mut self.server, auth, 0).await?;
+        let status = authenticate(&mut self.client, &mut self.server, auth, 0, 1, None).await?;
         self.expect_more(false);
         self.forget_session();
         self.status = status;
@@ -269,18 +307,39 @@ fn begin(
 }
 
 /// Relays what the two say to each other until the server says OK, and returns its status flags. After ERR the connection
-/// is over. The client's sequence numbers are `ahead` of the server's.
+/// is over. The client's sequence numbers are `ahead` of the server's; its next packet has the number `next`.
 async fn authenticate(
     client: &mut Conn,
     server: &mut Conn,
     mut auth: Auth,
     mut ahead: u8,
+    mut next: u8,
+    limit: Option<Limit>,
 ) -> Result<u16, End> {
     loop {
+        let over = async {
+            match limit {
+                Some(limit) => {
+                    sleep_until(limit.at).await;
+                    limit.ms
+                }
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
+            limit_ms = over => {
+                return Err(refuse(client, next, &SqlError::handshake_timeout(limit_ms)).await?);
+            }
             packet = server.packet(MAX_HANDSHAKE_BYTES) => {
-                let (payload, seq) = packet.map_err(End::Server)?;
+                let (payload, seq) = match packet {
+                    Ok(packet) => packet,
+                    Err(e) => {
+                        client.end_as(server.ending(&e)).await;
+                        return Err(End::Server(e));
+                    }
+                };
                 let seq = seq.wrapping_add(ahead);
+                next = seq.wrapping_add(1);
                 if let Err(why) = auth.server_says(&payload) {
                     return Err(refuse(client, seq, &SqlError::insecure_transport(&why)).await?);
                 }
@@ -304,6 +363,7 @@ async fn authenticate(
                     Err(e) => return Err(End::Client(e)),
                 };
                 let server_seq = seq.wrapping_sub(ahead);
+                next = seq.wrapping_add(1);
                 match auth.client_says(&payload) {
                     Ok(Answer::Forward) => send(server, server_seq, &payload).await.map_err(End::Server)?,
                     Ok(Answer::Encrypt { request }) => {

@@ -25,6 +25,7 @@ mod upsert;
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use atone_wire::attributes::Attributes;
 use atone_wire::caps::status;
@@ -45,6 +46,9 @@ use diagnostics::Diagnostics;
 use inject::Vars;
 use prepared::Statement;
 use tables::SeenTable;
+
+/// How long a client may take to read why its login has come to nothing.
+const GOODBYE_LIMIT: Duration = Duration::from_secs(1);
 
 /// One client's connection and its own connection to the server.
 #[derive(Debug)]
@@ -76,6 +80,8 @@ pub struct Session {
     small_number_in_condition: bool,
     /// The reply to the current command, as far as the client has it.
     reply: ReplyState,
+    /// Whether the client has ended its sending side, which was passed on to the server.
+    client_ended: bool,
     /// The sequence number that the server's next packet has.
     server_seq: u8,
     /// What each `COM_QUERY` to the server has before its text: the query attributes of the current command.
@@ -90,7 +96,8 @@ pub struct Session {
 impl Session {
     /// Serves a client until either side ends.
     pub async fn serve(backend: Arc<Backend>, client: Stream, peer: Peer, draining: watch::Receiver<bool>) {
-        let handshake_timeout = backend.limits.handshake_timeout();
+        // What the login waits for has its own end, with an error; this is for a client that does not even read that
+        let handshake_timeout = backend.limits.handshake_timeout() + GOODBYE_LIMIT;
         let opening = Session::open(backend, Conn::new(client), peer);
         let opened = tokio::time::timeout(handshake_timeout, opening).await;
         let opened = match opened {
@@ -100,7 +107,7 @@ impl Session {
                 return;
             }
             Err(_) => {
-                tracing::debug!("handshake_timeout_ms is over");
+                tracing::debug!("handshake_timeout_ms is over, and the client does not read");
                 return;
             }
         };
@@ -122,6 +129,7 @@ impl Session {
             diagnostics: None,
             small_number_in_condition: false,
             reply: ReplyState::default(),
+            client_ended: false,
             server_seq: 1,
             query_prefix: Attributes::default().query_prefix(opened.capabilities),
             held: None,
@@ -131,6 +139,12 @@ impl Session {
         match session.run().await {
             Ok(()) | Err(End::Done) => {}
             Err(End::Client(e)) if e.kind() == io::ErrorKind::UnexpectedEof => {}
+            Err(End::Server(e)) => {
+                tracing::debug!(backend = session.backend.name, error = %e, "the server ended the session");
+                let ending = session.server.ending(&e);
+                session.client.end_as(ending).await;
+                return;
+            }
             Err(end @ (End::Malformed(_) | End::Broken(_))) => {
                 tracing::warn!(backend = session.backend.name, %end, "session ended");
             }
@@ -289,11 +303,8 @@ impl Session {
     /// Relays the reply to a command that was forwarded as it came, and notes what it changed.
     async fn finish_plain(&mut self, byte: u8, payload: &[u8]) -> Result<(), End> {
         match byte {
-            command::QUIT => {
-                // The server closes; the client is gone or waits for that
-                while self.server.fill().await.is_ok() {}
-                return Err(End::Done);
-            }
+            // The server closes; the client is gone or waits for that
+            command::QUIT => return self.relay_until_closed().await,
             command::STMT_CLOSE => {
                 let Some(id) = payload.get(1..5).and_then(|b| b.try_into().ok()) else {
                     return self.answer_to_malformed().await;

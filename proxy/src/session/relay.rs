@@ -37,10 +37,36 @@ impl Session {
     /// Passes a command on whose sequence number is not 0, and what the server says to that until it closes.
     pub(super) async fn forward_out_of_order(&mut self) -> Result<(), End> {
         while self.client_frame(true).await? == MAX_PAYLOAD {}
+        self.relay_until_closed().await
+    }
+
+    /// Passes on what the server still says, until it closes.
+    pub(super) async fn relay_until_closed(&mut self) -> Result<(), End> {
         loop {
-            self.server.fill().await.map_err(End::Server)?;
+            self.await_server().await?;
             let said = self.server.rbuf.split();
             self.client.write_all(&said).await.map_err(End::Client)?;
+        }
+    }
+
+    /// Waits for more of what the server says. A client that ends its sending side meanwhile, with nothing sent ahead, has
+    /// that passed on: the server looks for it in statements that only wait, and may have more to say all the same.
+    async fn await_server(&mut self) -> Result<(), End> {
+        loop {
+            // Of several statements the server is to get the next ones too
+            let last = !self.reply.more && self.held.is_none();
+            let watched = last && !self.client_ended && self.client.rbuf.is_empty();
+            let error = tokio::select! {
+                biased;
+                read = self.server.fill() => return read.map_err(End::Server),
+                error = self.client.gone(0), if watched => error,
+            };
+            let ending = self.client.ending(&error);
+            if error.kind() != io::ErrorKind::UnexpectedEof {
+                return Err(End::Client(error));
+            }
+            self.client_ended = true;
+            self.server.end_as(ending).await;
         }
     }
 
@@ -77,12 +103,14 @@ impl Session {
 
     /// The server's socket broke while it was written to: what it said before (why it closed) goes to the client.
     async fn server_broke(&mut self, error: io::Error) -> Result<(), End> {
-        while self.server.fill().await.is_ok() {}
-        let last = self.server.rbuf.split();
-        if !last.is_empty() {
+        loop {
+            if let Err(end) = self.server.fill().await {
+                let reset = error.kind() == io::ErrorKind::ConnectionReset;
+                return Err(End::Server(if reset { error } else { end }));
+            }
+            let last = self.server.rbuf.split();
             self.client.write_all(&last).await.map_err(End::Client)?;
         }
-        Err(End::Server(error))
     }
 
     /// Sends one command with its payload to the server.
@@ -122,7 +150,7 @@ impl Session {
                     self.relay_file(renumber).await?;
                     tracker.file_sent();
                 }
-                Next::More => self.server.fill().await.map_err(End::Server)?,
+                Next::More => self.await_server().await?,
             }
         }
         if let Some(status) = tracker.status() {
