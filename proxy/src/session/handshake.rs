@@ -114,7 +114,7 @@ impl Session {
         offered.offer(&mut greeting, common | listen_ssl | compression.offer(offered.capabilities));
         send(&mut client, seq, &greeting).await.map_err(End::Client)?;
 
-        let (mut client, answer, client_seq) = Self::answer(&backend, client, limit).await?;
+        let (mut client, answer, client_seq) = Self::answer(&backend, client, &mut server, limit).await?;
         let hello = ClientHello::parse(&answer)?;
         let server_ssl = if server_tls.is_some() { client::SSL } else { 0 };
         let mut answer = answer.to_vec();
@@ -166,8 +166,13 @@ impl Session {
     }
 
     /// The client's answer to the greeting, and its sequence number; TLS has begun if the client wanted it.
-    async fn answer(backend: &Backend, client: Conn, limit: Limit) -> Result<(Conn, Bytes, u8), End> {
-        let (mut client, answer, seq, hello) = Self::hello(client, 1, limit).await?;
+    async fn answer(
+        backend: &Backend,
+        client: Conn,
+        server: &mut Conn,
+        limit: Limit,
+    ) -> Result<(Conn, Bytes, u8), End> {
+        let (mut client, answer, seq, hello) = Self::hello(client, server, 1, limit).await?;
         let next = seq.wrapping_add(1);
         let wants_tls = hello.capabilities & client::SSL != 0;
         let error = match &backend.listen_tls {
@@ -186,7 +191,7 @@ impl Session {
             Some(tls) => {
                 let accepted = timeout_at(limit.at, client.accept_tls(&tls.acceptor())).await;
                 let client = accepted.map_err(io::Error::from).flatten().map_err(End::Client)?;
-                let (client, answer, seq, _) = Self::hello(client, next, limit).await?;
+                let (client, answer, seq, _) = Self::hello(client, server, next, limit).await?;
                 return Ok((client, answer, seq));
             }
         };
@@ -195,10 +200,23 @@ impl Session {
 
     async fn hello(
         mut client: Conn,
+        server: &mut Conn,
         expected: u8,
         limit: Limit,
     ) -> Result<(Conn, Bytes, u8, ClientHello), End> {
-        let read = timeout_at(limit.at, client.packet(MAX_HANDSHAKE_BYTES)).await;
+        let read = loop {
+            tokio::select! {
+                read = timeout_at(limit.at, client.packet(MAX_HANDSHAKE_BYTES)) => break read,
+                // Unasked: it is going
+                said = server.packet(MAX_HANDSHAKE_BYTES) => match said {
+                    Ok((payload, _)) => send(&mut client, expected, &payload).await.map_err(End::Client)?,
+                    Err(e) => {
+                        client.end_as(server.ending(&e)).await;
+                        return Err(End::Server(e));
+                    }
+                },
+            }
+        };
         let (answer, seq) = match read.map_err(io::Error::from).flatten() {
             Ok(packet) => packet,
             Err(e) if e.kind() == io::ErrorKind::TimedOut => {

@@ -50,6 +50,9 @@ use tables::SeenTable;
 /// How long a client may take to read why its login has come to nothing.
 const GOODBYE_LIMIT: Duration = Duration::from_secs(1);
 
+/// How long a server may take to close, once its client has ended its side.
+const LAST_WORDS_LIMIT: Duration = Duration::from_secs(10);
+
 /// One client's connection and its own connection to the server.
 #[derive(Debug)]
 pub struct Session {
@@ -136,7 +139,20 @@ impl Session {
             attribute_xid: None,
             draining,
         };
-        match session.run().await {
+        let mut end = session.run().await;
+        if let Err(End::Client(e)) = &end
+            && e.kind() == io::ErrorKind::UnexpectedEof
+        {
+            // It may still read: the server may have something to say to that
+            if !session.client_ended {
+                session.client_ended = true;
+                let ending = session.client.ending(e);
+                session.server.end_as(ending).await;
+            }
+            let last_words = tokio::time::timeout(LAST_WORDS_LIMIT, session.relay_until_closed());
+            end = last_words.await.unwrap_or(Err(End::Done));
+        }
+        match end {
             Ok(()) | Err(End::Done) => {}
             Err(End::Client(e)) if e.kind() == io::ErrorKind::UnexpectedEof => {}
             Err(End::Server(e)) => {
@@ -170,6 +186,8 @@ impl Session {
         if let Some(codec) = self.server.codec() {
             codec.await_unasked();
         }
+        // It may have come together with the last reply
+        self.pass_unasked().await?;
         while self.client.rbuf.len() < HEADER + 1 {
             if let Some(Header { len: 0, .. }) = Header::peek(&self.client.rbuf) {
                 return Ok(());
@@ -188,14 +206,7 @@ impl Session {
             };
             match event {
                 Event::Command => {}
-                Event::Unasked => {
-                    let unasked = self.server.rbuf.split();
-                    let seq = Header::peek(&unasked).map_or(0, |header| header.seq);
-                    if let Some(codec) = self.client.codec() {
-                        codec.unasked(seq);
-                    }
-                    self.client.write_all(&unasked).await.map_err(End::Client)?;
-                }
+                Event::Unasked => self.pass_unasked().await?,
                 Event::Drain => {
                     let bye = SqlError {
                         code: 1053,

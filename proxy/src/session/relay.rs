@@ -43,10 +43,19 @@ impl Session {
     /// Passes on what the server still says, until it closes.
     pub(super) async fn relay_until_closed(&mut self) -> Result<(), End> {
         loop {
+            self.pass_unasked().await?;
             self.await_server().await?;
-            let said = self.server.rbuf.split();
-            self.client.write_all(&said).await.map_err(End::Client)?;
         }
+    }
+
+    /// Passes on what the server has said and was not asked for.
+    pub(super) async fn pass_unasked(&mut self) -> Result<(), End> {
+        let Some(Header { seq, .. }) = Header::peek(&self.server.rbuf) else { return Ok(()) };
+        if let Some(codec) = self.client.codec() {
+            codec.unasked(seq);
+        }
+        let said = self.server.rbuf.split();
+        self.client.write_all(&said).await.map_err(End::Client)
     }
 
     /// Waits for more of what the server says. A client that ends its sending side meanwhile, with nothing sent ahead, has

@@ -31,14 +31,49 @@ pub struct RawConn {
     raw: BytesMut,
     plain: BytesMut,
     frames: Option<Frames>,
+    tls: bool,
+    ended: Option<Ended>,
+}
+
+/// How the other side ended a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// TLS's `close_notify`
+    Goodbye,
+    /// The end of the stream
+    Eof,
+    /// A reset
+    Reset,
 }
 
 impl RawConn {
     /// Connects and reads nothing.
     pub async fn connect(port: u16) -> Result<Self> {
+        Self::over(TcpStream::connect(("127.0.0.1", port)).await?)
+    }
+
+    /// The same, but closing this side resets the connection.
+    pub async fn connect_resetting(port: u16) -> Result<Self> {
         let stream = TcpStream::connect(("127.0.0.1", port)).await?;
+        stream.set_zero_linger()?;
+        Self::over(stream)
+    }
+
+    fn over(stream: TcpStream) -> Result<Self> {
         stream.set_nodelay(true)?;
-        Ok(Self { stream: Box::new(stream), raw: BytesMut::new(), plain: BytesMut::new(), frames: None })
+        Ok(Self {
+            stream: Box::new(stream),
+            raw: BytesMut::new(),
+            plain: BytesMut::new(),
+            frames: None,
+            tls: false,
+            ended: None,
+        })
+    }
+
+    /// How the other side ended it, once a read has come to that.
+    pub fn ended(&self) -> Option<Ended> {
+        self.ended
     }
 
     /// Connects and logs in as the account without a password.
@@ -55,7 +90,7 @@ impl RawConn {
         let connector = tokio_rustls::TlsConnector::from(Arc::new(trusting()?));
         let name = rustls::pki_types::ServerName::try_from("localhost")?;
         let stream = tokio::time::timeout(ANSWER_LIMIT, connector.connect(name, self.stream)).await??;
-        Ok(Self { stream: Box::new(stream), ..self })
+        Ok(Self { stream: Box::new(stream), tls: true, ..self })
     }
 
     /// Goes on compressed.
@@ -168,11 +203,17 @@ impl RawConn {
     async fn fill(&mut self) -> Result<bool> {
         let target = if self.frames.is_some() { &mut self.raw } else { &mut self.plain };
         target.reserve(64 << 10);
-        match self.stream.read_buf(target).await {
-            Ok(0) => return Ok(false),
-            Ok(_) => {}
-            Err(error) if is_end(&error) => return Ok(false),
+        let ended = match self.stream.read_buf(target).await {
+            Ok(0) if self.tls => Some(Ended::Goodbye),
+            Ok(0) => Some(Ended::Eof),
+            Ok(_) => None,
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => Some(Ended::Eof),
+            Err(error) if is_end(&error) => Some(Ended::Reset),
             Err(error) => return Err(error.into()),
+        };
+        if ended.is_some() {
+            self.ended = ended;
+            return Ok(false);
         }
         if let Some(frames) = &mut self.frames {
             frames.decode(&mut self.raw, &mut self.plain)?;

@@ -16,7 +16,7 @@ mod session;
 mod values;
 
 pub use compress::Compression;
-pub use conn::{Packet, RawConn, error_packet};
+pub use conn::{Ended, Packet, RawConn, error_packet};
 pub use fields::{Decoded, shown};
 pub use reply::{Reply, Shape, Then};
 pub use session::{Greeting, Login, Refused, Session};

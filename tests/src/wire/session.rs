@@ -35,6 +35,8 @@ pub struct Login {
     pub capabilities: u64,
     /// TLS.
     pub tls: bool,
+    /// Closing the connection resets it.
+    pub resetting: bool,
     /// Compression, after the login.
     pub compression: Compression,
     /// The collation's number.
@@ -56,6 +58,7 @@ impl Login {
             schema: None,
             capabilities: caps::FULL,
             tls: false,
+            resetting: false,
             compression: Compression::None,
             collation: 45,
             attributes: Vec::new(),
@@ -193,7 +196,10 @@ impl Session {
     /// Logs in, and returns each packet of the server with its number; no session where it did not say OK.
     pub async fn attempt(login: &Login) -> Result<(Option<Self>, Vec<(u8, Decoded)>)> {
         let mut seen = Vec::new();
-        let mut conn = RawConn::connect(login.port).await?;
+        let mut conn = match login.resetting {
+            false => RawConn::connect(login.port).await?,
+            true => RawConn::connect_resetting(login.port).await?,
+        };
         let Some((number, packet)) = conn.read().await? else {
             return Ok((None, vec![(0, Decoded::new("closed"))]));
         };
