@@ -15,6 +15,7 @@ atone_tests::shared_tests!(
     refused_before_they_run,
     taken_back_where_the_counts_do_not_fit,
     errors,
+    returning,
 );
 
 const TABLES: &[&str] = &[
@@ -264,5 +265,86 @@ async fn errors(c: Arc<Cluster>) -> Result<()> {
     sql::run(&mut app, "ROLLBACK GLOBAL TRANSACTION").await?;
     c.wait_for_purge(Bank::One, &schema).await?;
     assert_eq!(content(&c, &schema).await?, before);
+    Ok(())
+}
+
+/// Rows of a statement, the driver's types included, and the diagnostics behind it.
+async fn returned(
+    conn: &mut Conn,
+    statement: &str,
+    params: Option<Vec<mysql_async::Value>>,
+) -> Result<String> {
+    let rows: Vec<mysql_async::Row> = match params {
+        Some(params) => conn.exec(statement, params).await,
+        None => conn.query(statement).await,
+    }
+    .with_context(|| statement.to_owned())?;
+    let rows: Vec<String> = rows
+        .iter()
+        .map(|row| {
+            let columns = row.columns_ref().iter().map(|c| format!("{} {:?}", c.name_str(), c.column_type()));
+            format!("{:?} {:?}", columns.collect::<Vec<_>>(), row.clone().unwrap())
+        })
+        .collect();
+    let warnings = sql::rows(conn, "SHOW WARNINGS").await?;
+    let numbers = sql::rows(conn, "SELECT ROW_COUNT(), LAST_INSERT_ID()").await?;
+    Ok(format!("{statement}: {rows:?} {warnings:?} {numbers:?}"))
+}
+
+async fn returning(c: Arc<Cluster>) -> Result<()> {
+    if c.flavor() == Flavor::MySql {
+        return Ok(()); // MySQL has no RETURNING
+    }
+    let (plain, bound) = (schema(&c, "returning_plain").await?, schema(&c, "returning").await?);
+    let before = content(&c, &bound).await?;
+    let mut direct = c.direct(Bank::One, &plain).await?;
+    let mut app = c.app(Bank::One, &bound).await?;
+    sql::start_global(&mut app).await?;
+    for begin in [false, true] {
+        let n = if begin { 7 } else { 3 };
+        let statements = [
+            (format!("INSERT INTO plain (v) VALUES (1), ({n}) RETURNING id, v + 1 AS w, v"), None),
+            (format!("INSERT INTO two VALUES ({n}, 'r', 'x') RETURNING a, b"), None),
+            (
+                format!(
+                    "INSERT IGNORE INTO u (id, mail) VALUES (1, 'i@x'), ({n}00, 'i{n}@x') RETURNING id, mail"
+                ),
+                None,
+            ),
+            ("INSERT INTO plain (v) VALUES (?) RETURNING id, v".to_owned(), Some(vec![n.into()])),
+            (
+                "INSERT INTO two VALUES (?, ?, NULL) RETURNING *".to_owned(),
+                Some(vec![(n + 50).into(), "p".into()]),
+            ),
+            (
+                "INSERT INTO u (mail, n) VALUES (?, 1) RETURNING *".to_owned(),
+                Some(vec![format!("q{n}@x").into()]),
+            ),
+        ];
+        for (statement, params) in statements {
+            let mut seen = Vec::new();
+            for conn in [&mut direct, &mut app] {
+                if begin {
+                    sql::run(conn, "BEGIN").await?;
+                }
+                seen.push(returned(conn, &statement, params.clone()).await?);
+                if begin {
+                    sql::run(conn, "COMMIT").await?;
+                }
+            }
+            assert_eq!(seen[1], seen[0]);
+            assert_eq!(content(&c, &bound).await?, content(&c, &plain).await?, "{statement}");
+        }
+    }
+    let error = sql::server_error(
+        app.query_drop("INSERT INTO plain (id) VALUES (1) RETURNING id").await,
+        "a duplicate with RETURNING",
+    )?;
+    assert_eq!(error.code, 1062);
+    // What was kept of it does not answer the next statement
+    sql::run(&mut app, "UPDATE plain SET v = 0 WHERE id = 1").await?;
+    sql::run(&mut app, "ROLLBACK GLOBAL TRANSACTION").await?;
+    c.wait_for_purge(Bank::One, &bound).await?;
+    assert_eq!(content(&c, &bound).await?, before);
     Ok(())
 }

@@ -61,7 +61,12 @@ pub(crate) fn insert(text: &Text<'_>, placeholders: &[usize]) -> Result<Statemen
         let (rows, end) = reader.rows(at + 1, columns.as_ref().map(Vec::len))?;
         (columns, rows, Some(text.span(at + 1..end)), end)
     };
-    let updates = on_duplicate(text, end)?;
+    let list = text.find(end..text.len(), |at| text.is(at, "RETURNING")).unwrap_or(text.len());
+    let returning = list < text.len();
+    if returning {
+        check_returning(text, list + 1..text.len())?;
+    }
+    let updates = on_duplicate(text, end..list)?;
     let on_conflict = match (replaces, updates, ignores) {
         (false, Some(_), true) => {
             return Err(Refusal::new("IGNORE with ON DUPLICATE KEY UPDATE is not supported"));
@@ -72,7 +77,10 @@ pub(crate) fn insert(text: &Text<'_>, placeholders: &[usize]) -> Result<Statemen
         (false, None, true) => OnConflict::Ignore,
         (false, None, false) => OnConflict::Fail,
     };
-    Ok(Statement::Insert(Insert { table, columns, rows, values, on_conflict }))
+    if returning && !matches!(on_conflict, OnConflict::Fail | OnConflict::Ignore) {
+        return Err(Refusal::new("RETURNING with REPLACE or ON DUPLICATE KEY UPDATE is not supported"));
+    }
+    Ok(Statement::Insert(Insert { table, columns, rows, values, on_conflict, returning }))
 }
 
 fn is_query(text: &Text<'_>, at: usize) -> bool {
@@ -80,7 +88,8 @@ fn is_query(text: &Text<'_>, at: usize) -> bool {
 }
 
 /// What stands behind the rows: nothing, or a row alias and what ON DUPLICATE KEY UPDATE assigns.
-fn on_duplicate(text: &Text<'_>, mut at: usize) -> Result<Option<Vec<Assignment>>, Refusal> {
+fn on_duplicate(text: &Text<'_>, range: Range<usize>) -> Result<Option<Vec<Assignment>>, Refusal> {
+    let mut at = range.start;
     let misread = || Refusal::new("the statement is not understood");
     let alias = text.is(at, "AS");
     if alias {
@@ -91,20 +100,29 @@ fn on_duplicate(text: &Text<'_>, mut at: usize) -> Result<Option<Vec<Assignment>
         }
     }
     if !text.are(at, &["ON", "DUPLICATE", "KEY", "UPDATE"]) {
-        return if at == text.len() && !alias {
-            Ok(None)
-        } else if text.is(at, "RETURNING") {
-            Err(Refusal::new("RETURNING is not supported"))
-        } else {
-            Err(misread())
-        };
+        return if at == range.end && !alias { Ok(None) } else { Err(misread()) };
     }
-    let list = at + 4..text.len();
-    if text.find(list.clone(), |at| text.is(at, "RETURNING")).is_some() {
+    let list = at + 4..range.end;
+    check_calls(text, list.clone())?;
+    dml::assignments(text, list).map(Some)
+}
+
+/// The items of RETURNING: expressions with or without `AS name`, and `*`.
+fn check_returning(text: &Text<'_>, list: Range<usize>) -> Result<(), Refusal> {
+    if !text.mode.mariadb {
         return Err(Refusal::new("RETURNING is not supported"));
     }
     check_calls(text, list.clone())?;
-    dml::assignments(text, list).map(Some)
+    dml::check_diagnostics(text, list.clone())?;
+    for item in split_commas(text, list) {
+        let star = item.len() == 1 && text.punct(item.start, b'*');
+        let aliased = item.len() > 2 && text.is(item.end - 2, "AS") && text.name(item.end - 1).is_some();
+        let expression = if aliased { item.start..item.end - 2 } else { item };
+        if !star && !confirm::is_expression(text, expression) {
+            return Err(Refusal::new("the RETURNING clause is not understood"));
+        }
+    }
+    Ok(())
 }
 
 fn column_list(text: &Text<'_>, range: Range<usize>) -> Result<Vec<String>, Refusal> {

@@ -261,6 +261,8 @@ pub struct Insert {
     pub values: Option<Span>,
     /// What becomes of rows that are there already.
     pub on_conflict: OnConflict,
+    /// It answers with rows: MariaDB's RETURNING.
+    pub returning: bool,
 }
 
 /// A value of an INSERT.

@@ -83,6 +83,7 @@ impl Session {
         analysis: atone_sql::Analysis,
         origin: Origin,
     ) -> Result<(), End> {
+        self.returned = None;
         let bound = self.binding.is_some() || self.attribute_xid.is_some();
         let binds = matches!(
             analysis.statement,

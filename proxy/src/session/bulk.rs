@@ -46,7 +46,10 @@ impl Session {
                     Err(why) => return self.send_error(&self.bulk_refusal(why)).await,
                 };
                 let analysis = atone_sql::analyze(&text, mode);
-                self.looked_at_statement(text.clone(), analysis, Origin::Query(text)).await
+                self.binary = true;
+                let done = self.looked_at_statement(text.clone(), analysis, Origin::Query(text)).await;
+                self.binary = false;
+                done
             }
             Sql::Update(_) | Sql::Delete(_) if analysis.xid_hint.is_none() => {
                 self.bulk_change(&sql, &analysis, rows, mode).await

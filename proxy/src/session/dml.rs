@@ -266,9 +266,13 @@ impl Session {
     /// The statement succeeded: where it stands alone its branch commits.
     pub(super) async fn statement_done(&mut self, ok: OkPacket, alone: bool) -> Result<(), End> {
         let mut ok = ok.without_session_state(self.capabilities);
+        let returned = self.returned.take();
         if alone {
-            let row_count = i128::from(ok.affected_rows);
-            if ok.warnings > 0 {
+            // Behind a statement that answers with rows it is -1
+            let row_count = returned.as_ref().map_or(i128::from(ok.affected_rows), |_| -1);
+            if returned.is_some() && self.diagnostics.is_some() {
+                // Kept right behind the statement
+            } else if ok.warnings > 0 {
                 self.keep_warnings(row_count).await?;
             } else {
                 self.diagnostics = Some(super::diagnostics::Diagnostics { row_count, warnings: None });
@@ -280,6 +284,9 @@ impl Session {
                 self.diagnostics = None;
                 return self.send_error(&error).await;
             }
+        }
+        if let Some(rows) = returned {
+            return self.send_rows(&rows, rows.rows.iter().map(|row| row.to_vec())).await;
         }
         ok.status = self.status & !status::SESSION_STATE_CHANGED;
         self.send_ok(ok).await

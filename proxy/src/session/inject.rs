@@ -57,6 +57,15 @@ pub(super) struct Rows {
 }
 
 impl Rows {
+    /// The number of warnings that the packet at the end tells.
+    pub(super) fn warnings(&self, capabilities: u64) -> Result<u16, Malformed> {
+        if capabilities & client::DEPRECATE_EOF != 0 {
+            OkPacket::parse(&self.end).map(|ok| ok.warnings)
+        } else {
+            parse_eof(&self.end).map(|(_, warnings)| warnings)
+        }
+    }
+
     /// Splits row `i` into cells.
     pub(super) fn cells(&self, i: usize) -> Result<Vec<Option<&[u8]>>, Malformed> {
         text_row(self.rows.get(i).ok_or(Malformed("a row that is missing"))?, self.width)

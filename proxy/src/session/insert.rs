@@ -83,8 +83,14 @@ impl Session {
         if matches!(keys, InsertKeys::Literals(_)) {
             flight.push(format!("SAVEPOINT {SAVEPOINT}"));
         }
-        flight.push(text);
-        let replies = self.run_flight(flight).await?;
+        if !insert.returning {
+            flight.push(text);
+        }
+        let mut replies = self.run_flight(flight).await?;
+        if insert.returning && !matches!(replies.last(), Some(Reply::Err(_))) {
+            let returned = self.returning(text).await?;
+            replies.push(returned);
+        }
         let seen = replies.iter().find_map(|reply| match reply {
             Reply::Rows(rows) => Some(digest(&vars, rows)),
             _ => None,
@@ -115,6 +121,34 @@ impl Session {
             InsertKeys::Literals(rows) => self.look_at_inserted(ok, &table, &rows, &vars, alone).await?,
         }
         Ok(true)
+    }
+
+    /// Runs a statement that answers with the rows it has inserted, which are kept; its OK as far as that can be told.
+    pub(super) async fn returning(&mut self, text: &[u8]) -> Result<Reply, End> {
+        let rows = match self.run_for_rows(text).await? {
+            Reply::Rows(rows) => rows,
+            Reply::TooLarge => {
+                self.rollback_local().await?;
+                let limit = self.backend.limits.max_branch_bytes;
+                let why = format!("the rows returned are above max_branch_bytes = {limit}");
+                return Ok(Reply::Err(SqlError::refused(&self.xid(), &why).err()));
+            }
+            reply => return Ok(reply),
+        };
+        let mut ok = OkPacket { affected_rows: rows.rows.len() as u64, ..OkPacket::default() };
+        ok.warnings = rows.warnings(self.capabilities)?;
+        ok.status = self.status;
+        self.keep_warnings(-1).await?;
+        ok.last_insert_id = match self.run_one("SELECT LAST_INSERT_ID()").await? {
+            Reply::Rows(id) => {
+                let cells = id.cells(0)?;
+                let text = cells.first().copied().flatten().unwrap_or_default();
+                std::str::from_utf8(text).ok().and_then(|t| t.parse().ok()).unwrap_or_default()
+            }
+            _ => return Err(End::Broken("LAST_INSERT_ID() without a row".into())),
+        };
+        self.returned = Some(rows);
+        Ok(Reply::Ok(ok))
     }
 
     /// Runs statements of which only the last one's reply matters.
@@ -154,7 +188,9 @@ impl Session {
         vars: &Vars,
         alone: bool,
     ) -> Result<(), End> {
-        self.keep_warnings(i128::from(ok.affected_rows)).await?;
+        if self.returned.is_none() {
+            self.keep_warnings(i128::from(ok.affected_rows)).await?;
+        }
         let kept: Option<Diagnostics> = self.diagnostics.take();
         let mut look = format!(
             "SELECT {} FROM {} WHERE ",

@@ -43,7 +43,7 @@ use crate::net::{Conn, Peer, Stream};
 use bind::Binding;
 use diagnostics::Diagnostics;
 
-use inject::Vars;
+use inject::{Rows, Vars};
 use prepared::Statement;
 use tables::SeenTable;
 
@@ -89,6 +89,10 @@ pub struct Session {
     server_seq: u8,
     /// What each `COM_QUERY` to the server has before its text: the query attributes of the current command.
     query_prefix: Vec<u8>,
+    /// The rows that the current statement is to be answered with, instead of its OK.
+    returned: Option<Rows>,
+    /// The current statement was prepared: rows go in the binary protocol.
+    binary: bool,
     /// Where OK packets go instead of to the client, while several statements stand for one.
     held: Option<Vec<OkPacket>>,
     /// The XID that a query attribute of the current command names.
@@ -135,6 +139,8 @@ impl Session {
             client_ended: false,
             server_seq: 1,
             query_prefix: Attributes::default().query_prefix(opened.capabilities),
+            returned: None,
+            binary: false,
             held: None,
             attribute_xid: None,
             draining,

@@ -33,6 +33,9 @@ pub(super) struct Statement {
     pub(super) attention: bool,
 }
 
+/// The flags of `COM_STMT_EXECUTE` that ask for a cursor.
+const CURSOR_TYPES: u8 = 0b111;
+
 /// What the server prepares in place of statements that only Atone knows.
 const PLACEHOLDER_SQL: &[u8] = b"DO 0";
 
@@ -197,7 +200,10 @@ impl Session {
         }
         if analysis.placeholders.is_empty() {
             let origin = Origin::query(&sql);
-            return self.looked_at_statement(sql, analysis, origin).await;
+            self.binary = true;
+            let done = self.looked_at_statement(sql, analysis, origin).await;
+            self.binary = false;
+            return done;
         }
         if long_data_lost {
             let why =
@@ -231,7 +237,9 @@ impl Session {
         let analysis = atone_sql::analyze(&text, mode);
         let origin = Origin::query(&text);
         self.small_number_in_condition = small;
+        self.binary = true;
         let done = self.looked_at_statement(text, analysis, origin).await;
+        self.binary = false;
         self.small_number_in_condition = false;
         done
     }
@@ -244,22 +252,12 @@ impl Session {
             Ok(prepared) => prepared,
             Err(error) => return self.send_err(&error).await,
         };
-        let mut payload = execute.to_vec();
-        let (Some(id_bytes), true) = (payload.get_mut(1..5), execute.len() > 5) else {
-            return Err(Malformed("COM_STMT_EXECUTE").into());
-        };
-        id_bytes.copy_from_slice(&id.to_le_bytes());
-        payload[5] = 0;
-        self.send_command(&payload).await?;
+        self.send_execution(id, execute).await?;
         if self.capabilities & client::MARIADB_CACHE_METADATA == 0 {
             self.relay_reply(Expect::Results).await?;
         } else {
-            // The client has other definitions in mind than the server, which leaves out those it has given here
-            match self.read_reply().await?.0 {
-                Reply::Rows(mut rows) => {
-                    if rows.columns.is_empty() {
-                        rows.columns = columns;
-                    }
+            match self.read_binary(columns).await? {
+                Reply::Rows(rows) => {
                     self.send_rows(&rows, rows.rows.iter().map(|row| row.to_vec())).await?;
                 }
                 Reply::Ok(ok) => self.send_ok(ok).await?,
@@ -273,6 +271,48 @@ impl Session {
             }
         }
         self.send_command(&packet(command::STMT_CLOSE, &id.to_le_bytes())).await
+    }
+
+    /// Runs a statement that answers with rows, in the protocol that the application has used for its own.
+    pub(super) async fn run_for_rows(&mut self, sql: &[u8]) -> Result<Reply, End> {
+        if !self.binary {
+            return self.run_one(sql).await;
+        }
+        self.send_command(&packet(command::STMT_PREPARE, sql)).await?;
+        let (id, columns) = match self.read_prepared().await? {
+            Ok(prepared) => prepared,
+            Err(error) => return Ok(Reply::Err(error)),
+        };
+        self.send_execution(id, &[command::STMT_EXECUTE, 0, 0, 0, 0, 0, 1, 0, 0, 0]).await?;
+        let reply = self.read_binary(columns).await?;
+        self.send_command(&packet(command::STMT_CLOSE, &id.to_le_bytes())).await?;
+        Ok(reply)
+    }
+
+    /// `COM_STMT_EXECUTE` of another statement, without a cursor.
+    async fn send_execution(&mut self, id: u32, execute: &[u8]) -> Result<(), End> {
+        let mut payload = execute.to_vec();
+        let (Some(id_bytes), true) = (payload.get_mut(1..5), execute.len() > 5) else {
+            return Err(Malformed("COM_STMT_EXECUTE").into());
+        };
+        id_bytes.copy_from_slice(&id.to_le_bytes());
+        payload[5] &= !CURSOR_TYPES;
+        self.send_command(&payload).await
+    }
+
+    /// The reply to an execution, with the definitions that the server has left out because it has given them when it
+    /// prepared the statement: the client has others in mind, or none.
+    async fn read_binary(&mut self, columns: Vec<Bytes>) -> Result<Reply, End> {
+        let (mut reply, more) = self.read_reply().await?;
+        if more {
+            return Err(End::Broken("a statement of our own with several results".into()));
+        }
+        if let Reply::Rows(rows) = &mut reply
+            && rows.columns.is_empty()
+        {
+            rows.columns = columns;
+        }
+        Ok(reply)
     }
 
     /// An execution in an unbound session.

@@ -99,8 +99,14 @@ impl Session {
         flight.push(probe_sql(table));
         flight.push(images(&any_of(conditions)));
         flight.push(format!("SAVEPOINT {SAVEPOINT}"));
-        flight.push(text);
+        if !insert.returning {
+            flight.push(text);
+        }
         let mut replies = self.run_flight(flight).await?;
+        if insert.returning && !matches!(replies.last(), Some(Reply::Err(_))) {
+            let returned = self.returning(text).await?;
+            replies.push(returned);
+        }
         let image_at = if alone { 2 } else { 1 };
         let statement = match replies.pop() {
             Some(Reply::Err(e)) if replies.len() == image_at => {
@@ -147,7 +153,9 @@ impl Session {
         let Some(Reply::Ok(ok)) = statement else {
             return Err(End::Broken("a statement that writes answered with rows".into()));
         };
-        self.keep_warnings(i128::from(ok.affected_rows)).await?;
+        if self.returned.is_none() {
+            self.keep_warnings(i128::from(ok.affected_rows)).await?;
+        }
         let kept = self.diagnostics.take();
         let mut condition = any_of(conditions);
         if !before.is_empty() {
