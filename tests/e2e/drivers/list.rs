@@ -22,6 +22,8 @@ pub(crate) struct Driver {
 pub(crate) enum Version {
     /// A lock file of tests/drivers, which contains `text` with `{}` replaced by the version.
     Pinned { version: &'static str, file: &'static str, text: &'static str },
+    /// What the system's package brings.
+    System,
 }
 
 /// How a program is started.
@@ -33,6 +35,8 @@ pub(crate) enum Program {
     Go,
     /// A file of tests/drivers/node.
     Node(&'static str),
+    /// A file of tests/drivers/php.
+    Php(&'static str),
     /// The class made of tests/drivers/java, with the driver's name as its argument.
     Java(&'static str),
 }
@@ -151,6 +155,28 @@ pub(crate) const DRIVERS: &[Driver] = &[
         version: java("3.5.6", "<artifactId>mariadb-java-client</artifactId>\n      <version>{}</version>"),
         program: Program::Java("mariadb"),
         sections: JAVA,
+        compression: true,
+        full_login: FullLogin::Rsa,
+    },
+    Driver {
+        id: "mysqli",
+        language: "PHP",
+        name: "mysqli, on mysqlnd",
+        version: Version::System,
+        program: Program::Php("with_mysqli.php"),
+        sections: "login text prepared batch blobs blobs-prepared streaming cursor multi procedure transaction errors \
+                   warnings metadata load-data reset",
+        compression: true,
+        full_login: FullLogin::Rsa,
+    },
+    Driver {
+        id: "pdo",
+        language: "PHP",
+        name: "PDO, on mysqlnd",
+        version: Version::System,
+        program: Program::Php("with_pdo.php"),
+        sections: "login text parameters prepared batch blobs blobs-prepared streaming multi procedure transaction \
+                   errors warnings metadata load-data",
         compression: true,
         full_login: FullLogin::Rsa,
     },

@@ -41,7 +41,9 @@ driver_tests!(
     mysql2,
     mariadb_js,
     connector_j,
-    mariadb_connector_j
+    mariadb_connector_j,
+    mysqli,
+    pdo
 );
 
 #[test]

@@ -157,6 +157,12 @@ fn command(program: Program) -> Result<(PathBuf, Vec<String>)> {
             let args = options.into_iter().chain(["Jdbc", name]);
             (java, args.map(str::to_owned).collect())
         }
+        Program::Php(name) => {
+            let php = paths::on_path("php").context("there is no php: run scripts/install-drivers")?;
+            let mut args = vec!["-d".to_owned(), "mysqli.allow_local_infile=1".to_owned()];
+            args.extend(source("php", name));
+            (php, args)
+        }
         Program::Node(name) => {
             let node = paths::on_path("node").context("there is no node: run scripts/install-drivers")?;
             (node, source("node", name))
