@@ -12,6 +12,7 @@ use bytes::{Bytes, BytesMut};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio_rustls::{TlsAcceptor, TlsStream};
 
 use crate::compressed::{Codec, End};
@@ -154,6 +155,9 @@ impl AsyncWrite for Begun {
         Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
     }
 }
+
+/// What is compressed at a time without telling the runtime, in bytes.
+const BLOCKING_BYTES: usize = 64 << 10;
 
 /// How often a silent peer is asked for a sign of life before it counts as gone.
 const KEEPALIVE_PROBES: u32 = 3;
@@ -313,13 +317,14 @@ impl Conn {
             self.stream.write_all(bytes).await?;
             return self.flush().await;
         };
-        while !bytes.is_empty() {
-            let packet = codec.encode(&mut bytes);
+        loop {
+            let packet = if codec.held() + bytes.len() < BLOCKING_BYTES {
+                codec.encode(&mut bytes)
+            } else {
+                blocking(|| codec.encode(&mut bytes))
+            };
+            let Some(packet) = packet else { break };
             self.stream.write_all(&packet).await?;
-            if !bytes.is_empty() {
-                // Others have their turn between two pieces
-                tokio::task::yield_now().await;
-            }
         }
         self.flush().await
     }
@@ -390,4 +395,12 @@ pub enum Ending {
     Eof,
     /// By a reset
     Reset,
+}
+
+/// Runs what takes a while; the runtime lets other threads do what waits for this one, if it has any.
+fn blocking<T>(work: impl FnOnce() -> T) -> T {
+    match Handle::current().runtime_flavor() {
+        RuntimeFlavor::MultiThread => tokio::task::block_in_place(work),
+        _ => work(),
+    }
 }
