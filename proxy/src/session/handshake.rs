@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use atone_wire::Malformed;
-use atone_wire::caps::{self, client};
+use atone_wire::caps::{self, client, status};
 use atone_wire::compress::Algorithm;
 use atone_wire::frame::put_packet;
 use atone_wire::handshake::{ClientHello, Greeting, Proof, SSL_REQUEST, user_of_answer, user_of_change_user};
@@ -159,7 +159,11 @@ impl Session {
         send(&mut server, server_seq, &answer).await.map_err(End::Server)?;
         let ahead = client_seq.wrapping_sub(server_seq);
         let next = client_seq.wrapping_add(1);
-        let status = authenticate(&mut client, &mut server, auth, ahead, next, Some(limit)).await?;
+        let done = authenticate(&mut client, &mut server, auth, ahead, next, Some(limit)).await?;
+        let Some(status) = done else {
+            client.shutdown().await;
+            return Err(End::Done);
+        };
         compress(&mut client, of_client, &mut server, of_server);
         let capabilities = hello.capabilities & common;
         Ok(Opened { backend, client, server, capabilities, mariadb, status })
@@ -253,8 +257,9 @@ impl Session {
         self.expect_more(true);
         let status = authenticate(&mut self.client, &mut self.server, auth, 0, 1, None).await?;
         self.expect_more(false);
+        // Where it fails MySQL closes, and MariaDB goes on with the former user; the rest it has forgotten by then
         self.forget_session();
-        self.status = status;
+        self.status = status.unwrap_or(self.status & !(status::IN_TRANS | status::IN_TRANS_READONLY));
         Ok(())
     }
 }
@@ -324,8 +329,8 @@ fn begin(
     Auth::begin(legs, mariadb, proof, salt).map_err(|why| SqlError::insecure_transport(&why))
 }
 
-/// Relays what the two say to each other until the server says OK, and returns its status flags. After ERR the connection
-/// is over. The client's sequence numbers are `ahead` of the server's; its next packet has the number `next`.
+/// Relays what the two say to each other until the server says OK, and returns its status flags; `None` where it says ERR.
+/// The client's sequence numbers are `ahead` of the server's; its next packet has the number `next`.
 async fn authenticate(
     client: &mut Conn,
     server: &mut Conn,
@@ -333,7 +338,7 @@ async fn authenticate(
     mut ahead: u8,
     mut next: u8,
     limit: Option<Limit>,
-) -> Result<u16, End> {
+) -> Result<Option<u16>, End> {
     loop {
         let over = async {
             match limit {
@@ -363,11 +368,10 @@ async fn authenticate(
                 }
                 send(client, seq, &payload).await.map_err(End::Client)?;
                 match payload.first() {
-                    Some(0x00) => return Ok(OkPacket::parse(&payload)?.status),
+                    Some(0x00) => return Ok(Some(OkPacket::parse(&payload)?.status)),
                     Some(0xff) => {
                         tracing::debug!(code = ErrPacket::parse(&payload)?.code, "login refused by the server");
-                        client.shutdown().await;
-                        return Err(End::Done);
+                        return Ok(None);
                     }
                     _ => {}
                 }
