@@ -140,7 +140,9 @@ impl Codec {
         let seq = frame::Header::peek(&piece).map(|header| header.seq);
         match self.end {
             _ if !self.written.is_between_packets() => {}
-            End::Server => self.next_written = self.next,
+            // Clients that look at it compare a frame with the packet that it ends in
+            End::Server if self.tail == 0 => self.next_written = self.next,
+            End::Server => {}
             // A command, unless a file has come to its 256th frame
             End::Client if seq == Some(0) && self.last_written != Some(u8::MAX) => self.next = 0,
             End::Client => {}

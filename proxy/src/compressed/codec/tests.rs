@@ -153,6 +153,15 @@ fn a_frame_for_a_client_is_in_one_packet_or_two() {
     for piece in stream.chunks(60_000) {
         write(&mut server, &mut client, piece);
     }
+    // The longest go on with the numbers of what is before them, the others with the packets'
+    let mut inner = BytesMut::new();
+    let mut raw = client.raw.clone();
+    while compress::decode(ZLIB, &mut raw, &mut inner).unwrap().is_some() {}
+    let (mut walk, mut at, mut seqs) = (FrameWalk::default(), 0, Vec::new());
+    while let Some((_, header)) = walk.next(&inner, &mut at) {
+        seqs.push(header.seq);
+    }
+    assert_eq!(seqs, [1, 2, 2, 3, 4, 5, 6, 7, 9]);
     // What the packets hold: frames as a whole, and the longest in two packets
     let (mut packets, mut out) = (Vec::new(), BytesMut::new());
     while compress::decode(ZLIB, &mut client.raw, &mut out).unwrap().is_some() {
