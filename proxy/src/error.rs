@@ -81,17 +81,19 @@ impl SqlError {
         let text = format!("a statement, with its images, of more than max_allowed_packet = {limit} bytes");
         Self::new(1153, b"08S01", xid, &text)
     }
-    /// 1047: a command that is not known.
-    pub fn unknown_command(command: u8) -> SqlError {
-        Self::new(1047, b"08S01", "", &format!("unknown command 0x{command:02x}"))
+    /// 1047: a command that is not known, in the servers' words.
+    pub fn unknown_command() -> SqlError {
+        SqlError { code: 1047, state: b"08S01", message: "Unknown command".into() }
     }
     /// 1835: a command whose packet does not decode.
     pub fn malformed_packet() -> SqlError {
         Self::new(1835, b"HY000", "", "malformed communication packet")
     }
-    /// 1243: a prepared statement that this session does not have.
-    pub fn unknown_statement(id: u32) -> SqlError {
-        Self::new(1243, b"HY000", "", &format!("unknown prepared statement {id}"))
+    /// 1243: a prepared statement that this session does not have, in the server's words.
+    pub fn unknown_statement(id: u32, mariadb: bool) -> SqlError {
+        let by = if mariadb { "mysqld_stmt_execute" } else { "mysql_stmt_precheck" };
+        let message = format!("Unknown prepared statement handler ({id}) given to {by}");
+        SqlError { code: 1243, state: b"HY000", message }
     }
     /// 1210: parameters of a prepared statement that do not decode.
     pub fn bad_parameters(detail: &str) -> SqlError {

@@ -100,7 +100,8 @@ fn hints() {
         SELECT 1 /* xid='a%zz' */ => Refused always: the XID of the hint is not valid rest< /* xid='a%zz' */>
         SELECT 1 /* xid=5 */ => Refused always: the comment with the XID is malformed: expected /* key='value',xid='…' */ rest< /* xid=5 */>
         SELECT 1 /* a='b',xid='a' x */ => Refused always: the comment with the XID is malformed: expected /* key='value',xid='…' */ rest< /* a='b',xid='a' x */>
-        REPLACE /*+ XID('a') */ INTO t VALUES (1) => Refused always: REPLACE is not supported XID a in </*+ XID('a') */>
+        REPLACE /*+ XID('a') */ INTO t VALUES (1) => Insert t (1) replacing XID a in </*+ XID('a') */>
+        REPLACE /*+ XID('a') */ INTO t SELECT 1 => Refused always: INSERT … SELECT is not supported XID a in </*+ XID('a') */>
         COMMIT /*+ XID('a') */ => Commit { chain: false, release: false } XID a in </*+ XID('a') */> rest< /*+ XID('a') */>
         COMMIT /*+ XID('a') */ GLOBAL TRANSACTION => Refused always: the statement binds and has a XID hint XID a in </*+ XID('a') */>
         SET @atone_xid = 'b' /* xid='a' */ => Refused always: the statement binds and has a XID hint XID a in </* xid='a' */> touches rest< /* xid='a' */>
@@ -316,6 +317,23 @@ fn refused_updates_and_deletes() {
 }
 
 #[test]
+fn returning() {
+    check(
+        Mode { mariadb: true, ..MYSQL },
+        r#"
+        INSERT INTO t VALUES (1) RETURNING id, a + 1 AS b, * => Insert t (1) returning
+        INSERT IGNORE INTO t SET a = 1 RETURNING a => Insert t (a) (1) ignoring returning
+        REPLACE INTO t VALUES (1) RETURNING a => Refused: RETURNING with REPLACE or ON DUPLICATE KEY UPDATE is not supported
+        INSERT INTO t VALUES (1) ON DUPLICATE KEY UPDATE a = 1 RETURNING a => Refused: RETURNING with REPLACE or ON DUPLICATE KEY UPDATE is not supported
+        INSERT INTO t VALUES (1) RETURNING f(a) => Refused: the statement calls the function f, which may write
+        INSERT INTO t VALUES (1) RETURNING => Refused: the RETURNING clause is not understood
+        INSERT INTO t VALUES (1) RETURNING a INTO @x => Refused: the RETURNING clause is not understood
+        INSERT INTO t VALUES (1) RETURNING ROW_COUNT() => Refused: ROW_COUNT() can be used in a SELECT only
+        "#,
+    );
+}
+
+#[test]
 fn inserts() {
     check(
         MYSQL,
@@ -331,7 +349,9 @@ fn inserts() {
         INSERT INTO t (a) VALUES (? + ?), (?) => Insert t (a) (expr<? + ?>) (?2)
         INSERT INTO t (a) VALUES (@x), (@@server_id), ((1)), ('a' LIKE 'b') => Insert t (a) (expr<@x>) (expr<@@server_id>) (expr<(1)>) (expr<'a' LIKE 'b'>)
         INSERT INTO t (a) VALUES ('it''s \' "x" )('), ("a;b") => Insert t (a) ('it''s \' "x" )(') ("a;b")
-        INSERT IGNORE INTO t VALUES (1) => Refused: IGNORE may write other rows than are captured
+        INSERT IGNORE INTO t VALUES (1) => Insert t (1) ignoring
+        INSERT LOW_PRIORITY IGNORE t SET a = 1 => Insert t (a) (1) ignoring
+        INSERT IGNORE INTO t VALUES (1) ON DUPLICATE KEY UPDATE a = 1 => Refused: IGNORE with ON DUPLICATE KEY UPDATE is not supported
         INSERT DELAYED INTO t VALUES (1) => Refused: DELAYED writes outside of the transaction
         INSERT INTO t SELECT * FROM u => Refused: INSERT … SELECT is not supported
         INSERT INTO t (a) SELECT 1 => Refused: INSERT … SELECT is not supported
@@ -339,9 +359,14 @@ fn inserts() {
         INSERT INTO t ((SELECT 1)) => Refused: INSERT … SELECT is not supported
         INSERT INTO t (a) WITH c AS (SELECT 1) SELECT * FROM c => Refused: INSERT … SELECT is not supported
         INSERT INTO t TABLE u => Refused: INSERT … SELECT is not supported
-        INSERT INTO t VALUES (1) ON DUPLICATE KEY UPDATE a = 1 => Refused: ON DUPLICATE KEY UPDATE is not supported
-        INSERT INTO t SET a = 1 ON DUPLICATE KEY UPDATE a = 2 => Refused: ON DUPLICATE KEY UPDATE is not supported
-        INSERT INTO t VALUES (1) AS new ON DUPLICATE KEY UPDATE a = new.a => Refused: a row alias is not supported
+        INSERT INTO t VALUES (1), (?) ON DUPLICATE KEY UPDATE a = VALUES(a) + ?, t.b = (SELECT 1) => Insert t (1) (?0) updating[a:=VALUES(a) + ?; b:=(SELECT 1)]
+        INSERT INTO t VALUES (1) ON DUPLICATE KEY UPDATE a = f(1) => Refused: the statement calls the function f, which may write
+        INSERT INTO t VALUES (1) ON DUPLICATE KEY UPDATE a => Refused: an assignment is not understood
+        INSERT INTO t VALUES (1) ON DUPLICATE KEY => Refused: the statement is not understood
+        INSERT INTO t SET a = 1 ON DUPLICATE KEY UPDATE a = 2 => Insert t (a) (1) updating[a:=2]
+        INSERT INTO t VALUES (1) AS new ON DUPLICATE KEY UPDATE a = new.a => Insert t (1) updating[a:=new.a]
+        INSERT INTO t VALUES (1, 2) AS new (x, y) ON DUPLICATE KEY UPDATE a = x => Insert t (1, 2) updating[a:=x]
+        INSERT INTO t VALUES (1) AS new => Refused: the statement is not understood
         INSERT INTO t VALUES (1) RETURNING id => Refused: RETURNING is not supported
         INSERT INTO t VALUES ROW(1), ROW(2) => Refused: VALUES ROW(…) is not supported
         INSERT INTO t PARTITION (p0) VALUES (1) => Refused: PARTITION (…) is not supported
@@ -357,7 +382,10 @@ fn inserts() {
         INSERT INTO t => Refused: the INSERT has no values
         INSERT INTO t VALUES (1); INSERT INTO t VALUES (2) => Refused: several statements in one packet
         INSERT INTO /*!50000 t */ u VALUES (1) => Refused: the statement is not understood
-        REPLACE INTO t VALUES (1) => Refused: REPLACE is not supported
+        REPLACE INTO t VALUES (1) => Insert t (1) replacing
+        REPLACE t SET a = ? => Insert t (a) (?0) replacing
+        REPLACE IGNORE INTO t VALUES (1) => Refused: IGNORE may write other rows than are captured
+        REPLACE INTO t VALUES (1) ON DUPLICATE KEY UPDATE a = 1 => Refused: the statement is not understood
         "#,
     );
 }

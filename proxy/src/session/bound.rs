@@ -250,7 +250,7 @@ impl Session {
                 let error = SqlError::refused(&self.xid(), &format!("command 0x{byte:02x} is not captured"));
                 self.send_error(&error).await
             }
-            _ => self.send_error(&SqlError::unknown_command(byte)).await,
+            _ => self.send_error(&SqlError::unknown_command()).await,
         }
     }
 }

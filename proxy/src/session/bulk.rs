@@ -24,7 +24,9 @@ impl Session {
         let statement = id.ok().and_then(|id| self.statements.get_mut(&id));
         let Some(statement) = statement else {
             if bound {
-                return self.send_error(&SqlError::unknown_statement(id.unwrap_or_default())).await;
+                return self
+                    .send_error(&SqlError::unknown_statement(id.unwrap_or_default(), self.mariadb))
+                    .await;
             }
             return self.unbound_execute(&payload, b"").await;
         };

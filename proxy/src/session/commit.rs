@@ -187,7 +187,7 @@ impl Session {
                 coordinator.report(xid, branch_id, BranchOutcome::Committed);
                 self.branch.clear();
                 ok.status &= !status::MORE_RESULTS_EXISTS;
-                Ok(Ok(ok.without_session_state(self.capabilities)))
+                Ok(Ok(ok))
             }
             Some(Reply::Err(e)) => {
                 // Whether it committed all the same is for the undo record to say: no report

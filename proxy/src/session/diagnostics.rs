@@ -179,9 +179,11 @@ fn errors(warnings: &Rows) -> usize {
 
 /// The packet that ends a result, with the status flags of now.
 fn patched_end(end: &Bytes, now: u16, deprecate_eof: bool) -> Result<Vec<u8>, End> {
+    // What has changed in the session was told with another packet
+    let now = now & !status::SESSION_STATE_CHANGED;
     if deprecate_eof {
         let mut ok = atone_wire::response::OkPacket::parse(end)?;
-        ok.status = now & !status::SESSION_STATE_CHANGED;
+        ok.status = now;
         ok.tail.clear();
         let mut out = ok.encode();
         out[0] = 0xfe;

@@ -153,7 +153,7 @@ impl Session {
         };
         let Some(statement) = self.statements.get_mut(&id) else {
             if bound {
-                return self.send_error(&SqlError::unknown_statement(id)).await;
+                return self.send_error(&SqlError::unknown_statement(id, self.mariadb)).await;
             }
             return self.unbound_execute(&payload, b"").await;
         };

@@ -267,11 +267,11 @@ pub(crate) fn value(r: &mut Reader<'_>, ty: ParamType) -> Result<Param, Malforme
             let v = r.u8()?;
             int(i64::from(v as i8), u64::from(v))
         }
-        2 | 13 => {
+        2 => {
             let v = r.u16()?;
             int(i64::from(v as i16), u64::from(v))
         }
-        3 | 9 => {
+        3 => {
             let v = r.u32()?;
             int(i64::from(v as i32), u64::from(v))
         }
@@ -290,7 +290,8 @@ pub(crate) fn value(r: &mut Reader<'_>, ty: ParamType) -> Result<Param, Malforme
         11 => time(r)?,
         0 | 246 => Param::Decimal(r.lenenc_bytes()?.to_vec()),
         kind if is_blob(kind) => Param::Blob(r.lenenc_bytes()?.to_vec()),
-        15 | 16 | 245 | 247 | 248 | 253 | 254 | 255 => Param::Text(r.lenenc_bytes()?.to_vec()),
+        15 | 247 | 248 | 253 | 254 => Param::Text(r.lenenc_bytes()?.to_vec()),
+        // YEAR, INT24, BIT, JSON and GEOMETRY are no types of parameters: MySQL says so, MariaDB misreads them
         _ => return Err(Malformed("a parameter of unknown type")),
     })
 }

@@ -7,7 +7,8 @@
 )]
 
 use atone_sql::{
-    Analysis, Assignment, AutocommitValue, InsertValue, Mode, Span, Statement, TableRef, XidValue, analyze,
+    Analysis, Assignment, AutocommitValue, InsertValue, Mode, OnConflict, Span, Statement, TableRef,
+    XidValue, analyze,
 };
 
 /// The slice of a statement.
@@ -77,7 +78,17 @@ pub(crate) fn show_statement(sql: &[u8], statement: &Statement) -> String {
                 .iter()
                 .map(|row| format!("({})", row.iter().map(|v| value(sql, v)).collect::<Vec<_>>().join(", ")))
                 .collect();
-            format!("Insert {}{columns} {}", table(sql, &insert.table), rows.join(" "))
+            let conflict = match &insert.on_conflict {
+                OnConflict::Fail => String::new(),
+                OnConflict::Ignore => " ignoring".to_owned(),
+                OnConflict::Replace => " replacing".to_owned(),
+                OnConflict::Update(assignments) => {
+                    let set = assignments.iter().map(|a| format!("{}:={}", a.column, cut(sql, &a.value)));
+                    format!(" updating[{}]", set.collect::<Vec<_>>().join("; "))
+                }
+            };
+            let returning = if insert.returning { " returning" } else { "" };
+            format!("Insert {}{columns} {}{conflict}{returning}", table(sql, &insert.table), rows.join(" "))
         }
         Statement::Update(update) => {
             let set: Vec<String> = update
