@@ -16,6 +16,7 @@ atone_tests::shared_tests!(
     taken_back_where_the_counts_do_not_fit,
     errors,
     returning,
+    partitions,
 );
 
 const TABLES: &[&str] = &[
@@ -346,5 +347,54 @@ async fn returning(c: Arc<Cluster>) -> Result<()> {
     sql::run(&mut app, "ROLLBACK GLOBAL TRANSACTION").await?;
     c.wait_for_purge(Bank::One, &bound).await?;
     assert_eq!(content(&c, &bound).await?, before);
+    Ok(())
+}
+
+async fn partitions(c: Arc<Cluster>) -> Result<()> {
+    let table = "CREATE TABLE part (id INT PRIMARY KEY, v INT) PARTITION BY RANGE (id) \
+                 (PARTITION low VALUES LESS THAN (10), PARTITION `high est` VALUES LESS THAN MAXVALUE)";
+    let rows = "INSERT INTO part VALUES (1, 1), (2, 2), (11, 11), (12, 12)";
+    let query = "SELECT id, v FROM part ORDER BY id";
+    let (plain, bound) = (c.schema("part_plain").await?, c.schema("part").await?);
+    let mut direct = c.direct(Bank::One, &plain).await?;
+    sql::run_all(&mut direct, &[table, rows]).await?;
+    sql::run_all(&mut c.direct(Bank::One, &bound).await?, &[table, rows]).await?;
+    let mut app = c.app(Bank::One, &bound).await?;
+    sql::start_global(&mut app).await?;
+    let mut statements = vec![
+        "INSERT INTO part PARTITION (low) (id, v) VALUES (3, 3), (4, 4)",
+        "UPDATE part PARTITION (low, `high est`) AS x SET x.v = x.v + 1 WHERE x.v > 2",
+        "UPDATE part PARTITION (low) SET v = 0",
+        "DELETE FROM part PARTITION (`high est`) WHERE v > 11 LIMIT 1",
+        "DELETE FROM part PARTITION (low) WHERE id = 1",
+        "DELETE FROM part PARTITION (low) WHERE id = 11",
+        "INSERT IGNORE INTO part PARTITION (low) VALUES (2, 9), (20, 9)",
+        "REPLACE INTO part PARTITION (low) VALUES (2, 10), (5, 10)",
+    ];
+    if c.flavor() == Flavor::MySql {
+        statements.push("INSERT INTO part VALUES ROW(30, 1), ROW(31, 2)");
+        statements.push("INSERT INTO part VALUES ROW(30, 7) ON DUPLICATE KEY UPDATE v = v + 5");
+    }
+    for statement in statements {
+        let through = seen(&mut app, statement).await?.replace(&bound, "schema");
+        assert_eq!(through, seen(&mut direct, statement).await?.replace(&plain, "schema"));
+        assert_eq!(
+            c.rows(Bank::One, &bound, query).await?,
+            c.rows(Bank::One, &plain, query).await?,
+            "{statement}"
+        );
+    }
+    for statement in [
+        "INSERT INTO part PARTITION (low) VALUES (40, 1)",
+        "UPDATE part PARTITION (none) SET v = 1",
+        "UPDATE part PARTITION (low) SET v = 1 WHERE id = 'x' AND nothing = 1",
+    ] {
+        let through = sql::server_error(app.query_drop(statement).await, statement)?;
+        let straight = sql::server_error(direct.query_drop(statement).await, statement)?;
+        assert_eq!((through.code, through.state), (straight.code, straight.state), "{statement}");
+    }
+    sql::run(&mut app, "ROLLBACK GLOBAL TRANSACTION").await?;
+    c.wait_for_purge(Bank::One, &bound).await?;
+    assert_eq!(c.rows(Bank::One, &bound, query).await?, ["1|1", "2|2", "11|11", "12|12"]);
     Ok(())
 }

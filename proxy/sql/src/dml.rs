@@ -95,7 +95,22 @@ pub(crate) fn table_name(text: &Text<'_>, range: Range<usize>) -> Option<(Option
     Some((Some(first), text.name(at + 2)?, at + 3))
 }
 
-/// A table with alias and index hints, which must be all there is in the range.
+/// Passes over `PARTITION (p, …)`: the index behind it.
+pub(crate) fn partitions(text: &Text<'_>, at: usize) -> Result<usize, Refusal> {
+    if !text.is(at, "PARTITION") {
+        return Ok(at);
+    }
+    let misread = || Refusal::new("the PARTITION clause is not understood");
+    let end = text.skip_parens(at + 1).ok_or_else(misread)?;
+    let names = split_commas(text, at + 2..end - 1);
+    if names.iter().all(|name| name.len() == 1 && text.name(name.start).is_some()) {
+        Ok(end)
+    } else {
+        Err(misread())
+    }
+}
+
+/// A table with partitions, alias and index hints, which must be all there is in the range.
 fn table(text: &Text<'_>, range: Range<usize>) -> Result<TableRef, Refusal> {
     // Commas may stand between index hints too, so this is asked only once something does not fit.
     let misread = || {
@@ -110,8 +125,8 @@ fn table(text: &Text<'_>, range: Range<usize>) -> Result<TableRef, Refusal> {
     let (schema, name, mut at) = table_name(text, range.clone()).ok_or_else(misread)?;
     let hint =
         |at: usize| text.is_any(at, &["USE", "FORCE", "IGNORE"]) && text.is_any(at + 1, &["INDEX", "KEY"]);
-    if at < range.end && text.is(at, "PARTITION") {
-        return Err(Refusal::new("PARTITION (…) is not supported"));
+    if at < range.end {
+        at = partitions(text, at)?.min(range.end);
     }
     if at < range.end && text.are(at, &["FOR", "PORTION"]) {
         return Err(Refusal::new("FOR PORTION OF writes rows that are not captured"));

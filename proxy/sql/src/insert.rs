@@ -34,9 +34,7 @@ pub(crate) fn insert(text: &Text<'_>, placeholders: &[usize]) -> Result<Statemen
         dml::table_name(text, at..text.len()).ok_or_else(|| Refusal::new("the table is not understood"))?;
     let table = TableRef { schema, name, alias: None, span: text.span(at..after) };
     at = after;
-    if text.is(at, "PARTITION") {
-        return Err(Refusal::new("PARTITION (…) is not supported"));
-    }
+    at = dml::partitions(text, at)?;
     let mut reader = Reader { text, placeholders, next_placeholder: 0, confirmed: None };
     let (columns, rows, values, end) = if text.is(at, "SET") {
         let (columns, row, end) = reader.set_form(at + 1)?;
@@ -162,8 +160,8 @@ impl Reader<'_, '_> {
         let text = self.text;
         let mut rows = Vec::new();
         loop {
-            if text.is(at, "ROW") {
-                return Err(Refusal::new("VALUES ROW(…) is not supported"));
+            if text.is(at, "ROW") && !text.mode.mariadb {
+                at += 1;
             }
             if !text.punct(at, b'(') {
                 return Err(Refusal::new("the VALUES are not understood"));

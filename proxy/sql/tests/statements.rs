@@ -268,7 +268,7 @@ fn refused_updates_and_deletes() {
         UPDATE t LEFT JOIN u USING (id) SET a = 1 => Refused: a statement that writes must name one table, without joins
         UPDATE (t) SET a = 1 => Refused: the table is not understood
         UPDATE (SELECT 1) x SET a = 1 => Refused: the table is not understood
-        UPDATE t PARTITION (p0) SET a = 1 => Refused: PARTITION (…) is not supported
+        UPDATE t PARTITION (p0) AS x SET a = 1 => Update t alias x <t PARTITION (p0) AS x> [a:=1]
         UPDATE t FOR PORTION OF p FROM '2020-01-01' TO '2020-02-01' SET a = 1 => Refused: FOR PORTION OF writes rows that are not captured
         UPDATE t => Refused: the UPDATE has no SET
         UPDATE t SET => Refused: an assignment is not understood
@@ -303,7 +303,8 @@ fn refused_updates_and_deletes() {
         DELETE t.* FROM t, u => Refused: DELETE from several tables is not supported
         DELETE FROM t USING t JOIN u ON t.id = u.id => Refused: DELETE from several tables is not supported
         DELETE FROM t, u USING t JOIN u => Refused: DELETE from several tables is not supported
-        DELETE FROM t PARTITION (p0) WHERE id = 1 => Refused: PARTITION (…) is not supported
+        DELETE FROM t PARTITION (p0) WHERE id = 1 => Delete t <t PARTITION (p0)> where<id = 1> pinned[id=1]
+        DELETE FROM t PARTITION p0 WHERE id = 1 => Refused: the PARTITION clause is not understood
         DELETE HISTORY FROM t => Refused: DELETE HISTORY can't be undone
         DELETE FROM t WHERE id = 1 RETURNING id => Refused: RETURNING is not supported
         DELETE FROM t RETURNING * => Refused: RETURNING is not supported
@@ -368,8 +369,10 @@ fn inserts() {
         INSERT INTO t VALUES (1, 2) AS new (x, y) ON DUPLICATE KEY UPDATE a = x => Insert t (1, 2) updating[a:=x]
         INSERT INTO t VALUES (1) AS new => Refused: the statement is not understood
         INSERT INTO t VALUES (1) RETURNING id => Refused: RETURNING is not supported
-        INSERT INTO t VALUES ROW(1), ROW(2) => Refused: VALUES ROW(…) is not supported
-        INSERT INTO t PARTITION (p0) VALUES (1) => Refused: PARTITION (…) is not supported
+        INSERT INTO t VALUES ROW(1), ROW(2) => Insert t (1) (2)
+        INSERT INTO t VALUES ROW (1, ?) ON DUPLICATE KEY UPDATE a = 2 => Insert t (1, ?0) updating[a:=2]
+        INSERT INTO t PARTITION (p0, `p 1`) (a) VALUES (1) => Insert t (a) (1)
+        INSERT INTO t PARTITION (1) VALUES (1) => Refused: the PARTITION clause is not understood
         INSERT INTO t (a, b) VALUES (1) => Refused: row 1 of the VALUES has another number of values than there are columns
         INSERT INTO t VALUES (1), (1, 2) => Refused: row 2 of the VALUES has another number of values than there are columns
         INSERT INTO t VALUES (1,) => Refused: a value is not understood
