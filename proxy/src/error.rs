@@ -128,6 +128,13 @@ impl SqlError {
         Self::new(1159, b"08S01", "", &format!("the login was not over in handshake_timeout_ms = {limit_ms}"))
     }
 
+    /// 4031: a client that was silent for `idle_timeout_ms`.
+    pub fn idle(limit_ms: u64) -> SqlError {
+        let text =
+            format!("the client was disconnected because of inactivity: limits.idle_timeout_ms = {limit_ms}");
+        Self::new(4031, b"HY000", "", &text)
+    }
+
     /// 3159: a connection, or what was to be sent on it, needs TLS.
     pub fn insecure_transport(detail: &str) -> SqlError {
         let text = format!("Connections using insecure transport are prohibited: {detail}");

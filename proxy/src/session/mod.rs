@@ -194,6 +194,14 @@ impl Session {
         }
         // It may have come together with the last reply
         self.pass_unasked().await?;
+        let idle_limit = self.backend.limits.idle_timeout();
+        let over = async {
+            match idle_limit {
+                Some(limit) => tokio::time::sleep(limit).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::pin!(over);
         while self.client.rbuf.len() < HEADER + 1 {
             if let Some(Header { len: 0, .. }) = Header::peek(&self.client.rbuf) {
                 return Ok(());
@@ -209,10 +217,12 @@ impl Session {
                     Event::Unasked
                 }
                 _ = self.draining.wait_for(|d| *d), if idle => Event::Drain,
+                () = &mut over => Event::Idle,
             };
             match event {
                 Event::Command => {}
                 Event::Unasked => self.pass_unasked().await?,
+                Event::Idle => return Err(self.end_idle().await?),
                 Event::Drain => {
                     let bye = SqlError {
                         code: 1053,
@@ -425,6 +435,7 @@ enum Event {
     Command,
     Unasked,
     Drain,
+    Idle,
 }
 
 /// Whether a command of an unbound session must be seen whole.

@@ -58,6 +58,19 @@ impl Session {
         self.client.write_all(&said).await.map_err(End::Client)
     }
 
+    /// The client was silent for `idle_timeout_ms`: MySQL says so, as no command's answer; MariaDB just closes.
+    pub(super) async fn end_idle(&mut self) -> Result<End, End> {
+        if !self.mariadb {
+            if let Some(codec) = self.client.codec() {
+                codec.unasked(0);
+            }
+            let mut out = Vec::new();
+            put_packet(&mut out, 0, &SqlError::idle(self.backend.limits.idle_timeout_ms).packet());
+            self.client.write_all(&out).await.map_err(End::Client)?;
+        }
+        Ok(End::Done)
+    }
+
     /// Waits for more of what the server says. A client that ends its sending side meanwhile, with nothing sent ahead, has
     /// that passed on: the server looks for it in statements that only wait, and may have more to say all the same.
     async fn await_server(&mut self) -> Result<(), End> {

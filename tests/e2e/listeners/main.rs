@@ -1,5 +1,6 @@
 //! Where clients connect, and what is told of them.
 
+mod idle;
 mod proxy_protocol;
 mod sockets;
 
@@ -34,6 +35,7 @@ async fn start(flavor: Flavor) -> Result<Own> {
 }
 
 atone_tests::own_tests!(start =>
+    idle::sessions_end_as_by_the_server as idleness,
     sockets::a_unix_socket as unix,
     sockets::the_file_of_a_socket as files,
     sockets::ipv6 as ipv6,
