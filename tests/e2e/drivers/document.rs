@@ -17,7 +17,7 @@ impl Driver {
     /// The version that its lock file has.
     fn version(&self) -> Result<&'static str> {
         match self.version {
-            Version::System => Ok("the system's"),
+            Version::System => Ok("as packaged"),
             Version::Pinned { version, file, text } => {
                 let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("drivers").join(file);
                 let pinned = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;

@@ -1,5 +1,7 @@
 //! The one list of drivers: what is run, and what docs/compatibility.md says of it.
 
+use atone_tests::Flavor;
+
 /// A driver and the program of tests/drivers that uses it.
 #[derive(Debug)]
 pub(crate) struct Driver {
@@ -22,7 +24,7 @@ pub(crate) struct Driver {
 pub(crate) enum Version {
     /// A lock file of tests/drivers, which contains `text` with `{}` replaced by the version.
     Pinned { version: &'static str, file: &'static str, text: &'static str },
-    /// What the system's package brings.
+    /// What the system's package, or the server's, brings.
     System,
 }
 
@@ -37,6 +39,8 @@ pub(crate) enum Program {
     Node(&'static str),
     /// A file of tests/drivers/php.
     Php(&'static str),
+    /// The command-line client of this server, and its dump program.
+    Client(Flavor),
     /// The class made of tests/drivers/java, with the driver's name as its argument.
     Java(&'static str),
 }
@@ -180,6 +184,26 @@ pub(crate) const DRIVERS: &[Driver] = &[
         compression: true,
         full_login: FullLogin::Rsa,
     },
+    Driver {
+        id: "mariadb_client",
+        language: "command line",
+        name: "mariadb, mariadb-dump",
+        version: Version::System,
+        program: Program::Client(Flavor::MariaDb),
+        sections: CLIENT,
+        compression: true,
+        full_login: FullLogin::Rsa,
+    },
+    Driver {
+        id: "mysql_client",
+        language: "command line",
+        name: "mysql, mysqldump",
+        version: Version::System,
+        program: Program::Client(Flavor::MySql),
+        sections: CLIENT,
+        compression: true,
+        full_login: FullLogin::Rsa,
+    },
 ];
 
 const fn java(version: &'static str, text: &'static str) -> Version {
@@ -213,6 +237,7 @@ pub(crate) const SECTIONS: &[(&str, &str)] = &[
     ("metadata", "column metadata"),
     ("load-data", "LOAD DATA LOCAL"),
     ("reset", "ping, change of user or schema, reset, kill"),
+    ("dump", "dump and restore"),
     ("pool", "the driver's connection pool"),
 ];
 
@@ -225,3 +250,5 @@ const NODE: &str = "login text parameters prepared batch blobs blobs-prepared st
                     errors warnings metadata load-data reset pool";
 const JAVA: &str = "login text parameters prepared batch blobs blobs-prepared streaming cursor multi procedure \
                     transaction errors warnings metadata load-data reset";
+const CLIENT: &str = "login text prepared batch blobs streaming multi procedure transaction errors warnings metadata \
+                      load-data reset dump";

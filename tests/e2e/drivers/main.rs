@@ -43,7 +43,9 @@ driver_tests!(
     connector_j,
     mariadb_connector_j,
     mysqli,
-    pdo
+    pdo,
+    mariadb_client,
+    mysql_client,
 );
 
 #[test]
@@ -61,12 +63,19 @@ fn test(id: &str, flavor: Flavor) {
         eprintln!("SKIPPED: {} leaves out the drivers", run::SKIP);
         return;
     }
+    let driver = DRIVERS.iter().find(|driver| driver.id == id);
+    if let Some(list::Program::Client(own)) = driver.map(|driver| driver.program)
+        && own.skipped()
+    {
+        eprintln!("SKIPPED: {} leaves out {own} and with it its client", own.skip_variable());
+        return;
+    }
     // One program at a time on a flavor's servers: they share accounts, and some need MySQL's cache of passwords.
     static TURNS: [Mutex<()>; 2] = [Mutex::new(()), Mutex::new(())];
     let turn = &TURNS[usize::from(flavor == Flavor::MySql)];
     let _turn = turn.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     atone_tests::run::run_alone(flavor, async move {
-        let driver = DRIVERS.iter().find(|driver| driver.id == id).context("no such driver in the list")?;
+        let driver = driver.context("no such driver in the list")?;
         let setup = Setup::shared(flavor).await?;
         let result = run::check(setup.clone(), driver).await;
         result.map_err(|error| anyhow::anyhow!("{error:#}\n{}", setup.log_tails()))

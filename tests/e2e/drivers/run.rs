@@ -153,6 +153,15 @@ fn command(program: Program) -> Result<(PathBuf, Vec<String>)> {
             let args = options.into_iter().chain(["Jdbc", name]);
             (java, args.map(str::to_owned).collect())
         }
+        Program::Client(flavor) => {
+            let bash = paths::on_path("bash").context("there is no bash")?;
+            let mut args = source("cli", "client.sh");
+            args.push(if flavor == Flavor::MySql { "mysql" } else { "mariadb" }.to_owned());
+            for name in ["mysql", "mysqldump"] {
+                args.push(flavor.client_program(name)?.display().to_string());
+            }
+            (bash, args)
+        }
         Program::Php(name) => {
             let php = paths::on_path("php").context("there is no php: run scripts/install-drivers")?;
             let mut args = vec!["-d".to_owned(), "mysqli.allow_local_infile=1".to_owned()];
