@@ -18,7 +18,6 @@ pub(crate) struct Known {
     /// Whether it depends on when the packets arrive, and so is not seen each time.
     pub(crate) racy: bool,
     /// Why.
-    #[allow(dead_code, reason = "it is for the reader")]
     pub(crate) why: &'static str,
 }
 

@@ -2,7 +2,9 @@
 //! by field. The two runs go to two servers of the same kind, with the same schema, at the same time, so that what one
 //! leaves behind cannot be seen by the other.
 
+mod bound;
 mod compare;
+mod document;
 mod known;
 mod play;
 mod script;
@@ -10,19 +12,22 @@ mod scripts;
 mod setup;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
 use atone_tests::wire::caps;
 use atone_tests::{Bank, Flavor, run};
 
-use play::{Place, play};
+use play::{Place, Recorded, play};
 use script::{Matrix, SETTINGS, Script, Setting};
 use setup::{Admin, Setup};
 
 /// The variable that names the scripts to play, by the beginning of their names.
 const ONLY: &str = "ATONE_SCRIPTS";
+/// The variable that has the server's packets printed.
+const PRINT: &str = "ATONE_PRINT";
 
-/// Makes two tests of each setting, one a flavor.
+/// Makes four tests of each setting: unbound and bound, one a flavor.
 macro_rules! settings {
     ($($name:ident),+ $(,)?) => { $(
         mod $name {
@@ -34,6 +39,17 @@ macro_rules! settings {
             #[test]
             fn mysql() {
                 run::run_alone(Flavor::MySql, through_the_proxy(Flavor::MySql, stringify!($name)));
+            }
+            mod in_a_global_transaction {
+                use super::*;
+                #[test]
+                fn mariadb() {
+                    run::run_alone(Flavor::MariaDb, bound(Flavor::MariaDb, stringify!($name)));
+                }
+                #[test]
+                fn mysql() {
+                    run::run_alone(Flavor::MySql, bound(Flavor::MySql, stringify!($name)));
+                }
             }
         }
     )+ };
@@ -95,15 +111,27 @@ async fn same_greetings(flavor: Flavor) -> Result<()> {
     Ok(())
 }
 
+/// docs/compatibility.md says what the scripts cover.
+#[test]
+fn documented() {
+    let written = document::check();
+    assert!(written.is_ok(), "{written:?}");
+}
+
 fn named<'a>(scripts: &'a [Script], flavor: Flavor, setting: &Setting, proxied: bool) -> Vec<&'a Script> {
-    let only = std::env::var(ONLY).unwrap_or_default();
-    let wanted = |script: &&Script| {
+    let runs = |script: &&Script| {
         script.on.contains(&flavor)
             && setting.has(script)
             && (proxied || script.matrix == Matrix::All)
-            && only.split(',').any(|only| script.name.starts_with(only))
+            && wanted(script)
     };
-    scripts.iter().filter(wanted).collect()
+    scripts.iter().filter(runs).collect()
+}
+
+/// Whether the script is among those that were asked for.
+fn wanted(script: &Script) -> bool {
+    let only = std::env::var(ONLY).unwrap_or_default();
+    only.split(',').any(|only| script.name.starts_with(only))
 }
 
 async fn through_the_proxy(flavor: Flavor, name: &str) -> Result<()> {
@@ -121,6 +149,17 @@ async fn through_the_proxy(flavor: Flavor, name: &str) -> Result<()> {
     }
     let result = record(&setup, setting, port, setting.name, true).await;
     result.map_err(|error| error.context(setup.proxy.log_tail(30)))
+}
+
+async fn bound(flavor: Flavor, name: &str) -> Result<()> {
+    let Some(setting) = SETTINGS.iter().find(|setting| setting.name == name) else {
+        bail!("no setting {name}")
+    };
+    if !setting.on(flavor) {
+        return Ok(());
+    }
+    let setup = Setup::shared(flavor).await?;
+    bound::check(&setup, setting).await.map_err(|error| error.context(setup.proxy.log_tail(30)))
 }
 
 async fn two_servers(flavor: Flavor) -> Result<()> {
@@ -143,6 +182,7 @@ async fn record(setup: &Arc<Setup>, setting: &Setting, port: u16, schema: &str, 
         server: setup.cluster.server(bank),
         schema: &schema,
         offered,
+        proxied: proxied && bank == Bank::One,
     });
     let mut admins =
         [Admin::open(places[0].server.port()).await?, Admin::open(places[1].server.port()).await?];
@@ -155,16 +195,7 @@ async fn record(setup: &Arc<Setup>, setting: &Setting, port: u16, schema: &str, 
         let began = std::time::Instant::now();
         let (straight, through) =
             tokio::join!(play(script, setting, places[0]), play(script, setting, places[1]));
-        if std::env::var_os("ATONE_PRINT").is_some() {
-            println!("== {} ({flavor}, {}, {:?})", script.name, setting.name, began.elapsed());
-            for recorded in &straight {
-                println!("-- {}", recorded.step);
-                recorded.packets.iter().for_each(|(_, packet)| println!("   {packet}"));
-                if let Some(failure) = &recorded.failure {
-                    println!("   {failure}");
-                }
-            }
-        }
+        print(script, setting, flavor, began.elapsed(), &straight);
         let difference = compare::compare(&straight, &through);
         let known = proxied.then(|| known::known(flavor, setting, script.name)).flatten();
         match (difference, known) {
@@ -184,6 +215,21 @@ async fn record(setup: &Arc<Setup>, setting: &Setting, port: u16, schema: &str, 
     }
     ensure!(wrong.is_empty(), "{flavor}, {}: {} scripts\n{}", setting.name, wrong.len(), wrong.join("\n"));
     Ok(())
+}
+
+/// Shows what the server said, where that is asked for.
+fn print(script: &Script, setting: &Setting, flavor: Flavor, took: Duration, straight: &[Recorded]) {
+    if std::env::var_os(PRINT).is_none() {
+        return;
+    }
+    println!("== {} ({flavor}, {}, {took:?})", script.name, setting.name);
+    for recorded in straight {
+        println!("-- {}", recorded.step);
+        recorded.packets.iter().for_each(|(_, packet)| println!("   {packet}"));
+        if let Some(failure) = &recorded.failure {
+            println!("   {failure}");
+        }
+    }
 }
 
 async fn prepare(admin: &mut Admin, schema: &str, script: &Script) -> Result<()> {

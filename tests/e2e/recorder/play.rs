@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use atone_tests::wire::{Decoded, Login, Session, Shape, payload};
+use atone_tests::wire::{Compression, Decoded, Login, Session, Shape, payload};
 use atone_tests::{Server, sql, wait};
 
 use atone_tests::wire::payload::Execute;
@@ -16,13 +16,9 @@ use crate::script::{Act, LAST, May, Payload, Script, Setting};
 const DAWDLE: Duration = Duration::from_millis(300);
 const SOON: Duration = Duration::from_secs(20);
 
-/// Session variables that each connection has for itself, as session tracking reports them.
-const EACH_OWN: &[&str] = &[
-    "variable 'statement_id'",
-    "variable 'timestamp'",
-    "variable 'pseudo_thread_id'",
-    "variable 'rand_seed1'",
-];
+/// Session variables that each connection, or each server, has for itself, as session tracking reports them.
+const EACH_OWN: &[&str] =
+    &["variable 'statement_id'", "variable 'timestamp'", "variable 'last_gtid'", "variable 'rand_seed1'"];
 
 /// What a step was answered with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,9 +42,12 @@ pub(crate) struct Place<'a> {
     pub(crate) schema: &'a str,
     /// The capabilities that both places offer.
     pub(crate) offered: u64,
+    /// Whether the port is the proxy's.
+    pub(crate) proxied: bool,
 }
 
-struct Player<'a> {
+/// A script while it is played.
+pub(crate) struct Player<'a> {
     place: Place<'a>,
     login: Login,
     compressed: bool,
@@ -57,43 +56,76 @@ struct Player<'a> {
     /// The servers' ids of the statements that were prepared, in order: MariaDB counts them for all connections.
     statements: BTreeMap<char, Vec<u32>>,
     unanswered: BTreeMap<char, VecDeque<Vec<u8>>>,
+    xid: Option<String>,
 }
 
 /// Plays the script, to its end or to the step at which this client can't go on.
 pub(crate) async fn play(script: &Script, setting: &Setting, place: Place<'_>) -> Vec<Recorded> {
+    start(script, setting, place).play(script).await
+}
+
+/// Prepares to play a script.
+pub(crate) fn start<'a>(script: &Script, setting: &Setting, place: Place<'a>) -> Player<'a> {
     let mut login = Login::new(place.port, script.account).schema(place.schema);
     login.capabilities = setting.capabilities & place.offered;
     login.compression = setting.compression;
     login.tls = setting.tls;
-    let mut player = Player {
+    Player {
         place,
         login,
-        compressed: setting.compression != atone_tests::wire::Compression::None,
+        compressed: setting.compression != Compression::None,
         sessions: BTreeMap::new(),
         ids: BTreeMap::new(),
         statements: BTreeMap::new(),
         unanswered: BTreeMap::new(),
-    };
-    let mut recorded = Vec::new();
-    for step in &script.steps {
-        let (packets, failure) = match player.act(step.session, &step.act).await {
-            Ok(mut packets) => {
-                player.note_statements(step.session, &mut packets);
-                (packets, None)
-            }
-            Err(error) => (Vec::new(), Some(format!("{error:#}"))),
-        };
-        let failed = failure.is_some();
-        let packets = player.normal(packets, &step.may);
-        recorded.push(Recorded { step: format!("{}: {}", step.session, step.name), packets, failure });
-        if failed {
-            break;
-        }
+        xid: None,
     }
-    recorded
 }
 
 impl Player<'_> {
+    /// Plays the script, to its end or to the step at which this client can't go on.
+    pub(crate) async fn play(&mut self, script: &Script) -> Vec<Recorded> {
+        let mut recorded = Vec::new();
+        for step in &script.steps {
+            let (packets, failure) = match self.act(step.session, &step.act).await {
+                Ok(mut packets) => {
+                    self.note_statements(step.session, &mut packets);
+                    (packets, None)
+                }
+                Err(error) => (Vec::new(), Some(format!("{error:#}"))),
+            };
+            let failed = failure.is_some();
+            let packets = self.normal(packets, &step.may);
+            recorded.push(Recorded { step: format!("{}: {}", step.session, step.name), packets, failure });
+            if failed {
+                break;
+            }
+        }
+        recorded
+    }
+
+    /// The global transaction that a session was bound to last.
+    pub(crate) fn xid(&self) -> Option<&str> {
+        self.xid.as_deref()
+    }
+
+    /// Runs a statement of Atone's own.
+    pub(crate) async fn global(&mut self, name: char, words: &str) -> Result<()> {
+        let session = self.sessions.get_mut(&name).context("the session is closed")?;
+        let mut last = None;
+        for sql in [words, "SELECT @atone_xid"] {
+            let command = payload::query(session.capabilities, sql.as_bytes(), &[]);
+            session.send(&command).await?;
+            let reply = session.receive(&command, None).await?;
+            ensure!(reply.iter().all(|(_, packet)| packet.kind != "ERR"), "{sql}: {reply:?}");
+            last = reply.into_iter().find(|(_, packet)| packet.kind == "row").or(last);
+        }
+        let row = last.context("no answer to SELECT @atone_xid")?.1;
+        let xid = row.get("0").map(|xid| xid.trim_matches('\'').to_owned());
+        self.xid = xid.filter(|xid| xid != "NULL").or(self.xid.take());
+        Ok(())
+    }
+
     async fn act(&mut self, name: char, act: &Act) -> Result<Vec<(u8, Decoded)>> {
         match act {
             Act::Open(change) => {
@@ -156,6 +188,11 @@ impl Player<'_> {
                 // What a server says unasked has a number of its own
                 session.conn().restart(u32::MAX);
                 while self.last_packet(name, &mut seen).await? {}
+            }
+            Act::Global(words) => {
+                if self.place.proxied {
+                    self.global(name, words).await?;
+                }
             }
             Act::ChangeUser(change) => {
                 let mut login = self.login.clone();
@@ -273,6 +310,7 @@ impl Player<'_> {
             }
             for may in may {
                 match may {
+                    May::IndexFlags => without_index_flags(&mut packet),
                     May::Ids if matches!(packet.kind, "row" | "ERR") => self.without_ids(&mut packet),
                     May::Fields(names) => {
                         for (_, value) in
@@ -318,6 +356,15 @@ impl Player<'_> {
                 *value = replace_number(value, &format!("0x{id:08x}"), &format!("<{name}>"));
                 *value = replace_number(value, &format!("0x{id:016x}"), &format!("<{name}>"));
             }
+        }
+    }
+}
+
+/// Without SERVER_QUERY_NO_GOOD_INDEX_USED and SERVER_QUERY_NO_INDEX_USED.
+fn without_index_flags(packet: &mut Decoded) {
+    for (_, value) in packet.fields.iter_mut().filter(|(name, _)| name == "status") {
+        if let Some(Ok(status)) = value.strip_prefix("0x").map(|digits| u16::from_str_radix(digits, 16)) {
+            *value = format!("{:#06x}", status & !0x30);
         }
     }
 }

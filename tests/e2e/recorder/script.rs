@@ -59,6 +59,8 @@ pub(crate) enum Act {
     Receive,
     /// Writes bytes as they are.
     Bytes(Vec<u8>),
+    /// Through the proxy: a statement of Atone's own, which has to succeed. Straight: nothing.
+    Global(&'static str),
     /// Reads one packet, or the end.
     Packet,
     /// Reads up to the end of the connection.
@@ -104,6 +106,9 @@ pub(crate) enum May {
     Rows,
     /// The numbers of the packets and how many progress reports there are.
     Progress,
+    /// The status flags by which a server says that no index, or no good one, was used: a bound statement that writes is run
+    /// with the keys of its rows.
+    IndexFlags,
     /// All but the last packet.
     AllButLast,
     /// How many rows there are.
@@ -273,6 +278,11 @@ pub(crate) fn ping() -> Step {
 /// `COM_PROCESS_KILL`
 pub(crate) fn kill(session: char) -> Step {
     Step::new(format!("kill {session}"), Act::Command(Payload::Kill(session), None))
+}
+
+/// A statement of Atone's own, through the proxy.
+pub(crate) fn global(words: &'static str) -> Step {
+    Step::new(words, Act::Global(words))
 }
 
 /// Reads the reply to the first command that has none yet.

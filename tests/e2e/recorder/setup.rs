@@ -26,7 +26,7 @@ pub(crate) struct Setup {
 }
 
 /// Larger than any packet that a script sends, in bytes.
-const MAX_ALLOWED_PACKET: usize = 64 << 20;
+const MAX_ALLOWED_PACKET: usize = 128 << 20;
 
 impl Setup {
     /// The one that the tests of a flavor share.

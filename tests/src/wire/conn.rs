@@ -14,7 +14,7 @@ use super::session::{Login, Session};
 use crate::server::RAW;
 
 /// How long an answer may take.
-pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(20);
+pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 /// The longest payload of one frame of a packet, in bytes; a longer one is split.
 const MAX_PAYLOAD: usize = 0xff_ffff;
 

@@ -121,7 +121,7 @@ pub(crate) fn scripts() -> Vec<Script> {
             q("SHUTDOWN"),
             ping(),
         ]),
-        script("replication_refused", &["COM_BINLOG_DUMP", "COM_BINLOG_DUMP_GTID", "COM_REGISTER_SLAVE"])
+        script("replication_refused", &["COM_BINLOG_DUMP", "COM_BINLOG_DUMP_GTID", "COM_REGISTER_SLAVE", "COM_TABLE_DUMP"])
             .steps(vec![
                 raw("register", REGISTER),
                 ping(),

@@ -22,7 +22,7 @@ pub(crate) fn scripts() -> Vec<Script> {
         script("large_parameters", &["more than 16 MiB", "COM_STMT_SEND_LONG_DATA"])
             .matrix(Matrix::One)
             .steps(vec![
-                prepare("SELECT LENGTH(?), MD5(?)"),
+                prepare("SELECT LENGTH(?), SHA2(?, 256)"),
                 blobs("just below one frame", [FRAME - 60, 10]),
                 blobs("above two frames", [FRAME, FRAME]),
                 long_data(FRAME - 7, b'y'),
@@ -37,7 +37,7 @@ pub(crate) fn scripts() -> Vec<Script> {
         ]),
         script("larger_than_allowed", &["max_allowed_packet"]).matrix(Matrix::One).steps(vec![
             q("SELECT 1"),
-            q("SELECT REPEAT('x', 70000000) IS NULL"),
+            q("SELECT REPEAT('x', 140000000) IS NULL"),
             q("SHOW WARNINGS"),
             prepare("SELECT LENGTH(?)"),
             ping(),
