@@ -339,6 +339,7 @@ async fn authenticate(
     mut next: u8,
     limit: Option<Limit>,
 ) -> Result<Option<u16>, End> {
+    let mut client_ended = false;
     loop {
         let over = async {
             match limit {
@@ -376,9 +377,15 @@ async fn authenticate(
                     _ => {}
                 }
             }
-            packet = client.packet(MAX_HANDSHAKE_BYTES) => {
+            packet = client.packet(MAX_HANDSHAKE_BYTES), if !client_ended => {
                 let (payload, seq) = match packet {
                     Ok(packet) => packet,
+                    Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
+                        // It may still read
+                        client_ended = true;
+                        server.end_as(client.ending(&e)).await;
+                        continue;
+                    }
                     Err(e) if e.kind() == io::ErrorKind::InvalidData => {
                         return Err(End::Broken("a handshake of more than a megabyte".into()));
                     }

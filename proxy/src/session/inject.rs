@@ -88,6 +88,9 @@ pub(super) struct Vars {
     pub(super) refuse: Option<String>,
 }
 
+/// The most columns that a result of ours may have; tables have fewer.
+const MAX_COLUMNS: u64 = 1 << 13;
+
 const VARS_SQL: &str = "SELECT @@sql_mode, @@character_set_client, IFNULL(@@character_set_results, 'NULL'), \
      @@character_set_connection, \
      @@auto_increment_increment, @@innodb_lock_wait_timeout, @@max_allowed_packet, HEX(DATABASE())";
@@ -117,7 +120,7 @@ impl Session {
             let (reply, more) = self.read_reply().await?;
             let failed = matches!(reply, Reply::Err(_));
             replies.push(reply);
-            if failed || !more {
+            if failed || !more || replies.len() > flight.statements {
                 break;
             }
         }
@@ -167,6 +170,9 @@ impl Session {
         let width = head.lenenc()?;
         let optional = client::OPTIONAL_RESULTSET_METADATA | client::MARIADB_CACHE_METADATA;
         let defined = self.capabilities & optional == 0 || head.u8()? != 0;
+        if width > MAX_COLUMNS {
+            return Err(Malformed("more columns than a table has").into());
+        }
         let mut columns = Vec::new();
         for _ in 0..if defined { width } else { 0 } {
             columns.push(self.server_packet().await?);
@@ -199,7 +205,7 @@ impl Session {
                 };
                 return Ok((reply, more));
             }
-            bytes += packet.len();
+            bytes += packet.len() + size_of::<Bytes>();
             if bytes > limit {
                 rows.clear();
             } else {
