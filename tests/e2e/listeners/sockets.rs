@@ -190,6 +190,31 @@ pub(crate) async fn the_proxys_own_user(s: Arc<Own>) -> Result<()> {
     let mut conn = sql::connect_with(by_socket(&s.dir().join("unix.sock"), APP)).await?;
     conn.change_user(other).await?;
     ensure!(sql::cell(&mut conn, whoami).await? == format!("{me}@localhost"));
+    match s.cluster.flavor() {
+        Flavor::MariaDb => Ok(()),
+        Flavor::MySql => two_factors(&s, &me).await,
+    }
+}
+
+/// An account of MySQL with a password and, as its second factor, the user that the client is to the system.
+async fn two_factors(s: &Own, me: &str) -> Result<()> {
+    let mut admin = s.cluster.server(Bank::One).admin().await?;
+    let factors = format!("WITH caching_sha2_password BY 'first' AND IDENTIFIED WITH auth_socket AS '{me}'");
+    sql::run_all(
+        &mut admin,
+        &["SET GLOBAL authentication_policy = '*,*'", &format!("CREATE USER two IDENTIFIED {factors}")],
+    )
+    .await?;
+    let program = s.cluster.flavor().client_program("mysql")?;
+    let sockets = [s.cluster.server(Bank::One).socket(), s.dir().join("unix.sock")];
+    for socket in sockets.map(|socket| format!("--socket={}", socket.display())) {
+        for (password, let_in) in [("--password1=first", true), ("--password1=wrong", false)] {
+            let args = ["--no-defaults", &socket, "-u", "two", password, "-N", "-e", "SELECT CURRENT_USER()"];
+            let output = cli::run(&program, &args, &[], &[]).await?;
+            ensure!((output.stdout.trim() == "two@%") == let_in, "{socket}: {output:?}");
+            ensure!(output.stderr.contains("ERROR 1045") != let_in, "{socket}: {output:?}");
+        }
+    }
     Ok(())
 }
 

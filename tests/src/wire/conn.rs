@@ -59,7 +59,8 @@ impl RawConn {
         Self::over(stream)
     }
 
-    fn over(stream: TcpStream) -> Result<Self> {
+    /// The same at either end of a connection that is there.
+    pub fn over(stream: TcpStream) -> Result<Self> {
         stream.set_nodelay(true)?;
         Ok(Self {
             stream: Box::new(stream),
