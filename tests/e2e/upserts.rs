@@ -17,6 +17,7 @@ atone_tests::shared_tests!(
     errors,
     returning,
     partitions,
+    from_selects,
 );
 
 const TABLES: &[&str] = &[
@@ -396,5 +397,86 @@ async fn partitions(c: Arc<Cluster>) -> Result<()> {
     sql::run(&mut app, "ROLLBACK GLOBAL TRANSACTION").await?;
     c.wait_for_purge(Bank::One, &bound).await?;
     assert_eq!(c.rows(Bank::One, &bound, query).await?, ["1|1", "2|2", "11|11", "12|12"]);
+    Ok(())
+}
+
+const SOURCE: &[&str] = &[
+    "CREATE TABLE src (a INT PRIMARY KEY, m VARCHAR(40) CHARACTER SET latin1, d DATE, b VARBINARY(10), x DOUBLE)",
+    "INSERT INTO src VALUES (1, 'a@x', '2024-01-01', x'00ff', 0.1), (2, 'é', '2024-02-29', 'b', -1e300), \
+     (60, NULL, NULL, NULL, NULL)",
+    "CREATE TABLE dst (d DATE, b VARBINARY(10), m VARCHAR(40), n DECIMAL(20,5), PRIMARY KEY (d, b))",
+];
+
+const SELECTING: &[&str] = &[
+    "INSERT INTO u (id, mail) SELECT a + 100, CONCAT(m, '!') FROM src",
+    "INSERT INTO u (id, mail) SELECT a, m FROM src WHERE a > 1000",
+    "INSERT IGNORE INTO u (id, mail) SELECT a, m FROM src ORDER BY a",
+    "INSERT INTO u (id, n) SELECT a, 5 FROM src WHERE a < 3 ON DUPLICATE KEY UPDATE n = u.n + VALUES(n)",
+    "REPLACE INTO u (id, mail, n) SELECT a, m, 9 FROM src WHERE m IS NOT NULL",
+    "INSERT INTO u (id, mail) SELECT MAX(id) + 1, 'self' FROM u",
+    "INSERT INTO u (id, mail) SELECT id + 1000, NULL FROM u WHERE id < 3 ORDER BY id LIMIT 2",
+    "INSERT INTO dst SELECT d, b, m, x FROM src WHERE a = 1",
+    "INSERT INTO dst (n, d, b) SELECT a * 1.5, d, b FROM src WHERE a = 2",
+    "REPLACE INTO dst SELECT d, b, 'again', NULL FROM src WHERE d IS NOT NULL",
+    "INSERT INTO two SELECT a, m, b FROM src WHERE a = 2",
+];
+
+async fn from_selects(c: Arc<Cluster>) -> Result<()> {
+    let contents = |schema: String, c: Arc<Cluster>| async move {
+        let mut all = content(&c, &schema).await?;
+        all.extend(c.rows(Bank::One, &schema, "SELECT d, HEX(b), m, n FROM dst ORDER BY 1, 2").await?);
+        anyhow::Ok(all)
+    };
+    for begin in [false, true] {
+        let (plain, bound) = (schema(&c, "select_plain").await?, schema(&c, "select").await?);
+        sql::run_all(&mut c.direct(Bank::One, &bound).await?, SOURCE).await?;
+        let before = contents(bound.clone(), c.clone()).await?;
+        let mut direct = c.direct(Bank::One, &plain).await?;
+        sql::run_all(&mut direct, SOURCE).await?;
+        let mut app = c.app(Bank::One, &bound).await?;
+        let xid = sql::start_global(&mut app).await?;
+        for conn in [&mut direct, &mut app] {
+            if begin {
+                sql::run(conn, "BEGIN").await?;
+                // The snapshot is older than what is read under locks
+                sql::run(conn, "SELECT * FROM src").await?;
+            }
+        }
+        for schema in [&plain, &bound] {
+            let mut other = c.direct(Bank::One, schema).await?;
+            sql::run(&mut other, "INSERT INTO src VALUES (61, 'later', '2025-01-01', 'l', 1)").await?;
+        }
+        for statement in SELECTING {
+            let through = seen(&mut app, statement).await?.replace(&bound, "schema");
+            assert_eq!(through, seen(&mut direct, statement).await?.replace(&plain, "schema"));
+        }
+        for refused in [
+            "INSERT INTO plain (v) SELECT a FROM src",
+            "INSERT INTO u (id) SELECT a + 5000 + FLOOR(RAND() * 1000000000) FROM src",
+            "INSERT INTO u (id) SELECT SLEEP(0)",
+        ] {
+            sql::refused(&mut app, refused).await?.expect_naming(1235, "42000", &xid).context(refused)?;
+        }
+        let duplicate = "INSERT INTO u (id) SELECT a FROM src";
+        let error = sql::server_error(app.query_drop(duplicate).await, duplicate)?;
+        assert_eq!(error.code, 1062);
+        for conn in [&mut direct, &mut app] {
+            if begin {
+                sql::run(conn, "COMMIT").await?;
+            }
+        }
+        let statement = "INSERT INTO u (id, mail) SELECT a + ?, ? FROM src WHERE a < ?";
+        for conn in [&mut direct, &mut app] {
+            conn.exec_drop(statement, (7000, None::<String>, 3)).await?;
+        }
+        assert_eq!(
+            contents(bound.clone(), c.clone()).await?,
+            contents(plain.clone(), c.clone()).await?,
+            "{begin}"
+        );
+        sql::run(&mut app, "ROLLBACK GLOBAL TRANSACTION").await?;
+        c.wait_for_purge(Bank::One, &bound).await?;
+        assert_eq!(contents(bound, c.clone()).await?, before);
+    }
     Ok(())
 }

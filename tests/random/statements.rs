@@ -221,7 +221,7 @@ impl<'a> Author<'a> {
             0 => format!("INSERT IGNORE INTO {t} ({}) VALUES ({})", key.name, self.value(&key.ty, true)),
             1 => format!("REPLACE INTO {t} ({}) VALUES ({})", key.name, self.value(&key.ty, true)),
             2 => format!("UPDATE {t} SET {} = {}", key.name, self.value(&key.ty, true)),
-            3 => format!("INSERT INTO {t} SELECT * FROM {t}"),
+            3 => format!("INSERT INTO {t} (SELECT * FROM {t})"),
             4 => format!("DELETE FROM {t} WHERE"),
             5 => format!("UPDATE {t} SET nothing = 1"),
             6 => "DELETE FROM nowhere".to_owned(),
@@ -251,6 +251,9 @@ impl<'a> Author<'a> {
             self.rng.shuffle(&mut places);
         }
         let rows = if self.rng.percent(60) { 1 } else { self.rng.between(2, 4) };
+        if self.rng.percent(8) {
+            return self.insert_select(table);
+        }
         let (verb, tail) = match self.rng.below(10) {
             0 => ("INSERT IGNORE INTO", String::new()),
             1 => (*self.rng.pick(&["REPLACE INTO", "REPLACE", "replace low_priority into"]), String::new()),
@@ -287,6 +290,40 @@ impl<'a> Author<'a> {
             String::new()
         };
         format!("{verb} {}{names} VALUES {}{tail}", table.name, tuples.join(", "))
+    }
+
+    /// From itself or from another table, with values for the key in some.
+    fn insert_select(&mut self, table: &Table) -> String {
+        let other = self.other_table(table);
+        let verb = *self.rng.pick(&["INSERT INTO", "INSERT IGNORE INTO", "REPLACE INTO"]);
+        let places: Vec<usize> = (0..table.columns.len()).filter(|&c| !table.columns[c].generated).collect();
+        let mut values = Vec::new();
+        for &c in &places {
+            let alike: Vec<&str> = other
+                .columns
+                .iter()
+                .filter(|o| o.ty.class == table.columns[c].ty.class)
+                .map(|o| o.name.as_str())
+                .collect();
+            let shift = table.columns[c].ty.class == Class::Int;
+            values.push(if alike.is_empty() || self.rng.percent(30) {
+                self.value(&table.columns[c].ty, table.key.contains(&c))
+            } else if shift && self.rng.percent(50) {
+                format!("{} + {}", self.rng.pick(&alike), self.rng.between(1, 40))
+            } else {
+                (*self.rng.pick(&alike)).to_owned()
+            });
+        }
+        let names: Vec<&str> = places.iter().map(|&c| table.columns[c].name.as_str()).collect();
+        let condition = self.condition(other);
+        format!(
+            "{verb} {} ({}) SELECT {} FROM {}{condition} ORDER BY {}",
+            table.name,
+            names.join(", "),
+            values.join(", "),
+            other.name,
+            other.order()
+        )
     }
 
     /// ` ON DUPLICATE KEY UPDATE …`

@@ -5,10 +5,10 @@ use std::ops::Range;
 use crate::{
     condition::split_commas,
     confirm, dml,
-    functions::check_calls,
+    functions::{self, check_calls},
     lexer::Kind,
     text::Text,
-    types::{Assignment, Insert, InsertValue, OnConflict, Refusal, Statement, TableRef},
+    types::{Assignment, Insert, InsertValue, OnConflict, Refusal, SourceQuery, Statement, TableRef},
 };
 
 /// `INSERT …` and `REPLACE …`. `placeholders` are the offsets of the statement's parameters.
@@ -36,6 +36,7 @@ pub(crate) fn insert(text: &Text<'_>, placeholders: &[usize]) -> Result<Statemen
     at = after;
     at = dml::partitions(text, at)?;
     let mut reader = Reader { text, placeholders, next_placeholder: 0, confirmed: None };
+    let mut source = None;
     let (columns, rows, values, end) = if text.is(at, "SET") {
         let (columns, row, end) = reader.set_form(at + 1)?;
         (Some(columns), vec![row], None, end)
@@ -47,17 +48,22 @@ pub(crate) fn insert(text: &Text<'_>, placeholders: &[usize]) -> Result<Statemen
             columns = Some(column_list(text, at + 1..end - 1)?);
             at = end;
         }
-        if !text.is_any(at, &["VALUES", "VALUE"]) {
+        if text.is(at, "SELECT") {
+            let (query, end) = source_query(text, at)?;
+            source = Some(query);
+            (columns, Vec::new(), None, end)
+        } else if !text.is_any(at, &["VALUES", "VALUE"]) {
             return Err(Refusal::new(if at >= text.len() {
                 "the INSERT has no values"
             } else if text.punct(at, b'(') || is_query(text, at) {
-                "INSERT … SELECT is not supported"
+                "an INSERT from a query in another form than SELECT … is not supported"
             } else {
                 "the statement is not understood"
             }));
+        } else {
+            let (rows, end) = reader.rows(at + 1, columns.as_ref().map(Vec::len))?;
+            (columns, rows, Some(text.span(at + 1..end)), end)
         }
-        let (rows, end) = reader.rows(at + 1, columns.as_ref().map(Vec::len))?;
-        (columns, rows, Some(text.span(at + 1..end)), end)
     };
     let list = text.find(end..text.len(), |at| text.is(at, "RETURNING")).unwrap_or(text.len());
     let returning = list < text.len();
@@ -75,10 +81,45 @@ pub(crate) fn insert(text: &Text<'_>, placeholders: &[usize]) -> Result<Statemen
         (false, None, true) => OnConflict::Ignore,
         (false, None, false) => OnConflict::Fail,
     };
+    if returning && source.is_some() {
+        return Err(Refusal::new("RETURNING with SELECT is not supported"));
+    }
     if returning && !matches!(on_conflict, OnConflict::Fail | OnConflict::Ignore) {
         return Err(Refusal::new("RETURNING with REPLACE or ON DUPLICATE KEY UPDATE is not supported"));
     }
-    Ok(Statement::Insert(Insert { table, columns, rows, values, on_conflict, returning }))
+    Ok(Statement::Insert(Insert { table, columns, rows, values, query: source, on_conflict, returning }))
+}
+
+/// Functions that do more than compute when they are called once more.
+const CALLED_ONCE: &[&str] =
+    &["SLEEP", "BENCHMARK", "GET_LOCK", "RELEASE_LOCK", "RELEASE_ALL_LOCKS", "LAST_INSERT_ID", "LOAD_FILE"];
+
+/// `SELECT …`, which is read once more before the statement: the query and the index behind it.
+fn source_query(text: &Text<'_>, at: usize) -> Result<(SourceQuery, usize), Refusal> {
+    let duplicate = |at: usize| text.are(at, &["ON", "DUPLICATE", "KEY", "UPDATE"]);
+    let end = text.find(at..text.len(), |at| duplicate(at) || text.is(at, "RETURNING")).unwrap_or(text.len());
+    let query = at..end;
+    check_calls(text, query.clone())?;
+    dml::check_diagnostics(text, query.clone())?;
+    if text.find(query.clone(), |at| text.is_any(at, &["UNION", "INTERSECT", "EXCEPT", "MINUS"])).is_some() {
+        return Err(Refusal::new("an INSERT from a query in another form than SELECT … is not supported"));
+    }
+    if query.clone().any(|at| text.is(at, "INTO") || text.kind(at) == Some(Kind::Assign)) {
+        return Err(Refusal::new("the SELECT of an INSERT assigns a variable"));
+    }
+    let locks = |at: usize| {
+        text.are(at, &["LOCK", "IN"]) || (text.is(at, "FOR") && text.is_any(at + 1, &["UPDATE", "SHARE"]))
+    };
+    if text.find(query.clone(), |at| locks(at) || text.is(at, "PROCEDURE")).is_some() {
+        return Err(Refusal::new("a locking clause in the SELECT of an INSERT is not supported"));
+    }
+    if let Some(name) =
+        CALLED_ONCE.iter().find(|name| functions::find_call(text, query.clone(), name).is_some())
+    {
+        return Err(Refusal::new(format!("the SELECT of an INSERT calls {name}(), and is read twice")));
+    }
+    let limited = text.find(query.clone(), |at| text.is(at, "LIMIT")).is_some();
+    Ok((SourceQuery { span: text.span(query), limited }, end))
 }
 
 fn is_query(text: &Text<'_>, at: usize) -> bool {

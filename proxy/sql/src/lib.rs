@@ -38,5 +38,5 @@ pub use mode::{Mode, UnsupportedMode};
 pub use several::{NextStatement, concerns_atone, may_be_several, next_statement};
 pub use types::{
     Analysis, Assignment, AutocommitValue, Delete, DiagnosticNumber, DiagnosticRead, Insert, InsertValue,
-    OnConflict, Refusal, Span, Statement, TableRef, Update, XidHint, XidValue,
+    OnConflict, Refusal, SourceQuery, Span, Statement, TableRef, Update, XidHint, XidValue,
 };

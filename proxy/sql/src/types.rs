@@ -247,7 +247,16 @@ pub enum OnConflict {
     Update(Vec<Assignment>),
 }
 
-/// An INSERT or REPLACE, with VALUES or SET, into one table.
+/// The SELECT of an INSERT … SELECT.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceQuery {
+    /// The whole query, to which a LIMIT and a locking clause can be appended.
+    pub span: Span,
+    /// It has a LIMIT already.
+    pub limited: bool,
+}
+
+/// An INSERT or REPLACE, with VALUES, SET or SELECT, into one table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Insert {
     /// The table; it has no alias.
@@ -255,10 +264,12 @@ pub struct Insert {
     /// The column list, unquoted and without qualifiers; `None` where there is none.
     pub columns: Option<Vec<String>>,
     /// The rows; at least one, all of the same length: that of `columns` where given. A row may be empty
-    /// (`VALUES ()`): every column takes its default.
+    /// (`VALUES ()`): every column takes its default. No row where there is a `query`.
     pub rows: Vec<Vec<InsertValue>>,
     /// All rows with their parentheses, in the form with VALUES.
     pub values: Option<Span>,
+    /// Where the rows come from, in the form with SELECT.
+    pub query: Option<SourceQuery>,
     /// What becomes of rows that are there already.
     pub on_conflict: OnConflict,
     /// It answers with rows: MariaDB's RETURNING.

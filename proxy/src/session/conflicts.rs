@@ -191,7 +191,7 @@ pub(super) fn touched(
     out.extend(inserted.into_iter().map(|key| Touched { key, before: None, presence: Presence::Present }));
     let affected = counted.affected_rows;
     let fits = match on_conflict {
-        OnConflict::Fail => false,
+        OnConflict::Fail => changed + gone + unchanged == 0 && affected == new,
         OnConflict::Ignore => changed == 0 && gone == 0 && affected == new,
         OnConflict::Update(_) => {
             let least = new + 2 * changed;

@@ -259,7 +259,7 @@ impl Session {
     }
 
     /// Ends a local transaction that was begun for one statement, before this ran.
-    async fn abandon(&mut self, alone: bool) -> Result<(), End> {
+    pub(super) async fn abandon(&mut self, alone: bool) -> Result<(), End> {
         if alone { self.rollback_local().await } else { Ok(()) }
     }
 

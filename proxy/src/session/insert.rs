@@ -28,6 +28,9 @@ impl Session {
         analysis: &Analysis,
         origin: Origin,
     ) -> Result<(), End> {
+        if let Some(query) = &insert.query {
+            return self.insert_select(sql, insert, query, analysis, origin).await;
+        }
         if insert.on_conflict != OnConflict::Fail && self.may_conflict(sql, insert).await? {
             return self.upsert(sql, insert, analysis, origin).await;
         }

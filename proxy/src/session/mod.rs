@@ -14,6 +14,7 @@ mod dml;
 mod handshake;
 mod inject;
 mod insert;
+mod insert_select;
 mod keys;
 mod origin;
 mod packet;

@@ -15,6 +15,17 @@ use super::tables::{Resolved, digest, probe_sql};
 use crate::error::{End, SqlError};
 use crate::meta::TableInfo;
 
+/// How an INSERT that may meet other rows is tried.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Try {
+    /// The local transaction is begun with it.
+    pub(super) begin: bool,
+    /// It stands alone: the local transaction ends behind it.
+    pub(super) alone: bool,
+    /// Not again, where the table was altered.
+    pub(super) last: bool,
+}
+
 impl Session {
     /// Whether any row of the statement could meet another one by a unique key. Where that can't be said, it could.
     pub(super) async fn may_conflict(&mut self, sql: &[u8], insert: &Insert) -> Result<bool, End> {
@@ -47,14 +58,21 @@ impl Session {
                 Err(why) => return self.send_error(&SqlError::refused(&self.xid(), &why)).await,
             };
             let text = &sql[..analysis.terminator];
-            if self.try_upsert(text, insert, &info, &probe, &conditions, attempt == MAX_TRIES).await? {
+            let alone = self.stands_alone();
+            let try_ = Try { begin: alone, alone, last: attempt == MAX_TRIES };
+            if self.try_upsert(text, insert, &info, &probe, &conditions, try_).await? {
                 break;
             }
         }
         Ok(())
     }
 
-    fn capturable(&self, sql: &[u8], insert: &Insert, info: &TableInfo) -> Result<Conditions, String> {
+    pub(super) fn capturable(
+        &self,
+        sql: &[u8],
+        insert: &Insert,
+        info: &TableInfo,
+    ) -> Result<Conditions, String> {
         let changes = matches!(insert.on_conflict, OnConflict::Replace | OnConflict::Update(_));
         if let (true, Some(why)) = (changes, &info.refuse_parent) {
             return Err(why.clone());
@@ -72,18 +90,17 @@ impl Session {
     }
 
     /// One try; false where the table was altered since its metadata was read, and nothing was done.
-    async fn try_upsert(
+    pub(super) async fn try_upsert(
         &mut self,
         text: &[u8],
         insert: &Insert,
         info: &TableInfo,
         probe: &[u8],
         conditions: &Conditions,
-        last: bool,
+        Try { begin, alone, last }: Try,
     ) -> Result<bool, End> {
         let vars = self.session_vars().await?;
         let table = &info.table;
-        let alone = self.stands_alone();
         let images = |condition: &[u8]| {
             let list = table.image_select_list(&quote_identifier(&table.name));
             let mut out = format!("SELECT {list} FROM {} WHERE ", table.quoted()).into_bytes();
@@ -93,7 +110,7 @@ impl Session {
             out
         };
         let mut flight = Flight::default();
-        if alone {
+        if begin {
             flight.push("START TRANSACTION");
         }
         flight.push(probe_sql(table));
@@ -107,7 +124,7 @@ impl Session {
             let returned = self.returning(text).await?;
             replies.push(returned);
         }
-        let image_at = if alone { 2 } else { 1 };
+        let image_at = if begin { 2 } else { 1 };
         let statement = match replies.pop() {
             Some(Reply::Err(e)) if replies.len() == image_at => {
                 // A literal that cannot be compared, or the table has been altered: the statement did not run
@@ -200,7 +217,7 @@ impl Session {
     }
 
     /// Takes the statement back, and says why.
-    async fn undo_upsert(&mut self, why: &str, alone: bool) -> Result<(), End> {
+    pub(super) async fn undo_upsert(&mut self, why: &str, alone: bool) -> Result<(), End> {
         let mut undo = Flight::default();
         undo.push(format!("ROLLBACK TO {SAVEPOINT}"));
         if alone {

@@ -87,8 +87,16 @@ pub(crate) fn show_statement(sql: &[u8], statement: &Statement) -> String {
                     format!(" updating[{}]", set.collect::<Vec<_>>().join("; "))
                 }
             };
+            let from = insert.query.as_ref().map_or(String::new(), |query| {
+                let limited = if query.limited { " limited" } else { "" };
+                format!("from<{}>{limited}", cut(sql, &query.span))
+            });
             let returning = if insert.returning { " returning" } else { "" };
-            format!("Insert {}{columns} {}{conflict}{returning}", table(sql, &insert.table), rows.join(" "))
+            format!(
+                "Insert {}{columns} {}{from}{conflict}{returning}",
+                table(sql, &insert.table),
+                rows.join(" ")
+            )
         }
         Statement::Update(update) => {
             let set: Vec<String> = update
