@@ -251,10 +251,13 @@ impl<'a> Author<'a> {
             self.rng.shuffle(&mut places);
         }
         let rows = if self.rng.percent(60) { 1 } else { self.rng.between(2, 4) };
-        if self.rng.percent(8) {
+        // A statement that is taken back has used up numbers that it would not have used up by itself
+        let numbered = table.columns.iter().any(|c| c.auto_increment);
+        if !numbered && self.rng.percent(8) {
             return self.insert_select(table);
         }
         let (verb, tail) = match self.rng.below(10) {
+            0..=2 if numbered => ("INSERT INTO", String::new()),
             0 => ("INSERT IGNORE INTO", String::new()),
             1 => (*self.rng.pick(&["REPLACE INTO", "REPLACE", "replace low_priority into"]), String::new()),
             2 => ("INSERT INTO", self.on_duplicate(table)),
@@ -263,9 +266,6 @@ impl<'a> Author<'a> {
                 (*self.rng.pick(&verbs), String::new())
             }
         };
-        // A statement that is taken back has used up numbers that it would not have used up by itself
-        let several = tail.is_empty() || !table.columns.iter().any(|c| c.auto_increment);
-        let rows = if several { rows } else { 1 };
         // All rows alike: given and generated numbers can't be mixed.
         let generated = self.rng.percent(70);
         if list && rows == 1 && !places.is_empty() && self.rng.percent(12) {
