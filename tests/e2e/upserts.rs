@@ -202,7 +202,7 @@ async fn refused_before_they_run(c: Arc<Cluster>) -> Result<()> {
         "REPLACE INTO parent VALUES (1, 2)",
         "INSERT INTO parent VALUES (1, 2) ON DUPLICATE KEY UPDATE n = 2",
         "INSERT IGNORE INTO u (id, mail) VALUES (7, 'x') ON DUPLICATE KEY UPDATE n = 1",
-        "REPLACE INTO u SELECT * FROM u",
+        "REPLACE INTO u (SELECT * FROM u)",
         "REPLACE DELAYED INTO u (mail) VALUES ('a@x')",
     ] {
         sql::refused(&mut app, statement).await?.expect_naming(1235, "42000", &xid).context(statement)?;
