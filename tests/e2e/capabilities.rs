@@ -85,6 +85,9 @@ async fn an_attribute_binds_its_statement(c: Arc<Cluster>) -> Result<()> {
     ensure!(error_code(&query(&mut s, "DELETE FROM account", &unknown).await?) == Some(1397));
     let number = [Param::int(7).named("atone_xid")];
     ensure!(error_code(&query(&mut s, "DELETE FROM account", &number).await?) == Some(1235));
+    // A type that no attribute has
+    let strange = [Param::raw(16, b"\x01x").named("n"), Param::text(&xid).named("atone_xid")];
+    ensure!(error_code(&query(&mut s, "DELETE FROM account", &strange).await?) == Some(1835));
     let clash = format!("UPDATE /*+ XID('{xid}x') */ account SET balance = 0");
     ensure!(error_code(&query(&mut s, &clash, &attribute).await?) == Some(1400));
     assert_eq!(c.accounts(Bank::One, &schema).await?, ["1|ann|1", "2|bob|2", "4|unbound|4"]);

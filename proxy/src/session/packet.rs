@@ -19,7 +19,13 @@ impl Session {
         let (attributes, at) = match parse_query(&payload, self.capabilities) {
             Ok(parsed) => parsed,
             // The server says so
-            Err(_) if self.binding.is_none() => return self.unbound_query(&payload, b"").await,
+            Err(_)
+                if self.binding.is_none()
+                    && !atone_sql::needs_attention(&payload)
+                    && !names_xid(&payload) =>
+            {
+                return self.unbound_query(&payload, b"").await;
+            }
             Err(_) => return self.send_error(&SqlError::malformed_packet()).await,
         };
         let sql = payload.slice(at..);
@@ -104,6 +110,12 @@ impl Session {
             None => Ok(vars.mode),
         })
     }
+}
+
+/// Whether attributes that do not decode could hold [`XID_ATTRIBUTE`].
+pub(super) fn names_xid(payload: &[u8]) -> bool {
+    let name = XID_ATTRIBUTE.as_bytes();
+    payload.windows(name.len()).any(|window| window.eq_ignore_ascii_case(name))
 }
 
 /// The XID that the query attribute names; an empty one, or NULL, names none.

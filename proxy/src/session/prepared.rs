@@ -13,7 +13,7 @@ use super::Session;
 use super::bind::without_hint;
 use super::bound::{Origin, packet};
 use super::inject::Reply;
-use super::packet::named_xid;
+use super::packet::{named_xid, names_xid};
 use crate::error::{End, SqlError};
 use crate::params::substitute;
 
@@ -169,8 +169,13 @@ impl Session {
             Ok(xid) => xid,
             Err(why) => return self.send_error(&SqlError::refused(&self.xid(), why)).await,
         };
-        if !bound && !attention && xid.is_none() {
+        let undecoded =
+            execution.is_err() && capabilities & client::QUERY_ATTRIBUTES != 0 && names_xid(&payload);
+        if !bound && !attention && xid.is_none() && !undecoded {
             return self.unbound_execute(&payload, &sql).await;
+        }
+        if undecoded {
+            return self.send_error(&SqlError::malformed_packet()).await;
         }
         if let Ok(execution) = &execution {
             self.with_attributes(&execution.attributes, xid);
