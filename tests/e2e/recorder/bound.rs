@@ -2,6 +2,7 @@
 //! the tables as they were, a global commit as the server without Atone has them.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context as _, Result, ensure};
 use atone_tests::cluster::SOON;
@@ -415,12 +416,14 @@ async fn check_one(
 ) -> Result<()> {
     let port = setup.through(setting);
     let offered = setup::greeting(port).await?.capabilities;
+    let compressed = AtomicBool::new(false);
     let place = |bank| Place {
         port: if bank == Bank::One { port } else { setup.straight(bank) },
         server: setup.cluster.server(bank),
         schema,
         offered,
         proxied: bank == Bank::One,
+        seen_compressed: &compressed,
     };
     for bank in [Bank::One, Bank::Two] {
         crate::prepare(&mut Admin::open(setup.straight(bank)).await?, schema, script).await?;

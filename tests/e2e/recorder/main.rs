@@ -2,6 +2,7 @@
 //! by field. The two runs go to two servers of the same kind, with the same schema, at the same time, so that what one
 //! leaves behind cannot be seen by the other.
 
+mod allowed;
 mod bound;
 mod compare;
 mod document;
@@ -12,6 +13,7 @@ mod scripts;
 mod setup;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
@@ -111,6 +113,10 @@ async fn same_greetings(flavor: Flavor) -> Result<()> {
     Ok(())
 }
 
+use allowed::too_large;
+
+atone_tests::owned_tests!(allowed::options() => too_large);
+
 /// docs/compatibility.md says what the scripts cover.
 #[test]
 fn documented() {
@@ -177,12 +183,14 @@ async fn record(setup: &Arc<Setup>, setting: &Setting, port: u16, schema: &str, 
     let offered = setup::greeting(port).await?.capabilities
         & setup::greeting(setup.straight(Bank::Two)).await?.capabilities;
     let schema = format!("r_{schema}");
+    let compressed = [AtomicBool::new(false), AtomicBool::new(false)];
     let places = [Bank::Two, Bank::One].map(|bank| Place {
         port: if bank == Bank::One { port } else { setup.straight(bank) },
         server: setup.cluster.server(bank),
         schema: &schema,
         offered,
         proxied: proxied && bank == Bank::One,
+        seen_compressed: if bank == Bank::One { &compressed[1] } else { &compressed[0] },
     });
     let mut admins =
         [Admin::open(places[0].server.port()).await?, Admin::open(places[1].server.port()).await?];
@@ -212,6 +220,10 @@ async fn record(setup: &Arc<Setup>, setting: &Setting, port: u16, schema: &str, 
                 wrong.push(format!("{}, step `{}`\n{}", script.name, difference.step, difference.text));
             }
         }
+    }
+    if setting.compression_bit() != 0 && std::env::var_os(ONLY).is_none() {
+        let really = compressed.iter().all(|seen| seen.load(Ordering::Relaxed));
+        ensure!(really, "{flavor}, {}: nothing was compressed", setting.name);
     }
     ensure!(wrong.is_empty(), "{flavor}, {}: {} scripts\n{}", setting.name, wrong.len(), wrong.join("\n"));
     Ok(())

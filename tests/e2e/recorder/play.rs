@@ -1,11 +1,12 @@
 //! Plays a script against one port and records each packet of the server.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use atone_tests::wire::{Compression, Decoded, Login, Session, Shape, payload};
-use atone_tests::{Server, sql, wait};
+use atone_tests::{Flavor, Server, sql, wait};
 
 use atone_tests::wire::payload::Execute;
 
@@ -44,6 +45,8 @@ pub(crate) struct Place<'a> {
     pub(crate) offered: u64,
     /// Whether the port is the proxy's.
     pub(crate) proxied: bool,
+    /// Set once a reply came that was really compressed.
+    pub(crate) seen_compressed: &'a AtomicBool,
 }
 
 /// A script while it is played.
@@ -94,6 +97,9 @@ impl Player<'_> {
                 }
                 Err(error) => (Vec::new(), Some(format!("{error:#}"))),
             };
+            if self.sessions.values().any(Session::seen_compressed) {
+                self.place.seen_compressed.store(true, Ordering::Relaxed);
+            }
             let failed = failure.is_some();
             let packets = self.normal(packets, &step.may);
             recorded.push(Recorded { step: format!("{}: {}", step.session, step.name), packets, failure });
@@ -153,7 +159,9 @@ impl Player<'_> {
             return Ok(seen);
         };
         let command = match act {
-            Act::Command(command, _) | Act::Send(command) => self.payload(name, command, capabilities)?,
+            Act::Command(command, _) | Act::Send(command) => {
+                self.payload(name, command, capabilities).await?
+            }
             _ => Vec::new(),
         };
         let queue = self.unanswered.entry(name).or_default();
@@ -249,7 +257,7 @@ impl Player<'_> {
         }
     }
 
-    fn payload(&self, session: char, payload: &Payload, capabilities: u64) -> Result<Vec<u8>> {
+    async fn payload(&self, session: char, payload: &Payload, capabilities: u64) -> Result<Vec<u8>> {
         Ok(match payload {
             Payload::Bytes(bytes) => bytes.clone(),
             Payload::Made(make) => make(capabilities, self.statement(session, 1)),
@@ -262,11 +270,35 @@ impl Player<'_> {
                 payload::statement(*command, self.statement(session, *n), rest)
             }
             Payload::About(sql) => payload::query(capabilities, self.with_ids(sql)?.as_bytes(), &[]),
+            Payload::Dump => {
+                let (file, position) = self.binlog().await?;
+                let mut dump = vec![0x12];
+                dump.extend_from_slice(&position.to_le_bytes());
+                // Up to the end, without waiting for more; as the replica 99
+                dump.extend_from_slice(&[1, 0, 99, 0, 0, 0]);
+                dump.extend_from_slice(file.as_bytes());
+                dump
+            }
             Payload::Kill(session) => {
                 let id = self.ids.get(session).context("no such session")?;
                 [&[0x0c], &id.to_le_bytes()[..]].concat()
             }
         })
+    }
+
+    /// The server's binary log and its end.
+    async fn binlog(&self) -> Result<(String, u32)> {
+        let show = match self.place.server.flavor() {
+            Flavor::MariaDb => "SHOW MASTER STATUS",
+            Flavor::MySql => "SHOW BINARY LOG STATUS",
+        };
+        let mut admin = self.place.server.admin().await?;
+        let rows = sql::rows(&mut admin, show).await?;
+        admin.disconnect().await?;
+        let row = rows.first().context("there is no binary log")?;
+        let mut columns = row.split('|');
+        let file = columns.next().context("no file")?.to_owned();
+        Ok((file, columns.next().context("no position")?.parse()?))
     }
 
     fn with_ids(&self, sql: &str) -> Result<String> {
@@ -294,7 +326,7 @@ impl Player<'_> {
         let rows = may.contains(&May::Rows);
         let mut normal = Vec::new();
         for (number, mut packet) in packets {
-            if rows && packet.kind == "row" {
+            if rows && matches!(packet.kind, "row" | "event") {
                 continue;
             }
             if progress && packet.kind == "progress" {

@@ -91,6 +91,8 @@ pub(crate) enum Payload {
     Statement(u8, u32, Vec<u8>),
     /// `COM_QUERY` in which `{a}` is the id of the session `a`.
     About(String),
+    /// `COM_BINLOG_DUMP` of what comes behind the end of the binary log, without waiting for it.
+    Dump,
     /// `COM_PROCESS_KILL` of this session.
     Kill(char),
 }
@@ -102,7 +104,7 @@ pub(crate) enum May {
     Ids,
     /// The values of these fields.
     Fields(&'static [&'static str]),
-    /// The number of rows and all that is in them, but not in the columns.
+    /// The number of rows or events and all that is in them, but not in the columns.
     Rows,
     /// The numbers of the packets and how many progress reports there are.
     Progress,
@@ -273,6 +275,11 @@ pub(crate) fn stmt(name: &str, command: u8, id: u32, rest: &[u8]) -> Step {
 /// `COM_PING`
 pub(crate) fn ping() -> Step {
     raw("ping", &[payload::PING])
+}
+
+/// `COM_BINLOG_DUMP` from the end of the log.
+pub(crate) fn dump() -> Step {
+    Step::new("dump the binary log", Act::Command(Payload::Dump, None))
 }
 
 /// `COM_PROCESS_KILL`

@@ -55,10 +55,8 @@ impl Setup {
             "--server-id=7".to_owned(),
             "--max-connect-errors=100000".to_owned(),
         ];
-        match flavor {
-            Flavor::MariaDb => server_options.push("--log-bin=binlog".to_owned()),
-            Flavor::MySql => server_options.push("--sync-binlog=0".to_owned()),
-        }
+        server_options.push("--log-bin=binlog".to_owned());
+        server_options.push("--sync-binlog=0".to_owned());
         let options = ClusterOptions { server_options, ..ClusterOptions::default() };
         let cluster = Cluster::start_with(flavor, options).await?;
         let (http, plain, tls) = (free_port()?, free_port()?, free_port()?);

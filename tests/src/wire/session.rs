@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use super::auth::{self, Auth};
 use super::caps;
 use super::compress::Compression;
-use super::conn::RawConn;
+use super::conn::{Ended, RawConn};
 use super::fields::Decoded;
 use super::payload::{lenenc, lenenc_bytes};
 use super::read::Reader;
@@ -302,6 +302,17 @@ impl Session {
         }
     }
 
+    /// Whether the other side ever sent a frame that was really compressed.
+    pub fn seen_compressed(&self) -> bool {
+        self.conn.seen_compressed()
+    }
+
+    fn closed(&self) -> Decoded {
+        // An end and a reset depend on what the other side had not read yet
+        let goodbye = self.conn.ended() == Some(Ended::Goodbye);
+        if goodbye { Decoded::new("closed").with("TLS", "goodbye") } else { Decoded::new("closed") }
+    }
+
     /// The connection by itself.
     pub fn into_conn(self) -> RawConn {
         self.conn
@@ -347,7 +358,7 @@ impl Session {
         let mut reply = Reply::new(shape, self.capabilities, self.greeting.is_mariadb(), types);
         loop {
             let Some((number, frames, packet)) = self.conn.read_whole().await? else {
-                seen.push((0, Decoded::new("closed")));
+                seen.push((0, self.closed()));
                 return Ok(seen);
             };
             let (mut decoded, then) = reply.next(&packet)?;

@@ -2,8 +2,8 @@
 
 use super::ACCOUNT;
 use crate::script::{
-    Matrix, May, Script, Step, about, bytes, close, com, end, kill, packet, ping, q, raw, receive, script,
-    wait_for,
+    Matrix, May, Script, Step, about, bytes, close, com, dump, end, kill, packet, ping, q, raw, receive,
+    script, wait_for,
 };
 
 pub(crate) fn scripts() -> Vec<Script> {
@@ -136,6 +136,11 @@ pub(crate) fn scripts() -> Vec<Script> {
         script("binlog_dump", &["COM_BINLOG_DUMP"]).admin().matrix(Matrix::Few).steps(vec![
             q("SET @master_binlog_checksum = 'NONE', @source_binlog_checksum = 'NONE', @mariadb_slave_capability = 4"),
             raw("no such file", b"\x12\x04\0\0\0\x01\0\x63\0\0\0nosuch.000001"),
+            ping(),
+        ]),
+        script("binlog_dumped", &["COM_BINLOG_DUMP"]).admin().matrix(Matrix::Few).steps(vec![
+            q("SET @master_binlog_checksum = @@global.binlog_checksum, @source_binlog_checksum = @@global.binlog_checksum, @mariadb_slave_capability = 4"),
+            dump().may(May::Rows),
             ping(),
         ]),
         script("sleep_connect_time_delayed", &["COM_SLEEP", "COM_CONNECT", "COM_TIME", "COM_DELAYED_INSERT", "COM_CONNECT_OUT", "COM_DAEMON"])
