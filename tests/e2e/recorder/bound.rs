@@ -391,6 +391,10 @@ pub(crate) async fn check(setup: &Arc<Setup>, setting: &Setting) -> Result<()> {
             continue;
         }
         for end in [End::Rollback, End::Commit] {
+            if end == End::Commit && script.matrix == Matrix::One {
+                // It takes long, and what a commit leaves is the easier part
+                continue;
+            }
             let known = crate::known::known(flavor, setting, script.name);
             // The schema stays: the undo rows in it are deleted behind the end
             let schema = format!("b_{}_{n}_{end:?}", setting.name).to_lowercase();

@@ -13,7 +13,9 @@ const ROWS: &[&str] = &[
     "INSERT INTO n VALUES (), (), (), (), (), (), (), (), (), ()",
     "INSERT INTO n SELECT NULL FROM n a, n b, n c",
 ];
-const ENDLESS: &str = "SELECT REPEAT('x', 50000) FROM m";
+/// More than all buffers on the way hold, compressed or not.
+const ENDLESS: &str = "SELECT CONCAT(RANDOM_BYTES(1024), RANDOM_BYTES(1024), RANDOM_BYTES(1024), RANDOM_BYTES(1024)), \
+                       CONCAT(RANDOM_BYTES(1024), RANDOM_BYTES(1024), RANDOM_BYTES(1024), RANDOM_BYTES(1024)) FROM m";
 
 pub(crate) fn scripts() -> Vec<Script> {
     vec![
