@@ -79,6 +79,9 @@ fn text() -> Vec<Step> {
         q("DELETE FROM account WHERE id IN (2, 99)"),
         q("UPDATE account SET name = CONCAT(name, '\u{1f600}') WHERE id = 1"),
         q("UPDATE account SET nosuch = 1"),
+        q("INSERT INTO account VALUES (1, 'x', 1) ON DUPLICATE KEY UPDATE balance = balance + 1"),
+        q("REPLACE INTO account VALUES (3, 'three', 3)"),
+        q("INSERT IGNORE INTO account VALUES (1, 'x', 1), (60, 'sixty', 60)"),
         q("UPDATE account SET balance = 'x' WHERE id = 1"),
         q("SHOW WARNINGS"),
         q(
@@ -131,6 +134,7 @@ fn prepared() -> Vec<Step> {
         prepare("SELECT *, ? FROM account ORDER BY id"),
         execute(4, vec![Param::text("\u{e9}")]),
         stmt("close", 0x19, 1, &[]),
+        execute(1, vec![Param::int(5), Param::text("five"), Param::int(1)]),
         stmt("close", 0x19, 3, &[]),
         execute(4, vec![Param::int(3)]),
         ping(),
@@ -285,6 +289,9 @@ fn commands() -> Vec<Step> {
         raw("multi statements off", &[0x1b, 1, 0]),
         raw("another schema", b"\x02mysql"),
         q("SELECT DATABASE()"),
+        raw("an unknown command", &[0x7f]),
+        raw("an unknown statement", &[0x17, 99, 0, 0, 0x70, 0, 1, 0, 0, 0]),
+        raw("reset of an unknown statement", &[0x1a, 99, 0, 0, 0x70]),
         raw("debug", &[0x0d]),
         ping(),
     ]
