@@ -19,6 +19,8 @@ pub struct TableInfo {
     pub refuse_any: Option<String>,
     /// Why no DELETE or UPDATE of it can.
     pub refuse_parent: Option<String>,
+    /// The server changes the key of a row that is updated: a TIMESTAMP or DATETIME with ON UPDATE.
+    pub key_follows_update: bool,
     /// For each column what a row has that does not give it a value.
     pub defaults: Vec<ColumnDefault>,
 }
@@ -151,8 +153,10 @@ async fn load(conn: &mut Conn, schema: &str, name: &str) -> Result<TableInfo, Me
     let mariadb = version.is_some_and(|v| v.contains("MariaDB"));
     let mut parsed = Vec::with_capacity(columns.len());
     let mut defaults = Vec::with_capacity(columns.len());
+    let mut follows_update = Vec::with_capacity(columns.len());
     for (column, data_type, column_type, charset, collation, nullable, extra, default) in columns {
         let extra = extra.to_ascii_uppercase();
+        follows_update.push(extra.contains("ON UPDATE"));
         defaults.push(ColumnDefault::parse(default.as_deref(), &extra, nullable == "YES", mariadb));
         let kind = Kind::from_data_type(&data_type, &column_type).unwrap_or_else(|| {
             refuse_any = Some(format!("column {column} of {schema}.{name} has the type {column_type}"));
@@ -172,7 +176,7 @@ async fn load(conn: &mut Conn, schema: &str, name: &str) -> Result<TableInfo, Me
             auto_increment: extra.contains("AUTO_INCREMENT"),
         });
     }
-    let keys = unique_keys(&parsed, indexes).map_err(|why| format!("{schema}.{name} {why}"));
+    let keys = unique_keys(&parsed, &follows_update, indexes).map_err(|why| format!("{schema}.{name} {why}"));
     let keys = keys.unwrap_or_else(|why| {
         refuse_any.get_or_insert(why);
         Vec::new()
@@ -181,13 +185,15 @@ async fn load(conn: &mut Conn, schema: &str, name: &str) -> Result<TableInfo, Me
         refuse_any = triggers(conn, &schema, &name).await?;
     }
     let refuse_parent = cascades(conn, &schema, &name).await?;
+    let key_follows_update = keys.first().is_some_and(|key| key.columns.iter().any(|&c| follows_update[c]));
     let table = Arc::new(Table { schema, name, columns: parsed, keys });
-    Ok(TableInfo { table, refuse_any, refuse_parent, defaults })
+    Ok(TableInfo { table, refuse_any, refuse_parent, key_follows_update, defaults })
 }
 
 /// The unique keys, the one that identifies rows first.
 fn unique_keys(
     columns: &[Column],
+    follows_update: &[bool],
     rows: Vec<(String, Option<String>, Option<u64>)>,
 ) -> Result<Vec<UniqueKey>, String> {
     let mut keys: Vec<UniqueKey> = Vec::new();
@@ -212,7 +218,11 @@ fn unique_keys(
     let first = keys
         .iter()
         .position(|k| k.name == "PRIMARY" && identifies(k))
-        .or_else(|| keys.iter().position(identifies))
+        .or_else(|| {
+            // One that the server does not change by itself, if there is one
+            let stays = |key: &UniqueKey| !key.columns.iter().any(|&c| follows_update[c]);
+            keys.iter().position(|k| identifies(k) && stays(k)).or_else(|| keys.iter().position(identifies))
+        })
         .ok_or("has no primary key and no NOT NULL unique key over whole columns")?;
     keys.swap(0, first);
     let head = keys.remove(0);
@@ -305,12 +315,18 @@ mod tests {
     #[test]
     fn the_primary_key_comes_first_else_a_not_null_unique_one() {
         let columns = [column("a", false), column("b", false), column("c", true)];
+        let unique_keys = |columns: &[Column], rows| super::unique_keys(columns, &[false; 3], rows);
         let keys = unique_keys(&columns, rows(&[("A", "c"), ("PRIMARY", "a"), ("PRIMARY", "b"), ("Z", "b")]))
             .unwrap();
         assert_eq!(keys.iter().map(|k| k.name.as_str()).collect::<Vec<_>>(), ["PRIMARY", "A", "Z"]);
         assert_eq!(keys[0].columns, [0, 1]);
         let keys = unique_keys(&columns, rows(&[("A", "c"), ("Z", "b")])).unwrap();
         assert_eq!(keys[0].name, "Z");
+        let keys =
+            super::unique_keys(&columns, &[true, false, false], rows(&[("A", "a"), ("Z", "b")])).unwrap();
+        assert_eq!(keys[0].name, "Z");
+        let keys = super::unique_keys(&columns, &[true, false, false], rows(&[("A", "a")])).unwrap();
+        assert_eq!(keys[0].name, "A");
         assert!(unique_keys(&columns, rows(&[("A", "c")])).is_err());
         assert!(unique_keys(&columns, vec![("A".into(), Some("a".into()), Some(3))]).is_err());
         assert!(unique_keys(&columns, vec![("A".into(), None, None)]).is_err());

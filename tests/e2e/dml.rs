@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use anyhow::Result;
-use atone_tests::Cluster;
 use atone_tests::case::{Case, check, check_queries};
 use atone_tests::effects::{e, q};
+use atone_tests::{Bank, Cluster, sql};
 
 atone_tests::shared_tests!(
     updates,
@@ -15,6 +15,7 @@ atone_tests::shared_tests!(
     auto_increment,
     composite_keys,
     keys_without_a_primary_key,
+    keys_that_the_server_changes,
     nulls,
     savepoints,
     transactions,
@@ -178,6 +179,36 @@ async fn keys_without_a_primary_key(c: Arc<Cluster>) -> Result<()> {
     ] {
         check_queries(&c, setup, &["t"], statements).await?;
     }
+    Ok(())
+}
+
+async fn keys_that_the_server_changes(c: Arc<Cluster>) -> Result<()> {
+    // The other key identifies the rows
+    check_queries(
+        &c,
+        &[
+            "CREATE TABLE t (k INT NOT NULL, ts TIMESTAMP(6) NOT NULL DEFAULT '2020-01-01 00:00:00' \
+             ON UPDATE CURRENT_TIMESTAMP(6), v INT, UNIQUE KEY a (ts), UNIQUE KEY uk (k))",
+            "INSERT INTO t (k, ts, v) VALUES (1, '2021-01-01 00:00:00', 1)",
+        ],
+        &["t"],
+        &["SET timestamp = 1700000000", "UPDATE t SET v = 2", "DELETE FROM t WHERE v = 2"],
+    )
+    .await?;
+    // There is no other
+    let schema = c.schema("follows").await?;
+    let table = "CREATE TABLE t (id INT, ts TIMESTAMP NOT NULL DEFAULT '2020-01-01 00:00:00' \
+                 ON UPDATE CURRENT_TIMESTAMP, v INT, PRIMARY KEY (id, ts))";
+    let mut direct = c.direct(Bank::One, &schema).await?;
+    sql::run_all(&mut direct, &[table, "INSERT INTO t (id, v) VALUES (1, 1), (2, 2)"]).await?;
+    let mut app = c.app(Bank::One, &schema).await?;
+    let xid = sql::start_global(&mut app).await?;
+    sql::refused(&mut app, "UPDATE t SET v = 3").await?.expect_naming(1235, "42000", &xid)?;
+    sql::run(&mut app, "DELETE FROM t WHERE id = 1").await?;
+    sql::run(&mut app, "INSERT INTO t VALUES (3, '2022-02-02 00:00:00', 3)").await?;
+    sql::run(&mut app, "ROLLBACK GLOBAL TRANSACTION").await?;
+    c.wait_for_purge(Bank::One, &schema).await?;
+    assert_eq!(c.rows(Bank::One, &schema, "SELECT id, v FROM t ORDER BY id").await?, ["1|1", "2|2"]);
     Ok(())
 }
 

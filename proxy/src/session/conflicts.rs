@@ -21,6 +21,9 @@ pub(super) fn conditions(sql: &[u8], insert: &Insert, info: &TableInfo) -> Resul
     let table = &info.table;
     let places = places(insert, table)?;
     if let OnConflict::Update(assignments) = &insert.on_conflict {
+        if info.key_follows_update {
+            return Err("an UPDATE changes the table's key, which has a column with ON UPDATE".into());
+        }
         let key = table.keys.first().ok_or("the table has no key")?;
         for assignment in assignments {
             let assigns = |&c: &usize| same_name(&table.columns[c].name, &assignment.column);

@@ -325,6 +325,9 @@ fn refusal(change: Change<'_>, info: &TableInfo, small_number: bool) -> Option<S
         return Some(why.clone());
     }
     let Change::Update(update) = change else { return None };
+    if info.key_follows_update {
+        return Some("an UPDATE changes the table's key, which has a column with ON UPDATE".into());
+    }
     let key = info.table.keys.first()?;
     for assignment in &update.assignments {
         let Some(at) = info.table.columns.iter().position(|c| same_name(&c.name, &assignment.column)) else {
