@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
 use atone_tests::cluster::SOON;
-use atone_tests::server::{ADMIN, APP};
-use atone_tests::wire::{Login, RawConn, Session, caps, error_packet};
+use atone_tests::server::{ADMIN, APP, RAW};
+use atone_tests::wire::{Greeting, Login, RawConn, Session, caps, error_packet};
 use atone_tests::{Bank, Cluster, Flavor, cli, paths, sql, wait};
 
 atone_tests::shared_tests!(
@@ -18,6 +18,7 @@ atone_tests::shared_tests!(
     expired_password,
     change_user_that_fails,
     second_factor,
+    commands_behind_a_login,
 );
 
 async fn own_accounts(c: Arc<Cluster>) -> Result<()> {
@@ -290,4 +291,48 @@ async fn serve_two_factors(listener: tokio::net::TcpListener) -> Result<[Vec<u8>
         conn.read().await?;
         return Ok([first, second]);
     }
+}
+
+/// What a client sends ahead, without waiting until the server has let it in, is the new session's: a binding is seen.
+async fn commands_behind_a_login(c: Arc<Cluster>) -> Result<()> {
+    let schema = c.bank_schema("ahead").await?;
+    for change_user in [false, true] {
+        let xid = c.rest().begin(serde_json::json!({})).await?;
+        let login = Login::new(c.proxy_port(Bank::One), (RAW, "")).schema(&schema).minimal();
+        let bind = format!("\x03SET @atone_xid = '{xid}'");
+        let commands = [bind.as_bytes(), b"\x03UPDATE account SET balance = 0", b"\x03SELECT 42"];
+        let (mut conn, answer) = if change_user {
+            let session = Session::open(&login).await?;
+            let plugin = session.greeting.plugin.clone();
+            let mut conn = session.into_conn();
+            let names = [RAW.as_bytes(), b"\0\0", schema.as_bytes(), b"\0\x2d\0", plugin.as_bytes(), b"\0"];
+            let switch = conn.command(&[&[0x11], &names.concat()[..]].concat()).await?.context("closed")?;
+            ensure!(switch.first() == Some(&0xfe), "{switch:?}");
+            // The empty password
+            (conn, (2, Vec::new()))
+        } else {
+            let mut conn = RawConn::connect(c.proxy_port(Bank::One)).await?;
+            let (_, greeting) = conn.read().await?.context("closed")?;
+            let plugin = Greeting::parse(&greeting)?.plugin;
+            let mut response = caps::MINIMAL.to_le_bytes()[..4].to_vec();
+            response.resize(32, 0);
+            let names = [RAW.as_bytes(), b"\0\0", schema.as_bytes(), b"\0", plugin.as_bytes(), b"\0"];
+            response.extend_from_slice(&names.concat());
+            (conn, (1, response))
+        };
+        conn.send(answer.0, &answer.1).await?;
+        for command in commands {
+            conn.send(0, command).await?;
+        }
+        for _ in 0..3 {
+            let (_, packet) = conn.read().await?.context("closed")?;
+            ensure!(packet.first() == Some(&0), "{change_user}: {packet:?}");
+        }
+        c.rest().rollback(&xid).await?;
+        let ended = c.rest().wait_for_status(&xid, "rolled_back", SOON).await?;
+        ensure!(ended["branches"].as_array().map(Vec::len) == Some(1), "{ended}");
+        let balances = c.rows(Bank::One, &schema, "SELECT balance FROM account").await?;
+        ensure!(balances == ["100", "100", "100"], "{change_user}: {balances:?}");
+    }
+    Ok(())
 }

@@ -186,6 +186,12 @@ impl Auth {
         }
     }
 
+    /// Whether the client has to answer what the server says, which is neither OK nor ERR.
+    pub(super) fn is_asked(&self, payload: &[u8]) -> bool {
+        // That the password is cached is followed by OK
+        !(self.plugin == CACHING_SHA2 && payload == [0x01, 0x03])
+    }
+
     /// What a password is XORed with before it is encrypted.
     pub(super) fn salt(&self) -> &[u8] {
         &self.salt

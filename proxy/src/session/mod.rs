@@ -16,6 +16,7 @@ mod inject;
 mod insert;
 mod insert_select;
 mod keys;
+mod login;
 mod origin;
 mod packet;
 mod prepared;

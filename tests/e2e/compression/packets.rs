@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
+use atone_tests::cluster::SOON;
 use atone_tests::own::Own;
 use atone_tests::server::RAW;
-use atone_tests::wire::{Login, RawConn, Session, caps, error_packet};
+use atone_tests::wire::{Greeting, Login, RawConn, Session, caps, error_packet};
 use atone_tests::{Bank, Flavor};
 use atone_wire::compress::{self, Algorithm};
 use atone_wire::frame::{put_packet, take_packet};
@@ -176,5 +177,38 @@ pub(crate) async fn what_cannot_be_read(s: Arc<Own>) -> Result<()> {
     }
     bystander.send_bytes(&packed(0, &query("SELECT 'still there'"))).await?;
     ensure!(is_row(&read(&mut bystander, FRAMES).await?.1, "still there"));
+    Ok(())
+}
+
+/// What a client sends behind the last packet of a change of user, before that is answered, is the new session's.
+pub(crate) async fn commands_behind_a_change_of_user(s: Arc<Own>) -> Result<()> {
+    let schema = s.cluster.bank_schema("behind").await?;
+    for listener in [0, 1] {
+        let xid = s.cluster.rest().begin(serde_json::json!({})).await?;
+        let port = s.ports[listener];
+        let mut greeting = RawConn::connect(port).await?;
+        let plugin = Greeting::parse(&greeting.read().await?.context("closed")?.1)?.plugin;
+        let mut conn = login(port).await?;
+        let names =
+            [&[0x11], RAW.as_bytes(), b"\0\0", schema.as_bytes(), b"\0\x2d\0", plugin.as_bytes(), b"\0"];
+        let mut change = Vec::new();
+        put_packet(&mut change, 0, &names.concat());
+        conn.send_bytes(&packed(0, &change)).await?;
+        let (seqs, frames) = read(&mut conn, 1).await?;
+        ensure!(seqs == [1] && frames[0].1.first() == Some(&0xfe), "{seqs:?} {frames:?}");
+        // The empty password
+        let mut ahead = packed(2, &[0, 0, 0, 2]);
+        for text in [&format!("SET @atone_xid = '{xid}'")[..], "UPDATE account SET balance = 0"] {
+            ahead.extend_from_slice(&packed(0, &query(text)));
+        }
+        conn.send_bytes(&ahead).await?;
+        for seq in [3, 1, 1] {
+            let (seqs, frames) = read(&mut conn, 1).await?;
+            ensure!(seqs == [seq] && frames[0].1.first() == Some(&0), "{seqs:?} {frames:?}");
+        }
+        s.cluster.rest().rollback(&xid).await?;
+        let ended = s.cluster.rest().wait_for_status(&xid, "rolled_back", SOON).await?;
+        ensure!(ended["branches"].as_array().map(Vec::len) == Some(1), "{ended}");
+    }
     Ok(())
 }

@@ -1,0 +1,247 @@
+//! The exchange by which a client proves who it is, at the login and in `COM_CHANGE_USER`: relayed, with what differs
+//! between the legs put right.
+
+use std::io;
+
+use atone_wire::Malformed;
+use atone_wire::frame::put_packet;
+use atone_wire::handshake::Proof;
+use atone_wire::response::{ErrPacket, OkPacket};
+use bytes::Bytes;
+use tokio::sync::OnceCell;
+use tokio::time::{Instant, sleep_until};
+
+use super::auth::{Answer, Auth, Legs};
+use crate::backend::Backend;
+use crate::error::{End, SqlError};
+use crate::net::Conn;
+use crate::tls::rsa::{self, OwnKey, RsaError};
+
+/// The largest packet of the connection phase, in bytes.
+pub(super) const MAX_HANDSHAKE_BYTES: usize = 1 << 20;
+
+/// How long a login may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limit {
+    pub(super) at: Instant,
+    /// `handshake_timeout_ms`
+    pub(super) ms: u64,
+}
+
+impl Limit {
+    /// From now on.
+    pub(super) fn new(backend: &Backend) -> Limit {
+        let ms = backend.limits.handshake_timeout_ms;
+        Limit { at: Instant::now() + backend.limits.handshake_timeout(), ms }
+    }
+}
+
+/// Tells the client why, as the last that it hears.
+pub(super) async fn refuse(client: &mut Conn, seq: u8, error: &SqlError) -> Result<End, End> {
+    send(client, seq, &error.packet()).await.map_err(End::Client)?;
+    client.shutdown().await;
+    Ok(End::Done)
+}
+
+/// Writes one packet.
+pub(super) async fn send(conn: &mut Conn, seq: u8, payload: &[u8]) -> io::Result<()> {
+    let mut out = Vec::with_capacity(256);
+    put_packet(&mut out, seq, payload);
+    conn.write_all(&out).await
+}
+
+/// A server behind a Unix socket takes each client for the proxy's own user, for plugins that ask the system who it is.
+pub(super) fn may_log_in(
+    backend: &Backend,
+    client: &Conn,
+    user: Result<&[u8], Malformed>,
+) -> Result<(), SqlError> {
+    let Some(own) = &backend.own_user else { return Ok(()) };
+    let user = user.map_err(|e| SqlError::bad_handshake(&e.to_string()))?;
+    if own.lends_its_name(user, client.peer_uid()) {
+        return Ok(());
+    }
+    Err(SqlError::access_denied(
+        user,
+        "the server would take every client for this user, which the proxy runs as; connect as that user of the \
+         system to a listener on a Unix socket",
+    ))
+}
+
+/// What is under the two legs.
+pub(super) fn legs(client: &Conn, server: &Conn) -> Legs {
+    Legs {
+        client_tls: client.is_tls(),
+        client_unix: client.is_unix(),
+        server_tls: server.is_tls(),
+        server_unix: server.is_unix(),
+    }
+}
+
+/// Begins to follow the exchange of a password.
+pub(super) fn begin(
+    legs: Legs,
+    mariadb: bool,
+    proof: Result<Proof<'_>, Malformed>,
+    salt: &[u8],
+) -> Result<Auth, SqlError> {
+    let proof = match (legs, proof) {
+        (_, Ok(proof)) => proof,
+        // The server judges it
+        (legs, Err(_)) if legs.are_alike() => Proof { plugin: &[], data: &[] },
+        (_, Err(e)) => return Err(SqlError::bad_handshake(&e.to_string())),
+    };
+    Auth::begin(legs, mariadb, proof, salt).map_err(|why| SqlError::insecure_transport(&why))
+}
+
+/// Relays what the two say to each other until the server says OK, and returns its status flags; `None` where it says ERR.
+/// The client's sequence numbers are `ahead` of the server's; its next packet has the number `next`.
+pub(super) async fn authenticate(
+    client: &mut Conn,
+    server: &mut Conn,
+    mut auth: Auth,
+    mut ahead: u8,
+    mut next: u8,
+    limit: Option<Limit>,
+) -> Result<Option<u16>, End> {
+    let mut client_ended = false;
+    // What a client sends before it is asked is not of this exchange: commands that it has sent ahead
+    let mut asked = false;
+    loop {
+        let over = async {
+            match limit {
+                Some(limit) => {
+                    sleep_until(limit.at).await;
+                    limit.ms
+                }
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            limit_ms = over => {
+                return Err(refuse(client, next, &SqlError::handshake_timeout(limit_ms)).await?);
+            }
+            packet = server.packet(MAX_HANDSHAKE_BYTES) => {
+                let (payload, seq) = match packet {
+                    Ok(packet) => packet,
+                    Err(e) => {
+                        client.end_as(server.ending(&e)).await;
+                        return Err(End::Server(e));
+                    }
+                };
+                let seq = seq.wrapping_add(ahead);
+                next = seq.wrapping_add(1);
+                if let Err(why) = auth.server_says(&payload) {
+                    return Err(refuse(client, seq, &SqlError::insecure_transport(&why)).await?);
+                }
+                send(client, seq, &payload).await.map_err(End::Client)?;
+                match payload.first() {
+                    Some(0x00) => return Ok(Some(OkPacket::parse(&payload)?.status)),
+                    Some(0xff) => {
+                        tracing::debug!(code = ErrPacket::parse(&payload)?.code, "login refused by the server");
+                        return Ok(None);
+                    }
+                    _ => asked = auth.is_asked(&payload),
+                }
+            }
+            packet = client_packet(client, asked), if !client_ended => {
+                let (payload, seq) = match packet {
+                    Ok(packet) => packet,
+                    Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
+                        // It may still read
+                        client_ended = true;
+                        server.end_as(client.ending(&e)).await;
+                        continue;
+                    }
+                    Err(e) if e.kind() == io::ErrorKind::InvalidData => {
+                        return Err(End::Broken("a handshake of more than a megabyte".into()));
+                    }
+                    Err(e) => return Err(End::Client(e)),
+                };
+                asked = false;
+                let server_seq = seq.wrapping_sub(ahead);
+                next = seq.wrapping_add(1);
+                match auth.client_says(&payload) {
+                    Ok(Answer::Forward) => send(server, server_seq, &payload).await.map_err(End::Server)?,
+                    Ok(Answer::Encrypt { request }) => {
+                        if let Err(error) = encrypt(server, server_seq, request, &payload, auth.salt()).await? {
+                            return Err(refuse(client, seq.wrapping_add(1), &error).await?);
+                        }
+                        // The request for the key and its answer
+                        ahead = ahead.wrapping_sub(2);
+                    }
+                    Ok(Answer::GiveKey) => match own_key().await {
+                        Ok(key) => {
+                            let answer = [&[0x01], key.pem()].concat();
+                            send(client, seq.wrapping_add(1), &answer).await.map_err(End::Client)?;
+                            asked = true;
+                            // The server knows of neither
+                            ahead = ahead.wrapping_add(2);
+                        }
+                        Err(why) => {
+                            let error = SqlError::insecure_transport(&why.to_string());
+                            return Err(refuse(client, seq.wrapping_add(1), &error).await?);
+                        }
+                    },
+                    Ok(Answer::Decrypt) => {
+                        let password = match own_key().await {
+                            Ok(key) => key.decrypt_password(&payload, auth.salt()),
+                            Err(why) => Err(why),
+                        };
+                        match password {
+                            Ok(password) => {
+                                send(server, server_seq, &password).await.map_err(End::Server)?;
+                            }
+                            Err(why) => {
+                                let error = SqlError::insecure_transport(&why.to_string());
+                                return Err(refuse(client, seq.wrapping_add(1), &error).await?);
+                            }
+                        }
+                    }
+                    Err(why) => {
+                        let error = SqlError::insecure_transport(&why);
+                        return Err(refuse(client, seq.wrapping_add(1), &error).await?);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The client's next packet of a login, where it was asked for one; else its end.
+async fn client_packet(client: &mut Conn, asked: bool) -> io::Result<(Bytes, u8)> {
+    if asked { client.packet(MAX_HANDSHAKE_BYTES).await } else { Err(client.gone(MAX_HANDSHAKE_BYTES).await) }
+}
+
+/// The proxy's own RSA key, made when it is first asked for.
+async fn own_key() -> Result<&'static OwnKey, RsaError> {
+    static KEY: OnceCell<OwnKey> = OnceCell::const_new();
+    let made =
+        || async { tokio::task::spawn_blocking(OwnKey::generate).await.unwrap_or(Err(RsaError::Unmade)) };
+    KEY.get_or_try_init(made).await
+}
+
+/// Sends a password, encrypted with the key that the server gives for it.
+async fn encrypt(
+    server: &mut Conn,
+    seq: u8,
+    request: u8,
+    password: &[u8],
+    salt: &[u8],
+) -> Result<Result<(), SqlError>, End> {
+    send(server, seq, &[request]).await.map_err(End::Server)?;
+    let (key, seq) = server.packet(MAX_HANDSHAKE_BYTES).await.map_err(End::Server)?;
+    let encrypted = match key.split_first() {
+        Some((0x01, pem)) => rsa::encrypt_password(pem, password, salt).map_err(|e| e.to_string()),
+        _ => Err("the server gives no RSA key".to_string()),
+    };
+    match encrypted {
+        Ok(encrypted) => {
+            send(server, seq.wrapping_add(1), &encrypted).await.map_err(End::Server)?;
+            Ok(Ok(()))
+        }
+        Err(why) => Ok(Err(SqlError::insecure_transport(&format!(
+            "the connection to the server has no TLS, and {why}; set server_tls in the proxy's configuration"
+        )))),
+    }
+}
