@@ -69,6 +69,8 @@ pub enum UndoLogError {
     Unusable(&'static str),
 }
 
+/// The longest packet that the service account's connections read, in bytes: the protocol's own limit.
+const MAX_SERVICE_PACKET_BYTES: usize = 1 << 30;
 /// How often old markers are looked for in each undo_log.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(3600);
 
@@ -96,6 +98,8 @@ impl Backend {
             .prefer_socket(false)
             .tcp_keepalive(limits.tcp_keepalive())
             .client_found_rows(true)
+            // What it may send is asked of the server; a row that it reads may be longer
+            .max_allowed_packet(Some(MAX_SERVICE_PACKET_BYTES))
             .stmt_cache_size(64)
             .pool_opts(PoolOpts::default().with_constraints(constraints).with_reset_connection(false));
         opts = match &address {

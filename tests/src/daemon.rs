@@ -50,6 +50,11 @@ impl Daemon {
         &self.rest
     }
 
+    /// The process id, while it runs.
+    pub fn id(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::id)
+    }
+
     /// Starts the process without waiting until it serves.
     pub fn launch(&mut self) -> Result<()> {
         self.kill9()?;

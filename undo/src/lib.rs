@@ -24,11 +24,12 @@ pub mod undo_log;
 
 pub use conflict::{ConflictReport, ConflictRow};
 pub use image::{ImageError, Key, LockKey, Row, Value};
-pub use inverse::{MAX_STATEMENT_BYTES, Statement, Verdict, inverse, judge, session_setup};
+pub use inverse::{MAX_STATEMENT_BYTES, Statement, Verdict, inverse, inverse_for, judge, session_setup};
 pub use kind::Kind;
-pub use record::{Encoded, RecordError, RowChange, TableChanges, UndoRecord};
+pub use record::{Encoded, Layout, RecordError, RowChange, TableChanges, UndoRecord};
 pub use table::{Column, Table, UniqueKey, quote_identifier};
 pub use undo_log::{
-    LOG_STATUS_MARKER, LOG_STATUS_RESTORED, LOG_STATUS_UNDO, UNDO_LOG_TABLE, insert_marker_sql,
-    insert_undo_sql, undo_log_ddl,
+    LOG_STATUS_MARKER, LOG_STATUS_PART, LOG_STATUS_RESTORED, LOG_STATUS_UNDO, PART_SEPARATOR, UNDO_LOG_TABLE,
+    branch_condition, insert_marker_sql, insert_part_sql, insert_undo_sql, part_bytes, part_xid,
+    undo_log_ddl,
 };

@@ -68,17 +68,21 @@ pub(crate) fn utf8(text: &str) -> String {
     }
 }
 
+/// MySQL warns of charsets that are going out of use; a literal is converted to its column's charset without loss.
+fn spoken<'a>(charset: &'a str, bytes: &[u8]) -> &'a str {
+    match charset {
+        "utf8mb3" | "utf8" if std::str::from_utf8(bytes).is_ok() => "utf8mb4",
+        "ucs2" if bytes.chunks(2).all(|unit| !matches!(unit, [0xD8..=0xDF, _])) => "utf16",
+        _ => charset,
+    }
+}
+
 /// Bytes in a charset as a string.
 fn in_charset(charset: &str, bytes: &[u8]) -> String {
     if !charset::is_charset_name(charset) {
         return binary(bytes);
     }
-    // MySQL warns of charsets that are going out of use; a literal is converted to its column's charset without loss.
-    let charset = match charset {
-        "utf8mb3" | "utf8" if std::str::from_utf8(bytes).is_ok() => "utf8mb4",
-        "ucs2" if bytes.chunks(2).all(|unit| !matches!(unit, [0xD8..=0xDF, _])) => "utf16",
-        _ => charset,
-    };
+    let charset = spoken(charset, bytes);
     if bytes.is_empty() {
         format!("_{charset} X''")
     } else if is_plain(bytes) && charset::decodable(charset).is_some() {
@@ -106,8 +110,8 @@ fn quoted(text: &str, well_formed: bool) -> String {
 }
 
 /// A document of MySQL's JSON; numbers that were DECIMALs are put back as such.
-fn json(text: &str) -> String {
-    let document = format!("CAST({} AS JSON)", utf8(text));
+fn json(text: &str, literal: &str) -> String {
+    let document = format!("CAST({literal} AS JSON)");
     let decimals = json_numbers::decimals(text);
     if decimals.is_empty() {
         return document;
@@ -130,7 +134,7 @@ pub(crate) fn assign(column: &Column, value: &Value) -> String {
                 quoted(text, temporal::is_temporal_text(text))
             }
             Kind::Other => quoted(text, is_address(text)),
-            Kind::Json => json(text),
+            Kind::Json => json(text, &utf8(text)),
             // The error value; a column with an empty member is written by number.
             Kind::Enum if text.is_empty() => "0".to_owned(),
             Kind::Char | Kind::Text | Kind::Enum | Kind::Set => string(column, text),
@@ -140,6 +144,41 @@ pub(crate) fn assign(column: &Column, value: &Value) -> String {
             Some(charset) => in_charset(charset, bytes),
             None => binary(bytes),
         },
+    }
+}
+
+/// The values of a statement that are too long for its text; each stands there as a `?`.
+pub(crate) struct Long<'a> {
+    /// Values of more bytes are long.
+    pub(crate) above_bytes: usize,
+    /// Their bytes, in order.
+    pub(crate) params: &'a mut Vec<Vec<u8>>,
+}
+
+/// As [`assign`], with a long value as a parameter: a string of bytes, whatever type the driver gives it.
+pub(crate) fn assign_long(column: &Column, value: &Value, long: &mut Long<'_>) -> String {
+    let mut placeholder = |charset: Option<&str>, bytes: Vec<u8>| {
+        let placeholder = match charset {
+            Some(charset) => format!("CONVERT(CAST(? AS BINARY) USING {})", spoken(charset, &bytes)),
+            None => "CAST(? AS BINARY)".to_owned(),
+        };
+        long.params.push(bytes);
+        placeholder
+    };
+    let charset =
+        column.charset.as_deref().filter(|c| column.kind.has_charset() && charset::is_charset_name(c));
+    match value {
+        Value::Bytes(bytes) if bytes.len() > long.above_bytes => placeholder(charset, bytes.clone()),
+        Value::Text(text) if text.len() > long.above_bytes => match column.kind {
+            Kind::Json => json(text, &placeholder(Some("utf8mb4"), text.clone().into_bytes())),
+            Kind::Char | Kind::Text => {
+                let encoded = charset.and_then(|charset| Some((charset, charset::encode(charset, text)?)));
+                let (charset, bytes) = encoded.unwrap_or_else(|| ("utf8mb4", text.clone().into_bytes()));
+                placeholder(Some(charset), bytes)
+            }
+            _ => assign(column, value),
+        },
+        _ => assign(column, value),
     }
 }
 

@@ -9,17 +9,25 @@ use crate::charset;
 use crate::image::Value;
 use crate::kind::Kind;
 use crate::table::{Column, Table};
+use crate::undo_log;
 
 mod cells;
+mod context;
 mod json;
-use json::{RecordIn, RecordOut, table_in, table_out};
+mod pack;
+use json::{RecordIn, RecordOut, TablesOut, table_in};
+use pack::{Packer, Text};
 
 /// The value of `"format"`.
 pub const FORMAT: &str = "atone-undo";
-/// The version of the format that is written, and the only one there is.
+/// The version of the record's structure that is written, and the only one there is.
 pub const VERSION: u32 = 1;
-/// The longest record that is written or read, in bytes. No server's packet can hold more.
-pub const MAX_RECORD_BYTES: usize = 1 << 30;
+/// The longest record that is written or read, in bytes of JSON. The servers' `UNCOMPRESS()` knows no more.
+pub const MAX_RECORD_BYTES: usize = (1 << 30) - 1;
+/// The most bytes of `rollback_info` that one record has in all its parts: what does not compress grows a little.
+pub const MAX_STORED_BYTES: usize = MAX_RECORD_BYTES + (16 << 20);
+/// The most rows of `undo_log` that one record is cut into.
+pub const MAX_PARTS: usize = 9999;
 
 /// All changes of one branch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,10 +60,24 @@ pub struct RowChange {
     pub after: Option<Vec<Value>>,
 }
 
-/// A record as it is stored in `undo_log`.
+/// How a record is laid out in `undo_log`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// Records above this many bytes of JSON are compressed; 0: none is.
+    pub compress_bytes: usize,
+    /// The most bytes of `rollback_info` in one row; what is longer is cut into parts.
+    pub part_bytes: usize,
+}
+
+impl Layout {
+    /// One row, not compressed, whatever the record's length.
+    pub const ONE_ROW: Layout = Layout { compress_bytes: 0, part_bytes: usize::MAX };
+}
+
+/// A row of `undo_log` that holds a record or one of its parts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Encoded {
-    /// The column `context`: format, encoding, checksum and length; at most 128 characters.
+    /// The column `context`: format, encoding, checksum and lengths; at most 128 characters.
     pub context: String,
     /// The column `rollback_info`.
     pub rollback_info: Vec<u8>,
@@ -92,6 +114,19 @@ pub enum RecordError {
     /// The record is not of the documented structure.
     #[error("the record is malformed: {0}")]
     Malformed(String),
+    /// Parts are missing, too many, or those of another record.
+    #[error("the parts of the record are not whole: {0}")]
+    Parts(String),
+    /// The record would need more than [`MAX_PARTS`] rows, or than the column `xid` can number behind a long XID.
+    #[error("the record needs {got} rows of {part_bytes} bytes, the limit is {limit}")]
+    TooManyParts {
+        /// Rows needed.
+        got: usize,
+        /// The limit.
+        limit: usize,
+        /// What one row may hold, in bytes.
+        part_bytes: usize,
+    },
     /// The record would be longer than [`MAX_RECORD_BYTES`].
     #[error("the record has {got} bytes, the limit is {limit}")]
     TooLarge {
@@ -107,8 +142,18 @@ fn malformed(reason: impl Into<String>) -> RecordError {
 }
 
 impl UndoRecord {
-    /// The record as it is stored. Fails where the record is inconsistent or over [`MAX_RECORD_BYTES`].
+    /// The record in one row, as it is. Fails where the record is inconsistent or over [`MAX_RECORD_BYTES`].
     pub fn encode(&self) -> Result<Encoded, RecordError> {
+        let row = self.encode_rows(Layout::ONE_ROW)?.pop();
+        row.ok_or_else(|| RecordError::Parts("there is no first part".into()))
+    }
+
+    /// The rows that hold the record, in the order of its parts: format 1 where it is one row that is not compressed,
+    /// else format 2. The text is compressed while it is made, and never as a whole in memory.
+    ///
+    /// # Errors
+    /// The record is inconsistent, over [`MAX_RECORD_BYTES`], or would need more than [`MAX_PARTS`] rows.
+    pub fn encode_rows(&self, layout: Layout) -> Result<Vec<Encoded>, RecordError> {
         self.check()?;
         let out = RecordOut {
             format: FORMAT,
@@ -116,31 +161,41 @@ impl UndoRecord {
             xid: &self.xid,
             branch_id: self.branch_id,
             resource: &self.resource,
-            tables: self.tables.iter().map(table_out).collect(),
+            tables: TablesOut(&self.tables),
         };
-        let rollback_info = serde_json::to_vec(&out).map_err(|e| malformed(e.to_string()))?;
-        if rollback_info.len() > MAX_RECORD_BYTES {
-            return Err(RecordError::TooLarge { got: rollback_info.len(), limit: MAX_RECORD_BYTES });
+        let mut packer = Packer::new(layout);
+        if let Err(error) = serde_json::to_writer(&mut packer, &out) {
+            return Err(match packer.excess() {
+                Some(got) => RecordError::TooLarge { got, limit: MAX_RECORD_BYTES },
+                None => malformed(error.to_string()),
+            });
         }
-        let context = format!(
-            "format={VERSION};encoding=json;crc32={:08x};bytes={}",
-            crc32fast::hash(&rollback_info),
-            rollback_info.len()
-        );
-        Ok(Encoded { context, rollback_info })
+        packer.finish(undo_log::parts_for(&self.xid))
     }
 
-    /// Reads a record back from the columns `context` and `rollback_info`.
+    /// How many rows hold the record whose first row has this context.
+    ///
+    /// # Errors
+    /// The context is not understood.
+    pub fn parts(context: &str) -> Result<usize, RecordError> {
+        pack::parts_of(context)
+    }
+
+    /// Reads a record of one row back from the columns `context` and `rollback_info`.
     pub fn decode(context: &str, rollback_info: &[u8]) -> Result<UndoRecord, RecordError> {
-        let (expected_crc, expected_bytes) = parse_context(context)?;
-        if rollback_info.len() != expected_bytes {
-            return Err(RecordError::Length { expected: expected_bytes, got: rollback_info.len() });
-        }
-        let got = crc32fast::hash(rollback_info);
-        if got != expected_crc {
-            return Err(RecordError::Checksum { expected: expected_crc, got });
-        }
-        let read: RecordIn = serde_json::from_slice(rollback_info).map_err(|e| malformed(e.to_string()))?;
+        let row = Encoded { context: context.to_owned(), rollback_info: rollback_info.to_vec() };
+        UndoRecord::decode_rows(vec![row])
+    }
+
+    /// Reads a record back from its rows, which must be all of them, in the order of the parts.
+    pub fn decode_rows(rows: Vec<Encoded>) -> Result<UndoRecord, RecordError> {
+        let read: RecordIn = pack::unpack(rows, |text| {
+            match text {
+                Text::Slice(slice) => serde_json::from_slice(slice),
+                Text::Reader(reader) => serde_json::from_reader(reader),
+            }
+            .map_err(|e| malformed(e.to_string()))
+        })?;
         if read.format != FORMAT || read.version != VERSION {
             return Err(malformed(format!("format {:?} version {}", read.format, read.version)));
         }
@@ -233,44 +288,6 @@ fn fits(column: &Column, value: &Value) -> bool {
 /// Integers of any column fit 64 bits, signed or unsigned; so JSON numbers hold them.
 fn fits_json(n: i128) -> bool {
     i64::try_from(n).is_ok() || u64::try_from(n).is_ok()
-}
-
-/// The checksum and the length of `format=1;encoding=json;crc32=XXXXXXXX;bytes=N`.
-fn parse_context(context: &str) -> Result<(u32, usize), RecordError> {
-    let wrong = |reason: &str| RecordError::Context {
-        context: context.chars().take(128).collect(),
-        reason: reason.to_owned(),
-    };
-    let mut fields = context.split(';');
-    let mut field = |name: &str| -> Result<&str, RecordError> {
-        fields
-            .next()
-            .and_then(|f| f.split_once('='))
-            .filter(|(n, _)| *n == name)
-            .map(|(_, value)| value)
-            .ok_or_else(|| wrong(&format!("{name} is missing")))
-    };
-    if field("format")? != VERSION.to_string() {
-        return Err(wrong("this version reads format 1 only"));
-    }
-    if field("encoding")? != "json" {
-        return Err(wrong("this version reads the encoding json only"));
-    }
-    let crc = field("crc32")?;
-    let bytes = field("bytes")?;
-    let plain = |s: &str| s.bytes().all(|b| b.is_ascii_hexdigit());
-    let crc = Some(crc).filter(|c| c.len() == 8 && plain(c)).and_then(|c| u32::from_str_radix(c, 16).ok());
-    let bytes = Some(bytes).filter(|b| plain(b)).and_then(|b| b.parse::<usize>().ok());
-    let (Some(crc), Some(bytes)) = (crc, bytes) else {
-        return Err(wrong("crc32 or bytes is not a number"));
-    };
-    if fields.next().is_some() {
-        return Err(wrong("there is more than is known"));
-    }
-    if bytes > MAX_RECORD_BYTES {
-        return Err(RecordError::TooLarge { got: bytes, limit: MAX_RECORD_BYTES });
-    }
-    Ok((crc, bytes))
 }
 
 /// A value as the record shows it; for reports.

@@ -181,8 +181,19 @@ proptest! {
                 let literal = sql.split_once(&format!("`{}` = ", column.name)).unwrap().1;
                 let literal = literal.split_once(", `").map_or(literal, |(l, _)| l);
                 let literal = literal.split_once(" WHERE").map_or(literal, |(l, _)| l);
-                let literal = literal.strip_prefix("CAST(").and_then(|l| l.strip_suffix(" AS JSON)")).unwrap_or(literal);
-                prop_assert!(is_literal(literal), "{literal}");
+                let (document, numbers) = match literal.strip_prefix("JSON_SET(").and_then(|l| l.strip_suffix(')')) {
+                    Some(parts) => {
+                        let (document, numbers) = parts.split_once(" AS JSON), ").unwrap();
+                        (document.strip_prefix("CAST(").unwrap(), numbers)
+                    }
+                    None => {
+                        let document = literal.strip_prefix("CAST(").and_then(|l| l.strip_suffix(" AS JSON)"));
+                        (document.unwrap_or(literal), "")
+                    }
+                };
+                for literal in [document].into_iter().chain(numbers.split(", ").filter(|n| !n.is_empty())) {
+                    prop_assert!(is_literal(literal), "{literal}");
+                }
             }
         }
     }
@@ -252,6 +263,7 @@ fn swapped_unique_values_do_not_collide() {
         [Statement {
             sql: "UPDATE `bank`.`account` SET `id` = 1, `mail` = 10, `a` = 0, `b` = 0, `v` = 0 WHERE (`id` = 1)"
                 .to_owned(),
+            params: Vec::new(),
             rows: 1
         }]
     );

@@ -19,6 +19,8 @@ pub struct Limits {
     pub max_branch_rows: usize,
     /// The most bytes of images that one branch may hold; above it error 1235.
     pub max_branch_bytes: usize,
+    /// Undo records above this many bytes of JSON are compressed. 0: none is.
+    pub undo_compress_bytes: usize,
     /// The most client connections at a time for each backend; above it error 1040.
     pub max_connections: usize,
     /// The most prepared statements that one session may hold; above it error 1461.
@@ -47,6 +49,7 @@ impl Default for Limits {
             max_statement_bytes: 64 << 20,
             max_branch_rows: 100_000,
             max_branch_bytes: 256 << 20,
+            undo_compress_bytes: 64 << 10,
             max_connections: 10_000,
             max_prepared_statements: 16_382,
             handshake_timeout_ms: 10_000,

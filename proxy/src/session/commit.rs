@@ -3,9 +3,12 @@
 use std::sync::Arc;
 
 use atone_api::proto::{BranchOutcome, Register, TableLocks};
-use atone_undo::{Key, Row, Table, insert_undo_sql, quote_identifier};
+use atone_undo::{
+    Encoded, Key, Layout, RecordError, Row, Table, UndoRecord, Value, insert_part_sql, part_bytes,
+    quote_identifier,
+};
 use atone_wire::caps::status;
-use atone_wire::response::OkPacket;
+use atone_wire::response::{ErrPacket, OkPacket};
 
 use super::Session;
 use super::bound::told;
@@ -18,6 +21,13 @@ use crate::error::{End, SqlError};
 const KEYS_PER_SELECT: usize = 500;
 /// How long a flight of such SELECTs gets, in bytes, before another begins.
 const FLIGHT_BYTES: usize = 512 << 10;
+/// The most bytes of an undo record in one row: what a packet holds may be much more, but would stand in memory at once.
+const MAX_PART_BYTES: usize = 4 << 20;
+/// What a packet has around the statements, in bytes.
+const SLACK_BYTES: usize = 64;
+/// Records of more rows, or with a value of more bytes, are encoded where they hold nobody up.
+const MANY_ROWS: usize = 200;
+const LARGE_VALUE_BYTES: usize = 64 << 10;
 /// How much more a client may send, in bytes, while its COMMIT waits for locks.
 const MAX_PIPELINED_BYTES: usize = 64 << 10;
 
@@ -133,7 +143,8 @@ impl Session {
         }
     }
 
-    /// Writes the undo record and commits, in one packet: where the record cannot be written the COMMIT does not run.
+    /// Writes the undo record and commits: the last packet holds the last part of the record and the COMMIT, which does not
+    /// run where the part cannot be written.
     async fn write_and_commit(
         &mut self,
         xid: &str,
@@ -142,64 +153,120 @@ impl Session {
         changes: Changes,
         commit: &[u8],
     ) -> Result<Result<OkPacket, SqlError>, End> {
-        let coordinator = self.backend.coordinator.clone();
-        let limit = self.session_vars().await?.max_allowed_packet;
+        let packet_bytes = self.session_vars().await?.max_allowed_packet;
+        let layout = Layout {
+            compress_bytes: self.backend.limits.undo_compress_bytes,
+            part_bytes: part_bytes(packet_bytes, commit.len() + self.query_prefix.len() + SLACK_BYTES)
+                .min(MAX_PART_BYTES),
+        };
+        // What was imaged is now in `changes`
+        self.branch.clear();
         let record = changes.into_record(xid, branch_id, &self.backend.name);
-        let insert = match record.encode() {
-            Ok(encoded) => insert_undo_sql(schema, xid, branch_id, &encoded),
+        let rows = match encoded(record, layout).await? {
+            Ok(rows) => rows,
             Err(e) => {
-                let given_up = self.give_up(SqlError::refused(xid, &format!("the undo record: {e}"))).await?;
-                coordinator.report(xid, branch_id, BranchOutcome::Aborted);
-                return Ok(given_up);
+                let error = SqlError::refused(xid, &format!("the undo record: {e}"));
+                return self.give_up_branch(xid, branch_id, error).await;
             }
         };
-        if insert.len() + commit.len() + 2 >= limit {
-            let why =
-                format!("an undo record of {} bytes is above max_allowed_packet = {limit}", insert.len());
-            let given_up = self.give_up(SqlError::refused(xid, &why)).await?;
-            coordinator.report(xid, branch_id, BranchOutcome::Aborted);
-            return Ok(given_up);
-        }
-        let mut flight = Flight::default();
-        flight.push(&insert);
-        flight.push(commit);
-        let mut replies = self.run_flight(flight).await?.into_iter();
-        if let Some(Reply::Err(e)) = replies.next() {
-            if e.code == 1146 {
-                self.backend.forget_undo_log(schema);
+        let mut parts = (1..).zip(rows).peekable();
+        while let Some((part, row)) = parts.next() {
+            let mut flight = Flight::default();
+            flight.push(insert_part_sql(schema, xid, branch_id, part, &row));
+            drop(row);
+            let last = parts.peek().is_none();
+            if last {
+                flight.push(commit);
             }
-            let error = if e.code == 1062 {
-                // The marker of phase two: this branch was given up meanwhile
-                SqlError::rolled_back(xid)
-            } else {
-                SqlError {
-                    code: e.code,
-                    state: b"HY000",
-                    message: format!("atone: {} (xid {xid})", told("the undo record cannot be written", &e)),
+            let mut replies = self.run_flight(flight).await?.into_iter();
+            match replies.next() {
+                Some(Reply::Ok(_)) => {}
+                Some(Reply::Err(e)) => {
+                    if e.code == 1146 {
+                        self.backend.forget_undo_log(schema);
+                    }
+                    let error = not_written(xid, part, &e);
+                    return self.give_up_branch(xid, branch_id, error).await;
                 }
-            };
-            let given_up = self.give_up(error).await?;
-            coordinator.report(xid, branch_id, BranchOutcome::Aborted);
-            return Ok(given_up);
+                _ => return Err(End::Broken("an INSERT answered with rows".into())),
+            }
+            if last {
+                return self.committed(xid, branch_id, replies.next()).await;
+            }
         }
-        match replies.next() {
+        Err(End::Broken("an undo record without rows".into()))
+    }
+
+    /// What came of the COMMIT behind the undo record.
+    async fn committed(
+        &mut self,
+        xid: &str,
+        branch_id: u64,
+        reply: Option<Reply>,
+    ) -> Result<Result<OkPacket, SqlError>, End> {
+        match reply {
             Some(Reply::Ok(mut ok)) => {
-                coordinator.report(xid, branch_id, BranchOutcome::Committed);
-                self.branch.clear();
+                self.backend.coordinator.report(xid, branch_id, BranchOutcome::Committed);
                 ok.status &= !status::MORE_RESULTS_EXISTS;
                 Ok(Ok(ok))
             }
             Some(Reply::Err(e)) => {
                 // Whether it committed all the same is for the undo record to say: no report
-                let error = SqlError {
-                    code: e.code,
-                    state: b"HY000",
-                    message: format!("atone: {} (xid {xid})", told("COMMIT failed", &e)),
-                };
-                self.give_up(error).await
+                self.give_up(own_error(xid, "COMMIT failed", &e)).await
             }
             _ => Err(End::Broken("COMMIT without an answer".into())),
         }
+    }
+
+    /// Gives up a registered branch before its COMMIT was sent.
+    async fn give_up_branch(
+        &mut self,
+        xid: &str,
+        branch_id: u64,
+        error: SqlError,
+    ) -> Result<Result<OkPacket, SqlError>, End> {
+        let given_up = self.give_up(error).await?;
+        self.backend.coordinator.report(xid, branch_id, BranchOutcome::Aborted);
+        Ok(given_up)
+    }
+}
+
+/// Encodes a record; a large one takes time that other sessions need as well.
+async fn encoded(record: UndoRecord, layout: Layout) -> Result<Result<Vec<Encoded>, RecordError>, End> {
+    if !is_large(&record) {
+        return Ok(record.encode_rows(layout));
+    }
+    tokio::task::spawn_blocking(move || record.encode_rows(layout))
+        .await
+        .map_err(|e| End::Broken(format!("the undo record could not be encoded: {e}")))
+}
+
+fn is_large(record: &UndoRecord) -> bool {
+    let rows: usize = record.tables.iter().map(|changes| changes.rows.len()).sum();
+    let large = |value: &Value| match value {
+        Value::Text(text) => text.len() > LARGE_VALUE_BYTES,
+        Value::Bytes(bytes) => bytes.len() > LARGE_VALUE_BYTES,
+        Value::Null | Value::Int(_) => false,
+    };
+    let mut images = record.tables.iter().flat_map(|c| &c.rows).flat_map(|r| [&r.before, &r.after]).flatten();
+    rows > MANY_ROWS || images.any(|values| values.iter().any(large))
+}
+
+fn own_error(xid: &str, context: &str, error: &ErrPacket) -> SqlError {
+    let message = format!("atone: {} (xid {xid})", told(context, error));
+    SqlError { code: error.code, state: b"HY000", message }
+}
+
+/// Why a part of the undo record was not written.
+fn not_written(xid: &str, part: usize, error: &ErrPacket) -> SqlError {
+    match (error.code, part) {
+        // The marker of phase two: this branch was given up meanwhile
+        (1062, 1) => SqlError::rolled_back(xid),
+        (1062, _) => {
+            let why = "the undo record needs several rows, which a unique key of undo_log does not allow";
+            SqlError::refused(xid, why)
+        }
+        _ => own_error(xid, "the undo record cannot be written", error),
     }
 }
 

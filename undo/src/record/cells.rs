@@ -25,10 +25,50 @@ impl Serialize for Cell<'_> {
             },
             Value::Bytes(bytes) => {
                 let mut map = serializer.serialize_map(Some(1))?;
-                map.serialize_entry("hex", &hex::encode(bytes))?;
+                map.serialize_entry("hex", &HexOut(bytes))?;
                 map.end()
             }
         }
+    }
+}
+
+/// Bytes as hexadecimal digits, written a piece at a time.
+struct HexOut<'a>(&'a [u8]);
+
+impl fmt::Display for HexOut<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut digits = [0; 2048];
+        for piece in self.0.chunks(digits.len() / 2) {
+            let digits = &mut digits[..piece.len() * 2];
+            hex::encode_to_slice(piece, digits).map_err(|_| fmt::Error)?;
+            f.write_str(std::str::from_utf8(digits).map_err(|_| fmt::Error)?)?;
+        }
+        Ok(())
+    }
+}
+
+impl Serialize for HexOut<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// Hexadecimal digits as bytes, without a copy of the digits.
+struct HexIn(Vec<u8>);
+
+impl<'de> Deserialize<'de> for HexIn {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct HexVisitor;
+        impl Visitor<'_> for HexVisitor {
+            type Value = HexIn;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("hexadecimal digits")
+            }
+            fn visit_str<E: de::Error>(self, digits: &str) -> Result<HexIn, E> {
+                hex::decode(digits).map(HexIn).map_err(|e| E::custom(format!("bad hex digits: {e}")))
+            }
+        }
+        deserializer.deserialize_str(HexVisitor)
     }
 }
 
@@ -117,15 +157,13 @@ impl<'de> Deserialize<'de> for CellIn {
                 Ok(CellIn(Value::Text(text)))
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<CellIn, A::Error> {
-                let Some((name, digits)) = map.next_entry::<String, String>()? else {
+                let Some((name, HexIn(bytes))) = map.next_entry::<String, HexIn>()? else {
                     return Err(de::Error::custom("an empty object as a value"));
                 };
                 if name != "hex" || map.next_key::<String>()?.is_some() {
                     return Err(de::Error::custom("an object other than {\"hex\": …} as a value"));
                 }
-                hex::decode(&digits)
-                    .map(|bytes| CellIn(Value::Bytes(bytes)))
-                    .map_err(|e| de::Error::custom(format!("bad hex digits: {e}")))
+                Ok(CellIn(Value::Bytes(bytes)))
             }
         }
         deserializer.deserialize_any(CellVisitor)

@@ -1,9 +1,10 @@
 //! The record's JSON structure.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::cells::{CellsIn, CellsOut};
 use super::{RecordError, RowChange, TableChanges, malformed};
+use crate::image::Value;
 use crate::kind::Kind;
 use crate::table::{Column, Table, UniqueKey};
 
@@ -14,20 +15,46 @@ pub(super) struct RecordOut<'a> {
     pub(super) xid: &'a str,
     pub(super) branch_id: u64,
     pub(super) resource: &'a str,
-    pub(super) tables: Vec<TableOut<'a>>,
+    pub(super) tables: TablesOut<'a>,
+}
+
+/// Each table is laid out when its turn comes.
+pub(super) struct TablesOut<'a>(pub(super) &'a [TableChanges]);
+
+impl Serialize for TablesOut<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(table_out))
+    }
 }
 
 #[derive(Serialize)]
-pub(super) struct TableOut<'a> {
+struct TableOut<'a> {
     schema: &'a str,
     table: &'a str,
     columns: Vec<ColumnJson>,
     keys: Vec<KeyJson>,
-    rows: Vec<RowOut<'a>>,
+    rows: RowsOut<'a>,
+}
+
+struct RowsOut<'a>(&'a TableChanges);
+
+impl<'a> Serialize for RowsOut<'a> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let table = &self.0.table;
+        let row = |row: &'a RowChange| RowOut {
+            before: image(table, row.before.as_deref()),
+            after: image(table, row.after.as_deref()),
+        };
+        serializer.collect_seq(self.0.rows.iter().map(row))
+    }
+}
+
+fn image<'a>(table: &'a Table, values: Option<&'a [Value]>) -> Option<CellsOut<'a>> {
+    values.map(|values| CellsOut { table, values })
 }
 
 #[derive(Serialize)]
-pub(super) struct RowOut<'a> {
+struct RowOut<'a> {
     before: Option<CellsOut<'a>>,
     after: Option<CellsOut<'a>>,
 }
@@ -118,7 +145,7 @@ impl ColumnJson {
     }
 }
 
-pub(super) fn table_out(changes: &TableChanges) -> TableOut<'_> {
+fn table_out(changes: &TableChanges) -> TableOut<'_> {
     let table = &changes.table;
     TableOut {
         schema: &table.schema,
@@ -142,14 +169,7 @@ pub(super) fn table_out(changes: &TableChanges) -> TableOut<'_> {
                 },
             })
             .collect(),
-        rows: changes
-            .rows
-            .iter()
-            .map(|row| RowOut {
-                before: row.before.as_deref().map(|values| CellsOut { table, values }),
-                after: row.after.as_deref().map(|values| CellsOut { table, values }),
-            })
-            .collect(),
+        rows: RowsOut(changes),
     }
 }
 

@@ -1,6 +1,8 @@
 //! The SQL that a rollback would run now.
 
-use atone_undo::{RowChange, Statement, TableChanges, UNDO_LOG_TABLE, Verdict, inverse, quote_identifier};
+use atone_undo::{
+    RowChange, Statement, TableChanges, UNDO_LOG_TABLE, Verdict, branch_condition, inverse, quote_identifier,
+};
 use serde_json::{Value, json};
 
 use super::live::Judged;
@@ -70,12 +72,15 @@ impl CompensatedBranch<'_> {
 
     /// Takes the undo row away, in the same transaction: a second rollback must find nothing to do.
     fn end(&self) -> String {
+        let (branch_id, xid) = (self.row.branch_id.to_string(), xid_literal(&self.row.xid));
+        let condition = match self.row.parts {
+            1 => format!("branch_id = {branch_id} AND xid = {xid}"),
+            _ => branch_condition(&branch_id, &xid),
+        };
         format!(
-            "DELETE FROM {}.{} WHERE branch_id = {} AND xid = {}",
+            "DELETE FROM {}.{} WHERE {condition}",
             quote_identifier(&self.row.schema),
-            quote_identifier(UNDO_LOG_TABLE),
-            self.row.branch_id,
-            xid_literal(&self.row.xid)
+            quote_identifier(UNDO_LOG_TABLE)
         )
     }
 
@@ -109,7 +114,7 @@ impl CompensatedBranch<'_> {
         match self.obstacle() {
             // A daemon would stop here; so does the text when it is piped into a client.
             Some(why) => text.push_str(&format!("ROLLBACK; -- it would stop here: {}\n", one_line(&why))),
-            None => text.push_str(&format!("{}; -- 1 row(s)\nCOMMIT;\n", self.end())),
+            None => text.push_str(&format!("{}; -- {} row(s)\nCOMMIT;\n", self.end(), self.row.parts)),
         }
         text
     }

@@ -59,16 +59,11 @@ async fn list(
         let left = limit.saturating_sub(rows.len() as u64);
         // One more than is shown tells whether there are more.
         let filter = Filter { xid, limit: left.saturating_add(1) };
-        let mut seen = 0;
-        log::read(&mut conn, &schema, &filter, |row| {
-            seen += 1;
-            if seen <= left {
-                rows.push(view::Summary::of(&row));
-            } else {
-                more = true;
-            }
-        })
-        .await?;
+        let mut found: Vec<view::Summary> = Vec::new();
+        log::read(&mut conn, &schema, &filter, |row| found.push(view::Summary::of(&row))).await?;
+        found.sort_by_key(|row| row.branch_id);
+        more |= found.len() as u64 > left;
+        rows.extend(found.into_iter().take(usize::try_from(left).unwrap_or(usize::MAX)));
     }
     rows.sort_by_key(|row| row.branch_id);
     let failure = undecodable(rows.iter().filter(|row| row.error.is_some()).count());

@@ -1,0 +1,273 @@
+//! Putting a branch's rows back, in one local transaction and some rows at a time.
+
+use std::collections::HashMap;
+
+use atone_api::proto::BranchRef;
+use atone_undo::{
+    ConflictReport, Key, Row, RowChange, Statement, TableChanges, Value, Verdict, inverse_for, judge,
+    quote_identifier,
+};
+use atone_wire::frame::MAX_PAYLOAD;
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Params, Value as Cell};
+
+use super::{Failure, foreign_keys, log, stuck};
+
+/// How many rows are read, and how many statements are sent, at a time.
+const ROWS_PER_BATCH: usize = 500;
+/// How many bytes of images such a batch has, and of statements; a single row may have more.
+const BATCH_BYTES: usize = 1 << 20;
+
+/// What a parameter has beside its bytes, and a command beside its parameters, in bytes at most.
+const EXECUTE_BYTES: usize = 32;
+
+/// Restores all rows of a branch inside of an open transaction, and marks the undo row so.
+pub(super) async fn restore(
+    conn: &mut Conn,
+    resource: &str,
+    undo_log: &str,
+    branch: &BranchRef,
+) -> Result<(), Failure> {
+    let loaded = log::load(conn, undo_log, branch).await?;
+    let record = &loaded.record;
+    if record.xid != branch.xid || record.branch_id != branch.branch_id {
+        return Err(stuck(format!(
+            "the undo record is of another branch: {} {}",
+            record.xid, record.branch_id
+        )));
+    }
+    if record.resource != resource {
+        return Err(stuck(format!("the undo record is of another resource: {}", record.resource)));
+    }
+    let packet_bytes: Option<u64> = conn.query_first("SELECT @@max_allowed_packet").await?;
+    let packet_bytes = packet_bytes.and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX);
+    let mut report = ConflictReport::new("rows were changed since by others than this transaction");
+    let mut wanted: Vec<(&TableChanges, Vec<&RowChange>)> = Vec::new();
+    for changes in &record.tables {
+        same_columns(conn, changes).await?;
+        let all: Vec<&RowChange> = changes.rows.iter().collect();
+        let mut restore = Vec::new();
+        for batch in batches(&all, packet_bytes) {
+            let current = current_rows(conn, changes, batch).await?;
+            for change in batch {
+                let now = current.get(&key_of(changes, change)?).map(|row| row.values.as_slice());
+                match judge(&changes.table, change, now) {
+                    Verdict::Restore => restore.push(*change),
+                    Verdict::AlreadyRestored => {}
+                    Verdict::Conflict { columns } => report.add(&changes.table, change, now, &columns),
+                }
+            }
+        }
+        wanted.push((changes, restore));
+    }
+    if !report.rows.is_empty() {
+        return Err(Failure::Conflict(report));
+    }
+    for (changes, rows) in &wanted {
+        compensate(conn, changes, rows, packet_bytes).await?;
+    }
+    for (changes, rows) in &wanted {
+        // Triggers, checks or a type that rounds may have bent what was written: look again before it is final
+        for batch in batches(rows, packet_bytes) {
+            let current = current_rows(conn, changes, batch).await?;
+            for change in batch {
+                let now = current.get(&key_of(changes, change)?).map(|row| row.values.as_slice());
+                if !is_restored(changes, change, now) {
+                    let mut report =
+                        ConflictReport::new("the compensation does not bring the row back exactly");
+                    report.add(&changes.table, change, now, &[]);
+                    return Err(Failure::Stuck(report));
+                }
+            }
+        }
+    }
+    for (changes, rows) in wanted.iter().filter(|(_, rows)| !rows.is_empty()) {
+        foreign_keys::check(conn, changes, rows).await?;
+    }
+    loaded.mark_restored(conn, undo_log, branch).await
+}
+
+/// Runs the compensation of one table's rows: short statements many at a time, long values as parameters.
+async fn compensate(
+    conn: &mut Conn,
+    changes: &TableChanges,
+    rows: &[&RowChange],
+    packet_bytes: usize,
+) -> Result<(), Failure> {
+    let batch_bytes = BATCH_BYTES.min(packet_bytes / 4);
+    let mut batch: Vec<Statement> = Vec::new();
+    let mut bytes = 0;
+    for statement in inverse_for(&changes.table, rows, batch_bytes) {
+        if !statement.params.is_empty() {
+            run_batch(conn, std::mem::take(&mut batch)).await?;
+            bytes = 0;
+            run_long(conn, statement, packet_bytes).await?;
+            continue;
+        }
+        if !batch.is_empty() && (bytes + statement.sql.len() > batch_bytes || batch.len() >= ROWS_PER_BATCH) {
+            run_batch(conn, std::mem::take(&mut batch)).await?;
+            bytes = 0;
+        }
+        bytes += statement.sql.len() + 1;
+        batch.push(statement);
+    }
+    run_batch(conn, batch).await
+}
+
+fn miscounted(found: u64, statement_rows: u64) -> Failure {
+    stuck(format!("a compensating statement found {found} rows of {statement_rows}"))
+}
+
+/// Runs statements without parameters in one packet.
+async fn run_batch(conn: &mut Conn, statements: Vec<Statement>) -> Result<(), Failure> {
+    if statements.is_empty() {
+        return Ok(());
+    }
+    let counts: Vec<u64> = statements.iter().map(|s| s.rows).collect();
+    let mut sql = String::with_capacity(statements.iter().map(|s| s.sql.len() + 1).sum());
+    for statement in statements {
+        if !sql.is_empty() {
+            sql.push(';');
+        }
+        sql.push_str(&statement.sql);
+    }
+    let mut result = conn.query_iter(sql).await?;
+    let mut wrong = None;
+    for rows in counts {
+        if wrong.is_none() && result.affected_rows() != rows {
+            wrong = Some(miscounted(result.affected_rows(), rows));
+        }
+        if result.next().await?.is_some() {
+            return Err(stuck("a compensating statement answered with rows"));
+        }
+    }
+    result.drop_result().await?;
+    wrong.map_or(Ok(()), Err)
+}
+
+/// Runs a statement whose long values are parameters: they travel as they are, in packets of their own where they are long.
+async fn run_long(conn: &mut Conn, statement: Statement, packet_bytes: usize) -> Result<(), Failure> {
+    let longest = statement.params.iter().map(Vec::len).max().unwrap_or(0).max(statement.sql.len());
+    let together: usize = statement.params.iter().map(|p| p.len() + EXECUTE_BYTES).sum();
+    // The driver sends parameters one by one where they are longer than one frame together
+    let needed = if together < MAX_PAYLOAD { together } else { longest };
+    if needed + EXECUTE_BYTES >= packet_bytes {
+        return Err(stuck(format!(
+            "a row of {needed} bytes cannot be restored with max_allowed_packet = {packet_bytes}"
+        )));
+    }
+    let prepared = conn.prep(&statement.sql).await?;
+    let params = statement.params.into_iter().map(Cell::Bytes).collect();
+    let ran = conn.exec_drop(&prepared, Params::Positional(params)).await;
+    let found = conn.affected_rows();
+    conn.close(prepared).await?;
+    ran?;
+    if found == statement.rows { Ok(()) } else { Err(miscounted(found, statement.rows)) }
+}
+
+fn is_restored(changes: &TableChanges, change: &RowChange, now: Option<&[Value]>) -> bool {
+    match (&change.before, now) {
+        (None, None) => true,
+        (Some(before), Some(now)) => {
+            let columns = &changes.table.columns;
+            before.iter().zip(now).zip(columns).all(|((b, n), column)| column.generated || b == n)
+        }
+        _ => false,
+    }
+}
+
+fn key_of(changes: &TableChanges, change: &RowChange) -> Result<Key, Failure> {
+    let values = change.before.as_ref().or(change.after.as_ref());
+    values.map(|v| changes.table.key_of(v)).ok_or_else(|| stuck("the undo record has a row without images"))
+}
+
+/// About how much memory a row takes while it is looked at, in bytes.
+fn size(change: &RowChange) -> usize {
+    let value = |value: &Value| match value {
+        Value::Text(text) => text.len(),
+        Value::Bytes(bytes) => bytes.len(),
+        Value::Null | Value::Int(_) => 0,
+    };
+    [&change.before, &change.after].into_iter().flatten().flatten().map(|v| value(v) + 16).sum()
+}
+
+/// Cuts rows into batches of bounded numbers of rows and bytes.
+fn batches<'a, 'b>(
+    mut rows: &'b [&'a RowChange],
+    packet_bytes: usize,
+) -> impl Iterator<Item = &'b [&'a RowChange]> {
+    // Their keys must fit one statement, twice as long where they are written as digits
+    let limit = BATCH_BYTES.min(packet_bytes / 4);
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let mut count = 0;
+        for change in rows.iter().take(ROWS_PER_BATCH) {
+            bytes += size(change);
+            if count > 0 && bytes > limit {
+                break;
+            }
+            count += 1;
+        }
+        let (batch, later) = rows.split_at(count);
+        rows = later;
+        (!batch.is_empty()).then_some(batch)
+    })
+}
+
+/// The table must have the columns that the images have; else a restored row would not be whole.
+async fn same_columns(conn: &mut Conn, changes: &TableChanges) -> Result<(), Failure> {
+    let table = &changes.table;
+    let now: Vec<String> = conn
+        .exec(
+            "SELECT COLUMN_NAME FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? \
+             ORDER BY ORDINAL_POSITION",
+            (&table.schema, &table.name),
+        )
+        .await?;
+    if now.is_empty() {
+        return Err(stuck(format!("the table {}.{} is gone", table.schema, table.name)));
+    }
+    if !now.iter().eq(table.columns.iter().map(|c| &c.name)) {
+        return Err(stuck(format!(
+            "the columns of {}.{} have changed: they are {}",
+            table.schema,
+            table.name,
+            now.join(", ")
+        )));
+    }
+    Ok(())
+}
+
+/// Rows of a record as they are now, locked.
+async fn current_rows(
+    conn: &mut Conn,
+    changes: &TableChanges,
+    rows: &[&RowChange],
+) -> Result<HashMap<Key, Row>, Failure> {
+    let table = &changes.table;
+    let keys: Vec<Key> = rows.iter().map(|change| key_of(changes, change)).collect::<Result<_, _>>()?;
+    let qualifier = quote_identifier(&table.name);
+    let sql = format!(
+        "SELECT {} FROM {} WHERE {} FOR UPDATE",
+        table.image_select_list(&qualifier),
+        table.quoted(),
+        table.keys_predicate(&qualifier, &keys)
+    );
+    let mut out = HashMap::with_capacity(keys.len());
+    let mut result = conn.query_iter(sql).await?;
+    while let Some(row) = result.next().await? {
+        let cells = row.unwrap();
+        let cells: Vec<Option<&[u8]>> = cells
+            .iter()
+            .map(|cell| match cell {
+                Cell::NULL => Ok(None),
+                Cell::Bytes(bytes) => Ok(Some(bytes.as_slice())),
+                _ => Err(stuck("a current row that is not text")),
+            })
+            .collect::<Result<_, _>>()?;
+        let row =
+            table.decode_row(&cells).map_err(|e| stuck(format!("a current row does not decode: {e}")))?;
+        out.insert(row.key(table), row);
+    }
+    Ok(out)
+}
