@@ -17,6 +17,12 @@ fn plain_records_go_as_text_and_others_as_hex() {
     assert_eq!(sql(br#"{"a":1}"#), format!(r#"{head}_binary'{{"a":1}}'{tail}"#));
     assert_eq!(sql(b"it's"), format!("{head}0x69742773{tail}"));
     assert_eq!(sql("é".as_bytes()), format!("{head}0xc3a9{tail}"));
+    assert_eq!(sql(&[0xFF; 1024]), format!("{head}0x{}{tail}", "ff".repeat(1024)));
+    let digits = "/".repeat(1366) + "w==";
+    assert_eq!(
+        sql(&[0xFF; 1025]),
+        format!("{head}FROM_BASE64(_utf8mb4'{digits}'){tail}").replace("/w==", "/w==")
+    );
     let marker = String::from_utf8(insert_marker_sql("s", "a:1", 7)).unwrap();
     assert!(marker.ends_with("_utf8mb4 X'', _binary'', 1, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6))"), "{marker}");
 }

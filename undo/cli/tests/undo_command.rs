@@ -8,8 +8,8 @@ use atone_tests::cli::{self, Output};
 use atone_tests::server::SERVICE;
 use atone_tests::{Flavor, Server, run, sql};
 use atone_undo::{
-    Column, Kind, RowChange, Table, TableChanges, UndoRecord, UniqueKey, Value, insert_marker_sql,
-    insert_undo_sql, undo_log_ddl,
+    Column, Kind, Layout, RowChange, Table, TableChanges, UndoRecord, UniqueKey, Value, insert_marker_sql,
+    insert_part_sql, undo_log_ddl,
 };
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable as _;
@@ -49,11 +49,11 @@ async fn prepare(conn: &mut Conn) -> Result<()> {
         ],
     )
     .await?;
-    log_branches(conn).await
+    log_branches(conn, Layout::ONE_ROW).await
 }
 
 /// The undo rows of both branches, and a marker of another transaction.
-async fn log_branches(conn: &mut Conn) -> Result<()> {
+async fn log_branches(conn: &mut Conn, layout: Layout) -> Result<()> {
     let branches = [
         (
             10,
@@ -77,7 +77,9 @@ async fn log_branches(conn: &mut Conn) -> Result<()> {
             resource: "bank1".to_owned(),
             tables: vec![TableChanges { table: account(), rows }],
         };
-        conn.query_drop(insert_undo_sql("bank", "x:1", branch_id, &record.encode()?)).await?;
+        for (part, row) in (1..).zip(record.encode_rows(layout)?) {
+            conn.query_drop(insert_part_sql("bank", "x:1", branch_id, part, &row)).await?;
+        }
     }
     conn.query_drop(insert_marker_sql("bank", "x:2", 12)).await?;
     Ok(())
@@ -119,6 +121,99 @@ async fn atone(args: &[&str]) -> Result<Output> {
     cli::run(Path::new(env!("CARGO_BIN_EXE_atone")), args, &[("NO_COLOR", "1")], b"").await
 }
 
+/// Runs what `atone undo sql` printed.
+async fn run_script(server: &Server, script: &str) -> Result<()> {
+    let mut client = server.admin().await?;
+    for statement in script
+        .lines()
+        .map(|l| l.split(" -- ").next().unwrap())
+        .filter(|l| !l.starts_with("--") && !l.is_empty())
+    {
+        sql::run(&mut client, statement.trim_end_matches(';')).await?;
+    }
+    Ok(())
+}
+
+/// Records look the same however they are laid out; what is not whole is told.
+async fn records_of_every_layout_are_shown(flavor: Flavor) -> Result<()> {
+    let server = Server::start(flavor).await?;
+    let mut conn = server.admin().await?;
+    prepare(&mut conn).await?;
+    let tool = Tool::new(server.port())?;
+    let shown = async |command: &[&str]| -> Result<String> {
+        let text = tool.run(command).await?.success()?;
+        // Lengths, times and what takes the undo rows away differ
+        let same = |l: &&str| !l.contains(" bytes, ") && !l.contains("`undo_log`");
+        Ok(text.lines().filter(same).collect::<Vec<_>>().join("\n"))
+    };
+    let expected = [shown(&["show", "x:1"]).await?, shown(&["sql", "x:1"]).await?];
+    for (compress_bytes, part_bytes) in [(1, usize::MAX), (1, 100), (0, 300)] {
+        sql::run_all(
+            &mut conn,
+            &[
+                "DELETE FROM bank.undo_log",
+                "DELETE FROM bank.account",
+                "INSERT INTO bank.account VALUES (1, 80), (2, 5)",
+            ],
+        )
+        .await?;
+        log_branches(&mut conn, Layout { compress_bytes, part_bytes }).await?;
+        let list = tool.run(&["ls"]).await?.success()?;
+        assert_eq!(list.lines().count(), 4, "{list}");
+        let stored =
+            sql::cell(&mut conn, "SELECT SUM(LENGTH(rollback_info)) FROM bank.undo_log WHERE branch_id = 10")
+                .await?;
+        assert_eq!(list.lines().nth(1).unwrap().split_whitespace().nth(5), Some(stored.as_str()), "{list}");
+        assert_eq!([shown(&["show", "x:1"]).await?, shown(&["sql", "x:1"]).await?], expected);
+        run_script(&server, &tool.run(&["sql", "x:1"]).await?.success()?).await?;
+        let rows = sql::rows(&mut conn, "SELECT id, balance FROM bank.account ORDER BY id").await?;
+        assert_eq!(rows, ["1|100.00", "3|7.00"]);
+        assert_eq!(sql::rows(&mut conn, "SELECT xid FROM bank.undo_log").await?, ["x:2"]);
+    }
+
+    sql::run(&mut conn, "DELETE FROM bank.undo_log").await?;
+    for (damage, why) in [
+        ("DELETE FROM bank.undo_log WHERE branch_id = 10 AND xid = 'x:1#2'", "in the place of part 2"),
+        ("DELETE FROM bank.undo_log WHERE branch_id = 10 AND xid = 'x:1'", "whose first part is gone"),
+        (
+            "UPDATE bank.undo_log SET xid = 'x:1#99' WHERE branch_id = 10 AND xid = 'x:1#3'",
+            "in the place of part 3",
+        ),
+        (
+            "INSERT INTO bank.undo_log SELECT branch_id, 'x:1#4', context, rollback_info, log_status, log_created, \
+             log_modified FROM bank.undo_log WHERE branch_id = 10 AND xid = 'x:1#3'",
+            "there are 4",
+        ),
+        ("UPDATE bank.undo_log SET context = '' WHERE branch_id = 10 AND xid = 'x:1#2'", "is not understood"),
+        ("UPDATE bank.undo_log SET rollback_info = '' WHERE branch_id = 10 AND xid = 'x:1#2'", "has 0 bytes"),
+    ] {
+        log_branches(&mut conn, Layout { compress_bytes: 0, part_bytes: 200 }).await?;
+        sql::run(&mut conn, damage).await?;
+        for command in [&["ls"][..], &["show", "x:1"], &["sql", "x:1"]] {
+            let output = tool.run(command).await?;
+            assert_eq!(output.code, 1, "{damage}: {output:?}");
+            assert!(output.stdout.contains(why), "{damage}: {output:?}");
+            assert!(output.stderr.contains("do not decode"), "{damage}: {output:?}");
+        }
+        sql::run(&mut conn, "DELETE FROM bank.undo_log").await?;
+    }
+    Ok(())
+}
+
+mod records_of_every_layout_are_shown {
+    use super::*;
+
+    #[test]
+    fn mariadb() {
+        run::run_alone(Flavor::MariaDb, super::records_of_every_layout_are_shown(Flavor::MariaDb));
+    }
+
+    #[test]
+    fn mysql() {
+        run::run_alone(Flavor::MySql, super::records_of_every_layout_are_shown(Flavor::MySql));
+    }
+}
+
 async fn undo_logs_are_shown(flavor: Flavor) -> Result<()> {
     let server = Server::start(flavor).await?;
     let mut conn = server.admin().await?;
@@ -152,20 +247,13 @@ async fn undo_logs_are_shown(flavor: Flavor) -> Result<()> {
 
     // The printed SQL restores the rows.
     let script = tool.run(&["sql", "x:1"]).await?.success()?;
-    let mut client = server.admin().await?;
-    for statement in script
-        .lines()
-        .map(|l| l.split(" -- ").next().unwrap())
-        .filter(|l| !l.starts_with("--") && !l.is_empty())
-    {
-        sql::run(&mut client, statement.trim_end_matches(';')).await?;
-    }
+    run_script(&server, &script).await?;
     let rows = sql::rows(&mut conn, "SELECT id, balance FROM bank.account ORDER BY id").await?;
     assert_eq!(rows, ["1|100.00", "3|7.00"]);
     assert_eq!(sql::rows(&mut conn, "SELECT xid FROM bank.undo_log").await?, ["x:2"], "undone once");
 
     sql::run(&mut conn, "DELETE FROM bank.undo_log").await?;
-    log_branches(&mut conn).await?;
+    log_branches(&mut conn, Layout::ONE_ROW).await?;
     let show = tool.run(&["show", "x:1"]).await?.success()?;
     assert_eq!(show.matches("already restored").count(), 3, "branch 10 takes row 1 further back:\n{show}");
 
@@ -265,6 +353,24 @@ async fn servers_read_records(flavor: Flavor) -> Result<()> {
         &mut conn,
         "SELECT CONCAT('format=1;encoding=json;crc32=', LPAD(LOWER(HEX(CRC32(rollback_info))), 8, '0'), ';bytes=', \
          LENGTH(rollback_info)) = context FROM bank.undo_log WHERE log_status = 0",
+    )
+    .await?;
+    assert_eq!(whole, ["1", "1"]);
+
+    sql::run(&mut conn, "DELETE FROM bank.undo_log").await?;
+    log_branches(&mut conn, Layout { compress_bytes: 1, part_bytes: usize::MAX }).await?;
+    let value = sql::rows(
+        &mut conn,
+        "SELECT JSON_VALUE(CONVERT(IF(context LIKE '%zlib%', UNCOMPRESS(rollback_info), rollback_info) USING utf8mb4), \
+         '$.tables[0].rows[0].before.balance') FROM bank.undo_log WHERE log_status = 0 ORDER BY branch_id",
+    )
+    .await?;
+    assert_eq!(value, ["100.00", "90.00"]);
+    let whole = sql::rows(
+        &mut conn,
+        "SELECT CONCAT('format=2;encoding=json+zlib;crc32=', LPAD(LOWER(HEX(CRC32(rollback_info))), 8, '0'), ';bytes=', \
+         UNCOMPRESSED_LENGTH(rollback_info), ';stored=', LENGTH(rollback_info), ';parts=1') = context \
+         FROM bank.undo_log WHERE log_status = 0",
     )
     .await?;
     assert_eq!(whole, ["1", "1"]);
