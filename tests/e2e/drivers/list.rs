@@ -39,6 +39,8 @@ pub(crate) enum Program {
     Node(&'static str),
     /// A file of tests/drivers/php.
     Php(&'static str),
+    /// A binary made of tests/drivers/rust.
+    Rust(&'static str),
     /// The command-line client of this server, and its dump program.
     Client(Flavor),
     /// The class made of tests/drivers/java, with the driver's name as its argument.
@@ -185,6 +187,28 @@ pub(crate) const DRIVERS: &[Driver] = &[
         full_login: FullLogin::Rsa,
     },
     Driver {
+        id: "sqlx",
+        language: "Rust",
+        name: "sqlx",
+        version: rust("0.8.6", "name = \"sqlx\"\nversion = \"{}\""),
+        program: Program::Rust("with_sqlx"),
+        sections: "login text prepared batch blobs blobs-prepared streaming multi procedure transaction errors \
+                   warnings metadata reset pool",
+        compression: false,
+        full_login: FullLogin::Rsa,
+    },
+    Driver {
+        id: "mysql_async",
+        language: "Rust",
+        name: "mysql_async",
+        version: rust("0.37.1", "name = \"mysql_async\"\nversion = \"{}\""),
+        program: Program::Rust("with_mysql_async"),
+        sections: "login text prepared batch blobs blobs-prepared streaming multi procedure transaction errors \
+                   warnings metadata load-data reset pool",
+        compression: true,
+        full_login: FullLogin::Rsa,
+    },
+    Driver {
         id: "mariadb_client",
         language: "command line",
         name: "mariadb, mariadb-dump",
@@ -205,6 +229,10 @@ pub(crate) const DRIVERS: &[Driver] = &[
         full_login: FullLogin::Rsa,
     },
 ];
+
+const fn rust(version: &'static str, text: &'static str) -> Version {
+    Version::Pinned { version, file: "rust/Cargo.lock", text }
+}
 
 const fn java(version: &'static str, text: &'static str) -> Version {
     Version::Pinned { version, file: "java/pom.xml", text }

@@ -44,6 +44,8 @@ driver_tests!(
     mariadb_connector_j,
     mysqli,
     pdo,
+    sqlx,
+    mysql_async,
     mariadb_client,
     mysql_client,
 );

@@ -162,6 +162,7 @@ fn command(program: Program) -> Result<(PathBuf, Vec<String>)> {
             }
             (bash, args)
         }
+        Program::Rust(name) => (installed.join("rust/debug").join(name), Vec::new()),
         Program::Php(name) => {
             let php = paths::on_path("php").context("there is no php: run scripts/install-drivers")?;
             let mut args = vec!["-d".to_owned(), "mysqli.allow_local_infile=1".to_owned()];
