@@ -85,9 +85,9 @@ impl SqlError {
     pub fn unknown_command() -> SqlError {
         SqlError { code: 1047, state: b"08S01", message: "Unknown command".into() }
     }
-    /// 1835: a command whose packet does not decode.
+    /// 1835: a command whose packet does not decode, in the server's words.
     pub fn malformed_packet() -> SqlError {
-        Self::new(1835, b"HY000", "", "malformed communication packet")
+        SqlError { code: 1835, state: b"HY000", message: "Malformed communication packet.".into() }
     }
     /// 1243: a prepared statement that this session does not have, in the server's words.
     pub fn unknown_statement(id: u32, mariadb: bool) -> SqlError {

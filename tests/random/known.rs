@@ -1,7 +1,8 @@
 //! Differences that are known and not mended yet. Each keeps one narrow shape out of the cases; `true` brings it back.
 
 /// A condition that converts values (a number compared with a text) is evaluated by a read, which warns where a
-/// statement that writes fails or warns for other rows.
+/// statement that writes fails or warns for other rows; MySQL finds other rows where texts and numbers are mixed in the
+/// IN list of a DATETIME key.
 pub(crate) const CONVERTING_CONDITIONS: bool = false;
 
 /// `sql_safe_updates`: the restriction to keys satisfies it where the statement by itself would not.

@@ -254,7 +254,12 @@ impl Type {
             Class::Float | Class::Decimal => (*rng.pick(&["0", "1.5", "0.25", "-1", "99"])).to_owned(),
             Class::Json | Class::Vector | Class::Geometry => "NULL".to_owned(),
             Class::Binary => format!("X'{}'", hex(&bytes(rng))),
-            _ => (*rng.pick(self.samples())).to_owned(),
+            _ => {
+                // Dates as texts only: MySQL reads a list of texts and numbers otherwise in a SELECT than in an UPDATE
+                let number = |s: &&str| s.bytes().all(|b| b.is_ascii_digit());
+                let texts: Vec<&str> = self.samples().iter().copied().filter(|s| !number(s)).collect();
+                (*rng.pick(&texts)).to_owned()
+            }
         }
     }
 
