@@ -1,7 +1,8 @@
 //! The proxy's limits: above each the statement gets its error, nothing of it has run, and the session goes on.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use atone_tests::run::Harmable;
+use atone_tests::wire::{RawConn, error_packet};
 use atone_tests::{Bank, Cluster, ClusterOptions, sql};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable as _;
@@ -12,7 +13,12 @@ fn limits() -> ClusterOptions {
     ClusterOptions { proxy_limits: proxy_limits.to_owned(), ..ClusterOptions::default() }
 }
 
+fn short_login() -> ClusterOptions {
+    ClusterOptions { proxy_limits: "handshake_timeout_ms = 3000\n".to_owned(), ..ClusterOptions::default() }
+}
+
 atone_tests::owned_tests!(limits() => each_limit_has_its_error);
+atone_tests::owned_tests!(short_login() => logins_that_take_too_long);
 
 /// The statement is refused with this code, the rows are as before, and the session can still write a row.
 async fn refused(
@@ -84,5 +90,30 @@ async fn each_limit_has_its_error(c: Harmable) -> Result<()> {
     }
     let (code, message) = sql::refused_login(c.app_options(Bank::One, &schema)).await?;
     assert_eq!((code, message.contains("max_connections")), (1040, true), "{message}");
+    Ok(())
+}
+
+/// Who was too slow is told so, and the connection is closed.
+async fn logins_that_take_too_long(c: Harmable) -> Result<()> {
+    let c = &*c.lock().await;
+    let told = async |conn: &mut RawConn| -> Result<(u16, String)> {
+        let (_, packet) = conn.read().await?.context("closed without a word")?;
+        let error = error_packet(&packet).with_context(|| format!("no error: {packet:?}"))?;
+        anyhow::ensure!(conn.read().await?.is_none(), "the connection goes on");
+        Ok(error)
+    };
+    let mut silent = RawConn::connect(c.proxy_port(Bank::One)).await?;
+    let (_, greeting) = silent.read().await?.context("no greeting")?;
+    assert_eq!(greeting.first(), Some(&10));
+    let (code, message) = told(&mut silent).await?;
+    assert_eq!((code, message.contains("handshake_timeout_ms")), (1159, true), "{message}");
+
+    c.server(Bank::One).pause()?;
+    let mut waiting = RawConn::connect(c.proxy_port(Bank::One)).await?;
+    let seen = told(&mut waiting).await;
+    c.server(Bank::One).resume()?;
+    let (code, message) = seen?;
+    assert_eq!((code, message.contains("handshake_timeout_ms")), (1429, true), "{message}");
+    c.app(Bank::One, "information_schema").await?;
     Ok(())
 }

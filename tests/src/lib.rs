@@ -17,6 +17,7 @@ pub mod flavor;
 pub mod own;
 pub mod paths;
 pub mod ports;
+pub mod proc;
 pub mod process;
 pub mod rest;
 pub mod run;
