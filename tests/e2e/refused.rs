@@ -12,7 +12,8 @@ atone_tests::shared_tests!(
     tables_that_can_not_be_undone,
     prepared,
     unbound_sessions_may,
-    reads_pass
+    reads_pass,
+    unreadable_charsets,
 );
 
 const SETUP: &[&str] = &[
@@ -259,4 +260,29 @@ async fn reads_pass(c: Arc<Cluster>) -> Result<()> {
     sql::run(&mut bound, format!("USE {schema}")).await?;
     assert_eq!(c.rest().transaction(&xid).await?["branches"], serde_json::json!([]));
     sql::run(&mut bound, "COMMIT GLOBAL TRANSACTION").await
+}
+
+async fn unreadable_charsets(c: Arc<Cluster>) -> Result<()> {
+    let schema = c.bank_schema("unreadable").await?;
+    let mut conn = c.app(Bank::One, &schema).await?;
+    let update = conn.prep("UPDATE account SET name = ? WHERE id = 1").await?;
+    let select = conn.prep("SELECT name FROM account WHERE id = ?").await?;
+    let xid = sql::start_global(&mut conn).await?;
+    for charset in ["gbk", "sjis", "big5"] {
+        sql::run(&mut conn, format!("SET character_set_client = {charset}")).await?;
+        let error = sql::server_error(conn.exec_drop(&update, ("x",)).await, "UPDATE")?;
+        error.expect_naming(1235, "42000", &xid)?;
+        let error = sql::server_error(conn.exec_drop(&select, (1,)).await, "SELECT")?;
+        error.expect_naming(1235, "42000", &xid)?;
+        sql::refused(&mut conn, "DELETE FROM account; SELECT 'x'")
+            .await?
+            .expect_naming(1235, "42000", &xid)?;
+        sql::refused(&mut conn, "DELETE FROM account").await?.expect_naming(1235, "42000", &xid)?;
+    }
+    sql::run(&mut conn, "SET NAMES utf8mb4").await?;
+    conn.exec_drop(&update, ("né",)).await?;
+    sql::run(&mut conn, "ROLLBACK GLOBAL TRANSACTION").await?;
+    c.wait_for_purge(Bank::One, &schema).await?;
+    assert_eq!(c.accounts(Bank::One, &schema).await?[0], "1|ann|100");
+    Ok(())
 }

@@ -2,7 +2,7 @@
 
 use atone_api::proto::Status;
 use atone_api::{ClientError, Xid};
-use atone_sql::{Mode, Statement, XidHint, XidValue};
+use atone_sql::{Statement, XidHint, XidValue};
 use atone_wire::reply::Expect;
 use bytes::Bytes;
 
@@ -43,37 +43,32 @@ impl Session {
                 return self.looked_at_statement(sql.clone(), analysis, Origin::Query(sql)).await;
             }
         }
-        let mode = if self.binding.is_some() {
-            let vars = self.session_vars().await?;
-            if let Some(why) = vars.refuse {
-                // Only leaving is understood
-                return self.under_unreadable_settings(&sql, vars.mode, &why).await;
-            }
-            vars.mode
-        } else {
-            self.assumed_mode()
-        };
+        if let Some(error) = self.unreadable(&sql).await? {
+            return self.send_error(&error).await;
+        }
+        let mode = if self.binding.is_some() { self.session_vars().await?.mode } else { self.assumed_mode() };
         let analysis = atone_sql::analyze(&sql, mode);
         self.looked_at_statement(sql.clone(), analysis, Origin::Query(sql)).await
     }
 
-    /// Under settings that make statements unreadable nothing passes but what certainly is no write.
-    async fn under_unreadable_settings(&mut self, sql: &Bytes, mode: Mode, why: &str) -> Result<(), End> {
-        let ascii = sql.is_ascii();
-        let analysis = atone_sql::analyze(sql, mode);
-        let harmless = matches!(
-            analysis.statement,
+    /// Why a statement of a bound session cannot be read under the session's settings. Nothing passes under such ones but
+    /// what certainly is no write, and leads out of them.
+    pub(super) async fn unreadable(&mut self, sql: &[u8]) -> Result<Option<SqlError>, End> {
+        if self.binding.is_none() {
+            return Ok(None);
+        }
+        let vars = self.session_vars().await?;
+        let Some(why) = vars.refuse else { return Ok(None) };
+        let leads_out = matches!(
+            atone_sql::analyze(sql, vars.mode).statement,
             Statement::Set
                 | Statement::SetXid(_)
                 | Statement::CommitGlobal
                 | Statement::RollbackGlobal
                 | Statement::Rollback { .. }
         );
-        if ascii && harmless {
-            return self.looked_at_statement(sql.clone(), analysis, Origin::Query(sql.clone())).await;
-        }
-        let error = SqlError::refused(&self.xid(), why);
-        self.send_error(&error).await
+        let passes = leads_out && sql.is_ascii();
+        Ok(if passes { None } else { Some(SqlError::refused(&self.xid(), &why)) })
     }
 
     /// A statement, analyzed, of a bound session or with something for Atone in it.

@@ -39,6 +39,9 @@ impl Session {
             Ok(rows) => rows,
             Err(e) => return self.send_error(&SqlError::bad_parameters(&e.to_string())).await,
         };
+        if let Some(error) = self.unreadable(&sql).await? {
+            return self.send_error(&error).await;
+        }
         let mode = if bound { self.session_vars().await?.mode } else { self.assumed_mode() };
         let analysis = atone_sql::analyze(&sql, mode);
         match &analysis.statement {

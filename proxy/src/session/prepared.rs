@@ -194,6 +194,9 @@ impl Session {
         long_data_lost: bool,
         payload: Bytes,
     ) -> Result<(), End> {
+        if let Some(error) = self.unreadable(&sql).await? {
+            return self.send_error(&error).await;
+        }
         let mode = if self.binding.is_some() { self.session_vars().await?.mode } else { self.assumed_mode() };
         let analysis = atone_sql::analyze(&sql, mode);
         let written_by_params = matches!(
