@@ -20,7 +20,7 @@ fn options() -> ClusterOptions {
     }
 }
 
-atone_tests::owned_tests!(options() => many_rows);
+atone_tests::owned_tests!(options() => many_rows, long_values);
 
 /// The proxy's peak of resident memory, in MiB.
 fn peak_mib(c: &Cluster, name: &str) -> Result<u64> {
@@ -97,6 +97,49 @@ async fn many_rows(c: Harmable) -> Result<()> {
         c.rest().wait_for_status(&xid, "rolled_back", std::time::Duration::from_secs(100)).await?;
         memory.end(c, "rollback")?;
         assert_eq!(c.rows(Bank::One, &schema, SUM).await?, before);
+    }
+    Ok(())
+}
+
+/// Bytes that do not compress, the same for a seed.
+fn noise(seed: u64, bytes: usize) -> Vec<u8> {
+    let mut state = seed | 1;
+    let mut out = Vec::with_capacity(bytes + 8);
+    while out.len() < bytes {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        out.extend_from_slice(&state.to_le_bytes());
+    }
+    out.truncate(bytes);
+    out
+}
+
+async fn long_values(c: Harmable) -> Result<()> {
+    let c = &*c.lock().await;
+    let schema = c.schema("long").await?;
+    let mut direct = c.direct(Bank::One, &schema).await?;
+    sql::run(&mut direct, "CREATE TABLE blobs (id INT PRIMARY KEY, b LONGBLOB, t LONGTEXT)").await?;
+    direct.exec_drop("INSERT INTO blobs VALUES (1, ?, 'short')", (noise(7, 64 << 20),)).await?;
+    let sum = "SELECT id, LENGTH(b), SHA2(b, 256), LENGTH(t), SHA2(t, 256) FROM blobs ORDER BY id";
+    let before = c.rows(Bank::One, &schema, sum).await?;
+    let mut conn = c.app(Bank::One, &schema).await?;
+    for (name, statement) in [
+        ("update", "UPDATE blobs SET b = REVERSE(b) WHERE id = 1"),
+        ("delete", "DELETE FROM blobs"),
+    ] {
+        let xid = sql::start_global(&mut conn).await?;
+        let memory = Memory::start(c)?;
+        sql::run(&mut conn, statement).await?;
+        memory.end(c, name)?;
+        for row in c.rows(Bank::One, &schema, "SELECT context FROM undo_log ORDER BY LENGTH(xid), xid LIMIT 3").await? {
+            println!("{row}");
+        }
+        let memory = Memory::start(c)?;
+        sql::run(&mut conn, "ROLLBACK GLOBAL TRANSACTION").await?;
+        c.rest().wait_for_status(&xid, "rolled_back", std::time::Duration::from_secs(100)).await?;
+        memory.end(c, "rollback")?;
+        assert_eq!(c.rows(Bank::One, &schema, sum).await?, before);
     }
     Ok(())
 }
