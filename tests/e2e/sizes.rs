@@ -124,15 +124,17 @@ async fn long_values(c: Harmable) -> Result<()> {
     let sum = "SELECT id, LENGTH(b), SHA2(b, 256), LENGTH(t), SHA2(t, 256) FROM blobs ORDER BY id";
     let before = c.rows(Bank::One, &schema, sum).await?;
     let mut conn = c.app(Bank::One, &schema).await?;
-    for (name, statement) in [
-        ("update", "UPDATE blobs SET b = REVERSE(b) WHERE id = 1"),
-        ("delete", "DELETE FROM blobs"),
-    ] {
+    for (name, statement) in
+        [("update", "UPDATE blobs SET b = REVERSE(b) WHERE id = 1"), ("delete", "DELETE FROM blobs")]
+    {
         let xid = sql::start_global(&mut conn).await?;
         let memory = Memory::start(c)?;
         sql::run(&mut conn, statement).await?;
         memory.end(c, name)?;
-        for row in c.rows(Bank::One, &schema, "SELECT context FROM undo_log ORDER BY LENGTH(xid), xid LIMIT 3").await? {
+        for row in c
+            .rows(Bank::One, &schema, "SELECT context FROM undo_log ORDER BY LENGTH(xid), xid LIMIT 3")
+            .await?
+        {
             println!("{row}");
         }
         let memory = Memory::start(c)?;
