@@ -300,7 +300,7 @@ mod tests {
     #[test]
     fn parts() {
         let (record, _) = record();
-        let rows = record.encode_rows(Layout { compress_bytes: 1, part_bytes: 50 }).unwrap();
+        let rows = record.encode_rows(Layout { compress_bytes: 1, part_bytes: 20 }).unwrap();
         let all: Vec<Cells> = (1..)
             .zip(&rows)
             .map(|(part, row)| {
