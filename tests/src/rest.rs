@@ -56,7 +56,13 @@ impl Rest {
     /// A client for `http://127.0.0.1:port`.
     pub fn new(port: u16) -> Result<Self> {
         Ok(Self {
-            client: reqwest::Client::builder().timeout(CALL_LIMIT).no_proxy().build()?,
+            // A connection for each call: behind a body that it does not take, the server closes, and a call that takes
+            // the connection over meanwhile would break
+            client: reqwest::Client::builder()
+                .timeout(CALL_LIMIT)
+                .no_proxy()
+                .pool_max_idle_per_host(0)
+                .build()?,
             base: format!("http://127.0.0.1:{port}"),
         })
     }
