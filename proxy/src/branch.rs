@@ -220,25 +220,11 @@ impl Changes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use atone_undo::{Column, Kind, LockKey, UniqueKey};
+    use crate::samples;
+    use atone_undo::LockKey;
 
     fn table() -> Arc<Table> {
-        let column = |name: &str| Column {
-            name: name.into(),
-            kind: Kind::Int,
-            column_type: "int".into(),
-            charset: None,
-            collation: None,
-            nullable: false,
-            generated: false,
-            auto_increment: false,
-        };
-        Arc::new(Table {
-            schema: "s".into(),
-            name: "t".into(),
-            columns: vec![column("id"), column("v")],
-            keys: vec![UniqueKey { name: "PRIMARY".into(), columns: vec![0], prefixes: vec![] }],
-        })
+        Arc::new(samples::table(&["id", "v"]))
     }
 
     fn row(id: i128, v: i128) -> Row {

@@ -14,6 +14,8 @@ pub mod own_user;
 pub mod params;
 pub mod phase_two;
 pub mod run;
+#[cfg(test)]
+mod samples;
 pub mod service;
 pub mod session;
 pub mod tls;

@@ -81,7 +81,7 @@ pub enum MetaError {
 }
 
 impl Metadata {
-    /// The table, where it was read less than `ttl` ago and `digest` (the column definitions that the session sees) is
+    /// The table of a server that is MariaDB or not, where it was read less than `ttl` ago and `digest` (the column definitions that the session sees) is
     /// what it was then; read again otherwise.
     ///
     /// # Errors
@@ -93,6 +93,7 @@ impl Metadata {
         name: &str,
         digest: &[u8],
         ttl: Duration,
+        mariadb: bool,
     ) -> Result<Arc<TableInfo>, MetaError> {
         let key = (schema.to_string(), name.to_string(), digest.to_vec());
         if let Some(hit) = self.tables.get(&key)
@@ -102,7 +103,7 @@ impl Metadata {
         }
         let read_at = Instant::now();
         let mut conn = pool.get_conn().await?;
-        let info = Arc::new(load(&mut conn, schema, name).await?);
+        let info = Arc::new(load(&mut conn, schema, name, mariadb).await?);
         if self.tables.len() >= MAX_TABLES {
             self.tables.clear();
         }
@@ -113,7 +114,7 @@ impl Metadata {
 
 type ColumnRow = (String, String, String, Option<String>, Option<String>, String, String, Option<String>);
 
-async fn load(conn: &mut Conn, schema: &str, name: &str) -> Result<TableInfo, MetaError> {
+async fn load(conn: &mut Conn, schema: &str, name: &str, mariadb: bool) -> Result<TableInfo, MetaError> {
     let id = (schema, name);
     let head: Option<(String, String, Option<String>, String)> = conn
         .exec_first(
@@ -149,8 +150,6 @@ async fn load(conn: &mut Conn, schema: &str, name: &str) -> Result<TableInfo, Me
         refuse_any =
             Some(format!("{schema}.{name} is of engine {engine}, which cannot roll back with InnoDB"));
     }
-    let version: Option<String> = conn.query_first("SELECT VERSION()").await?;
-    let mariadb = version.is_some_and(|v| v.contains("MariaDB"));
     let mut parsed = Vec::with_capacity(columns.len());
     let mut defaults = Vec::with_capacity(columns.len());
     let mut follows_update = Vec::with_capacity(columns.len());
@@ -276,18 +275,10 @@ async fn cascades(conn: &mut Conn, schema: &str, name: &str) -> Result<Option<St
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::samples;
 
     fn column(name: &str, nullable: bool) -> Column {
-        Column {
-            name: name.into(),
-            kind: Kind::Int,
-            column_type: "int".into(),
-            charset: None,
-            collation: None,
-            nullable,
-            generated: false,
-            auto_increment: false,
-        }
+        Column { nullable, ..samples::column(name) }
     }
 
     fn rows(list: &[(&str, &str)]) -> Vec<(String, Option<String>, Option<u64>)> {

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use anyhow::Result;
 use mysql_async::{Conn, OptsBuilder};
-use tokio::sync::OnceCell;
 
 use crate::cli::{self, Output};
 use crate::daemon::Daemon;
 use crate::flavor::Flavor;
 use crate::paths;
+use crate::per_flavor::PerFlavor;
 use crate::ports::{free_port, preferably};
 use crate::rest::Rest;
 use crate::server::{APP, SERVICE, Server};
@@ -186,13 +186,8 @@ impl Cluster {
 
     /// The cluster that the tests of one program share, one a flavor. Tests that kill or configure need their own.
     pub async fn shared(flavor: Flavor) -> Result<Arc<Self>> {
-        static MARIADB: OnceCell<Arc<Cluster>> = OnceCell::const_new();
-        static MYSQL: OnceCell<Arc<Cluster>> = OnceCell::const_new();
-        let cell = match flavor {
-            Flavor::MariaDb => &MARIADB,
-            Flavor::MySql => &MYSQL,
-        };
-        cell.get_or_try_init(|| async { Ok(Arc::new(Self::start(flavor).await?)) }).await.cloned()
+        static SHARED: PerFlavor<Cluster> = PerFlavor::new();
+        SHARED.get(flavor, Self::start(flavor)).await
     }
 
     /// The kind of its servers.

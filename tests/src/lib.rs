@@ -16,6 +16,7 @@ pub mod effects;
 pub mod flavor;
 pub mod own;
 pub mod paths;
+pub mod per_flavor;
 pub mod ports;
 pub mod proc;
 pub mod process;
@@ -28,5 +29,6 @@ pub mod wire;
 
 pub use cluster::{Bank, Cluster, ClusterOptions};
 pub use flavor::Flavor;
+pub use per_flavor::PerFlavor;
 pub use run::run;
 pub use server::Server;

@@ -5,10 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Result;
-use tokio::sync::OnceCell;
 
 use crate::daemon::Daemon;
-use crate::{Cluster, ClusterOptions, Flavor, paths};
+use crate::{Cluster, ClusterOptions, Flavor, PerFlavor, paths};
 
 /// A cluster, and one more proxy in front of its first server.
 #[derive(Debug)]
@@ -21,9 +20,6 @@ pub struct Own {
     pub ports: Vec<u16>,
     dir: tempfile::TempDir,
 }
-
-/// The ones that the tests of a program share.
-pub type Shared = [OnceCell<Arc<Own>>; 2];
 
 impl Own {
     /// Starts both; each of `listeners` is more lines of a `[[backend]]`, in which `DIR` is the proxy's folder and `SERVER` the
@@ -47,7 +43,7 @@ impl Own {
     /// Runs a test on the one that is shared; a failure comes with the end of the proxy's log.
     pub async fn test<S, T>(
         flavor: Flavor,
-        shared: &Shared,
+        shared: &PerFlavor<Own>,
         start: S,
         test: impl FnOnce(Arc<Own>) -> T,
     ) -> Result<()>
@@ -55,9 +51,8 @@ impl Own {
         S: Future<Output = Result<Own>>,
         T: Future<Output = Result<()>>,
     {
-        let cell = if flavor == Flavor::MariaDb { &shared[0] } else { &shared[1] };
-        let own = cell.get_or_try_init(|| async { Ok::<_, anyhow::Error>(Arc::new(start.await?)) }).await?;
-        let result = test(Arc::clone(own)).await;
+        let own = shared.get(flavor, start).await?;
+        let result = test(Arc::clone(&own)).await;
         result.map_err(|error| error.context(own.proxy.log_tail(60)))
     }
 }
@@ -67,7 +62,7 @@ impl Own {
 #[macro_export]
 macro_rules! own_tests {
     ($start:path => $($name:path as $module:ident),+ $(,)?) => {
-        static SHARED: $crate::own::Shared = [const { tokio::sync::OnceCell::const_new() }; 2];
+        static SHARED: $crate::PerFlavor<$crate::own::Own> = $crate::PerFlavor::new();
         $(
             mod $module {
                 use super::*;

@@ -63,15 +63,7 @@ pub fn analyze(sql: &[u8], mode: Mode) -> Analysis {
         (Ok(_), Err(refusal)) => Statement::Refused(refusal),
         (Ok(statement), Ok(hint)) => {
             analysis.xid_hint = hint;
-            let binds_otherwise = matches!(
-                statement,
-                Statement::StartGlobal { .. }
-                    | Statement::CommitGlobal
-                    | Statement::RollbackGlobal
-                    | Statement::SetXid(_)
-                    | Statement::TouchesXid
-            );
-            if binds_otherwise && analysis.xid_hint.is_some() {
+            if statement.binds() && analysis.xid_hint.is_some() {
                 Statement::Refused(Refusal::for_atone("the statement binds and has a XID hint"))
             } else {
                 statement

@@ -54,13 +54,8 @@ pub fn concerns_atone(sql: &[u8], mode: Mode) -> bool {
         let next = next_statement(rest, mode);
         let analysis = analyze(next.map_or(rest, |next| &rest[..next.end]), mode);
         let concerns = match &analysis.statement {
-            Statement::StartGlobal { .. }
-            | Statement::CommitGlobal
-            | Statement::RollbackGlobal
-            | Statement::SetXid(_)
-            | Statement::TouchesXid => true,
             Statement::Refused(refusal) => refusal.for_atone || analysis.touches_xid,
-            _ => false,
+            statement => statement.binds(),
         };
         if concerns || analysis.xid_hint.is_some() {
             return true;

@@ -292,6 +292,20 @@ pub enum InsertValue {
     Expression(Span),
 }
 
+impl Statement {
+    /// Whether it binds the session, unbinds it or ends its global transaction, or may do so.
+    pub fn binds(&self) -> bool {
+        matches!(
+            self,
+            Statement::StartGlobal { .. }
+                | Statement::CommitGlobal
+                | Statement::RollbackGlobal
+                | Statement::SetXid(_)
+                | Statement::TouchesXid
+        )
+    }
+}
+
 impl Refusal {
     /// A refusal that holds in bound sessions.
     pub(crate) fn new(reason: impl Into<String>) -> Self {

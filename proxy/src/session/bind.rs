@@ -2,7 +2,7 @@
 
 use atone_api::proto::Status;
 use atone_api::{ClientError, Xid};
-use atone_sql::{Statement, XidHint, XidValue};
+use atone_sql::{Mode, Statement, XidHint, XidValue};
 use atone_wire::reply::Expect;
 use bytes::Bytes;
 
@@ -43,22 +43,22 @@ impl Session {
                 return self.looked_at_statement(sql.clone(), analysis, Origin::Query(sql)).await;
             }
         }
-        if let Some(error) = self.unreadable(&sql).await? {
-            return self.send_error(&error).await;
-        }
-        let mode = if self.binding.is_some() { self.session_vars().await?.mode } else { self.assumed_mode() };
+        let mode = match self.reading_mode(&sql).await? {
+            Ok(mode) => mode,
+            Err(error) => return self.send_error(&error).await,
+        };
         let analysis = atone_sql::analyze(&sql, mode);
         self.looked_at_statement(sql.clone(), analysis, Origin::Query(sql)).await
     }
 
-    /// Why a statement of a bound session cannot be read under the session's settings. Nothing passes under such ones but
-    /// what certainly is no write, and leads out of them.
-    pub(super) async fn unreadable(&mut self, sql: &[u8]) -> Result<Option<SqlError>, End> {
+    /// How a statement is read; the inner error says why it cannot be, in a bound session, under the session's settings.
+    /// Nothing passes under such ones but what certainly is no write, and leads out of them.
+    pub(super) async fn reading_mode(&mut self, sql: &[u8]) -> Result<Result<Mode, SqlError>, End> {
         if self.binding.is_none() {
-            return Ok(None);
+            return Ok(Ok(self.assumed_mode()));
         }
         let vars = self.session_vars().await?;
-        let Some(why) = vars.refuse else { return Ok(None) };
+        let Some(why) = &vars.refuse else { return Ok(Ok(vars.mode)) };
         let leads_out = matches!(
             atone_sql::analyze(sql, vars.mode).statement,
             Statement::Set
@@ -68,7 +68,7 @@ impl Session {
                 | Statement::Rollback { .. }
         );
         let passes = leads_out && sql.is_ascii();
-        Ok(if passes { None } else { Some(SqlError::refused(&self.xid(), &why)) })
+        Ok(if passes { Ok(vars.mode) } else { Err(SqlError::refused(&self.xid(), why)) })
     }
 
     /// A statement, analyzed, of a bound session or with something for Atone in it.
@@ -80,15 +80,9 @@ impl Session {
     ) -> Result<(), End> {
         self.returned = None;
         let bound = self.binding.is_some() || self.attribute_xid.is_some();
-        let binds = matches!(
-            analysis.statement,
-            Statement::StartGlobal { .. }
-                | Statement::CommitGlobal
-                | Statement::RollbackGlobal
-                | Statement::SetXid(_)
-                | Statement::TouchesXid
-        );
-        if binds && let Some(xid) = &self.attribute_xid {
+        if analysis.statement.binds()
+            && let Some(xid) = &self.attribute_xid
+        {
             let error = SqlError::refused(xid, "the statement binds and has the query attribute atone_xid");
             return self.send_error(&error).await;
         }
@@ -344,9 +338,9 @@ impl Session {
         }
         self.bind(xid.to_string(), true);
         let vars = self.session_vars().await?;
-        if let Some(why) = vars.refuse {
+        if let Some(why) = &vars.refuse {
             self.binding = None;
-            return Ok(Err(SqlError::refused(xid, &why)));
+            return Ok(Err(SqlError::refused(xid, why)));
         }
         Ok(Ok(()))
     }

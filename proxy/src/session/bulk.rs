@@ -39,10 +39,10 @@ impl Session {
             Ok(rows) => rows,
             Err(e) => return self.send_error(&SqlError::bad_parameters(&e.to_string())).await,
         };
-        if let Some(error) = self.unreadable(&sql).await? {
-            return self.send_error(&error).await;
-        }
-        let mode = if bound { self.session_vars().await?.mode } else { self.assumed_mode() };
+        let mode = match self.reading_mode(&sql).await? {
+            Ok(mode) => mode,
+            Err(error) => return self.send_error(&error).await,
+        };
         let analysis = atone_sql::analyze(&sql, mode);
         match &analysis.statement {
             Sql::Insert(insert) => {
@@ -51,10 +51,7 @@ impl Session {
                     Err(why) => return self.send_error(&self.bulk_refusal(why)).await,
                 };
                 let analysis = atone_sql::analyze(&text, mode);
-                self.binary = true;
-                let done = self.looked_at_statement(text.clone(), analysis, Origin::Query(text)).await;
-                self.binary = false;
-                done
+                self.answered_in_binary(text, analysis).await
             }
             Sql::Update(_) | Sql::Delete(_) if analysis.xid_hint.is_none() => {
                 self.bulk_change(&sql, &analysis, rows, mode).await

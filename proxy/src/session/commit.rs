@@ -12,7 +12,7 @@ use atone_wire::response::{ErrPacket, OkPacket};
 
 use super::Session;
 use super::bound::told;
-use super::dml::decode;
+use super::dml::{decode, locking_read};
 use super::inject::{Flight, Reply};
 use crate::branch::Changes;
 use crate::error::{End, SqlError};
@@ -271,18 +271,13 @@ fn not_written(xid: &str, part: usize, error: &ErrPacket) -> SqlError {
 }
 
 /// The locking reads of these rows, each of a bounded number.
-fn after_selects(keys: Vec<(Arc<Table>, Vec<Key>)>) -> Vec<(Arc<Table>, String)> {
+fn after_selects(keys: Vec<(Arc<Table>, Vec<Key>)>) -> Vec<(Arc<Table>, Vec<u8>)> {
     let mut out = Vec::new();
     for (table, keys) in keys {
         let qualifier = quote_identifier(&table.name);
-        let list = table.image_select_list(&qualifier);
         for chunk in keys.chunks(KEYS_PER_SELECT) {
-            let select = format!(
-                "SELECT {list} FROM {} WHERE {} LIMIT 18446744073709551615 FOR UPDATE",
-                table.quoted(),
-                table.keys_predicate(&qualifier, chunk)
-            );
-            out.push((table.clone(), select));
+            let condition = table.keys_predicate(&qualifier, chunk);
+            out.push((table.clone(), locking_read(&table, condition.as_bytes())));
         }
     }
     out

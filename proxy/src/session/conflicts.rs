@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use atone_sql::{Insert, InsertValue, OnConflict};
 use atone_undo::{Column, Key, Row, Table, quote_identifier};
 
-use super::keys::same_name;
+use super::keys::{places, same_name};
 use crate::branch::Presence;
 use crate::meta::{ColumnDefault, TableInfo};
 
@@ -72,19 +72,6 @@ fn keeps(value: &[u8], column: &str) -> bool {
     let inner = text.to_ascii_uppercase();
     let inner = inner.strip_prefix("LAST_INSERT_ID(").and_then(|rest| rest.strip_suffix(')'));
     inner.is_some_and(|inner| inner == column.to_ascii_uppercase())
-}
-
-/// For each column its place in the rows of values.
-fn places(insert: &Insert, table: &Table) -> Result<Vec<Option<usize>>, String> {
-    let width = insert.columns.as_ref().map_or(table.columns.len(), Vec::len);
-    if insert.rows.iter().any(|r| !r.is_empty() && r.len() != width) {
-        return Err("rows of another length than the column list".into());
-    }
-    let place = |(c, column): (usize, &Column)| match &insert.columns {
-        None => Some(c),
-        Some(names) => names.iter().position(|n| same_name(n, &column.name)),
-    };
-    Ok(table.columns.iter().enumerate().map(place).collect())
 }
 
 /// What a key's column is compared with; `None` where it is NULL or new, which conflicts with nothing.
@@ -219,25 +206,11 @@ pub(super) fn touched(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use atone_undo::{Kind, UniqueKey, Value};
+    use crate::samples;
+    use atone_undo::Value;
 
     fn table() -> Table {
-        let column = |name: &str| Column {
-            name: name.into(),
-            kind: Kind::Int,
-            column_type: "int".into(),
-            charset: None,
-            collation: None,
-            nullable: false,
-            generated: false,
-            auto_increment: false,
-        };
-        Table {
-            schema: "s".into(),
-            name: "t".into(),
-            columns: vec![column("id"), column("n")],
-            keys: vec![UniqueKey { name: "PRIMARY".into(), columns: vec![0], prefixes: vec![None] }],
-        }
+        samples::table(&["id", "n"])
     }
 
     fn row(id: i128, n: i128) -> Row {

@@ -87,8 +87,7 @@ impl Session {
         let mut out = Vec::new();
         let mut head = Vec::new();
         put_lenenc(&mut head, kept.columns.len() as u64);
-        let optional = client::OPTIONAL_RESULTSET_METADATA | client::MARIADB_CACHE_METADATA;
-        if self.capabilities & optional != 0 {
+        if self.capabilities & client::OPTIONAL_DEFINITIONS != 0 {
             head.push(1); // definitions follow
         }
         let mut seq = put_packet(&mut out, self.reply.seq, &head);

@@ -363,6 +363,16 @@ fn qualifier(table: &TableRef) -> String {
 /// A LIMIT that `sql_select_limit` does not undercut.
 pub(super) const NO_LIMIT: &[u8] = b" LIMIT 18446744073709551615";
 
+/// The locking read of the rows of a table for which a condition holds.
+pub(super) fn locking_read(table: &Table, condition: &[u8]) -> Vec<u8> {
+    let list = table.image_select_list(&quote_identifier(&table.name));
+    let mut out = format!("SELECT {list} FROM {} WHERE ", table.quoted()).into_bytes();
+    out.extend_from_slice(condition);
+    out.extend_from_slice(NO_LIMIT);
+    out.extend_from_slice(b" FOR UPDATE");
+    out
+}
+
 /// The locking read of the rows that a statement will change.
 fn image_sql(sql: &[u8], change: Change<'_>, table: &Table) -> Vec<u8> {
     let reference = change.table();

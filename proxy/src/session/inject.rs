@@ -1,5 +1,7 @@
 //! Statements of our own on the application's connection.
 
+use std::sync::Arc;
+
 use atone_sql::Mode;
 use atone_wire::caps::{client, status};
 use atone_wire::column::text_row;
@@ -168,8 +170,7 @@ impl Session {
         let deprecate_eof = self.capabilities & client::DEPRECATE_EOF != 0;
         let mut head = Reader::new(&first);
         let width = head.lenenc()?;
-        let optional = client::OPTIONAL_RESULTSET_METADATA | client::MARIADB_CACHE_METADATA;
-        let defined = self.capabilities & optional == 0 || head.u8()? != 0;
+        let defined = self.capabilities & client::OPTIONAL_DEFINITIONS == 0 || head.u8()? != 0;
         if width > MAX_COLUMNS {
             return Err(Malformed("more columns than a table has").into());
         }
@@ -276,7 +277,7 @@ impl Session {
     }
 
     /// The session variables; read from the server where something may have changed them.
-    pub(super) async fn session_vars(&mut self) -> Result<Vars, End> {
+    pub(super) async fn session_vars(&mut self) -> Result<Arc<Vars>, End> {
         if let Some(vars) = &self.vars {
             return Ok(vars.clone());
         }
@@ -285,7 +286,7 @@ impl Session {
             sql.push_str(RESULTSET_METADATA_SQL);
         }
         let vars = match self.run_one(sql).await? {
-            Reply::Rows(rows) => parse_vars(&rows, self.mariadb)?,
+            Reply::Rows(rows) => Arc::new(parse_vars(&rows, self.mariadb)?),
             Reply::Err(e) => {
                 return Err(End::Broken(format!(
                     "session variables: {}",

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use atone_sql::{Analysis, Insert, OnConflict};
-use atone_undo::{Key, Row, Table, quote_identifier};
-use atone_wire::response::{ErrPacket, OkPacket};
+use atone_undo::{Key, Row, Table};
+use atone_wire::response::OkPacket;
 
 use super::Session;
 use super::bound::Origin;
 use super::diagnostics::Diagnostics;
-use super::dml::{MAX_TRIES, decode};
+use super::dml::{MAX_TRIES, ROLLBACK, decode, locking_read};
 use super::inject::{Flight, Reply, Vars};
 use super::keys::{InsertKeys, generated_keys, insert_keys, literal_predicate};
 use super::tables::{Resolved, digest, probe_sql};
@@ -31,8 +31,8 @@ impl Session {
         if let Some(query) = &insert.query {
             return self.insert_select(sql, insert, query, analysis, origin).await;
         }
-        if insert.on_conflict != OnConflict::Fail && self.may_conflict(sql, insert).await? {
-            return self.upsert(sql, insert, analysis, origin).await;
+        if insert.on_conflict != OnConflict::Fail && self.upsert(sql, insert, analysis, &origin).await? {
+            return Ok(());
         }
         for attempt in 1.. {
             if self.try_insert(sql, insert, analysis, &origin, attempt == MAX_TRIES).await? {
@@ -86,14 +86,7 @@ impl Session {
         if matches!(keys, InsertKeys::Literals(_)) {
             flight.push(format!("SAVEPOINT {SAVEPOINT}"));
         }
-        if !insert.returning {
-            flight.push(text);
-        }
-        let mut replies = self.run_flight(flight).await?;
-        if insert.returning && !matches!(replies.last(), Some(Reply::Err(_))) {
-            let returned = self.returning(text).await?;
-            replies.push(returned);
-        }
+        let replies = self.run_ending_with(flight, text, insert.returning).await?;
         let seen = replies.iter().find_map(|reply| match reply {
             Reply::Rows(rows) => Some(digest(&vars, rows)),
             _ => None,
@@ -107,14 +100,7 @@ impl Session {
             _ => return Err(End::Broken("a statement that writes answered with rows".into())),
         };
         if seen != Some(probe) {
-            self.forget_table(&table);
-            self.rollback_local().await?;
-            if alone && !last {
-                return Ok(false);
-            }
-            let error = SqlError::deadlock(&self.xid(), "the table was altered meanwhile");
-            self.send_error(&error).await?;
-            return Ok(true);
+            return self.altered_meanwhile(&table, alone && !last).await;
         }
         match keys {
             InsertKeys::Known(rows) => {
@@ -126,8 +112,78 @@ impl Session {
         Ok(true)
     }
 
+    /// Runs a flight with the application's INSERT at its end, which is left out where something before it fails.
+    pub(super) async fn run_ending_with(
+        &mut self,
+        mut flight: Flight,
+        text: &[u8],
+        returning: bool,
+    ) -> Result<Vec<Reply>, End> {
+        if !returning {
+            flight.push(text);
+            return self.run_flight(flight).await;
+        }
+        let mut replies = self.run_flight(flight).await?;
+        if !matches!(replies.last(), Some(Reply::Err(_))) {
+            let returned = self.returning(text).await?;
+            replies.push(returned);
+        }
+        Ok(replies)
+    }
+
+    /// The statement has met the table in another form than its metadata; all of the local transaction goes. Whether that
+    /// is the end of the statement, or it is tried `again`.
+    pub(super) async fn altered_meanwhile(&mut self, table: &Table, again: bool) -> Result<bool, End> {
+        self.forget_table(table);
+        self.rollback_local().await?;
+        if again {
+            return Ok(false);
+        }
+        let error = SqlError::deadlock(&self.xid(), "the table was altered meanwhile");
+        self.send_error(&error).await?;
+        Ok(true)
+    }
+
+    /// Keeps the diagnostics of an INSERT behind which its rows are looked at.
+    pub(super) async fn keep_diagnostics(&mut self, ok: &OkPacket) -> Result<Option<Diagnostics>, End> {
+        if self.returned.is_none() {
+            self.keep_warnings(i128::from(ok.affected_rows)).await?;
+        }
+        Ok(self.diagnostics.take())
+    }
+
+    /// Puts them back, once the statement is done.
+    pub(super) fn restore_diagnostics(&mut self, kept: Option<Diagnostics>, alone: bool) {
+        if !alone {
+            self.diagnostics = kept;
+        } else if let (Some(kept), Some(now)) = (kept, self.diagnostics.as_mut()) {
+            now.warnings = kept.warnings;
+        }
+    }
+
+    /// The rows of an INSERT are what they have to be: its savepoint is not needed any more.
+    pub(super) async fn release_insert(&mut self, alone: bool) -> Result<(), End> {
+        if !alone && let Reply::Err(_) = self.run_one(format!("RELEASE SAVEPOINT {SAVEPOINT}")).await? {
+            return Err(End::Broken("the server refuses RELEASE SAVEPOINT".into()));
+        }
+        Ok(())
+    }
+
+    /// Takes an INSERT back to its savepoint, and refuses it.
+    pub(super) async fn take_insert_back(&mut self, why: &str, alone: bool) -> Result<(), End> {
+        let mut undo = Flight::default();
+        undo.push(format!("ROLLBACK TO {SAVEPOINT}"));
+        if alone {
+            undo.push(ROLLBACK);
+        }
+        if !matches!(self.run_flight(undo).await?.pop(), Some(Reply::Ok(_))) {
+            return Err(End::Broken("the server refuses ROLLBACK TO".into()));
+        }
+        self.send_error(&SqlError::refused(&self.xid(), why)).await
+    }
+
     /// Runs a statement that answers with the rows it has inserted, which are kept; its OK as far as that can be told.
-    pub(super) async fn returning(&mut self, text: &[u8]) -> Result<Reply, End> {
+    async fn returning(&mut self, text: &[u8]) -> Result<Reply, End> {
         let rows = match self.run_for_rows(text).await? {
             Reply::Rows(rows) => rows,
             Reply::TooLarge => {
@@ -152,15 +208,6 @@ impl Session {
         };
         self.returned = Some(rows);
         Ok(Reply::Ok(ok))
-    }
-
-    /// Runs statements of which only the last one's reply matters.
-    pub(super) async fn last_of(&mut self, flight: Flight) -> Result<Result<OkPacket, ErrPacket>, End> {
-        match self.run_flight(flight).await?.pop() {
-            Some(Reply::Ok(ok)) => Ok(Ok(ok)),
-            Some(Reply::Err(e)) => Ok(Err(e)),
-            _ => Err(End::Broken("a statement that writes answered with rows".into())),
-        }
     }
 
     async fn inserted(
@@ -191,51 +238,21 @@ impl Session {
         vars: &Vars,
         alone: bool,
     ) -> Result<(), End> {
-        if self.returned.is_none() {
-            self.keep_warnings(i128::from(ok.affected_rows)).await?;
-        }
-        let kept: Option<Diagnostics> = self.diagnostics.take();
-        let mut look = format!(
-            "SELECT {} FROM {} WHERE ",
-            table.image_select_list(&quote_identifier(&table.name)),
-            table.quoted()
-        )
-        .into_bytes();
-        look.extend_from_slice(&literal_predicate(table, literals, vars.auto_increment_increment));
-        look.extend_from_slice(b" LIMIT 18446744073709551615 FOR UPDATE");
+        let kept = self.keep_diagnostics(&ok).await?;
+        let look = locking_read(table, &literal_predicate(table, literals, vars.auto_increment_increment));
         let found: Option<Vec<Row>> = match self.run_one(look).await? {
             Reply::Rows(rows) => Some(decode(table, &rows)?).filter(|rows| rows.len() == literals.len()),
             Reply::Err(_) | Reply::TooLarge => None,
             _ => return Err(End::Broken("an image without rows".into())),
         };
         let Some(found) = found.filter(|_| ok.affected_rows == literals.len() as u64) else {
-            let mut undo = Flight::default();
-            undo.push(format!("ROLLBACK TO {SAVEPOINT}"));
-            if alone {
-                undo.push(super::dml::ROLLBACK);
-            }
-            if self.last_of(undo).await?.is_err() {
-                return Err(End::Broken("the server refuses ROLLBACK TO".into()));
-            }
-            let error =
-                SqlError::refused(&self.xid(), "the server stores the rows' keys as other values than given");
-            return self.send_error(&error).await;
+            let why = "the server stores the rows' keys as other values than given";
+            return self.take_insert_back(why, alone).await;
         };
-        if !alone
-            && self
-                .run_one(format!("RELEASE SAVEPOINT {SAVEPOINT}"))
-                .await
-                .is_ok_and(|r| matches!(r, Reply::Err(_)))
-        {
-            return Err(End::Broken("the server refuses RELEASE SAVEPOINT".into()));
-        }
+        self.release_insert(alone).await?;
         let keys = found.iter().map(|row| row.key(table)).collect();
         self.inserted(ok, table, keys, alone).await?;
-        if !alone {
-            self.diagnostics = kept;
-        } else if let (Some(kept), Some(now)) = (kept, self.diagnostics.as_mut()) {
-            now.warnings = kept.warnings;
-        }
+        self.restore_diagnostics(kept, alone);
         Ok(())
     }
 }

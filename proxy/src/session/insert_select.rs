@@ -5,6 +5,7 @@ use atone_wire::column::ColumnKind;
 
 use super::Session;
 use super::bound::Origin;
+use super::conflicts::conditions;
 use super::dml::NO_LIMIT;
 use super::inject::{Reply, Rows, Vars};
 use super::tables::Resolved;
@@ -58,7 +59,7 @@ impl Session {
             Ok(written) => written,
             Err(why) => return self.refuse_select(&why, alone).await,
         };
-        let conditions = match self.capturable(&written.0, &written.1, &info) {
+        let conditions = match self.capturable(&written.1, &info, conditions(&written.0, &written.1, &info)) {
             Ok(conditions) => conditions,
             Err(why) => return self.refuse_select(&why, alone).await,
         };
@@ -76,7 +77,7 @@ impl Session {
             Reply::Ok(ok) if ok.affected_rows == 0 => self.statement_done(ok, alone).await,
             Reply::Ok(_) => {
                 let why = "the SELECT of the INSERT has other rows when it is read twice";
-                self.undo_upsert(why, alone).await
+                self.take_insert_back(why, alone).await
             }
             Reply::Err(e) => self.statement_failed(e, alone).await,
             _ => Err(End::Broken("a statement that writes answered with rows".into())),

@@ -26,15 +26,15 @@ pub(super) fn insert_keys(
     vars: &Vars,
 ) -> Result<InsertKeys, String> {
     let key = table.keys.first().ok_or("the table has no key")?;
-    let places = key_places(insert, table)?;
+    let places = places(insert, table)?;
     let (mut known, mut literals) = (Vec::new(), Vec::new());
     let mut all_known = true;
     let mut generates = None;
     for row in &insert.rows {
         let (mut row_known, mut row_literals) = (Vec::new(), Vec::new());
-        for (&c, place) in key.columns.iter().zip(&places) {
+        for &c in &key.columns {
             let column = &table.columns[c];
-            let value = if row.is_empty() { None } else { place.and_then(|p| row.get(p)) };
+            let value = places[c].and_then(|place| row.get(place));
             let part = key_part(sql, column, value, vars)?;
             if column.auto_increment {
                 let generated = matches!(part, Part::Generated);
@@ -65,21 +65,17 @@ pub(super) fn insert_keys(
     Ok(if all_known { InsertKeys::Known(known) } else { InsertKeys::Literals(literals) })
 }
 
-/// For each key column its place in the rows of values.
-fn key_places(insert: &Insert, table: &Table) -> Result<Vec<Option<usize>>, String> {
+/// For each column its place in the rows of values.
+pub(super) fn places(insert: &Insert, table: &Table) -> Result<Vec<Option<usize>>, String> {
     let width = insert.columns.as_ref().map_or(table.columns.len(), Vec::len);
     if insert.rows.iter().any(|r| !r.is_empty() && r.len() != width) {
         return Err("rows of another length than the column list".into());
     }
-    let key = table.keys.first().ok_or("the table has no key")?;
-    Ok(key
-        .columns
-        .iter()
-        .map(|&c| match &insert.columns {
-            None => Some(c),
-            Some(names) => names.iter().position(|n| same_name(n, &table.columns[c].name)),
-        })
-        .collect())
+    let place = |(c, column): (usize, &Column)| match &insert.columns {
+        None => Some(c),
+        Some(names) => names.iter().position(|n| same_name(n, &column.name)),
+    };
+    Ok(table.columns.iter().enumerate().map(place).collect())
 }
 
 /// Column names are compared without case; those with other than ASCII letters must be spelled alike.
@@ -275,6 +271,7 @@ pub(super) fn generated_keys(rows: Vec<Vec<Option<Value>>>, first: u64, step: u6
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::samples;
     use atone_sql::{Mode, Statement, analyze};
     use atone_undo::UniqueKey;
 
@@ -295,14 +292,11 @@ mod tests {
 
     fn column(name: &str, kind: Kind, ty: &str, auto: bool) -> Column {
         Column {
-            name: name.into(),
             kind,
             column_type: ty.into(),
             charset: Some("utf8mb4".into()),
-            collation: None,
-            nullable: false,
-            generated: false,
             auto_increment: auto,
+            ..samples::column(name)
         }
     }
 

@@ -158,54 +158,60 @@ pub(super) async fn authenticate(
                     }
                     Err(e) => return Err(End::Client(e)),
                 };
-                asked = false;
-                let server_seq = seq.wrapping_sub(ahead);
                 next = seq.wrapping_add(1);
-                match auth.client_says(&payload) {
-                    Ok(Answer::Forward) => send(server, server_seq, &payload).await.map_err(End::Server)?,
-                    Ok(Answer::Encrypt { request }) => {
-                        if let Err(error) = encrypt(server, server_seq, request, &payload, auth.salt()).await? {
-                            return Err(refuse(client, seq.wrapping_add(1), &error).await?);
-                        }
-                        // The request for the key and its answer
-                        ahead = ahead.wrapping_sub(2);
-                    }
-                    Ok(Answer::GiveKey) => match own_key().await {
-                        Ok(key) => {
-                            let answer = [&[0x01], key.pem()].concat();
-                            send(client, seq.wrapping_add(1), &answer).await.map_err(End::Client)?;
-                            asked = true;
-                            // The server knows of neither
-                            ahead = ahead.wrapping_add(2);
-                        }
-                        Err(why) => {
-                            let error = SqlError::insecure_transport(&why.to_string());
-                            return Err(refuse(client, seq.wrapping_add(1), &error).await?);
-                        }
-                    },
-                    Ok(Answer::Decrypt) => {
-                        let password = match own_key().await {
-                            Ok(key) => key.decrypt_password(&payload, auth.salt()),
-                            Err(why) => Err(why),
-                        };
-                        match password {
-                            Ok(password) => {
-                                send(server, server_seq, &password).await.map_err(End::Server)?;
-                            }
-                            Err(why) => {
-                                let error = SqlError::insecure_transport(&why.to_string());
-                                return Err(refuse(client, seq.wrapping_add(1), &error).await?);
-                            }
-                        }
-                    }
-                    Err(why) => {
-                        let error = SqlError::insecure_transport(&why);
-                        return Err(refuse(client, seq.wrapping_add(1), &error).await?);
-                    }
-                }
+                asked = match pass_on(client, server, &mut auth, (&payload, seq), &mut ahead).await? {
+                    Ok(asked) => asked,
+                    Err(error) => return Err(refuse(client, next, &error).await?),
+                };
             }
         }
     }
+}
+
+/// Does with a packet of the client's what has to be done on these legs. Whether the client has been asked for more meanwhile;
+/// the inner error is why the login can't go on.
+async fn pass_on(
+    client: &mut Conn,
+    server: &mut Conn,
+    auth: &mut Auth,
+    (payload, seq): (&[u8], u8),
+    ahead: &mut u8,
+) -> Result<Result<bool, SqlError>, End> {
+    let insecure = |why: &dyn std::fmt::Display| SqlError::insecure_transport(&why.to_string());
+    let server_seq = seq.wrapping_sub(*ahead);
+    let answer = match auth.client_says(payload) {
+        Ok(answer) => answer,
+        Err(why) => return Ok(Err(insecure(&why))),
+    };
+    match answer {
+        Answer::Forward => send(server, server_seq, payload).await.map_err(End::Server)?,
+        Answer::Encrypt { request } => {
+            if let Err(error) = encrypt(server, server_seq, request, payload, auth.salt()).await? {
+                return Ok(Err(error));
+            }
+            // The request for the key and its answer
+            *ahead = ahead.wrapping_sub(2);
+        }
+        Answer::GiveKey => {
+            let key = match own_key().await {
+                Ok(key) => key,
+                Err(why) => return Ok(Err(insecure(&why))),
+            };
+            let answer = [&[0x01], key.pem()].concat();
+            send(client, seq.wrapping_add(1), &answer).await.map_err(End::Client)?;
+            // The server knows of neither
+            *ahead = ahead.wrapping_add(2);
+            return Ok(Ok(true));
+        }
+        Answer::Decrypt => {
+            let password = own_key().await.and_then(|key| key.decrypt_password(payload, auth.salt()));
+            match password {
+                Ok(password) => send(server, server_seq, &password).await.map_err(End::Server)?,
+                Err(why) => return Ok(Err(insecure(&why))),
+            }
+        }
+    }
+    Ok(Ok(false))
 }
 
 /// The client's next packet of a login, where it was asked for one; else its end.

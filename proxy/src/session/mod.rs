@@ -74,7 +74,7 @@ pub struct Session {
     wrote_unbound: bool,
     branch: Branch,
     /// Session variables that bear on reading statements; `None` when something may have changed them.
-    vars: Option<Vars>,
+    vars: Option<Arc<Vars>>,
     /// Tables seen not to be hidden by a temporary one, by their quoted names.
     tables: HashMap<String, SeenTable>,
     /// Whether the server takes several statements in one packet from us now.

@@ -105,8 +105,8 @@ impl Session {
             return Ok(Ok(self.assumed_mode()));
         }
         let vars = self.session_vars().await?;
-        Ok(match vars.refuse {
-            Some(why) => Err(SqlError::refused(&self.xid(), &why)),
+        Ok(match &vars.refuse {
+            Some(why) => Err(SqlError::refused(&self.xid(), why)),
             None => Ok(vars.mode),
         })
     }

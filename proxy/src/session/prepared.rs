@@ -194,10 +194,10 @@ impl Session {
         long_data_lost: bool,
         payload: Bytes,
     ) -> Result<(), End> {
-        if let Some(error) = self.unreadable(&sql).await? {
-            return self.send_error(&error).await;
-        }
-        let mode = if self.binding.is_some() { self.session_vars().await?.mode } else { self.assumed_mode() };
+        let mode = match self.reading_mode(&sql).await? {
+            Ok(mode) => mode,
+            Err(error) => return self.send_error(&error).await,
+        };
         let analysis = atone_sql::analyze(&sql, mode);
         let written_by_params = matches!(
             analysis.statement,
@@ -207,11 +207,7 @@ impl Session {
             return self.looked_at_statement(sql, analysis, Origin::Execute(payload)).await;
         }
         if analysis.placeholders.is_empty() {
-            let origin = Origin::query(&sql);
-            self.binary = true;
-            let done = self.looked_at_statement(sql, analysis, origin).await;
-            self.binary = false;
-            return done;
+            return self.answered_in_binary(sql, analysis).await;
         }
         if long_data_lost {
             let why =
@@ -243,12 +239,21 @@ impl Session {
             .zip(&params)
             .any(|(offset, param)| in_condition(offset) && matches!(param, Param::Int(0..=99)));
         let analysis = atone_sql::analyze(&text, mode);
-        let origin = Origin::query(&text);
         self.small_number_in_condition = small;
-        self.binary = true;
-        let done = self.looked_at_statement(text, analysis, origin).await;
-        self.binary = false;
+        let done = self.answered_in_binary(text, analysis).await;
         self.small_number_in_condition = false;
+        done
+    }
+
+    /// The text that stands for an execution: rows that it answers with go in the binary protocol.
+    pub(super) async fn answered_in_binary(
+        &mut self,
+        text: Bytes,
+        analysis: atone_sql::Analysis,
+    ) -> Result<(), End> {
+        self.binary = true;
+        let done = self.looked_at_statement(text.clone(), analysis, Origin::Query(text)).await;
+        self.binary = false;
         done
     }
 

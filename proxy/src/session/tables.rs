@@ -151,7 +151,8 @@ impl Session {
         let ttl = Duration::from_millis(backend.limits.metadata_ttl_ms);
         let xid = self.xid();
         let refused = |why: &str| Resolved::Answer(SqlError::refused(&xid, why).err());
-        let info = match backend.metadata.table(&backend.pool, schema, name, &probe, ttl).await {
+        let info = match backend.metadata.table(&backend.pool, schema, name, &probe, ttl, self.mariadb).await
+        {
             Ok(info) => info,
             Err(MetaError::NoTable(t)) => {
                 return Ok(refused(&format!("the service account sees no table {t}")));

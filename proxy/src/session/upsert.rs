@@ -8,7 +8,7 @@ use atone_wire::caps::client;
 use super::Session;
 use super::bound::{Origin, told};
 use super::conflicts::{Conditions, Counted, Touched, any_of, conditions, touched};
-use super::dml::{MAX_TRIES, NO_LIMIT, ROLLBACK, decode};
+use super::dml::{MAX_TRIES, decode, locking_read};
 use super::inject::{Flight, Reply};
 use super::insert::SAVEPOINT;
 use super::tables::{Resolved, digest, probe_sql};
@@ -27,35 +27,38 @@ pub(super) struct Try {
 }
 
 impl Session {
-    /// Whether any row of the statement could meet another one by a unique key. Where that can't be said, it could.
-    pub(super) async fn may_conflict(&mut self, sql: &[u8], insert: &Insert) -> Result<bool, End> {
-        let vars = self.session_vars().await?;
-        Ok(match self.resolve(&insert.table, &vars).await? {
-            Resolved::Table(info, _) => {
-                conditions(sql, insert, &info).map_or(true, |all| !all.iter().all(Vec::is_empty))
-            }
-            Resolved::Temporary | Resolved::Answer(_) => false,
-        })
-    }
-
-    /// An INSERT that may meet rows that are there already.
+    /// An INSERT that may meet rows that are there already; false where no row of it can meet another one by a unique key,
+    /// and nothing was done.
     pub(super) async fn upsert(
         &mut self,
         sql: &[u8],
         insert: &Insert,
         analysis: &Analysis,
-        origin: Origin,
-    ) -> Result<(), End> {
+        origin: &Origin,
+    ) -> Result<bool, End> {
         for attempt in 1.. {
             let vars = self.session_vars().await?;
             let (info, probe) = match self.resolve(&insert.table, &vars).await? {
                 Resolved::Table(info, probe) => (info, probe),
-                Resolved::Temporary => return self.pass_temporary(origin).await,
-                Resolved::Answer(e) => return self.statement_failed(e, false).await,
+                Resolved::Temporary => {
+                    self.pass_temporary(origin.clone()).await?;
+                    break;
+                }
+                Resolved::Answer(e) => {
+                    self.statement_failed(e, false).await?;
+                    break;
+                }
             };
-            let conditions = match self.capturable(sql, insert, &info) {
+            let conditions = conditions(sql, insert, &info);
+            if conditions.as_ref().is_ok_and(|all| all.iter().all(Vec::is_empty)) {
+                return Ok(false);
+            }
+            let conditions = match self.capturable(insert, &info, conditions) {
                 Ok(conditions) => conditions,
-                Err(why) => return self.send_error(&SqlError::refused(&self.xid(), &why)).await,
+                Err(why) => {
+                    self.send_error(&SqlError::refused(&self.xid(), &why)).await?;
+                    break;
+                }
             };
             let text = &sql[..analysis.terminator];
             let alone = self.stands_alone();
@@ -64,20 +67,21 @@ impl Session {
                 break;
             }
         }
-        Ok(())
+        Ok(true)
     }
 
+    /// The conditions under which its rows are kept out, where all that the statement may do can be captured.
     pub(super) fn capturable(
         &self,
-        sql: &[u8],
         insert: &Insert,
         info: &TableInfo,
+        conditions: Result<Conditions, String>,
     ) -> Result<Conditions, String> {
         let changes = matches!(insert.on_conflict, OnConflict::Replace | OnConflict::Update(_));
         if let (true, Some(why)) = (changes, &info.refuse_parent) {
             return Err(why.clone());
         }
-        let conditions = conditions(sql, insert, info)?;
+        let conditions = conditions?;
         if conditions.iter().any(Vec::is_empty) {
             return Err("some rows have no unique key by which they can be found".into());
         }
@@ -101,29 +105,14 @@ impl Session {
     ) -> Result<bool, End> {
         let vars = self.session_vars().await?;
         let table = &info.table;
-        let images = |condition: &[u8]| {
-            let list = table.image_select_list(&quote_identifier(&table.name));
-            let mut out = format!("SELECT {list} FROM {} WHERE ", table.quoted()).into_bytes();
-            out.extend_from_slice(condition);
-            out.extend_from_slice(NO_LIMIT);
-            out.extend_from_slice(b" FOR UPDATE");
-            out
-        };
         let mut flight = Flight::default();
         if begin {
             flight.push("START TRANSACTION");
         }
         flight.push(probe_sql(table));
-        flight.push(images(&any_of(conditions)));
+        flight.push(locking_read(table, &any_of(conditions)));
         flight.push(format!("SAVEPOINT {SAVEPOINT}"));
-        if !insert.returning {
-            flight.push(text);
-        }
-        let mut replies = self.run_flight(flight).await?;
-        if insert.returning && !matches!(replies.last(), Some(Reply::Err(_))) {
-            let returned = self.returning(text).await?;
-            replies.push(returned);
-        }
+        let mut replies = self.run_ending_with(flight, text, insert.returning).await?;
         let image_at = if begin { 2 } else { 1 };
         let statement = match replies.pop() {
             Some(Reply::Err(e)) if replies.len() == image_at => {
@@ -148,21 +137,14 @@ impl Session {
             _ => return Err(End::Broken("the probe of a table has no columns".into())),
         };
         if seen != probe {
-            self.forget_table(table);
-            self.rollback_local().await?;
-            if alone && !last {
-                return Ok(false);
-            }
-            let error = SqlError::deadlock(&self.xid(), "the table was altered meanwhile");
-            self.send_error(&error).await?;
-            return Ok(true);
+            return self.altered_meanwhile(table, alone && !last).await;
         }
         let before = match results.next() {
             Some(Reply::Rows(rows)) => decode(table, &rows)?,
             Some(Reply::TooLarge) => {
                 let limit = self.backend.limits.max_branch_bytes;
                 let why = format!("the before image of the statement is above max_branch_bytes = {limit}");
-                self.undo_upsert(&why, alone).await?;
+                self.take_insert_back(&why, alone).await?;
                 return Ok(true);
             }
             _ => return Err(End::Broken("a before image without rows".into())),
@@ -170,10 +152,7 @@ impl Session {
         let Some(Reply::Ok(ok)) = statement else {
             return Err(End::Broken("a statement that writes answered with rows".into()));
         };
-        if self.returned.is_none() {
-            self.keep_warnings(i128::from(ok.affected_rows)).await?;
-        }
-        let kept = self.diagnostics.take();
+        let kept = self.keep_diagnostics(&ok).await?;
         let mut condition = any_of(conditions);
         if !before.is_empty() {
             let keys: Vec<Key> = before.iter().map(|row| row.key(table)).collect();
@@ -181,7 +160,7 @@ impl Session {
             condition
                 .extend_from_slice(table.keys_predicate(&quote_identifier(&table.name), &keys).as_bytes());
         }
-        let after: Option<Vec<Row>> = match self.run_one(images(&condition)).await? {
+        let after: Option<Vec<Row>> = match self.run_one(locking_read(table, &condition)).await? {
             Reply::Rows(rows) => Some(decode(table, &rows)?),
             Reply::Err(_) | Reply::TooLarge => None,
             _ => return Err(End::Broken("an image without rows".into())),
@@ -197,35 +176,16 @@ impl Session {
         let rows = match rows {
             Ok(rows) => rows,
             Err(why) => {
-                self.undo_upsert(&why, alone).await?;
+                self.take_insert_back(&why, alone).await?;
                 return Ok(true);
             }
         };
-        if !alone && let Reply::Err(_) = self.run_one(format!("RELEASE SAVEPOINT {SAVEPOINT}")).await? {
-            return Err(End::Broken("the server refuses RELEASE SAVEPOINT".into()));
-        }
+        self.release_insert(alone).await?;
         for Touched { key, before, presence } in rows {
             self.branch.touch(table, key, before, presence);
         }
         self.statement_done(ok, alone).await?;
-        if !alone {
-            self.diagnostics = kept;
-        } else if let (Some(kept), Some(now)) = (kept, self.diagnostics.as_mut()) {
-            now.warnings = kept.warnings;
-        }
+        self.restore_diagnostics(kept, alone);
         Ok(true)
-    }
-
-    /// Takes the statement back, and says why.
-    pub(super) async fn undo_upsert(&mut self, why: &str, alone: bool) -> Result<(), End> {
-        let mut undo = Flight::default();
-        undo.push(format!("ROLLBACK TO {SAVEPOINT}"));
-        if alone {
-            undo.push(ROLLBACK);
-        }
-        if self.last_of(undo).await?.is_err() {
-            return Err(End::Broken("the server refuses ROLLBACK TO".into()));
-        }
-        self.send_error(&SqlError::refused(&self.xid(), why)).await
     }
 }

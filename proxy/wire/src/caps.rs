@@ -28,6 +28,8 @@ pub mod client {
     pub const MARIADB_EXTENDED_METADATA: u64 = 1 << 35;
     pub const MARIADB_CACHE_METADATA: u64 = 1 << 36;
     pub const MARIADB_BULK_UNIT_RESULTS: u64 = 1 << 37;
+    /// Either of those under which a result says first whether its column definitions follow.
+    pub const OPTIONAL_DEFINITIONS: u64 = OPTIONAL_RESULTSET_METADATA | MARIADB_CACHE_METADATA;
 }
 
 /// MariaDB's further capabilities that the relay knows. `MARIADB_COM_MULTI` is not among them: servers that have it are

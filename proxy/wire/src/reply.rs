@@ -147,9 +147,7 @@ impl ReplyTracker {
             expect,
             state,
             deprecate_eof: capabilities & client::DEPRECATE_EOF != 0,
-            optional_definitions: capabilities
-                & (client::OPTIONAL_RESULTSET_METADATA | client::MARIADB_CACHE_METADATA)
-                != 0,
+            optional_definitions: capabilities & client::OPTIONAL_DEFINITIONS != 0,
             optional_prepared_definitions: capabilities & client::OPTIONAL_RESULTSET_METADATA != 0,
             progress: capabilities & client::MARIADB_PROGRESS != 0,
             patch: Patch::default(),

@@ -3,15 +3,12 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use atone_tests::certificates::Certificates;
 use atone_tests::cluster::SOON;
 use atone_tests::daemon::Daemon;
-use atone_tests::ports::free_port;
-use atone_tests::server::SERVICE;
-use atone_tests::{Bank, Cluster, ClusterOptions, Flavor, paths, sql, wait};
+use atone_tests::{Bank, Cluster, ClusterOptions, Flavor, PerFlavor, paths, sql, wait};
 use serde_json::Value;
-use tokio::sync::OnceCell;
 
 /// The account that connections change to.
 pub(crate) const OTHER: (&str, &str) = ("other", "other-pw");
@@ -30,10 +27,8 @@ pub(crate) struct Setup {
 impl Setup {
     /// The one of this flavor, started by who comes first.
     pub(crate) async fn shared(flavor: Flavor) -> Result<Arc<Self>> {
-        static MARIADB: OnceCell<Arc<Setup>> = OnceCell::const_new();
-        static MYSQL: OnceCell<Arc<Setup>> = OnceCell::const_new();
-        let cell = if flavor == Flavor::MariaDb { &MARIADB } else { &MYSQL };
-        cell.get_or_try_init(|| async { Ok(Arc::new(Self::start(flavor).await?)) }).await.cloned()
+        static SHARED: PerFlavor<Setup> = PerFlavor::new();
+        SHARED.get(flavor, Self::start(flavor)).await
     }
 
     async fn start(flavor: Flavor) -> Result<Self> {
@@ -66,26 +61,13 @@ impl Setup {
             sql::run(&mut admin, format!("GRANT SELECT, INSERT, UPDATE, DELETE ON *.* TO '{user}'@'%'"))
                 .await?;
         }
-        let (http, plain_port, tls_port) = (free_port()?, free_port()?, free_port()?);
-        let server = cluster.server(Bank::One).port();
-        let backend = |name: &str, port: u16| {
-            format!(
-                "[[backend]]\nname = \"{name}\"\nlisten = \"127.0.0.1:{port}\"\naddress = \"127.0.0.1:{server}\"\n\
-                 user = \"{}\"\npassword = \"{}\"\n",
-                SERVICE.0, SERVICE.1
-            )
-        };
-        let config = format!(
-            "coordinator = [\"http://127.0.0.1:{}\"]\nhttp = \"127.0.0.1:{http}\"\n{}{}\
-             listen_tls = {{ {}, require = true }}\nserver_tls = {{ mode = 'verify-ca', ca = '{}' }}\n",
-            cluster.rpc_port(),
-            backend("plain", plain_port),
-            backend("tls", tls_port),
+        let tls = format!(
+            "listen_tls = {{ {}, require = true }}\nserver_tls = {{ mode = 'verify-ca', ca = '{}' }}",
             certificates.pair("listener"),
             file("ca.pem"),
         );
-        let mut proxy = Daemon::prepare("atone-proxy", dir.path(), &config, http)?;
-        proxy.restart().await?;
+        let (proxy, ports) = cluster.proxy_with(dir.path(), &["", &tls]).await?;
+        let [plain_port, tls_port] = ports[..] else { bail!("two listeners were to be made") };
         Ok(Self { cluster, certificates, proxy, plain_port, tls_port, _dir: dir })
     }
 
@@ -120,7 +102,7 @@ impl Setup {
         let list = rest.get(&format!("/v1/transactions?name={name}")).await?.expect(200)?;
         let xid = match list["transactions"].as_array().map(Vec::as_slice) {
             Some([only]) => only["xid"].as_str().context("no xid")?.to_owned(),
-            _ => anyhow::bail!("not one transaction of the name {name}: {list}"),
+            _ => bail!("not one transaction of the name {name}: {list}"),
         };
         rest.wait_for_status(&xid, status, SOON).await
     }

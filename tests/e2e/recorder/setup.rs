@@ -2,14 +2,12 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
+use atone_tests::certificates::Certificates;
 use atone_tests::daemon::Daemon;
-use atone_tests::ports::free_port;
-use atone_tests::server::{ADMIN, APP, RAW, SERVICE};
+use atone_tests::server::{ADMIN, APP, RAW};
 use atone_tests::wire::{Greeting, Login, RawConn, Session, payload};
-use atone_tests::{Bank, Cluster, ClusterOptions, Flavor, paths};
-use rcgen::{CertificateParams, KeyPair};
-use tokio::sync::OnceCell;
+use atone_tests::{Bank, Cluster, ClusterOptions, Flavor, PerFlavor, paths};
 
 use crate::script::Setting;
 
@@ -31,22 +29,18 @@ const MAX_ALLOWED_PACKET: usize = 128 << 20;
 impl Setup {
     /// The one that the tests of a flavor share.
     pub(crate) async fn shared(flavor: Flavor) -> Result<Arc<Setup>> {
-        static MARIADB: OnceCell<Arc<Setup>> = OnceCell::const_new();
-        static MYSQL: OnceCell<Arc<Setup>> = OnceCell::const_new();
-        let cell = if flavor == Flavor::MariaDb { &MARIADB } else { &MYSQL };
-        cell.get_or_try_init(|| async { Ok(Arc::new(Self::start(flavor).await?)) }).await.cloned()
+        static SHARED: PerFlavor<Setup> = PerFlavor::new();
+        SHARED.get(flavor, Self::start(flavor)).await
     }
 
     async fn start(flavor: Flavor) -> Result<Setup> {
         let dir = paths::fresh_dir("recorder-")?;
-        let file = |name: &str| dir.path().join(name).display().to_string();
-        let key = KeyPair::generate()?;
-        let certificate = CertificateParams::new(vec!["127.0.0.1".to_owned()])?.self_signed(&key)?;
-        std::fs::write(file("cert.pem"), certificate.pem())?;
-        std::fs::write(file("key.pem"), key.serialize_pem())?;
+        let certificates = Certificates::new(dir.path(), "atone recorder")?;
+        certificates.issue("both", &["127.0.0.1"])?;
+        let file = |name: &str| certificates.file(name).display().to_string();
         let mut server_options = vec![
-            format!("--ssl-cert={}", file("cert.pem")),
-            format!("--ssl-key={}", file("key.pem")),
+            format!("--ssl-cert={}", file("both.pem")),
+            format!("--ssl-key={}", file("both.key")),
             format!("--max-allowed-packet={MAX_ALLOWED_PACKET}"),
             "--performance-schema=ON".to_owned(),
             "--local-infile=ON".to_owned(),
@@ -59,26 +53,10 @@ impl Setup {
         server_options.push("--sync-binlog=0".to_owned());
         let options = ClusterOptions { server_options, ..ClusterOptions::default() };
         let cluster = Cluster::start_with(flavor, options).await?;
-        let (http, plain, tls) = (free_port()?, free_port()?, free_port()?);
-        let address = cluster.server(Bank::One).port();
-        let (user, password) = SERVICE;
-        let backend = |name: &str, port: u16| {
-            format!(
-                "[[backend]]\nname = \"{name}\"\nlisten = \"127.0.0.1:{port}\"\naddress = \"127.0.0.1:{address}\"\n\
-                 user = \"{user}\"\npassword = \"{password}\"\n"
-            )
-        };
-        let config = format!(
-            "coordinator = [\"http://127.0.0.1:{}\"]\nhttp = \"127.0.0.1:{http}\"\n{}{}\
-             listen_tls = {{ cert = '{}', key = '{}' }}\nserver_tls = {{ mode = 'required' }}\n",
-            cluster.rpc_port(),
-            backend("plain", plain),
-            backend("tls", tls),
-            file("cert.pem"),
-            file("key.pem"),
-        );
-        let mut proxy = Daemon::prepare("atone-proxy", dir.path(), &config, http)?;
-        proxy.restart().await?;
+        let tls =
+            format!("listen_tls = {{ {} }}\nserver_tls = {{ mode = 'required' }}", certificates.pair("both"));
+        let (proxy, ports) = cluster.proxy_with(dir.path(), &["", &tls]).await?;
+        let [plain, tls] = ports[..] else { bail!("two listeners were to be made") };
         // caching_sha2_password remembers who was here; both servers shall know the same
         for bank in [Bank::One, Bank::Two] {
             for account in [APP, ADMIN, (RAW, "")] {

@@ -8,9 +8,8 @@ use atone_tests::certificates::Certificates;
 use atone_tests::daemon::Daemon;
 use atone_tests::ports::free_port;
 use atone_tests::server::SERVICE_RIGHTS;
-use atone_tests::{Bank, Cluster, ClusterOptions, Flavor, paths, sql};
+use atone_tests::{Bank, Cluster, ClusterOptions, Flavor, PerFlavor, paths, sql};
 use mysql_async::OptsBuilder;
-use tokio::sync::OnceCell;
 
 /// The service account of the proxies with TLS: it may not come without.
 pub(crate) const SERVICE: (&str, &str) = ("atone_tls", "secret");
@@ -60,10 +59,8 @@ pub(crate) struct Setup {
 impl Setup {
     /// The one that the tests of a flavor share.
     pub(crate) async fn shared(flavor: Flavor) -> Result<Arc<Setup>> {
-        static MARIADB: OnceCell<Arc<Setup>> = OnceCell::const_new();
-        static MYSQL: OnceCell<Arc<Setup>> = OnceCell::const_new();
-        let cell = if flavor == Flavor::MariaDb { &MARIADB } else { &MYSQL };
-        cell.get_or_try_init(|| async { Ok(Arc::new(Self::start(flavor).await?)) }).await.cloned()
+        static SHARED: PerFlavor<Setup> = PerFlavor::new();
+        SHARED.get(flavor, Self::start(flavor)).await
     }
 
     async fn start(flavor: Flavor) -> Result<Setup> {
