@@ -191,10 +191,10 @@ impl Session {
             }
             Statement::Insert(ref insert) => return self.insert(&sql, insert, &analysis, origin).await,
             Statement::Update(ref update) => {
-                return self.change(&sql, super::dml::Change::Update(update), &analysis, origin).await;
+                return self.change(&sql, super::change::Change::Update(update), &analysis, origin).await;
             }
             Statement::Delete(ref delete) => {
-                return self.change(&sql, super::dml::Change::Delete(delete), &analysis, origin).await;
+                return self.change(&sql, super::change::Change::Delete(delete), &analysis, origin).await;
             }
             other => {
                 let error = SqlError::refused(&self.xid(), "the statement is not understood");

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::Session;
 use super::bound::Origin;
-use super::dml::Change;
+use super::change::Change;
 use super::inject::Reply;
 use crate::error::{End, SqlError};
 use crate::params::substitute_bulk;

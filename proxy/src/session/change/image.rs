@@ -1,0 +1,38 @@
+//! The read of the rows that an UPDATE or a DELETE will change. Pure.
+
+use atone_sql::TableRef;
+use atone_undo::{Table, quote_identifier};
+
+use super::Change;
+use crate::session::dml::NO_LIMIT;
+
+/// The name by which a statement's clauses refer to its table.
+fn qualifier(table: &TableRef) -> String {
+    quote_identifier(table.alias.as_deref().unwrap_or(&table.name))
+}
+
+/// The locking read of the rows that a statement will change.
+pub(super) fn image_sql(sql: &[u8], change: Change<'_>, table: &Table) -> Vec<u8> {
+    let reference = change.table();
+    let mut out = b"SELECT ".to_vec();
+    out.extend_from_slice(table.image_select_list(&qualifier(reference)).as_bytes());
+    out.extend_from_slice(b" FROM ");
+    out.extend_from_slice(&sql[reference.span.clone()]);
+    if let Some(span) = change.where_clause() {
+        out.extend_from_slice(b" WHERE ");
+        out.extend_from_slice(&sql[span.clone()]);
+    }
+    if let Some(span) = change.order_by() {
+        out.push(b' ');
+        out.extend_from_slice(&sql[span.clone()]);
+    }
+    match change.limit() {
+        Some(span) => {
+            out.push(b' ');
+            out.extend_from_slice(&sql[span.clone()]);
+        }
+        None => out.extend_from_slice(NO_LIMIT),
+    }
+    out.extend_from_slice(b" FOR UPDATE");
+    out
+}

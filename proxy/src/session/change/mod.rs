@@ -1,0 +1,319 @@
+//! UPDATE and DELETE in a bound session: before image, the statement on the rows imaged, and what follows.
+
+mod image;
+mod restrict;
+
+use atone_sql::{Analysis, Delete, Span, TableRef, Update};
+use atone_undo::{Kind, Row};
+
+use self::image::image_sql;
+use self::restrict::restricted_sql;
+use super::Session;
+use super::bound::Origin;
+use super::dml::{MAX_TRIES, decode};
+use super::inject::{Flight, Reply, Vars};
+use super::keys::{pins_one_row, same_name};
+use super::tables::{Resolved, digest, probe_sql};
+use crate::branch::Presence;
+use crate::error::{End, SqlError};
+use crate::meta::TableInfo;
+
+/// An UPDATE or a DELETE.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Change<'a> {
+    Update(&'a Update),
+    Delete(&'a Delete),
+}
+
+impl<'a> Change<'a> {
+    fn table(self) -> &'a TableRef {
+        match self {
+            Change::Update(u) => &u.table,
+            Change::Delete(d) => &d.table,
+        }
+    }
+    fn where_clause(self) -> Option<&'a Span> {
+        match self {
+            Change::Update(u) => u.where_clause.as_ref(),
+            Change::Delete(d) => d.where_clause.as_ref(),
+        }
+    }
+    fn order_by(self) -> Option<&'a Span> {
+        match self {
+            Change::Update(u) => u.order_by.as_ref(),
+            Change::Delete(d) => d.order_by.as_ref(),
+        }
+    }
+    fn limit(self) -> Option<&'a Span> {
+        match self {
+            Change::Update(u) => u.limit.as_ref(),
+            Change::Delete(d) => d.limit.as_ref(),
+        }
+    }
+    fn volatile(self) -> bool {
+        match self {
+            Change::Update(u) => u.volatile,
+            Change::Delete(d) => d.volatile,
+        }
+    }
+    fn subquery(self) -> bool {
+        match self {
+            Change::Update(u) => u.subquery,
+            Change::Delete(d) => d.subquery,
+        }
+    }
+    fn pinned(self) -> Option<&'a [(String, Span)]> {
+        match self {
+            Change::Update(u) => u.pinned.as_deref(),
+            Change::Delete(d) => d.pinned.as_deref(),
+        }
+    }
+}
+
+/// One try of a statement.
+struct Try<'a> {
+    sql: &'a [u8],
+    change: Change<'a>,
+    analysis: &'a Analysis,
+    vars: &'a Vars,
+    info: &'a TableInfo,
+    /// The column definitions that go with `info`.
+    probe: &'a [u8],
+    /// Its local transaction is begun for it.
+    alone: bool,
+    /// It can change one row at most, and the server can tell which: it need not wait for its before image.
+    one_row: bool,
+    /// There is no other try.
+    last: bool,
+}
+
+/// What came of the read of the before images.
+enum Imaged {
+    /// They are there; with the statement's reply where it ran in the same flight.
+    Rows(Vec<Row>, Option<Reply>),
+    /// The statement was answered.
+    Done,
+    /// The table was altered since its metadata was read, and nothing was done.
+    Altered,
+}
+
+impl Session {
+    /// UPDATE and DELETE.
+    pub(super) async fn change(
+        &mut self,
+        sql: &[u8],
+        change: Change<'_>,
+        analysis: &Analysis,
+        origin: Origin,
+    ) -> Result<(), End> {
+        let vars = self.session_vars().await?;
+        for attempt in 1.. {
+            let info = match self.resolve(change.table(), &vars).await? {
+                Resolved::Table(info, probe) => (info, probe),
+                Resolved::Temporary => return self.pass_temporary(origin).await,
+                Resolved::Answer(e) => return self.statement_failed(e, false).await,
+            };
+            let years = self.small_number_in_condition && !self.mariadb;
+            let rewritten = self.mariadb && change.volatile() && change.subquery();
+            if let (true, Change::Update(Update { assignments, .. })) = (rewritten, change)
+                && assignments.len() > 1
+            {
+                // There the assignments of an UPDATE with a subquery read the old row, those of one without the new
+                let why =
+                    "several assignments under a condition with a subquery that cannot be evaluated twice";
+                return self.send_error(&SqlError::refused(&self.xid(), why)).await;
+            }
+            if let Some(why) = refusal(change, &info.0, years) {
+                let error = SqlError::refused(&self.xid(), &why);
+                return self.send_error(&error).await;
+            }
+            let (info, probe) = (&*info.0, info.1.as_slice());
+            let one_row = change.order_by().is_none()
+                && change.limit().is_none()
+                && !change.volatile()
+                && !change.subquery()
+                && change.pinned().is_some_and(|p| pins_one_row(sql, p, &info.table, &vars));
+            let (alone, last) = (self.stands_alone(), attempt == MAX_TRIES);
+            let t = Try { sql, change, analysis, vars: &vars, info, probe, alone, one_row, last };
+            if self.try_change(&t).await? {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// One try; false where the table was altered since its metadata was read, and nothing was done.
+    async fn try_change(&mut self, t: &Try<'_>) -> Result<bool, End> {
+        let (images, reply) = match self.before_images(t).await? {
+            Imaged::Rows(images, reply) => (images, reply),
+            Imaged::Done => return Ok(true),
+            Imaged::Altered => return Ok(false),
+        };
+        let table = &t.info.table;
+        if reply.is_none()
+            && let Err(why) = self.behind(t, &images).await?
+        {
+            self.refuse_change(&why, t.alone).await?;
+            return Ok(true);
+        }
+        let reply = match reply {
+            Some(reply) => reply,
+            None => {
+                let restricted = restricted_sql(t.sql, t.change, t.analysis, table, &images);
+                if restricted.len() >= t.vars.max_allowed_packet {
+                    let why = "the statement with the keys of its rows is longer than max_allowed_packet";
+                    self.refuse_change(why, t.alone).await?;
+                    return Ok(true);
+                }
+                self.run_one(restricted).await?
+            }
+        };
+        let ok = match reply {
+            Reply::Ok(ok) => ok,
+            Reply::Err(e) => {
+                self.statement_failed(e, t.alone).await?;
+                return Ok(true);
+            }
+            _ => return Err(End::Broken("a statement that writes answered with rows".into())),
+        };
+        if ok.affected_rows > images.len() as u64 {
+            self.rollback_local().await?;
+            let error = SqlError::deadlock(&self.xid(), "the statement changed more rows than were imaged");
+            self.send_error(&error).await?;
+            return Ok(true);
+        }
+        let presence = match t.change {
+            Change::Update(_) => Presence::Present,
+            Change::Delete(_) if ok.affected_rows == images.len() as u64 => Presence::Absent,
+            Change::Delete(_) => Presence::Unknown,
+        };
+        for row in images {
+            self.branch.touch(table, row.key(table), Some(row), presence);
+        }
+        self.statement_done(ok, t.alone).await?;
+        Ok(true)
+    }
+
+    /// Reads the rows that the statement will change; one that can hold for one row only runs right behind that.
+    async fn before_images(&mut self, t: &Try<'_>) -> Result<Imaged, End> {
+        let (table, alone) = (&t.info.table, t.alone);
+        let mut flight = Flight::default();
+        if alone {
+            flight.push("START TRANSACTION");
+        }
+        flight.push(probe_sql(table));
+        flight.push(image_sql(t.sql, t.change, table));
+        if t.one_row {
+            flight.push(&t.sql[..t.analysis.terminator]);
+        }
+        let mut replies = self.run_flight(flight).await?.into_iter();
+        if alone && let Some(Reply::Err(e)) = replies.next() {
+            self.statement_failed(e, false).await?;
+            return Ok(Imaged::Done);
+        }
+        let seen = match replies.next() {
+            Some(Reply::Rows(rows)) => digest(t.vars, &rows),
+            Some(Reply::Err(e)) => {
+                self.statement_failed(e, alone).await?;
+                return Ok(Imaged::Done);
+            }
+            _ => return Err(End::Broken("the probe of a table has no columns".into())),
+        };
+        let altered = seen != t.probe;
+        if altered {
+            self.forget_table(table);
+        }
+        let rows = match replies.next() {
+            Some(Reply::Rows(rows)) => rows,
+            Some(Reply::Err(_)) if altered && !t.last => {
+                self.abandon(alone).await?;
+                return Ok(Imaged::Altered);
+            }
+            Some(Reply::Err(e)) => {
+                self.statement_failed(e, alone).await?;
+                return Ok(Imaged::Done);
+            }
+            Some(Reply::TooLarge) => {
+                let limit = self.backend.limits.max_branch_bytes;
+                let why = format!("the before image of the statement is above max_branch_bytes = {limit}");
+                // A statement that ran in the same flight must go as well
+                self.refuse_change(&why, alone || t.one_row).await?;
+                return Ok(Imaged::Done);
+            }
+            _ => return Err(End::Broken("a before image without rows".into())),
+        };
+        if altered {
+            return self.altered_before(t).await;
+        }
+        let images = decode(table, &rows)?;
+        let limits = &self.backend.limits;
+        if !t.one_row
+            && (self.branch.rows() + images.len() > limits.max_branch_rows
+                || self.branch.bytes() > limits.max_branch_bytes)
+        {
+            let why = format!(
+                "more than max_branch_rows = {} rows or max_branch_bytes = {} in one branch",
+                limits.max_branch_rows, limits.max_branch_bytes
+            );
+            self.refuse_change(&why, alone).await?;
+            return Ok(Imaged::Done);
+        }
+        Ok(Imaged::Rows(images, replies.next()))
+    }
+
+    /// The table is not what its metadata says.
+    async fn altered_before(&mut self, t: &Try<'_>) -> Result<Imaged, End> {
+        if t.one_row && !t.alone {
+            // The statement ran on rows that were not imaged as they are: all must go
+            self.rollback_local().await?;
+            let error = SqlError::deadlock(&self.xid(), "the table was altered meanwhile");
+            self.send_error(&error).await?;
+            return Ok(Imaged::Done);
+        }
+        self.abandon(t.alone).await?;
+        if !t.last {
+            return Ok(Imaged::Altered);
+        }
+        let error = SqlError::deadlock(&self.xid(), "the table is being altered");
+        self.rollback_local().await?;
+        self.send_error(&error).await?;
+        Ok(Imaged::Done)
+    }
+
+    /// Images what changes behind the rows of a statement, before it runs; the inner error is why that cannot be.
+    async fn behind(&mut self, _t: &Try<'_>, _images: &[Row]) -> Result<Result<(), String>, End> {
+        Ok(Ok(()))
+    }
+
+    /// Refuses a statement that has not run, or whose local transaction goes with it.
+    async fn refuse_change(&mut self, why: &str, alone: bool) -> Result<(), End> {
+        let error = SqlError::refused(&self.xid(), why);
+        self.abandon(alone).await?;
+        self.send_error(&error).await
+    }
+}
+
+/// Why a statement on this table can't be undone exactly.
+fn refusal(change: Change<'_>, info: &TableInfo, small_number: bool) -> Option<String> {
+    if small_number && info.table.columns.iter().any(|c| c.kind == Kind::Year) {
+        // A literal 3 is the year 2003 to MySQL, a parameter 3 is not
+        return Some("a parameter below 100 in the condition, on a table with a YEAR column".into());
+    }
+    if let Some(why) = &info.refuse_parent {
+        return Some(why.clone());
+    }
+    let Change::Update(update) = change else { return None };
+    if info.key_follows_update {
+        return Some("an UPDATE changes the table's key, which has a column with ON UPDATE".into());
+    }
+    let key = info.table.keys.first()?;
+    for assignment in &update.assignments {
+        let Some(at) = info.table.columns.iter().position(|c| same_name(&c.name, &assignment.column)) else {
+            continue; // the server will say so
+        };
+        if key.columns.contains(&at) {
+            return Some(format!("the UPDATE assigns the key column {}", assignment.column));
+        }
+    }
+    None
+}
