@@ -22,20 +22,17 @@ pub(crate) struct Condition {
     tokens: Range<usize>,
 }
 
-/// The first token outside of parentheses that begins one of the clauses, or the end.
-pub(crate) fn clauses_begin(text: &Text<'_>, from: usize) -> usize {
-    text.find(from..text.len(), |at| text.is_any(at, &["WHERE", "ORDER", "LIMIT"])).unwrap_or(text.len())
+/// The first token of the range outside of parentheses that begins one of the clauses, or its end.
+pub(crate) fn clauses_begin(text: &Text<'_>, range: Range<usize>) -> usize {
+    let end = range.end;
+    text.find(range, |at| text.is_any(at, &["WHERE", "ORDER", "LIMIT"])).unwrap_or(end)
 }
 
-/// Reads the clauses that begin at `at` and go to the end of the statement.
-pub(crate) fn parse(text: &Text<'_>, at: usize, table: &TableRef) -> Result<Condition, Refusal> {
-    let end = text.len();
+/// Reads the clauses, which must be all there is in the range.
+pub(crate) fn parse(text: &Text<'_>, range: Range<usize>, table: &TableRef) -> Result<Condition, Refusal> {
+    let Range { start: at, end } = range;
     let limit_at = text.find(at..end, |at| text.is(at, "LIMIT")).unwrap_or(end);
     let order_at = text.find(at..limit_at, |at| text.is(at, "ORDER")).unwrap_or(limit_at);
-    if text.find(at..end, |at| text.is(at, "RETURNING")).is_some() {
-        return Err(Refusal::new("RETURNING is not supported"));
-    }
-
     let subquery = (at..limit_at).any(|at| functions::is_subquery(text, at));
     let mut condition = Condition {
         where_clause: None,

@@ -11,13 +11,16 @@ use crate::{
     types::{Assignment, Delete, Refusal, Statement, TableRef, Update},
 };
 
+/// Passes over LOW_PRIORITY and its like, which don't change what is written, and over IGNORE: whether it is there.
+fn modifiers_and_ignore(text: &Text<'_>, at: usize, harmless: &[&str]) -> Result<(usize, bool), Refusal> {
+    let at = modifiers(text, at, harmless)?;
+    Ok(if text.is(at, "IGNORE") { (at + 1, true) } else { (at, false) })
+}
+
 /// Passes over LOW_PRIORITY and its like, which don't change what is written.
 pub(crate) fn modifiers(text: &Text<'_>, mut at: usize, harmless: &[&str]) -> Result<usize, Refusal> {
     while text.is_any(at, harmless) {
         at += 1;
-    }
-    if text.is(at, "IGNORE") {
-        return Err(Refusal::new("IGNORE may write other rows than are captured"));
     }
     if text.is(at, "DELAYED") {
         return Err(Refusal::new("DELAYED writes outside of the transaction"));
@@ -27,20 +30,24 @@ pub(crate) fn modifiers(text: &Text<'_>, mut at: usize, harmless: &[&str]) -> Re
 
 /// `UPDATE …`.
 pub(crate) fn update(text: &Text<'_>) -> Result<Statement, Refusal> {
-    let at = modifiers(text, 1, &["LOW_PRIORITY"])?;
+    let (at, ignore) = modifiers_and_ignore(text, 1, &["LOW_PRIORITY"])?;
+    if text.find(at..text.len(), |at| text.is(at, "RETURNING")).is_some() {
+        return Err(Refusal::new("RETURNING is not supported"));
+    }
     let set = text
         .find(at..text.len(), |at| text.is(at, "SET"))
         .ok_or_else(|| Refusal::new("the UPDATE has no SET"))?;
     let table = table(text, at..set)?;
-    let clauses = condition::clauses_begin(text, set + 1);
+    let clauses = condition::clauses_begin(text, set + 1..text.len());
     let list = set + 1..clauses;
     check_calls(text, list.clone())?;
     let assignments = assignments(text, list.clone())?;
-    let condition = condition::parse(text, clauses, &table)?;
+    let condition = condition::parse(text, clauses..text.len(), &table)?;
     condition.check_against(text, list)?;
     Ok(Statement::Update(Update {
         table,
         assignments,
+        ignore,
         where_clause: condition.where_clause,
         order_by: condition.order_by,
         limit: condition.limit,
@@ -52,24 +59,28 @@ pub(crate) fn update(text: &Text<'_>) -> Result<Statement, Refusal> {
 
 /// `DELETE …`.
 pub(crate) fn delete(text: &Text<'_>) -> Result<Statement, Refusal> {
-    let at = modifiers(text, 1, &["LOW_PRIORITY", "QUICK"])?;
+    let (at, ignore) = modifiers_and_ignore(text, 1, &["LOW_PRIORITY", "QUICK"])?;
     if text.is(at, "HISTORY") && text.is(at + 1, "FROM") {
         return Err(Refusal::new("DELETE HISTORY can't be undone"));
     }
     if !text.is(at, "FROM") {
         return Err(Refusal::new("DELETE from several tables is not supported"));
     }
-    let clauses = condition::clauses_begin(text, at + 1);
+    let end = text.find(at..text.len(), |at| text.is(at, "RETURNING")).unwrap_or(text.len());
+    if end < text.len() {
+        check_returning(text, end + 1..text.len())?;
+    }
+    let clauses = condition::clauses_begin(text, at + 1..end);
     if text.find(at..clauses, |at| text.is(at, "USING")).is_some() {
         return Err(Refusal::new("DELETE from several tables is not supported"));
     }
-    if text.find(at..clauses, |at| text.is(at, "RETURNING")).is_some() {
-        return Err(Refusal::new("RETURNING is not supported"));
-    }
     let table = table(text, at + 1..clauses)?;
-    let condition = condition::parse(text, clauses, &table)?;
+    let condition = condition::parse(text, clauses..end, &table)?;
+    condition.check_against(text, end..text.len())?;
     Ok(Statement::Delete(Delete {
         table,
+        ignore,
+        returning: (end < text.len()).then(|| text.span(end..text.len())),
         where_clause: condition.where_clause,
         order_by: condition.order_by,
         limit: condition.limit,
@@ -212,6 +223,24 @@ pub(crate) fn check_diagnostics(text: &Text<'_>, range: Range<usize>) -> Result<
     for name in ["ROW_COUNT", "FOUND_ROWS"] {
         if functions::find_call(text, range.clone(), name).is_some() {
             return Err(Refusal::new(format!("{name}() can be used in a SELECT only")));
+        }
+    }
+    Ok(())
+}
+
+/// The items of RETURNING: expressions with or without `AS name`, and `*`.
+pub(crate) fn check_returning(text: &Text<'_>, list: Range<usize>) -> Result<(), Refusal> {
+    if !text.mode.mariadb {
+        return Err(Refusal::new("RETURNING is not supported"));
+    }
+    check_calls(text, list.clone())?;
+    check_diagnostics(text, list.clone())?;
+    for item in split_commas(text, list) {
+        let star = item.len() == 1 && text.punct(item.start, b'*');
+        let aliased = item.len() > 2 && text.is(item.end - 2, "AS") && text.name(item.end - 1).is_some();
+        let expression = if aliased { item.start..item.end - 2 } else { item };
+        if !star && !confirm::is_expression(text, expression) {
+            return Err(Refusal::new("the RETURNING clause is not understood"));
         }
     }
     Ok(())

@@ -68,7 +68,7 @@ pub(crate) fn insert(text: &Text<'_>, placeholders: &[usize]) -> Result<Statemen
     let list = text.find(end..text.len(), |at| text.is(at, "RETURNING")).unwrap_or(text.len());
     let returning = list < text.len();
     if returning {
-        check_returning(text, list + 1..text.len())?;
+        dml::check_returning(text, list + 1..text.len())?;
     }
     let updates = on_duplicate(text, end..list)?;
     let on_conflict = match (replaces, updates, ignores) {
@@ -144,24 +144,6 @@ fn on_duplicate(text: &Text<'_>, range: Range<usize>) -> Result<Option<Vec<Assig
     let list = at + 4..range.end;
     check_calls(text, list.clone())?;
     dml::assignments(text, list).map(Some)
-}
-
-/// The items of RETURNING: expressions with or without `AS name`, and `*`.
-fn check_returning(text: &Text<'_>, list: Range<usize>) -> Result<(), Refusal> {
-    if !text.mode.mariadb {
-        return Err(Refusal::new("RETURNING is not supported"));
-    }
-    check_calls(text, list.clone())?;
-    dml::check_diagnostics(text, list.clone())?;
-    for item in split_commas(text, list) {
-        let star = item.len() == 1 && text.punct(item.start, b'*');
-        let aliased = item.len() > 2 && text.is(item.end - 2, "AS") && text.name(item.end - 1).is_some();
-        let expression = if aliased { item.start..item.end - 2 } else { item };
-        if !star && !confirm::is_expression(text, expression) {
-            return Err(Refusal::new("the RETURNING clause is not understood"));
-        }
-    }
-    Ok(())
 }
 
 fn column_list(text: &Text<'_>, range: Range<usize>) -> Result<Vec<String>, Refusal> {

@@ -95,7 +95,10 @@ fn spans(statement: &Statement) -> Vec<Span> {
         Statement::Delete(delete) => {
             spans.push(delete.table.span.clone());
             spans.extend(
-                [&delete.where_clause, &delete.order_by, &delete.limit].into_iter().flatten().cloned(),
+                [&delete.where_clause, &delete.order_by, &delete.limit, &delete.returning]
+                    .into_iter()
+                    .flatten()
+                    .cloned(),
             );
             spans.extend(delete.pinned.iter().flatten().map(|(_, value)| value.clone()));
         }

@@ -197,6 +197,8 @@ pub struct Update {
     pub table: TableRef,
     /// What is assigned, in order; at least one.
     pub assignments: Vec<Assignment>,
+    /// IGNORE was given: rows that cannot be changed stay as they are, with a warning.
+    pub ignore: bool,
     /// The condition, without WHERE.
     pub where_clause: Option<Span>,
     /// The ORDER BY clause, with its keywords.
@@ -220,6 +222,10 @@ pub struct Update {
 pub struct Delete {
     /// The table.
     pub table: TableRef,
+    /// IGNORE was given: rows that cannot be deleted stay, with a warning.
+    pub ignore: bool,
+    /// It answers with rows: MariaDB's RETURNING, with its keyword. It is behind all other clauses.
+    pub returning: Option<Span>,
     /// See [`Update::where_clause`].
     pub where_clause: Option<Span>,
     /// See [`Update::order_by`].

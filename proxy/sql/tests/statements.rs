@@ -261,8 +261,9 @@ fn refused_updates_and_deletes() {
     check(
         MYSQL,
         r#"
-        UPDATE IGNORE t SET a = 1 => Refused: IGNORE may write other rows than are captured
-        UPDATE LOW_PRIORITY IGNORE t SET a = 1 => Refused: IGNORE may write other rows than are captured
+        UPDATE IGNORE t SET a = 1 => Update ignoring t [a:=1]
+        UPDATE LOW_PRIORITY IGNORE t SET a = 1 => Update ignoring t [a:=1]
+        UPDATE t SET a = 1 RETURNING a => Refused: RETURNING is not supported
         UPDATE t, u SET t.a = 1 => Refused: a statement that writes must name one table, without joins
         UPDATE t JOIN u ON t.id = u.id SET t.a = 1 => Refused: a statement that writes must name one table, without joins
         UPDATE t LEFT JOIN u USING (id) SET a = 1 => Refused: a statement that writes must name one table, without joins
@@ -291,14 +292,14 @@ fn refused_updates_and_deletes() {
         UPDATE t SET a = 1 ORDER BY `my fn` (1) => Refused: the statement calls the function my fn, which may write
         UPDATE t SET a = COUNT (1) => Refused: the statement calls the function COUNT, which may write
         UPDATE t SET a = 1 WHERE NEXT VALUE FOR s > 1 => Refused: NEXT VALUE FOR changes a sequence, which is not captured
-        UPDATE /*! IGNORE */ t SET a = 1 => Refused: IGNORE may write other rows than are captured
+        UPDATE /*! IGNORE */ t SET a = 1 => Refused: executable comments are supported in plain reads only
         UPDATE t SET a = 1 /*!50000 WHERE id = 1 */ => Refused: executable comments are supported in plain reads only
         UPDATE t SET a = 1 /*M! , b = 2 */ => Refused: executable comments are supported in plain reads only
         UPDATE t SET a = 'x => Refused: the statement has a quote that is not closed
         UPDATE t SET a = 1 /* x => Refused: the statement has a comment that is not closed
         UPDATE t SET a = (1 => Refused: the statement has parentheses that do not match
         UPDATE t SET a = 1) => Refused: the statement has parentheses that do not match
-        DELETE IGNORE FROM t => Refused: IGNORE may write other rows than are captured
+        DELETE QUICK IGNORE FROM t => Delete ignoring t
         DELETE t FROM t => Refused: DELETE from several tables is not supported
         DELETE t.* FROM t, u => Refused: DELETE from several tables is not supported
         DELETE FROM t USING t JOIN u ON t.id = u.id => Refused: DELETE from several tables is not supported
@@ -329,6 +330,12 @@ fn returning() {
         INSERT INTO t VALUES (1) RETURNING f(a) => Refused: the statement calls the function f, which may write
         INSERT INTO t VALUES (1) RETURNING => Refused: the RETURNING clause is not understood
         INSERT INTO t VALUES (1) RETURNING a INTO @x => Refused: the RETURNING clause is not understood
+        DELETE FROM t RETURNING * => Delete t returning<RETURNING *>
+        DELETE FROM t WHERE id = 1 LIMIT 2 RETURNING id, a + 1 AS b => Delete t where<id = 1> limit<LIMIT 2> returning<RETURNING id, a + 1 AS b>
+        DELETE FROM t ORDER BY a RETURNING f(a) => Refused: the statement calls the function f, which may write
+        DELETE FROM t RETURNING => Refused: the RETURNING clause is not understood
+        DELETE FROM t WHERE id = @n RETURNING (@n := 1) => Refused: WHERE or ORDER BY reads a user variable, and the statement assigns one
+        UPDATE t SET a = 1 RETURNING a => Refused: RETURNING is not supported
         INSERT INTO t VALUES (1) RETURNING ROW_COUNT() => Refused: ROW_COUNT() can be used in a SELECT only
         "#,
     );
@@ -395,7 +402,7 @@ fn inserts() {
         INSERT INTO /*!50000 t */ u VALUES (1) => Refused: the statement is not understood
         REPLACE INTO t VALUES (1) => Insert t (1) replacing
         REPLACE t SET a = ? => Insert t (a) (?0) replacing
-        REPLACE IGNORE INTO t VALUES (1) => Refused: IGNORE may write other rows than are captured
+        REPLACE IGNORE INTO t VALUES (1) => Refused: the statement is not understood
         REPLACE INTO t VALUES (1) ON DUPLICATE KEY UPDATE a = 1 => Refused: the statement is not understood
         "#,
     );

@@ -53,6 +53,10 @@ impl Session {
                 let analysis = atone_sql::analyze(&text, mode);
                 self.answered_in_binary(text, analysis).await
             }
+            Sql::Delete(delete) if delete.returning.is_some() => {
+                let why = "a bulk execution of a DELETE with RETURNING";
+                self.send_error(&SqlError::refused(&self.xid(), why)).await
+            }
             Sql::Update(_) | Sql::Delete(_) if analysis.xid_hint.is_none() => {
                 self.bulk_change(&sql, &analysis, rows, mode).await
             }

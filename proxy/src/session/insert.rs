@@ -182,8 +182,8 @@ impl Session {
         self.send_error(&SqlError::refused(&self.xid(), why)).await
     }
 
-    /// Runs a statement that answers with the rows it has inserted, which are kept; its OK as far as that can be told.
-    async fn returning(&mut self, text: &[u8]) -> Result<Reply, End> {
+    /// Runs a statement that answers with the rows it has written, which are kept; its OK as far as that can be told.
+    pub(super) async fn returning(&mut self, text: &[u8]) -> Result<Reply, End> {
         let rows = match self.run_for_rows(text).await? {
             Reply::Rows(rows) => rows,
             Reply::TooLarge => {

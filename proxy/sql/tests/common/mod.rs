@@ -108,7 +108,8 @@ pub(crate) fn show_statement(sql: &[u8], statement: &Statement) -> String {
                 })
                 .collect();
             format!(
-                "Update {} [{}]{}{}{}{}{}",
+                "Update{} {} [{}]{}{}{}{}{}",
+                if update.ignore { " ignoring" } else { "" },
                 table(sql, &update.table),
                 set.join("; "),
                 clause(sql, "where", update.where_clause.as_ref()),
@@ -119,13 +120,15 @@ pub(crate) fn show_statement(sql: &[u8], statement: &Statement) -> String {
             )
         }
         Statement::Delete(delete) => format!(
-            "Delete {}{}{}{}{}{}",
+            "Delete{} {}{}{}{}{}{}{}",
+            if delete.ignore { " ignoring" } else { "" },
             table(sql, &delete.table),
             clause(sql, "where", delete.where_clause.as_ref()),
             clause(sql, "order", delete.order_by.as_ref()),
             clause(sql, "limit", delete.limit.as_ref()),
             flags(delete.volatile, delete.subquery),
             pins(sql, delete.pinned.as_ref()),
+            clause(sql, "returning", delete.returning.as_ref()),
         ),
         Statement::SelectsDiagnostics { reads } => {
             let reads: Vec<String> = reads

@@ -50,6 +50,13 @@ impl<'a> Change<'a> {
             Change::Delete(d) => d.limit.as_ref(),
         }
     }
+    /// MariaDB's RETURNING.
+    pub(super) fn returning(self) -> Option<&'a Span> {
+        match self {
+            Change::Update(_) => None,
+            Change::Delete(d) => d.returning.as_ref(),
+        }
+    }
     fn volatile(self) -> bool {
         match self {
             Change::Update(u) => u.volatile,
@@ -132,6 +139,7 @@ impl Session {
                 && change.limit().is_none()
                 && !change.volatile()
                 && !change.subquery()
+                && change.returning().is_none()
                 && change.pinned().is_some_and(|p| pins_one_row(sql, p, &info.table, &vars));
             let (alone, last) = (self.stands_alone(), attempt == MAX_TRIES);
             let t = Try { sql, change, analysis, vars: &vars, info, probe, alone, one_row, last };
@@ -165,7 +173,11 @@ impl Session {
                     self.refuse_change(why, t.alone).await?;
                     return Ok(true);
                 }
-                self.run_one(restricted).await?
+                if t.change.returning().is_some() {
+                    self.returning(&restricted).await?
+                } else {
+                    self.run_one(restricted).await?
+                }
             }
         };
         let ok = match reply {

@@ -1,6 +1,6 @@
 //! The statement, restricted to the rows that were imaged. Pure.
 
-use atone_sql::{Analysis, Span};
+use atone_sql::Analysis;
 use atone_undo::{Row, Table, quote_identifier};
 
 use super::Change;
@@ -41,12 +41,12 @@ pub(super) fn restricted_sql(
         // As false as 1=0, but not known beforehand: the server evaluates the condition and answers as it always does
         no_row(table, &qualified)
     };
-    let clauses_end = |span: Option<&Span>| span.map(|s| s.end);
-    let where_end = clauses_end(change.where_clause());
+    let where_end = change.where_clause().map(|span| span.end);
     let head_end = change
         .where_clause()
         .or(change.order_by())
         .or(change.limit())
+        .or(change.returning())
         .map_or(analysis.terminator, |first| first.start);
     let mut out = sql[..head_end].to_vec();
     if change.where_clause().is_none() {
@@ -61,11 +61,11 @@ pub(super) fn restricted_sql(
     out.extend_from_slice(predicate.as_bytes());
     out.extend_from_slice(b") ");
     let tail_start = where_end.unwrap_or(head_end);
-    let tail_end = match change.limit() {
-        // The LIMIT has done its work; a second time it could choose fewer
-        Some(limit) => limit.start,
-        None => analysis.terminator,
-    };
+    let clauses_end = change.returning().map_or(analysis.terminator, |span| span.start);
+    // The LIMIT has done its work; a second time it could choose fewer
+    let tail_end = change.limit().map_or(clauses_end, |limit| limit.start);
     out.extend_from_slice(sql.get(tail_start..tail_end).unwrap_or_default());
+    out.push(b' ');
+    out.extend_from_slice(sql.get(clauses_end..analysis.terminator).unwrap_or_default());
     out
 }
