@@ -44,7 +44,6 @@ const STATEMENTS: &[&str] = &[
     "INSERT INTO t SELECT id + 10, a, NULL FROM u FOR UPDATE",
     "UPDATE t, u SET t.a = 9 WHERE t.id = u.id",
     "UPDATE t JOIN u ON t.id = u.id SET t.a = 9",
-    "UPDATE t SET id = id + 10",
     "DELETE t FROM t JOIN u ON t.id = u.id",
     "DELETE FROM t USING t JOIN u ON t.id = u.id",
     "UPDATE v SET a = 9",

@@ -81,7 +81,7 @@ impl Column {
         matches!(self.kind, Kind::Enum | Kind::Set) && has_empty_member(&self.column_type)
     }
 
-    /// The expression that reads this column so that no session setting bends it.
+    /// The expression that reads this column, of the qualified name, so that no session setting bends it.
     fn image_expression(&self, qualifier: &str) -> String {
         let name = format!("{qualifier}.{}", quote_identifier(&self.name));
         match self.kind {
@@ -116,7 +116,11 @@ impl Column {
         }
     }
 
-    fn decode_cell(&self, cell: Option<&[u8]>) -> Result<Value, ImageError> {
+    /// Decodes one value of that expression, as the text protocol brings it (`None`: NULL).
+    ///
+    /// # Errors
+    /// It is no value of this column.
+    pub fn decode_cell(&self, cell: Option<&[u8]>) -> Result<Value, ImageError> {
         let Some(bytes) = cell else {
             // A generated column may be NULL whatever it was declared.
             if self.nullable || self.generated {

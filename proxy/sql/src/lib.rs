@@ -23,6 +23,7 @@ mod mode;
 mod properties;
 mod quoting;
 mod read;
+mod repeat;
 mod session;
 mod set;
 mod several;
@@ -35,6 +36,7 @@ pub use analysis::{analyze, may_create_temporary, may_write};
 pub use attention::needs_attention;
 pub use hint::{MAX_XID_LEN, is_valid_xid};
 pub use mode::{Mode, UnsupportedMode};
+pub use repeat::{Repeated, repeatable};
 pub use several::{NextStatement, concerns_atone, may_be_several, next_statement};
 pub use types::{
     Analysis, Assignment, AutocommitValue, Delete, DiagnosticNumber, DiagnosticRead, Insert, InsertValue,

@@ -41,7 +41,7 @@ impl Session {
         if self.branch.is_empty() {
             return self.commit_as_is(commit).await;
         }
-        let after = match self.after_images().await? {
+        let after = match self.rows_now(self.branch.keys()).await? {
             Ok(after) => after,
             Err(why) => return self.give_up(SqlError::refused(&xid, &why)).await,
         };
@@ -87,12 +87,15 @@ impl Session {
         Ok(Err(error))
     }
 
-    /// Reads all touched rows as they are now.
-    async fn after_images(&mut self) -> Result<Result<Vec<(Arc<Table>, Vec<Row>)>, String>, End> {
+    /// Reads rows as they are now; the inner error is why they cannot be read.
+    pub(super) async fn rows_now(
+        &mut self,
+        keys: Vec<(Arc<Table>, Vec<Key>)>,
+    ) -> Result<Result<Vec<(Arc<Table>, Vec<Row>)>, String>, End> {
         let mut out: Vec<(Arc<Table>, Vec<Row>)> = Vec::new();
         let mut flight = Flight::default();
         let mut tables: Vec<Arc<Table>> = Vec::new();
-        let mut selects = after_selects(self.branch.keys()).into_iter().peekable();
+        let mut selects = after_selects(keys).into_iter().peekable();
         while let Some((table, select)) = selects.next() {
             flight.push(select);
             tables.push(table);

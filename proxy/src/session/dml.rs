@@ -81,15 +81,20 @@ impl Session {
 
 /// Decodes the rows of an image.
 pub(super) fn decode(table: &Table, rows: &Rows) -> Result<Vec<Row>, End> {
-    let width = table.image_width();
-    if rows.columns.len() != width {
+    if rows.columns.len() != table.image_width() {
         return Err(End::Broken("an image of another width".into()));
     }
+    decode_beside(table, rows)
+}
+
+/// Decodes rows that begin with an image.
+pub(super) fn decode_beside(table: &Table, rows: &Rows) -> Result<Vec<Row>, End> {
+    let width = table.image_width();
     (0..rows.rows.len())
         .map(|i| {
-            table
-                .decode_row(&rows.cells(i)?)
-                .map_err(|e| End::Broken(format!("an image does not decode: {e}")))
+            let cells = rows.cells(i)?;
+            let image = cells.get(..width).ok_or_else(|| End::Broken("an image of another width".into()))?;
+            table.decode_row(image).map_err(|e| End::Broken(format!("an image does not decode: {e}")))
         })
         .collect()
 }

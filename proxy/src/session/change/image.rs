@@ -4,18 +4,23 @@ use atone_sql::TableRef;
 use atone_undo::{Table, quote_identifier};
 
 use super::Change;
+use super::moves::Moves;
 use crate::session::dml::NO_LIMIT;
 
 /// The name by which a statement's clauses refer to its table.
-fn qualifier(table: &TableRef) -> String {
+pub(super) fn qualifier(table: &TableRef) -> String {
     quote_identifier(table.alias.as_deref().unwrap_or(&table.name))
 }
 
-/// The locking read of the rows that a statement will change.
-pub(super) fn image_sql(sql: &[u8], change: Change<'_>, table: &Table) -> Vec<u8> {
+/// The locking read of the rows that a statement will change, and of their new keys beside them.
+pub(super) fn image_sql(sql: &[u8], change: Change<'_>, table: &Table, moves: Option<&Moves>) -> Vec<u8> {
     let reference = change.table();
     let mut out = b"SELECT ".to_vec();
     out.extend_from_slice(table.image_select_list(&qualifier(reference)).as_bytes());
+    for expression in moves.into_iter().flat_map(Moves::expressions) {
+        out.push(b',');
+        out.extend_from_slice(expression.as_bytes());
+    }
     out.extend_from_slice(b" FROM ");
     out.extend_from_slice(&sql[reference.span.clone()]);
     if let Some(span) = change.where_clause() {

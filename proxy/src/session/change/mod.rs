@@ -1,18 +1,21 @@
 //! UPDATE and DELETE in a bound session: before image, the statement on the rows imaged, and what follows.
 
 mod image;
+mod moved;
+mod moves;
 mod restrict;
 
 use atone_sql::{Analysis, Delete, Span, TableRef, Update};
-use atone_undo::{Kind, Row};
+use atone_undo::{Key, Kind, Row};
 
-use self::image::image_sql;
+use self::image::{image_sql, qualifier};
+use self::moves::{Moves, moves};
 use self::restrict::restricted_sql;
 use super::Session;
 use super::bound::Origin;
-use super::dml::{MAX_TRIES, decode};
+use super::dml::{MAX_TRIES, decode_beside};
 use super::inject::{Flight, Reply, Vars};
-use super::keys::{pins_one_row, same_name};
+use super::keys::pins_one_row;
 use super::tables::{Resolved, digest, probe_sql};
 use crate::branch::Presence;
 use crate::error::{End, SqlError};
@@ -90,18 +93,29 @@ struct Try<'a> {
     alone: bool,
     /// It can change one row at most, and the server can tell which: it need not wait for its before image.
     one_row: bool,
+    /// What it assigns to the key that identifies rows.
+    moves: Option<Moves>,
     /// There is no other try.
     last: bool,
 }
 
 /// What came of the read of the before images.
 enum Imaged {
-    /// They are there; with the statement's reply where it ran in the same flight.
-    Rows(Vec<Row>, Option<Reply>),
+    /// They are there.
+    Rows(Before),
     /// The statement was answered.
     Done,
     /// The table was altered since its metadata was read, and nothing was done.
     Altered,
+}
+
+/// The rows that a statement will change.
+struct Before {
+    images: Vec<Row>,
+    /// Their new keys, where the statement assigns some; `None` for one that cannot be told.
+    keys: Vec<Option<Key>>,
+    /// The statement's reply, where it ran in the same flight.
+    reply: Option<Reply>,
 }
 
 impl Session {
@@ -130,19 +144,27 @@ impl Session {
                     "several assignments under a condition with a subquery that cannot be evaluated twice";
                 return self.send_error(&SqlError::refused(&self.xid(), why)).await;
             }
-            if let Some(why) = refusal(change, &info.0, years) {
-                let error = SqlError::refused(&self.xid(), &why);
-                return self.send_error(&error).await;
-            }
+            let moves = match (refusal(change, &info.0, years), change) {
+                (Some(why), _) => Err(why),
+                (None, Change::Delete(_)) => Ok(None),
+                (None, Change::Update(update)) => {
+                    moves(sql, update, &info.0, &qualifier(&update.table), vars.mode)
+                }
+            };
+            let moves = match moves {
+                Ok(moves) => moves,
+                Err(why) => return self.send_error(&SqlError::refused(&self.xid(), &why)).await,
+            };
             let (info, probe) = (&*info.0, info.1.as_slice());
             let one_row = change.order_by().is_none()
                 && change.limit().is_none()
                 && !change.volatile()
                 && !change.subquery()
                 && change.returning().is_none()
+                && moves.is_none()
                 && change.pinned().is_some_and(|p| pins_one_row(sql, p, &info.table, &vars));
             let (alone, last) = (self.stands_alone(), attempt == MAX_TRIES);
-            let t = Try { sql, change, analysis, vars: &vars, info, probe, alone, one_row, last };
+            let t = Try { sql, change, analysis, vars: &vars, info, probe, alone, one_row, moves, last };
             if self.try_change(&t).await? {
                 return Ok(());
             }
@@ -152,8 +174,8 @@ impl Session {
 
     /// One try; false where the table was altered since its metadata was read, and nothing was done.
     async fn try_change(&mut self, t: &Try<'_>) -> Result<bool, End> {
-        let (images, reply) = match self.before_images(t).await? {
-            Imaged::Rows(images, reply) => (images, reply),
+        let Before { images, keys, reply } = match self.before_images(t).await? {
+            Imaged::Rows(before) => before,
             Imaged::Done => return Ok(true),
             Imaged::Altered => return Ok(false),
         };
@@ -171,6 +193,10 @@ impl Session {
                 if restricted.len() >= t.vars.max_allowed_packet {
                     let why = "the statement with the keys of its rows is longer than max_allowed_packet";
                     self.refuse_change(why, t.alone).await?;
+                    return Ok(true);
+                }
+                if t.moves.is_some() && !images.is_empty() {
+                    self.move_rows(t, restricted, images, keys).await?;
                     return Ok(true);
                 }
                 if t.change.returning().is_some() {
@@ -214,7 +240,7 @@ impl Session {
             flight.push("START TRANSACTION");
         }
         flight.push(probe_sql(table));
-        flight.push(image_sql(t.sql, t.change, table));
+        flight.push(image_sql(t.sql, t.change, table, t.moves.as_ref()));
         if t.one_row {
             flight.push(&t.sql[..t.analysis.terminator]);
         }
@@ -257,10 +283,14 @@ impl Session {
         if altered {
             return self.altered_before(t).await;
         }
-        let images = decode(table, &rows)?;
+        let images = decode_beside(table, &rows)?;
+        let keys = match &t.moves {
+            Some(moves) => moves.keys(table, &images, &rows)?,
+            None => Vec::new(),
+        };
         let limits = &self.backend.limits;
         if !t.one_row
-            && (self.branch.rows() + images.len() > limits.max_branch_rows
+            && (self.branch.rows() + images.len() + keys.len() > limits.max_branch_rows
                 || self.branch.bytes() > limits.max_branch_bytes)
         {
             let why = format!(
@@ -270,7 +300,7 @@ impl Session {
             self.refuse_change(&why, alone).await?;
             return Ok(Imaged::Done);
         }
-        Ok(Imaged::Rows(images, replies.next()))
+        Ok(Imaged::Rows(Before { images, keys, reply: replies.next() }))
     }
 
     /// The table is not what its metadata says.
@@ -314,18 +344,6 @@ fn refusal(change: Change<'_>, info: &TableInfo, small_number: bool) -> Option<S
     if let Some(why) = &info.refuse_parent {
         return Some(why.clone());
     }
-    let Change::Update(update) = change else { return None };
-    if info.key_follows_update {
-        return Some("an UPDATE changes the table's key, which has a column with ON UPDATE".into());
-    }
-    let key = info.table.keys.first()?;
-    for assignment in &update.assignments {
-        let Some(at) = info.table.columns.iter().position(|c| same_name(&c.name, &assignment.column)) else {
-            continue; // the server will say so
-        };
-        if key.columns.contains(&at) {
-            return Some(format!("the UPDATE assigns the key column {}", assignment.column));
-        }
-    }
-    None
+    let follows = matches!(change, Change::Update(_)) && info.key_follows_update;
+    follows.then(|| "an UPDATE changes the table's key, which has a column with ON UPDATE".into())
 }

@@ -1,0 +1,66 @@
+//! Runs an UPDATE that assigns columns of the key, and finds the rows again.
+
+use std::sync::Arc;
+
+use atone_undo::{Key, Row, Table};
+
+use super::Try;
+use super::moves::Reach;
+use crate::error::End;
+use crate::session::Session;
+use crate::session::conflicts::Touched;
+use crate::session::inject::{Flight, Reply};
+use crate::session::insert::SAVEPOINT;
+
+impl Session {
+    /// Runs the statement on the imaged rows; `keys` are those that they are to have.
+    pub(super) async fn move_rows(
+        &mut self,
+        t: &Try<'_>,
+        restricted: Vec<u8>,
+        images: Vec<Row>,
+        keys: Vec<Option<Key>>,
+    ) -> Result<(), End> {
+        let table = &t.info.table;
+        let most = images.len() as u64;
+        let mut reach = Reach::new(table, images, keys);
+        match self.rows_at(table, reach.new.clone()).await? {
+            Ok(found) => reach.stands(table, found),
+            Err(why) => return self.refuse_change(&why, t.alone).await,
+        }
+        let mut flight = Flight::default();
+        flight.push(format!("SAVEPOINT {SAVEPOINT}"));
+        flight.push(restricted);
+        let ok = match self.run_flight(flight).await?.pop() {
+            Some(Reply::Ok(ok)) => ok,
+            Some(Reply::Err(e)) => return self.statement_failed(e, t.alone).await,
+            _ => return Err(End::Broken("a statement that writes answered with rows".into())),
+        };
+        let kept = self.keep_diagnostics(&ok).await?;
+        let touched = match self.rows_at(table, reach.keys()).await? {
+            Ok(_) if ok.affected_rows > most => Err("the UPDATE changed more rows than were imaged".into()),
+            Ok(found) => reach.touched(table, &found),
+            Err(why) => Err(why),
+        };
+        let touched = match touched {
+            Ok(touched) => touched,
+            Err(why) => return self.take_insert_back(&why, t.alone).await,
+        };
+        self.release_insert(t.alone).await?;
+        for Touched { key, before, presence } in touched {
+            self.branch.touch(table, key, before, presence);
+        }
+        self.statement_done(ok, t.alone).await?;
+        self.restore_diagnostics(kept, t.alone);
+        Ok(())
+    }
+
+    /// The rows that have these keys now, locked; the inner error is why they cannot be read.
+    async fn rows_at(&mut self, table: &Arc<Table>, keys: Vec<Key>) -> Result<Result<Vec<Row>, String>, End> {
+        if keys.is_empty() {
+            return Ok(Ok(Vec::new()));
+        }
+        let found = self.rows_now(vec![(table.clone(), keys)]).await?;
+        Ok(found.map(|tables| tables.into_iter().flat_map(|(_, rows)| rows).collect()))
+    }
+}
