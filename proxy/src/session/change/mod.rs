@@ -261,7 +261,14 @@ impl Session {
         if altered {
             self.forget_table(table);
         }
-        let rows = match replies.next() {
+        let mut image = replies.next();
+        let mut moves = t.moves.as_ref();
+        if let (Some(Reply::Err(_)), Some(_), false) = (&image, moves, altered) {
+            // The statement itself is to say what is wrong with its new keys
+            moves = None;
+            image = Some(self.run_one(image_sql(t.sql, t.change, table, moves)).await?);
+        }
+        let rows = match image {
             Some(Reply::Rows(rows)) => rows,
             Some(Reply::Err(_)) if altered && !t.last => {
                 self.abandon(alone).await?;
@@ -284,7 +291,7 @@ impl Session {
             return self.altered_before(t).await;
         }
         let images = decode_beside(table, &rows)?;
-        let keys = match &t.moves {
+        let keys = match moves {
             Some(moves) => moves.keys(table, &images, &rows)?,
             None => Vec::new(),
         };

@@ -12,7 +12,7 @@ fn no_row(table: &Table, qualified: &str) -> String {
         || "1=0".to_string(),
         |column| {
             let name = quote_identifier(&column.name);
-            format!("{qualified}.{name} <> {qualified}.{name}")
+            format!("NULLIF({qualified}.{name}, {qualified}.{name}) IS NOT NULL")
         },
     )
 }
@@ -62,8 +62,11 @@ pub(super) fn restricted_sql(
     out.extend_from_slice(b") ");
     let tail_start = where_end.unwrap_or(head_end);
     let clauses_end = change.returning().map_or(analysis.terminator, |span| span.start);
-    // The LIMIT has done its work; a second time it could choose fewer
-    let tail_end = change.limit().map_or(clauses_end, |limit| limit.start);
+    let tail_end = match change.limit() {
+        // It has done its work; a second time it could choose fewer
+        Some(limit) if !images.is_empty() => limit.start,
+        _ => clauses_end,
+    };
     out.extend_from_slice(sql.get(tail_start..tail_end).unwrap_or_default());
     out.push(b' ');
     out.extend_from_slice(sql.get(clauses_end..analysis.terminator).unwrap_or_default());
