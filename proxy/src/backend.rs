@@ -20,6 +20,7 @@ use crate::net::Stream;
 use crate::own_user::OwnUser;
 use crate::service::ServicePool;
 use crate::tls::{self, Acceptor, Connector, ServerTlsMode};
+use crate::views::Views;
 
 /// One backend, shared by its sessions and by phase two.
 pub struct Backend {
@@ -49,6 +50,8 @@ pub struct Backend {
     pub coordinator: Client,
     /// What is known of tables.
     pub metadata: Metadata,
+    /// What is known of views.
+    pub views: Views,
     /// How many client connections there are.
     pub connections: AtomicUsize,
     /// Phase-two jobs at a time.
@@ -125,6 +128,7 @@ impl Backend {
             address,
             coordinator,
             metadata: Metadata::default(),
+            views: Views::default(),
             connections: AtomicUsize::new(0),
             phase_two: Semaphore::new(limits.phase_two_concurrency),
             mariadb: OnceCell::new(),

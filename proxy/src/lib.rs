@@ -19,3 +19,4 @@ mod samples;
 pub mod service;
 pub mod session;
 pub mod tls;
+pub mod views;

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use atone_tests::cluster::SOON;
-use atone_tests::{Bank, Cluster, Flavor, sql};
+use atone_tests::run::Harmable;
+use atone_tests::server::SERVICE;
+use atone_tests::{Bank, Cluster, ClusterOptions, Flavor, sql};
 use mysql_async::prelude::Queryable as _;
 
 atone_tests::shared_tests!(
@@ -13,8 +15,15 @@ atone_tests::shared_tests!(
     prepared,
     unbound_sessions_may,
     reads_pass,
+    views_that_write,
     unreadable_charsets,
 );
+
+fn looking_again() -> ClusterOptions {
+    ClusterOptions { proxy_limits: "metadata_ttl_ms = 0\n".to_owned(), ..ClusterOptions::default() }
+}
+
+atone_tests::owned_tests!(looking_again() => views_that_are_not_seen);
 
 const SETUP: &[&str] = &[
     "CREATE TABLE t (id INT PRIMARY KEY, a INT, b VARCHAR(20), UNIQUE KEY (b))",
@@ -282,4 +291,73 @@ async fn unreadable_charsets(c: Arc<Cluster>) -> Result<()> {
     c.wait_for_purge(Bank::One, &schema).await?;
     assert_eq!(c.accounts(Bank::One, &schema).await?[0], "1|ann|100");
     Ok(())
+}
+
+/// A view may call a function that writes, and none of it stands in the statement.
+async fn views_that_write(c: Arc<Cluster>) -> Result<()> {
+    let schema = c.schema("views_that_write").await?;
+    let other = c.schema("views_elsewhere").await?;
+    let mut direct = c.direct(Bank::One, &schema).await?;
+    sql::run_all(
+        &mut direct,
+        &[
+            "CREATE TABLE t (id INT PRIMARY KEY, a INT)",
+            "INSERT INTO t VALUES (1, 1), (2, 2)",
+            "CREATE TABLE u (id INT PRIMARY KEY, a INT)",
+            "INSERT INTO u VALUES (1, 1), (2, 2)",
+            "CREATE FUNCTION f() RETURNS INT NOT DETERMINISTIC MODIFIES SQL DATA BEGIN UPDATE t SET a = a + 1 WHERE id = 2; RETURN 1; END",
+            "CREATE VIEW writes AS SELECT f() AS x, id FROM t",
+            "CREATE VIEW `over it` AS SELECT x FROM writes",
+            "CREATE VIEW harmless AS SELECT COUNT(*) AS n, UPPER('f(') AS u FROM t",
+            "CREATE VIEW over_harmless AS SELECT n FROM harmless",
+        ],
+    )
+    .await?;
+    sql::run(&mut direct, format!("CREATE VIEW {other}.far AS SELECT * FROM {schema}.writes")).await?;
+    let before = c.rows(Bank::One, &schema, "SELECT * FROM t ORDER BY id").await?;
+    let mut conn = c.app(Bank::One, &schema).await?;
+    sql::start_global(&mut conn).await?;
+    let far = format!("SELECT 1 FROM t JOIN {other}.far ON t.id = far.id");
+    for statement in [
+        "SELECT * FROM writes",
+        "SELECT x FROM `over it`",
+        "SELECT (SELECT MAX(x) FROM (`over it`))",
+        "WITH w AS (SELECT * FROM writes) SELECT * FROM w",
+        "UPDATE u SET a = (SELECT MIN(x) FROM writes) WHERE id = 1",
+        "DELETE FROM u WHERE id IN (SELECT x FROM writes)",
+        "INSERT INTO u SELECT x + 10, 1 FROM writes",
+        "SET @a = (SELECT MIN(x) FROM writes)",
+        "SELECT MIN(x) FROM writes INTO @atone_xid",
+        "DO (SELECT MIN(x) FROM writes)",
+        &far,
+    ] {
+        let error = sql::refused(&mut conn, statement).await?;
+        error.expect(1235, "42000").context(statement.to_owned())?;
+        assert!(error.message.contains("calls the function"), "{statement}: {}", error.message);
+        let prepared = conn.exec_drop(statement, ()).await;
+        sql::server_error(prepared, statement)?.expect(1235, "42000")?;
+    }
+    assert_eq!(sql::rows(&mut conn, "SELECT n FROM over_harmless").await?, ["2"]);
+    assert_eq!(sql::rows(&mut conn, "SELECT u FROM harmless").await?, ["F("]);
+    sql::run(&mut conn, "COMMIT GLOBAL TRANSACTION").await?;
+    assert_eq!(c.rows(Bank::One, &schema, "SELECT * FROM t ORDER BY id").await?, before);
+    Ok(())
+}
+
+/// Without SHOW VIEW nobody can say what a view calls; where there is no function at all, it calls none.
+async fn views_that_are_not_seen(c: Harmable) -> Result<()> {
+    let c = &*c.lock().await;
+    let schema = c.schema("unseen").await?;
+    let mut admin = c.server(Bank::One).admin().await?;
+    sql::run(&mut admin, format!("REVOKE SHOW VIEW ON *.* FROM '{}'@'%'", SERVICE.0)).await?;
+    let mut direct = c.direct(Bank::One, &schema).await?;
+    sql::run(&mut direct, "CREATE VIEW v AS SELECT 1 AS x").await?;
+    let mut conn = c.app(Bank::One, &schema).await?;
+    sql::start_global(&mut conn).await?;
+    assert_eq!(sql::rows(&mut conn, "SELECT x FROM v").await?, ["1"]);
+    sql::run(&mut direct, "CREATE FUNCTION f() RETURNS INT DETERMINISTIC RETURN 1").await?;
+    let error = sql::refused(&mut conn, "SELECT x FROM v").await?;
+    error.expect(1235, "42000")?;
+    assert!(error.message.contains("cannot see the definition of the view"), "{}", error.message);
+    sql::run(&mut conn, "COMMIT GLOBAL TRANSACTION").await
 }

@@ -29,7 +29,7 @@ pub const ADMIN: (&str, &str) = ("admin", "admin-pw");
 pub const RAW: &str = "raw";
 
 /// Raised when what is in a template changes, so that cached ones are made anew.
-const TEMPLATE_VERSION: u32 = 1;
+const TEMPLATE_VERSION: u32 = 2;
 
 /// A running server. Killed, and its folder removed, when dropped.
 #[derive(Debug)]
@@ -289,7 +289,7 @@ async fn build_template(flavor: Flavor, program: &Path, dir: &Path) -> Result<()
 }
 
 /// What the proxy's service account may do: the rights that docs/operations.md lists.
-pub const SERVICE_RIGHTS: &str = "SELECT, INSERT, UPDATE, DELETE, CREATE, TRIGGER";
+pub const SERVICE_RIGHTS: &str = "SELECT, INSERT, UPDATE, DELETE, CREATE, SHOW VIEW, TRIGGER";
 
 fn accounts(flavor: Flavor) -> Vec<String> {
     // Each flavor's usual way to log in: mysql_native_password on MariaDB, caching_sha2_password on MySQL.

@@ -19,6 +19,7 @@ mod hint;
 mod insert;
 mod lexer;
 mod mode;
+mod names;
 #[cfg(test)]
 mod properties;
 mod quoting;
@@ -36,6 +37,7 @@ pub use analysis::{analyze, may_create_temporary, may_write};
 pub use attention::needs_attention;
 pub use hint::{MAX_XID_LEN, is_valid_xid};
 pub use mode::{Mode, UnsupportedMode};
+pub use names::{TableName, table_names};
 pub use repeat::{Repeated, repeatable};
 pub use several::{NextStatement, concerns_atone, may_be_several, next_statement};
 pub use types::{

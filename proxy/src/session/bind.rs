@@ -107,7 +107,14 @@ impl Session {
                 );
                 return self.send_error(&error).await;
             }
-            Statement::TouchesXid => return self.touches_xid(origin).await,
+            Statement::TouchesXid => {
+                if self.binding.is_some()
+                    && let Some(error) = self.writing_view(&sql).await?
+                {
+                    return self.send_error(&error).await;
+                }
+                return self.touches_xid(origin).await;
+            }
             Statement::Refused(_) if analysis.touches_xid => {
                 let why = "@atone_xid is set in a way that is not followed: use SET @atone_xid = '…'";
                 return self.send_error(&SqlError::refused(&self.xid(), why)).await;
@@ -145,6 +152,11 @@ impl Session {
             }
             None => (sql, origin),
         };
+        if !matches!(analysis.statement, Statement::Refused(_))
+            && let Some(error) = self.writing_view(&sql).await?
+        {
+            return self.send_error(&error).await;
+        }
         self.bound_statement(sql, analysis, origin).await
     }
 

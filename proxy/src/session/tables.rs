@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use atone_sql::TableRef;
+use atone_sql::{TableRef, table_names};
 use atone_undo::{Kind, Table, quote_identifier};
 use atone_wire::response::ErrPacket;
 
@@ -128,6 +128,29 @@ impl Session {
             self.tables.insert(quoted, seen);
         }
         Ok(resolved)
+    }
+
+    /// Why a statement may write behind its text: it names a view that calls a function.
+    pub(super) async fn writing_view(&mut self, sql: &[u8]) -> Result<Option<SqlError>, End> {
+        let refused = |xid: &str, why: &str| Ok(Some(SqlError::refused(xid, why)));
+        let xid = self.xid();
+        let vars = self.session_vars().await?;
+        let Some(names) = table_names(sql, vars.mode) else {
+            return refused(&xid, "the statement is not understood");
+        };
+        if names.is_empty() {
+            return Ok(None);
+        }
+        let backend = self.backend.clone();
+        let ttl = Duration::from_millis(backend.limits.metadata_ttl_ms);
+        let database = vars.database.as_deref();
+        match backend.views.refusal(&backend.pool, names, database, ttl, self.mariadb).await {
+            Ok(None) => Ok(None),
+            Ok(Some(why)) => refused(&xid, &why),
+            Err(e) => {
+                Ok(Some(SqlError::unavailable(&xid, &format!("the service account cannot read views: {e}"))))
+            }
+        }
     }
 
     /// Session variables have changed, some of which the column definitions depend on.
