@@ -43,7 +43,8 @@ pub struct Changes {
     pub locks: Vec<(String, Vec<String>)>,
 }
 
-fn size(row: &Row) -> usize {
+/// About how much memory an image takes, in bytes.
+pub fn row_bytes(row: &Row) -> usize {
     row.values
         .iter()
         .map(|v| match v {
@@ -68,6 +69,12 @@ impl Branch {
     /// About how many bytes the before images take.
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Whether this row was touched.
+    pub fn has(&self, table: &Table, key: &Key) -> bool {
+        let found = self.tables.iter().position(|t| t.schema == table.schema && t.name == table.name);
+        found.is_some_and(|t| self.seen.contains_key(&(t, key.clone())))
     }
 
     /// The schema of the first table written.
@@ -100,7 +107,7 @@ impl Branch {
             self.entries[at].presence = presence;
             return;
         }
-        self.bytes += before.as_ref().map_or(32, size);
+        self.bytes += before.as_ref().map_or(32, row_bytes);
         self.seen.insert((t, key.clone()), self.entries.len());
         self.entries.push(Entry { table: t, key, before, presence });
     }
@@ -117,7 +124,7 @@ impl Branch {
         let keep = self.savepoints[at].1;
         self.savepoints.truncate(at + 1);
         for entry in self.entries.drain(keep..) {
-            self.bytes = self.bytes.saturating_sub(entry.before.as_ref().map_or(32, size));
+            self.bytes = self.bytes.saturating_sub(entry.before.as_ref().map_or(32, row_bytes));
             self.seen.remove(&(entry.table, entry.key));
         }
         for entry in &mut self.entries {

@@ -10,6 +10,10 @@ use mysql_async::prelude::Queryable;
 
 use crate::service::ServicePool;
 
+mod foreign_keys;
+
+pub use foreign_keys::{ForeignKey, References, Rule};
+
 /// A table as the proxy knows it.
 #[derive(Debug)]
 pub struct TableInfo {
@@ -17,8 +21,12 @@ pub struct TableInfo {
     pub table: Arc<Table>,
     /// Why no statement on this table can be undone exactly.
     pub refuse_any: Option<String>,
-    /// Why no DELETE or UPDATE of it can.
-    pub refuse_parent: Option<String>,
+    /// The foreign keys that point at it.
+    pub references: References,
+    /// The columns that are in any index, as indices into its columns: only to these a foreign key can point.
+    pub indexed: Vec<usize>,
+    /// The columns that an UPDATE of others may change: generated ones, and those with ON UPDATE.
+    pub implied: Vec<usize>,
     /// The server changes the key of a row that is updated: a TIMESTAMP or DATETIME with ON UPDATE.
     pub key_follows_update: bool,
     /// For each column what a row has that does not give it a value.
@@ -135,10 +143,10 @@ async fn load(conn: &mut Conn, schema: &str, name: &str, mariadb: bool) -> Resul
             id,
         )
         .await?;
-    let indexes: Vec<(String, Option<String>, Option<u64>)> = conn
+    let indexes: Vec<(String, Option<String>, Option<u64>, bool)> = conn
         .exec(
-            "SELECT INDEX_NAME, COLUMN_NAME, SUB_PART FROM information_schema.STATISTICS \
-             WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? AND NON_UNIQUE = 0 ORDER BY INDEX_NAME, SEQ_IN_INDEX",
+            "SELECT INDEX_NAME, COLUMN_NAME, SUB_PART, NON_UNIQUE FROM information_schema.STATISTICS \
+             WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? ORDER BY INDEX_NAME, SEQ_IN_INDEX",
             id,
         )
         .await?;
@@ -175,7 +183,15 @@ async fn load(conn: &mut Conn, schema: &str, name: &str, mariadb: bool) -> Resul
             auto_increment: extra.contains("AUTO_INCREMENT"),
         });
     }
-    let keys = unique_keys(&parsed, &follows_update, indexes).map_err(|why| format!("{schema}.{name} {why}"));
+    let place = |name: &String| parsed.iter().position(|c| c.name == *name);
+    let mut indexed: Vec<usize> = indexes.iter().filter_map(|index| place(index.1.as_ref()?)).collect();
+    indexed.sort_unstable();
+    indexed.dedup();
+    let implied = (0..parsed.len()).filter(|&c| parsed[c].generated || follows_update[c]).collect();
+    let unique =
+        indexes.into_iter().filter(|index| !index.3).map(|(name, column, part, _)| (name, column, part));
+    let keys = unique_keys(&parsed, &follows_update, unique.collect())
+        .map_err(|why| format!("{schema}.{name} {why}"));
     let keys = keys.unwrap_or_else(|why| {
         refuse_any.get_or_insert(why);
         Vec::new()
@@ -183,10 +199,10 @@ async fn load(conn: &mut Conn, schema: &str, name: &str, mariadb: bool) -> Resul
     if refuse_any.is_none() {
         refuse_any = triggers(conn, &schema, &name).await?;
     }
-    let refuse_parent = cascades(conn, &schema, &name).await?;
     let key_follows_update = keys.first().is_some_and(|key| key.columns.iter().any(|&c| follows_update[c]));
     let table = Arc::new(Table { schema, name, columns: parsed, keys });
-    Ok(TableInfo { table, refuse_any, refuse_parent, key_follows_update, defaults })
+    let references = foreign_keys::load(conn, &table, mariadb).await?;
+    Ok(TableInfo { table, refuse_any, references, indexed, implied, key_follows_update, defaults })
 }
 
 /// The unique keys, the one that identifies rows first.
@@ -256,20 +272,6 @@ async fn triggers(conn: &mut Conn, schema: &str, name: &str) -> Result<Option<St
         return Ok(Some(format!("the service account lacks the TRIGGER privilege on {schema}.{name}")));
     }
     Ok(None)
-}
-
-/// Whether a DELETE or UPDATE of this table changes rows of others.
-async fn cascades(conn: &mut Conn, schema: &str, name: &str) -> Result<Option<String>, MetaError> {
-    let child: Option<(String, String, String)> = conn
-        .exec_first(
-            "SELECT CONSTRAINT_SCHEMA, TABLE_NAME, CONSTRAINT_NAME FROM information_schema.REFERENTIAL_CONSTRAINTS \
-             WHERE UNIQUE_CONSTRAINT_SCHEMA = ? AND REFERENCED_TABLE_NAME = ? \
-             AND (UPDATE_RULE NOT IN ('RESTRICT', 'NO ACTION') OR DELETE_RULE NOT IN ('RESTRICT', 'NO ACTION')) \
-             LIMIT 1",
-            (schema, name),
-        )
-        .await?;
-    Ok(child.map(|(s, t, c)| format!("foreign key {c} of {s}.{t} changes rows behind the statement")))
 }
 
 #[cfg(test)]

@@ -23,6 +23,18 @@ struct Side {
     name: String,
 }
 
+impl Side {
+    /// The side of the record's table, likewise.
+    fn own_side(&self, table: &Table) -> Table {
+        Table {
+            schema: table.schema.clone(),
+            name: table.name.clone(),
+            columns: self.own.iter().filter_map(|&c| table.columns.get(c).cloned()).collect(),
+            keys: self.table.keys.clone(),
+        }
+    }
+}
+
 type UsageRow = (String, String, String, String, String);
 
 /// Which end of a foreign key the record's table is.
@@ -99,34 +111,36 @@ fn lost(
     keys
 }
 
-/// Checks the foreign keys of a table whose `rows` have been restored.
+/// Checks the foreign keys of a table whose `rows` have been restored: of the children that have a value which is gone
+/// from the parent, or that are back, each must find a parent, as the server compares them.
 pub(super) async fn check(
     conn: &mut Conn,
     changes: &TableChanges,
     rows: &[&RowChange],
 ) -> Result<(), Failure> {
-    for side in sides(conn, &changes.table, End::Parent).await? {
+    let table = &changes.table;
+    for side in sides(conn, table, End::Parent).await? {
         let gone = lost(&side.own, rows, |r| r.after.as_ref(), |r| r.before.as_ref());
+        let own = side.own_side(table);
         for chunk in gone.chunks(KEYS_PER_SELECT) {
-            let child: Option<u8> = conn.query_first(select(&side, "1", chunk, " LIMIT 1")).await?;
-            if child.is_some() {
+            let orphan: Option<u8> = conn.query_first(orphans(&side.table, &own, chunk)).await?;
+            if orphan.is_some() {
                 return Err(super::stuck(format!(
                     "rows of {}.{} refer by foreign key {} to rows of {}.{} that the rollback takes away",
-                    side.table.schema, side.table.name, side.name, changes.table.schema, changes.table.name
+                    side.table.schema, side.table.name, side.name, table.schema, table.name
                 )));
             }
         }
     }
-    for side in sides(conn, &changes.table, End::Child).await? {
+    for side in sides(conn, table, End::Child).await? {
         let back = lost(&side.own, rows, |r| r.before.as_ref(), |r| r.after.as_ref());
-        let columns: Vec<String> = side.table.columns.iter().map(|c| quote_identifier(&c.name)).collect();
-        let count = format!("COUNT(DISTINCT {})", columns.join(", "));
+        let own = side.own_side(table);
         for chunk in back.chunks(KEYS_PER_SELECT) {
-            let parents: Option<u64> = conn.query_first(select(&side, &count, chunk, "")).await?;
-            if parents.unwrap_or(0) < chunk.len() as u64 {
+            let orphan: Option<u8> = conn.query_first(orphans(&own, &side.table, chunk)).await?;
+            if orphan.is_some() {
                 return Err(super::stuck(format!(
                     "the rollback brings rows of {}.{} back whose parent in {}.{} (foreign key {}) is gone",
-                    changes.table.schema, changes.table.name, side.table.schema, side.table.name, side.name
+                    table.schema, table.name, side.table.schema, side.table.name, side.name
                 )));
             }
         }
@@ -134,7 +148,21 @@ pub(super) async fn check(
     Ok(())
 }
 
-fn select(side: &Side, what: &str, keys: &[Key], tail: &str) -> String {
-    let predicate = side.table.keys_predicate(&quote_identifier(&side.table.name), keys);
-    format!("SELECT {what} FROM {} WHERE {predicate}{tail} LOCK IN SHARE MODE", side.table.quoted())
+/// Whether rows of the child with these values have no parent. Each side is a table whose key are the columns of the
+/// foreign key.
+fn orphans(child: &Table, parent: &Table, values: &[Key]) -> String {
+    let pairs: Vec<String> = parent
+        .columns
+        .iter()
+        .zip(&child.columns)
+        .map(|(p, c)| format!("`p`.{} = `c`.{}", quote_identifier(&p.name), quote_identifier(&c.name)))
+        .collect();
+    format!(
+        "SELECT 1 FROM {} AS `c` WHERE {} AND NOT EXISTS (SELECT 1 FROM {} AS `p` WHERE {} LOCK IN SHARE MODE) \
+         LIMIT 1 LOCK IN SHARE MODE",
+        child.quoted(),
+        child.keys_predicate("`c`", values),
+        parent.quoted(),
+        pairs.join(" AND ")
+    )
 }

@@ -7,6 +7,7 @@ mod auth;
 mod bind;
 mod bound;
 mod bulk;
+mod cascade;
 mod change;
 mod commit;
 mod conflicts;

@@ -78,8 +78,8 @@ impl Session {
         conditions: Result<Conditions, String>,
     ) -> Result<Conditions, String> {
         let changes = matches!(insert.on_conflict, OnConflict::Replace | OnConflict::Update(_));
-        if let (true, Some(why)) = (changes, &info.refuse_parent) {
-            return Err(why.clone());
+        if changes && super::cascade::may_fire(info, &super::cascade::Effect::Deleted) {
+            return Err("foreign keys change rows behind the statement".into());
         }
         let conditions = conditions?;
         if conditions.iter().any(Vec::is_empty) {

@@ -5,6 +5,8 @@ mod moved;
 mod moves;
 mod restrict;
 
+use std::sync::Arc;
+
 use atone_sql::{Analysis, Delete, Span, TableRef, Update};
 use atone_undo::{Key, Kind, Row};
 
@@ -13,6 +15,7 @@ use self::moves::{Moves, moves};
 use self::restrict::restricted_sql;
 use super::Session;
 use super::bound::Origin;
+use super::cascade::{Behind, Effect, Stop, may_fire};
 use super::dml::{MAX_TRIES, decode_beside};
 use super::inject::{Flight, Reply, Vars};
 use super::keys::pins_one_row;
@@ -86,7 +89,7 @@ struct Try<'a> {
     change: Change<'a>,
     analysis: &'a Analysis,
     vars: &'a Vars,
-    info: &'a TableInfo,
+    info: &'a Arc<TableInfo>,
     /// The column definitions that go with `info`.
     probe: &'a [u8],
     /// Its local transaction is begun for it.
@@ -155,13 +158,14 @@ impl Session {
                 Ok(moves) => moves,
                 Err(why) => return self.send_error(&SqlError::refused(&self.xid(), &why)).await,
             };
-            let (info, probe) = (&*info.0, info.1.as_slice());
+            let (info, probe) = (&info.0, info.1.as_slice());
             let one_row = change.order_by().is_none()
                 && change.limit().is_none()
                 && !change.volatile()
                 && !change.subquery()
                 && change.returning().is_none()
                 && moves.is_none()
+                && !may_fire(info, &effect(change, info))
                 && change.pinned().is_some_and(|p| pins_one_row(sql, p, &info.table, &vars));
             let (alone, last) = (self.stands_alone(), attempt == MAX_TRIES);
             let t = Try { sql, change, analysis, vars: &vars, info, probe, alone, one_row, moves, last };
@@ -180,12 +184,25 @@ impl Session {
             Imaged::Altered => return Ok(false),
         };
         let table = &t.info.table;
-        if reply.is_none()
-            && let Err(why) = self.behind(t, &images).await?
-        {
-            self.refuse_change(&why, t.alone).await?;
-            return Ok(true);
-        }
+        let behind = match reply {
+            Some(_) => Behind::default(),
+            None => match self.image_behind(t.info, &images, effect(t.change, t.info), t.vars).await? {
+                Ok(behind) if behind.reaches_own && t.change.limit().is_some() => {
+                    let why = "a foreign key changes rows of the table itself, whose number is limited";
+                    self.refuse_change(why, t.alone).await?;
+                    return Ok(true);
+                }
+                Ok(behind) => behind,
+                Err(Stop::Refuse(why)) => {
+                    self.refuse_change(&why, t.alone).await?;
+                    return Ok(true);
+                }
+                Err(Stop::Server(e)) => {
+                    self.statement_failed(e, t.alone).await?;
+                    return Ok(true);
+                }
+            },
+        };
         let reply = match reply {
             Some(reply) => reply,
             None => {
@@ -196,7 +213,7 @@ impl Session {
                     return Ok(true);
                 }
                 if t.moves.is_some() && !images.is_empty() {
-                    self.move_rows(t, restricted, images, keys).await?;
+                    self.move_rows(t, restricted, images, keys, behind).await?;
                     return Ok(true);
                 }
                 if t.change.returning().is_some() {
@@ -215,9 +232,7 @@ impl Session {
             _ => return Err(End::Broken("a statement that writes answered with rows".into())),
         };
         if ok.affected_rows > images.len() as u64 {
-            self.rollback_local().await?;
-            let error = SqlError::deadlock(&self.xid(), "the statement changed more rows than were imaged");
-            self.send_error(&error).await?;
+            self.rolled_back("the statement changed more rows than were imaged").await?;
             return Ok(true);
         }
         let presence = match t.change {
@@ -225,9 +240,14 @@ impl Session {
             Change::Delete(_) if ok.affected_rows == images.len() as u64 => Presence::Absent,
             Change::Delete(_) => Presence::Unknown,
         };
+        if let Err(why) = self.verify_behind(&behind).await {
+            self.rolled_back(&why).await?;
+            return Ok(true);
+        }
         for row in images {
             self.branch.touch(table, row.key(table), Some(row), presence);
         }
+        self.touch_behind(behind, presence == Presence::Absent);
         self.statement_done(ok, t.alone).await?;
         Ok(true)
     }
@@ -329,9 +349,10 @@ impl Session {
         Ok(Imaged::Done)
     }
 
-    /// Images what changes behind the rows of a statement, before it runs; the inner error is why that cannot be.
-    async fn behind(&mut self, _t: &Try<'_>, _images: &[Row]) -> Result<Result<(), String>, End> {
-        Ok(Ok(()))
+    /// Rolls the local transaction back, in which a statement met what was not imaged.
+    async fn rolled_back(&mut self, why: &str) -> Result<(), End> {
+        self.rollback_local().await?;
+        self.send_error(&SqlError::deadlock(&self.xid(), why)).await
     }
 
     /// Refuses a statement that has not run, or whose local transaction goes with it.
@@ -342,14 +363,19 @@ impl Session {
     }
 }
 
+/// What the statement does to its rows.
+fn effect(change: Change<'_>, info: &TableInfo) -> Effect {
+    match change {
+        Change::Update(update) => Effect::updated(info, update.assignments.iter().map(|a| a.column.as_str())),
+        Change::Delete(_) => Effect::Deleted,
+    }
+}
+
 /// Why a statement on this table can't be undone exactly.
 fn refusal(change: Change<'_>, info: &TableInfo, small_number: bool) -> Option<String> {
     if small_number && info.table.columns.iter().any(|c| c.kind == Kind::Year) {
         // A literal 3 is the year 2003 to MySQL, a parameter 3 is not
         return Some("a parameter below 100 in the condition, on a table with a YEAR column".into());
-    }
-    if let Some(why) = &info.refuse_parent {
-        return Some(why.clone());
     }
     let follows = matches!(change, Change::Update(_)) && info.key_follows_update;
     follows.then(|| "an UPDATE changes the table's key, which has a column with ON UPDATE".into())

@@ -8,6 +8,7 @@ use super::Try;
 use super::moves::Reach;
 use crate::error::End;
 use crate::session::Session;
+use crate::session::cascade::Behind;
 use crate::session::conflicts::Touched;
 use crate::session::inject::{Flight, Reply};
 use crate::session::insert::SAVEPOINT;
@@ -20,6 +21,7 @@ impl Session {
         restricted: Vec<u8>,
         images: Vec<Row>,
         keys: Vec<Option<Key>>,
+        behind: Behind,
     ) -> Result<(), End> {
         let table = &t.info.table;
         let most = images.len() as u64;
@@ -46,10 +48,14 @@ impl Session {
             Ok(touched) => touched,
             Err(why) => return self.take_insert_back(&why, t.alone).await,
         };
+        if let Err(why) = self.verify_behind(&behind).await {
+            return self.rolled_back(&why).await;
+        }
         self.release_insert(t.alone).await?;
         for Touched { key, before, presence } in touched {
             self.branch.touch(table, key, before, presence);
         }
+        self.touch_behind(behind, false);
         self.statement_done(ok, t.alone).await?;
         self.restore_diagnostics(kept, t.alone);
         Ok(())

@@ -1,0 +1,456 @@
+//! Rows that foreign keys change behind a statement: ON DELETE and ON UPDATE with CASCADE or SET NULL.
+//!
+//! Before the statement runs, the rows that refer to those it will change are read and locked, and the rows that refer to
+//! them in turn, until nothing more can fire. They join the branch's journal with the statement's own rows.
+//!
+//! The rows read are the rows changed, because:
+//! - A foreign key fires for rows that the statement changes, which are among those imaged; the rows it reaches are found
+//!   by the same comparison of columns that the server makes.
+//! - Rows found are locked, and so are their parents. Who gives another row such a parent has to lock the parent first,
+//!   unless he has switched `foreign_key_checks` off or the foreign key points at a further unique key, whose entry the
+//!   read of the parent did not lock. So the children are looked at again behind the statement, as they are committed: what
+//!   the cascade has changed is still there to others. One that was not read takes the local transaction back.
+//! - Adding or dropping a foreign key waits for the transactions that have written the parent.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+
+use atone_sql::TableRef;
+use atone_undo::{Key, Kind, Row, Table, UniqueKey, quote_identifier};
+use atone_wire::response::ErrPacket;
+use mysql_async::Value as Cell;
+use mysql_async::prelude::Queryable;
+
+use super::Session;
+use super::bound::told;
+use super::dml::{NO_LIMIT, decode};
+use super::inject::{Flight, Reply, Vars};
+use super::tables::{Resolved, digest, probe_sql};
+use crate::branch::{Presence, row_bytes};
+use crate::error::End;
+use crate::meta::{ForeignKey, Rule, TableInfo};
+
+/// How many keys one SELECT names.
+const KEYS_PER_SELECT: usize = 500;
+/// How long a flight of such SELECTs gets, in bytes, before another begins.
+const FLIGHT_BYTES: usize = 512 << 10;
+
+/// What happens to rows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// They are deleted.
+    Deleted,
+    /// These columns of them may change, as indices into the table's columns.
+    Updated(BTreeSet<usize>),
+}
+
+impl Effect {
+    /// What an UPDATE does that assigns the columns of these names; of all columns where one is not known.
+    pub(super) fn updated<'a>(info: &TableInfo, names: impl Iterator<Item = &'a str>) -> Effect {
+        let columns = &info.table.columns;
+        let mut assigned: BTreeSet<usize> = info.implied.iter().copied().collect();
+        for name in names {
+            match columns.iter().position(|c| super::keys::same_name(&c.name, name)) {
+                Some(at) => assigned.extend([at]),
+                None => assigned.extend(0..columns.len()),
+            }
+        }
+        Effect::Updated(assigned)
+    }
+
+    fn touches(&self, columns: &[usize]) -> bool {
+        match self {
+            Effect::Deleted => true,
+            Effect::Updated(assigned) => columns.iter().any(|c| assigned.contains(c)),
+        }
+    }
+}
+
+/// What a foreign key does with the children.
+fn rule(key: &ForeignKey, effect: &Effect) -> Rule {
+    match effect {
+        Effect::Deleted => key.on_delete,
+        Effect::Updated(_) if effect.touches(&key.referenced) => key.on_update,
+        Effect::Updated(_) => Rule::Restrict,
+    }
+}
+
+/// Whether a foreign key may change rows behind a statement with this effect.
+pub(super) fn may_fire(info: &TableInfo, effect: &Effect) -> bool {
+    unproven(info, effect).is_some()
+        || info.references.keys.iter().any(|key| rule(key, effect) != Rule::Restrict)
+}
+
+fn unproven<'a>(info: &'a TableInfo, effect: &Effect) -> Option<&'a String> {
+    info.references.unproven.as_ref().filter(|_| effect.touches(&info.indexed))
+}
+
+/// Why the rows behind a statement cannot be imaged.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// It is refused for this reason.
+    Refuse(String),
+    /// The server says so, and may have ended the local transaction.
+    Server(ErrPacket),
+}
+
+impl From<String> for Stop {
+    fn from(why: String) -> Stop {
+        Stop::Refuse(why)
+    }
+}
+
+/// What a row may undergo.
+#[derive(Debug, Default)]
+struct Fate {
+    deleted: bool,
+    updated: BTreeSet<usize>,
+}
+
+impl Fate {
+    /// Adds an effect; whether that is news.
+    fn add(&mut self, effect: &Effect) -> bool {
+        match effect {
+            Effect::Deleted => !std::mem::replace(&mut self.deleted, true),
+            Effect::Updated(columns) => {
+                let before = self.updated.len();
+                self.updated.extend(columns);
+                self.updated.len() > before
+            }
+        }
+    }
+
+    /// Whether the row must be there behind the statement, where all that it was to change `is_changed`.
+    fn presence(&self, is_changed: bool) -> Presence {
+        match (self.deleted, self.updated.is_empty()) {
+            (false, _) => Presence::Present,
+            (true, true) if is_changed => Presence::Absent,
+            (true, _) => Presence::Unknown,
+        }
+    }
+}
+
+/// Rows of one table whose children are looked for.
+struct Step {
+    info: Arc<TableInfo>,
+    /// The tables on the way to it, itself included.
+    path: Vec<usize>,
+    keys: Vec<Key>,
+    effect: Effect,
+}
+
+/// One foreign key and the parents for which it was followed.
+#[derive(Debug)]
+struct Followed {
+    parent: Arc<Table>,
+    child: Arc<Table>,
+    key: ForeignKey,
+    parents: Vec<Key>,
+}
+
+/// The rows that change behind a statement.
+#[derive(Debug, Default)]
+pub(super) struct Behind {
+    /// In the order found, each with its place in `tables`.
+    rows: Vec<(usize, Row)>,
+    tables: Vec<Arc<Table>>,
+    /// What becomes of them and of the statement's own rows.
+    fates: HashMap<(usize, Key), Fate>,
+    followed: Vec<Followed>,
+    /// Some of them are in the statement's own table.
+    pub(super) reaches_own: bool,
+    /// A cascade comes back to a table where it has been; MySQL ends it there when others lie between.
+    comes_back: bool,
+}
+
+impl Behind {
+    fn place(&mut self, table: &Arc<Table>) -> usize {
+        let same = |t: &Arc<Table>| t.schema == table.schema && t.name == table.name;
+        self.tables.iter().position(same).unwrap_or_else(|| {
+            self.tables.push(table.clone());
+            self.tables.len() - 1
+        })
+    }
+}
+
+impl Session {
+    /// Images the rows that change behind a statement which has not run yet. `images` are its own rows, which are locked.
+    pub(super) async fn image_behind(
+        &mut self,
+        info: &Arc<TableInfo>,
+        images: &[Row],
+        effect: Effect,
+        vars: &Vars,
+    ) -> Result<Result<Behind, Stop>, End> {
+        let mut behind = Behind::default();
+        if images.is_empty() || !may_fire(info, &effect) {
+            return Ok(Ok(behind));
+        }
+        match self.run_one("SELECT @@foreign_key_checks").await? {
+            Reply::Rows(rows) if rows.cells(0)?.first() == Some(&Some(b"0".as_slice())) => {
+                return Ok(Ok(behind));
+            }
+            Reply::Rows(_) => {}
+            Reply::Err(e) => return Ok(Err(Stop::Server(e))),
+            _ => return Err(End::Broken("a variable without a row".into())),
+        }
+        let own = behind.place(&info.table);
+        let keys: Vec<Key> = images.iter().map(|row| row.key(&info.table)).collect();
+        for key in &keys {
+            behind.fates.entry((own, key.clone())).or_default().add(&effect);
+        }
+        let mut bytes = images.iter().map(row_bytes).sum();
+        let mut steps = VecDeque::from([Step { info: info.clone(), path: vec![own], keys, effect }]);
+        while let Some(step) = steps.pop_front() {
+            if let Some(why) = unproven(&step.info, &step.effect) {
+                return Ok(Err(Stop::Refuse(why.clone())));
+            }
+            for key in &step.info.references.keys {
+                let rule = rule(key, &step.effect);
+                if rule == Rule::Restrict {
+                    continue;
+                }
+                let (child, rows) = match self.children(&step, key, rule, vars).await? {
+                    Ok(found) => found,
+                    Err(stop) => return Ok(Err(stop)),
+                };
+                let effect = match (rule, &step.effect) {
+                    (Rule::Cascade, Effect::Deleted) => Effect::Deleted,
+                    _ => Effect::updated(&child, key.columns.iter().map(String::as_str)),
+                };
+                let place = behind.place(&child.table);
+                behind.reaches_own |= place == own && !rows.is_empty();
+                behind.comes_back |= step.path.contains(&place) && !rows.is_empty();
+                let mut next = Vec::new();
+                for row in rows {
+                    let id = (place, row.key(&child.table));
+                    let is_new = !behind.fates.contains_key(&id);
+                    if behind.fates.entry(id.clone()).or_default().add(&effect) {
+                        next.push(id.1);
+                    }
+                    if is_new {
+                        bytes += row_bytes(&row);
+                        behind.rows.push((place, row));
+                    }
+                }
+                let rows = images.len() + behind.rows.len();
+                if let Some(why) = self.above_limits(rows, bytes) {
+                    return Ok(Err(Stop::Refuse(why)));
+                }
+                behind.followed.push(Followed {
+                    parent: step.info.table.clone(),
+                    child: child.table.clone(),
+                    key: key.clone(),
+                    parents: step.keys.clone(),
+                });
+                if !next.is_empty() {
+                    let path = step.path.iter().copied().chain([place]).collect();
+                    steps.push_back(Step { info: child, path, keys: next, effect });
+                }
+            }
+        }
+        Ok(Ok(behind))
+    }
+
+    /// Why the branch cannot take so many rows more.
+    fn above_limits(&self, rows: usize, bytes: usize) -> Option<String> {
+        let limits = &self.backend.limits;
+        let above = self.branch.rows() + rows > limits.max_branch_rows
+            || self.branch.bytes() + bytes > limits.max_branch_bytes;
+        above.then(|| {
+            format!(
+                "with the rows that foreign keys change more than max_branch_rows = {} rows or max_branch_bytes = {} \
+                 in one branch",
+                limits.max_branch_rows, limits.max_branch_bytes
+            )
+        })
+    }
+
+    /// Reads and locks the rows that refer to others by a foreign key.
+    async fn children(
+        &mut self,
+        step: &Step,
+        key: &ForeignKey,
+        rule: Rule,
+        vars: &Vars,
+    ) -> Result<Result<(Arc<TableInfo>, Vec<Row>), Stop>, End> {
+        let says = |why: &str| {
+            Stop::Refuse(format!("foreign key {} of {}.{}: {why}", key.name, key.schema, key.table))
+        };
+        let name =
+            TableRef { schema: Some(key.schema.clone()), name: key.table.clone(), alias: None, span: 0..0 };
+        let (child, probe) = match self.resolve(&name, vars).await? {
+            Resolved::Table(info, probe) => (info, probe),
+            Resolved::Temporary => return Ok(Err(says("a temporary table hides the child"))),
+            Resolved::Answer(e) => return Ok(Err(says(&String::from_utf8_lossy(&e.message)))),
+        };
+        let columns = match child_columns(&step.info.table, key, &child.table) {
+            Ok(columns) => columns,
+            Err(why) => return Ok(Err(says(&why))),
+        };
+        let mut found = Vec::new();
+        let mut flight = Flight::default();
+        let mut chunks = step.keys.chunks(KEYS_PER_SELECT).peekable();
+        while let Some(chunk) = chunks.next() {
+            if flight.len() == 0 {
+                flight.push(probe_sql(&child.table));
+            }
+            let mut select = children_sql(&step.info.table, key, &child.table, chunk);
+            select.push_str(" FOR UPDATE");
+            flight.push(select);
+            if chunks.peek().is_some() && flight.len() < FLIGHT_BYTES {
+                continue;
+            }
+            let mut replies = self.run_flight(std::mem::take(&mut flight)).await?.into_iter();
+            match replies.next() {
+                Some(Reply::Rows(rows)) if digest(vars, &rows) == probe => {}
+                Some(Reply::Rows(_)) => {
+                    self.forget_table(&child.table);
+                    return Ok(Err(says("the child is being altered")));
+                }
+                Some(Reply::Err(e)) => return Ok(Err(failed(key, e))),
+                _ => return Err(End::Broken("the probe of a table has no columns".into())),
+            }
+            for reply in replies {
+                match reply {
+                    Reply::Rows(rows) => found.extend(decode(&child.table, &rows)?),
+                    Reply::Err(e) => return Ok(Err(failed(key, e))),
+                    Reply::TooLarge => {
+                        let limit = self.backend.limits.max_branch_bytes;
+                        return Ok(Err(says(&format!("its rows are above max_branch_bytes = {limit}"))));
+                    }
+                    Reply::Ok(_) => return Err(End::Broken("an image without rows".into())),
+                }
+            }
+        }
+        let identifying = child.table.keys.first().map(|k| k.columns.as_slice()).unwrap_or_default();
+        let moves = rule == Rule::Cascade && step.effect != Effect::Deleted;
+        if moves && !found.is_empty() && columns.iter().any(|c| identifying.contains(c)) {
+            return Ok(Err(says("it changes the key of rows")));
+        }
+        Ok(Ok((child, found)))
+    }
+
+    /// Looks behind the statement whether its cascades met rows that were not imaged.
+    ///
+    /// The inner error is why the local transaction must not commit.
+    pub(super) async fn verify_behind(&mut self, behind: &Behind) -> Result<(), String> {
+        if behind.followed.is_empty() {
+            return Ok(());
+        }
+        let backend = self.backend.clone();
+        let unread =
+            |e: mysql_async::Error| format!("the rows that foreign keys change cannot be verified: {e}");
+        let mut conn = backend.pool.get_conn().await.map_err(unread)?;
+        for followed in &behind.followed {
+            let child = key_only(&followed.child);
+            let place = behind.tables.iter().position(|t| Arc::ptr_eq(t, &followed.child));
+            for chunk in followed.parents.chunks(KEYS_PER_SELECT) {
+                // The level counts for the next transaction only, which is the SELECT
+                conn.query_drop("SET TRANSACTION ISOLATION LEVEL READ COMMITTED").await.map_err(unread)?;
+                let select = children_sql(&followed.parent, &followed.key, &child, chunk);
+                let rows: Vec<mysql_async::Row> = conn.query(select).await.map_err(unread)?;
+                for row in rows {
+                    let cells = row.unwrap();
+                    let cells: Option<Vec<Option<&[u8]>>> = cells
+                        .iter()
+                        .map(|cell| match cell {
+                            Cell::NULL => Some(None),
+                            Cell::Bytes(bytes) => Some(Some(bytes.as_slice())),
+                            _ => None,
+                        })
+                        .collect();
+                    let row = cells.and_then(|cells| child.decode_row(&cells).ok());
+                    let key = row.ok_or("a row behind the statement does not decode")?.key(&child);
+                    let imaged = place.is_some_and(|place| behind.fates.contains_key(&(place, key.clone())));
+                    if !imaged && !self.branch.has(&followed.child, &key) {
+                        return Err(format!(
+                            "foreign key {} has met a row of {}.{} that came meanwhile",
+                            followed.key.name, followed.child.schema, followed.child.name
+                        ));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes the rows that have changed behind a statement, which has changed all of its own rows where it `is_certain`.
+    pub(super) fn touch_behind(&mut self, behind: Behind, is_certain: bool) {
+        let Behind { rows, tables, fates, comes_back, .. } = behind;
+        let is_certain = is_certain && !comes_back;
+        for (place, row) in rows {
+            let Some(table) = tables.get(place) else { continue };
+            let key = row.key(table);
+            let presence =
+                fates.get(&(place, key.clone())).map_or(Presence::Unknown, |fate| fate.presence(is_certain));
+            self.branch.touch(table, key, Some(row), presence);
+        }
+    }
+}
+
+/// An error of the read of children: the application may not read them, or the local transaction has ended.
+fn failed(key: &ForeignKey, error: ErrPacket) -> Stop {
+    if matches!(error.code, 1142 | 1143) {
+        let name = format!("the rows that foreign key {} changes cannot be read", key.name);
+        return Stop::Refuse(told(&name, &error));
+    }
+    Stop::Server(error)
+}
+
+/// The child's columns of a foreign key, as indices into its columns.
+///
+/// # Errors
+/// Why their values cannot be compared as the server does.
+fn child_columns(parent: &Table, key: &ForeignKey, child: &Table) -> Result<Vec<usize>, String> {
+    let mut out = Vec::with_capacity(key.columns.len());
+    for (name, &referenced) in key.columns.iter().zip(&key.referenced) {
+        let at = child.columns.iter().position(|c| c.name.eq_ignore_ascii_case(name));
+        let at = at.ok_or_else(|| format!("the column {name} is unknown"))?;
+        let (Some(ours), Some(theirs)) = (child.columns.get(at), parent.columns.get(referenced)) else {
+            return Err(format!("the column {name} is unknown"));
+        };
+        let by_number = matches!(ours.kind, Kind::Enum | Kind::Set);
+        if ours.kind != theirs.kind || (by_number && ours.column_type != theirs.column_type) {
+            return Err(format!("the column {name} has another type than the one it refers to"));
+        }
+        out.push(at);
+    }
+    Ok(out)
+}
+
+/// The rows of the child that refer to these rows of the parent.
+fn children_sql(parent: &Table, key: &ForeignKey, child: &Table, parents: &[Key]) -> String {
+    let pairs = key.columns.iter().zip(&key.referenced).filter_map(|(ours, &theirs)| {
+        let theirs = quote_identifier(&parent.columns.get(theirs)?.name);
+        Some(format!("`c`.{} = `p`.{theirs}", quote_identifier(ours)))
+    });
+    format!(
+        "SELECT {} FROM {} AS `p` STRAIGHT_JOIN {} AS `c` ON {} WHERE {}{}",
+        child.image_select_list("`c`"),
+        parent.quoted(),
+        child.quoted(),
+        pairs.collect::<Vec<_>>().join(" AND "),
+        parent.keys_predicate("`p`", parents),
+        String::from_utf8_lossy(NO_LIMIT)
+    )
+}
+
+/// The table with the columns of its key only.
+fn key_only(table: &Table) -> Table {
+    let key = table.keys.first();
+    let columns = key.map(|k| k.columns.as_slice()).unwrap_or_default();
+    Table {
+        schema: table.schema.clone(),
+        name: table.name.clone(),
+        columns: columns.iter().filter_map(|&c| table.columns.get(c).cloned()).collect(),
+        keys: key
+            .map(|k| UniqueKey {
+                name: k.name.clone(),
+                columns: (0..columns.len()).collect(),
+                prefixes: k.prefixes.clone(),
+            })
+            .into_iter()
+            .collect(),
+    }
+}
