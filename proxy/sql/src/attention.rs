@@ -14,6 +14,29 @@ pub fn needs_attention(sql: &[u8]) -> bool {
     mentions_variable(sql) || may_have_hint(sql) || begins_globally(sql) || goes_on_globally(sql)
 }
 
+/// Whether a packet of an unbound session could change how the text of a statement prepared before it is read: the schema
+/// that unqualified names belong to, `sql_mode`, the charset and collation of literals. Says true too often, never false wrongly
+/// but for what a stored procedure does without being called by its text.
+pub fn may_change_reading(sql: &[u8]) -> bool {
+    const WORDS: [&str; 13] = [
+        "use",
+        "sql_mode",
+        "names",
+        "character",
+        "charset",
+        "character_set_client",
+        "character_set_connection",
+        "character_set_database",
+        "collation_connection",
+        "collation_database",
+        "collate",
+        "call",
+        "execute",
+    ];
+    let word = |b: &u8| !(b.is_ascii_alphanumeric() || *b == b'_');
+    sql.split(word).any(|found| WORDS.iter().any(|known| found.eq_ignore_ascii_case(known.as_bytes())))
+}
+
 /// `@atone_xid`, or a variable whose name is quoted.
 fn mentions_variable(sql: &[u8]) -> bool {
     const NAME: &[u8] = b"atone_xid";

@@ -34,7 +34,7 @@ mod types;
 mod variables;
 
 pub use analysis::{analyze, may_create_temporary, may_write};
-pub use attention::needs_attention;
+pub use attention::{may_change_reading, needs_attention};
 pub use hint::{MAX_XID_LEN, is_valid_xid};
 pub use mode::{Mode, UnsupportedMode};
 pub use names::{TableName, table_names};

@@ -138,15 +138,18 @@ impl Session {
             Statement::Set => {
                 if analysis.session_variables.iter().any(|name| bears_on_vars(name)) {
                     self.vars = None;
+                    self.readings += 1;
                 }
                 self.forward(origin, Expect::Results).await?;
             }
             Statement::Use(_) => {
                 self.vars = None;
+                self.readings += 1;
                 self.forward(origin, Expect::Results).await?;
             }
             Statement::SetAutocommit(value) => {
                 self.vars = None;
+                self.readings += 1;
                 // It commits only where autocommit was off: set on once more it leaves the transaction open
                 let commits = value != AutocommitValue::Off
                     && !self.autocommit()

@@ -31,6 +31,7 @@ impl Session {
             return self.unbound_execute(&payload, b"").await;
         };
         let (sql, attention) = (statement.sql.clone(), statement.attention);
+        let reading = statement.reading.clone();
         let rows = BulkRows::parse(&payload, statement.params, &mut statement.types);
         if !bound && !attention {
             return self.unbound_execute(&payload, &sql).await;
@@ -44,6 +45,9 @@ impl Session {
             Err(error) => return self.send_error(&error).await,
         };
         let analysis = atone_sql::analyze(&sql, mode);
+        if let Some(error) = self.read_otherwise(&reading, &analysis.statement).await? {
+            return self.send_error(&error).await;
+        }
         match &analysis.statement {
             Sql::Insert(insert) => {
                 let text = match bulk_insert(&sql, insert, &analysis, rows, mode, self.statement_limit()) {

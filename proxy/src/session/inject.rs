@@ -82,6 +82,7 @@ pub(super) struct Vars {
     pub(super) charset_client: String,
     pub(super) charset_results: String,
     pub(super) charset_connection: String,
+    pub(super) collation_connection: String,
     pub(super) auto_increment_increment: u64,
     pub(super) lock_wait_timeout_ms: u64,
     pub(super) max_allowed_packet: usize,
@@ -90,12 +91,23 @@ pub(super) struct Vars {
     pub(super) refuse: Option<String>,
 }
 
+impl Vars {
+    /// Whether a statement's text means the same under either.
+    pub(super) fn reads_as(&self, other: &Vars) -> bool {
+        let of = |vars: &Vars| {
+            let charsets = (vars.charset_client.clone(), vars.collation_connection.clone());
+            (vars.database.clone(), vars.sql_mode.clone(), charsets)
+        };
+        of(self) == of(other)
+    }
+}
+
 /// The most columns that a result of ours may have; tables have fewer.
 const MAX_COLUMNS: u64 = 1 << 13;
 
 const VARS_SQL: &str = "SELECT @@sql_mode, @@character_set_client, IFNULL(@@character_set_results, 'NULL'), \
      @@character_set_connection, \
-     @@auto_increment_increment, @@innodb_lock_wait_timeout, @@max_allowed_packet, HEX(DATABASE())";
+     @@auto_increment_increment, @@innodb_lock_wait_timeout, @@max_allowed_packet, HEX(DATABASE()), @@collation_connection";
 /// One more of MySQL's, where the client can do without column definitions.
 const RESULTSET_METADATA_SQL: &str = ", @@resultset_metadata";
 
@@ -321,7 +333,7 @@ fn parse_vars(rows: &Rows, mariadb: bool) -> Result<Vars, End> {
     if UNREADABLE_CHARSETS.contains(&charset_client.as_str()) {
         refuse = Some(format!("character_set_client {charset_client} is not understood"));
     }
-    if cells.get(8).copied().flatten().is_some_and(|v| v != b"FULL") {
+    if cells.get(9).copied().flatten().is_some_and(|v| v != b"FULL") {
         refuse = Some("resultset_metadata is not FULL: tables are told by their column definitions".into());
     }
     let database = match cells.get(7).copied().flatten() {
@@ -337,6 +349,7 @@ fn parse_vars(rows: &Rows, mariadb: bool) -> Result<Vars, End> {
         charset_client,
         charset_results,
         charset_connection,
+        collation_connection: text(8),
         auto_increment_increment: number(4)?,
         lock_wait_timeout_ms: number(5)?.saturating_mul(1000),
         max_allowed_packet: usize::try_from(number(6)?).unwrap_or(usize::MAX),

@@ -282,6 +282,7 @@ mod tests {
             charset_client: "utf8mb4".into(),
             charset_results: "utf8mb4".into(),
             charset_connection: "utf8mb4".into(),
+            collation_connection: "utf8mb4_general_ci".into(),
             auto_increment_increment: 1,
             lock_wait_timeout_ms: 0,
             max_allowed_packet: 1 << 20,

@@ -71,6 +71,8 @@ pub struct Session {
     statements: HashMap<u32, Statement>,
     /// The statement prepared last: MariaDB's id -1.
     last_prepared: u32,
+    /// How often it has changed, or may have, how the text of a statement is read.
+    readings: u64,
     binding: Option<Binding>,
     /// Whether the open local transaction has, or may have, written while unbound.
     wrote_unbound: bool,
@@ -131,6 +133,7 @@ impl Session {
             status: opened.status,
             statements: HashMap::new(),
             last_prepared: 0,
+            readings: 0,
             binding: None,
             wrote_unbound: false,
             branch: Branch::default(),
@@ -351,7 +354,10 @@ impl Session {
             command::RESET_CONNECTION if tracker.failed().is_none() => self.forget_session(),
             command::STMT_RESET => self.reset_statement(payload),
             command::SET_OPTION if tracker.failed().is_none() => self.note_option(payload),
-            command::INIT_DB => self.vars = None,
+            command::INIT_DB => {
+                self.vars = None;
+                self.readings += 1;
+            }
             _ => {}
         }
         Ok(())
@@ -381,6 +387,13 @@ impl Session {
         self.multi_statements = on;
     }
 
+    /// Something that ran unbound may have changed how statements prepared before it are read; so it does where it is not known.
+    fn note_reading(&mut self, sql: Option<&[u8]>) {
+        if !self.statements.is_empty() && sql.is_none_or(atone_sql::may_change_reading) {
+            self.readings += 1;
+        }
+    }
+
     /// Something ran unbound that may have changed what we know of the session.
     fn unbound_activity(&mut self) {
         self.vars = None;
@@ -404,6 +417,7 @@ impl Session {
 
     async fn after_unbound_query(&mut self, sql: &[u8]) -> Result<(), End> {
         self.unbound_activity();
+        self.note_reading(Some(sql));
         self.relay_reply(Expect::Results).await?;
         self.note_unbound_write(sql);
         Ok(())

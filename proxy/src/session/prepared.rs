@@ -1,6 +1,7 @@
 //! Prepared statements of the binary protocol.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use atone_sql::Statement as Sql;
 use atone_wire::caps::client;
@@ -12,7 +13,7 @@ use bytes::Bytes;
 use super::Session;
 use super::bind::without_hint;
 use super::bound::{Origin, packet};
-use super::inject::Reply;
+use super::inject::{Reply, Vars};
 use super::packet::{named_xid, names_xid};
 use crate::error::{End, SqlError};
 use crate::params::substitute;
@@ -31,6 +32,16 @@ pub(super) struct Statement {
     long_data_lost: bool,
     /// It must be looked at in an unbound session too.
     pub(super) attention: bool,
+    pub(super) reading: Reading,
+}
+
+/// How the text of a statement was read when the server prepared it.
+#[derive(Clone, Debug)]
+pub(super) struct Reading {
+    /// [`Session::readings`] then.
+    count: u64,
+    /// The session's variables then, where they were known.
+    vars: Option<Arc<Vars>>,
 }
 
 /// The flags of `COM_STMT_EXECUTE` that ask for a cursor.
@@ -77,6 +88,7 @@ impl Session {
         }
         if let Some(prepared) = tracker.prepared() {
             self.last_prepared = prepared.statement_id;
+            let reading = self.reading();
             self.statements.insert(
                 prepared.statement_id,
                 Statement {
@@ -86,10 +98,43 @@ impl Session {
                     long_data: HashMap::new(),
                     long_data_lost: false,
                     attention,
+                    reading,
                 },
             );
         }
         Ok(())
+    }
+
+    /// How a statement's text is read now.
+    pub(super) fn reading(&self) -> Reading {
+        Reading { count: self.readings, vars: self.vars.clone() }
+    }
+
+    /// Why a prepared statement cannot be captured by its text: it may mean another table now, or be another text.
+    pub(super) async fn read_otherwise(
+        &mut self,
+        reading: &Reading,
+        statement: &Sql,
+    ) -> Result<Option<SqlError>, End> {
+        let indifferent = matches!(
+            statement,
+            Sql::StartGlobal { .. }
+                | Sql::CommitGlobal
+                | Sql::RollbackGlobal
+                | Sql::SetXid(_)
+                | Sql::Begin { .. }
+                | Sql::Commit { .. }
+                | Sql::Rollback { .. }
+        );
+        if reading.count == self.readings || indifferent {
+            return Ok(None);
+        }
+        let now = self.session_vars().await?;
+        if reading.vars.as_ref().is_some_and(|then| then.reads_as(&now)) {
+            return Ok(None);
+        }
+        let why = "it was prepared when another schema, sql_mode or charset may have held: prepare it again";
+        Ok(Some(SqlError::refused(&self.xid(), why)))
     }
 
     pub(super) fn statement_id(&self, id: u32) -> u32 {
@@ -164,6 +209,7 @@ impl Session {
             long_data.get(&i).cloned()
         });
         let (sql, attention) = (statement.sql.clone(), statement.attention);
+        let reading = statement.reading.clone();
         let named = execution.as_ref().map_or(Ok(None), |execution| named_xid(&execution.attributes));
         let xid = match named {
             Ok(xid) => xid,
@@ -181,7 +227,7 @@ impl Session {
             self.with_attributes(&execution.attributes, xid);
         }
         let execution = execution.map_err(|e| SqlError::bad_parameters(&e.to_string()));
-        let done = self.looked_at_execution(sql, execution, lost, payload).await;
+        let done = self.looked_at_execution(sql, &reading, execution, lost, payload).await;
         self.without_attributes();
         done
     }
@@ -190,6 +236,7 @@ impl Session {
     async fn looked_at_execution(
         &mut self,
         sql: Bytes,
+        reading: &Reading,
         execution: Result<Execution, SqlError>,
         long_data_lost: bool,
         payload: Bytes,
@@ -199,6 +246,11 @@ impl Session {
             Err(error) => return self.send_error(&error).await,
         };
         let analysis = atone_sql::analyze(&sql, mode);
+        if (self.binding.is_some() || analysis.xid_hint.is_some() || self.attribute_xid.is_some())
+            && let Some(error) = self.read_otherwise(reading, &analysis.statement).await?
+        {
+            return self.send_error(&error).await;
+        }
         let written_by_params = matches!(
             analysis.statement,
             Sql::Insert(_) | Sql::Update(_) | Sql::Delete(_) | Sql::SetXid(_) | Sql::TouchesXid
@@ -332,6 +384,7 @@ impl Session {
     pub(super) async fn unbound_execute(&mut self, payload: &[u8], sql: &[u8]) -> Result<(), End> {
         self.send_command(payload).await?;
         self.unbound_activity();
+        self.note_reading(Some(sql));
         self.relay_reply(Expect::Results).await?;
         self.note_unbound_write(sql);
         Ok(())

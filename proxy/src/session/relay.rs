@@ -30,6 +30,7 @@ impl Session {
             // Not looked at, so it may have done anything
             self.wrote_unbound = true;
             self.unbound_activity();
+            self.note_reading(None);
         }
         self.finish_plain(byte, &[]).await
     }

@@ -1,0 +1,80 @@
+//! Prepared statements whose text would mean something else by the time they are executed.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use atone_tests::{Bank, Cluster, sql};
+use mysql_async::prelude::Queryable as _;
+
+atone_tests::shared_tests!(another_schema, another_sql_mode, the_same_again);
+
+const T: &[&str] = &["CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(20))", "INSERT INTO t VALUES (1, 'old')"];
+const V: &str = "SELECT v FROM t";
+
+/// An unqualified name belongs to the schema in which the statement was prepared.
+async fn another_schema(c: Arc<Cluster>) -> Result<()> {
+    let (there, here) = (c.schema("prepared_there").await?, c.schema("prepared_here").await?);
+    for schema in [&there, &here] {
+        sql::run_all(&mut c.direct(Bank::One, schema).await?, T).await?;
+    }
+    let mut conn = c.app(Bank::One, &there).await?;
+    let unbound = conn.prep("UPDATE t SET v = 'unbound' WHERE id = 1").await?;
+    let read = conn.prep("SELECT v FROM t WHERE id = ?").await?;
+    sql::run(&mut conn, format!("USE {here}")).await?;
+    sql::start_global(&mut conn).await?;
+    sql::server_error(conn.exec_drop(&unbound, ()).await, "prepared unbound")?.expect(1235, "42000")?;
+    sql::server_error(conn.exec_drop(&read, (1,)).await, "a read")?.expect(1235, "42000")?;
+    let bound = conn.prep("UPDATE t SET v = 'bound' WHERE id = ?").await?;
+    sql::run(&mut conn, format!("USE {there}")).await?;
+    sql::server_error(conn.exec_drop(&bound, (1,)).await, "prepared bound")?.expect(1235, "42000")?;
+    assert_eq!(
+        (c.rows(Bank::One, &there, V).await?, c.rows(Bank::One, &here, V).await?),
+        (vec!["old".into()], vec!["old".into()])
+    );
+    // Back where it was prepared
+    sql::run(&mut conn, format!("USE {here}")).await?;
+    conn.exec_drop(&bound, (1,)).await?;
+    sql::run(&mut conn, "COMMIT GLOBAL TRANSACTION").await?;
+    assert_eq!(
+        (c.rows(Bank::One, &there, V).await?, c.rows(Bank::One, &here, V).await?),
+        (vec!["old".into()], vec!["bound".into()])
+    );
+    Ok(())
+}
+
+/// Whether `"old"` is a text or a column was decided when the statement was prepared.
+async fn another_sql_mode(c: Arc<Cluster>) -> Result<()> {
+    let schema = c.schema("prepared_mode").await?;
+    sql::run_all(&mut c.direct(Bank::One, &schema).await?, T).await?;
+    let mut conn = c.app(Bank::One, &schema).await?;
+    sql::run(&mut conn, "SET sql_mode = ''").await?;
+    let text = conn.prep("UPDATE t SET v = \"v\" WHERE id = 1").await?;
+    sql::run(&mut conn, "SET sql_mode = 'ANSI_QUOTES'").await?;
+    sql::start_global(&mut conn).await?;
+    sql::server_error(conn.exec_drop(&text, ()).await, "ANSI_QUOTES")?.expect(1235, "42000")?;
+    let column = conn.prep("UPDATE t SET v = CONCAT(\"v\", '!') WHERE id = 1").await?;
+    conn.exec_drop(&column, ()).await?;
+    sql::run(&mut conn, "SET sql_mode = ''").await?;
+    sql::server_error(conn.exec_drop(&column, ()).await, "no ANSI_QUOTES")?.expect(1235, "42000")?;
+    sql::run(&mut conn, "COMMIT GLOBAL TRANSACTION").await?;
+    assert_eq!(c.rows(Bank::One, &schema, V).await?, ["old!"]);
+    Ok(())
+}
+
+/// What changes nothing of that is no reason to refuse anything.
+async fn the_same_again(c: Arc<Cluster>) -> Result<()> {
+    let schema = c.schema("prepared_again").await?;
+    sql::run_all(&mut c.direct(Bank::One, &schema).await?, T).await?;
+    let mut conn = c.app(Bank::One, &schema).await?;
+    sql::run(&mut conn, "SET NAMES utf8mb4").await?;
+    let unbound = conn.prep("UPDATE t SET v = CONCAT(v, ?) WHERE id = 1").await?;
+    sql::run_all(&mut conn, &["SELECT 'user', 1", "SET @a = 1", "SET time_zone = '+01:00'"]).await?;
+    sql::start_global(&mut conn).await?;
+    conn.exec_drop(&unbound, ("+",)).await?;
+    let bound = conn.prep("UPDATE t SET v = CONCAT(v, ?) WHERE id = 1").await?;
+    sql::run_all(&mut conn, &["SET NAMES utf8mb4", "SET autocommit = 1", "SET @b = 2"]).await?;
+    conn.exec_drop(&bound, ("-",)).await?;
+    sql::run(&mut conn, "COMMIT GLOBAL TRANSACTION").await?;
+    assert_eq!(c.rows(Bank::One, &schema, V).await?, ["old+-"]);
+    Ok(())
+}
