@@ -10,6 +10,7 @@ use atone_tests::{Bank, Cluster, sql, wait};
 atone_tests::shared_tests!(
     deletes,
     updates,
+    upserts,
     deep,
     cycles_and_diamonds,
     checks_off,
@@ -99,6 +100,25 @@ async fn updates(c: Arc<Cluster>) -> Result<()> {
             "DELETE FROM p WHERE id = 1",
         ],
         &["BEGIN", "UPDATE p SET u = 'x' WHERE id = 1", "DELETE FROM p WHERE u = 'x'", "COMMIT"],
+    ] {
+        family(&c, statements).await?;
+    }
+    Ok(())
+}
+
+async fn upserts(c: Arc<Cluster>) -> Result<()> {
+    for statements in [
+        &["REPLACE INTO p VALUES (1, 'a', 9)", "SHOW WARNINGS", "REPLACE INTO p VALUES (7, 'q', 1)"][..],
+        &["REPLACE INTO p VALUES (1, 'b', 9)"],
+        &["REPLACE INTO p (id, u) VALUES (9, 'B'), (8, 'x')"],
+        // A child that may not lose its parent
+        &["REPLACE INTO p VALUES (3, 'c', 9)", "REPLACE INTO p VALUES (1, 'a', 1)"],
+        &["REPLACE INTO p SELECT id, u, n + 1 FROM p WHERE id IN (1, 2)"],
+        &["INSERT INTO p VALUES (1, 'x', 9) ON DUPLICATE KEY UPDATE u = VALUES(u), n = 5"],
+        &["INSERT INTO p VALUES (9, 'a', 9), (10, 'y', 1) ON DUPLICATE KEY UPDATE u = CONCAT(u, '2')"],
+        &["INSERT INTO p VALUES (1, 'x', 9) ON DUPLICATE KEY UPDATE n = n + 1", "DELETE FROM p WHERE id = 1"],
+        &["INSERT IGNORE INTO p VALUES (1, 'x', 9), (11, 'b', 1), (12, 'z', 1)"],
+        &["SET foreign_key_checks = 0", "REPLACE INTO p VALUES (1, 'new', 9)"],
     ] {
         family(&c, statements).await?;
     }
@@ -337,6 +357,7 @@ async fn refused(c: Arc<Cluster>) -> Result<()> {
     .await?;
     let xid = sql::start_global(&mut app).await?;
     sql::refused(&mut app, "DELETE FROM p WHERE id = 1").await?.expect_naming(1235, "42000", &xid)?;
+    sql::refused(&mut app, "REPLACE INTO s VALUES (1, 3)").await?.expect_naming(1235, "42000", &xid)?;
     // Which rows a LIMIT takes depends on those that are gone already
     sql::refused(&mut app, "DELETE FROM s ORDER BY id LIMIT 2").await?.expect_naming(1235, "42000", &xid)?;
     sql::run(&mut app, "DELETE FROM s ORDER BY id DESC LIMIT 2").await?;

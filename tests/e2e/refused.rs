@@ -153,7 +153,6 @@ async fn tables_that_can_not_be_undone(c: Arc<Cluster>) -> Result<()> {
         "INSERT INTO nullkey VALUES (1)",
         "INSERT INTO notx VALUES (1)",
         "UPDATE trg SET a = 2",
-        "REPLACE INTO parent VALUES (1)",
         "INSERT INTO mysql.user (user) VALUES ('x')",
         "UPDATE undo_log SET log_status = 1",
         "DELETE FROM undo_log",

@@ -6,7 +6,7 @@ use atone_wire::response::{ErrPacket, OkPacket};
 
 use super::Session;
 use super::inject::{Reply, Rows};
-use crate::error::End;
+use crate::error::{End, SqlError};
 
 /// What `completion_type` does not turn into more than a COMMIT.
 pub(super) const COMMIT: &[u8] = b"COMMIT AND NO CHAIN NO RELEASE";
@@ -65,6 +65,12 @@ impl Session {
             self.after_error(error.code).await?;
         }
         self.send_err(&error).await
+    }
+
+    /// Rolls the local transaction back, in which a statement met what was not imaged.
+    pub(super) async fn rolled_back(&mut self, why: &str) -> Result<(), End> {
+        self.rollback_local().await?;
+        self.send_error(&SqlError::deadlock(&self.xid(), why)).await
     }
 
     /// Rolls the local transaction back.

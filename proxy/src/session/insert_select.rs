@@ -59,7 +59,7 @@ impl Session {
             Ok(written) => written,
             Err(why) => return self.refuse_select(&why, alone).await,
         };
-        let conditions = match self.capturable(&written.1, &info, conditions(&written.0, &written.1, &info)) {
+        let conditions = match self.capturable(&written.1, conditions(&written.0, &written.1, &info)) {
             Ok(conditions) => conditions,
             Err(why) => return self.refuse_select(&why, alone).await,
         };

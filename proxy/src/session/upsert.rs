@@ -1,12 +1,15 @@
 //! INSERT IGNORE, REPLACE and ON DUPLICATE KEY UPDATE in a bound session: the rows that stand in the way are imaged before,
 //! and looked at again behind the statement.
 
+use std::sync::Arc;
+
 use atone_sql::{Analysis, Insert, OnConflict};
 use atone_undo::{Key, Row, quote_identifier};
 use atone_wire::caps::client;
 
 use super::Session;
 use super::bound::{Origin, told};
+use super::cascade::{Behind, Effect, Stop, may_fire};
 use super::conflicts::{Conditions, Counted, Touched, any_of, conditions, touched};
 use super::dml::{MAX_TRIES, decode, locking_read};
 use super::inject::{Flight, Reply};
@@ -53,7 +56,7 @@ impl Session {
             if conditions.as_ref().is_ok_and(|all| all.iter().all(Vec::is_empty)) {
                 return Ok(false);
             }
-            let conditions = match self.capturable(insert, &info, conditions) {
+            let conditions = match self.capturable(insert, conditions) {
                 Ok(conditions) => conditions,
                 Err(why) => {
                     self.send_error(&SqlError::refused(&self.xid(), &why)).await?;
@@ -74,13 +77,8 @@ impl Session {
     pub(super) fn capturable(
         &self,
         insert: &Insert,
-        info: &TableInfo,
         conditions: Result<Conditions, String>,
     ) -> Result<Conditions, String> {
-        let changes = matches!(insert.on_conflict, OnConflict::Replace | OnConflict::Update(_));
-        if changes && super::cascade::may_fire(info, &super::cascade::Effect::Deleted) {
-            return Err("foreign keys change rows behind the statement".into());
-        }
         let conditions = conditions?;
         if conditions.iter().any(Vec::is_empty) {
             return Err("some rows have no unique key by which they can be found".into());
@@ -98,7 +96,7 @@ impl Session {
         &mut self,
         text: &[u8],
         insert: &Insert,
-        info: &TableInfo,
+        info: &Arc<TableInfo>,
         probe: &[u8],
         conditions: &Conditions,
         Try { begin, alone, last }: Try,
@@ -112,8 +110,45 @@ impl Session {
         flight.push(probe_sql(table));
         flight.push(locking_read(table, &any_of(conditions)));
         flight.push(format!("SAVEPOINT {SAVEPOINT}"));
-        let mut replies = self.run_ending_with(flight, text, insert.returning).await?;
         let image_at = if begin { 2 } else { 1 };
+        let mut behind = Behind::default();
+        let mut replies = match effect(insert, info) {
+            None => self.run_ending_with(flight, text, insert.returning).await?,
+            Some(effect) => {
+                // The rows that foreign keys change have to be read before the statement runs
+                let mut replies = self.run_flight(flight).await?;
+                if !matches!(replies.last(), Some(Reply::Err(_))) {
+                    let before = match (replies.get(image_at - 1), replies.get(image_at)) {
+                        (Some(Reply::Rows(rows)), _) if digest(&vars, rows) != probe => {
+                            return self.altered_meanwhile(table, alone && !last).await;
+                        }
+                        (_, Some(Reply::Rows(rows))) => decode(table, rows)?,
+                        _ => Vec::new(),
+                    };
+                    behind = match self.image_behind(info, &before, effect, &vars).await? {
+                        Ok(behind) if behind.reaches_own => {
+                            let why = "a foreign key changes rows of the table itself";
+                            self.take_insert_back(why, alone).await?;
+                            return Ok(true);
+                        }
+                        Ok(behind) => behind,
+                        Err(Stop::Refuse(why)) => {
+                            self.take_insert_back(&why, alone).await?;
+                            return Ok(true);
+                        }
+                        Err(Stop::Server(e)) => {
+                            self.statement_failed(e, alone).await?;
+                            return Ok(true);
+                        }
+                    };
+                    replies.push(match insert.returning {
+                        true => self.returning(text).await?,
+                        false => self.run_one(text).await?,
+                    });
+                }
+                replies
+            }
+        };
         let statement = match replies.pop() {
             Some(Reply::Err(e)) if replies.len() == image_at => {
                 // A literal that cannot be compared, or the table has been altered: the statement did not run
@@ -180,12 +215,29 @@ impl Session {
                 return Ok(true);
             }
         };
+        if let Err(why) = self.verify_behind(&behind).await {
+            self.rolled_back(&why).await?;
+            return Ok(true);
+        }
         self.release_insert(alone).await?;
         for Touched { key, before, presence } in rows {
             self.branch.touch(table, key, before, presence);
         }
+        self.touch_behind(behind, false);
         self.statement_done(ok, alone).await?;
         self.restore_diagnostics(kept, alone);
         Ok(true)
     }
+}
+
+/// What the statement does to the rows that are in its way, where foreign keys may then change others.
+fn effect(insert: &Insert, info: &TableInfo) -> Option<Effect> {
+    let effect = match &insert.on_conflict {
+        OnConflict::Fail | OnConflict::Ignore => return None,
+        OnConflict::Replace => Effect::Deleted,
+        OnConflict::Update(assignments) => {
+            Effect::updated(info, assignments.iter().map(|a| a.column.as_str()))
+        }
+    };
+    may_fire(info, &effect).then_some(effect)
 }

@@ -349,12 +349,6 @@ impl Session {
         Ok(Imaged::Done)
     }
 
-    /// Rolls the local transaction back, in which a statement met what was not imaged.
-    async fn rolled_back(&mut self, why: &str) -> Result<(), End> {
-        self.rollback_local().await?;
-        self.send_error(&SqlError::deadlock(&self.xid(), why)).await
-    }
-
     /// Refuses a statement that has not run, or whose local transaction goes with it.
     async fn refuse_change(&mut self, why: &str, alone: bool) -> Result<(), End> {
         let error = SqlError::refused(&self.xid(), why);
