@@ -15,7 +15,12 @@ pub(crate) const CHARSETS_LATER: bool = true;
 pub(crate) const COUNTS_AFTER_ERRORS: bool = true;
 
 /// The info text `Rows matched: 0  Changed: 0  Warnings: 0` of an UPDATE that finds no row.
-pub(crate) const INFO_OF_NO_ROWS: bool = false;
+pub(crate) const INFO_OF_NO_ROWS: bool = true;
+
+/// MySQL: what a statement is warned of when it is parsed (that VALUES() is deprecated, or a literal is no text of the
+/// connection's charset) is told when it is prepared, not
+/// when it runs. Bound it is told both times.
+pub(crate) const WARNINGS_OF_PREPARE: bool = false;
 
 /// A subquery on the table that is written: MySQL refuses it by itself (1093), but not bound where the condition is
 /// volatile.
@@ -49,3 +54,11 @@ pub(crate) const WARNINGS_NOT_KEPT: bool = false;
 
 /// MySQL: under PAD_CHAR_TO_FULL_LENGTH a CHAR key of a NO PAD collation is not found by its value.
 pub(crate) const PADDED_CHAR_KEYS: bool = true;
+
+/// MySQL: a text in an IN list that the column's charset can't hold gives the read of the rows one more condition than the
+/// statement by itself.
+pub(crate) const TEXTS_THAT_DO_NOT_FIT_IN_LISTS: bool = false;
+
+/// Rows that a session writes under `foreign_key_checks = 0` without a parent, and writes again: a rollback stops, since the
+/// parent may have gone meanwhile.
+pub(crate) const DANGLING_CHILDREN: bool = false;

@@ -10,7 +10,9 @@
 //! | `ATONE_RANDOM_CASES` | how many cases at most (default 40, without end where the seconds are given); 1 repeats the case of a seed |
 //! | `ATONE_RANDOM_SECONDS` | no case begins after so many seconds (default: no limit), on each kind of server |
 //! | `ATONE_RANDOM_FAILURES` | the run ends at so many failures (default 1) |
+//! | `ATONE_RANDOM_PLAYERS` | how many cases run beside each other (default 3) |
 
+mod behind;
 mod known;
 mod play;
 mod rng;
@@ -22,13 +24,15 @@ mod statements;
 mod stats;
 mod types;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use atone_tests::run::block_on;
 use atone_tests::{Cluster, Flavor};
+use futures::future::try_join_all;
 
-use play::{Outcome, Player};
+use play::{Failure, Outcome, Player};
 use script::Case;
 use stats::Stats;
 
@@ -70,41 +74,100 @@ async fn cases(flavor: Flavor) -> Result<()> {
     let cases = number("ATONE_RANDOM_CASES", if timed { u64::MAX } else { SLICE })?;
     let most_failures = number("ATONE_RANDOM_FAILURES", 1)?;
     let seconds = number("ATONE_RANDOM_SECONDS", 24 * 3600)?;
+    let players = number("ATONE_RANDOM_PLAYERS", 3)?.clamp(1, 64);
     let cluster = Cluster::start(flavor).await?;
-    let mut player = Player::new(&cluster).await?;
-    let deadline = Instant::now() + Duration::from_secs(seconds);
-    let (mut total, mut failures) = (Stats::default(), 0);
-    for seed in (first..).take(usize::try_from(cases).unwrap_or(usize::MAX)) {
-        if Instant::now() >= deadline || failures >= most_failures {
-            break;
-        }
-        let case = Case::new(flavor, seed);
-        match player.play(&case).await.with_context(|| format!("seed {seed}\n{}", case.script()))? {
-            Outcome::Passed(stats) => total.add(stats),
-            Outcome::Failed(failure) => {
-                failures += 1;
-                eprintln!(
-                    "FAILED: ATONE_SEED={seed} on {flavor}: {}\n{}\n{}",
-                    failure.kind,
-                    failure.detail,
-                    case.script()
-                );
-                let (small, failure) = shrink::shrink(&mut player, &case, &failure).await?;
-                eprintln!(
-                    "SHRUNK: ATONE_SEED={seed} on {flavor}: {}\n{}\n{}\nEND OF SEED {seed}",
-                    failure.kind,
-                    failure.detail,
-                    small.script()
-                );
-            }
-        }
+    let run = Run {
+        flavor,
+        cluster: &cluster,
+        next: AtomicU64::new(first),
+        end: first.saturating_add(cases),
+        began: Instant::now(),
+        limit: Duration::from_secs(seconds),
+        failures: AtomicU64::new(0),
+        most_failures,
+    };
+    let mut total = Stats::default();
+    for stats in try_join_all((0..players).map(|number| run.play(number))).await? {
+        total.add(stats);
     }
-    eprintln!("{flavor}, from seed {first}: {total}");
+    let rate = total.statements as f64 / run.began.elapsed().as_secs_f64();
+    eprintln!("{flavor}, seeds from {first} to {}, {rate:.0} statements a second: {total}", run.last());
+    let failures = run.failures.into_inner();
     if failures > 0 {
         bail!("{failures} cases failed on {flavor}\n{}", cluster.log_tails());
     }
     if total.effective == 0 {
         bail!("no case changed a row: nothing was tested");
     }
+    if total.unmade * 20 > total.cases {
+        bail!("of {} cases the servers did not make {}: little was tested", total.cases, total.unmade);
+    }
     Ok(())
+}
+
+/// What the players of a run share.
+struct Run<'a> {
+    flavor: Flavor,
+    cluster: &'a Cluster,
+    /// The seed of the next case.
+    next: AtomicU64,
+    /// The seed behind the last one.
+    end: u64,
+    began: Instant,
+    limit: Duration,
+    failures: AtomicU64,
+    most_failures: u64,
+}
+
+impl Run<'_> {
+    /// The last seed that was played.
+    fn last(&self) -> u64 {
+        self.next.load(Ordering::Relaxed).min(self.end).saturating_sub(1)
+    }
+
+    /// One player's part: the next case, until there is none.
+    async fn play(&self, number: u64) -> Result<Stats> {
+        let mut player = Player::new(self.cluster, usize::try_from(number)?).await?;
+        let mut total = Stats::default();
+        loop {
+            let over = self.began.elapsed() >= self.limit
+                || self.failures.load(Ordering::Relaxed) >= self.most_failures;
+            let seed = self.next.load(Ordering::Relaxed);
+            if over || seed >= self.end {
+                return Ok(total);
+            }
+            self.next.store(seed + 1, Ordering::Relaxed);
+            let case = Case::new(self.flavor, seed);
+            let outcome =
+                player.play(&case).await.with_context(|| format!("seed {seed}\n{}", case.script()))?;
+            match outcome {
+                Outcome::Passed(stats) => total.add(stats),
+                Outcome::Unmade(why) => {
+                    eprintln!("seed {seed} on {} is not made: {why}", self.flavor);
+                    total.unmade += 1;
+                }
+                Outcome::Failed(failure) => {
+                    self.failures.fetch_add(1, Ordering::Relaxed);
+                    self.tell(&mut player, &case, &failure).await?;
+                }
+            }
+        }
+    }
+
+    /// Prints a failing case, and what is left of it.
+    async fn tell(&self, player: &mut Player<'_>, case: &Case, failure: &Failure) -> Result<()> {
+        let (seed, flavor) = (case.seed, self.flavor);
+        let shown = |word: &str, case: &Case, failure: &Failure| {
+            format!(
+                "{word}: ATONE_SEED={seed} on {flavor}: {}\n{}\n{}",
+                failure.kind,
+                failure.detail,
+                case.script()
+            )
+        };
+        eprintln!("{}", shown("FAILED", case, failure));
+        let (small, failure) = shrink::shrink(player, case, failure).await?;
+        eprintln!("{}\nEND OF SEED {seed}", shown("SHRUNK", &small, &failure));
+        Ok(())
+    }
 }

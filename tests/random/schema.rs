@@ -29,11 +29,56 @@ pub(crate) struct Table {
     pub(crate) key: Vec<usize>,
     /// Indices of columns of further unique keys.
     pub(crate) unique: Vec<usize>,
-    /// `CREATE TABLE`, then the rows.
+    /// `CREATE TABLE`, then the rows, then triggers and routines.
     pub(crate) setup: Vec<String>,
+    /// The partitions' names.
+    pub(crate) partitions: Vec<&'static str>,
+    /// A view, of which there is nothing to dump.
+    pub(crate) view: bool,
+    /// What is special about it, for the figures.
+    pub(crate) trait_: &'static str,
 }
 
 impl Table {
+    /// The same table, by this name.
+    pub(crate) fn aliased(&self, alias: &str) -> Table {
+        let mut made = self.clone();
+        for c in &mut made.columns {
+            c.name = format!("{alias}.{}", c.name);
+        }
+        made
+    }
+
+    /// Whether the server generates numbers for it.
+    pub(crate) fn numbered(&self) -> bool {
+        self.columns.iter().any(|c| c.auto_increment)
+    }
+
+    /// The column by which rows of other tables may refer to a row, if there is one.
+    fn referred(&self, rng: &mut Rng) -> Option<usize> {
+        let whole = |c: usize| {
+            let column = &self.columns[c];
+            let key = format!("KEY ({})", column.name);
+            (!column.generated && self.setup[0].contains(&key)).then_some(c)
+        };
+        if self.view || !self.partitions.is_empty() {
+            return None;
+        }
+        let unique: Vec<usize> = self
+            .unique
+            .iter()
+            .copied()
+            .filter(|&c| self.setup[0].contains(&format!("UNIQUE KEY ({})", self.columns[c].name)))
+            .collect();
+        if !unique.is_empty() && rng.percent(40) {
+            return whole(*rng.pick(&unique));
+        }
+        match self.key[..] {
+            [only] if self.setup[0].contains("PRIMARY KEY (") => whole(only),
+            _ => None,
+        }
+    }
+
     /// The key columns, separated by commas: a total order of the rows.
     pub(crate) fn order(&self) -> String {
         self.key.iter().map(|&c| self.columns[c].name.as_str()).collect::<Vec<_>>().join(", ")
@@ -51,6 +96,20 @@ impl Table {
         )
     }
 }
+
+const RULES: &[&str] = &[
+    "",
+    "",
+    " ON DELETE RESTRICT",
+    " ON DELETE CASCADE",
+    " ON DELETE CASCADE",
+    " ON UPDATE CASCADE",
+    " ON DELETE CASCADE ON UPDATE CASCADE",
+    " ON DELETE SET NULL",
+    " ON UPDATE SET NULL",
+    " ON DELETE SET NULL ON UPDATE CASCADE",
+    " ON DELETE NO ACTION ON UPDATE SET NULL",
+];
 
 const TABLE_NAMES: &[&str] = &["t0", "t1", "t2", "`order`", "`T up`", "`q``t`", "`d.t`", "`T3`"];
 const COLUMN_NAMES: &[&str] = &["c0", "c1", "c2", "c3", "`select`", "`c 5`", "C6", "`q``c`", "`d.c`", "c9"];
@@ -165,6 +224,9 @@ pub(crate) fn table(
         values.push(made);
     }
     let mut constraints = Vec::new();
+    if values.iter().any(|c| c.generated) && rng.percent(20) {
+        constraints.push("KEY (g)".to_owned());
+    }
     let spatial = values.iter().any(|c| c.ty.class == Class::Geometry);
     let numbered = keys.len() == 1 && keys[0].name == "id" && !keys[0].auto_increment && rng.percent(10);
     let partitioned = !numbered
@@ -184,23 +246,38 @@ pub(crate) fn table(
         values.push(auto_increment("n", rng));
         constraints.push("UNIQUE KEY n (n)".to_owned());
     }
-    if let Some(parent) = parent {
-        let rule = *rng.pick(&[
-            "",
-            "",
-            "",
-            " ON DELETE RESTRICT",
-            " ON DELETE CASCADE",
-            " ON UPDATE CASCADE",
-            " ON DELETE SET NULL",
-        ]);
-        values.push(column("p", parent.columns[parent.key[0]].ty.clone(), true));
-        constraints.push(format!("FOREIGN KEY (p) REFERENCES {} ({}){rule}", parent.name, parent.order()));
+    let mut refers = None;
+    if let Some(parent) = parent
+        && let Some(to) = parent.referred(rng)
+    {
+        let rule = *rng.pick(RULES);
+        let to = &parent.columns[to];
+        let mut made = column("p", to.ty.clone(), true);
+        // Of the same characters, whatever the table's are
+        made.auto_increment = false;
+        values.push(made);
+        constraints.push(format!("FOREIGN KEY (p) REFERENCES {} ({}){rule}", parent.name, to.name));
+        refers = Some(if rule.contains("CASCADE") || rule.contains("NULL") {
+            "child by cascade"
+        } else {
+            "child"
+        });
+    }
+    if let [Column { name: key, auto_increment: false, ty, .. }] = &keys[..]
+        && rng.percent(5)
+        && !partitioned
+    {
+        // Rows that refer to rows of the same table
+        let (key, ty) = (key.clone(), ty.clone());
+        values.push(column("own", ty, true));
+        let rule = *rng.pick(&["", " ON DELETE CASCADE", " ON DELETE SET NULL"]);
+        constraints.push(format!("FOREIGN KEY (own) REFERENCES {name} ({key}){rule}"));
+        refers = Some("refers to itself");
     }
     let mut unique_names = Vec::new();
     for c in &values {
         let indexable = !matches!(c.ty.class, Class::Json | Class::Geometry | Class::Vector) && !c.generated;
-        if !indexable || c.name == "p" || c.name == "n" {
+        if !indexable || matches!(c.name.as_str(), "p" | "n" | "own") {
             continue;
         }
         let part =
@@ -229,15 +306,39 @@ pub(crate) fn table(
     let unique = unique_names.iter().filter_map(position).collect();
     let mut definitions: Vec<String> = columns.iter().map(|c| c.definition.clone()).collect();
     definitions.extend(constraints);
-    let suffix = if partitioned { " PARTITION BY HASH (id) PARTITIONS 3" } else { "" };
+    let (suffix, partitions) = if partitioned { *rng.pick(PARTITIONS) } else { ("", &[][..]) };
     let create = format!("CREATE TABLE {name} ({}) ENGINE=InnoDB{suffix}", definitions.join(", "));
-    let mut made = Table { bank, name, columns, key, unique, setup: vec![create] };
+    let trait_ = match refers {
+        Some(refers) => refers,
+        None if partitioned => "partitions",
+        None if create.contains("GENERATED ALWAYS") => "generated columns",
+        None if !create.contains("KEY (") => "no key",
+        None => "",
+    };
+    let partitions = partitions.to_vec();
+    let mut made =
+        Table { bank, name, columns, key, unique, setup: vec![create], partitions, view: false, trait_ };
     for _ in 0..rng.between(0, 8) {
         let row = first_row(rng, &made);
         made.setup.push(row);
     }
     made
 }
+
+/// How a table is divided by `id`, and what the parts are called.
+const PARTITIONS: &[(&str, &[&str])] = &[
+    (" PARTITION BY HASH (id) PARTITIONS 3", &["p0", "p1", "p2"]),
+    (" PARTITION BY KEY (id) PARTITIONS 2", &["p0", "p1"]),
+    (
+        " PARTITION BY RANGE (id) (PARTITION low VALUES LESS THAN (4), PARTITION `mid dle` VALUES LESS THAN (8), \
+         PARTITION high VALUES LESS THAN MAXVALUE)",
+        &["low", "`mid dle`", "high"],
+    ),
+    (
+        " PARTITION BY LIST (id) (PARTITION odd VALUES IN (1, 3, 5, 7, 9, 11), PARTITION even VALUES IN (2, 4, 6, 8, 10, 12))",
+        &["odd", "even"],
+    ),
+];
 
 fn first_row(rng: &mut Rng, table: &Table) -> String {
     let (mut names, mut values) = (Vec::new(), Vec::new());
@@ -246,7 +347,7 @@ fn first_row(rng: &mut Rng, table: &Table) -> String {
             continue;
         }
         names.push(c.name.clone());
-        values.push(if table.key.contains(&at) {
+        values.push(if table.key.contains(&at) || matches!(c.name.as_str(), "p" | "own") {
             c.ty.key_literal(rng, Mode::default())
         } else if c.nullable && rng.percent(20) {
             "NULL".to_owned()

@@ -2,10 +2,12 @@
 
 use std::fmt::Write as _;
 
-use atone_tests::effects::Step;
+use atone_tests::effects::{Effect, Step};
 use atone_tests::sql::text;
 use atone_tests::{Bank, Flavor};
 
+use crate::behind;
+use crate::play::refusal;
 use crate::rng::Rng;
 use crate::schema::{self, Table};
 use crate::statements::Author;
@@ -20,10 +22,21 @@ pub(crate) enum Role {
     Plain,
     /// Shows the diagnostics of the step before: pointless where that one was refused.
     Diagnostics,
-    /// A statement that writes rows.
-    Write,
+    /// A statement that writes rows, or is to do so.
+    Write(Kind),
     /// Never dropped while shrinking: the clock, and each session's last word.
     Frame,
+}
+
+/// What kind of statement it is, for the figures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Kind {
+    /// Its form, such as `INSERT IGNORE`.
+    pub(crate) form: &'static str,
+    /// What is special about its table.
+    pub(crate) on: &'static str,
+    /// It may generate numbers.
+    pub(crate) numbers: bool,
 }
 
 /// A step of one session.
@@ -40,6 +53,8 @@ pub(crate) struct Case {
     pub(crate) seed: u64,
     pub(crate) flavor: Flavor,
     pub(crate) tables: Vec<Table>,
+    /// What each server has before its tables.
+    pub(crate) before: [Vec<String>; 2],
     /// The server of each session.
     pub(crate) sessions: Vec<Bank>,
     pub(crate) ops: Vec<Op>,
@@ -54,16 +69,37 @@ impl Case {
         let mut rng = Rng::new(seed);
         let volatile = rng.percent(10);
         let mut tables: Vec<Table> = Vec::new();
-        for bank in [Bank::One, Bank::Two] {
-            for number in 0..rng.between(1, 2) {
-                let parent = tables.iter().find(|t| {
-                    t.bank == bank
-                        && t.key.len() == 1
-                        && t.setup[0].contains("PRIMARY KEY (id)")
-                        && !t.setup[0].contains("PARTITION")
-                });
-                let parent = parent.filter(|_| rng.percent(30)).cloned();
-                tables.push(schema::table(flavor, &mut rng, bank, number, parent.as_ref()));
+        let mut before: [Vec<String>; 2] = [Vec::new(), Vec::new()];
+        for (place, bank) in [Bank::One, Bank::Two].into_iter().enumerate() {
+            let first = tables.len();
+            for number in 0..rng.between(1, 3) {
+                let parent = if rng.percent(45) && tables.len() > first {
+                    Some(rng.between(first, tables.len() - 1))
+                } else {
+                    None
+                };
+                let made = schema::table(flavor, &mut rng, bank, number, parent.map(|p| &tables[p]));
+                if let (Some(parent), "child by cascade") = (parent, made.trait_) {
+                    tables[parent].trait_ = "parent of cascades";
+                }
+                tables.push(made);
+            }
+            if rng.percent(25) {
+                before[place] = behind::trail();
+                let at = rng.between(first, tables.len() - 1);
+                let (trigger, what) = behind::trigger(&mut rng, &tables[at]);
+                tables[at].setup.push(trigger);
+                tables[at].trait_ = what;
+            }
+            if rng.percent(10) {
+                before[place].push(behind::FUNCTION.to_owned());
+                let procedure = behind::procedure(&tables[first]);
+                tables[first].setup.push(procedure);
+            }
+            if rng.percent(30) {
+                let at = rng.between(first, tables.len() - 1);
+                let view = behind::view(&mut rng, &tables[at], 0);
+                tables.push(view);
             }
         }
         // The sessions of one server follow each other, for they would wait for each other's rows; those of two servers
@@ -76,7 +112,8 @@ impl Case {
                 sessions.push(bank);
                 let mine: Vec<&Table> = tables.iter().filter(|t| t.bank == bank).collect();
                 let mut author = Author::new(flavor, &mut rng, mine, volatile);
-                let script = author.session();
+                let routines = before[usize::from(bank == Bank::Two)].iter().any(|s| s == behind::FUNCTION);
+                let script = author.session(routines);
                 queue.push(Op { session, step: Step::Query(CLOCK.to_owned()), role: Role::Frame });
                 queue.extend(script.into_iter().map(|(step, role)| Op { session, step, role }));
                 let end = if rng.percent(75) { "COMMIT" } else { "ROLLBACK" };
@@ -90,12 +127,19 @@ impl Case {
             let queue = rng.below(queues.len());
             ops.extend(queues[queue].pop());
         }
-        Self { seed, flavor, tables, sessions, ops, volatile }
+        Self { seed, flavor, tables, before, sessions, ops, volatile }
     }
 
     /// The statements that make its tables on one server.
     pub(crate) fn setup(&self, bank: Bank) -> impl Iterator<Item = &String> {
-        self.tables.iter().filter(move |t| t.bank == bank).flat_map(|t| &t.setup)
+        let before = &self.before[usize::from(bank == Bank::Two)];
+        before.iter().chain(self.tables.iter().filter(move |t| t.bank == bank).flat_map(|t| &t.setup))
+    }
+
+    /// Whether a statement that was refused may have used up generated numbers, as none did in the straight run.
+    pub(crate) fn used_up_numbers(&self, effects: &[Effect]) -> bool {
+        let numbers = |op: &Op| matches!(op.role, Role::Write(Kind { numbers: true, .. }));
+        self.ops.iter().zip(effects).any(|(op, effect)| numbers(op) && refusal(effect).is_some())
     }
 
     /// The case as a text that can be tried by hand.
@@ -123,6 +167,7 @@ impl Case {
 pub(crate) fn shown(step: &Step) -> String {
     match step {
         Step::Query(sql) => format!("{sql};"),
+        Step::Many(all) => format!("{}; -- in one packet", all.join("; ")),
         Step::Exec(sql, params) => {
             let params: Vec<String> = params.iter().map(|p| format!("{:?}", text(p))).collect();
             format!("{sql}; -- prepared, with ({})", params.join(", "))

@@ -6,7 +6,23 @@ use std::fmt;
 use atone_tests::effects::Effect;
 
 use crate::play::{refusal, writes};
-use crate::script::Case;
+use crate::script::{Case, Role};
+
+/// How often statements of one kind were run.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tally {
+    all: usize,
+    effective: usize,
+    refused: usize,
+}
+
+impl Tally {
+    fn add(&mut self, other: Tally) {
+        self.all += other.all;
+        self.effective += other.effective;
+        self.refused += other.refused;
+    }
+}
 
 /// What was run, and what was refused for which reason.
 #[derive(Clone, Debug, Default)]
@@ -19,7 +35,14 @@ pub(crate) struct Stats {
     /// Statements that the server answered with an error.
     pub(crate) errors: usize,
     pub(crate) refused: usize,
+    /// Cases whose two outcomes could not be compared: volatile ones, and those in which a refused statement had used up
+    /// generated numbers.
+    pub(crate) not_compared: usize,
+    /// Cases whose tables the server did not make.
+    pub(crate) unmade: usize,
     reasons: BTreeMap<String, usize>,
+    forms: BTreeMap<&'static str, Tally>,
+    tables: BTreeMap<&'static str, Tally>,
 }
 
 impl Stats {
@@ -27,9 +50,19 @@ impl Stats {
     pub(crate) fn of(case: &Case, effects: &[Effect]) -> Self {
         let mut stats = Self { cases: 1, statements: effects.len(), ..Self::default() };
         for (op, effect) in case.ops.iter().zip(effects) {
-            let write = writes(&op.step);
+            let write = writes(op);
             stats.writing += usize::from(write);
             stats.effective += usize::from(write && effect.affected > 0);
+            if let Role::Write(kind) = op.role {
+                let tally = Tally {
+                    all: 1,
+                    effective: usize::from(effect.affected > 0),
+                    refused: usize::from(refusal(effect).is_some()),
+                };
+                stats.forms.entry(kind.form).or_default().add(tally);
+                let on = if kind.on.is_empty() { "any other table" } else { kind.on };
+                stats.tables.entry(on).or_default().add(tally);
+            }
             match refusal(effect) {
                 Some(reason) => {
                     stats.refused += 1;
@@ -48,6 +81,14 @@ impl Stats {
         self.effective += other.effective;
         self.errors += other.errors;
         self.refused += other.refused;
+        self.not_compared += other.not_compared;
+        self.unmade += other.unmade;
+        for (form, tally) in other.forms {
+            self.forms.entry(form).or_default().add(tally);
+        }
+        for (on, tally) in other.tables {
+            self.tables.entry(on).or_default().add(tally);
+        }
         for (reason, count) in other.reasons {
             *self.reasons.entry(reason).or_default() += count;
         }
@@ -70,7 +111,7 @@ impl fmt::Display for Stats {
         writeln!(
             f,
             "{} cases, {} statements, {} that write ({} of them changed rows); {} answered with an error ({:.1} %); \
-             {} refused ({:.1} %)",
+             {} refused ({:.1} %); {} cases restored but not compared, {} not made",
             self.cases,
             self.statements,
             self.writing,
@@ -79,7 +120,16 @@ impl fmt::Display for Stats {
             share(self.errors, self.statements),
             self.refused,
             share(self.refused, self.statements),
+            self.not_compared,
+            self.unmade,
         )?;
+        for (title, kinds) in [("form", &self.forms), ("table", &self.tables)] {
+            writeln!(f, "  {:>7} {:>8} {:>8}  {title}", "run", "changed", "refused")?;
+            for (kind, tally) in kinds {
+                let refused = format!("{:.1} %", share(tally.refused, tally.all));
+                writeln!(f, "  {:>7} {:>8} {refused:>8}  {kind}", tally.all, tally.effective)?;
+            }
+        }
         let mut reasons: Vec<_> = self.reasons.iter().collect();
         reasons.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
         for (reason, count) in reasons.into_iter().take(25) {

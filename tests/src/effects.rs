@@ -13,6 +13,8 @@ pub enum Step {
     Query(String),
     /// Prepared, with parameters.
     Exec(String, Vec<Value>),
+    /// Several in one packet of the text protocol.
+    Many(Vec<String>),
 }
 
 /// A statement in the text protocol.
@@ -57,16 +59,20 @@ pub struct Effect {
 }
 
 impl Step {
-    /// The statement's text.
+    /// The statement's text; of several the first one's.
     pub fn sql(&self) -> &str {
         match self {
             Step::Query(sql) | Step::Exec(sql, _) => sql,
+            Step::Many(all) => all.first().map_or("", String::as_str),
         }
     }
 
     /// Runs it. An error packet is an effect; anything else that goes wrong is an error.
+    ///
+    /// Of several statements the effect has a row for each that ran.
     pub async fn run(&self, conn: &mut Conn) -> Result<Effect> {
-        match self.try_run(conn).await {
+        let mut before = Vec::new();
+        match self.try_run(conn, &mut before).await {
             Ok(effect) => Ok(effect),
             Err(mysql_async::Error::Server(error)) => Ok(Effect {
                 affected: 0,
@@ -74,15 +80,42 @@ impl Step {
                 warnings: 0,
                 info: String::new(),
                 columns: Vec::new(),
-                rows: Vec::new(),
+                rows: before,
                 error: Some(ServerError { code: error.code, state: error.state, message: error.message }),
             }),
             Err(other) => Err(other).with_context(|| self.sql().to_owned()),
         }
     }
 
-    async fn try_run(&self, conn: &mut Conn) -> mysql_async::Result<Effect> {
+    async fn try_run(&self, conn: &mut Conn, before: &mut Vec<String>) -> mysql_async::Result<Effect> {
         match self {
+            Step::Many(all) => {
+                let mut result = conn.query_iter(all.join("; ")).await?;
+                for _ in all {
+                    // The figures of a result with rows come behind them
+                    before.push(if result.columns_ref().is_empty() {
+                        let (affected, id) = (result.affected_rows(), result.last_insert_id());
+                        format!("{affected} {id:?} {} {}", result.warnings(), result.info())
+                    } else {
+                        "rows".to_owned()
+                    });
+                    match result.collect::<Row>().await {
+                        Ok(rows) => {
+                            if let (false, Some(last)) = (rows.is_empty(), before.last_mut()) {
+                                *last = format!("{:?}", effect(&rows, 0, None, 0, "").rows);
+                            }
+                        }
+                        Err(error) => {
+                            // It was its own error, and there are no figures
+                            before.pop();
+                            return Err(error);
+                        }
+                    }
+                }
+                result.drop_result().await?;
+                let rows = std::mem::take(before);
+                Ok(Effect { rows, ..effect(&[], 0, None, 0, "") })
+            }
             Step::Query(sql) => {
                 let mut result = conn.query_iter(sql.as_str()).await?;
                 let rows: Vec<Row> = result.collect().await?;

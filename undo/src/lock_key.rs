@@ -148,6 +148,10 @@ fn fnv128(bytes: &[u8]) -> u128 {
 }
 
 fn bounded(text: String) -> LockKey {
+    // The empty text, and the SET of nothing, are values as well, but no key of the lock table
+    if text.is_empty() {
+        return LockKey("''".to_owned());
+    }
     if text.len() <= LockKey::MAX_CHARS || text.chars().count() <= LockKey::MAX_CHARS {
         return LockKey(text);
     }

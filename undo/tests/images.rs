@@ -158,6 +158,7 @@ fn lock_keys_are_bounded() {
     assert!(a.chars().count() <= 512 && b.chars().count() <= 512);
     assert_ne!(a, b);
     assert_eq!(key("a\nb".into()), "a\\u{a}b", "no control characters on a terminal");
+    assert_eq!(key(String::new()), "''", "an empty key is a key as well");
 }
 
 #[test]

@@ -35,21 +35,16 @@ impl OkPacket {
         })
     }
 
-    /// The info string ("Rows matched: …"), read as the capabilities ask.
-    pub fn info(&self, capabilities: u64) -> &[u8] {
-        if capabilities & client::SESSION_TRACK == 0 {
-            return &self.tail;
-        }
+    /// The info string ("Rows matched: …"). The servers put its length before it whatever the capabilities are.
+    pub fn info(&self) -> &[u8] {
         Reader::new(&self.tail).lenenc_bytes().unwrap_or_default()
     }
 
     /// The packet with another info string, and without session state.
-    pub fn with_info(mut self, info: &[u8], capabilities: u64) -> OkPacket {
+    pub fn with_info(mut self, info: &[u8]) -> OkPacket {
         self.tail.clear();
         self.status &= !status::SESSION_STATE_CHANGED;
-        if capabilities & client::SESSION_TRACK == 0 {
-            self.tail.extend_from_slice(info);
-        } else if !info.is_empty() {
+        if !info.is_empty() {
             put_lenenc_bytes(&mut self.tail, info);
         }
         self
@@ -67,14 +62,10 @@ impl OkPacket {
     }
 
     /// Takes session state changes out of the tail: for replies whose state information is about injected statements.
-    pub fn without_session_state(mut self, capabilities: u64) -> OkPacket {
+    pub fn without_session_state(self, capabilities: u64) -> OkPacket {
         if capabilities & client::SESSION_TRACK != 0 && self.status & status::SESSION_STATE_CHANGED != 0 {
-            let info = self.info(capabilities).to_vec();
-            self.status &= !status::SESSION_STATE_CHANGED;
-            self.tail.clear();
-            if !info.is_empty() {
-                put_lenenc_bytes(&mut self.tail, &info);
-            }
+            let info = self.info().to_vec();
+            return self.with_info(&info);
         }
         self
     }

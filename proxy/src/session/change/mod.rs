@@ -13,6 +13,8 @@ use atone_undo::{Key, Kind, Row};
 use self::image::{image_sql, qualifier};
 use self::moves::{Moves, moves};
 use self::restrict::restricted_sql;
+use atone_wire::response::OkPacket;
+
 use super::Session;
 use super::bound::Origin;
 use super::cascade::{Behind, Effect, Stop, may_fire};
@@ -244,12 +246,29 @@ impl Session {
             self.rolled_back(&why).await?;
             return Ok(true);
         }
+        let ok = if images.is_empty() { self.of_no_rows(ok, t) } else { ok };
         for row in images {
             self.branch.touch(table, row.key(table), Some(row), presence);
         }
         self.touch_behind(behind, presence == Presence::Absent);
         self.statement_done(ok, t.alone).await?;
         Ok(true)
+    }
+
+    /// The answer to a statement that found no row. Where its condition could not be asked again, MariaDB knew beforehand
+    /// that there is none, and leaves the info text out.
+    fn of_no_rows(&self, ok: OkPacket, t: &Try<'_>) -> OkPacket {
+        let limit = t.change.limit().and_then(|span| t.sql.get(span.clone())).unwrap_or_default();
+        let told = !self.mariadb
+            || !t.change.volatile()
+            || matches!(t.change, Change::Delete(_))
+            || limit.trim_ascii_end().ends_with(b" 0")
+            || !ok.info().is_empty();
+        if told {
+            return ok;
+        }
+        let info = format!("Rows matched: 0  Changed: 0  Warnings: {}", ok.warnings);
+        ok.with_info(info.as_bytes())
     }
 
     /// Reads the rows that the statement will change; one that can hold for one row only runs right behind that.

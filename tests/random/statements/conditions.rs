@@ -1,0 +1,156 @@
+//! Which rows a statement names.
+
+use atone_tests::Flavor;
+
+use crate::known;
+use crate::schema::Table;
+use crate::types::{Class, Type};
+
+use super::Author;
+
+impl<'a> Author<'a> {
+    /// ` WHERE …`, or nothing.
+    pub(super) fn condition(&mut self, table: &Table) -> String {
+        match self.rng.below(20) {
+            0..=1 => String::new(),
+            2..=9 => format!(" WHERE {}", self.key_condition(table)),
+            _ => {
+                let mut out = format!(" WHERE {}", self.term(table));
+                while self.rng.percent(30) {
+                    out += *self.rng.pick(&[" AND ", " OR ", " XOR "]);
+                    out += &self.term(table);
+                }
+                out
+            }
+        }
+    }
+
+    /// Whether a condition may ask the table that it is for.
+    pub(super) fn asks_itself(&self) -> bool {
+        known::SUBQUERY_ON_WRITTEN_TABLE || self.flavor == Flavor::MariaDb
+    }
+
+    /// Whether a condition may ask any table.
+    pub(super) fn may_ask(&self, table: &Table) -> bool {
+        self.asks_itself() || self.tables.iter().any(|t| t.name != table.name)
+    }
+
+    /// A table for a subquery in a condition.
+    pub(super) fn other_table(&mut self, table: &Table) -> &'a Table {
+        let other = self.table();
+        if other.name != table.name || self.asks_itself() {
+            return other;
+        }
+        self.tables.iter().find(|t| t.name != table.name).copied().unwrap_or(other)
+    }
+
+    /// A value that a column is compared with.
+    pub(super) fn compared(&mut self, ty: &Type, key: bool) -> String {
+        if known::CONVERTING_CONDITIONS {
+            return self.value(ty, key);
+        }
+        if self.prepared && self.rng.percent(70) && ty.compares_as_parameter() {
+            let param = ty.param(self.rng, key);
+            self.params.push(param);
+            return "?".to_owned();
+        }
+        loop {
+            let literal = ty.plain_literal(self.rng, self.mode, key);
+            if literal.is_ascii() || !self.warned_once() {
+                return literal;
+            }
+        }
+    }
+
+    pub(super) fn key_condition(&mut self, table: &Table) -> String {
+        if let [only] = table.key[..]
+            && self.rng.percent(30)
+        {
+            let c = &table.columns[only];
+            let params = self.params.len();
+            let values: Vec<String> =
+                (0..self.rng.between(1, 4)).map(|_| self.compared(&c.ty, true)).collect();
+            let fits = known::TEXTS_THAT_DO_NOT_FIT_IN_LISTS
+                || self.flavor == Flavor::MariaDb
+                || c.ty.sql.contains("utf8mb4")
+                || values.iter().all(|value| value.is_ascii());
+            return if fits {
+                format!("{} IN ({})", c.name, values.join(", "))
+            } else {
+                self.params.truncate(params);
+                format!("{} IN ('a')", c.name)
+            };
+        }
+        let mut parts: Vec<String> = Vec::new();
+        for &at in &table.key {
+            let c = &table.columns[at];
+            parts.push(format!("{} = {}", c.name, self.compared(&c.ty, true)));
+        }
+        if self.rng.percent(15) {
+            parts.push(self.term(table));
+        }
+        parts.join(" AND ")
+    }
+
+    pub(super) fn term(&mut self, table: &Table) -> String {
+        let c = &table.columns[self.rng.below(table.columns.len())];
+        let name = &c.name;
+        let key = table.key.iter().any(|&k| table.columns[k].name == *name);
+        match self.rng.below(14) {
+            0 => format!("{name} IS NULL"),
+            // Comparing these is an error, or warns.
+            _ if matches!(c.ty.class, Class::Json | Class::Geometry | Class::Vector) => {
+                format!("{name} IS NOT NULL")
+            }
+            1 => format!("{name} IS NOT NULL"),
+            2 => format!("NOT ({name} <=> {})", self.compared(&c.ty, key)),
+            3 => format!("{name} BETWEEN {} AND {}", self.compared(&c.ty, key), self.compared(&c.ty, key)),
+            4 if c.ty.class == Class::Text => format!("{name} LIKE '%a%'"),
+            5 => format!("CHAR_LENGTH({name}) > 3"),
+            6 if self.flat || !self.asks_itself() => format!("{name} IS NULL"),
+            7 if self.flat || !self.may_ask(table) => format!("{name} IS NULL"),
+            6 if !known::CONVERTING_CONDITIONS => {
+                format!("{name} IN (SELECT {name} FROM {})", table.name)
+            }
+            6 => format!("{} IN (SELECT {} FROM {})", name, self.rng.pick(&table.columns).name, table.name),
+            7 => {
+                let other = self.other_table(table);
+                format!("EXISTS (SELECT 1 FROM {} WHERE {})", other.name, self.key_condition(other))
+            }
+            8 if self.volatile => "RAND() < 0.5".to_owned(),
+            9 if known::CONVERTING_CONDITIONS || c.ty.class == Class::Int => {
+                format!("COALESCE({name}, 1) = {name}")
+            }
+            10 => format!("({name} = {} OR {name} IS NULL)", self.compared(&c.ty, key)),
+            _ => {
+                let operator = *self.rng.pick(&["=", "<>", ">", "<", ">=", "<="]);
+                format!("{name} {operator} {}", self.compared(&c.ty, key))
+            }
+        }
+    }
+
+    /// ` ORDER BY … LIMIT …`, or nothing. An order without ties, so that two servers choose the same rows.
+    pub(super) fn tail(&mut self, table: &Table, ordered: bool) -> String {
+        let mut out = String::new();
+        let limit = self.rng.percent(20);
+        if self.volatile {
+            if self.rng.percent(20) {
+                out += &format!(" ORDER BY {}", self.rng.pick(&table.columns).name);
+            }
+        } else if ordered || limit || self.rng.percent(15) {
+            let first = self.rng.pick(&table.columns);
+            // A FLOAT column sorted beside its key, or the key alone
+            out += &if self.rng.percent(50)
+                && !matches!(first.ty.class, Class::Json | Class::Geometry | Class::Vector)
+            {
+                format!(" ORDER BY {} {}, {}", first.name, self.rng.pick(&["ASC", "DESC"]), table.order())
+            } else {
+                format!(" ORDER BY {}{}", table.order(), self.rng.pick(&["", " DESC"]))
+            };
+        }
+        if limit {
+            out += &format!(" LIMIT {}", self.rng.below(4));
+        }
+        out
+    }
+}
