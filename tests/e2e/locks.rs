@@ -21,6 +21,8 @@ atone_tests::shared_tests!(
     several_sessions_of_one_transaction,
     the_waiter_that_goes_away,
     lock_list,
+    rows_of_others,
+    empty_keys,
 );
 
 /// Two sessions of two transactions, the first of which has changed row 1 of bank1 and committed that locally.
@@ -287,5 +289,54 @@ async fn lock_list(c: Arc<Cluster>) -> Result<()> {
     }
     sql::run(&mut conn, "COMMIT GLOBAL TRANSACTION").await?;
     assert!(c.rest().locks(&xid).await?.is_empty());
+    Ok(())
+}
+
+/// What a branch reads by key must not wait for other rows, which others have locked on the server, be the table ever so
+/// small; nor must its rollback.
+async fn rows_of_others(c: Arc<Cluster>) -> Result<()> {
+    let schema = c.schema("rows_of_others").await?;
+    let mut other = c.direct(Bank::One, &schema).await?;
+    let rows: Vec<String> = (1..=20).map(|i| format!("({i}, 0)")).collect();
+    sql::run(&mut other, "CREATE TABLE t (id INT PRIMARY KEY, n INT)").await?;
+    sql::run(&mut other, format!("INSERT INTO t VALUES {}", rows.join(","))).await?;
+    sql::run_all(
+        &mut other,
+        &["BEGIN", "INSERT INTO t VALUES (1001, -1)", "UPDATE t SET n = 5 WHERE id = 20"],
+    )
+    .await?;
+    let mut conn = c.app(Bank::One, &schema).await?;
+    let xid = sql::start_global(&mut conn).await?;
+    sql::run_all(&mut conn, &["SET innodb_lock_wait_timeout = 1", "BEGIN"]).await?;
+    for id in 1..=13 {
+        sql::run(&mut conn, format!("UPDATE t SET n = n + 1 WHERE id = {id}")).await?;
+    }
+    let rows: Vec<String> = (101..=113).map(|i| format!("({i}, 1)")).collect();
+    sql::run(&mut conn, format!("INSERT INTO t VALUES {}", rows.join(","))).await?;
+    sql::run(&mut conn, "COMMIT").await?;
+    sql::run(&mut conn, "ROLLBACK GLOBAL TRANSACTION").await?;
+    c.rest().wait_for_status(&xid, "rolled_back", SOON).await?;
+    sql::run(&mut other, "COMMIT").await?;
+    let seen = c.rows(Bank::One, &schema, "SELECT COUNT(*), SUM(n), MAX(id) FROM t").await?;
+    assert_eq!(seen, ["21|4|1001"]);
+    Ok(())
+}
+
+/// A key may be the empty text, which has a lock as well.
+async fn empty_keys(c: Arc<Cluster>) -> Result<()> {
+    let schema = c.schema("empty_keys").await?;
+    let mut direct = c.direct(Bank::One, &schema).await?;
+    sql::run(
+        &mut direct,
+        "CREATE TABLE t (id VARCHAR(40) PRIMARY KEY, b VARBINARY(9) NOT NULL, UNIQUE KEY (b))",
+    )
+    .await?;
+    let mut conn = c.app(Bank::One, &schema).await?;
+    let xid = sql::start_global(&mut conn).await?;
+    sql::run(&mut conn, "INSERT INTO t VALUES ('', '')").await?;
+    ensure!(!c.rest().locks(&xid).await?.is_empty(), "no lock");
+    sql::run(&mut conn, "ROLLBACK GLOBAL TRANSACTION").await?;
+    c.rest().wait_for_status(&xid, "rolled_back", SOON).await?;
+    assert_eq!(c.rows(Bank::One, &schema, "SELECT * FROM t").await?, [""; 0]);
     Ok(())
 }

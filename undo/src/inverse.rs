@@ -111,12 +111,14 @@ pub fn inverse(table: &Table, rows: &[&RowChange]) -> Vec<Statement> {
 
 /// The same, one statement at a time, each of about `max_bytes` of text at most where it has several rows; long values are
 /// parameters.
+/// Each row is deleted by a statement of its own: a server may find it cheaper to read all of a small table than to look for
+/// many rows in it, and would then wait for rows that others have locked.
 pub fn inverse_for<'a>(
     table: &'a Table,
     rows: &[&'a RowChange],
     max_bytes: usize,
 ) -> impl Iterator<Item = Statement> + use<'a> {
-    Inverse::new(table, rows, max_bytes, true)
+    Inverse { rows_per_delete: 1, ..Inverse::new(table, rows, max_bytes, true) }
 }
 
 /// What is left to do.
@@ -124,6 +126,7 @@ struct Inverse<'a> {
     table: &'a Table,
     max_bytes: usize,
     params: bool,
+    rows_per_delete: usize,
     deletes: Peekable<IntoIter<&'a [Value]>>,
     updates: IntoIter<(&'a [Value], &'a [Value])>,
     inserts: IntoIter<&'a [Value]>,
@@ -155,6 +158,7 @@ impl<'a> Inverse<'a> {
             table,
             max_bytes,
             params,
+            rows_per_delete: MAX_STATEMENT_ROWS,
             deletes: deletes.into_iter().peekable(),
             updates: updates.into_iter(),
             inserts: inserts.into_iter(),
@@ -169,7 +173,7 @@ impl<'a> Inverse<'a> {
         while let Some(values) = self.deletes.peek() {
             let key = self.table.key_of(values);
             bytes += self.table.predicate("", std::slice::from_ref(&key), Session::Compensation).len() + 4;
-            if !keys.is_empty() && (bytes > self.max_bytes || keys.len() >= MAX_STATEMENT_ROWS) {
+            if !keys.is_empty() && (bytes > self.max_bytes || keys.len() >= self.rows_per_delete) {
                 break;
             }
             keys.push(key);

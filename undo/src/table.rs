@@ -200,6 +200,14 @@ impl Table {
         format!("{}.{}", quote_identifier(&self.schema), quote_identifier(&self.name))
     }
 
+    /// The index hint that makes a server find rows by the key that identifies them: `` FORCE INDEX (`PRIMARY`)``, with a
+    /// blank before it. Nothing where there is no key.
+    pub fn force_key(&self) -> String {
+        self.keys
+            .first()
+            .map_or_else(String::new, |key| format!(" FORCE INDEX ({})", quote_identifier(&key.name)))
+    }
+
     /// The select list that reads a full row so that no session setting bends it, then one expression for each
     /// collated key part. Column references are qualified with `qualifier`, an alias or a quoted table, as it is.
     pub fn image_select_list(&self, qualifier: &str) -> String {

@@ -21,6 +21,14 @@ const BATCH_BYTES: usize = 1 << 20;
 /// What a parameter has beside its bytes, and a command beside its parameters, in bytes at most.
 const EXECUTE_BYTES: usize = 32;
 
+/// The rows of one table that are to be put back.
+struct Wanted<'a> {
+    changes: &'a TableChanges,
+    rows: Vec<&'a RowChange>,
+    /// See [`has_key`].
+    by_key: bool,
+}
+
 /// Restores all rows of a branch inside of an open transaction, and marks the undo row so.
 pub(super) async fn restore(
     conn: &mut Conn,
@@ -42,13 +50,14 @@ pub(super) async fn restore(
     let packet_bytes: Option<u64> = conn.query_first("SELECT @@max_allowed_packet").await?;
     let packet_bytes = packet_bytes.and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX);
     let mut report = ConflictReport::new("rows were changed since by others than this transaction");
-    let mut wanted: Vec<(&TableChanges, Vec<&RowChange>)> = Vec::new();
+    let mut wanted: Vec<Wanted<'_>> = Vec::new();
     for changes in &record.tables {
         same_columns(conn, changes).await?;
+        let by_key = has_key(conn, changes).await?;
         let all: Vec<&RowChange> = changes.rows.iter().collect();
         let mut restore = Vec::new();
         for batch in batches(&all, packet_bytes) {
-            let current = current_rows(conn, changes, batch).await?;
+            let current = current_rows(conn, changes, batch, by_key).await?;
             for change in batch {
                 let now = current.get(&key_of(changes, change)?).map(|row| row.values.as_slice());
                 match judge(&changes.table, change, now) {
@@ -58,18 +67,18 @@ pub(super) async fn restore(
                 }
             }
         }
-        wanted.push((changes, restore));
+        wanted.push(Wanted { changes, rows: restore, by_key });
     }
     if !report.rows.is_empty() {
         return Err(Failure::Conflict(report));
     }
-    for (changes, rows) in &wanted {
-        compensate(conn, changes, rows, packet_bytes).await?;
+    for wanted in &wanted {
+        compensate(conn, wanted, packet_bytes).await?;
     }
-    for (changes, rows) in &wanted {
+    for &Wanted { changes, ref rows, by_key } in &wanted {
         // Triggers, checks or a type that rounds may have bent what was written: look again before it is final
         for batch in batches(rows, packet_bytes) {
-            let current = current_rows(conn, changes, batch).await?;
+            let current = current_rows(conn, changes, batch, by_key).await?;
             for change in batch {
                 let now = current.get(&key_of(changes, change)?).map(|row| row.values.as_slice());
                 if !is_restored(changes, change, now) {
@@ -81,7 +90,7 @@ pub(super) async fn restore(
             }
         }
     }
-    for (changes, rows) in wanted.iter().filter(|(_, rows)| !rows.is_empty()) {
+    for Wanted { changes, rows, .. } in wanted.iter().filter(|wanted| !wanted.rows.is_empty()) {
         foreign_keys::check(conn, changes, rows).await?;
     }
     loaded.mark_restored(conn, undo_log, branch).await
@@ -90,8 +99,7 @@ pub(super) async fn restore(
 /// Runs the compensation of one table's rows: short statements many at a time, long values as parameters.
 async fn compensate(
     conn: &mut Conn,
-    changes: &TableChanges,
-    rows: &[&RowChange],
+    Wanted { changes, rows, .. }: &Wanted<'_>,
     packet_bytes: usize,
 ) -> Result<(), Failure> {
     let batch_bytes = BATCH_BYTES.min(packet_bytes / 4);
@@ -238,19 +246,36 @@ async fn same_columns(conn: &mut Conn, changes: &TableChanges) -> Result<(), Fai
     Ok(())
 }
 
+/// Whether the index that identified the rows has still its name, so that they can be found through it. All of a small
+/// table may be cheaper to read, but some of its rows may be locked by others.
+async fn has_key(conn: &mut Conn, changes: &TableChanges) -> Result<bool, Failure> {
+    let table = &changes.table;
+    let Some(key) = table.keys.first() else { return Ok(false) };
+    let found: Option<u64> = conn
+        .exec_first(
+            "SELECT COUNT(*) FROM information_schema.STATISTICS \
+             WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? AND INDEX_NAME = ?",
+            (&table.schema, &table.name, &key.name),
+        )
+        .await?;
+    Ok(found.is_some_and(|parts| parts > 0))
+}
+
 /// Rows of a record as they are now, locked.
 async fn current_rows(
     conn: &mut Conn,
     changes: &TableChanges,
     rows: &[&RowChange],
+    by_key: bool,
 ) -> Result<HashMap<Key, Row>, Failure> {
     let table = &changes.table;
     let keys: Vec<Key> = rows.iter().map(|change| key_of(changes, change)).collect::<Result<_, _>>()?;
     let qualifier = quote_identifier(&table.name);
     let sql = format!(
-        "SELECT {} FROM {} WHERE {} FOR UPDATE",
+        "SELECT {} FROM {}{} WHERE {} FOR UPDATE",
         table.image_select_list(&qualifier),
         table.quoted(),
+        if by_key { table.force_key() } else { String::new() },
         table.keys_predicate(&qualifier, &keys)
     );
     let mut out = HashMap::with_capacity(keys.len());

@@ -12,7 +12,7 @@ use atone_wire::response::{ErrPacket, OkPacket};
 
 use super::Session;
 use super::bound::told;
-use super::dml::{decode, locking_read};
+use super::dml::{decode, locking_read_by_key};
 use super::inject::{Flight, Reply};
 use crate::branch::Changes;
 use crate::error::{End, SqlError};
@@ -280,7 +280,7 @@ fn after_selects(keys: Vec<(Arc<Table>, Vec<Key>)>) -> Vec<(Arc<Table>, Vec<u8>)
         let qualifier = quote_identifier(&table.name);
         for chunk in keys.chunks(KEYS_PER_SELECT) {
             let condition = table.keys_predicate(&qualifier, chunk);
-            out.push((table.clone(), locking_read(&table, condition.as_bytes())));
+            out.push((table.clone(), locking_read_by_key(&table, condition.as_bytes())));
         }
     }
     out

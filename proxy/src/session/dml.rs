@@ -110,8 +110,18 @@ pub(super) const NO_LIMIT: &[u8] = b" LIMIT 18446744073709551615";
 
 /// The locking read of the rows of a table for which a condition holds.
 pub(super) fn locking_read(table: &Table, condition: &[u8]) -> Vec<u8> {
+    read_through(table, "", condition)
+}
+
+/// The same where the condition names rows by the key that identifies them. A server may find it cheaper to read all of
+/// a small table, and would then wait for rows that others have locked.
+pub(super) fn locking_read_by_key(table: &Table, condition: &[u8]) -> Vec<u8> {
+    read_through(table, &table.force_key(), condition)
+}
+
+fn read_through(table: &Table, index: &str, condition: &[u8]) -> Vec<u8> {
     let list = table.image_select_list(&quote_identifier(&table.name));
-    let mut out = format!("SELECT {list} FROM {} WHERE ", table.quoted()).into_bytes();
+    let mut out = format!("SELECT {list} FROM {}{index} WHERE ", table.quoted()).into_bytes();
     out.extend_from_slice(condition);
     out.extend_from_slice(NO_LIMIT);
     out.extend_from_slice(b" FOR UPDATE");

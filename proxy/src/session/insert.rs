@@ -9,7 +9,7 @@ use atone_wire::response::OkPacket;
 use super::Session;
 use super::bound::Origin;
 use super::diagnostics::Diagnostics;
-use super::dml::{MAX_TRIES, ROLLBACK, decode, locking_read};
+use super::dml::{MAX_TRIES, ROLLBACK, decode, locking_read_by_key};
 use super::inject::{Flight, Reply, Vars};
 use super::keys::{InsertKeys, generated_keys, insert_keys, literal_predicate};
 use super::tables::{Resolved, digest, probe_sql};
@@ -239,7 +239,8 @@ impl Session {
         alone: bool,
     ) -> Result<(), End> {
         let kept = self.keep_diagnostics(&ok).await?;
-        let look = locking_read(table, &literal_predicate(table, literals, vars.auto_increment_increment));
+        let look =
+            locking_read_by_key(table, &literal_predicate(table, literals, vars.auto_increment_increment));
         let found: Option<Vec<Row>> = match self.run_one(look).await? {
             Reply::Rows(rows) => Some(decode(table, &rows)?).filter(|rows| rows.len() == literals.len()),
             Reply::Err(_) | Reply::TooLarge => None,
