@@ -94,7 +94,11 @@ pub fn may_write(sql: &[u8], mode: Mode) -> bool {
         | Statement::StartGlobal { .. }
         | Statement::CommitGlobal
         | Statement::RollbackGlobal => false,
-        Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_) | Statement::Refused(_) => true,
+        Statement::Insert(_)
+        | Statement::Update(_)
+        | Statement::Delete(_)
+        | Statement::Joined(_)
+        | Statement::Refused(_) => true,
     }
 }
 
@@ -147,7 +151,10 @@ fn begins_globally(text: &Text<'_>) -> bool {
 
 /// Refuses hints that give the statement other settings than the reads that go with it have.
 fn check_hints(sql: &[u8], lexed: &Lexed, statement: Statement) -> Result<Statement, Refusal> {
-    let writes = matches!(statement, Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_));
+    let writes = matches!(
+        statement,
+        Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_) | Statement::Joined(_)
+    );
     let sets = lexed.comments.iter().filter(|comment| comment.kind == CommentKind::Hint).any(|comment| {
         let text = sql.get(comment.span.clone()).unwrap_or_default().to_ascii_uppercase();
         memchr::memmem::find(&text, b"SET_VAR").is_some()
@@ -188,10 +195,20 @@ fn classify(text: &Text<'_>, analysis: &mut Analysis) -> Result<Statement, Refus
     } else {
         let word = text.bytes(0).to_ascii_uppercase();
         match (text.kind(0), word.as_slice()) {
+            (Some(Kind::Word), b"WITH") if !text.mode.mariadb => {
+                let verb = read::behind_ctes(text, 0)?;
+                if text.is(verb, "UPDATE") {
+                    dml::update(text, verb)?
+                } else if text.is(verb, "DELETE") {
+                    dml::delete(text, verb)?
+                } else {
+                    read::query(text, touches_xid)?
+                }
+            }
             (Some(Kind::Word), b"SELECT" | b"WITH" | b"TABLE" | b"VALUES") => read::query(text, touches_xid)?,
             (Some(Kind::Word), b"INSERT" | b"REPLACE") => insert::insert(text, &analysis.placeholders)?,
-            (Some(Kind::Word), b"UPDATE") => dml::update(text)?,
-            (Some(Kind::Word), b"DELETE") => dml::delete(text)?,
+            (Some(Kind::Word), b"UPDATE") => dml::update(text, 0)?,
+            (Some(Kind::Word), b"DELETE") => dml::delete(text, 0)?,
             (Some(Kind::Word), b"SET") => {
                 let Set { statement, session_variables } =
                     set::set(text, &analysis.placeholders, touches_xid)?;

@@ -75,7 +75,7 @@ pub(crate) fn parse(text: &Text<'_>, range: Range<usize>, table: &TableRef) -> R
 }
 
 /// Refuses what must not be evaluated in a read before the statement.
-fn check_once(text: &Text<'_>, range: Range<usize>) -> Result<(), Refusal> {
+pub(crate) fn check_once(text: &Text<'_>, range: Range<usize>) -> Result<(), Refusal> {
     for at in range {
         if text.kind(at) == Some(Kind::Assign) {
             return Err(Refusal::new("WHERE or ORDER BY assigns a user variable"));
@@ -123,20 +123,26 @@ impl Condition {
     /// Refuses a condition that reads what the assignments of the same statement change besides the rows: evaluated
     /// before the statement it would choose other rows.
     pub(crate) fn check_against(&self, text: &Text<'_>, assignments: Range<usize>) -> Result<(), Refusal> {
-        let mut tokens = self.tokens.clone();
-        let assigns_variable = assignments.clone().any(|at| text.kind(at) == Some(Kind::Assign));
-        if assigns_variable && tokens.clone().any(|at| text.kind(at) == Some(Kind::UserVar)) {
-            return Err(Refusal::new(
-                "WHERE or ORDER BY reads a user variable, and the statement assigns one",
-            ));
-        }
-        let sets_insert_id = functions::find_call(text, assignments, "LAST_INSERT_ID")
-            .is_some_and(|at| !text.punct(at + 2, b')'));
-        if sets_insert_id && tokens.any(|at| functions::is_call_of(text, at, "LAST_INSERT_ID")) {
-            return Err(Refusal::new("WHERE or ORDER BY reads LAST_INSERT_ID(), and the statement sets it"));
-        }
-        Ok(())
+        check_reads(text, self.tokens.clone(), assignments)
     }
+}
+
+/// The same for any part of the statement.
+pub(crate) fn check_reads(
+    text: &Text<'_>,
+    mut tokens: Range<usize>,
+    assignments: Range<usize>,
+) -> Result<(), Refusal> {
+    let assigns_variable = assignments.clone().any(|at| text.kind(at) == Some(Kind::Assign));
+    if assigns_variable && tokens.clone().any(|at| text.kind(at) == Some(Kind::UserVar)) {
+        return Err(Refusal::new("WHERE or ORDER BY reads a user variable, and the statement assigns one"));
+    }
+    let sets_insert_id =
+        functions::find_call(text, assignments, "LAST_INSERT_ID").is_some_and(|at| !text.punct(at + 2, b')'));
+    if sets_insert_id && tokens.any(|at| functions::is_call_of(text, at, "LAST_INSERT_ID")) {
+        return Err(Refusal::new("WHERE or ORDER BY reads LAST_INSERT_ID(), and the statement sets it"));
+    }
+    Ok(())
 }
 
 /// See [`crate::Update::pinned`].

@@ -1,4 +1,4 @@
-//! UPDATE and DELETE of one table, and what they share with INSERT.
+//! UPDATE and DELETE, and what they share with INSERT.
 
 use std::ops::Range;
 
@@ -6,9 +6,11 @@ use crate::{
     condition::{self, split_commas},
     confirm,
     functions::{self, check_calls},
+    joined::{self, Parts},
     lexer::Kind,
+    references,
     text::Text,
-    types::{Assignment, Delete, Refusal, Statement, TableRef, Update},
+    types::{Assignment, Delete, Refusal, Span, Statement, TableRef, Update},
 };
 
 /// Passes over LOW_PRIORITY and its like, which don't change what is written, and over IGNORE: whether it is there.
@@ -28,66 +30,113 @@ pub(crate) fn modifiers(text: &Text<'_>, mut at: usize, harmless: &[&str]) -> Re
     Ok(at)
 }
 
-/// `UPDATE …`.
-pub(crate) fn update(text: &Text<'_>) -> Result<Statement, Refusal> {
-    let (at, ignore) = modifiers_and_ignore(text, 1, &["LOW_PRIORITY"])?;
+/// `[WITH …] UPDATE …`; the verb is at `verb`.
+pub(crate) fn update(text: &Text<'_>, verb: usize) -> Result<Statement, Refusal> {
+    let (at, ignore) = modifiers_and_ignore(text, verb + 1, &["LOW_PRIORITY"])?;
     if text.find(at..text.len(), |at| text.is(at, "RETURNING")).is_some() {
         return Err(Refusal::new("RETURNING is not supported"));
     }
     let set = text
         .find(at..text.len(), |at| text.is(at, "SET"))
         .ok_or_else(|| Refusal::new("the UPDATE has no SET"))?;
-    let table = table(text, at..set)?;
-    let clauses = condition::clauses_begin(text, set + 1..text.len());
-    let list = set + 1..clauses;
+    let clauses = condition::clauses_begin(text, set + 1..text.len())..text.len();
+    let list = set + 1..clauses.start;
+    let Some(table) = only_table(text, at..set)? else {
+        let parts = Parts { with: 0..verb, references: at..set, clauses, ignore };
+        return joined::update(text, parts, list);
+    };
+    let with = with(text, verb)?;
     check_calls(text, list.clone())?;
     let assignments = assignments(text, list.clone())?;
-    let condition = condition::parse(text, clauses..text.len(), &table)?;
+    let condition = condition::parse(text, clauses, &table)?;
     condition.check_against(text, list)?;
     Ok(Statement::Update(Update {
+        with: with.span,
         table,
         assignments,
         ignore,
+        volatile: condition.volatile || (condition.subquery && with.volatile),
         where_clause: condition.where_clause,
         order_by: condition.order_by,
         limit: condition.limit,
-        volatile: condition.volatile,
         subquery: condition.subquery,
         pinned: condition.pinned,
     }))
 }
 
-/// `DELETE …`.
-pub(crate) fn delete(text: &Text<'_>) -> Result<Statement, Refusal> {
-    let (at, ignore) = modifiers_and_ignore(text, 1, &["LOW_PRIORITY", "QUICK"])?;
+/// `[WITH …] DELETE …`; the verb is at `verb`.
+pub(crate) fn delete(text: &Text<'_>, verb: usize) -> Result<Statement, Refusal> {
+    let (at, ignore) = modifiers_and_ignore(text, verb + 1, &["LOW_PRIORITY", "QUICK"])?;
     if text.is(at, "HISTORY") && text.is(at + 1, "FROM") {
         return Err(Refusal::new("DELETE HISTORY can't be undone"));
     }
-    if !text.is(at, "FROM") {
-        return Err(Refusal::new("DELETE from several tables is not supported"));
-    }
+    let from = text
+        .find(at..text.len(), |at| text.is(at, "FROM"))
+        .ok_or_else(|| Refusal::new("the DELETE has no FROM"))?;
     let end = text.find(at..text.len(), |at| text.is(at, "RETURNING")).unwrap_or(text.len());
     if end < text.len() {
         check_returning(text, end + 1..text.len())?;
     }
-    let clauses = condition::clauses_begin(text, at + 1..end);
-    if text.find(at..clauses, |at| text.is(at, "USING")).is_some() {
-        return Err(Refusal::new("DELETE from several tables is not supported"));
+    let clauses = condition::clauses_begin(text, from + 1..end)..end;
+    let several = from > at;
+    let using = text
+        .find(from..clauses.start, |at| text.is(at, "USING"))
+        // Not that of a join
+        .filter(|using| !several && !text.punct(using + 1, b'('));
+    if several || using.is_some() {
+        if end < text.len() {
+            return Err(Refusal::new("RETURNING with several tables is not supported"));
+        }
+        let (targets, begins) = match using {
+            Some(using) => (from + 1..using, using + 1),
+            None => (at..from, from + 1),
+        };
+        let parts = Parts { with: 0..verb, references: begins..clauses.start, clauses, ignore };
+        return joined::delete(text, parts, targets);
     }
-    let table = table(text, at + 1..clauses)?;
-    let condition = condition::parse(text, clauses..end, &table)?;
+    let table = only_table(text, from + 1..clauses.start)?
+        .ok_or_else(|| Refusal::new("the table is not understood"))?;
+    let with = with(text, verb)?;
+    let condition = condition::parse(text, clauses, &table)?;
     condition.check_against(text, end..text.len())?;
     Ok(Statement::Delete(Delete {
+        with: with.span,
         table,
         ignore,
         returning: (end < text.len()).then(|| text.span(end..text.len())),
+        volatile: condition.volatile || (condition.subquery && with.volatile),
         where_clause: condition.where_clause,
         order_by: condition.order_by,
         limit: condition.limit,
-        volatile: condition.volatile,
         subquery: condition.subquery,
         pinned: condition.pinned,
     }))
+}
+
+/// The table, where the range is nothing but one.
+fn only_table(text: &Text<'_>, range: Range<usize>) -> Result<Option<TableRef>, Refusal> {
+    if text.punct(range.start, b'(') || text.is(range.start, "LATERAL") {
+        return Ok(None);
+    }
+    let (table, after) = references::table(text, range.clone())?;
+    Ok((after == range.end).then_some(table))
+}
+
+/// CTEs in front of a statement.
+struct With {
+    span: Option<Span>,
+    /// They may give other rows when they are evaluated again.
+    volatile: bool,
+}
+
+/// What stands before the verb, which was read as CTEs.
+fn with(text: &Text<'_>, verb: usize) -> Result<With, Refusal> {
+    let range = 0..verb;
+    check_calls(text, range.clone())?;
+    condition::check_once(text, range.clone())?;
+    let volatile =
+        functions::is_volatile(text, range.clone()) || range.clone().any(|at| text.is(at, "LIMIT"));
+    Ok(With { span: (verb > 0).then(|| text.span(range)), volatile })
 }
 
 /// `[schema.]name`: the parts and the index behind.
@@ -121,59 +170,6 @@ pub(crate) fn partitions(text: &Text<'_>, at: usize) -> Result<usize, Refusal> {
     }
 }
 
-/// A table with partitions, alias and index hints, which must be all there is in the range.
-fn table(text: &Text<'_>, range: Range<usize>) -> Result<TableRef, Refusal> {
-    // Commas may stand between index hints too, so this is asked only once something does not fit.
-    let misread = || {
-        let joins = &["JOIN", "INNER", "LEFT", "RIGHT", "CROSS", "NATURAL", "STRAIGHT_JOIN"];
-        let several = |at: usize| text.punct(at, b',') || text.is_any(at, joins);
-        Refusal::new(if text.find(range.clone(), several).is_some() {
-            "a statement that writes must name one table, without joins"
-        } else {
-            "the table is not understood"
-        })
-    };
-    let (schema, name, mut at) = table_name(text, range.clone()).ok_or_else(misread)?;
-    let hint =
-        |at: usize| text.is_any(at, &["USE", "FORCE", "IGNORE"]) && text.is_any(at + 1, &["INDEX", "KEY"]);
-    if at < range.end {
-        at = partitions(text, at)?.min(range.end);
-    }
-    if at < range.end && text.are(at, &["FOR", "PORTION"]) {
-        return Err(Refusal::new("FOR PORTION OF writes rows that are not captured"));
-    }
-    let mut alias = None;
-    if at < range.end && text.is(at, "AS") {
-        at += 1;
-        alias = Some(at);
-    } else if at < range.end && !hint(at) {
-        alias = Some(at);
-    }
-    let alias = match alias {
-        Some(at_alias) if at_alias < range.end => {
-            at = at_alias + 1;
-            // A string, as the server allows it for other aliases, is none here.
-            Some(text.name(at_alias).ok_or_else(misread)?)
-        }
-        Some(_) => return Err(misread()),
-        None => None,
-    };
-    while at < range.end && hint(at) {
-        at += 2;
-        if text.is(at, "FOR") {
-            at += if text.is(at + 1, "JOIN") { 2 } else { 3 };
-        }
-        at = text.skip_parens(at).ok_or_else(misread)?;
-        if text.punct(at, b',') {
-            at += 1;
-        }
-    }
-    if at != range.end {
-        return Err(misread());
-    }
-    Ok(TableRef { schema, name, alias, span: text.span(range) })
-}
-
 /// `a = 1, t.b = DEFAULT, …`.
 pub(crate) fn assignments(text: &Text<'_>, range: Range<usize>) -> Result<Vec<Assignment>, Refusal> {
     let mut assignments = Vec::new();
@@ -185,6 +181,7 @@ pub(crate) fn assignments(text: &Text<'_>, range: Range<usize>) -> Result<Vec<As
                 name += 2;
             }
         }
+        let (qualifiers, column) = joined::assigned(text, part.start..name + 1).ok_or_else(misread)?;
         let equals = name + 1;
         // Either sign: the server takes := for = here.
         let assigns = text.punct(equals, b'=') || text.kind(equals) == Some(Kind::Assign);
@@ -193,11 +190,7 @@ pub(crate) fn assignments(text: &Text<'_>, range: Range<usize>) -> Result<Vec<As
         }
         let value = equals + 1..part.end;
         check_value(text, value.clone(), misread)?;
-        assignments.push(Assignment {
-            column: text.name(name).ok_or_else(misread)?,
-            span: text.span(part),
-            value: text.span(value),
-        });
+        assignments.push(Assignment { qualifiers, column, span: text.span(part), value: text.span(value) });
     }
     Ok(assignments)
 }

@@ -17,6 +17,7 @@ mod dml;
 mod functions;
 mod hint;
 mod insert;
+mod joined;
 mod lexer;
 mod mode;
 mod names;
@@ -24,6 +25,7 @@ mod names;
 mod properties;
 mod quoting;
 mod read;
+mod references;
 mod repeat;
 mod session;
 mod set;
@@ -36,11 +38,13 @@ mod variables;
 pub use analysis::{analyze, may_create_temporary, may_write};
 pub use attention::{may_change_reading, needs_attention};
 pub use hint::{MAX_XID_LEN, is_valid_xid};
+pub use joined::could_assign;
 pub use mode::{Mode, UnsupportedMode};
 pub use names::{TableName, table_names};
 pub use repeat::{Repeated, repeatable};
 pub use several::{NextStatement, concerns_atone, may_be_several, next_statement};
 pub use types::{
     Analysis, Assignment, AutocommitValue, Delete, DiagnosticNumber, DiagnosticRead, Insert, InsertValue,
-    OnConflict, Refusal, SourceQuery, Span, Statement, TableRef, Update, XidHint, XidValue,
+    Joined, JoinedAction, OnConflict, Refusal, SourceQuery, Span, Statement, TableRef, Update, XidHint,
+    XidValue,
 };

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use crate::{
-    InsertValue, Mode, Span, Statement, analyze,
+    InsertValue, JoinedAction, Mode, Span, Statement, analyze,
     lexer::{Executable, Lexed, is_blank, lex},
     may_create_temporary, may_write, needs_attention,
 };
@@ -21,6 +21,8 @@ const PIECES: &[&str] = &[
     "ROW_COUNT()", "CASE", "WHEN", "THEN", "END", "BETWEEN", "IN", "NOT", "IS", "LIKE", "INTERVAL", "DAY",
     "WITH", "AS", "TABLE", "SHOW", "WARNINGS", ";", ".", "-", "+", "!", "&&", "||", "<=>", "->", "\u{e4}",
     "\\", "\0", "\u{a0}", "MOD", "SOUNDS", "EXPLAIN", "ANALYZE", "DO", "CALL", "p()", "TEMPORARY",
+    "JOIN", "LEFT JOIN", "USING", "ON", "UPDATE t, u SET", "DELETE t FROM", "WITH c AS (SELECT 1)", "IGNORE",
+    "RETURNING *", "u",
 ];
 
 fn soup() -> impl Strategy<Value = Vec<u8>> {
@@ -86,6 +88,7 @@ fn spans(statement: &Statement) -> Vec<Span> {
         }
         Statement::Update(update) => {
             spans.push(update.table.span.clone());
+            spans.extend(update.with.clone());
             spans.extend(update.assignments.iter().flat_map(|a| [a.span.clone(), a.value.clone()]));
             spans.extend(
                 [&update.where_clause, &update.order_by, &update.limit].into_iter().flatten().cloned(),
@@ -94,6 +97,7 @@ fn spans(statement: &Statement) -> Vec<Span> {
         }
         Statement::Delete(delete) => {
             spans.push(delete.table.span.clone());
+            spans.extend(delete.with.clone());
             spans.extend(
                 [&delete.where_clause, &delete.order_by, &delete.limit, &delete.returning]
                     .into_iter()
@@ -101,6 +105,14 @@ fn spans(statement: &Statement) -> Vec<Span> {
                     .cloned(),
             );
             spans.extend(delete.pinned.iter().flatten().map(|(_, value)| value.clone()));
+        }
+        Statement::Joined(joined) => {
+            spans.push(joined.references.clone());
+            spans.extend([&joined.with, &joined.where_clause].into_iter().flatten().cloned());
+            spans.extend(joined.tables.iter().map(|table| table.span.clone()));
+            if let JoinedAction::Update(assignments) = &joined.action {
+                spans.extend(assignments.iter().flat_map(|a| [a.span.clone(), a.value.clone()]));
+            }
         }
         Statement::SelectsDiagnostics { reads } => {
             spans.extend(reads.iter().flat_map(|read| {

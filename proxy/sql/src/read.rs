@@ -70,23 +70,7 @@ fn query_body(text: &Text<'_>, mut at: usize) -> Result<usize, Refusal> {
         at += 1;
     }
     if text.is(at, "WITH") {
-        let misread = || Refusal::new("the WITH clause is not understood");
-        at += 1 + usize::from(text.is(at + 1, "RECURSIVE"));
-        loop {
-            text.name(at).ok_or_else(misread)?;
-            at += 1;
-            if text.punct(at, b'(') {
-                at = text.skip_parens(at).ok_or_else(misread)?;
-            }
-            if !text.is(at, "AS") {
-                return Err(misread());
-            }
-            at = text.skip_parens(at + 1).ok_or_else(misread)?;
-            if !text.punct(at, b',') {
-                break;
-            }
-            at += 1;
-        }
+        at = behind_ctes(text, at)?;
         while text.punct(at, b'(') {
             at += 1;
         }
@@ -101,6 +85,27 @@ fn query_body(text: &Text<'_>, mut at: usize) -> Result<usize, Refusal> {
         }
         _ => "the statement is not understood",
     }))
+}
+
+/// The index behind the CTEs of the WITH at `at`.
+pub(crate) fn behind_ctes(text: &Text<'_>, mut at: usize) -> Result<usize, Refusal> {
+    let misread = || Refusal::new("the WITH clause is not understood");
+    at += 1 + usize::from(text.is(at + 1, "RECURSIVE"));
+    loop {
+        text.name(at).ok_or_else(misread)?;
+        at += 1;
+        if text.punct(at, b'(') {
+            at = text.skip_parens(at).ok_or_else(misread)?;
+        }
+        if !text.is(at, "AS") {
+            return Err(misread());
+        }
+        at = text.skip_parens(at + 1).ok_or_else(misread)?;
+        if !text.punct(at, b',') {
+            return Ok(at);
+        }
+        at += 1;
+    }
 }
 
 /// The places that read the diagnostics and the items of the select list that hold them.

@@ -95,6 +95,8 @@ pub enum Statement {
     Update(Update),
     /// DELETE from one table.
     Delete(Delete),
+    /// UPDATE or DELETE over several tables.
+    Joined(Joined),
     /// Writes no rows: SELECT (locking ones too), TABLE, VALUES, WITH … SELECT, SHOW, EXPLAIN, DO, ….
     Read,
     /// A read of the diagnostics of the statement before it: SHOW WARNINGS, SHOW ERRORS, SHOW COUNT(*) …,
@@ -182,6 +184,8 @@ pub struct TableRef {
 /// `column = value` of an UPDATE.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Assignment {
+    /// What stands before the column's name, unquoted: the table's name or alias, perhaps behind a schema.
+    pub qualifiers: Vec<String>,
     /// The column's name, unquoted, without qualifiers.
     pub column: String,
     /// The whole assignment.
@@ -193,6 +197,8 @@ pub struct Assignment {
 /// An UPDATE of one table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Update {
+    /// CTEs in front, with their keyword (MySQL).
+    pub with: Option<Span>,
     /// The table.
     pub table: TableRef,
     /// What is assigned, in order; at least one.
@@ -220,6 +226,8 @@ pub struct Update {
 /// A DELETE from one table. The fields mean the same as those of [`Update`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delete {
+    /// CTEs in front, with their keyword (MySQL).
+    pub with: Option<Span>,
     /// The table.
     pub table: TableRef,
     /// IGNORE was given: rows that cannot be deleted stay, with a warning.
@@ -238,6 +246,35 @@ pub struct Delete {
     pub subquery: bool,
     /// See [`Update::pinned`].
     pub pinned: Option<Vec<(String, Span)>>,
+}
+
+/// An UPDATE or DELETE of rows of several tables, or of one that is joined with others. Its condition gives the same rows
+/// when it is evaluated again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Joined {
+    /// CTEs in front, with their keyword (MySQL).
+    pub with: Option<Span>,
+    /// The table references as written.
+    pub references: Span,
+    /// The tables that are named in them outside of derived tables: base tables, views and CTEs; at least one.
+    pub tables: Vec<TableRef>,
+    /// A row of one table may stand beside no row of another: LEFT and RIGHT JOIN.
+    pub outer: bool,
+    /// What becomes of the rows.
+    pub action: JoinedAction,
+    /// The condition, without WHERE. There is no clause behind it.
+    pub where_clause: Option<Span>,
+    /// IGNORE was given.
+    pub ignore: bool,
+}
+
+/// What a [`Joined`] does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JoinedAction {
+    /// What is assigned; at least one.
+    Update(Vec<Assignment>),
+    /// From which tables rows are deleted: indices into [`Joined::tables`]; at least one.
+    Delete(Vec<usize>),
 }
 
 /// What an INSERT does with a row that another one keeps out, by a unique key.

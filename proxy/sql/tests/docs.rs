@@ -23,7 +23,9 @@ fn becomes(statement: &Statement) -> &'static str {
         | Statement::RollbackTo(_)
         | Statement::ReleaseSavepoint(_)
         | Statement::SetAutocommit(_) => "transaction",
-        Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_) => "captured",
+        Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_) | Statement::Joined(_) => {
+            "captured"
+        }
         Statement::TouchesXid | Statement::SelectsDiagnostics { .. } => "watched",
         Statement::Empty | Statement::Set | Statement::Use(_) | Statement::Read | Statement::Diagnostics => {
             "passed"

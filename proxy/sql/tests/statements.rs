@@ -264,11 +264,6 @@ fn refused_updates_and_deletes() {
         UPDATE IGNORE t SET a = 1 => Update ignoring t [a:=1]
         UPDATE LOW_PRIORITY IGNORE t SET a = 1 => Update ignoring t [a:=1]
         UPDATE t SET a = 1 RETURNING a => Refused: RETURNING is not supported
-        UPDATE t, u SET t.a = 1 => Refused: a statement that writes must name one table, without joins
-        UPDATE t JOIN u ON t.id = u.id SET t.a = 1 => Refused: a statement that writes must name one table, without joins
-        UPDATE t LEFT JOIN u USING (id) SET a = 1 => Refused: a statement that writes must name one table, without joins
-        UPDATE (t) SET a = 1 => Refused: the table is not understood
-        UPDATE (SELECT 1) x SET a = 1 => Refused: the table is not understood
         UPDATE t PARTITION (p0) AS x SET a = 1 => Update t alias x <t PARTITION (p0) AS x> [a:=1]
         UPDATE t FOR PORTION OF p FROM '2020-01-01' TO '2020-02-01' SET a = 1 => Refused: FOR PORTION OF writes rows that are not captured
         UPDATE t => Refused: the UPDATE has no SET
@@ -300,10 +295,6 @@ fn refused_updates_and_deletes() {
         UPDATE t SET a = (1 => Refused: the statement has parentheses that do not match
         UPDATE t SET a = 1) => Refused: the statement has parentheses that do not match
         DELETE QUICK IGNORE FROM t => Delete ignoring t
-        DELETE t FROM t => Refused: DELETE from several tables is not supported
-        DELETE t.* FROM t, u => Refused: DELETE from several tables is not supported
-        DELETE FROM t USING t JOIN u ON t.id = u.id => Refused: DELETE from several tables is not supported
-        DELETE FROM t, u USING t JOIN u => Refused: DELETE from several tables is not supported
         DELETE FROM t PARTITION (p0) WHERE id = 1 => Delete t <t PARTITION (p0)> where<id = 1> pinned[id=1]
         DELETE FROM t PARTITION p0 WHERE id = 1 => Refused: the PARTITION clause is not understood
         DELETE HISTORY FROM t => Refused: DELETE HISTORY can't be undone
@@ -311,10 +302,58 @@ fn refused_updates_and_deletes() {
         DELETE FROM t RETURNING * => Refused: RETURNING is not supported
         DELETE QUICK FROM t WHERE id = 1 => Delete t where<id = 1> pinned[id=1]
         DELETE FROM t AS x WHERE x.id = 1 => Delete t alias x <t AS x> where<x.id = 1> pinned[id=1]
-        WITH c AS (SELECT 1 AS id) UPDATE t SET a = 1 => Refused: WITH before a statement that writes is not supported
-        WITH c AS (SELECT 1 AS id) DELETE FROM t => Refused: WITH before a statement that writes is not supported
         UPDATE t SET a = 1; DELETE FROM t => Refused: several statements in one packet
         "#,
+    );
+}
+
+#[test]
+fn several_tables() {
+    check(
+        MYSQL,
+        r#"
+        UPDATE t, u SET t.a = 1 => Update [t.a:=1] of t and u <t, u>
+        UPDATE t JOIN u ON t.id = u.id SET t.a = 1, b = u.b + 1 WHERE t.c > 3 => Update [t.a:=1; b:=u.b + 1] of t and u <t JOIN u ON t.id = u.id> where<t.c > 3>
+        UPDATE t AS x LEFT JOIN s.u USING (id) SET x.a = 1 => Update [x.a:=1] of t alias x <t AS x> and s/u <s.u> outer <t AS x LEFT JOIN s.u USING (id)>
+        UPDATE s.t, (u NATURAL JOIN v) SET s.t.a = DEFAULT => Update [s.t.a:=DEFAULT] of s/t <s.t> and u and v <s.t, (u NATURAL JOIN v)>
+        UPDATE (t) SET a = 1 => Update [a:=1] of t <(t)>
+        UPDATE IGNORE t a JOIN t b ON a.id = b.parent AND LEFT(a.x, 1) = 'q' CROSS JOIN (SELECT 1 AS n) d (n) SET a.x = 1 => Update [a.x:=1] ignoring of t alias a <t a> and t alias b <t b> <t a JOIN t b ON a.id = b.parent AND LEFT(a.x, 1) = 'q' CROSS JOIN (SELECT 1 AS n) d (n)>
+        UPDATE t USE INDEX (i), u PARTITION (p) SET a = (@n := 1) => Update [a:=(@n := 1)] of t <t USE INDEX (i)> and u <u PARTITION (p)> <t USE INDEX (i), u PARTITION (p)>
+        UPDATE (SELECT 1) x SET a = 1 => Refused: no table is written
+        UPDATE t JOIN u SET t.a = 1 LIMIT 3 => Refused: ORDER BY and LIMIT with several tables are not supported
+        UPDATE t JOIN u ON f(t.a) SET t.a = 1 => Refused: the statement calls the function f, which may write
+        UPDATE t JOIN u ON t.d < NOW() SET t.a = 1 => Refused: a condition over several tables may choose other rows when it is evaluated again
+        UPDATE t JOIN u SET t.a = 1 WHERE RAND() < 0.5 => Refused: a condition over several tables may choose other rows when it is evaluated again
+        UPDATE t JOIN (SELECT id FROM u LIMIT 3) d USING (id) SET t.a = 1 => Refused: a condition over several tables may choose other rows when it is evaluated again
+        UPDATE t JOIN u ON (@n := 1) SET t.a = 1 => Refused: WHERE or ORDER BY assigns a user variable
+        UPDATE t JOIN u ON t.a = @x SET t.a = 1 WHERE u.b < @y => Update [t.a:=1] of t and u <t JOIN u ON t.a = @x> where<u.b < @y>
+        UPDATE t JOIN u ON t.a = @x SET t.a = (@x := 1) => Refused: WHERE or ORDER BY reads a user variable, and the statement assigns one
+        UPDATE t JOIN u SET t.a = 1 FROM v => Refused: an assignment is not understood
+        UPDATE t JOIN SET a = 1 => Refused: the table references are not understood
+        UPDATE {OJ t LEFT OUTER JOIN u ON 1} SET a = 1 => Refused: the table is not understood
+        UPDATE t, JSON_TABLE('[]', '$[*]' COLUMNS (x INT PATH '$')) j SET a = 1 => Refused: the table references are not understood
+        DELETE t FROM t => Delete [0] of t <t>
+        DELETE t.* FROM t, u => Delete [0] of t and u <t, u>
+        DELETE QUICK t, s.u.* FROM t JOIN s.u ON t.id = u.id WHERE t.a = 1 => Delete [0, 1] of t and s/u <s.u> <t JOIN s.u ON t.id = u.id> where<t.a = 1>
+        DELETE FROM t USING t JOIN u ON t.id = u.id => Delete [0] of t and u <t JOIN u ON t.id = u.id>
+        DELETE IGNORE FROM x, u USING t AS x RIGHT OUTER JOIN u USING (id, a) WHERE x.id IS NULL => Delete [0, 1] ignoring of t alias x <t AS x> and u outer <t AS x RIGHT OUTER JOIN u USING (id, a)> where<x.id IS NULL>
+        DELETE t FROM t AS x => Refused: which tables the DELETE means is not understood
+        DELETE t FROM s.t JOIN r.t ON 1 => Refused: which tables the DELETE means is not understood
+        DELETE FROM t USING u => Refused: which tables the DELETE means is not understood
+        DELETE t FROM t ORDER BY id => Refused: ORDER BY and LIMIT with several tables are not supported
+        DELETE FROM t, u => Refused: the table is not understood
+        DELETE t WHERE a = 1 => Refused: the DELETE has no FROM
+        WITH c AS (SELECT 1 AS id) UPDATE t SET a = 1 WHERE id IN (SELECT id FROM c) => Update t [a:=1] where<id IN (SELECT id FROM c)> subquery with<WITH c AS (SELECT 1 AS id)>
+        WITH RECURSIVE c (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 5), d AS (SELECT 2) DELETE FROM t => Delete t with<WITH RECURSIVE c (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 5), d AS (SELECT 2)>
+        WITH c AS (SELECT RAND() AS id) DELETE FROM t WHERE id IN (SELECT id FROM c) => Delete t where<id IN (SELECT id FROM c)> volatile subquery with<WITH c AS (SELECT RAND() AS id)>
+        WITH c AS (SELECT 1 AS id) UPDATE t JOIN c USING (id) SET t.a = 1 => Update [t.a:=1] of t and c <t JOIN c USING (id)> with<WITH c AS (SELECT 1 AS id)>
+        WITH c AS (SELECT f(1)) DELETE FROM t => Refused: the statement calls the function f, which may write
+        WITH c AS (SELECT @n := 1) DELETE FROM t => Refused: WHERE or ORDER BY assigns a user variable
+        "#,
+    );
+    check(
+        Mode { mariadb: true, ..MYSQL },
+        "WITH c AS (SELECT 1 AS id) DELETE FROM t => Refused: WITH before a statement that writes is not supported",
     );
 }
 

@@ -199,6 +199,9 @@ impl Session {
             Statement::Delete(ref delete) => {
                 return self.change(&sql, super::change::Change::Delete(delete), &analysis, origin).await;
             }
+            Statement::Joined(ref joined) => {
+                return self.change_joined(&sql, joined, &analysis).await;
+            }
             other => {
                 let error = SqlError::refused(&self.xid(), "the statement is not understood");
                 tracing::debug!(?other, "statement without a handler in a bound session");

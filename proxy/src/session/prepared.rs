@@ -253,7 +253,12 @@ impl Session {
         }
         let written_by_params = matches!(
             analysis.statement,
-            Sql::Insert(_) | Sql::Update(_) | Sql::Delete(_) | Sql::SetXid(_) | Sql::TouchesXid
+            Sql::Insert(_)
+                | Sql::Update(_)
+                | Sql::Delete(_)
+                | Sql::Joined(_)
+                | Sql::SetXid(_)
+                | Sql::TouchesXid
         );
         if !written_by_params {
             return self.looked_at_statement(sql, analysis, Origin::Execute(payload)).await;
@@ -282,6 +287,7 @@ impl Session {
         let condition = match &analysis.statement {
             Sql::Update(update) => update.where_clause.clone(),
             Sql::Delete(delete) => delete.where_clause.clone(),
+            Sql::Joined(_) => Some(0..sql.len()),
             _ => None,
         };
         let in_condition = |offset: &usize| condition.as_ref().is_some_and(|span| span.contains(offset));

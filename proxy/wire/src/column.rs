@@ -38,6 +38,18 @@ impl ColumnKind {
     }
 }
 
+/// The name of a column, from its `Protocol::ColumnDefinition41`.
+///
+/// # Errors
+/// [`Malformed`]
+pub fn column_name(definition: &[u8]) -> Result<&[u8], Malformed> {
+    let mut r = Reader::new(definition);
+    for _ in 0..4 {
+        r.lenenc_bytes()?; // catalog, schema, table, original table
+    }
+    r.lenenc_bytes()
+}
+
 /// Splits a `Text Resultset Row` into its cells; `None` is NULL.
 ///
 /// # Errors
@@ -63,6 +75,8 @@ mod tests {
         let plain = b"\x03def\x04bank\x01t\x01t\x02id\x02id\x0c\x3f\0\x0b\0\0\0\x03\x03\x42\0\0\0";
         let id = ColumnKind { kind: 3, collation: 63 };
         assert_eq!(ColumnKind::parse(plain, 0), Ok(id));
+        assert_eq!(column_name(plain), Ok(&b"id"[..]));
+        assert!(column_name(&plain[..10]).is_err());
         assert!(id.is_exact_number());
         let extended =
             b"\x03def\x04bank\x01t\x01t\x01j\x01j\x06\x01\x04json\x0c\x2d\0\xff\xff\0\0\xfc\0\0\0\0\0";

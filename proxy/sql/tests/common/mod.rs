@@ -7,8 +7,8 @@
 )]
 
 use atone_sql::{
-    Analysis, Assignment, AutocommitValue, InsertValue, Mode, OnConflict, Span, Statement, TableRef,
-    XidValue, analyze,
+    Analysis, Assignment, AutocommitValue, InsertValue, JoinedAction, Mode, OnConflict, Span, Statement,
+    TableRef, XidValue, analyze,
 };
 
 /// The slice of a statement.
@@ -102,7 +102,7 @@ pub(crate) fn show_statement(sql: &[u8], statement: &Statement) -> String {
             let set: Vec<String> = update
                 .assignments
                 .iter()
-                .map(|Assignment { column, span, value }| {
+                .map(|Assignment { column, span, value, .. }| {
                     assert!(span.start < value.start && value.end == span.end);
                     format!("{column}:={}", cut(sql, value))
                 })
@@ -116,7 +116,7 @@ pub(crate) fn show_statement(sql: &[u8], statement: &Statement) -> String {
                 clause(sql, "order", update.order_by.as_ref()),
                 clause(sql, "limit", update.limit.as_ref()),
                 flags(update.volatile, update.subquery),
-                pins(sql, update.pinned.as_ref()),
+                pins(sql, update.pinned.as_ref()) + &clause(sql, "with", update.with.as_ref()),
             )
         }
         Statement::Delete(delete) => format!(
@@ -128,8 +128,31 @@ pub(crate) fn show_statement(sql: &[u8], statement: &Statement) -> String {
             clause(sql, "limit", delete.limit.as_ref()),
             flags(delete.volatile, delete.subquery),
             pins(sql, delete.pinned.as_ref()),
-            clause(sql, "returning", delete.returning.as_ref()),
+            clause(sql, "returning", delete.returning.as_ref()) + &clause(sql, "with", delete.with.as_ref()),
         ),
+        Statement::Joined(joined) => {
+            let action = match &joined.action {
+                JoinedAction::Update(assignments) => {
+                    let set = assignments.iter().map(|a| {
+                        let mut name = a.qualifiers.clone();
+                        name.push(a.column.clone());
+                        format!("{}:={}", name.join("."), cut(sql, &a.value))
+                    });
+                    format!("Update [{}]", set.collect::<Vec<_>>().join("; "))
+                }
+                JoinedAction::Delete(targets) => format!("Delete {targets:?}"),
+            };
+            let tables: Vec<String> = joined.tables.iter().map(|t| table(sql, t)).collect();
+            format!(
+                "{action}{} of {}{} <{}>{}{}",
+                if joined.ignore { " ignoring" } else { "" },
+                tables.join(" and "),
+                if joined.outer { " outer" } else { "" },
+                cut(sql, &joined.references),
+                clause(sql, "where", joined.where_clause.as_ref()),
+                clause(sql, "with", joined.with.as_ref()),
+            )
+        }
         Statement::SelectsDiagnostics { reads } => {
             let reads: Vec<String> = reads
                 .iter()

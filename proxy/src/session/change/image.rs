@@ -15,7 +15,12 @@ pub(super) fn qualifier(table: &TableRef) -> String {
 /// The locking read of the rows that a statement will change, and of their new keys beside them.
 pub(super) fn image_sql(sql: &[u8], change: Change<'_>, table: &Table, moves: Option<&Moves>) -> Vec<u8> {
     let reference = change.table();
-    let mut out = b"SELECT ".to_vec();
+    let mut out = Vec::new();
+    if let Some(with) = change.with() {
+        out.extend_from_slice(&sql[with.clone()]);
+        out.push(b' ');
+    }
+    out.extend_from_slice(b"SELECT ");
     out.extend_from_slice(table.image_select_list(&qualifier(reference)).as_bytes());
     for expression in moves.into_iter().flat_map(Moves::expressions) {
         out.push(b',');

@@ -1,8 +1,10 @@
 //! UPDATE and DELETE in a bound session: before image, the statement on the rows imaged, and what follows.
 
 mod image;
+mod joined;
 mod moved;
 mod moves;
+mod over;
 mod restrict;
 
 use std::sync::Arc;
@@ -38,6 +40,12 @@ impl<'a> Change<'a> {
         match self {
             Change::Update(u) => &u.table,
             Change::Delete(d) => &d.table,
+        }
+    }
+    fn with(self) -> Option<&'a Span> {
+        match self {
+            Change::Update(u) => u.with.as_ref(),
+            Change::Delete(d) => d.with.as_ref(),
         }
     }
     fn where_clause(self) -> Option<&'a Span> {
@@ -149,7 +157,7 @@ impl Session {
                     "several assignments under a condition with a subquery that cannot be evaluated twice";
                 return self.send_error(&SqlError::refused(&self.xid(), why)).await;
             }
-            let moves = match (refusal(change, &info.0, years), change) {
+            let moves = match (table_refusal(&info.0, matches!(change, Change::Update(_)), years), change) {
                 (Some(why), _) => Err(why),
                 (None, Change::Delete(_)) => Ok(None),
                 (None, Change::Update(update)) => {
@@ -334,19 +342,26 @@ impl Session {
             Some(moves) => moves.keys(table, &images, &rows)?,
             None => Vec::new(),
         };
-        let limits = &self.backend.limits;
         if !t.one_row
-            && (self.branch.rows() + images.len() + keys.len() > limits.max_branch_rows
-                || self.branch.bytes() > limits.max_branch_bytes)
+            && let Some(why) = self.too_much(images.len() + keys.len())
         {
-            let why = format!(
-                "more than max_branch_rows = {} rows or max_branch_bytes = {} in one branch",
-                limits.max_branch_rows, limits.max_branch_bytes
-            );
             self.refuse_change(&why, alone).await?;
             return Ok(Imaged::Done);
         }
         Ok(Imaged::Rows(Before { images, keys, reply: replies.next() }))
+    }
+
+    /// Why so many more rows cannot be in the branch.
+    fn too_much(&self, rows: usize) -> Option<String> {
+        let limits = &self.backend.limits;
+        let above = self.branch.rows() + rows > limits.max_branch_rows
+            || self.branch.bytes() > limits.max_branch_bytes;
+        above.then(|| {
+            format!(
+                "more than max_branch_rows = {} rows or max_branch_bytes = {} in one branch",
+                limits.max_branch_rows, limits.max_branch_bytes
+            )
+        })
     }
 
     /// The table is not what its metadata says.
@@ -384,12 +399,12 @@ fn effect(change: Change<'_>, info: &TableInfo) -> Effect {
     }
 }
 
-/// Why a statement on this table can't be undone exactly.
-fn refusal(change: Change<'_>, info: &TableInfo, small_number: bool) -> Option<String> {
+/// Why a statement that updates this table, or deletes from it, can't be undone exactly.
+fn table_refusal(info: &TableInfo, update: bool, small_number: bool) -> Option<String> {
     if small_number && info.table.columns.iter().any(|c| c.kind == Kind::Year) {
         // A literal 3 is the year 2003 to MySQL, a parameter 3 is not
         return Some("a parameter below 100 in the condition, on a table with a YEAR column".into());
     }
-    let follows = matches!(change, Change::Update(_)) && info.key_follows_update;
-    follows.then(|| "an UPDATE changes the table's key, which has a column with ON UPDATE".into())
+    (update && info.key_follows_update)
+        .then(|| "an UPDATE changes the table's key, which has a column with ON UPDATE".into())
 }

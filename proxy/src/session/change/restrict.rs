@@ -6,7 +6,7 @@ use atone_undo::{Row, Table, quote_identifier};
 use super::Change;
 
 /// A condition that holds for no row.
-fn no_row(table: &Table, qualified: &str) -> String {
+pub(super) fn no_row(table: &Table, qualified: &str) -> String {
     let column = table.keys.first().and_then(|key| table.columns.get(*key.columns.first()?));
     column.map_or_else(
         || "1=0".to_string(),

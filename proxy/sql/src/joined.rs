@@ -1,0 +1,137 @@
+//! UPDATE and DELETE over several tables.
+
+use std::ops::Range;
+
+use crate::{
+    condition::{self, Condition, check_once, split_commas},
+    dml,
+    functions::{self, check_calls},
+    lexer::Kind,
+    references::{References, references},
+    text::Text,
+    types::{Assignment, Joined, JoinedAction, Refusal, Statement, TableRef},
+};
+
+/// The parts of such a statement, as ranges of tokens.
+pub(crate) struct Parts {
+    /// Everything before the verb: CTEs.
+    pub(crate) with: Range<usize>,
+    pub(crate) references: Range<usize>,
+    /// WHERE and what is behind.
+    pub(crate) clauses: Range<usize>,
+    pub(crate) ignore: bool,
+}
+
+/// `UPDATE references SET assignments …`.
+pub(crate) fn update(text: &Text<'_>, parts: Parts, set: Range<usize>) -> Result<Statement, Refusal> {
+    check_calls(text, set.clone())?;
+    let assignments = dml::assignments(text, set.clone())?;
+    let (references, condition) = read(text, &parts)?;
+    condition.check_against(text, set.clone())?;
+    for range in [&parts.with, &parts.references] {
+        condition::check_reads(text, range.clone(), set.clone())?;
+    }
+    finish(text, parts, references, condition, JoinedAction::Update(assignments))
+}
+
+/// `DELETE targets FROM references …`, `DELETE FROM targets USING references …`.
+pub(crate) fn delete(text: &Text<'_>, parts: Parts, targets: Range<usize>) -> Result<Statement, Refusal> {
+    let (references, condition) = read(text, &parts)?;
+    let targets = split_commas(text, targets)
+        .into_iter()
+        .map(|target| target_of(text, target, &references.tables))
+        .collect::<Result<Vec<usize>, _>>()?;
+    finish(text, parts, references, condition, JoinedAction::Delete(targets))
+}
+
+fn read(text: &Text<'_>, parts: &Parts) -> Result<(References, Condition), Refusal> {
+    for range in [&parts.with, &parts.references] {
+        check_calls(text, range.clone())?;
+        check_once(text, range.clone())?;
+    }
+    let references = references(text, parts.references.clone())?;
+    let first = references.tables.first().ok_or_else(|| Refusal::new("no table is written"))?;
+    let condition = condition::parse(text, parts.clauses.clone(), first)?;
+    if condition.order_by.is_some() || condition.limit.is_some() {
+        return Err(Refusal::new("ORDER BY and LIMIT with several tables are not supported"));
+    }
+    Ok((references, condition))
+}
+
+fn finish(
+    text: &Text<'_>,
+    parts: Parts,
+    references: References,
+    condition: Condition,
+    action: JoinedAction,
+) -> Result<Statement, Refusal> {
+    for range in [&parts.with, &parts.references, &parts.clauses] {
+        // A user variable stays as it is, since the statement assigns none where it reads one
+        let mut tokens = range.clone().filter(|at| text.kind(*at) != Some(Kind::UserVar));
+        let subquery = || range.clone().any(|at| functions::is_subquery(text, at));
+        let limited = || range.clone().any(|at| text.is(at, "LIMIT")) && subquery();
+        if tokens.any(|at| functions::is_volatile(text, at..at + 1)) || limited() {
+            return Err(Refusal::new(
+                "a condition over several tables may choose other rows when it is evaluated again",
+            ));
+        }
+    }
+    Ok(Statement::Joined(Joined {
+        with: (!parts.with.is_empty()).then(|| text.span(parts.with)),
+        references: text.span(parts.references),
+        tables: references.tables,
+        outer: references.outer,
+        action,
+        where_clause: condition.where_clause,
+        ignore: parts.ignore,
+    }))
+}
+
+/// The reference that `t`, `s.t` or `t.*` means.
+fn target_of(text: &Text<'_>, mut target: Range<usize>, tables: &[TableRef]) -> Result<usize, Refusal> {
+    let misread = || Refusal::new("which tables the DELETE means is not understood");
+    if target.len() > 2 && text.punct(target.end - 1, b'*') && text.punct(target.end - 2, b'.') {
+        target.end -= 2;
+    }
+    let (schema, name, end) = dml::table_name(text, target.clone()).ok_or_else(misread)?;
+    if end != target.end {
+        return Err(misread());
+    }
+    let mut found = tables
+        .iter()
+        .enumerate()
+        .filter(|(_, table)| table.goes_by(schema.as_deref(), &name))
+        .map(|(i, _)| i);
+    match (found.next(), found.next()) {
+        (Some(only), None) => Ok(only),
+        _ => Err(misread()),
+    }
+}
+
+impl TableRef {
+    /// Whether a qualifier could mean this table: never false where the server takes it so.
+    pub fn goes_by(&self, schema: Option<&str>, name: &str) -> bool {
+        let same = |a: &str, b: &str| a.to_lowercase() == b.to_lowercase();
+        let schemas = match (schema, &self.schema, &self.alias) {
+            (Some(schema), Some(own), None) => same(schema, own),
+            _ => true,
+        };
+        schemas && same(name, self.alias.as_deref().unwrap_or(&self.name))
+    }
+}
+
+/// The name and qualifiers of an assigned column.
+pub(crate) fn assigned(text: &Text<'_>, name: Range<usize>) -> Option<(Vec<String>, String)> {
+    let mut names: Vec<String> = name.step_by(2).map(|at| text.name(at)).collect::<Option<_>>()?;
+    let column = names.pop()?;
+    Some((names, column))
+}
+
+/// Whether an assignment's qualifiers could mean this table.
+pub fn could_assign(assignment: &Assignment, table: &TableRef) -> bool {
+    match assignment.qualifiers.as_slice() {
+        [] => true,
+        [name] => table.goes_by(None, name),
+        [.., schema, name] => table.goes_by(Some(schema), name),
+    }
+}

@@ -1,0 +1,347 @@
+//! UPDATE and DELETE over several tables: one read gives the before images of all tables that are written, and the
+//! statement runs on the rows imaged.
+
+use std::collections::HashSet;
+
+use atone_sql::{Analysis, Joined, JoinedAction, TableRef};
+use atone_undo::{Key, Row};
+use atone_wire::column::{ColumnKind, column_name};
+use atone_wire::response::ErrPacket;
+
+use super::over::{Written, assigned_key, decode_written, image_sql, nowhere_sql, restricted_sql, targets};
+use crate::branch::Presence;
+use crate::error::{End, SqlError};
+use crate::meta::TableInfo;
+use crate::session::Session;
+use crate::session::cascade::{Behind, Stop, may_fire};
+use crate::session::dml::MAX_TRIES;
+use crate::session::inject::{Flight, Reply, Vars};
+use crate::session::tables::{Resolved, digest, probe_sql};
+
+/// One try of a statement over several tables.
+struct Try<'a> {
+    sql: &'a [u8],
+    joined: &'a Joined,
+    analysis: &'a Analysis,
+    vars: &'a Vars,
+    written: Vec<Written<'a>>,
+    /// Its local transaction is begun for it.
+    alone: bool,
+    /// There is no other try.
+    last: bool,
+}
+
+/// The columns of the tables that a statement names, as far as the session sees them.
+#[derive(Debug, Default)]
+struct Columns {
+    /// For each table reference their names.
+    names: Vec<Vec<String>>,
+    /// One of them is a YEAR.
+    years: bool,
+}
+
+/// `MYSQL_TYPE_YEAR`
+const TYPE_YEAR: u8 = 13;
+
+/// What came of looking at the tables of the statement.
+enum Looked<'a> {
+    Written(Vec<Written<'a>>),
+    /// The statement was answered.
+    Done,
+}
+
+/// What came of the read of the before images.
+enum Imaged {
+    /// For each table that is written its rows.
+    Rows(Vec<Vec<Row>>),
+    /// The statement was answered.
+    Done,
+    /// A table was altered since its metadata was read, and nothing was done.
+    Altered,
+}
+
+impl Session {
+    /// UPDATE and DELETE over several tables.
+    pub(in crate::session) async fn change_joined(
+        &mut self,
+        sql: &[u8],
+        joined: &Joined,
+        analysis: &Analysis,
+    ) -> Result<(), End> {
+        let vars = self.session_vars().await?;
+        for attempt in 1.. {
+            let Looked::Written(written) = self.written_tables(sql, joined, analysis, &vars).await? else {
+                return Ok(());
+            };
+            let (alone, last) = (self.stands_alone(), attempt == MAX_TRIES);
+            let t = Try { sql, joined, analysis, vars: &vars, written, alone, last };
+            if self.try_joined(&t).await? {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// The tables that the statement writes.
+    async fn written_tables<'a>(
+        &mut self,
+        sql: &[u8],
+        joined: &'a Joined,
+        analysis: &Analysis,
+        vars: &Vars,
+    ) -> Result<Looked<'a>, End> {
+        let unqualified = match &joined.action {
+            JoinedAction::Update(assignments) => assignments.iter().any(|a| a.qualifiers.is_empty()),
+            JoinedAction::Delete(_) => false,
+        };
+        let small_number = self.small_number_in_condition && !self.mariadb;
+        let mut columns = Columns::default();
+        if unqualified || small_number {
+            columns = match self.columns_of(sql, joined).await? {
+                Ok(columns) => columns,
+                Err(e) => {
+                    self.statement_failed(e, false).await?;
+                    return Ok(Looked::Done);
+                }
+            };
+            if small_number && columns.years {
+                let why = "a parameter below 100 in the condition, on a table with a YEAR column";
+                self.send_error(&SqlError::refused(&self.xid(), why)).await?;
+                return Ok(Looked::Done);
+            }
+        }
+        let references = match &joined.action {
+            JoinedAction::Delete(targets) => {
+                let mut targets = targets.clone();
+                targets.sort_unstable();
+                targets.dedup();
+                targets
+            }
+            JoinedAction::Update(assignments) => match targets(assignments, &joined.tables, &columns.names) {
+                Ok(targets) => targets,
+                Err(why) => {
+                    self.ask_for_error(&nowhere_sql(sql, joined, analysis), &why).await?;
+                    return Ok(Looked::Done);
+                }
+            },
+        };
+        let mut written = Vec::with_capacity(references.len());
+        for at in references {
+            let Some(reference) = joined.tables.get(at) else { continue };
+            let (info, probe) = match self.resolve(reference, vars).await? {
+                Resolved::Table(info, probe) => (info, probe),
+                Resolved::Temporary => {
+                    let name = &reference.name;
+                    let why = format!("a statement over several tables writes the temporary table {name}");
+                    self.send_error(&SqlError::refused(&self.xid(), &why)).await?;
+                    return Ok(Looked::Done);
+                }
+                Resolved::Answer(e) => {
+                    self.statement_failed(e, false).await?;
+                    return Ok(Looked::Done);
+                }
+            };
+            if let Some(why) = Self::refusal_of(joined, reference, &info) {
+                self.send_error(&SqlError::refused(&self.xid(), &why)).await?;
+                return Ok(Looked::Done);
+            }
+            written.push(Written::new(reference, info, probe));
+        }
+        Ok(Looked::Written(written))
+    }
+
+    /// Why the statement cannot be undone exactly, as far as this table goes.
+    fn refusal_of(joined: &Joined, reference: &TableRef, info: &TableInfo) -> Option<String> {
+        let update = matches!(joined.action, JoinedAction::Update(_));
+        super::table_refusal(info, update, false).or_else(|| match &joined.action {
+            JoinedAction::Update(assignments) => assigned_key(assignments, reference, &info.table),
+            JoinedAction::Delete(_) => None,
+        })
+    }
+
+    /// The columns of each table reference.
+    async fn columns_of(&mut self, sql: &[u8], joined: &Joined) -> Result<Result<Columns, ErrPacket>, End> {
+        let mut flight = Flight::default();
+        for table in &joined.tables {
+            let mut probe = Vec::new();
+            if let Some(with) = &joined.with {
+                probe.extend_from_slice(sql.get(with.clone()).unwrap_or_default());
+                probe.push(b' ');
+            }
+            probe.extend_from_slice(b"SELECT * FROM ");
+            probe.extend_from_slice(sql.get(table.span.clone()).unwrap_or_default());
+            probe.extend_from_slice(b" LIMIT 0");
+            flight.push(probe);
+        }
+        let mut out = Columns::default();
+        for reply in self.run_flight(flight).await? {
+            match reply {
+                Reply::Rows(rows) => {
+                    let mut names = Vec::with_capacity(rows.columns.len());
+                    for definition in &rows.columns {
+                        names.push(String::from_utf8_lossy(column_name(definition)?).into_owned());
+                        out.years |= ColumnKind::parse(definition, self.capabilities)?.kind == TYPE_YEAR;
+                    }
+                    out.names.push(names);
+                }
+                Reply::Err(e) => return Ok(Err(e)),
+                _ => return Err(End::Broken("SELECT without columns".into())),
+            }
+        }
+        Ok(Ok(out))
+    }
+
+    /// The server is to say itself what is wrong with the statement, which is run so that it can change no row; where
+    /// it finds nothing, the statement is refused.
+    async fn ask_for_error(&mut self, harmless: &[u8], why: &str) -> Result<(), End> {
+        match self.run_one(harmless).await? {
+            Reply::Err(e) => self.statement_failed(e, false).await,
+            Reply::Ok(_) => self.send_error(&SqlError::refused(&self.xid(), why)).await,
+            _ => Err(End::Broken("a statement that writes answered with rows".into())),
+        }
+    }
+
+    /// One try; false where a table was altered since its metadata was read, and nothing was done.
+    async fn try_joined(&mut self, t: &Try<'_>) -> Result<bool, End> {
+        let images = match self.joined_images(t).await? {
+            Imaged::Rows(images) => images,
+            Imaged::Done => return Ok(true),
+            Imaged::Altered => return Ok(false),
+        };
+        let behind = match self.behind_joined(t, &images).await? {
+            Ok(behind) => behind,
+            Err(Stop::Refuse(why)) => {
+                self.refuse_change(&why, t.alone).await?;
+                return Ok(true);
+            }
+            Err(Stop::Server(e)) => {
+                self.statement_failed(e, t.alone).await?;
+                return Ok(true);
+            }
+        };
+        let keys: Vec<Vec<Key>> = t
+            .written
+            .iter()
+            .zip(&images)
+            .map(|(w, rows)| rows.iter().map(|row| row.key(&w.info.table)).collect())
+            .collect();
+        let restricted = restricted_sql(t.sql, t.joined, t.analysis, &t.written, &keys);
+        if restricted.len() >= t.vars.max_allowed_packet {
+            let why = "the statement with the keys of its rows is longer than max_allowed_packet";
+            self.refuse_change(why, t.alone).await?;
+            return Ok(true);
+        }
+        let ok = match self.run_one(restricted).await? {
+            Reply::Ok(ok) => ok,
+            Reply::Err(e) => {
+                self.statement_failed(e, t.alone).await?;
+                return Ok(true);
+            }
+            _ => return Err(End::Broken("a statement that writes answered with rows".into())),
+        };
+        let most = images.iter().map(Vec::len).sum::<usize>() as u64;
+        if ok.affected_rows > most {
+            self.rolled_back("the statement changed more rows than were imaged").await?;
+            return Ok(true);
+        }
+        let mut names = HashSet::new();
+        // A row that goes by two names may be counted twice
+        let distinct = t.written.iter().all(|w| names.insert((&w.info.table.schema, &w.info.table.name)));
+        let presence = match t.joined.action {
+            JoinedAction::Update(_) => Presence::Present,
+            JoinedAction::Delete(_) if distinct && ok.affected_rows == most => Presence::Absent,
+            JoinedAction::Delete(_) => Presence::Unknown,
+        };
+        if let Err(why) = self.verify_behind(&behind).await {
+            self.rolled_back(&why).await?;
+            return Ok(true);
+        }
+        for ((written, rows), keys) in t.written.iter().zip(images).zip(keys) {
+            for (row, key) in rows.into_iter().zip(keys) {
+                self.branch.touch(&written.info.table, key, Some(row), presence);
+            }
+        }
+        self.touch_behind(behind, presence == Presence::Absent);
+        self.statement_done(ok, t.alone).await?;
+        Ok(true)
+    }
+
+    /// Images what foreign keys change behind the rows of the statement.
+    async fn behind_joined(&mut self, t: &Try<'_>, images: &[Vec<Row>]) -> Result<Result<Behind, Stop>, End> {
+        let fires = |w: &Written<'_>| may_fire(&w.info, &w.effect(&t.joined.action));
+        match (t.written.as_slice(), images) {
+            ([only], [rows]) => {
+                self.image_behind(&only.info, rows, only.effect(&t.joined.action), t.vars).await
+            }
+            (several, _) if several.iter().any(fires) => {
+                let why = "several tables are written, and a foreign key changes rows behind the statement";
+                Ok(Err(Stop::Refuse(why.into())))
+            }
+            _ => Ok(Ok(Behind::default())),
+        }
+    }
+
+    /// Reads the rows that the statement will change.
+    async fn joined_images(&mut self, t: &Try<'_>) -> Result<Imaged, End> {
+        let mut flight = Flight::default();
+        if t.alone {
+            flight.push("START TRANSACTION");
+        }
+        for written in &t.written {
+            flight.push(probe_sql(&written.info.table));
+        }
+        flight.push(image_sql(t.sql, t.joined, &t.written, self.mariadb));
+        let mut replies = self.run_flight(flight).await?.into_iter();
+        if t.alone
+            && let Some(Reply::Err(e)) = replies.next()
+        {
+            self.statement_failed(e, false).await?;
+            return Ok(Imaged::Done);
+        }
+        let mut altered = false;
+        for written in &t.written {
+            match replies.next() {
+                Some(Reply::Rows(rows)) if digest(t.vars, &rows) == written.probe => {}
+                Some(Reply::Rows(_)) => {
+                    altered = true;
+                    self.forget_table(&written.info.table);
+                }
+                Some(Reply::Err(e)) => {
+                    self.statement_failed(e, t.alone).await?;
+                    return Ok(Imaged::Done);
+                }
+                _ => return Err(End::Broken("the probe of a table has no columns".into())),
+            }
+        }
+        let rows = match replies.next() {
+            _ if altered => {
+                self.abandon(t.alone).await?;
+                if !t.last {
+                    return Ok(Imaged::Altered);
+                }
+                self.rollback_local().await?;
+                let error = SqlError::deadlock(&self.xid(), "the table is being altered");
+                self.send_error(&error).await?;
+                return Ok(Imaged::Done);
+            }
+            Some(Reply::Rows(rows)) => rows,
+            Some(Reply::Err(e)) => {
+                self.statement_failed(e, t.alone).await?;
+                return Ok(Imaged::Done);
+            }
+            Some(Reply::TooLarge) => {
+                let limit = self.backend.limits.max_branch_bytes;
+                let why = format!("the before image of the statement is above max_branch_bytes = {limit}");
+                self.refuse_change(&why, t.alone).await?;
+                return Ok(Imaged::Done);
+            }
+            _ => return Err(End::Broken("a before image without rows".into())),
+        };
+        let images = decode_written(&t.written, &rows)?;
+        if let Some(why) = self.too_much(images.iter().map(Vec::len).sum()) {
+            self.refuse_change(&why, t.alone).await?;
+            return Ok(Imaged::Done);
+        }
+        Ok(Imaged::Rows(images))
+    }
+}
