@@ -34,13 +34,17 @@ pub struct TableInfo {
 }
 
 /// What a column has where a row gives it no value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ColumnDefault {
     /// NULL
     Null,
     /// A constant, which `DEFAULT(column)` gives.
     Constant,
-    /// Something that only the server knows: an expression, or no default at all.
+    /// An expression: its text, which any session reads alike.
+    Expression(String),
+    /// Nothing: a row must give a value.
+    Missing,
+    /// An expression whose text cannot be told from what the server gives.
     Unknown,
 }
 
@@ -49,7 +53,7 @@ impl ColumnDefault {
     /// marks what it computes; MariaDB gives an expression, a text in quotes.
     fn parse(default: Option<&str>, extra: &str, nullable: bool, mariadb: bool) -> ColumnDefault {
         let Some(text) = default else {
-            return if nullable { ColumnDefault::Null } else { ColumnDefault::Unknown };
+            return if nullable { ColumnDefault::Null } else { ColumnDefault::Missing };
         };
         let constant = if mariadb {
             let number = |c: char| c.is_ascii_digit() || matches!(c, '.' | '-');
@@ -60,9 +64,28 @@ impl ColumnDefault {
         match text {
             "NULL" if mariadb => ColumnDefault::Null,
             _ if constant => ColumnDefault::Constant,
-            _ => ColumnDefault::Unknown,
+            _ => expression(text, mariadb).map_or(ColumnDefault::Unknown, ColumnDefault::Expression),
         }
     }
+}
+
+/// The text of a default that is computed. MySQL gives it escaped as within quotes. Where it holds a backslash, or
+/// more than ASCII, how it reads depends on the session.
+fn expression(text: &str, mariadb: bool) -> Option<String> {
+    let mut out = String::with_capacity(text.len());
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' if mariadb => return None,
+            '\\' => match chars.next() {
+                Some('\'') => out.push('\''),
+                _ => return None,
+            },
+            c if c.is_ascii() => out.push(c),
+            _ => return None,
+        }
+    }
+    Some(out)
 }
 
 /// Tables already seen, keyed by what the application's session calls them and sees of them.
@@ -289,20 +312,28 @@ mod tests {
 
     #[test]
     fn defaults_as_either_server_tells_them() {
-        use ColumnDefault::{Constant, Null, Unknown};
+        use ColumnDefault::{Constant, Missing, Null, Unknown};
+        let expression = |text: &str| ColumnDefault::Expression(text.to_owned());
         let mysql = |text, extra, nullable| ColumnDefault::parse(text, extra, nullable, false);
         assert_eq!(mysql(None, "", true), Null);
-        assert_eq!(mysql(None, "", false), Unknown);
+        assert_eq!(mysql(None, "", false), Missing);
         assert_eq!(mysql(Some("NULL"), "", true), Constant);
         assert_eq!(mysql(Some("5"), "", false), Constant);
-        assert_eq!(mysql(Some("uuid()"), "DEFAULT_GENERATED", false), Unknown);
+        assert_eq!(mysql(Some("uuid()"), "DEFAULT_GENERATED", false), expression("uuid()"));
+        assert_eq!(
+            mysql(Some(r"concat(_utf8mb4\'a\',1)"), "DEFAULT_GENERATED", false),
+            expression("concat(_utf8mb4'a',1)")
+        );
+        assert_eq!(mysql(Some(r"concat(_utf8mb4\'a\\\'b\')"), "DEFAULT_GENERATED", false), Unknown);
+        assert_eq!(mysql(Some(r"concat(_utf8mb4\'é\')"), "DEFAULT_GENERATED", false), Unknown);
         let mariadb = |text, nullable| ColumnDefault::parse(text, "", nullable, true);
         assert_eq!(mariadb(Some("NULL"), true), Null);
-        assert_eq!(mariadb(None, false), Unknown);
+        assert_eq!(mariadb(None, false), Missing);
         assert_eq!(mariadb(Some("'NULL'"), true), Constant);
         assert_eq!(mariadb(Some("-1.5"), true), Constant);
-        assert_eq!(mariadb(Some("uuid()"), true), Unknown);
-        assert_eq!(mariadb(Some("current_timestamp()"), true), Unknown);
+        assert_eq!(mariadb(Some("uuid()"), true), expression("uuid()"));
+        assert_eq!(mariadb(Some("concat('a')"), true), expression("concat('a')"));
+        assert_eq!(mariadb(Some(r"concat('a\'b')"), true), Unknown);
     }
 
     #[test]

@@ -1,6 +1,23 @@
 //! Tables for unit tests.
 
+use std::sync::Arc;
+
 use atone_undo::{Column, Kind, Table, UniqueKey};
+
+use crate::meta::TableInfo;
+
+/// What is known of a plain table.
+pub(crate) fn info(table: Table) -> TableInfo {
+    TableInfo {
+        table: Arc::new(table),
+        refuse_any: None,
+        references: Default::default(),
+        indexed: Vec::new(),
+        implied: Vec::new(),
+        key_follows_update: false,
+        defaults: Vec::new(),
+    }
+}
 
 /// `name INT NOT NULL`
 pub(crate) fn column(name: &str) -> Column {

@@ -47,8 +47,8 @@ const SETUP: &[&str] = &[
 const TABLES: &[&str] = &["t", "u", "nokey", "nullkey", "notx", "trg", "parent", "child"];
 
 const STATEMENTS: &[&str] = &[
-    "REPLACE INTO t SELECT * FROM t UNION SELECT * FROM t",
-    "INSERT IGNORE INTO t (SELECT * FROM t)",
+    "REPLACE INTO t SELECT * FROM t FOR UPDATE",
+    "INSERT IGNORE INTO t (SELECT * FROM t FOR UPDATE)",
     "INSERT INTO t VALUES (1, 9, 'x') ON DUPLICATE KEY UPDATE id = 9",
     "INSERT INTO t SELECT id + 10, a, NULL FROM u FOR UPDATE",
     "UPDATE v SET a = 9",
@@ -169,7 +169,7 @@ async fn prepared(c: Arc<Cluster>) -> Result<()> {
     let before = snapshot(&c, &schema).await?;
     let mut conn = c.app(Bank::One, &schema).await?;
     // Prepared while unbound, executed while bound.
-    let statement = conn.prep("REPLACE INTO t (SELECT ?, ?, ?)").await?;
+    let statement = conn.prep("REPLACE INTO t (SELECT ?, ?, ? FROM t FOR UPDATE)").await?;
     let harmless = conn.prep("UPDATE t SET a = ? WHERE id = 1").await?;
     let xid = sql::start_global(&mut conn).await?;
     let error =
@@ -178,7 +178,7 @@ async fn prepared(c: Arc<Cluster>) -> Result<()> {
     assert_eq!(snapshot(&c, &schema).await?, before);
     conn.exec_drop(&harmless, (9,)).await?;
     assert!(!c.rest().locks(&xid).await?.is_empty(), "not captured");
-    let error = match conn.exec_drop("INSERT INTO t (SELECT ?, 1, NULL FROM u)", (5,)).await {
+    let error = match conn.exec_drop("INSERT INTO t (SELECT ?, 1, NULL FROM u FOR UPDATE)", (5,)).await {
         Err(mysql_async::Error::Server(error)) => error,
         other => anyhow::bail!("not refused: {other:?}"),
     };

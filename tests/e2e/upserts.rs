@@ -193,14 +193,12 @@ async fn refused_before_they_run(c: Arc<Cluster>) -> Result<()> {
     let xid = sql::start_global(&mut app).await?;
     for statement in [
         "INSERT INTO u (id, mail) VALUES (1, 'a@x') ON DUPLICATE KEY UPDATE id = 9",
-        "INSERT INTO u (id, mail) VALUES (1, CONCAT('a', '@x')) ON DUPLICATE KEY UPDATE n = 9",
         "INSERT IGNORE INTO u (id, mail) VALUES (0, 'q@x')",
         "INSERT IGNORE INTO u (mail) VALUES ('q@x'), (NULL)",
         "INSERT IGNORE INTO two VALUES (NULL, 'x', '')",
         "INSERT IGNORE INTO part VALUES (1, 'abcdefgh')",
         "REPLACE INTO gen (id, a) VALUES (1, 1)",
         "INSERT IGNORE INTO u (id, mail) VALUES (7, 'x') ON DUPLICATE KEY UPDATE n = 1",
-        "REPLACE INTO u (SELECT * FROM u)",
         "REPLACE DELAYED INTO u (mail) VALUES ('a@x')",
     ] {
         sql::refused(&mut app, statement).await?.expect_naming(1235, "42000", &xid).context(statement)?;
@@ -450,8 +448,7 @@ async fn from_selects(c: Arc<Cluster>) -> Result<()> {
             assert_eq!(through, seen(&mut direct, statement).await?.replace(&plain, "schema"));
         }
         for refused in [
-            "INSERT INTO plain (v) SELECT a FROM src",
-            "INSERT INTO u (id) SELECT a + 5000 + FLOOR(RAND() * 1000000000) FROM src",
+            "INSERT INTO u (id) SELECT SUBSTRING(SYSDATE(6), 21) FROM src WHERE a = 1",
             "INSERT INTO u (id) SELECT SLEEP(0)",
         ] {
             sql::refused(&mut app, refused).await?.expect_naming(1235, "42000", &xid).context(refused)?;

@@ -7,6 +7,7 @@ use crate::{
     confirm, dml,
     functions::{self, check_calls},
     lexer::Kind,
+    reading,
     text::Text,
     types::{Assignment, Insert, InsertValue, OnConflict, Refusal, SourceQuery, Statement, TableRef},
 };
@@ -35,7 +36,9 @@ pub(crate) fn insert(text: &Text<'_>, placeholders: &[usize]) -> Result<Statemen
     let table = TableRef { schema, name, alias: None, span: text.span(at..after) };
     at = after;
     at = dml::partitions(text, at)?;
-    let mut reader = Reader { text, placeholders, next_placeholder: 0, confirmed: None };
+    let body = at;
+    let mut reader =
+        Reader { text, placeholders, next_placeholder: 0, confirmed: None, has_side_effects: false };
     let mut source = None;
     let (columns, rows, values, end) = if text.is(at, "SET") {
         let (columns, row, end) = reader.set_form(at + 1)?;
@@ -48,15 +51,14 @@ pub(crate) fn insert(text: &Text<'_>, placeholders: &[usize]) -> Result<Statemen
             columns = Some(column_list(text, at + 1..end - 1)?);
             at = end;
         }
-        if text.is(at, "SELECT") {
+        let table = text.is(at, "TABLE") && !text.mode.mariadb;
+        if text.is_any(at, &["SELECT", "WITH"]) || table || (text.punct(at, b'(') && is_query(text, at + 1)) {
             let (query, end) = source_query(text, at)?;
             source = Some(query);
             (columns, Vec::new(), None, end)
         } else if !text.is_any(at, &["VALUES", "VALUE"]) {
             return Err(Refusal::new(if at >= text.len() {
                 "the INSERT has no values"
-            } else if text.punct(at, b'(') || is_query(text, at) {
-                "an INSERT from a query in another form than SELECT … is not supported"
             } else {
                 "the statement is not understood"
             }));
@@ -87,12 +89,25 @@ pub(crate) fn insert(text: &Text<'_>, placeholders: &[usize]) -> Result<Statemen
     if returning && !matches!(on_conflict, OnConflict::Fail | OnConflict::Ignore) {
         return Err(Refusal::new("RETURNING with REPLACE or ON DUPLICATE KEY UPDATE is not supported"));
     }
-    Ok(Statement::Insert(Insert { table, columns, rows, values, query: source, on_conflict, returning }))
+    Ok(Statement::Insert(Insert {
+        table,
+        columns,
+        rows,
+        body: text.span(body..end),
+        values,
+        has_side_effects: reader.has_side_effects,
+        query: source,
+        on_conflict,
+        returning,
+    }))
 }
 
 /// Functions that do more than compute when they are called once more.
 const CALLED_ONCE: &[&str] =
     &["SLEEP", "BENCHMARK", "GET_LOCK", "RELEASE_LOCK", "RELEASE_ALL_LOCKS", "LAST_INSERT_ID", "LOAD_FILE"];
+
+/// Functions that have another value each time.
+const RANDOM: &[&str] = &["RAND", "RANDOM_BYTES", "SYS_GUID", "UUID", "UUID_SHORT", "UUID_V4", "UUID_V7"];
 
 /// `SELECT …`, which is read once more before the statement: the query and the index behind it.
 fn source_query(text: &Text<'_>, at: usize) -> Result<(SourceQuery, usize), Refusal> {
@@ -101,25 +116,17 @@ fn source_query(text: &Text<'_>, at: usize) -> Result<(SourceQuery, usize), Refu
     let query = at..end;
     check_calls(text, query.clone())?;
     dml::check_diagnostics(text, query.clone())?;
-    if text.find(query.clone(), |at| text.is_any(at, &["UNION", "INTERSECT", "EXCEPT", "MINUS"])).is_some() {
-        return Err(Refusal::new("an INSERT from a query in another form than SELECT … is not supported"));
-    }
-    if query.clone().any(|at| text.is(at, "INTO") || text.kind(at) == Some(Kind::Assign)) {
+    if query.clone().any(|at| text.kind(at) == Some(Kind::Assign)) {
         return Err(Refusal::new("the SELECT of an INSERT assigns a variable"));
-    }
-    let locks = |at: usize| {
-        text.are(at, &["LOCK", "IN"]) || (text.is(at, "FOR") && text.is_any(at + 1, &["UPDATE", "SHARE"]))
-    };
-    if text.find(query.clone(), |at| locks(at) || text.is(at, "PROCEDURE")).is_some() {
-        return Err(Refusal::new("a locking clause in the SELECT of an INSERT is not supported"));
     }
     if let Some(name) =
         CALLED_ONCE.iter().find(|name| functions::find_call(text, query.clone(), name).is_some())
     {
         return Err(Refusal::new(format!("the SELECT of an INSERT calls {name}(), and is read twice")));
     }
-    let limited = text.find(query.clone(), |at| text.is(at, "LIMIT")).is_some();
-    Ok((SourceQuery { span: text.span(query), limited }, end))
+    let read = reading::locked_query(text, query.clone())?;
+    let random = RANDOM.iter().any(|name| functions::find_call(text, query.clone(), name).is_some());
+    Ok((SourceQuery { span: text.span(query), read, random }, end))
 }
 
 fn is_query(text: &Text<'_>, at: usize) -> bool {
@@ -171,6 +178,8 @@ struct Reader<'t, 'a> {
     next_placeholder: usize,
     /// The text of the last expression that was confirmed: bulk inserts repeat it.
     confirmed: Option<&'a [u8]>,
+    /// See [`Insert::has_side_effects`].
+    has_side_effects: bool,
 }
 
 impl Reader<'_, '_> {
@@ -277,6 +286,7 @@ impl Reader<'_, '_> {
         }
         check_calls(text, value.clone())?;
         dml::check_diagnostics(text, value.clone())?;
+        self.has_side_effects |= reading::has_side_effects(text, value.clone());
         if !confirm::is_expression(text, value) {
             return Err(Refusal::new("a value is not understood"));
         }

@@ -25,6 +25,7 @@ mod names;
 mod properties;
 mod quoting;
 mod read;
+mod reading;
 mod references;
 mod repeat;
 mod session;
@@ -41,6 +42,7 @@ pub use hint::{MAX_XID_LEN, is_valid_xid};
 pub use joined::could_assign;
 pub use mode::{Mode, UnsupportedMode};
 pub use names::{TableName, table_names};
+pub use reading::{Evaluable, evaluable};
 pub use repeat::{Repeated, repeatable};
 pub use several::{NextStatement, concerns_atone, may_be_several, next_statement};
 pub use types::{

@@ -290,13 +290,15 @@ pub enum OnConflict {
     Update(Vec<Assignment>),
 }
 
-/// The SELECT of an INSERT … SELECT.
+/// The query of an INSERT … SELECT.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceQuery {
-    /// The whole query, to which a LIMIT and a locking clause can be appended.
+    /// The whole query.
     pub span: Span,
-    /// It has a LIMIT already.
-    pub limited: bool,
+    /// The text that reads the same rows, under the locks that the statement takes.
+    pub read: Vec<u8>,
+    /// It has other values each time that it is read: it calls UUID(), RAND() or the like.
+    pub random: bool,
 }
 
 /// An INSERT or REPLACE, with VALUES, SET or SELECT, into one table.
@@ -309,6 +311,10 @@ pub struct Insert {
     /// The rows; at least one, all of the same length: that of `columns` where given. A row may be empty
     /// (`VALUES ()`): every column takes its default. No row where there is a `query`.
     pub rows: Vec<Vec<InsertValue>>,
+    /// From the column list, or what stands in its place, to the end of the rows.
+    pub body: Span,
+    /// A value assigns a user variable, or what LAST_INSERT_ID() is.
+    pub has_side_effects: bool,
     /// All rows with their parentheses, in the form with VALUES.
     pub values: Option<Span>,
     /// Where the rows come from, in the form with SELECT.

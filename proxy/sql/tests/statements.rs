@@ -101,7 +101,7 @@ fn hints() {
         SELECT 1 /* xid=5 */ => Refused always: the comment with the XID is malformed: expected /* key='value',xid='…' */ rest< /* xid=5 */>
         SELECT 1 /* a='b',xid='a' x */ => Refused always: the comment with the XID is malformed: expected /* key='value',xid='…' */ rest< /* a='b',xid='a' x */>
         REPLACE /*+ XID('a') */ INTO t VALUES (1) => Insert t (1) replacing XID a in </*+ XID('a') */>
-        REPLACE /*+ XID('a') */ INTO t TABLE u => Refused always: an INSERT from a query in another form than SELECT … is not supported XID a in </*+ XID('a') */>
+        REPLACE /*+ XID('a') */ INTO t TABLE u => Insert t from<TABLE u> replacing XID a in </*+ XID('a') */>
         COMMIT /*+ XID('a') */ => Commit { chain: false, release: false } XID a in </*+ XID('a') */> rest< /*+ XID('a') */>
         COMMIT /*+ XID('a') */ GLOBAL TRANSACTION => Refused always: the statement binds and has a XID hint XID a in </*+ XID('a') */>
         SET @atone_xid = 'b' /* xid='a' */ => Refused always: the statement binds and has a XID hint XID a in </* xid='a' */> touches rest< /* xid='a' */>
@@ -401,19 +401,19 @@ fn inserts() {
         INSERT IGNORE INTO t VALUES (1) ON DUPLICATE KEY UPDATE a = 1 => Refused: IGNORE with ON DUPLICATE KEY UPDATE is not supported
         INSERT DELAYED INTO t VALUES (1) => Refused: DELAYED writes outside of the transaction
         INSERT INTO t SELECT * FROM u => Insert t from<SELECT * FROM u>
-        INSERT INTO t (a) SELECT b FROM u JOIN v ON u.x = v.x WHERE c > ? ORDER BY b LIMIT 3 ON DUPLICATE KEY UPDATE a = 1 => Insert t (a) from<SELECT b FROM u JOIN v ON u.x = v.x WHERE c > ? ORDER BY b LIMIT 3> limited updating[a:=1]
+        INSERT INTO t (a) SELECT b FROM u JOIN v ON u.x = v.x WHERE c > ? ORDER BY b LIMIT 3 ON DUPLICATE KEY UPDATE a = 1 => Insert t (a) from<SELECT b FROM u JOIN v ON u.x = v.x WHERE c > ? ORDER BY b LIMIT 3> updating[a:=1]
         INSERT IGNORE INTO t SELECT (SELECT 1 LIMIT 1) => Insert t from<SELECT (SELECT 1 LIMIT 1)> ignoring
         REPLACE INTO t (a) SELECT 1 => Insert t (a) from<SELECT 1> replacing
-        INSERT INTO t SELECT 1 UNION SELECT 2 => Refused: an INSERT from a query in another form than SELECT … is not supported
+        INSERT INTO t SELECT 1 UNION SELECT 2 => Insert t from<SELECT 1 UNION SELECT 2>
         INSERT INTO t SELECT * FROM u FOR UPDATE => Refused: a locking clause in the SELECT of an INSERT is not supported
         INSERT INTO t SELECT * FROM u LOCK IN SHARE MODE => Refused: a locking clause in the SELECT of an INSERT is not supported
         INSERT INTO t SELECT @a := 1 => Refused: the SELECT of an INSERT assigns a variable
         INSERT INTO t SELECT SLEEP(1) => Refused: the SELECT of an INSERT calls SLEEP(), and is read twice
         INSERT INTO t SELECT f(1) => Refused: the statement calls the function f, which may write
-        INSERT INTO t (SELECT 1) => Refused: an INSERT from a query in another form than SELECT … is not supported
-        INSERT INTO t ((SELECT 1)) => Refused: an INSERT from a query in another form than SELECT … is not supported
-        INSERT INTO t (a) WITH c AS (SELECT 1) SELECT * FROM c => Refused: an INSERT from a query in another form than SELECT … is not supported
-        INSERT INTO t TABLE u => Refused: an INSERT from a query in another form than SELECT … is not supported
+        INSERT INTO t (SELECT 1) => Insert t from<(SELECT 1)>
+        INSERT INTO t ((SELECT 1)) => Insert t from<((SELECT 1))>
+        INSERT INTO t (a) WITH c AS (SELECT 1) SELECT * FROM c => Insert t (a) from<WITH c AS (SELECT 1) SELECT * FROM c>
+        INSERT INTO t TABLE u => Insert t from<TABLE u>
         INSERT INTO t VALUES (1), (?) ON DUPLICATE KEY UPDATE a = VALUES(a) + ?, t.b = (SELECT 1) => Insert t (1) (?0) updating[a:=VALUES(a) + ?; b:=(SELECT 1)]
         INSERT INTO t VALUES (1) ON DUPLICATE KEY UPDATE a = f(1) => Refused: the statement calls the function f, which may write
         INSERT INTO t VALUES (1) ON DUPLICATE KEY UPDATE a => Refused: an assignment is not understood

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use atone_sql::{Insert, InsertValue, OnConflict};
 use atone_undo::{Column, Key, Row, Table, quote_identifier};
 
-use super::keys::{places, same_name};
+use super::keys::{compared, places, same_name};
 use crate::branch::Presence;
 use crate::meta::{ColumnDefault, TableInfo};
 
@@ -90,6 +90,9 @@ fn part(
         None | Some(InsertValue::Default) => match default {
             Some(ColumnDefault::Null) => Ok(None),
             Some(ColumnDefault::Constant) => Ok(Some(format!("DEFAULT({})", quote_identifier(name)).into())),
+            Some(ColumnDefault::Missing) => {
+                Err(format!("the unique column {name} has no default, and no value is given"))
+            }
             _ => Err(format!("the unique column {name} takes a default that only the server knows")),
         },
         Some(InsertValue::Null) if column.nullable || column.auto_increment => Ok(None),
@@ -104,7 +107,7 @@ fn part(
             if column.auto_increment && text.iter().all(|b| !b.is_ascii_digit() || *b == b'0') {
                 return Err(format!("0 for the auto-increment column {name}"));
             }
-            Ok(Some(text.to_vec()))
+            Ok(Some(compared(column, text)))
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use atone_sql::Mode;
 use atone_wire::caps::{client, status};
-use atone_wire::column::text_row;
+use atone_wire::column::{ColumnKind, text_row};
 use atone_wire::read::Reader;
 use atone_wire::reply::PROGRESS;
 use atone_wire::response::{ErrPacket, OkPacket, parse_eof};
@@ -81,6 +81,9 @@ pub(super) struct Vars {
     pub(super) sql_mode: String,
     pub(super) charset_client: String,
     pub(super) charset_results: String,
+    /// The value that `character_set_results` is set to, to be what it is: a name would change the collation that column
+    /// definitions tell.
+    pub(super) results_value: String,
     pub(super) charset_connection: String,
     pub(super) collation_connection: String,
     pub(super) auto_increment_increment: u64,
@@ -298,7 +301,7 @@ impl Session {
             sql.push_str(RESULTSET_METADATA_SQL);
         }
         let vars = match self.run_one(sql).await? {
-            Reply::Rows(rows) => Arc::new(parse_vars(&rows, self.mariadb)?),
+            Reply::Rows(rows) => Arc::new(parse_vars(&rows, self.mariadb, self.capabilities)?),
             Reply::Err(e) => {
                 return Err(End::Broken(format!(
                     "session variables: {}",
@@ -316,7 +319,7 @@ impl Session {
 /// Client charsets whose characters hold bytes that look like quotes or backslashes.
 const UNREADABLE_CHARSETS: [&str; 5] = ["big5", "cp932", "gb18030", "gbk", "sjis"];
 
-fn parse_vars(rows: &Rows, mariadb: bool) -> Result<Vars, End> {
+fn parse_vars(rows: &Rows, mariadb: bool, capabilities: u64) -> Result<Vars, End> {
     let cells = rows.cells(0)?;
     let text =
         |i: usize| String::from_utf8_lossy(cells.get(i).copied().flatten().unwrap_or_default()).into_owned();
@@ -343,11 +346,18 @@ fn parse_vars(rows: &Rows, mariadb: bool) -> Result<Vars, End> {
             Some(name.ok_or_else(|| End::Broken("the current schema's name is not UTF-8".into()))?)
         }
     };
+    let results_value = match rows.columns.first() {
+        Some(definition) if charset_results != "NULL" => {
+            ColumnKind::parse(definition, capabilities)?.collation.to_string()
+        }
+        _ => "NULL".to_owned(),
+    };
     Ok(Vars {
         mode,
         sql_mode,
         charset_client,
         charset_results,
+        results_value,
         charset_connection,
         collation_connection: text(8),
         auto_increment_increment: number(4)?,

@@ -1,26 +1,80 @@
 //! INSERT in a bound session: the rows' keys, found before or right after the statement.
 
+use std::borrow::Cow;
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use atone_sql::{Analysis, Insert, OnConflict};
+use atone_sql::{Analysis, Insert, OnConflict, Statement};
 use atone_undo::{Key, Row, Table};
 use atone_wire::response::OkPacket;
 
 use super::Session;
 use super::bound::Origin;
+use super::conflicts::conditions;
 use super::diagnostics::Diagnostics;
 use super::dml::{MAX_TRIES, ROLLBACK, decode, locking_read_by_key};
+use super::evaluated::slots;
 use super::inject::{Flight, Reply, Vars};
-use super::keys::{InsertKeys, generated_keys, insert_keys, literal_predicate};
+use super::keys::{InsertKeys, generated_keys, insert_keys, literal_predicates};
 use super::tables::{Resolved, digest, probe_sql};
 use crate::branch::Presence;
 use crate::error::{End, SqlError};
+use crate::meta::TableInfo;
 
 /// The savepoint around an INSERT whose keys are only known behind it.
 pub(super) const SAVEPOINT: &str = "`atone:insert`";
 
+/// How long a flight of SELECTs gets, in bytes, before another begins.
+pub(super) const FLIGHT_BYTES: usize = 512 << 10;
+
+/// What came of the statement.
+pub(super) enum Ran {
+    Ok(OkPacket),
+    /// It failed, and the application knows.
+    Answered,
+    /// The table was altered since its metadata was read; nothing was done.
+    Altered,
+}
+
+/// How an INSERT is run.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Try {
+    /// The local transaction is begun with it.
+    pub(super) begin: bool,
+    /// It stands alone: the local transaction ends behind it.
+    pub(super) alone: bool,
+    /// Not again, where the table was altered.
+    pub(super) last: bool,
+    /// It stands for an INSERT … SELECT, and has the info of one.
+    pub(super) as_select: bool,
+}
+
+/// The text of an INSERT and what it writes to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Target<'a> {
+    /// The statement, without what follows it.
+    pub(super) text: &'a [u8],
+    pub(super) insert: &'a Insert,
+    pub(super) info: &'a Arc<TableInfo>,
+    /// The column definitions that the session sees.
+    pub(super) probe: &'a [u8],
+}
+
+impl Target<'_> {
+    /// The text to run: one row that stands for a SELECT is given by one, so that the server tells its info.
+    pub(super) fn run_text(&self, try_: Try) -> Cow<'_, [u8]> {
+        let values = self.insert.values.as_ref().filter(|_| try_.as_select && self.insert.rows.len() == 1);
+        let select = values.and_then(|values| {
+            let head = self.text.get(..values.start)?.strip_suffix(b"VALUES ")?;
+            let row = self.text.get(values.clone())?.strip_prefix(b"(")?.strip_suffix(b")")?;
+            Some([head, b"SELECT ", row, self.text.get(values.end..)?].concat())
+        });
+        select.map_or(Cow::Borrowed(self.text), Cow::Owned)
+    }
+}
+
 impl Session {
-    /// INSERT … VALUES and INSERT … SET.
+    /// INSERT and REPLACE.
     pub(super) async fn insert(
         &mut self,
         sql: &[u8],
@@ -28,65 +82,132 @@ impl Session {
         analysis: &Analysis,
         origin: Origin,
     ) -> Result<(), End> {
-        if let Some(query) = &insert.query {
-            return self.insert_select(sql, insert, query, analysis, origin).await;
-        }
-        if insert.on_conflict != OnConflict::Fail && self.upsert(sql, insert, analysis, &origin).await? {
-            return Ok(());
-        }
+        let text = sql.get(..analysis.terminator).unwrap_or(sql);
         for attempt in 1.. {
-            if self.try_insert(sql, insert, analysis, &origin, attempt == MAX_TRIES).await? {
+            let vars = self.session_vars().await?;
+            let (info, probe) = match self.resolve(&insert.table, &vars).await? {
+                Resolved::Table(info, probe) => (info, probe),
+                Resolved::Temporary => return self.pass_temporary(origin).await,
+                Resolved::Answer(e) => return self.statement_failed(e, false).await,
+            };
+            let target = Target { text, insert, info: &info, probe: &probe };
+            let alone = self.stands_alone();
+            let try_ = Try { begin: alone, alone, last: attempt == MAX_TRIES, as_select: false };
+            let done = match &insert.query {
+                Some(query) => self.insert_select(target, query, try_).await?,
+                None => self.insert_rows(target, try_).await?,
+            };
+            if done {
                 break;
             }
         }
         Ok(())
     }
 
-    /// One try; false where the table was altered since its metadata was read, and nothing was done.
-    async fn try_insert(
-        &mut self,
-        sql: &[u8],
-        insert: &Insert,
-        analysis: &Analysis,
-        origin: &Origin,
-        last: bool,
-    ) -> Result<bool, End> {
+    /// INSERT … VALUES and INSERT … SET. False where the table was altered since its metadata was read, and nothing was
+    /// done.
+    pub(super) async fn insert_rows(&mut self, target: Target<'_>, try_: Try) -> Result<bool, End> {
         let vars = self.session_vars().await?;
-        let (table, probe) = match self.resolve(&insert.table, &vars).await? {
-            Resolved::Table(info, probe) => (info.table.clone(), probe),
-            Resolved::Temporary => {
-                self.pass_temporary(origin.clone()).await?;
-                return Ok(true);
-            }
-            Resolved::Answer(e) => {
-                self.statement_failed(e, false).await?;
-                return Ok(true);
-            }
+        let Target { text, insert, info, .. } = target;
+        let slots = match slots(text, insert, info, vars.mode) {
+            Ok(slots) => slots,
+            Err(why) => return self.refuse_insert(&why, try_).await,
         };
-        let keys = match insert_keys(sql, insert, &table, &vars) {
-            Ok(keys) => keys,
-            Err(why) => {
-                self.send_error(&SqlError::refused(&self.xid(), &why)).await?;
-                return Ok(true);
-            }
-        };
-        let limits = &self.backend.limits;
-        if self.branch.rows() + insert.rows.len() > limits.max_branch_rows {
-            let why = format!("more than max_branch_rows = {} rows in one branch", limits.max_branch_rows);
-            self.send_error(&SqlError::refused(&self.xid(), &why)).await?;
+        if slots.is_empty() {
+            return self.insert_known(target, try_).await;
+        }
+        if try_.begin
+            && let Reply::Err(e) = self.run_one("START TRANSACTION").await?
+        {
+            self.statement_failed(e, false).await?;
             return Ok(true);
         }
-        let text = &sql[..analysis.terminator];
-        let alone = self.stands_alone();
+        let try_ = Try { begin: false, last: true, ..try_ };
+        let Some(text) = self.with_values(text, insert, info, &slots, try_.alone).await? else {
+            return Ok(true);
+        };
+        match atone_sql::analyze(&text, vars.mode).statement {
+            Statement::Insert(insert) => {
+                self.insert_known(Target { text: &text, insert: &insert, ..target }, try_).await
+            }
+            _ => self.refuse_insert("the statement with its keys' values is not understood", try_).await,
+        }
+    }
+
+    /// An INSERT of which all is known that can be known beforehand.
+    async fn insert_known(&mut self, target: Target<'_>, try_: Try) -> Result<bool, End> {
+        if target.insert.on_conflict != OnConflict::Fail {
+            let conditions = conditions(target.text, target.insert, target.info);
+            // Else no row of it can meet another one by a unique key
+            if conditions.as_ref().map_or(true, |all| all.iter().any(|row| !row.is_empty())) {
+                return match self.capturable(target.insert, conditions) {
+                    Ok(conditions) => self.try_upsert(target, &conditions, try_).await,
+                    Err(why) => self.refuse_insert(&why, try_).await,
+                };
+            }
+        }
+        self.try_insert(target, try_).await
+    }
+
+    /// Refuses an INSERT that has not run.
+    pub(super) async fn refuse_insert(&mut self, why: &str, try_: Try) -> Result<bool, End> {
+        self.abandon(try_.alone && !try_.begin).await?;
+        self.send_error(&SqlError::refused(&self.xid(), why)).await?;
+        Ok(true)
+    }
+
+    /// Runs an INSERT that meets no other row.
+    async fn try_insert(&mut self, target: Target<'_>, try_: Try) -> Result<bool, End> {
+        let vars = self.session_vars().await?;
+        let Target { text, insert, info, .. } = target;
+        let table = &info.table;
+        let keys = match insert_keys(text, insert, info, &vars) {
+            Ok(keys) => keys,
+            Err(why) => return self.refuse_insert(&why, try_).await,
+        };
+        let limit = self.backend.limits.max_branch_rows;
+        if self.branch.rows() + insert.rows.len() > limit {
+            let why = format!("more than max_branch_rows = {limit} rows in one branch");
+            return self.refuse_insert(&why, try_).await;
+        }
+        let savepoint = !matches!(keys, InsertKeys::Known(_));
+        let ok = match self.run_insert(target, try_, savepoint).await? {
+            Ran::Ok(ok) => ok,
+            Ran::Answered => return Ok(true),
+            Ran::Altered => return Ok(false),
+        };
+        let alone = try_.alone;
+        match keys {
+            InsertKeys::Known(rows) => {
+                let keys = generated_keys(rows, ok.last_insert_id, vars.auto_increment_increment);
+                self.inserted(ok, table, keys, alone).await?;
+            }
+            InsertKeys::Literals(rows) => self.look_at_inserted(ok, table, &rows, &vars, alone).await?,
+            InsertKeys::Mixed(column, given) => {
+                self.look_for_generated(ok, table, column, Some(given), alone).await?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Runs the statement itself.
+    pub(super) async fn run_insert(
+        &mut self,
+        target: Target<'_>,
+        try_: Try,
+        savepoint: bool,
+    ) -> Result<Ran, End> {
+        let vars = self.session_vars().await?;
+        let table = &target.info.table;
         let mut flight = Flight::default();
-        if alone {
+        if try_.begin {
             flight.push("START TRANSACTION");
         }
-        flight.push(probe_sql(&table));
-        if matches!(keys, InsertKeys::Literals(_)) {
+        flight.push(probe_sql(table));
+        if savepoint {
             flight.push(format!("SAVEPOINT {SAVEPOINT}"));
         }
-        let replies = self.run_ending_with(flight, text, insert.returning).await?;
+        let replies = self.run_ending_with(flight, &target.run_text(try_), target.insert.returning).await?;
         let seen = replies.iter().find_map(|reply| match reply {
             Reply::Rows(rows) => Some(digest(&vars, rows)),
             _ => None,
@@ -94,22 +215,16 @@ impl Session {
         let ok = match replies.into_iter().next_back() {
             Some(Reply::Ok(ok)) => ok,
             Some(Reply::Err(e)) => {
-                self.statement_failed(e, alone).await?;
-                return Ok(true);
+                self.statement_failed(e, try_.alone).await?;
+                return Ok(Ran::Answered);
             }
             _ => return Err(End::Broken("a statement that writes answered with rows".into())),
         };
-        if seen != Some(probe) {
-            return self.altered_meanwhile(&table, alone && !last).await;
+        if seen.as_deref() != Some(target.probe) {
+            let done = self.altered_meanwhile(table, try_.alone && !try_.last).await?;
+            return Ok(if done { Ran::Answered } else { Ran::Altered });
         }
-        match keys {
-            InsertKeys::Known(rows) => {
-                let keys = generated_keys(rows, ok.last_insert_id, vars.auto_increment_increment);
-                self.inserted(ok, &table, keys, alone).await?;
-            }
-            InsertKeys::Literals(rows) => self.look_at_inserted(ok, &table, &rows, &vars, alone).await?,
-        }
-        Ok(true)
+        Ok(Ran::Ok(ok))
     }
 
     /// Runs a flight with the application's INSERT at its end, which is left out where something before it fails.
@@ -239,13 +354,8 @@ impl Session {
         alone: bool,
     ) -> Result<(), End> {
         let kept = self.keep_diagnostics(&ok).await?;
-        let look =
-            locking_read_by_key(table, &literal_predicate(table, literals, vars.auto_increment_increment));
-        let found: Option<Vec<Row>> = match self.run_one(look).await? {
-            Reply::Rows(rows) => Some(decode(table, &rows)?).filter(|rows| rows.len() == literals.len()),
-            Reply::Err(_) | Reply::TooLarge => None,
-            _ => return Err(End::Broken("an image without rows".into())),
-        };
+        let predicates = literal_predicates(table, literals, vars.auto_increment_increment);
+        let found = self.one_row_each(table, &predicates).await?;
         let Some(found) = found.filter(|_| ok.affected_rows == literals.len() as u64) else {
             let why = "the server stores the rows' keys as other values than given";
             return self.take_insert_back(why, alone).await;
@@ -255,5 +365,31 @@ impl Session {
         self.inserted(ok, table, keys, alone).await?;
         self.restore_diagnostics(kept, alone);
         Ok(())
+    }
+
+    /// The rows that these conditions find, where each finds one, and each another one.
+    async fn one_row_each(
+        &mut self,
+        table: &Arc<Table>,
+        conditions: &[Vec<u8>],
+    ) -> Result<Option<Vec<Row>>, End> {
+        let mut found: Vec<Row> = Vec::new();
+        let mut flight = Flight::default();
+        let mut rest = conditions.iter().peekable();
+        while let Some(condition) = rest.next() {
+            flight.push(locking_read_by_key(table, condition));
+            if rest.peek().is_some() && flight.len() < FLIGHT_BYTES {
+                continue;
+            }
+            for reply in self.run_flight(std::mem::take(&mut flight)).await? {
+                match reply {
+                    Reply::Rows(rows) if rows.rows.len() == 1 => found.extend(decode(table, &rows)?),
+                    Reply::Rows(_) | Reply::Err(_) | Reply::TooLarge => return Ok(None),
+                    Reply::Ok(_) => return Err(End::Broken("an image without rows".into())),
+                }
+            }
+        }
+        let keys: HashSet<Key> = found.iter().map(|row| row.key(table)).collect();
+        Ok((keys.len() == conditions.len()).then_some(found))
     }
 }

@@ -1,74 +1,104 @@
 //! INSERT … SELECT in a bound session: the SELECT is read first, and its rows take the way of literal ones.
 
-use atone_sql::{Analysis, Insert, InsertValue, SourceQuery};
+use atone_sql::{Insert, InsertValue, OnConflict, SourceQuery, Statement};
 use atone_wire::column::ColumnKind;
 
 use super::Session;
-use super::bound::Origin;
 use super::conflicts::conditions;
-use super::dml::NO_LIMIT;
-use super::inject::{Reply, Rows, Vars};
-use super::tables::Resolved;
-use super::upsert::Try;
-use crate::error::{End, SqlError};
-
-/// The collation of bytes.
-const BINARY: u16 = 63;
+use super::inject::{Reply, Rows};
+use super::insert::{Ran, Target, Try};
+use super::keys::{places, same_name};
+use super::values::{BINARY, exact_literal, text_literal};
+use crate::error::End;
+use crate::meta::{ColumnDefault, TableInfo};
 
 impl Session {
-    /// INSERT … SELECT, and REPLACE … SELECT.
+    /// INSERT … SELECT, and REPLACE … SELECT. False where the table was altered since its metadata was read, and nothing
+    /// was done.
     pub(super) async fn insert_select(
         &mut self,
-        sql: &[u8],
-        insert: &Insert,
+        target: Target<'_>,
         query: &SourceQuery,
-        analysis: &Analysis,
-        origin: Origin,
-    ) -> Result<(), End> {
+        try_: Try,
+    ) -> Result<bool, End> {
+        if let (OnConflict::Fail, Some(column)) =
+            (&target.insert.on_conflict, generated_column(target.insert, target.info))
+        {
+            let ok = match self.run_insert(target, try_, true).await? {
+                Ran::Ok(ok) => ok,
+                Ran::Answered => return Ok(true),
+                Ran::Altered => return Ok(false),
+            };
+            self.look_for_generated(ok, &target.info.table, column, None, try_.alone).await?;
+            return Ok(true);
+        }
         let vars = self.session_vars().await?;
-        let (info, probe) = match self.resolve(&insert.table, &vars).await? {
-            Resolved::Table(info, probe) => (info, probe),
-            Resolved::Temporary => return self.pass_temporary(origin).await,
-            Resolved::Answer(e) => return self.statement_failed(e, false).await,
-        };
-        let alone = self.stands_alone();
-        if alone && let Reply::Err(e) = self.run_one("START TRANSACTION").await? {
-            return self.statement_failed(e, false).await;
+        let alone = try_.alone;
+        if try_.begin
+            && let Reply::Err(e) = self.run_one("START TRANSACTION").await?
+        {
+            self.statement_failed(e, false).await?;
+            return Ok(true);
         }
-        // Locked as the INSERT locks them, so that it reads the same rows
-        let mut read = sql[query.span.clone()].to_vec();
-        if !query.limited {
-            read.extend_from_slice(NO_LIMIT);
-        }
-        read.extend_from_slice(b" LOCK IN SHARE MODE");
-        let rows = match self.run_one(read).await? {
-            Reply::Rows(rows) => rows,
-            Reply::Err(e) => return self.statement_failed(e, alone).await,
-            Reply::TooLarge => {
+        let try_ = Try { begin: false, last: true, ..try_ };
+        let written = query.random || takes_computed_default(target.insert, target.info);
+        // Texts as they are, where the values are written; else in a charset that holds them all
+        let charset = if written { "NULL" } else { "utf8mb4" };
+        let rows = match self.run_under_results(charset, vec![query.read.clone()], &vars).await?.pop() {
+            Some(Reply::Rows(rows)) => rows,
+            Some(Reply::Err(e)) => {
+                self.statement_failed(e, alone).await?;
+                return Ok(true);
+            }
+            Some(Reply::TooLarge) => {
                 let limit = self.backend.limits.max_branch_bytes;
                 let why = format!("the rows of the SELECT are above max_branch_bytes = {limit}");
-                return self.refuse_select(&why, alone).await;
+                return self.refuse_insert(&why, try_).await;
             }
-            Reply::Ok(_) => return Err(End::Broken("SELECT without rows".into())),
+            Some(Reply::Ok(_)) | None => return Err(End::Broken("SELECT without rows".into())),
         };
-        let text = &sql[..analysis.terminator];
-        if rows.rows.is_empty() {
-            return self.insert_nothing(text, alone).await;
+        let width = target.insert.columns.as_ref().map_or(target.info.table.columns.len(), Vec::len);
+        if rows.rows.is_empty() || rows.width != width {
+            self.insert_nothing(target.text, alone).await?;
+            return Ok(true);
         }
-        let written = match written_out(sql, insert, &rows, &vars, self.capabilities) {
+        if written {
+            return self.insert_written(target, &rows, try_).await;
+        }
+        let (text, insert) = match literal_rows(target, &rows, self.capabilities) {
             Ok(written) => written,
-            Err(why) => return self.refuse_select(&why, alone).await,
+            Err(why) => return self.refuse_insert(&why, try_).await,
         };
-        let conditions = match self.capturable(&written.1, conditions(&written.0, &written.1, &info)) {
+        let conditions = match self.capturable(&insert, conditions(&text, &insert, target.info)) {
             Ok(conditions) => conditions,
-            Err(why) => return self.refuse_select(&why, alone).await,
+            Err(why) => return self.refuse_insert(&why, try_).await,
         };
-        let try_ = Try { begin: false, alone, last: true };
-        self.try_upsert(text, &written.1, &info, &probe, &conditions, try_).await?;
-        Ok(())
+        self.try_upsert(Target { insert: &insert, ..target }, &conditions, try_).await
     }
 
-    /// The SELECT has no rows: the statement must find none either.
+    /// Inserts the rows that the SELECT had, as it would have others when it is read again.
+    async fn insert_written(&mut self, target: Target<'_>, rows: &Rows, try_: Try) -> Result<bool, End> {
+        let vars = self.session_vars().await?;
+        let text = match written_out(target, rows, self.capabilities) {
+            Ok(text) => text,
+            Err(why) => return self.refuse_insert(&why, try_).await,
+        };
+        if text.len() >= vars.max_allowed_packet {
+            let why = "the statement with the rows of its SELECT is longer than max_allowed_packet";
+            return self.refuse_insert(why, try_).await;
+        }
+        match atone_sql::analyze(&text, vars.mode).statement {
+            Statement::Insert(insert) => {
+                let target = Target { text: &text, insert: &insert, ..target };
+                Box::pin(self.insert_rows(target, Try { as_select: true, ..try_ })).await
+            }
+            _ => {
+                self.refuse_insert("the statement with the rows of its SELECT is not understood", try_).await
+            }
+        }
+    }
+
+    /// The SELECT has no rows, or ones that do not fit: the statement must insert none.
     async fn insert_nothing(&mut self, text: &[u8], alone: bool) -> Result<(), End> {
         if let Reply::Err(e) = self.run_one(format!("SAVEPOINT {}", super::insert::SAVEPOINT)).await? {
             return self.statement_failed(e, alone).await;
@@ -76,36 +106,75 @@ impl Session {
         match self.run_one(text).await? {
             Reply::Ok(ok) if ok.affected_rows == 0 => self.statement_done(ok, alone).await,
             Reply::Ok(_) => {
-                let why = "the SELECT of the INSERT has other rows when it is read twice";
+                let why = "the SELECT of the INSERT has other rows or columns when it is read before it";
                 self.take_insert_back(why, alone).await
             }
             Reply::Err(e) => self.statement_failed(e, alone).await,
             _ => Err(End::Broken("a statement that writes answered with rows".into())),
         }
     }
-
-    async fn refuse_select(&mut self, why: &str, alone: bool) -> Result<(), End> {
-        self.abandon(alone).await?;
-        self.send_error(&SqlError::refused(&self.xid(), why)).await
-    }
 }
 
-/// The rows of a query as an INSERT of literals: its text, which is the statement's with the literals behind it, and where
-/// its values are in that.
-fn written_out(
-    sql: &[u8],
-    insert: &Insert,
-    rows: &Rows,
-    vars: &Vars,
-    capabilities: u64,
-) -> Result<(Vec<u8>, Insert), String> {
-    let unread = |e: atone_wire::Malformed| format!("the rows of the SELECT: {e}");
-    let kinds: Vec<ColumnKind> = rows
-        .columns
+/// The column of the key of which the server generates each row's value, if there is one.
+fn generated_column(insert: &Insert, info: &TableInfo) -> Option<usize> {
+    let columns = insert.columns.as_ref()?;
+    let table = &info.table;
+    let given = |name: &str| columns.iter().any(|column| same_name(column, name));
+    let key = table.keys.first()?;
+    key.columns
         .iter()
-        .map(|definition| ColumnKind::parse(definition, capabilities).map_err(unread))
-        .collect::<Result<_, _>>()?;
-    let mut text = sql.to_vec();
+        .copied()
+        .find(|&c| table.columns.get(c).is_some_and(|column| column.auto_increment && !given(&column.name)))
+}
+
+/// Whether a unique key takes a default that has another value for each row.
+fn takes_computed_default(insert: &Insert, info: &TableInfo) -> bool {
+    let Ok(places) = places(insert, &info.table) else { return false };
+    let computed = |c: &usize| {
+        places.get(*c).copied().flatten().is_none()
+            && matches!(info.defaults.get(*c), Some(ColumnDefault::Expression(_)))
+    };
+    info.table.keys.iter().any(|key| key.columns.iter().any(computed))
+}
+
+fn kinds(rows: &Rows, capabilities: u64) -> Result<Vec<ColumnKind>, String> {
+    rows.columns.iter().map(|column| ColumnKind::parse(column, capabilities).map_err(unread)).collect()
+}
+
+fn unread(e: atone_wire::Malformed) -> String {
+    format!("the rows of the SELECT: {e}")
+}
+
+/// The statement with the rows of its SELECT, whose texts are as they are, in the SELECT's place.
+fn written_out(target: Target<'_>, rows: &Rows, capabilities: u64) -> Result<Vec<u8>, String> {
+    let Target { text, insert, .. } = target;
+    let Some(query) = &insert.query else { return Err("the INSERT has no SELECT".into()) };
+    if matches!(insert.on_conflict, OnConflict::Update(_)) {
+        return Err("ON DUPLICATE KEY UPDATE with a SELECT that has other values each time".into());
+    }
+    let source = text.get(query.span.clone()).unwrap_or_default();
+    let kinds = kinds(rows, capabilities)?;
+    let mut out = text.get(..query.span.start).unwrap_or_default().to_vec();
+    out.extend_from_slice(b"VALUES ");
+    for i in 0..rows.rows.len() {
+        out.extend_from_slice(if i == 0 { b"(" } else { b", (" });
+        for (place, (cell, kind)) in rows.cells(i).map_err(unread)?.into_iter().zip(&kinds).enumerate() {
+            if place > 0 {
+                out.extend_from_slice(b", ");
+            }
+            out.extend_from_slice(&exact_literal(cell, *kind, source)?);
+        }
+        out.push(b')');
+    }
+    out.extend_from_slice(text.get(query.span.end..).unwrap_or_default());
+    Ok(out)
+}
+
+/// The rows of a query, whose texts are utf8mb4, as an INSERT of literals that are compared as its values are: its
+/// text, which is the statement's with the literals behind it, and where its values are in that.
+fn literal_rows(target: Target<'_>, rows: &Rows, capabilities: u64) -> Result<(Vec<u8>, Insert), String> {
+    let kinds = kinds(rows, capabilities)?;
+    let mut text = target.text.to_vec();
     let mut out = Vec::with_capacity(rows.rows.len());
     for i in 0..rows.rows.len() {
         let mut row = Vec::with_capacity(kinds.len());
@@ -115,21 +184,21 @@ fn written_out(
                 continue;
             };
             let begin = text.len();
-            literal(&mut text, cell, *kind, vars)?;
+            literal(&mut text, cell, *kind);
             row.push(InsertValue::Literal(begin..text.len()));
         }
         out.push(row);
     }
-    let written = Insert { rows: out, values: None, query: None, ..insert.clone() };
+    let written = Insert { rows: out, values: None, query: None, ..target.insert.clone() };
     Ok((text, written))
 }
 
 /// A value of the text protocol as a literal.
-fn literal(out: &mut Vec<u8>, cell: &[u8], kind: ColumnKind, vars: &Vars) -> Result<(), String> {
+fn literal(out: &mut Vec<u8>, cell: &[u8], kind: ColumnKind) {
     let digits = cell.iter().all(|b| b.is_ascii_digit() || matches!(b, b'-' | b'.')) && !cell.is_empty();
     if kind.is_exact_number() && digits {
         out.extend_from_slice(cell);
-        return Ok(());
+        return;
     }
     // Dates and times, which are compared as such
     if matches!(kind.kind, 7 | 10..=12)
@@ -138,24 +207,7 @@ fn literal(out: &mut Vec<u8>, cell: &[u8], kind: ColumnKind, vars: &Vars) -> Res
         out.push(b'\'');
         out.extend_from_slice(cell);
         out.push(b'\'');
-        return Ok(());
+        return;
     }
-    if kind.collation != BINARY {
-        let charset = vars.charset_results.as_str();
-        if charset == "NULL" || charset == "binary" || !charset.bytes().all(|b| b.is_ascii_alphanumeric()) {
-            return Err(format!(
-                "the SELECT's texts come as they are stored: character_set_results {charset}"
-            ));
-        }
-        out.push(b'_');
-        out.extend_from_slice(charset.as_bytes());
-        out.push(b' ');
-    }
-    if cell.is_empty() {
-        out.extend_from_slice(b"''");
-        return Ok(());
-    }
-    out.extend_from_slice(b"0x");
-    out.extend_from_slice(hex::encode(cell).as_bytes());
-    Ok(())
+    out.extend_from_slice(&text_literal(cell, if kind.collation == BINARY { "binary" } else { "utf8mb4" }));
 }

@@ -4,6 +4,7 @@ use atone_sql::{Insert, InsertValue, Span};
 use atone_undo::{Column, Key, Kind, Table, Value, quote_identifier};
 
 use super::inject::Vars;
+use crate::meta::{ColumnDefault, TableInfo};
 
 /// Where the keys of inserted rows come from.
 #[derive(Debug, PartialEq, Eq)]
@@ -13,6 +14,8 @@ pub(super) enum InsertKeys {
     Known(Vec<Vec<Option<Value>>>),
     /// Only the server can say how the literals are stored: per row the literals' texts, `None` where it generates.
     Literals(Vec<Vec<Option<Vec<u8>>>>),
+    /// Numbers of this column, of which some are given and some are generated: per row the one that is given.
+    Mixed(usize, Vec<Option<i128>>),
 }
 
 /// Finds the keys of the rows of an INSERT.
@@ -22,26 +25,27 @@ pub(super) enum InsertKeys {
 pub(super) fn insert_keys(
     sql: &[u8],
     insert: &Insert,
-    table: &Table,
+    info: &TableInfo,
     vars: &Vars,
 ) -> Result<InsertKeys, String> {
+    let table = &info.table;
     let key = table.keys.first().ok_or("the table has no key")?;
     let places = places(insert, table)?;
     let (mut known, mut literals) = (Vec::new(), Vec::new());
     let mut all_known = true;
-    let mut generates = None;
+    let mut numbers: Option<(usize, Vec<Option<i128>>)> = None;
     for row in &insert.rows {
         let (mut row_known, mut row_literals) = (Vec::new(), Vec::new());
         for &c in &key.columns {
             let column = &table.columns[c];
             let value = places[c].and_then(|place| row.get(place));
-            let part = key_part(sql, column, value, vars)?;
+            let part = key_part(sql, column, info.defaults.get(c), value, vars)?;
             if column.auto_increment {
-                let generated = matches!(part, Part::Generated);
-                if generates.is_some_and(|g| g != generated) {
-                    return Err("auto-increment keys of which some are given and some are generated".into());
-                }
-                generates = Some(generated);
+                let number = match &part {
+                    Part::Known(Value::Int(n), _) => Some(*n),
+                    _ => None,
+                };
+                numbers.get_or_insert_with(|| (c, Vec::new())).1.push(number);
             }
             match part {
                 Part::Generated => {
@@ -61,6 +65,12 @@ pub(super) fn insert_keys(
         }
         known.push(row_known);
         literals.push(row_literals);
+    }
+    if let Some((column, numbers)) = numbers
+        && numbers.iter().any(Option::is_some)
+        && numbers.iter().any(Option::is_none)
+    {
+        return Ok(InsertKeys::Mixed(column, numbers));
     }
     Ok(if all_known { InsertKeys::Known(known) } else { InsertKeys::Literals(literals) })
 }
@@ -89,11 +99,24 @@ enum Part {
     Literal(Vec<u8>),
 }
 
-fn key_part(sql: &[u8], column: &Column, value: Option<&InsertValue>, vars: &Vars) -> Result<Part, String> {
+fn key_part(
+    sql: &[u8],
+    column: &Column,
+    default: Option<&ColumnDefault>,
+    value: Option<&InsertValue>,
+    vars: &Vars,
+) -> Result<Part, String> {
     let name = &column.name;
     match value {
         None | Some(InsertValue::Default) if column.auto_increment => Ok(Part::Generated),
-        None | Some(InsertValue::Default) => Err(format!("the key column {name} takes its default")),
+        None | Some(InsertValue::Default) => match default {
+            Some(ColumnDefault::Constant) => {
+                Ok(Part::Literal(format!("DEFAULT({})", quote_identifier(name)).into_bytes()))
+            }
+            // The server refuses the row; should it not, no row is found under this
+            Some(ColumnDefault::Null | ColumnDefault::Missing) => Ok(Part::Literal(b"NULL".to_vec())),
+            _ => Err(format!("the key column {name} takes a default that only the server knows")),
+        },
         Some(InsertValue::Null) if column.auto_increment => Ok(Part::Generated),
         Some(InsertValue::Null) => Ok(Part::Literal(b"NULL".to_vec())),
         Some(InsertValue::Placeholder(_)) => {
@@ -230,31 +253,41 @@ pub(super) fn pins_one_row(sql: &[u8], pinned: &[(String, Span)], table: &Table,
     })
 }
 
-/// The condition that finds inserted rows whose keys only the server can work out. `generated(row)` gives the value that
-/// it generated.
-pub(super) fn literal_predicate(table: &Table, rows: &[Vec<Option<Vec<u8>>>], step: u64) -> Vec<u8> {
-    let mut out = Vec::new();
-    let Some(key) = table.keys.first() else { return b"1=0".to_vec() };
-    for (i, row) in rows.iter().enumerate() {
-        out.extend_from_slice(if i == 0 { b"(" } else { b" OR (" });
-        for (p, (&c, literal)) in key.columns.iter().zip(row).enumerate() {
-            if p > 0 {
-                out.extend_from_slice(b" AND ");
-            }
-            out.extend_from_slice(quote_identifier(&table.columns[c].name).as_bytes());
-            match literal {
-                Some(text) => {
-                    out.extend_from_slice(b" = ");
-                    out.extend_from_slice(text);
-                }
-                None => {
-                    out.extend_from_slice(format!(" = LAST_INSERT_ID() + {}", i as u64 * step).as_bytes())
-                }
-            }
+/// For each inserted row whose key only the server can work out the condition that finds it. The one that it generated is
+/// the first of the statement and `step` more for each row.
+pub(super) fn literal_predicates(table: &Table, rows: &[Vec<Option<Vec<u8>>>], step: u64) -> Vec<Vec<u8>> {
+    let columns = table.keys.first().map(|key| key.columns.as_slice()).unwrap_or_default();
+    let part = |(&c, literal): (&usize, &Option<Vec<u8>>), i: usize| {
+        let column = &table.columns[c];
+        let mut out = quote_identifier(&column.name).into_bytes();
+        out.extend_from_slice(b" = ");
+        match literal {
+            Some(text) => out.extend_from_slice(&compared(column, text)),
+            None => out.extend_from_slice(format!("LAST_INSERT_ID() + {}", i as u64 * step).as_bytes()),
         }
-        out.push(b')');
+        out
+    };
+    let row = |(i, row): (usize, &Vec<Option<Vec<u8>>>)| {
+        columns.iter().zip(row).map(|pair| part(pair, i)).collect::<Vec<_>>().join(&b" AND "[..])
+    };
+    rows.iter().enumerate().map(row).collect()
+}
+
+/// What a column is compared with to find the row in which a literal was stored: a date or time as the column holds it.
+pub(super) fn compared(column: &Column, literal: &[u8]) -> Vec<u8> {
+    let temporal = [&b"DATE "[..], b"TIME ", b"TIMESTAMP "].iter().any(|word| literal.starts_with(word));
+    let digits = column.column_type.split_once('(').map(|(_, rest)| format!("({rest}"));
+    let digits = digits.as_deref().and_then(|d| d.split_inclusive(')').next()).unwrap_or_default();
+    let as_type = match column.kind {
+        Kind::Date => "DATE".to_owned(),
+        Kind::Time => format!("TIME{digits}"),
+        Kind::DateTime | Kind::Timestamp => format!("DATETIME{digits}"),
+        _ => return literal.to_vec(),
+    };
+    if !temporal {
+        return literal.to_vec();
     }
-    out
+    [b"CAST(", literal, b" AS ", as_type.as_bytes(), b")"].concat()
 }
 
 /// Fills the generated parts of known keys: the first generated value and the step between rows.
@@ -281,6 +314,7 @@ mod tests {
             sql_mode: String::new(),
             charset_client: "utf8mb4".into(),
             charset_results: "utf8mb4".into(),
+            results_value: "45".into(),
             charset_connection: "utf8mb4".into(),
             collation_connection: "utf8mb4_general_ci".into(),
             auto_increment_increment: 1,
@@ -311,9 +345,16 @@ mod tests {
         }
     }
 
+    fn info(table: &Table) -> TableInfo {
+        TableInfo {
+            defaults: vec![ColumnDefault::Missing; table.columns.len()],
+            ..samples::info(table.clone())
+        }
+    }
+
     fn keys_of(sql: &str, table: &Table) -> Result<InsertKeys, String> {
         match analyze(sql.as_bytes(), Mode::default()).statement {
-            Statement::Insert(insert) => insert_keys(sql.as_bytes(), &insert, table, &vars()),
+            Statement::Insert(insert) => insert_keys(sql.as_bytes(), &insert, &info(table), &vars()),
             other => panic!("{other:?}"),
         }
     }
@@ -347,25 +388,35 @@ mod tests {
     }
 
     #[test]
-    fn auto_increment_is_generated_or_given_but_not_both() {
+    fn auto_increment_is_generated_or_given() {
         let mut auto = table(vec![column("id", Kind::Int, "int", true)]);
         auto.columns.push(column("v", Kind::Int, "int", false));
         let want = || InsertKeys::Known(vec![vec![None], vec![None]]);
         assert_eq!(keys_of("INSERT INTO t (v) VALUES (1), (2)", &auto), Ok(want()));
         assert_eq!(keys_of("INSERT INTO t VALUES (NULL, 1), (0, 2)", &auto), Ok(want()));
-        assert!(keys_of("INSERT INTO t VALUES (NULL, 1), (7, 2)", &auto).is_err());
+        let mixed = InsertKeys::Mixed(0, vec![None, Some(7)]);
+        assert_eq!(keys_of("INSERT INTO t VALUES (NULL, 1), (7, 2)", &auto), Ok(mixed));
         assert!(keys_of("INSERT INTO t VALUES ('x', 1)", &auto).is_err());
         let keys = generated_keys(vec![vec![None], vec![None]], 10, 5);
         assert_eq!(keys, [Key(vec![Value::Int(10)]), Key(vec![Value::Int(15)])]);
     }
 
     #[test]
-    fn keys_from_defaults_and_expressions_are_refused() {
+    fn what_was_not_evaluated_is_refused() {
         let mut ints = table(vec![column("id", Kind::Int, "int", false)]);
         ints.columns.push(column("v", Kind::Int, "int", false));
-        assert!(keys_of("INSERT INTO t (v) VALUES (1)", &ints).is_err());
         assert!(keys_of("INSERT INTO t VALUES (1+1, 1)", &ints).is_err());
-        assert!(keys_of("INSERT INTO t VALUES (DEFAULT, 1)", &ints).is_err());
+        // The server refuses it by itself
+        let nothing = InsertKeys::Literals(vec![vec![Some(b"NULL".to_vec())]]);
+        assert_eq!(keys_of("INSERT INTO t (v) VALUES (1)", &ints), Ok(nothing));
+        let days = column("day", Kind::Date, "date", false);
+        assert_eq!(
+            compared(&days, b"TIMESTAMP '2024-01-01 10:00:00'"),
+            b"CAST(TIMESTAMP '2024-01-01 10:00:00' AS DATE)"
+        );
+        let times = column("at", Kind::Timestamp, "timestamp(3)", false);
+        assert_eq!(compared(&times, b"DATE '2024-01-01'"), b"CAST(DATE '2024-01-01' AS DATETIME(3))");
+        assert_eq!(compared(&times, b"'2024-01-01'"), b"'2024-01-01'");
     }
 
     #[test]

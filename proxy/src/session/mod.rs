@@ -13,6 +13,8 @@ mod commit;
 mod conflicts;
 mod diagnostics;
 mod dml;
+mod evaluated;
+mod generated;
 mod handshake;
 mod inject;
 mod insert;
@@ -25,6 +27,7 @@ mod prepared;
 mod relay;
 mod tables;
 mod upsert;
+mod values;
 
 use std::collections::HashMap;
 use std::io;

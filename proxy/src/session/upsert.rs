@@ -1,78 +1,22 @@
 //! INSERT IGNORE, REPLACE and ON DUPLICATE KEY UPDATE in a bound session: the rows that stand in the way are imaged before,
 //! and looked at again behind the statement.
 
-use std::sync::Arc;
-
-use atone_sql::{Analysis, Insert, OnConflict};
+use atone_sql::{Insert, OnConflict};
 use atone_undo::{Key, Row, quote_identifier};
 use atone_wire::caps::client;
 
 use super::Session;
-use super::bound::{Origin, told};
+use super::bound::told;
 use super::cascade::{Behind, Effect, Stop, may_fire};
-use super::conflicts::{Conditions, Counted, Touched, any_of, conditions, touched};
-use super::dml::{MAX_TRIES, decode, locking_read};
+use super::conflicts::{Conditions, Counted, Touched, any_of, touched};
+use super::dml::{decode, locking_read};
 use super::inject::{Flight, Reply};
-use super::insert::SAVEPOINT;
-use super::tables::{Resolved, digest, probe_sql};
+use super::insert::{SAVEPOINT, Target, Try};
+use super::tables::{digest, probe_sql};
 use crate::error::{End, SqlError};
 use crate::meta::TableInfo;
 
-/// How an INSERT that may meet other rows is tried.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Try {
-    /// The local transaction is begun with it.
-    pub(super) begin: bool,
-    /// It stands alone: the local transaction ends behind it.
-    pub(super) alone: bool,
-    /// Not again, where the table was altered.
-    pub(super) last: bool,
-}
-
 impl Session {
-    /// An INSERT that may meet rows that are there already; false where no row of it can meet another one by a unique key,
-    /// and nothing was done.
-    pub(super) async fn upsert(
-        &mut self,
-        sql: &[u8],
-        insert: &Insert,
-        analysis: &Analysis,
-        origin: &Origin,
-    ) -> Result<bool, End> {
-        for attempt in 1.. {
-            let vars = self.session_vars().await?;
-            let (info, probe) = match self.resolve(&insert.table, &vars).await? {
-                Resolved::Table(info, probe) => (info, probe),
-                Resolved::Temporary => {
-                    self.pass_temporary(origin.clone()).await?;
-                    break;
-                }
-                Resolved::Answer(e) => {
-                    self.statement_failed(e, false).await?;
-                    break;
-                }
-            };
-            let conditions = conditions(sql, insert, &info);
-            if conditions.as_ref().is_ok_and(|all| all.iter().all(Vec::is_empty)) {
-                return Ok(false);
-            }
-            let conditions = match self.capturable(insert, conditions) {
-                Ok(conditions) => conditions,
-                Err(why) => {
-                    self.send_error(&SqlError::refused(&self.xid(), &why)).await?;
-                    break;
-                }
-            };
-            let text = &sql[..analysis.terminator];
-            let alone = self.stands_alone();
-            let try_ = Try { begin: alone, alone, last: attempt == MAX_TRIES };
-            if self.try_upsert(text, insert, &info, &probe, &conditions, try_).await? {
-                break;
-            }
-        }
-        Ok(true)
-    }
-
     /// The conditions under which its rows are kept out, where all that the statement may do can be captured.
     pub(super) fn capturable(
         &self,
@@ -94,13 +38,13 @@ impl Session {
     /// One try; false where the table was altered since its metadata was read, and nothing was done.
     pub(super) async fn try_upsert(
         &mut self,
-        text: &[u8],
-        insert: &Insert,
-        info: &Arc<TableInfo>,
-        probe: &[u8],
+        target: Target<'_>,
         conditions: &Conditions,
-        Try { begin, alone, last }: Try,
+        try_: Try,
     ) -> Result<bool, End> {
+        let Target { insert, info, probe, .. } = target;
+        let Try { begin, alone, last, .. } = try_;
+        let text: &[u8] = &target.run_text(try_);
         let vars = self.session_vars().await?;
         let table = &info.table;
         let mut flight = Flight::default();

@@ -11,7 +11,16 @@ pub struct ColumnKind {
     pub kind: u8,
     /// The number of the collation; 63 is binary.
     pub collation: u16,
+    /// `*_FLAG` of a field.
+    pub flags: u16,
+    /// Digits behind the point; 31 or more where that differs from value to value.
+    pub decimals: u8,
 }
+
+/// The field is an ENUM.
+pub const ENUM_FLAG: u16 = 0x100;
+/// The field is a SET.
+pub const SET_FLAG: u16 = 0x800;
 
 impl ColumnKind {
     /// Parses `Protocol::ColumnDefinition41`, on a connection with these capabilities.
@@ -29,7 +38,7 @@ impl ColumnKind {
         r.lenenc()?; // length of what follows
         let collation = r.u16()?;
         r.u32()?;
-        Ok(ColumnKind { kind: r.u8()?, collation })
+        Ok(ColumnKind { kind: r.u8()?, collation, flags: r.u16()?, decimals: r.u8()? })
     }
 
     /// Whether the text protocol gives it as digits: an integer or a decimal.
@@ -73,16 +82,16 @@ mod tests {
     #[test]
     fn kinds_of_columns() {
         let plain = b"\x03def\x04bank\x01t\x01t\x02id\x02id\x0c\x3f\0\x0b\0\0\0\x03\x03\x42\0\0\0";
-        let id = ColumnKind { kind: 3, collation: 63 };
+        let id = ColumnKind { kind: 3, collation: 63, flags: 0x4203, decimals: 0 };
         assert_eq!(ColumnKind::parse(plain, 0), Ok(id));
         assert_eq!(column_name(plain), Ok(&b"id"[..]));
         assert!(column_name(&plain[..10]).is_err());
         assert!(id.is_exact_number());
         let extended =
             b"\x03def\x04bank\x01t\x01t\x01j\x01j\x06\x01\x04json\x0c\x2d\0\xff\xff\0\0\xfc\0\0\0\0\0";
-        let json = ColumnKind { kind: 252, collation: 45 };
+        let json = ColumnKind { kind: 252, collation: 45, flags: 0, decimals: 0 };
         assert_eq!(ColumnKind::parse(extended, client::MARIADB_EXTENDED_METADATA), Ok(json));
-        for end in 0..24 {
+        for end in 0..plain.len() - 2 {
             assert!(ColumnKind::parse(&plain[..end], 0).is_err());
         }
     }

@@ -87,10 +87,10 @@ pub(crate) fn show_statement(sql: &[u8], statement: &Statement) -> String {
                     format!(" updating[{}]", set.collect::<Vec<_>>().join("; "))
                 }
             };
-            let from = insert.query.as_ref().map_or(String::new(), |query| {
-                let limited = if query.limited { " limited" } else { "" };
-                format!("from<{}>{limited}", cut(sql, &query.span))
-            });
+            let from = insert
+                .query
+                .as_ref()
+                .map_or(String::new(), |query| format!("from<{}>", cut(sql, &query.span)));
             let returning = if insert.returning { " returning" } else { "" };
             format!(
                 "Insert {}{columns} {}{from}{conflict}{returning}",

@@ -1,0 +1,261 @@
+//! What is read of a statement before it runs: the query of an INSERT … SELECT, and the expressions that the keys of its
+//! rows come from. Every part of them that reads a table does so under shared locks, as it does in a statement that
+//! writes.
+
+use std::ops::Range;
+
+use crate::{
+    dml,
+    functions::{self, check_calls},
+    lexer::{self, Executable, Kind},
+    mode::Mode,
+    text::Text,
+    types::Refusal,
+};
+
+const LOCK: &[u8] = b" LOCK IN SHARE MODE";
+/// A LIMIT that `sql_select_limit` does not undercut.
+const NO_LIMIT: &[u8] = b" LIMIT 18446744073709551615";
+
+/// An expression that can be evaluated before its statement, so that its value stands in its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Evaluable {
+    /// Its text, with locks in its subqueries.
+    pub text: Vec<u8>,
+    /// It reads tables.
+    pub subquery: bool,
+}
+
+/// Looks at an expression that is to be evaluated before its statement. `default` says that it is a column's default, whose functions are the server's own.
+///
+/// # Errors
+/// Why it can't be.
+pub fn evaluable(expression: &[u8], mode: Mode, default: bool) -> Result<Evaluable, Refusal> {
+    let lexed = lexer::lex(expression, mode, Executable::Skip)
+        .map_err(|reason| Refusal::new(format!("the expression {reason}")))?;
+    if lexed.has_executable_comments() {
+        return Err(Refusal::new("executable comments are supported in plain reads only"));
+    }
+    let text = Text { sql: expression, mode, tokens: &lexed.tokens };
+    text.check_structure()?;
+    let all = 0..text.len();
+    if !default {
+        check_calls(&text, all.clone())?;
+    }
+    dml::check_diagnostics(&text, all.clone())?;
+    if has_side_effects(&text, all.clone()) {
+        return Err(Refusal::new("the expression assigns a user variable or LAST_INSERT_ID"));
+    }
+    check_locks(&text, all.clone())?;
+    let mut writer = Writer::new(&text, 0);
+    writer.plain(all.clone())?;
+    writer.copy_to(text.span(all.clone()).end);
+    Ok(Evaluable { text: writer.out, subquery: all.into_iter().any(|at| functions::is_subquery(&text, at)) })
+}
+
+/// Whether values leave something behind in the session.
+pub(crate) fn has_side_effects(text: &Text<'_>, range: Range<usize>) -> bool {
+    range.into_iter().any(|at| {
+        text.kind(at) == Some(Kind::Assign)
+            || (functions::is_call_of(text, at, "LAST_INSERT_ID") && !text.punct(at + 2, b')'))
+    })
+}
+
+/// Refuses locking clauses, and what stores its result.
+fn check_locks(text: &Text<'_>, range: Range<usize>) -> Result<(), Refusal> {
+    for at in range {
+        let locks = text.are(at, &["LOCK", "IN"])
+            || (text.is(at, "FOR") && text.is_any(at + 1, &["UPDATE", "SHARE"]))
+            || text.is(at, "PROCEDURE");
+        if locks {
+            return Err(Refusal::new("a locking clause in the SELECT of an INSERT is not supported"));
+        }
+        if text.is(at, "INTO") {
+            return Err(Refusal::new("the SELECT of an INSERT assigns a variable"));
+        }
+    }
+    Ok(())
+}
+
+/// The text by which a query is read before the statement that it is a part of.
+pub(crate) fn locked_query(text: &Text<'_>, range: Range<usize>) -> Result<Vec<u8>, Refusal> {
+    check_locks(text, range.clone())?;
+    let mut writer = Writer::new(text, text.span(range.clone()).start);
+    writer.query(range, true)?;
+    Ok(writer.out)
+}
+
+/// Copies text, and puts locking clauses in.
+struct Writer<'t, 'a> {
+    text: &'t Text<'a>,
+    /// Copied up to this byte.
+    copied: usize,
+    out: Vec<u8>,
+}
+
+impl<'t, 'a> Writer<'t, 'a> {
+    fn new(text: &'t Text<'a>, from: usize) -> Self {
+        Self { text, copied: from, out: Vec::new() }
+    }
+
+    fn copy_to(&mut self, byte: usize) {
+        self.out.extend_from_slice(self.text.sql.get(self.copied..byte).unwrap_or_default());
+        self.copied = self.copied.max(byte);
+    }
+
+    /// Tokens that are no query, but may hold some in parentheses.
+    fn plain(&mut self, range: Range<usize>) -> Result<(), Refusal> {
+        let text = self.text;
+        let mut at = range.start;
+        while at < range.end {
+            if text.punct(at, b'(') && text.is_any(at + 1, &["SELECT", "WITH", "TABLE"]) {
+                let behind = text.skip_parens(at).ok_or_else(misread)?;
+                self.query(at + 1..behind - 1, false)?;
+                at = behind;
+            } else {
+                at += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// A whole query; the outermost one is not limited by `sql_select_limit`.
+    fn query(&mut self, range: Range<usize>, outermost: bool) -> Result<(), Refusal> {
+        let text = self.text;
+        let mut start = range.start;
+        if text.is(start, "WITH") {
+            let begins = |at: usize| text.is_any(at, &["SELECT", "TABLE", "VALUES"]);
+            let main = text.find(start..range.end, begins).ok_or_else(misread)?;
+            // The parts of a recursive one cannot be locked
+            if !text.is(start + 1, "RECURSIVE") {
+                self.plain(start..main)?;
+            }
+            start = main;
+        }
+        let limit: &[u8] = if !outermost || text.find(range.clone(), |at| text.is(at, "LIMIT")).is_some() {
+            b""
+        } else {
+            NO_LIMIT
+        };
+        let operator = |at: usize| text.is_any(at, &["UNION", "EXCEPT", "INTERSECT", "MINUS"]);
+        let end_byte = text.span(range.clone()).end;
+        if text.find(start..range.end, operator).is_none() {
+            let lock: &[u8] = if self.block(start..range.end)? { LOCK } else { b"" };
+            self.copy_to(end_byte);
+            self.out.extend_from_slice(limit);
+            self.out.extend_from_slice(lock);
+            return Ok(());
+        }
+        loop {
+            let next = text.find(start..range.end, operator);
+            let mut part = start..next.unwrap_or(range.end);
+            if next.is_none() && !text.punct(start, b'(') {
+                // These are the whole union's
+                let clause = |at: usize| text.is_any(at, &["ORDER", "LIMIT"]);
+                part.end = text.find(part.clone(), clause).unwrap_or(part.end);
+            }
+            let span = text.span(part.clone());
+            let parenthesis = self.text.punct(part.start, b'(') || text.is(part.start, "VALUES");
+            self.copy_to(span.start);
+            if parenthesis {
+                self.plain(part)?;
+                self.copy_to(span.end);
+            } else {
+                self.out.push(b'(');
+                self.block(part)?;
+                self.copy_to(span.end);
+                self.out.extend_from_slice(LOCK);
+                self.out.push(b')');
+            }
+            let Some(at) = next else { break };
+            start = at + 1 + usize::from(text.is_any(at + 1, &["ALL", "DISTINCT"]));
+        }
+        self.copy_to(end_byte);
+        self.out.extend_from_slice(limit);
+        Ok(())
+    }
+
+    /// A query without set operators, but for its end; whether a locking clause can follow.
+    fn block(&mut self, range: Range<usize>) -> Result<bool, Refusal> {
+        let text = self.text;
+        if text.is(range.start, "TABLE") {
+            let word = text.span(range.start..range.start + 1);
+            self.copy_to(word.start);
+            self.out.extend_from_slice(b"SELECT * FROM");
+            self.copied = word.end;
+        } else if !text.is_any(range.start, &["SELECT", "VALUES"]) && !text.punct(range.start, b'(') {
+            return Err(misread());
+        }
+        let lockable = text.is_any(range.start, &["SELECT", "TABLE"]);
+        self.plain(range)?;
+        Ok(lockable)
+    }
+}
+
+fn misread() -> Refusal {
+    Refusal::new("the query is not understood")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn locked(sql: &str) -> String {
+        let lexed = lexer::lex(sql.as_bytes(), Mode::default(), Executable::Skip).unwrap();
+        let text = Text { sql: sql.as_bytes(), mode: Mode::default(), tokens: &lexed.tokens };
+        String::from_utf8(locked_query(&text, 0..text.len()).unwrap())
+            .unwrap()
+            .replace("LOCK IN SHARE MODE", "#")
+            .replace("LIMIT 18446744073709551615", "*")
+    }
+
+    #[test]
+    fn every_block_of_a_query_is_locked() {
+        for (query, want) in [
+            ("SELECT a FROM t", "SELECT a FROM t * #"),
+            ("SELECT a FROM t LIMIT 3", "SELECT a FROM t LIMIT 3 #"),
+            ("(SELECT a FROM t)", "(SELECT a FROM t #) *"),
+            ("TABLE t", "SELECT * FROM t * #"),
+            ("VALUES ROW(1), ROW(2)", "VALUES ROW(1), ROW(2) *"),
+            ("SELECT 1 UNION SELECT 2", "(SELECT 1 #) UNION (SELECT 2 #) *"),
+            (
+                "SELECT a FROM t UNION ALL (SELECT 2) UNION DISTINCT TABLE u ORDER BY 1 LIMIT 2",
+                "(SELECT a FROM t #) UNION ALL (SELECT 2 #) UNION DISTINCT (SELECT * FROM u #) ORDER BY 1 LIMIT 2",
+            ),
+            (
+                "SELECT * FROM (SELECT a FROM t) x WHERE EXISTS (SELECT 1 FROM u WHERE u.a IN (SELECT 2))",
+                "SELECT * FROM (SELECT a FROM t #) x WHERE EXISTS (SELECT 1 FROM u WHERE u.a IN (SELECT 2 #) #) * #",
+            ),
+            (
+                "WITH c AS (SELECT a FROM t) SELECT * FROM c",
+                "WITH c AS (SELECT a FROM t #) SELECT * FROM c * #",
+            ),
+            (
+                "WITH RECURSIVE c AS (SELECT 1 UNION ALL SELECT 2 FROM c) SELECT * FROM c",
+                "WITH RECURSIVE c AS (SELECT 1 UNION ALL SELECT 2 FROM c) SELECT * FROM c * #",
+            ),
+        ] {
+            assert_eq!(locked(query), want, "{query}");
+        }
+    }
+
+    #[test]
+    fn what_is_evaluated_ahead() {
+        let text =
+            |sql: &str| evaluable(sql.as_bytes(), Mode::default(), false).map(|e| (e.text, e.subquery));
+        assert_eq!(text("UUID()"), Ok((b"UUID()".to_vec(), false)));
+        let subquery = b"1 + (SELECT MAX(id) FROM t LOCK IN SHARE MODE)".to_vec();
+        assert_eq!(text("1 + (SELECT MAX(id) FROM t)"), Ok((subquery, true)));
+        assert_eq!(text("LAST_INSERT_ID()"), Ok((b"LAST_INSERT_ID()".to_vec(), false)));
+        for refused in [
+            "LAST_INSERT_ID(5)",
+            "@n := 1",
+            "f(1)",
+            "ROW_COUNT()",
+            "(SELECT 1 FOR UPDATE)",
+            "(SELECT 1 INTO @a)",
+        ] {
+            assert!(text(refused).is_err(), "{refused}");
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! INSERT whose keys come from expressions or from defaults that are expressions: these are evaluated once, before the
+//! statement, and their values stand in their place.
+
+use std::collections::BTreeMap;
+
+use atone_sql::{Evaluable, Insert, InsertValue, Mode, OnConflict, evaluable};
+use atone_undo::quote_identifier;
+use atone_wire::column::ColumnKind;
+
+use super::Session;
+use super::bound::told;
+use super::inject::{Flight, Reply, Rows, Vars};
+use super::keys::places;
+use super::values::exact_literal;
+use crate::error::{End, SqlError};
+use crate::meta::{ColumnDefault, TableInfo};
+
+/// How many expressions one SELECT has: the servers allow 4096.
+const EXPRESSIONS_PER_SELECT: usize = 500;
+
+/// The values of an INSERT that must be known before it runs and are not, each by its row and its column in the table.
+pub(super) type Slots = BTreeMap<(usize, usize), Evaluable>;
+
+/// Literals, each by its row and its column in the table.
+type Literals = BTreeMap<(usize, usize), Vec<u8>>;
+
+/// What of an INSERT has to be evaluated first.
+///
+/// # Errors
+/// Why it can't be.
+pub(super) fn slots(sql: &[u8], insert: &Insert, info: &TableInfo, mode: Mode) -> Result<Slots, String> {
+    let table = &info.table;
+    let places = given_places(insert, info)?;
+    let keys = if insert.on_conflict == OnConflict::Fail { 1 } else { table.keys.len() };
+    let mut columns: Vec<usize> =
+        table.keys.iter().take(keys).flat_map(|key| key.columns.iter().copied()).collect();
+    columns.sort_unstable();
+    columns.dedup();
+    let mut slots = Slots::new();
+    let mut appended = Vec::new();
+    for (r, row) in insert.rows.iter().enumerate() {
+        for &c in &columns {
+            let Some(column) = table.columns.get(c).filter(|column| !column.generated) else { continue };
+            let place = places.get(c).copied().flatten();
+            let because = |e: atone_sql::Refusal| format!("the key column {}: {}", column.name, e.reason);
+            let slot = match place.and_then(|place| row.get(place)) {
+                Some(InsertValue::Expression(span)) => {
+                    evaluable(sql.get(span.clone()).unwrap_or_default(), mode, false).map_err(because)?
+                }
+                None | Some(InsertValue::Default) if !column.auto_increment => match info.defaults.get(c) {
+                    Some(ColumnDefault::Expression(text)) => {
+                        evaluable(text.as_bytes(), mode, true).map_err(because)?
+                    }
+                    _ => continue,
+                },
+                _ => continue,
+            };
+            if place.is_none() && !appended.contains(&c) {
+                appended.push(c);
+            }
+            slots.insert((r, c), slot);
+        }
+    }
+    if !slots.is_empty() && insert.has_side_effects {
+        return Err("a key comes from an expression, and a value assigns a user variable".into());
+    }
+    // Those would read another value of a column that is now given
+    let body = sql.get(insert.body.clone()).unwrap_or_default();
+    for &c in &appended {
+        let name = table.columns.get(c).map(|column| column.name.as_bytes()).unwrap_or_default();
+        if body.windows(name.len().max(1)).any(|window| window.eq_ignore_ascii_case(name)) {
+            let name = String::from_utf8_lossy(name);
+            return Err(format!("the key column {name} takes its default, and the values name it"));
+        }
+    }
+    Ok(slots)
+}
+
+/// For each column its place in the rows; none in rows that are empty.
+fn given_places(insert: &Insert, info: &TableInfo) -> Result<Vec<Option<usize>>, String> {
+    if insert.rows.iter().all(Vec::is_empty) {
+        return Ok(vec![None; info.table.columns.len()]);
+    }
+    places(insert, &info.table)
+}
+
+/// The statement with these literals in place of expressions and defaults.
+fn written(
+    sql: &[u8],
+    insert: &Insert,
+    info: &TableInfo,
+    literals: &Literals,
+    vars: &Vars,
+) -> Result<Vec<u8>, String> {
+    let places = given_places(insert, info)?;
+    let mut appended: Vec<usize> =
+        literals.keys().map(|&(_, c)| c).filter(|&c| places.get(c).copied().flatten().is_none()).collect();
+    appended.sort_unstable();
+    appended.dedup();
+    let mut out = sql.get(..insert.body.start).unwrap_or_default().to_vec();
+    let name = |c: &usize| info.table.columns.get(*c).map(|column| column.name.clone());
+    let all_given = insert.columns.is_none() && appended.is_empty();
+    if !all_given {
+        let given = insert.columns.iter().flatten().cloned();
+        let names: Vec<String> =
+            given.chain(appended.iter().filter_map(name)).map(|name| quote_identifier(&name)).collect();
+        let names = names.join(", ");
+        if !names.is_ascii() && !vars.charset_client.starts_with("utf8") {
+            return Err(
+                "a column's name with other than ASCII letters, while character_set_client is not utf8"
+                    .into(),
+            );
+        }
+        out.extend_from_slice(format!(" ({names})").as_bytes());
+    }
+    out.extend_from_slice(b" VALUES ");
+    for (r, row) in insert.rows.iter().enumerate() {
+        out.extend_from_slice(if r == 0 { b"(" } else { b", (" });
+        let mut first = true;
+        let mut push = |text: &[u8]| {
+            if !std::mem::take(&mut first) {
+                out.extend_from_slice(b", ");
+            }
+            out.extend_from_slice(text);
+        };
+        for (place, value) in row.iter().enumerate() {
+            let column = places.iter().position(|p| *p == Some(place));
+            match (column.and_then(|c| literals.get(&(r, c))), value) {
+                (Some(literal), _) => push(literal),
+                (None, InsertValue::Default) => push(b"DEFAULT"),
+                (None, InsertValue::Null) => push(b"NULL"),
+                (None, InsertValue::Literal(span) | InsertValue::Expression(span)) => {
+                    push(sql.get(span.clone()).unwrap_or_default());
+                }
+                (None, InsertValue::Placeholder(_)) => return Err("a parameter without a value".into()),
+            }
+        }
+        for c in &appended {
+            push(literals.get(&(r, *c)).map(Vec::as_slice).unwrap_or(b"DEFAULT"));
+        }
+        out.push(b')');
+    }
+    out.push(b' ');
+    out.extend_from_slice(sql.get(insert.body.end..).unwrap_or_default());
+    Ok(out)
+}
+
+impl Session {
+    /// Evaluates what an INSERT's keys come from, and gives the statement with the values in. `None` where that could not be
+    /// done, and the application has its answer; a local transaction begun for the statement is ended then.
+    pub(super) async fn with_values(
+        &mut self,
+        sql: &[u8],
+        insert: &Insert,
+        info: &TableInfo,
+        slots: &Slots,
+        alone: bool,
+    ) -> Result<Option<Vec<u8>>, End> {
+        let vars = self.session_vars().await?;
+        if slots.values().any(|slot| slot.subquery)
+            && let Reply::Err(e) = self.run_one([b"EXPLAIN ", sql].concat()).await?
+        {
+            // What the statement itself may not read
+            self.statement_failed(e, alone).await?;
+            return Ok(None);
+        }
+        let mut selects = Vec::new();
+        let texts: Vec<&[u8]> = slots.values().map(|slot| slot.text.as_slice()).collect();
+        for chunk in texts.chunks(EXPRESSIONS_PER_SELECT) {
+            selects.push([b"SELECT ", chunk.join(&b", "[..]).as_slice(), b" LIMIT 1"].concat());
+        }
+        let mut literals = Literals::new();
+        let mut left = slots.iter();
+        for reply in self.run_under_results("NULL", selects, &vars).await? {
+            let why = match reply {
+                Reply::Rows(rows) => match self.literals(&rows, &mut left) {
+                    Ok(values) => {
+                        literals.extend(values);
+                        continue;
+                    }
+                    Err(why) => why,
+                },
+                Reply::Err(e) => {
+                    // The statement may have an error of its own, under a name of its own
+                    let explained = self.run_one([b"EXPLAIN ", sql].concat()).await?;
+                    match explained {
+                        Reply::Err(own) => {
+                            self.statement_failed(own, alone).await?;
+                            return Ok(None);
+                        }
+                        _ if e.code != 1054 && insert.on_conflict != OnConflict::Ignore => {
+                            self.statement_failed(e, alone).await?;
+                            return Ok(None);
+                        }
+                        _ => told("a key comes from an expression that cannot be evaluated by itself", &e),
+                    }
+                }
+                Reply::TooLarge => {
+                    format!("the keys are above max_branch_bytes = {}", self.backend.limits.max_branch_bytes)
+                }
+                Reply::Ok(_) => return Err(End::Broken("a SELECT without rows".into())),
+            };
+            self.abandon(alone).await?;
+            self.send_error(&SqlError::refused(&self.xid(), &why)).await?;
+            return Ok(None);
+        }
+        match written(sql, insert, info, &literals, &vars) {
+            Ok(text) => Ok(Some(text)),
+            Err(why) => {
+                self.abandon(alone).await?;
+                self.send_error(&SqlError::refused(&self.xid(), &why)).await?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// The values of as many slots as the SELECT has columns.
+    fn literals<'a>(
+        &self,
+        rows: &Rows,
+        slots: &mut impl Iterator<Item = (&'a (usize, usize), &'a Evaluable)>,
+    ) -> Result<Literals, String> {
+        let unread = |e: atone_wire::Malformed| format!("the values of a key: {e}");
+        if rows.warnings(self.capabilities).map_err(unread)? > 0 {
+            return Err("a key comes from an expression that gives a warning".into());
+        }
+        let kinds = rows.columns.iter().map(|column| ColumnKind::parse(column, self.capabilities));
+        let mut out = Literals::new();
+        for (cell, kind) in rows.cells(0).map_err(unread)?.into_iter().zip(kinds) {
+            let (place, slot) = slots.next().ok_or("more values than there are expressions")?;
+            let literal = exact_literal(cell, kind.map_err(unread)?, &slot.text)
+                .map_err(|why| format!("a key comes from an expression: {why}"))?;
+            out.insert(*place, literal);
+        }
+        Ok(out)
+    }
+
+    /// Runs SELECTs whose texts come in this charset (`NULL`: each as it is), whatever the session has.
+    pub(super) async fn run_under_results(
+        &mut self,
+        charset: &str,
+        selects: Vec<Vec<u8>>,
+        vars: &Vars,
+    ) -> Result<Vec<Reply>, End> {
+        let back = format!("SET character_set_results = {}", vars.results_value);
+        let mut flight = Flight::default();
+        flight.push(format!("SET character_set_results = {charset}"));
+        for select in selects {
+            flight.push(select);
+        }
+        flight.push(&back);
+        let mut replies = self.run_flight(flight).await?;
+        // One above max_allowed_packet has not even begun
+        if matches!(replies.last(), Some(Reply::Err(_)))
+            && !matches!(self.run_one(&back).await?, Reply::Ok(_))
+        {
+            return Err(End::Broken("the server refuses SET character_set_results".into()));
+        }
+        replies.retain(|reply| !matches!(reply, Reply::Ok(_)));
+        Ok(replies)
+    }
+}

@@ -1,0 +1,227 @@
+//! Rows whose keys the server generates and nobody can tell beforehand: found behind the statement.
+//!
+//! The statement says how many rows it has inserted. Of the rows that have one of the numbers that may be theirs, those are
+//! read that this transaction can lock (its own, and ones that others have committed), and then those that a session
+//! beside it sees (which are committed; none of them can have gone meanwhile, for they are locked). What is in the first
+//! and not in the second is the transaction's own; when these are as many as the statement has inserted, and none
+//! of them was written before it, they are its rows.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use atone_undo::{Row, Table, Value, quote_identifier};
+use atone_wire::response::OkPacket;
+use mysql_async::prelude::Queryable as _;
+
+use super::Session;
+use super::dml::{decode, locking_read, locking_read_by_key};
+use super::inject::{Flight, Reply};
+use super::insert::FLIGHT_BYTES;
+use crate::branch::Presence;
+use crate::error::End;
+
+/// How many numbers one SELECT asks for.
+const IDS_PER_SELECT: usize = 500;
+/// How long the service account waits for a table that is being altered: it is this transaction that it waits for.
+const LOCK_WAIT_S: u32 = 2;
+/// How many rows of others may lie between those of a statement.
+const MAX_FOREIGN_ROWS: usize = 10_000;
+
+/// The numbers that rows get: the first one generated, then one step after the other. A number that a row gives by
+/// itself moves what follows behind it.
+fn expected(first: i128, given: &[Option<i128>], step: i128) -> Vec<i128> {
+    let mut next = first;
+    given
+        .iter()
+        .map(|given| match given {
+            Some(id) => {
+                if *id >= next && step > 0 {
+                    next += ((id - next) / step + 1) * step;
+                }
+                *id
+            }
+            None => {
+                let id = next;
+                next += step;
+                id
+            }
+        })
+        .collect()
+}
+
+impl Session {
+    /// Finds the rows of an INSERT under a savepoint that has generated numbers in this column of the key. `given` says for
+    /// each row which number it gave, if it did; none for rows that all take a generated one.
+    pub(super) async fn look_for_generated(
+        &mut self,
+        ok: OkPacket,
+        table: &Arc<Table>,
+        column: usize,
+        given: Option<Vec<Option<i128>>>,
+        alone: bool,
+    ) -> Result<(), End> {
+        let kept = self.keep_diagnostics(&ok).await?;
+        let rows = self.generated_rows(&ok, table, column, given).await?;
+        let rows = match rows {
+            Ok(rows) => rows,
+            Err(why) => return self.take_insert_back(&why, alone).await,
+        };
+        self.release_insert(alone).await?;
+        for row in rows {
+            self.branch.touch(table, row.key(table), None, Presence::Present);
+        }
+        self.statement_done(ok, alone).await?;
+        self.restore_diagnostics(kept, alone);
+        Ok(())
+    }
+
+    async fn generated_rows(
+        &mut self,
+        ok: &OkPacket,
+        table: &Arc<Table>,
+        column: usize,
+        given: Option<Vec<Option<i128>>>,
+    ) -> Result<Result<Vec<Row>, String>, End> {
+        let limit = self.backend.limits.max_branch_rows;
+        let count = usize::try_from(ok.affected_rows).unwrap_or(usize::MAX);
+        if self.branch.rows().saturating_add(count) > limit {
+            return Ok(Err(format!("more than max_branch_rows = {limit} rows in one branch")));
+        }
+        let given = given.unwrap_or_else(|| vec![None; count]);
+        if given.len() != count {
+            return Ok(Err("the server counts another number of rows than the statement has".into()));
+        }
+        let first = i128::from(ok.last_insert_id);
+        let vars = self.session_vars().await?;
+        let step = i128::from(vars.auto_increment_increment.max(1));
+        let mut ids = expected(first, &given, step);
+        for last in [false, true] {
+            match self.own_rows(table, column, &ids).await? {
+                Ok(rows) if rows.len() == count => return Ok(Ok(rows)),
+                Err(why) => return Ok(Err(why)),
+                Ok(_) if last => break,
+                Ok(_) => {}
+            }
+            // Others have inserted meanwhile
+            let seen = match self.uncommitted(table, column, first, count + MAX_FOREIGN_ROWS).await {
+                Ok(seen) => seen,
+                Err(e) => return Ok(Err(format!("the service account cannot read {}: {e}", table.name))),
+            };
+            ids = given.iter().flatten().copied().chain(seen).collect();
+            ids.sort_unstable();
+            ids.dedup();
+        }
+        Ok(Err("the rows that were inserted cannot be told from those of others".into()))
+    }
+
+    /// The rows with one of these numbers that this transaction has inserted and not touched before.
+    async fn own_rows(
+        &mut self,
+        table: &Arc<Table>,
+        column: usize,
+        ids: &[i128],
+    ) -> Result<Result<Vec<Row>, String>, End> {
+        let Some(name) = table.columns.get(column).map(|column| quote_identifier(&column.name)) else {
+            return Ok(Err("the table has no such column".into()));
+        };
+        let mut rows = Vec::new();
+        let mut flight = Flight::default();
+        let mut chunks = ids.chunks(IDS_PER_SELECT).peekable();
+        while let Some(chunk) = chunks.next() {
+            let condition = format!("{name} IN ({})", list(chunk)).into_bytes();
+            let leads = table.keys.first().is_some_and(|key| key.columns.first() == Some(&column));
+            let mut select =
+                if leads { locking_read_by_key(table, &condition) } else { locking_read(table, &condition) };
+            select.extend_from_slice(b" SKIP LOCKED");
+            flight.push(select);
+            if chunks.peek().is_some() && flight.len() < FLIGHT_BYTES {
+                continue;
+            }
+            for reply in self.run_flight(std::mem::take(&mut flight)).await? {
+                match reply {
+                    Reply::Rows(found) => rows.extend(decode(table, &found)?),
+                    Reply::Err(e) => return Ok(Err(super::bound::told("the rows cannot be read", &e))),
+                    Reply::TooLarge => {
+                        let limit = self.backend.limits.max_branch_bytes;
+                        return Ok(Err(format!("the rows are above max_branch_bytes = {limit}")));
+                    }
+                    Reply::Ok(_) => return Err(End::Broken("an image without rows".into())),
+                }
+            }
+        }
+        let committed = match self.committed_ids(table, &name, ids).await {
+            Ok(committed) => committed,
+            Err(e) => return Ok(Err(format!("the service account cannot read {}: {e}", table.name))),
+        };
+        rows.retain(|row| {
+            matches!(row.values.get(column), Some(Value::Int(id)) if !committed.contains(id))
+                && !self.branch.holds(table, &row.key(table))
+        });
+        Ok(Ok(rows))
+    }
+
+    /// Which of these numbers another session sees in the table.
+    async fn committed_ids(
+        &self,
+        table: &Table,
+        name: &str,
+        ids: &[i128],
+    ) -> Result<HashSet<i128>, mysql_async::Error> {
+        let mut conn = self.backend.pool.get_conn().await?;
+        conn.query_drop(format!("SET lock_wait_timeout = {LOCK_WAIT_S}")).await?;
+        let mut all = HashSet::new();
+        for chunk in ids.chunks(IDS_PER_SELECT) {
+            let select = format!(
+                "SELECT CAST({name} AS CHAR) FROM {} WHERE {name} IN ({})",
+                table.quoted(),
+                list(chunk)
+            );
+            all.extend(
+                conn.query::<String, _>(select).await?.iter().filter_map(|id| id.parse::<i128>().ok()),
+            );
+        }
+        Ok(all)
+    }
+
+    /// The numbers from `first` on of rows that somebody has inserted and not committed; those of committed ones are left
+    /// out, as far as they are seen.
+    async fn uncommitted(
+        &self,
+        table: &Table,
+        column: usize,
+        first: i128,
+        limit: usize,
+    ) -> Result<Vec<i128>, mysql_async::Error> {
+        let Some(name) = table.columns.get(column).map(|column| quote_identifier(&column.name)) else {
+            return Ok(Vec::new());
+        };
+        let select = format!(
+            "SELECT CAST({name} AS CHAR) FROM {} WHERE {name} >= {first} ORDER BY {name} LIMIT {limit}",
+            table.quoted()
+        );
+        let mut conn = self.backend.pool.get_conn().await?;
+        conn.query_drop(format!("SET lock_wait_timeout = {LOCK_WAIT_S}")).await?;
+        conn.query_drop("SET TRANSACTION ISOLATION LEVEL READ UNCOMMITTED").await?;
+        let all: Vec<String> = conn.query(select.as_str()).await?;
+        let committed: HashSet<String> = conn.query::<String, _>(select).await?.into_iter().collect();
+        Ok(all.iter().filter(|id| !committed.contains(*id)).filter_map(|id| id.parse().ok()).collect())
+    }
+}
+
+fn list(ids: &[i128]) -> String {
+    ids.iter().map(i128::to_string).collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::expected;
+
+    #[test]
+    fn numbers_that_are_given_move_those_that_follow() {
+        assert_eq!(expected(5, &[None, None], 1), [5, 6]);
+        assert_eq!(expected(5, &[None, Some(7), None, None], 1), [5, 7, 8, 9]);
+        assert_eq!(expected(5, &[Some(2), None, Some(1), None], 1), [2, 5, 1, 6]);
+        assert_eq!(expected(5, &[None, Some(14), None], 5), [5, 14, 15]);
+        assert_eq!(expected(5, &[None, Some(15), None], 5), [5, 15, 20]);
+    }
+}
