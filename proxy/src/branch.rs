@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use atone_undo::{Key, Row, RowChange, Table, TableChanges, UndoRecord, Value};
 
+use crate::meta::TableInfo;
+
 /// Whether a touched row must be there when the branch commits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Presence {
@@ -32,6 +34,18 @@ pub struct Branch {
     seen: HashMap<(usize, Key), usize>,
     savepoints: Vec<(String, usize)>,
     bytes: usize,
+    met: Vec<Met>,
+    /// A statement has run whose triggers fire even where it changes no row.
+    fired: bool,
+}
+
+/// A table as a statement took it to be.
+#[derive(Clone, Debug)]
+pub struct Met {
+    /// What was known of it.
+    pub info: Arc<TableInfo>,
+    /// Foreign keys that point at it matter: rows were deleted, or indexed columns updated.
+    pub as_parent: bool,
 }
 
 /// The branch as it will be recorded.
@@ -69,6 +83,41 @@ impl Branch {
     /// About how many bytes the before images take.
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Whether nothing was touched, and no trigger can have fired.
+    pub fn is_clean(&self) -> bool {
+        self.entries.is_empty() && !self.fired
+    }
+
+    /// Notes that a statement has run whose triggers fire even where it changes no row.
+    pub fn fired(&mut self) {
+        self.fired = true;
+    }
+
+    /// Notes what a statement takes a table to be.
+    pub fn meet(&mut self, info: &Arc<TableInfo>, as_parent: bool) {
+        let same = |met: &&mut Met| {
+            Arc::ptr_eq(&met.info, info)
+                || met.info.table == info.table
+                    && met.info.facts == info.facts
+                    && met.info.references == info.references
+        };
+        match self.met.iter_mut().find(same) {
+            Some(met) => met.as_parent |= as_parent,
+            None => self.met.push(Met { info: info.clone(), as_parent }),
+        }
+    }
+
+    /// What the statements took their tables to be.
+    pub fn met(&self) -> &[Met] {
+        &self.met
+    }
+
+    /// A statement stands at the beginning of a local transaction: what others took their tables to be is without effect.
+    pub fn begin(&mut self) {
+        self.met.clear();
+        self.fired = false;
     }
 
     /// Whether this row was touched.

@@ -9,10 +9,15 @@ use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 
 use crate::service::ServicePool;
+use facts::Rounds;
 
+mod facts;
 mod foreign_keys;
+mod triggers;
 
+pub use facts::{Facts, Stale};
 pub use foreign_keys::{ForeignKey, References, Rule};
+pub use triggers::Trigger;
 
 /// A table as the proxy knows it.
 #[derive(Debug)]
@@ -21,6 +26,8 @@ pub struct TableInfo {
     pub table: Arc<Table>,
     /// Why no statement on this table can be undone exactly.
     pub refuse_any: Option<String>,
+    /// What has to be so still when a branch that has written it commits.
+    pub facts: Facts,
     /// The foreign keys that point at it.
     pub references: References,
     /// The columns that are in any index, as indices into its columns: only to these a foreign key can point.
@@ -92,6 +99,8 @@ fn expression(text: &str, mariadb: bool) -> Option<String> {
 #[derive(Debug, Default)]
 pub struct Metadata {
     tables: DashMap<SeenAs, (Instant, Arc<TableInfo>)>,
+    /// Looks at tables, with or without the foreign keys that point at them.
+    rounds: DashMap<(String, String, bool), Arc<Rounds>>,
 }
 
 /// Schema, name, and the column definitions that a session sees.
@@ -157,6 +166,11 @@ async fn load(conn: &mut Conn, schema: &str, name: &str, mariadb: bool) -> Resul
     let Some((schema, name, engine, table_type)) = head else {
         return Err(MetaError::NoTable(format!("{schema}.{name}")));
     };
+    // Before all else: what changes meanwhile will be noticed
+    let mut facts = Facts::default();
+    if table_type == "BASE TABLE" {
+        facts = facts::read(conn, &schema, &name).await?;
+    }
     let id = (schema.as_str(), name.as_str());
     let columns: Vec<ColumnRow> = conn
         .exec(
@@ -219,13 +233,19 @@ async fn load(conn: &mut Conn, schema: &str, name: &str, mariadb: bool) -> Resul
         refuse_any.get_or_insert(why);
         Vec::new()
     });
-    if refuse_any.is_none() {
-        refuse_any = triggers(conn, &schema, &name).await?;
+    if refuse_any.is_none() && facts.definition.contains("WITHOUT OVERLAPS") {
+        refuse_any = Some(format!("{schema}.{name} has a unique key WITHOUT OVERLAPS"));
+    }
+    if let (None, Some(trigger)) = (&refuse_any, facts.triggers.first()) {
+        refuse_any = Some(format!("{schema}.{name} has the trigger {}", trigger.name));
+    }
+    if refuse_any.is_none() && !triggers::are_seen(conn, &schema, &name).await? {
+        refuse_any = Some(format!("the service account lacks the TRIGGER privilege on {schema}.{name}"));
     }
     let key_follows_update = keys.first().is_some_and(|key| key.columns.iter().any(|&c| follows_update[c]));
     let table = Arc::new(Table { schema, name, columns: parsed, keys });
     let references = foreign_keys::load(conn, &table, mariadb).await?;
-    Ok(TableInfo { table, refuse_any, references, indexed, implied, key_follows_update, defaults })
+    Ok(TableInfo { table, refuse_any, facts, references, indexed, implied, key_follows_update, defaults })
 }
 
 /// The unique keys, the one that identifies rows first.
@@ -267,34 +287,6 @@ fn unique_keys(
     keys.sort_by(|a, b| a.name.cmp(&b.name));
     keys.insert(0, head);
     Ok(keys)
-}
-
-/// Whether triggers write behind a statement; and whether the service account would see them at all.
-async fn triggers(conn: &mut Conn, schema: &str, name: &str) -> Result<Option<String>, MetaError> {
-    let trigger: Option<String> = conn
-        .exec_first(
-            "SELECT TRIGGER_NAME FROM information_schema.TRIGGERS \
-             WHERE EVENT_OBJECT_SCHEMA = ? AND EVENT_OBJECT_TABLE = ? LIMIT 1",
-            (schema, name),
-        )
-        .await?;
-    if let Some(trigger) = trigger {
-        return Ok(Some(format!("{schema}.{name} has the trigger {trigger}")));
-    }
-    let sees: Option<u64> = conn
-        .exec_first(
-            "SELECT (SELECT COUNT(*) FROM information_schema.USER_PRIVILEGES WHERE PRIVILEGE_TYPE = 'TRIGGER') \
-             + (SELECT COUNT(*) FROM information_schema.SCHEMA_PRIVILEGES WHERE PRIVILEGE_TYPE = 'TRIGGER' \
-                AND ? LIKE TABLE_SCHEMA) \
-             + (SELECT COUNT(*) FROM information_schema.TABLE_PRIVILEGES WHERE PRIVILEGE_TYPE = 'TRIGGER' \
-                AND TABLE_SCHEMA = ? AND TABLE_NAME = ?)",
-            (schema, schema, name),
-        )
-        .await?;
-    if sees.unwrap_or(0) == 0 {
-        return Ok(Some(format!("the service account lacks the TRIGGER privilege on {schema}.{name}")));
-    }
-    Ok(None)
 }
 
 #[cfg(test)]

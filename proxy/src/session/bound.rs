@@ -154,7 +154,7 @@ impl Session {
                 let commits = value != AutocommitValue::Off
                     && !self.autocommit()
                     && self.in_transaction()
-                    && !self.branch.is_empty();
+                    && !self.branch.is_clean();
                 if commits && value == AutocommitValue::Unknown {
                     let why = "SET autocommit to a value that is not 0 or 1, in a local transaction that has written";
                     return self.send_error(&SqlError::refused(&self.xid(), why)).await;
@@ -166,7 +166,7 @@ impl Session {
                 };
             }
             Statement::Begin { .. } | Statement::Commit { .. } => {
-                return if self.branch.is_empty() {
+                return if self.branch.is_clean() {
                     self.pass(origin).await
                 } else {
                     self.commit_with(&sql, analysis.terminator).await

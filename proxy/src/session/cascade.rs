@@ -10,7 +10,7 @@
 //!   unless he has switched `foreign_key_checks` off or the foreign key points at a further unique key, whose entry the
 //!   read of the parent did not lock. So the children are looked at again behind the statement, as they are committed: what
 //!   the cascade has changed is still there to others. One that was not read takes the local transaction back.
-//! - Adding or dropping a foreign key waits for the transactions that have written the parent.
+//! - The foreign keys that were followed are compared before the COMMIT with those that are there then ([`super::fresh`]).
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -58,6 +58,7 @@ impl Effect {
         Effect::Updated(assigned)
     }
 
+    /// Whether it changes any of these columns.
     fn touches(&self, columns: &[usize]) -> bool {
         match self {
             Effect::Deleted => true,
@@ -73,6 +74,11 @@ fn rule(key: &ForeignKey, effect: &Effect) -> Rule {
         Effect::Updated(_) if effect.touches(&key.referenced) => key.on_update,
         Effect::Updated(_) => Rule::Restrict,
     }
+}
+
+/// Whether foreign keys that point at the table matter to a statement with this effect.
+pub(super) fn is_parent(info: &TableInfo, effect: &Effect) -> bool {
+    effect.touches(&info.indexed)
 }
 
 /// Whether a foreign key may change rows behind a statement with this effect.
@@ -183,6 +189,7 @@ impl Session {
         vars: &Vars,
     ) -> Result<Result<Behind, Stop>, End> {
         let mut behind = Behind::default();
+        self.branch.meet(info, effect.touches(&info.indexed));
         if images.is_empty() || !may_fire(info, &effect) {
             return Ok(Ok(behind));
         }
@@ -202,6 +209,7 @@ impl Session {
         let mut bytes = images.iter().map(row_bytes).sum();
         let mut steps = VecDeque::from([Step { info: info.clone(), path: vec![own], keys, effect }]);
         while let Some(step) = steps.pop_front() {
+            self.branch.meet(&step.info, step.effect.touches(&step.info.indexed));
             if let Some(why) = unproven(&step.info, &step.effect) {
                 return Ok(Err(Stop::Refuse(why.clone())));
             }

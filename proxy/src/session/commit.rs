@@ -13,6 +13,7 @@ use atone_wire::response::{ErrPacket, OkPacket};
 use super::Session;
 use super::bound::told;
 use super::dml::{decode, locking_read_by_key};
+use super::fresh::Fresh;
 use super::inject::{Flight, Reply};
 use crate::branch::Changes;
 use crate::error::{End, SqlError};
@@ -38,9 +39,10 @@ impl Session {
     /// still open.
     pub(super) async fn commit_branch(&mut self, commit: &[u8]) -> Result<Result<OkPacket, SqlError>, End> {
         let xid = self.xid();
-        if self.branch.is_empty() {
+        if self.branch.is_clean() {
             return self.commit_as_is(commit).await;
         }
+        let fresh = Fresh::look(self);
         let after = match self.rows_now(self.branch.keys()).await? {
             Ok(after) => after,
             Err(why) => return self.give_up(SqlError::refused(&xid, &why)).await,
@@ -50,7 +52,10 @@ impl Session {
             Err(why) => return self.give_up(SqlError::refused(&xid, &why)).await,
         };
         if changes.tables.is_empty() {
-            return self.commit_as_is(commit).await;
+            return match self.fresh(fresh).await? {
+                Ok(()) => self.commit_as_is(commit).await,
+                Err(error) => self.give_up(error).await,
+            };
         }
         let Some(schema) = self.branch.schema().map(str::to_string) else {
             return Err(End::Broken("a branch without a schema".into()));
@@ -60,6 +65,9 @@ impl Session {
             Err(error) if error.code == 1205 => return Ok(Err(error)),
             Err(error) => return self.give_up(error).await,
         };
+        if let Err(error) = self.fresh(fresh).await? {
+            return self.give_up_branch(&xid, branch_id, error).await;
+        }
         self.write_and_commit(&xid, &schema, branch_id, changes, commit).await
     }
 

@@ -90,6 +90,7 @@ impl Session {
                 Resolved::Temporary => return self.pass_temporary(origin).await,
                 Resolved::Answer(e) => return self.statement_failed(e, false).await,
             };
+            self.branch.fired();
             let target = Target { text, insert, info: &info, probe: &probe };
             let alone = self.stands_alone();
             let try_ = Try { begin: alone, alone, last: attempt == MAX_TRIES, as_select: false };

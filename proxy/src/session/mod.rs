@@ -14,6 +14,7 @@ mod conflicts;
 mod diagnostics;
 mod dml;
 mod evaluated;
+mod fresh;
 mod generated;
 mod handshake;
 mod inject;

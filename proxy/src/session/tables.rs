@@ -63,8 +63,19 @@ impl Session {
         Ok((schema, table.name.clone()))
     }
 
-    /// Finds out what a table's name stands for.
+    /// Finds out what a table's name stands for, for a statement that will write it.
     pub(super) async fn resolve(&mut self, table: &TableRef, vars: &Vars) -> Result<Resolved, End> {
+        if !self.in_transaction() {
+            self.branch.begin();
+        }
+        let resolved = self.resolve_name(table, vars).await?;
+        if let Resolved::Table(info, _) = &resolved {
+            self.branch.meet(info, false);
+        }
+        Ok(resolved)
+    }
+
+    async fn resolve_name(&mut self, table: &TableRef, vars: &Vars) -> Result<Resolved, End> {
         let xid = self.xid();
         let (schema, name) = match self.names(table, vars) {
             Ok(names) => names,

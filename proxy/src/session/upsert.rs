@@ -7,7 +7,7 @@ use atone_wire::caps::client;
 
 use super::Session;
 use super::bound::told;
-use super::cascade::{Behind, Effect, Stop, may_fire};
+use super::cascade::{Behind, Effect, Stop, is_parent, may_fire};
 use super::conflicts::{Conditions, Counted, Touched, any_of, touched};
 use super::dml::{decode, locking_read};
 use super::inject::{Flight, Reply};
@@ -56,7 +56,9 @@ impl Session {
         flight.push(format!("SAVEPOINT {SAVEPOINT}"));
         let image_at = if begin { 2 } else { 1 };
         let mut behind = Behind::default();
-        let mut replies = match effect(insert, info) {
+        let effect = effect(insert, info);
+        self.branch.meet(info, effect.as_ref().is_some_and(|effect| is_parent(info, effect)));
+        let mut replies = match effect.filter(|effect| may_fire(info, effect)) {
             None => self.run_ending_with(flight, text, insert.returning).await?,
             Some(effect) => {
                 // The rows that foreign keys change have to be read before the statement runs
@@ -155,6 +157,9 @@ impl Session {
         let rows = match rows {
             Ok(rows) => rows,
             Err(why) => {
+                // Perhaps by a unique key that is not known yet
+                self.forget_table(table);
+                self.backend.metadata.forget(&table.schema, &table.name);
                 self.take_insert_back(&why, alone).await?;
                 return Ok(true);
             }
@@ -174,14 +179,13 @@ impl Session {
     }
 }
 
-/// What the statement does to the rows that are in its way, where foreign keys may then change others.
+/// What the statement does to the rows that are in its way.
 fn effect(insert: &Insert, info: &TableInfo) -> Option<Effect> {
-    let effect = match &insert.on_conflict {
-        OnConflict::Fail | OnConflict::Ignore => return None,
-        OnConflict::Replace => Effect::Deleted,
+    match &insert.on_conflict {
+        OnConflict::Fail | OnConflict::Ignore => None,
+        OnConflict::Replace => Some(Effect::Deleted),
         OnConflict::Update(assignments) => {
-            Effect::updated(info, assignments.iter().map(|a| a.column.as_str()))
+            Some(Effect::updated(info, assignments.iter().map(|a| a.column.as_str())))
         }
-    };
-    may_fire(info, &effect).then_some(effect)
+    }
 }

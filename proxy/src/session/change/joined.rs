@@ -13,7 +13,7 @@ use crate::branch::Presence;
 use crate::error::{End, SqlError};
 use crate::meta::TableInfo;
 use crate::session::Session;
-use crate::session::cascade::{Behind, Stop, may_fire};
+use crate::session::cascade::{Behind, Stop, is_parent, may_fire};
 use crate::session::dml::MAX_TRIES;
 use crate::session::inject::{Flight, Reply, Vars};
 use crate::session::tables::{Resolved, digest, probe_sql};
@@ -268,6 +268,9 @@ impl Session {
 
     /// Images what foreign keys change behind the rows of the statement.
     async fn behind_joined(&mut self, t: &Try<'_>, images: &[Vec<Row>]) -> Result<Result<Behind, Stop>, End> {
+        for w in &t.written {
+            self.branch.meet(&w.info, is_parent(&w.info, &w.effect(&t.joined.action)));
+        }
         let fires = |w: &Written<'_>| may_fire(&w.info, &w.effect(&t.joined.action));
         match (t.written.as_slice(), images) {
             ([only], [rows]) => {

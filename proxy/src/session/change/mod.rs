@@ -19,7 +19,7 @@ use atone_wire::response::OkPacket;
 
 use super::Session;
 use super::bound::Origin;
-use super::cascade::{Behind, Effect, Stop, may_fire};
+use super::cascade::{Behind, Effect, Stop, is_parent, may_fire};
 use super::dml::{MAX_TRIES, decode_beside};
 use super::inject::{Flight, Reply, Vars};
 use super::keys::pins_one_row;
@@ -169,13 +169,15 @@ impl Session {
                 Err(why) => return self.send_error(&SqlError::refused(&self.xid(), &why)).await,
             };
             let (info, probe) = (&info.0, info.1.as_slice());
+            let effect = effect(change, info);
+            self.branch.meet(info, is_parent(info, &effect));
             let one_row = change.order_by().is_none()
                 && change.limit().is_none()
                 && !change.volatile()
                 && !change.subquery()
                 && change.returning().is_none()
                 && moves.is_none()
-                && !may_fire(info, &effect(change, info))
+                && !may_fire(info, &effect)
                 && change.pinned().is_some_and(|p| pins_one_row(sql, p, &info.table, &vars));
             let (alone, last) = (self.stands_alone(), attempt == MAX_TRIES);
             let t = Try { sql, change, analysis, vars: &vars, info, probe, alone, one_row, moves, last };

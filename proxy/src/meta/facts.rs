@@ -1,0 +1,165 @@
+//! What a statement's capture relies on beyond the column definitions that its session sees: the table's whole definition
+//! and its triggers.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use atone_undo::quote_identifier;
+use mysql_async::Conn;
+use mysql_async::prelude::Queryable;
+use tokio::sync::Mutex;
+
+use super::foreign_keys::{self, References};
+use super::triggers::{self, Trigger};
+use super::{MAX_TABLES, Metadata, TableInfo};
+use crate::service::ServicePool;
+
+/// What only the service account can tell whether it is still so.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// `SHOW CREATE TABLE`, without the next number of its AUTO_INCREMENT: columns, indexes, engine, checks, partitions.
+    pub definition: String,
+    /// The triggers that are seen, in the order in which they fire.
+    pub triggers: Vec<Trigger>,
+}
+
+/// Reads the facts of a base table.
+pub(super) async fn read(conn: &mut Conn, schema: &str, name: &str) -> Result<Facts, mysql_async::Error> {
+    // The text depends on these, which phase two sets otherwise on the connections that it shares
+    conn.query_drop("SET SESSION sql_mode = '', SESSION sql_quote_show_create = 1").await?;
+    let show = format!("SHOW CREATE TABLE {}.{}", quote_identifier(schema), quote_identifier(name));
+    let shown: Option<(String, String)> = conn.query_first(show).await?;
+    let definition = without_next_number(&shown.map(|(_, text)| text).unwrap_or_default());
+    Ok(Facts { definition, triggers: triggers::read(conn, schema, name).await? })
+}
+
+/// Leaves out ` AUTO_INCREMENT=7`, which every INSERT changes.
+fn without_next_number(definition: &str) -> String {
+    const NEXT: &str = " AUTO_INCREMENT=";
+    let mut out = String::with_capacity(definition.len());
+    let mut rest = definition;
+    while let Some((head, tail)) = rest.split_once(NEXT) {
+        out.push_str(head);
+        rest = tail.trim_start_matches(|c: char| c.is_ascii_digit());
+    }
+    out.push_str(rest);
+    out
+}
+
+/// A table as it is now.
+#[derive(Debug)]
+struct Now {
+    facts: Facts,
+    /// Where they were asked for.
+    references: Option<References>,
+}
+
+/// Looks at one table, one after the other; each serves all who asked before it began.
+#[derive(Debug, Default)]
+pub(super) struct Rounds {
+    started: AtomicU64,
+    last: Mutex<Option<Round>>,
+}
+
+/// One look: its number, and what was seen or why nothing was.
+type Round = (u64, Result<Arc<Now>, String>);
+
+/// Why a table cannot be vouched for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stale {
+    /// It is not what it was taken for.
+    Changed(String),
+    /// The service account cannot look.
+    Unread(String),
+}
+
+impl Metadata {
+    /// Whether the table still is what `info` says, with the foreign keys that point at it where the statements have
+    /// `deleted` rows or updated indexed columns.
+    ///
+    /// A transaction that has written a table keeps it from being altered, and triggers and foreign keys from coming and
+    /// going, until it ends. So what is read before its COMMIT is what its statements have met.
+    ///
+    /// # Errors
+    /// [`Stale`]
+    pub async fn verify(
+        &self,
+        pool: &ServicePool,
+        info: &TableInfo,
+        with_references: bool,
+        mariadb: bool,
+    ) -> Result<(), Stale> {
+        let table = &info.table;
+        let now = self.now(pool, info, with_references, mariadb).await.map_err(Stale::Unread)?;
+        let same_references = now.references.as_ref().is_none_or(|now| *now == info.references);
+        if now.facts == info.facts && same_references {
+            return Ok(());
+        }
+        self.forget(&table.schema, &table.name);
+        for child in now.references.iter().flat_map(|references| &references.keys) {
+            // Its definition names the foreign key
+            self.forget(&child.schema, &child.table);
+        }
+        let what = if now.facts.definition != info.facts.definition {
+            "the table"
+        } else if now.facts.triggers != info.facts.triggers {
+            "a trigger of the table"
+        } else {
+            "a foreign key that points at the table"
+        };
+        Err(Stale::Changed(format!("{what} {}.{} was altered meanwhile", table.schema, table.name)))
+    }
+
+    async fn now(
+        &self,
+        pool: &ServicePool,
+        info: &TableInfo,
+        with_references: bool,
+        mariadb: bool,
+    ) -> Result<Arc<Now>, String> {
+        let table = &info.table;
+        if self.rounds.len() >= MAX_TABLES {
+            self.rounds.clear();
+        }
+        let key = (table.schema.clone(), table.name.clone(), with_references);
+        let rounds = self.rounds.entry(key).or_default().clone();
+        let wanted = rounds.started.load(Ordering::SeqCst) + 1;
+        let mut last = rounds.last.lock().await;
+        if let Some((round, result)) = &*last
+            && *round >= wanted
+        {
+            return result.clone();
+        }
+        let round = rounds.started.fetch_add(1, Ordering::SeqCst) + 1;
+        let look = async {
+            let mut conn = pool.get_conn().await?;
+            let facts = read(&mut conn, &table.schema, &table.name).await?;
+            let references = match with_references {
+                true => Some(foreign_keys::load(&mut conn, table, mariadb).await?),
+                false => None,
+            };
+            Ok(Arc::new(Now { facts, references }))
+        };
+        let result = look.await.map_err(|e: mysql_async::Error| e.to_string());
+        *last = Some((round, result.clone()));
+        result
+    }
+
+    /// What is known of a table counts no more.
+    pub fn forget(&self, schema: &str, name: &str) {
+        self.tables.retain(|(s, n, _), _| s != schema || n != name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_number_is_no_part_of_a_definition() {
+        let one = "CREATE TABLE `t` (\n  `id` int NOT NULL AUTO_INCREMENT\n) ENGINE=InnoDB AUTO_INCREMENT=17 DEFAULT";
+        let other = one.replace("17", "4000000000");
+        assert_eq!(without_next_number(one), without_next_number(&other));
+        assert_eq!(without_next_number(one), one.replace(" AUTO_INCREMENT=17", ""));
+    }
+}

@@ -1,0 +1,45 @@
+//! Whether the tables of a branch are what its statements took them to be.
+
+use tokio::task::JoinHandle;
+
+use super::Session;
+use crate::error::{End, SqlError};
+use crate::meta::Stale;
+
+/// A look at the tables of a branch that is under way, all of whose statements have run.
+#[derive(Debug)]
+pub(super) struct Fresh(JoinHandle<Result<(), Stale>>);
+
+impl Fresh {
+    /// Begins to look, while the session does other things.
+    pub(super) fn look(session: &Session) -> Fresh {
+        let backend = session.backend.clone();
+        let (met, mariadb) = (session.branch.met().to_vec(), session.mariadb);
+        Fresh(tokio::spawn(async move {
+            for met in met {
+                backend.metadata.verify(&backend.pool, &met.info, met.as_parent, mariadb).await?;
+            }
+            Ok(())
+        }))
+    }
+}
+
+impl Session {
+    /// Waits for the look's end; the inner error is why the local transaction must not commit.
+    pub(super) async fn fresh(&mut self, look: Fresh) -> Result<Result<(), SqlError>, End> {
+        let seen =
+            look.0.await.map_err(|e| End::Broken(format!("the tables could not be looked at: {e}")))?;
+        let xid = self.xid();
+        Ok(match seen {
+            Ok(()) => Ok(()),
+            Err(Stale::Changed(why)) => {
+                self.forget_digests();
+                Err(SqlError::deadlock(&xid, &why))
+            }
+            Err(Stale::Unread(why)) => Err(SqlError::unavailable(
+                &xid,
+                &format!("the service account cannot read table metadata: {why}"),
+            )),
+        })
+    }
+}
