@@ -11,6 +11,7 @@ pub(crate) fn info(table: Table) -> TableInfo {
     TableInfo {
         table: Arc::new(table),
         refuse_any: None,
+        facts: crate::meta::Facts::default(),
         references: Default::default(),
         indexed: Vec::new(),
         implied: Vec::new(),
