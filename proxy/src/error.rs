@@ -104,6 +104,10 @@ impl SqlError {
             &format!("the parameters of a prepared statement do not decode: {detail}"),
         )
     }
+    /// 1210: another number of parameters than a statement has, in the server's own words.
+    pub fn wrong_arguments(of: &str) -> SqlError {
+        SqlError { code: 1210, state: b"HY000", message: format!("Incorrect arguments to {of}") }
+    }
     /// 1461: more prepared statements than `max_prepared_statements`.
     pub fn too_many_statements(limit: usize) -> SqlError {
         Self::new(1461, b"42000", "", &format!("a session may hold max_prepared_statements = {limit}"))

@@ -68,7 +68,6 @@ const STATEMENTS: &[&str] = &[
     "RENAME TABLE t TO z",
     "LOCK TABLES t WRITE",
     "HANDLER t OPEN",
-    "PREPARE s FROM 'DELETE FROM t'",
     "EXECUTE s",
     "XA START 'x'",
     "LOAD DATA LOCAL INFILE '/dev/null' INTO TABLE t",
@@ -284,6 +283,10 @@ async fn unreadable_charsets(c: Arc<Cluster>) -> Result<()> {
         sql::refused(&mut conn, "DELETE FROM account").await?.expect_naming(1235, "42000", &xid)?;
     }
     sql::run(&mut conn, "SET NAMES utf8mb4").await?;
+    // Perhaps it was prepared under another collation
+    sql::server_error(conn.exec_drop(&update, ("né",)).await, "UPDATE")?
+        .expect_naming(1235, "42000", &xid)?;
+    let update = conn.prep("UPDATE account SET name = ? WHERE id = 1").await?;
     conn.exec_drop(&update, ("né",)).await?;
     sql::run(&mut conn, "ROLLBACK GLOBAL TRANSACTION").await?;
     c.wait_for_purge(Bank::One, &schema).await?;

@@ -4,7 +4,7 @@ use crate::{
     dml, functions, hint, insert,
     lexer::{self, CommentKind, Executable, Kind, Lexed},
     mode::Mode,
-    quoting, read, session,
+    named, quoting, read, session,
     set::{self, Set},
     text::Text,
     types::{Analysis, Refusal, Statement},
@@ -93,36 +93,16 @@ pub fn may_write(sql: &[u8], mode: Mode) -> bool {
         | Statement::SelectsDiagnostics { .. }
         | Statement::StartGlobal { .. }
         | Statement::CommitGlobal
-        | Statement::RollbackGlobal => false,
+        | Statement::RollbackGlobal
+        | Statement::Prepare(_)
+        | Statement::Deallocate(_) => false,
         Statement::Insert(_)
         | Statement::Update(_)
         | Statement::Delete(_)
         | Statement::Joined(_)
+        | Statement::Execute(_)
         | Statement::Refused(_) => true,
     }
-}
-
-/// Whether a statement could leave a temporary table behind: it mentions TEMPORARY, CALL or EXECUTE, or calls a
-/// function that is not built in.
-pub fn may_create_temporary(sql: &[u8], mode: Mode) -> bool {
-    let Ok(lexed) = lexer::lex(sql, mode, Executable::Inline) else { return true };
-    let text = statement_text(sql, mode, &lexed);
-    if (0..text.len()).any(|at| text.is_any(at, &["TEMPORARY", "CALL", "EXECUTE"])) {
-        return true;
-    }
-    let several = text.tokens.iter().any(|token| token.kind == Kind::Punct(b';'));
-    let query = |at: usize| text.is_any(at, &["SELECT", "SET", "TABLE", "VALUE", "VALUES", "WITH"]);
-    // In definitions, and in the column list of an INSERT, names before a parenthesis are no calls.
-    let calls_from = if several {
-        0
-    } else if text.is_any(0, &["CREATE", "ALTER", "DROP", "RENAME", "TRUNCATE", "LOCK", "GRANT", "REVOKE"]) {
-        if (0..text.len()).any(|at| text.is(at, "SELECT")) { 0 } else { text.len() }
-    } else if text.is_any(0, &["INSERT", "REPLACE"]) {
-        text.find(1..text.len(), query).unwrap_or(0)
-    } else {
-        0
-    };
-    functions::check_calls(&text, calls_from..text.len()).is_err()
 }
 
 /// The tokens without those `;` at the end that nothing follows.
@@ -226,6 +206,10 @@ fn classify(text: &Text<'_>, analysis: &mut Analysis) -> Result<Statement, Refus
             (Some(Kind::Word), b"EXPLAIN" | b"DESCRIBE" | b"DESC") => read::explain(text)?,
             (Some(Kind::Word), b"ANALYZE") => read::analyze(text)?,
             (Some(Kind::Word), b"DO" | b"HELP" | b"KILL") => read::harmless(text)?,
+            (Some(Kind::Word), b"PREPARE") => named::prepare(text)?,
+            (Some(Kind::Word), b"EXECUTE") => named::execute(text)?,
+            (Some(Kind::Word), b"DEALLOCATE") => named::deallocate(text)?,
+            (Some(Kind::Word), b"DROP") if text.is(1, "PREPARE") => named::deallocate(text)?,
             (Some(Kind::Word), b"CHECKSUM") if text.is(1, "TABLE") => read::harmless(text)?,
             (Some(Kind::Word), b"GET") if (1..4).any(|at| text.is(at, "DIAGNOSTICS")) => {
                 read::harmless(text).map(|_| Statement::Diagnostics)?
@@ -257,7 +241,6 @@ fn refused_verb(word: &[u8]) -> String {
         b"HANDLER" => "HANDLER is not supported".to_owned(),
         b"TRUNCATE" => "TRUNCATE can't be undone".to_owned(),
         b"XA" => "XA can't be mixed with a global transaction".to_owned(),
-        b"PREPARE" | b"EXECUTE" | b"DEALLOCATE" => format!("{name} hides the statement that runs"),
         b"LOCK" | b"UNLOCK" | b"CREATE" | b"ALTER" | b"DROP" | b"RENAME" | b"GRANT" | b"REVOKE"
         | b"ANALYZE" | b"OPTIMIZE" | b"REPAIR" | b"CHECK" | b"CACHE" | b"FLUSH" | b"RESET" | b"INSTALL"
         | b"UNINSTALL" | b"IMPORT" => format!("{name} commits implicitly"),

@@ -33,8 +33,18 @@ pub fn may_change_reading(sql: &[u8]) -> bool {
         "call",
         "execute",
     ];
-    let word = |b: &u8| !(b.is_ascii_alphanumeric() || *b == b'_');
-    sql.split(word).any(|found| WORDS.iter().any(|known| found.eq_ignore_ascii_case(known.as_bytes())))
+    has_word(sql, &WORDS)
+}
+
+/// Whether a packet of an unbound session could prepare another statement under a name (PREPARE), or forget one. Says true too
+/// often, never false wrongly.
+pub fn may_prepare(sql: &[u8]) -> bool {
+    has_word(sql, &["prepare", "call", "execute"])
+}
+
+fn has_word(sql: &[u8], words: &[&str]) -> bool {
+    let between = |b: &u8| !(b.is_ascii_alphanumeric() || *b == b'_');
+    sql.split(between).any(|found| words.iter().any(|known| found.eq_ignore_ascii_case(known.as_bytes())))
 }
 
 /// `@atone_xid`, or a variable whose name is quoted.

@@ -20,6 +20,7 @@ mod insert;
 mod joined;
 mod lexer;
 mod mode;
+mod named;
 mod names;
 #[cfg(test)]
 mod properties;
@@ -36,8 +37,8 @@ mod translate;
 mod types;
 mod variables;
 
-pub use analysis::{analyze, may_create_temporary, may_write};
-pub use attention::{may_change_reading, needs_attention};
+pub use analysis::{analyze, may_write};
+pub use attention::{may_change_reading, may_prepare, needs_attention};
 pub use hint::{MAX_XID_LEN, is_valid_xid};
 pub use joined::could_assign;
 pub use mode::{Mode, UnsupportedMode};
@@ -46,7 +47,7 @@ pub use reading::{Evaluable, evaluable};
 pub use repeat::{Repeated, repeatable};
 pub use several::{NextStatement, concerns_atone, may_be_several, next_statement};
 pub use types::{
-    Analysis, Assignment, AutocommitValue, Delete, DiagnosticNumber, DiagnosticRead, Insert, InsertValue,
-    Joined, JoinedAction, OnConflict, Refusal, SourceQuery, Span, Statement, TableRef, Update, XidHint,
-    XidValue,
+    Analysis, Assignment, AutocommitValue, Delete, DiagnosticNumber, DiagnosticRead, Execute, ExecuteWhat,
+    Insert, InsertValue, Joined, JoinedAction, OnConflict, Prepare, Refusal, SourceQuery, Span, Statement,
+    StatementText, TableRef, Update, XidHint, XidValue,
 };

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use crate::{
     InsertValue, JoinedAction, Mode, Span, Statement, analyze,
     lexer::{Executable, Lexed, is_blank, lex},
-    may_create_temporary, may_write, needs_attention,
+    may_write, needs_attention,
 };
 
 /// Pieces of SQL, whole and broken.
@@ -140,7 +140,7 @@ fn assert_covers(sql: &[u8], lexed: &Lexed) {
 
 fn holds(sql: &[u8], mode: Mode) {
     let analysis = analyze(sql, mode);
-    let _ = (may_write(sql, mode), may_create_temporary(sql, mode));
+    let _ = may_write(sql, mode);
 
     // Whatever concerns Atone is seen by the cheap test too.
     let concerns = matches!(

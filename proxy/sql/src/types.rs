@@ -97,6 +97,12 @@ pub enum Statement {
     Delete(Delete),
     /// UPDATE or DELETE over several tables.
     Joined(Joined),
+    /// `PREPARE name FROM …`.
+    Prepare(Prepare),
+    /// `EXECUTE name …`, `EXECUTE IMMEDIATE …`: runs what was prepared.
+    Execute(Execute),
+    /// `DEALLOCATE PREPARE name`, `DROP PREPARE name`; the name in lower case.
+    Deallocate(String),
     /// Writes no rows: SELECT (locking ones too), TABLE, VALUES, WITH … SELECT, SHOW, EXPLAIN, DO, ….
     Read,
     /// A read of the diagnostics of the statement before it: SHOW WARNINGS, SHOW ERRORS, SHOW COUNT(*) …,
@@ -109,6 +115,42 @@ pub enum Statement {
     },
     /// Not to be run in a bound session.
     Refused(Refusal),
+}
+
+/// Where the text of a statement is that is prepared by SQL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StatementText {
+    /// Here: unquoted, in the client's charset.
+    Literal(Vec<u8>),
+    /// In this user variable.
+    Variable(Span),
+}
+
+/// `PREPARE name FROM …`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prepare {
+    /// In lower case, as the server compares it: ASCII letters, digits, `_` and `$`.
+    pub name: String,
+    /// The statement.
+    pub source: StatementText,
+}
+
+/// What an EXECUTE runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ExecuteWhat {
+    /// What was prepared under this name, which is as in [`Prepare`].
+    Named(String),
+    /// MariaDB's EXECUTE IMMEDIATE.
+    Immediate(StatementText),
+}
+
+/// `EXECUTE … [USING @a, …]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Execute {
+    /// What it runs.
+    pub what: ExecuteWhat,
+    /// The user variables that are the parameters.
+    pub using: Vec<Span>,
 }
 
 /// What `@atone_xid` is set to.

@@ -23,6 +23,7 @@ fn becomes(statement: &Statement) -> &'static str {
         | Statement::RollbackTo(_)
         | Statement::ReleaseSavepoint(_)
         | Statement::SetAutocommit(_) => "transaction",
+        Statement::Prepare(_) | Statement::Execute(_) | Statement::Deallocate(_) => "followed",
         Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_) | Statement::Joined(_) => {
             "captured"
         }

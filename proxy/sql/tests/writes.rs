@@ -1,6 +1,6 @@
 //! What is said of the statements of unbound sessions.
 
-use atone_sql::{Mode, may_create_temporary, may_write, needs_attention};
+use atone_sql::{Mode, may_change_reading, may_prepare, may_write, needs_attention};
 
 #[test]
 fn writes() {
@@ -43,35 +43,26 @@ fn writes() {
 }
 
 #[test]
-fn temporary_tables() {
-    let mode = Mode::default();
+fn what_may_change_how_prepared_statements_are_read() {
     for sql in [
-        "SELECT COUNT(*) FROM t",
-        "INSERT INTO t (a, b) VALUES (NOW(), 'TEMPORARY')",
-        "INSERT INTO s.t(a) SELECT MAX(b) FROM t",
-        "CREATE TABLE t (a INT, KEY (a))",
-        "ALTER TABLE t ADD KEY k (a)",
-        "UPDATE t SET a = 1 /* TEMPORARY */",
-        "SELECT `temporary`, t.call FROM t",
-    ] {
-        assert!(!may_create_temporary(sql.as_bytes(), mode), "{sql}");
-    }
-    for sql in [
-        "CREATE TEMPORARY TABLE t (a INT)",
-        "create/**/temporary/**/table t select 1",
-        "CREATE /*!40000 TEMPORARY */ TABLE t (a INT)",
+        "USE s",
+        "SET NAMES latin1",
+        "set @@session.sql_mode='ANSI'",
+        "SET @a = 1, character_set_client = utf8mb4",
+        "SET COLLATION_CONNECTION = x",
+        "SELECT 1; use s",
         "CALL p()",
         "EXECUTE p",
-        "SELECT f(1)",
-        "SELECT s.f(1)",
-        "INSERT INTO t (a) VALUES (f(1))",
-        "CREATE TABLE t SELECT f(1)",
-        "SELECT 1; CREATE TEMPORARY TABLE t (a INT)",
-        "DROP TABLE t; SELECT f()",
-        "SELECT 'a",
     ] {
-        assert!(may_create_temporary(sql.as_bytes(), mode), "{sql}");
+        assert!(may_change_reading(sql.as_bytes()), "{sql}");
     }
+    for sql in ["SELECT * FROM user", "SET time_zone = '+00:00'", "UPDATE t SET used = 1, username = 'x'"] {
+        assert!(!may_change_reading(sql.as_bytes()), "{sql}");
+    }
+    for sql in ["PREPARE p FROM 'SELECT 1'", "CALL p()", "SELECT 1; execute immediate 'x'"] {
+        assert!(may_prepare(sql.as_bytes()), "{sql}");
+    }
+    assert!(!may_prepare(b"SELECT prepared FROM t"));
 }
 
 #[test]

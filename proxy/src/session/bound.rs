@@ -192,6 +192,9 @@ impl Session {
                     self.branch.release(&name);
                 }
             }
+            Statement::Prepare(ref prepare) => return self.prepare_named(&sql, prepare, origin).await,
+            Statement::Execute(ref execute) => return self.execute_named(&sql, execute, origin).await,
+            Statement::Deallocate(ref name) => return self.deallocate_named(name, origin).await,
             Statement::Insert(ref insert) => return self.insert(&sql, insert, &analysis, origin).await,
             Statement::Update(ref update) => {
                 return self.change(&sql, super::change::Change::Update(update), &analysis, origin).await;

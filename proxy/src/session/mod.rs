@@ -22,6 +22,7 @@ mod insert;
 mod insert_select;
 mod keys;
 mod login;
+mod named;
 mod origin;
 mod packet;
 mod prepared;
@@ -75,6 +76,8 @@ pub struct Session {
     statements: HashMap<u32, Statement>,
     /// The statement prepared last: MariaDB's id -1.
     last_prepared: u32,
+    /// Statements prepared by SQL while the session was bound, by name.
+    named: HashMap<String, named::Named>,
     /// How often it has changed, or may have, how the text of a statement is read.
     readings: u64,
     binding: Option<Binding>,
@@ -137,6 +140,7 @@ impl Session {
             status: opened.status,
             statements: HashMap::new(),
             last_prepared: 0,
+            named: HashMap::new(),
             readings: 0,
             binding: None,
             wrote_unbound: false,
@@ -370,6 +374,7 @@ impl Session {
     /// The server has forgotten everything of this session but the login and the options of the connection.
     fn forget_session(&mut self) {
         self.statements.clear();
+        self.named.clear();
         self.binding = None;
         self.branch.clear();
         self.wrote_unbound = false;
@@ -393,8 +398,14 @@ impl Session {
 
     /// Something that ran unbound may have changed how statements prepared before it are read; so it does where it is not known.
     fn note_reading(&mut self, sql: Option<&[u8]>) {
-        if !self.statements.is_empty() && sql.is_none_or(atone_sql::may_change_reading) {
+        if self.statements.is_empty() && self.named.is_empty() {
+            return;
+        }
+        if sql.is_none_or(atone_sql::may_change_reading) {
             self.readings += 1;
+        }
+        if sql.is_none_or(atone_sql::may_prepare) {
+            self.named.clear();
         }
     }
 

@@ -284,18 +284,7 @@ impl Session {
         if text.len() > limit {
             return self.send_error(&SqlError::too_large(&self.xid(), limit)).await;
         }
-        let condition = match &analysis.statement {
-            Sql::Update(update) => update.where_clause.clone(),
-            Sql::Delete(delete) => delete.where_clause.clone(),
-            Sql::Joined(_) => Some(0..sql.len()),
-            _ => None,
-        };
-        let in_condition = |offset: &usize| condition.as_ref().is_some_and(|span| span.contains(offset));
-        let small = analysis
-            .placeholders
-            .iter()
-            .zip(&params)
-            .any(|(offset, param)| in_condition(offset) && matches!(param, Param::Int(0..=99)));
+        let small = small_number_in_condition(&analysis, &params);
         let analysis = atone_sql::analyze(&text, mode);
         self.small_number_in_condition = small;
         let done = self.answered_in_binary(text, analysis).await;
@@ -395,4 +384,18 @@ impl Session {
         self.note_unbound_write(sql);
         Ok(())
     }
+}
+
+/// Whether a parameter in the condition is a small number: as a literal it would be a year of two digits to MySQL.
+pub(super) fn small_number_in_condition(analysis: &atone_sql::Analysis, params: &[Param]) -> bool {
+    let condition = match &analysis.statement {
+        Sql::Update(update) => update.where_clause.clone(),
+        Sql::Delete(delete) => delete.where_clause.clone(),
+        Sql::Joined(_) => Some(0..usize::MAX),
+        _ => None,
+    };
+    let mut placed = analysis.placeholders.iter().zip(params);
+    condition.is_some_and(|span| {
+        placed.any(|(offset, param)| span.contains(offset) && matches!(param, Param::Int(0..=99)))
+    })
 }

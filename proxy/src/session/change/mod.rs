@@ -22,7 +22,7 @@ use super::bound::Origin;
 use super::cascade::{Behind, Effect, Stop, is_parent, may_fire};
 use super::dml::{MAX_TRIES, decode_beside};
 use super::inject::{Flight, Reply, Vars};
-use super::keys::pins_one_row;
+use super::keys::{pins_one_row, same_name};
 use super::tables::{Resolved, digest, probe_sql};
 use crate::branch::Presence;
 use crate::error::{End, SqlError};
@@ -147,7 +147,7 @@ impl Session {
                 Resolved::Temporary => return self.pass_temporary(origin).await,
                 Resolved::Answer(e) => return self.statement_failed(e, false).await,
             };
-            let years = self.small_number_in_condition && !self.mariadb;
+            let years = self.small_number_in_condition && !self.mariadb && !compares_no_year(change, &info.0);
             let rewritten = self.mariadb && change.volatile() && change.subquery();
             if let (true, Change::Update(Update { assignments, .. })) = (rewritten, change)
                 && assignments.len() > 1
@@ -399,6 +399,13 @@ fn effect(change: Change<'_>, info: &TableInfo) -> Effect {
         Change::Update(update) => Effect::updated(info, update.assignments.iter().map(|a| a.column.as_str())),
         Change::Delete(_) => Effect::Deleted,
     }
+}
+
+/// Whether the condition is but a conjunction of `column = literal` none of whose columns is a YEAR.
+fn compares_no_year(change: Change<'_>, info: &TableInfo) -> bool {
+    let columns = &info.table.columns;
+    let other = |name: &str| columns.iter().any(|c| c.kind != Kind::Year && same_name(&c.name, name));
+    change.pinned().is_some_and(|pinned| pinned.iter().all(|(name, _)| other(name)))
 }
 
 /// Why a statement that updates this table, or deletes from it, can't be undone exactly.

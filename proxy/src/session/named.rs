@@ -1,0 +1,230 @@
+//! Prepared statements by SQL in a bound session: PREPARE, EXECUTE, EXECUTE IMMEDIATE. What an EXECUTE runs takes the way
+//! of the statement itself, with the values of its variables as literals.
+
+use atone_sql::{Execute, ExecuteWhat, Prepare, Statement as Sql, StatementText, analyze};
+use atone_wire::column::ColumnKind;
+use atone_wire::execute::Param;
+use atone_wire::reply::Expect;
+use bytes::Bytes;
+
+use super::Session;
+use super::bound::Origin;
+use super::inject::{Reply, unhex};
+use super::prepared::{Reading, small_number_in_condition};
+use crate::error::{End, SqlError};
+use crate::params::substitute;
+
+/// A statement that was prepared under a name.
+#[derive(Clone, Debug)]
+pub(super) struct Named {
+    sql: Bytes,
+    reading: Reading,
+}
+
+/// The collation of bytes.
+const BINARY: &[u8] = b"binary";
+/// `MYSQL_TYPE_FLOAT`, `MYSQL_TYPE_DOUBLE`
+const DOUBLES: [u8; 2] = [4, 5];
+
+impl Session {
+    /// `PREPARE name FROM …`: remembered where the server takes it.
+    pub(super) async fn prepare_named(
+        &mut self,
+        sql: &[u8],
+        prepare: &Prepare,
+        origin: Origin,
+    ) -> Result<(), End> {
+        let limit = self.backend.limits.max_prepared_statements;
+        if self.named.len() >= limit && !self.named.contains_key(&prepare.name) {
+            return self.send_error(&SqlError::too_many_statements(limit)).await;
+        }
+        let text = match self.statement_text(sql, &prepare.source).await? {
+            Ok(text) => text,
+            Err(why) => return self.send_error(&SqlError::refused(&self.xid(), &why)).await,
+        };
+        // Known before, so that what it is read under is known as well
+        self.session_vars().await?;
+        self.named.remove(&prepare.name);
+        if self.forward(origin, Expect::Results).await?.failed().is_none()
+            && let Some(text) = text
+        {
+            self.named.insert(prepare.name.clone(), Named { sql: text.into(), reading: self.reading() });
+        }
+        Ok(())
+    }
+
+    /// `DEALLOCATE PREPARE name`
+    pub(super) async fn deallocate_named(&mut self, name: &str, origin: Origin) -> Result<(), End> {
+        if self.forward(origin, Expect::Results).await?.failed().is_none() {
+            self.named.remove(name);
+        }
+        Ok(())
+    }
+
+    /// `EXECUTE …`
+    pub(super) async fn execute_named(
+        &mut self,
+        sql: &[u8],
+        execute: &Execute,
+        origin: Origin,
+    ) -> Result<(), End> {
+        let named = match &execute.what {
+            ExecuteWhat::Named(name) => match self.named.get(name) {
+                Some(named) => named.clone(),
+                None => {
+                    let why =
+                        format!("{name} was not prepared while the session was bound: PREPARE it again");
+                    return self.send_error(&SqlError::refused(&self.xid(), &why)).await;
+                }
+            },
+            ExecuteWhat::Immediate(source) => match self.statement_text(sql, source).await? {
+                Ok(Some(text)) => Named { sql: text.into(), reading: self.reading() },
+                // The server says what is wrong with NULL
+                Ok(None) => Named { sql: Bytes::new(), reading: self.reading() },
+                Err(why) => return self.send_error(&SqlError::refused(&self.xid(), &why)).await,
+            },
+        };
+        let vars = self.session_vars().await?;
+        let inner = analyze(&named.sql, vars.mode);
+        if let Some(error) = self.read_otherwise(&named.reading, &inner.statement).await? {
+            return self.send_error(&error).await;
+        }
+        if inner.xid_hint.is_some() {
+            let why = "a XID hint inside of a statement prepared by SQL";
+            return self.send_error(&SqlError::refused(&self.xid(), why)).await;
+        }
+        if inner.placeholders.len() != execute.using.len() {
+            return self.send_error(&SqlError::wrong_arguments("EXECUTE")).await;
+        }
+        if matches!(inner.statement, Sql::Empty | Sql::Read) {
+            if let Some(error) = self.writing_view(&named.sql).await? {
+                return self.send_error(&error).await;
+            }
+            self.forward(origin, Expect::Results).await?;
+            return Ok(());
+        }
+        let params = match self.variables(sql, execute).await? {
+            Ok(params) => params,
+            Err(why) => return self.send_error(&SqlError::refused(&self.xid(), &why)).await,
+        };
+        let text = match substitute(&named.sql, &inner.placeholders, &params, vars.mode) {
+            Ok(text) => Bytes::from(text),
+            Err(why) => return self.send_error(&SqlError::refused(&self.xid(), &why)).await,
+        };
+        let limit = self.backend.limits.max_statement_bytes;
+        if text.len() > limit {
+            return self.send_error(&SqlError::too_large(&self.xid(), limit)).await;
+        }
+        let analysis = analyze(&text, vars.mode);
+        self.small_number_in_condition = small_number_in_condition(&inner, &params);
+        let done = Box::pin(self.looked_at_statement(text.clone(), analysis, Origin::Query(text))).await;
+        self.small_number_in_condition = false;
+        done
+    }
+
+    /// The text of a statement to prepare, in the client's charset; `None` where it is NULL.
+    async fn statement_text(
+        &mut self,
+        sql: &[u8],
+        source: &StatementText,
+    ) -> Result<Result<Option<Vec<u8>>, String>, End> {
+        let variable = match source {
+            StatementText::Literal(text) => return Ok(Ok(Some(text.clone()))),
+            StatementText::Variable(span) => sql.get(span.clone()).unwrap_or_default(),
+        };
+        Ok(self.values(&[variable]).await?.map(|values| match values.into_iter().next() {
+            Some(Value { bytes: Some(bytes), .. }) => Some(bytes),
+            _ => None,
+        }))
+    }
+
+    /// The values of the variables behind USING.
+    async fn variables(&mut self, sql: &[u8], execute: &Execute) -> Result<Result<Vec<Param>, String>, End> {
+        let names: Vec<&[u8]> =
+            execute.using.iter().map(|span| sql.get(span.clone()).unwrap_or_default()).collect();
+        if names.is_empty() {
+            return Ok(Ok(Vec::new()));
+        }
+        Ok(self.values(&names).await?.and_then(|values| values.into_iter().map(Value::param).collect()))
+    }
+
+    /// Reads user variables; the inner error is why one cannot be read as it is.
+    async fn values(&mut self, names: &[&[u8]]) -> Result<Result<Vec<Value>, String>, End> {
+        let vars = self.session_vars().await?;
+        let charset = &vars.charset_client;
+        let mut select = b"SELECT ".to_vec();
+        for (i, name) in names.iter().enumerate() {
+            if i > 0 {
+                select.extend_from_slice(b", ");
+            }
+            select.extend_from_slice(name);
+            select.extend_from_slice(b", CHARSET(");
+            select.extend_from_slice(name);
+            select.extend_from_slice(b"), HEX(");
+            select.extend_from_slice(name);
+            select.extend_from_slice(b"), HEX(CONVERT(");
+            select.extend_from_slice(name);
+            select.extend_from_slice(format!(" USING {charset}))").as_bytes());
+        }
+        let rows = match self.run_one(select).await? {
+            Reply::Rows(rows) => rows,
+            Reply::Err(e) => return Ok(Err(super::bound::told("the user variables cannot be read", &e))),
+            Reply::TooLarge => {
+                let limit = self.backend.limits.max_branch_bytes;
+                return Ok(Err(format!("the user variables are above max_branch_bytes = {limit}")));
+            }
+            Reply::Ok(_) => return Err(End::Broken("SELECT without rows".into())),
+        };
+        let cells = rows.cells(0)?;
+        let mut values = Vec::with_capacity(names.len());
+        for (cells, definitions) in cells.chunks(CELLS).zip(rows.columns.chunks(CELLS)) {
+            let (&[text, charset_of, hex, converted], Some(definition)) = (cells, definitions.first()) else {
+                return Err(End::Broken("user variables without cells".into()));
+            };
+            let kind = ColumnKind::parse(definition, self.capabilities)?;
+            let binary = charset_of == Some(BINARY);
+            let number = kind.is_exact_number() || DOUBLES.contains(&kind.kind);
+            let bytes = match (number, binary) {
+                (true, _) => text.map(<[u8]>::to_vec),
+                (false, true) => hex.and_then(unhex),
+                (false, false) => converted.and_then(unhex),
+            };
+            let lossless = number
+                || binary
+                || charset.starts_with("utf8")
+                || bytes.as_deref().is_none_or(<[u8]>::is_ascii);
+            if !lossless {
+                let why =
+                    "a user variable with other than ASCII letters, while character_set_client is not utf8";
+                return Ok(Err(why.into()));
+            }
+            values.push(Value { bytes, kind, binary });
+        }
+        Ok(Ok(values))
+    }
+}
+
+/// How many cells are read of each variable.
+const CELLS: usize = 4;
+
+/// A user variable's value.
+struct Value {
+    bytes: Option<Vec<u8>>,
+    kind: ColumnKind,
+    binary: bool,
+}
+
+impl Value {
+    fn param(self) -> Result<Param, String> {
+        let Some(bytes) = self.bytes else { return Ok(Param::Null) };
+        if DOUBLES.contains(&self.kind.kind) {
+            let number = std::str::from_utf8(&bytes).ok().and_then(|text| text.parse().ok());
+            return number.map(Param::Double).ok_or_else(|| "a user variable that is no number".into());
+        }
+        if self.kind.is_exact_number() {
+            let whole = std::str::from_utf8(&bytes).ok().and_then(|text| text.parse().ok());
+            return Ok(whole.map_or(Param::Decimal(bytes), Param::Int));
+        }
+        Ok(if self.binary { Param::Blob(bytes) } else { Param::Text(bytes) })
+    }
+}
