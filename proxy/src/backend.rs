@@ -20,6 +20,7 @@ use crate::net::Stream;
 use crate::own_user::OwnUser;
 use crate::service::ServicePool;
 use crate::tls::{self, Acceptor, Connector, ServerTlsMode};
+use crate::typed::Typed;
 use crate::views::Views;
 
 /// One backend, shared by its sessions and by phase two.
@@ -168,7 +169,7 @@ impl Backend {
     /// What the server says to the service account.
     pub async fn is_mariadb(&self, conn: &mut Conn) -> Result<bool, mysql_async::Error> {
         let look = async {
-            let version: Option<String> = conn.query_first("SELECT VERSION()").await?;
+            let version: Option<String> = conn.first_text_row("SELECT VERSION()").await?;
             Ok(version.unwrap_or_default().contains("MariaDB"))
         };
         self.mariadb.get_or_try_init(|| look).await.copied()
@@ -186,7 +187,7 @@ impl Backend {
         let mut conn = self.pool.get_conn().await?;
         conn.query_drop(atone_undo::undo_log_ddl(schema)).await?;
         let engine: Option<String> = conn
-            .exec_first(
+            .first_row(
                 "SELECT ENGINE FROM information_schema.TABLES WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?",
                 (schema, UNDO_LOG_TABLE),
             )
@@ -195,7 +196,7 @@ impl Backend {
             return Err(UndoLogError::Unusable("is not of the engine InnoDB"));
         }
         let keys: Vec<String> = conn
-            .exec(
+            .rows(
                 "SELECT GROUP_CONCAT(COLUMN_NAME ORDER BY COLUMN_NAME) FROM information_schema.STATISTICS \
                  WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? AND NON_UNIQUE = 0 AND SUB_PART IS NULL GROUP BY INDEX_NAME",
                 (schema, UNDO_LOG_TABLE),

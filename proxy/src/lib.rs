@@ -19,4 +19,5 @@ mod samples;
 pub mod service;
 pub mod session;
 pub mod tls;
+mod typed;
 pub mod views;

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use atone_undo::{Column, Kind, Table, UniqueKey};
 use dashmap::DashMap;
 use mysql_async::Conn;
-use mysql_async::prelude::Queryable;
 
 use crate::service::ServicePool;
+use crate::typed::Typed;
 use facts::Rounds;
 
 mod facts;
@@ -157,7 +157,7 @@ type ColumnRow = (String, String, String, Option<String>, Option<String>, String
 async fn load(conn: &mut Conn, schema: &str, name: &str, mariadb: bool) -> Result<TableInfo, MetaError> {
     let id = (schema, name);
     let head: Option<(String, String, Option<String>, String)> = conn
-        .exec_first(
+        .first_row(
             "SELECT TABLE_SCHEMA, TABLE_NAME, ENGINE, TABLE_TYPE FROM information_schema.TABLES \
              WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?",
             id,
@@ -173,7 +173,7 @@ async fn load(conn: &mut Conn, schema: &str, name: &str, mariadb: bool) -> Resul
     }
     let id = (schema.as_str(), name.as_str());
     let columns: Vec<ColumnRow> = conn
-        .exec(
+        .rows(
             "SELECT COLUMN_NAME, DATA_TYPE, CAST(COLUMN_TYPE AS CHAR), CHARACTER_SET_NAME, COLLATION_NAME, \
              IS_NULLABLE, EXTRA, CAST(COLUMN_DEFAULT AS CHAR) FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? \
              ORDER BY ORDINAL_POSITION",
@@ -181,7 +181,7 @@ async fn load(conn: &mut Conn, schema: &str, name: &str, mariadb: bool) -> Resul
         )
         .await?;
     let indexes: Vec<(String, Option<String>, Option<u64>, bool)> = conn
-        .exec(
+        .rows(
             "SELECT INDEX_NAME, COLUMN_NAME, SUB_PART, NON_UNIQUE FROM information_schema.STATISTICS \
              WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? ORDER BY INDEX_NAME, SEQ_IN_INDEX",
             id,

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use atone_sql::{Mode, Statement, TableName, analyze, table_names};
 use dashmap::DashMap;
 use mysql_async::Conn;
-use mysql_async::prelude::Queryable;
 
 use crate::service::ServicePool;
+use crate::typed::Typed;
 
 /// How many names are remembered; beyond it all are forgotten, which costs a look each.
 const MAX_NAMES: usize = 10_000;
@@ -106,7 +106,7 @@ impl Views {
                 .zip(names)
                 .flat_map(|(n, (schema, name))| [n.into(), schema.as_str().into(), name.as_str().into()])
                 .collect();
-            let views: Vec<(u64, Option<String>)> = conn.exec(sql, params).await?;
+            let views: Vec<(u64, Option<String>)> = conn.rows(sql, params).await?;
             let unseen = views.iter().any(|(_, definition)| definition.as_deref().is_none_or(str::is_empty));
             let none_to_call = unseen && !has_functions(conn).await?;
             for (n, name) in (0u64..).zip(names) {
@@ -126,7 +126,7 @@ impl Views {
 async fn has_functions(conn: &mut Conn) -> Result<bool, mysql_async::Error> {
     // Who may read all tables sees all routines
     let sees: Option<u64> = conn
-        .query_first(
+        .first_text_row(
             "SELECT COUNT(*) FROM information_schema.USER_PRIVILEGES WHERE PRIVILEGE_TYPE = 'SELECT'",
         )
         .await?;
@@ -135,7 +135,7 @@ async fn has_functions(conn: &mut Conn) -> Result<bool, mysql_async::Error> {
     }
     let own = OWN_SCHEMAS.map(|schema| format!("'{schema}'")).join(", ");
     let functions: Result<Option<u64>, _> = conn
-        .query_first(format!(
+        .first_text_row(format!(
             "SELECT (SELECT COUNT(*) FROM information_schema.ROUTINES WHERE ROUTINE_TYPE <> 'PROCEDURE' \
              AND ROUTINE_SCHEMA NOT IN ({own})) + (SELECT COUNT(*) FROM mysql.func)"
         ))

@@ -13,6 +13,7 @@ use super::foreign_keys::{self, References};
 use super::triggers::{self, Trigger};
 use super::{MAX_TABLES, Metadata, TableInfo};
 use crate::service::ServicePool;
+use crate::typed::Typed;
 
 /// What only the service account can tell whether it is still so.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,7 +29,7 @@ pub(super) async fn read(conn: &mut Conn, schema: &str, name: &str) -> Result<Fa
     // The text depends on these, which phase two sets otherwise on the connections that it shares
     conn.query_drop("SET SESSION sql_mode = '', SESSION sql_quote_show_create = 1").await?;
     let show = format!("SHOW CREATE TABLE {}.{}", quote_identifier(schema), quote_identifier(name));
-    let shown: Option<(String, String)> = conn.query_first(show).await?;
+    let shown: Option<(String, String)> = conn.first_text_row(show).await?;
     let definition = without_next_number(&shown.map(|(_, text)| text).unwrap_or_default());
     Ok(Facts { definition, triggers: triggers::read(conn, schema, name).await? })
 }

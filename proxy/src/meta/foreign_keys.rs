@@ -1,10 +1,10 @@
 //! The foreign keys that point at a table, and whether the service account sees all of them.
 
+use crate::typed::Typed;
 use std::collections::BTreeMap;
 
 use atone_undo::Table;
 use mysql_async::Conn;
-use mysql_async::prelude::Queryable;
 
 /// What becomes of the rows that refer to a row which is deleted, or whose referenced columns are updated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +67,7 @@ pub(super) async fn load(
 ) -> Result<References, mysql_async::Error> {
     let id = (table.schema.as_str(), table.name.as_str());
     let rules: Vec<(String, String, String, String, String)> = conn
-        .exec(
+        .rows(
             "SELECT CONSTRAINT_SCHEMA, TABLE_NAME, CONSTRAINT_NAME, DELETE_RULE, UPDATE_RULE \
              FROM information_schema.REFERENTIAL_CONSTRAINTS \
              WHERE UNIQUE_CONSTRAINT_SCHEMA = ? AND REFERENCED_TABLE_NAME = ?",
@@ -77,7 +77,7 @@ pub(super) async fn load(
     let mut columns: BTreeMap<Id, Vec<(String, String)>> = BTreeMap::new();
     if !rules.is_empty() {
         let usage: Vec<(String, String, String, String, String)> = conn
-            .exec(
+            .rows(
                 "SELECT TABLE_SCHEMA, TABLE_NAME, CONSTRAINT_NAME, COLUMN_NAME, REFERENCED_COLUMN_NAME \
                  FROM information_schema.KEY_COLUMN_USAGE \
                  WHERE REFERENCED_TABLE_SCHEMA = ? AND REFERENCED_TABLE_NAME = ? ORDER BY ORDINAL_POSITION",
@@ -133,7 +133,7 @@ async fn unproven(
     // MySQL can take a right on all schemas back for some
     let revoked = if mariadb { "0" } else { "@@partial_revokes" };
     let rights: Vec<String> = conn
-        .query(format!(
+        .text_rows(format!(
             "SELECT DISTINCT PRIVILEGE_TYPE FROM information_schema.USER_PRIVILEGES \
              WHERE (PRIVILEGE_TYPE = 'PROCESS' OR (PRIVILEGE_TYPE IN ('TRIGGER', 'SELECT') AND {revoked} = 0)) \
              AND GRANTEE = CONCAT('''', REPLACE(CURRENT_USER(), '@', '''@'''), '''')"
@@ -147,7 +147,7 @@ async fn unproven(
     if has("PROCESS") && plain(&table.schema) && plain(&table.name) {
         let list = if mariadb { "INNODB_SYS_FOREIGN" } else { "INNODB_FOREIGN" };
         let all: Option<u64> = conn
-            .exec_first(
+            .first_row(
                 format!("SELECT COUNT(*) FROM information_schema.{list} WHERE REF_NAME = ?"),
                 (format!("{}/{}", table.schema, table.name),),
             )

@@ -1,7 +1,7 @@
 //! The triggers of a table.
 
+use crate::typed::Typed;
 use mysql_async::Conn;
-use mysql_async::prelude::Queryable;
 
 /// A trigger, as `information_schema.TRIGGERS` shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub(super) async fn read(
     name: &str,
 ) -> Result<Vec<Trigger>, mysql_async::Error> {
     let rows: Vec<TriggerRow> = conn
-        .exec(
+        .rows(
             "SELECT TRIGGER_NAME, EVENT_MANIPULATION, ACTION_TIMING, ACTION_STATEMENT, CAST(SQL_MODE AS CHAR) \
              FROM information_schema.TRIGGERS WHERE EVENT_OBJECT_SCHEMA = ? AND EVENT_OBJECT_TABLE = ? \
              ORDER BY EVENT_MANIPULATION, ACTION_TIMING, ACTION_ORDER, TRIGGER_NAME",
@@ -49,7 +49,7 @@ pub(super) async fn read(
 /// Whether the service account would see a table's triggers.
 pub(super) async fn are_seen(conn: &mut Conn, schema: &str, name: &str) -> Result<bool, mysql_async::Error> {
     let rights: Option<u64> = conn
-        .exec_first(
+        .first_row(
             "SELECT (SELECT COUNT(*) FROM information_schema.USER_PRIVILEGES WHERE PRIVILEGE_TYPE = 'TRIGGER') \
              + (SELECT COUNT(*) FROM information_schema.SCHEMA_PRIVILEGES WHERE PRIVILEGE_TYPE = 'TRIGGER' \
                 AND ? LIKE TABLE_SCHEMA) \

@@ -4,11 +4,11 @@
 //! may fire. What the server would have checked is checked here, once all rows are back: an outsider may have inserted a
 //! child of a row that this branch had inserted, or deleted the parent of a row that it had deleted.
 
+use crate::typed::Typed;
 use std::collections::BTreeMap;
 
 use atone_undo::{Key, RowChange, Table, TableChanges, UniqueKey, Value, quote_identifier};
 use mysql_async::Conn;
-use mysql_async::prelude::Queryable;
 
 use super::Failure;
 
@@ -58,7 +58,7 @@ async fn sides(conn: &mut Conn, table: &Table, end: End) -> Result<Vec<Side>, Fa
              AND REFERENCED_TABLE_NAME IS NOT NULL ORDER BY CONSTRAINT_NAME, ORDINAL_POSITION"
         }
     };
-    let rows: Vec<UsageRow> = conn.exec(sql, (&table.schema, &table.name)).await?;
+    let rows: Vec<UsageRow> = conn.rows(sql, (&table.schema, &table.name)).await?;
     let mut out: BTreeMap<(String, String, String), Side> = BTreeMap::new();
     for (name, schema, other, other_column, own_column) in rows {
         let own =
@@ -123,7 +123,7 @@ pub(super) async fn check(
         let gone = lost(&side.own, rows, |r| r.after.as_ref(), |r| r.before.as_ref());
         let own = side.own_side(table);
         for chunk in gone.chunks(KEYS_PER_SELECT) {
-            let orphan: Option<u8> = conn.query_first(orphans(&side.table, &own, chunk)).await?;
+            let orphan: Option<u8> = conn.first_text_row(orphans(&side.table, &own, chunk)).await?;
             if orphan.is_some() {
                 return Err(super::stuck(format!(
                     "rows of {}.{} refer by foreign key {} to rows of {}.{} that the rollback takes away",
@@ -136,7 +136,7 @@ pub(super) async fn check(
         let back = lost(&side.own, rows, |r| r.before.as_ref(), |r| r.after.as_ref());
         let own = side.own_side(table);
         for chunk in back.chunks(KEYS_PER_SELECT) {
-            let orphan: Option<u8> = conn.query_first(orphans(&own, &side.table, chunk)).await?;
+            let orphan: Option<u8> = conn.first_text_row(orphans(&own, &side.table, chunk)).await?;
             if orphan.is_some() {
                 return Err(super::stuck(format!(
                     "the rollback brings rows of {}.{} back whose parent in {}.{} (foreign key {}) is gone",

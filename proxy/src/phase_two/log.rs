@@ -10,6 +10,7 @@ use mysql_async::{Conn, Error};
 
 use super::{Failure, stuck};
 use crate::backend::{Backend, UndoLogError};
+use crate::typed::Typed;
 
 /// Records of more bytes are decoded where they hold nobody up.
 const LARGE_RECORD_BYTES: usize = 256 << 10;
@@ -36,7 +37,7 @@ pub(super) async fn find(
     let select = format!("SELECT log_status FROM {undo_log} WHERE branch_id = ? AND xid = ?");
     // Twice: the branch may commit between the look and the marker, which then collides
     for _ in 0..2 {
-        let status: Option<i32> = match conn.exec_first(&select, (branch.branch_id, &branch.xid)).await {
+        let status: Option<i32> = match conn.first_row(&select, (branch.branch_id, &branch.xid)).await {
             Ok(status) => status,
             Err(Error::Server(e)) if e.code == 1146 => {
                 backend.forget_undo_log(&work.schema);
@@ -70,7 +71,7 @@ pub(super) async fn find(
 /// Locks the undo row of a branch, reads all parts of its record, and decodes them.
 pub(super) async fn load(conn: &mut Conn, undo_log: &str, branch: &BranchRef) -> Result<Loaded, Failure> {
     let lock = format!("SELECT log_status FROM {undo_log} WHERE branch_id = ? AND xid = ? FOR UPDATE");
-    let held: Option<i32> = conn.exec_first(lock, (branch.branch_id, &branch.xid)).await?;
+    let held: Option<i32> = conn.first_row(lock, (branch.branch_id, &branch.xid)).await?;
     if held != Some(LOG_STATUS_UNDO) {
         return Err(Failure::Retry("the undo row went away".into()));
     }
@@ -80,7 +81,7 @@ pub(super) async fn load(conn: &mut Conn, undo_log: &str, branch: &BranchRef) ->
         "SELECT xid, log_status, context FROM {undo_log} WHERE {} ORDER BY LENGTH(xid), xid",
         branch_condition("?", "?")
     );
-    let found: Vec<(Vec<u8>, i32, Vec<u8>)> = conn.exec(select, (branch.branch_id, &branch.xid)).await?;
+    let found: Vec<(Vec<u8>, i32, Vec<u8>)> = conn.rows(select, (branch.branch_id, &branch.xid)).await?;
     let broken = |why: String| stuck(format!("the undo record does not decode: {why}"));
     let mut names = Vec::with_capacity(found.len());
     let mut contexts = Vec::with_capacity(found.len());
@@ -103,7 +104,7 @@ pub(super) async fn load(conn: &mut Conn, undo_log: &str, branch: &BranchRef) ->
     let mut rows = Vec::with_capacity(parts);
     let mut bytes = 0;
     for (name, context) in names.iter().zip(contexts) {
-        let info: Option<Vec<u8>> = conn.exec_first(&select, (branch.branch_id, name)).await?;
+        let info: Option<Vec<u8>> = conn.first_row(&select, (branch.branch_id, name)).await?;
         let rollback_info = info.ok_or_else(|| broken(format!("{name} is gone")))?;
         bytes += rollback_info.len();
         rows.push(Encoded { context, rollback_info });

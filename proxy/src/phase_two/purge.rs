@@ -10,6 +10,7 @@ use mysql_async::{Conn, Error};
 
 use super::{Failure, stuck};
 use crate::backend::Backend;
+use crate::typed::Typed;
 
 /// How many branches one DELETE names.
 const BRANCHES_PER_DELETE: usize = 1000;
@@ -48,7 +49,7 @@ async fn purge_some(
     xids: &str,
 ) -> Result<(), Error> {
     let parts: Vec<(u64, String)> = conn
-        .query(format!(
+        .text_rows(format!(
             "SELECT branch_id, xid FROM {undo_log} WHERE branch_id IN ({ids}) AND log_status = {LOG_STATUS_PART}"
         ))
         .await?;
@@ -84,7 +85,7 @@ async fn sweep(conn: &mut Conn, undo_log: &str) -> Result<(), Error> {
     .await?;
     // What a version left that knew no parts
     let orphans: Vec<(u64, String)> = conn
-        .query(format!(
+        .text_rows(format!(
             "SELECT p.branch_id, p.xid FROM {undo_log} p LEFT JOIN {undo_log} f ON f.branch_id = p.branch_id \
              AND f.xid = SUBSTRING_INDEX(p.xid, '{PART_SEPARATOR}', 1) \
              WHERE p.log_status = {LOG_STATUS_PART} AND p.log_created < UTC_TIMESTAMP(6) - INTERVAL 1 DAY \

@@ -1,5 +1,6 @@
 //! Putting a branch's rows back, in one local transaction and some rows at a time.
 
+use crate::typed::Typed;
 use std::collections::HashMap;
 
 use atone_api::proto::BranchRef;
@@ -47,7 +48,7 @@ pub(super) async fn restore(
     if record.resource != resource {
         return Err(stuck(format!("the undo record is of another resource: {}", record.resource)));
     }
-    let packet_bytes: Option<u64> = conn.query_first("SELECT @@max_allowed_packet").await?;
+    let packet_bytes: Option<u64> = conn.first_text_row("SELECT @@max_allowed_packet").await?;
     let packet_bytes = packet_bytes.and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX);
     let mut report = ConflictReport::new("rows were changed since by others than this transaction");
     let mut wanted: Vec<Wanted<'_>> = Vec::new();
@@ -226,7 +227,7 @@ fn batches<'a, 'b>(
 async fn same_columns(conn: &mut Conn, changes: &TableChanges) -> Result<(), Failure> {
     let table = &changes.table;
     let now: Vec<String> = conn
-        .exec(
+        .rows(
             "SELECT COLUMN_NAME FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? \
              ORDER BY ORDINAL_POSITION",
             (&table.schema, &table.name),
@@ -252,7 +253,7 @@ async fn has_key(conn: &mut Conn, changes: &TableChanges) -> Result<bool, Failur
     let table = &changes.table;
     let Some(key) = table.keys.first() else { return Ok(false) };
     let found: Option<u64> = conn
-        .exec_first(
+        .first_row(
             "SELECT COUNT(*) FROM information_schema.STATISTICS \
              WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? AND INDEX_NAME = ?",
             (&table.schema, &table.name, &key.name),

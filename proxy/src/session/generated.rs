@@ -19,6 +19,7 @@ use super::inject::{Flight, Reply};
 use super::insert::FLIGHT_BYTES;
 use crate::branch::Presence;
 use crate::error::End;
+use crate::typed::Typed;
 
 /// How many numbers one SELECT asks for.
 const IDS_PER_SELECT: usize = 500;
@@ -177,7 +178,7 @@ impl Session {
                 list(chunk)
             );
             all.extend(
-                conn.query::<String, _>(select).await?.iter().filter_map(|id| id.parse::<i128>().ok()),
+                conn.text_rows::<String>(select).await?.iter().filter_map(|id| id.parse::<i128>().ok()),
             );
         }
         Ok(all)
@@ -202,8 +203,8 @@ impl Session {
         let mut conn = self.backend.pool.get_conn().await?;
         conn.query_drop(format!("SET lock_wait_timeout = {LOCK_WAIT_S}")).await?;
         conn.query_drop("SET TRANSACTION ISOLATION LEVEL READ UNCOMMITTED").await?;
-        let all: Vec<String> = conn.query(select.as_str()).await?;
-        let committed: HashSet<String> = conn.query::<String, _>(select).await?.into_iter().collect();
+        let all: Vec<String> = conn.text_rows(select.as_str()).await?;
+        let committed: HashSet<String> = conn.text_rows::<String>(select).await?.into_iter().collect();
         Ok(all.iter().filter(|id| !committed.contains(*id)).filter_map(|id| id.parse().ok()).collect())
     }
 }

@@ -1,0 +1,66 @@
+//! Rows of the service account's queries, as typed values. A row that is not of those types is an error here: the driver's
+//! own functions panic.
+
+use mysql_async::prelude::{FromRow, Queryable, StatementLike};
+use mysql_async::{Conn, DriverError, Error, FromRowError, Params, Row};
+
+/// Queries whose rows are read as `T`.
+pub(crate) trait Typed {
+    /// The rows of a statement with parameters.
+    async fn rows<T, P>(&mut self, sql: impl StatementLike, params: P) -> Result<Vec<T>, Error>
+    where
+        T: FromRow,
+        P: Into<Params> + Send;
+
+    /// The first row of a statement with parameters, if there is one.
+    async fn first_row<T, P>(&mut self, sql: impl StatementLike, params: P) -> Result<Option<T>, Error>
+    where
+        T: FromRow,
+        P: Into<Params> + Send;
+
+    /// The rows of a query in text.
+    async fn text_rows<T: FromRow>(&mut self, sql: impl AsRef<str> + Send + Sync) -> Result<Vec<T>, Error>;
+
+    /// The first row of a query in text, if there is one.
+    async fn first_text_row<T: FromRow>(
+        &mut self,
+        sql: impl AsRef<str> + Send + Sync,
+    ) -> Result<Option<T>, Error>;
+}
+
+impl Typed for Conn {
+    async fn rows<T, P>(&mut self, sql: impl StatementLike, params: P) -> Result<Vec<T>, Error>
+    where
+        T: FromRow,
+        P: Into<Params> + Send,
+    {
+        let rows: Vec<Row> = self.exec(sql, params).await?;
+        rows.into_iter().map(typed).collect()
+    }
+
+    async fn first_row<T, P>(&mut self, sql: impl StatementLike, params: P) -> Result<Option<T>, Error>
+    where
+        T: FromRow,
+        P: Into<Params> + Send,
+    {
+        let row: Option<Row> = self.exec_first(sql, params).await?;
+        row.map(typed).transpose()
+    }
+
+    async fn text_rows<T: FromRow>(&mut self, sql: impl AsRef<str> + Send + Sync) -> Result<Vec<T>, Error> {
+        let rows: Vec<Row> = self.query(sql.as_ref()).await?;
+        rows.into_iter().map(typed).collect()
+    }
+
+    async fn first_text_row<T: FromRow>(
+        &mut self,
+        sql: impl AsRef<str> + Send + Sync,
+    ) -> Result<Option<T>, Error> {
+        let row: Option<Row> = self.query_first(sql.as_ref()).await?;
+        row.map(typed).transpose()
+    }
+}
+
+fn typed<T: FromRow>(row: Row) -> Result<T, Error> {
+    T::from_row_opt(row).map_err(|FromRowError(row)| Error::Driver(DriverError::FromRow { row }))
+}
