@@ -149,13 +149,6 @@ impl Branch {
         })
     }
 
-    /// Whether this row was touched.
-    pub fn holds(&self, table: &Table, key: &Key) -> bool {
-        let same = |t: &Arc<Table>| t.schema == table.schema && t.name == table.name;
-        let at = self.tables.iter().position(same);
-        at.is_some_and(|t| self.seen.contains_key(&(t, key.clone())))
-    }
-
     /// Notes a row: `before` counts only where the row was not touched before in this transaction.
     pub fn touch(&mut self, table: &Arc<Table>, key: Key, before: Option<Row>, presence: Presence) {
         let t = self.table_index(table);

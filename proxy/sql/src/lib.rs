@@ -36,6 +36,7 @@ mod text;
 mod translate;
 mod types;
 mod variables;
+mod view;
 
 pub use analysis::{analyze, may_write};
 pub use attention::{may_change_reading, may_prepare, needs_attention};
@@ -51,3 +52,4 @@ pub use types::{
     Insert, InsertValue, Joined, JoinedAction, OnConflict, Prepare, Refusal, SourceQuery, Span, Statement,
     StatementText, TableRef, Update, XidHint, XidValue,
 };
+pub use view::{ViewOfOne, view_of_one};

@@ -290,6 +290,7 @@ impl Session {
         let (child, probe) = match self.resolve(&name, vars).await? {
             Resolved::Table(info, probe) => (info, probe),
             Resolved::Temporary => return Ok(Err(says("a temporary table hides the child"))),
+            Resolved::View(..) => return Ok(Err(says("the child is a view now"))),
             Resolved::Answer(e) => return Ok(Err(says(&String::from_utf8_lossy(&e.message)))),
         };
         let columns = match child_columns(&step.info.table, key, &child.table) {

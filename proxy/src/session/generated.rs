@@ -156,7 +156,7 @@ impl Session {
         };
         rows.retain(|row| {
             matches!(row.values.get(column), Some(Value::Int(id)) if !committed.contains(id))
-                && !self.branch.holds(table, &row.key(table))
+                && !self.branch.has(table, &row.key(table))
         });
         Ok(Ok(rows))
     }

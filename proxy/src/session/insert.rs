@@ -17,6 +17,7 @@ use super::evaluated::slots;
 use super::inject::{Flight, Reply, Vars};
 use super::keys::{InsertKeys, generated_keys, insert_keys, literal_predicates};
 use super::tables::{Resolved, digest, probe_sql};
+use super::views::View;
 use crate::branch::Presence;
 use crate::error::{End, SqlError};
 use crate::meta::TableInfo;
@@ -58,6 +59,8 @@ pub(super) struct Target<'a> {
     pub(super) info: &'a Arc<TableInfo>,
     /// The column definitions that the session sees.
     pub(super) probe: &'a [u8],
+    /// The view that the statement names; the table is that behind it, and the columns of `insert` are its.
+    pub(super) view: Option<&'a View>,
 }
 
 impl Target<'_> {
@@ -85,13 +88,22 @@ impl Session {
         let text = sql.get(..analysis.terminator).unwrap_or(sql);
         for attempt in 1.. {
             let vars = self.session_vars().await?;
-            let (info, probe) = match self.resolve(&insert.table, &vars).await? {
-                Resolved::Table(info, probe) => (info, probe),
+            let (info, probe, view) = match self.resolve(&insert.table, &vars).await? {
+                Resolved::Table(info, probe) => (info, probe, None),
                 Resolved::Temporary => return self.pass_temporary(origin).await,
+                Resolved::View(schema, name) => match self.resolve_view(schema, name, &vars).await? {
+                    Ok(view) => (view.info.clone(), view.probe.clone(), Some(view)),
+                    Err(error) => return self.send_error(&error).await,
+                },
                 Resolved::Answer(e) => return self.statement_failed(e, false).await,
             };
             self.branch.fired();
-            let target = Target { text, insert, info: &info, probe: &probe };
+            let mapped = match view.as_ref().map(|view| view.mapped(insert)).transpose() {
+                Ok(mapped) => mapped,
+                Err(why) => return self.send_error(&SqlError::refused(&self.xid(), &why)).await,
+            };
+            let insert = mapped.as_ref().unwrap_or(insert);
+            let target = Target { text, insert, info: &info, probe: &probe, view: view.as_ref() };
             let alone = self.stands_alone();
             let try_ = Try { begin: alone, alone, last: attempt == MAX_TRIES, as_select: false };
             let done = match &insert.query {
@@ -116,6 +128,10 @@ impl Session {
         };
         if slots.is_empty() {
             return self.insert_known(target, try_).await;
+        }
+        if target.view.is_some() {
+            let why = "a key comes from an expression or a computed default, through a view";
+            return self.refuse_insert(why, try_).await;
         }
         if try_.begin
             && let Reply::Err(e) = self.run_one("START TRANSACTION").await?
@@ -221,6 +237,12 @@ impl Session {
             }
             _ => return Err(End::Broken("a statement that writes answered with rows".into())),
         };
+        if let Some(view) = target.view
+            && !self.still_is(view).await?
+        {
+            self.altered_meanwhile(table, false).await?;
+            return Ok(Ran::Answered);
+        }
         if seen.as_deref() != Some(target.probe) {
             let done = self.altered_meanwhile(table, try_.alone && !try_.last).await?;
             return Ok(if done { Ran::Answered } else { Ran::Altered });

@@ -42,6 +42,10 @@ impl Session {
         }
         let try_ = Try { begin: false, last: true, ..try_ };
         let written = query.random || takes_computed_default(target.insert, target.info);
+        if written && target.view.is_some() {
+            let why = "a SELECT that has other values each time, or a computed default, through a view";
+            return self.refuse_insert(why, try_).await;
+        }
         // Texts as they are, where the values are written; else in a charset that holds them all
         let charset = if written { "NULL" } else { "utf8mb4" };
         let rows = match self.run_under_results(charset, vec![query.read.clone()], &vars).await?.pop() {

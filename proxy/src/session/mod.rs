@@ -30,6 +30,7 @@ mod relay;
 mod tables;
 mod upsert;
 mod values;
+mod views;
 
 use std::collections::HashMap;
 use std::io;

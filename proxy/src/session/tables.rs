@@ -30,6 +30,8 @@ pub(super) enum Resolved {
     Table(Arc<TableInfo>, Vec<u8>),
     /// A temporary table: needs no undo.
     Temporary,
+    /// A view, by its schema and name.
+    View(String, String),
     /// Refused, or unknown to the server: this is the answer.
     Answer(ErrPacket),
 }
@@ -113,7 +115,13 @@ impl Session {
         }
         if seen.is_none() {
             match self.run_one(format!("SHOW CREATE TABLE {quoted}")).await? {
+                // Whoever may use a view need not be allowed to see what it is
+                Reply::Err(e) if e.code == 1142 && e.message.starts_with(b"SHOW VIEW") => {
+                    return Ok(Resolved::View(schema, name));
+                }
                 Reply::Err(e) => return Ok(Resolved::Answer(e)),
+                // A view comes with its charset and collation
+                Reply::Rows(rows) if rows.width > 2 => return Ok(Resolved::View(schema, name)),
                 Reply::Rows(rows) => {
                     let cells = rows.cells(0)?;
                     let text = cells.get(1).copied().flatten().unwrap_or_default();

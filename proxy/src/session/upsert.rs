@@ -117,6 +117,11 @@ impl Session {
             Some(Reply::Rows(rows)) => digest(&vars, &rows),
             _ => return Err(End::Broken("the probe of a table has no columns".into())),
         };
+        if let Some(view) = target.view
+            && !self.still_is(view).await?
+        {
+            return self.altered_meanwhile(table, false).await;
+        }
         if seen != probe {
             return self.altered_meanwhile(table, alone && !last).await;
         }

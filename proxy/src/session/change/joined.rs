@@ -136,6 +136,11 @@ impl Session {
                     self.send_error(&SqlError::refused(&self.xid(), &why)).await?;
                     return Ok(Looked::Done);
                 }
+                Resolved::View(schema, name) => {
+                    let why = format!("a statement over several tables writes the view {schema}.{name}");
+                    self.send_error(&SqlError::refused(&self.xid(), &why)).await?;
+                    return Ok(Looked::Done);
+                }
                 Resolved::Answer(e) => {
                     self.statement_failed(e, false).await?;
                     return Ok(Looked::Done);

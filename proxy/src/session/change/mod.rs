@@ -6,6 +6,7 @@ mod moved;
 mod moves;
 mod over;
 mod restrict;
+mod viewed;
 
 use std::sync::Arc;
 
@@ -145,6 +146,12 @@ impl Session {
             let info = match self.resolve(change.table(), &vars).await? {
                 Resolved::Table(info, probe) => (info, probe),
                 Resolved::Temporary => return self.pass_temporary(origin).await,
+                Resolved::View(schema, name) => {
+                    return match self.resolve_view(schema, name, &vars).await? {
+                        Ok(view) => self.change_viewed(sql, change, analysis, &view).await,
+                        Err(error) => self.send_error(&error).await,
+                    };
+                }
                 Resolved::Answer(e) => return self.statement_failed(e, false).await,
             };
             let years = self.small_number_in_condition && !self.mariadb && !compares_no_year(change, &info.0);

@@ -62,7 +62,11 @@ impl Session {
     }
 
     /// The rows that have these keys now, locked; the inner error is why they cannot be read.
-    async fn rows_at(&mut self, table: &Arc<Table>, keys: Vec<Key>) -> Result<Result<Vec<Row>, String>, End> {
+    pub(super) async fn rows_at(
+        &mut self,
+        table: &Arc<Table>,
+        keys: Vec<Key>,
+    ) -> Result<Result<Vec<Row>, String>, End> {
         if keys.is_empty() {
             return Ok(Ok(Vec::new()));
         }

@@ -1,0 +1,92 @@
+//! What a view stands for, from its definition as the servers tell it.
+
+use crate::{
+    condition::split_commas,
+    dml,
+    lexer::{self, Executable},
+    mode::Mode,
+    text::Text,
+};
+
+/// A view over one table, which chooses rows and columns of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ViewOfOne {
+    /// The table's schema.
+    pub schema: String,
+    /// The table, or another view.
+    pub table: String,
+    /// For each column of the view which one of the table it is; `None` where it is computed.
+    pub columns: Vec<Option<String>>,
+}
+
+/// Reads `VIEW_DEFINITION` of `information_schema.VIEWS`, a SELECT with qualified names. `None` where the view is more
+/// than columns and rows of one table, or that can't be told.
+pub fn view_of_one(definition: &[u8], mode: Mode) -> Option<ViewOfOne> {
+    let lexed = lexer::lex(definition, mode, Executable::Skip).ok()?;
+    let text = Text { sql: definition, mode, tokens: &lexed.tokens };
+    text.check_structure().ok()?;
+    if !text.is(0, "SELECT") || text.is_any(1, &["DISTINCT", "DISTINCTROW"]) {
+        return None;
+    }
+    let end = text.len();
+    let from = text.find(1..end, |at| text.is(at, "FROM"))?;
+    let (schema, table, mut at) = dml::table_name(&text, from + 1..end)?;
+    if at < end && !text.is(at, "WHERE") {
+        text.name(at)?;
+        at += 1;
+    }
+    if at < end && !text.is(at, "WHERE") {
+        return None;
+    }
+    let clause = |at: usize| {
+        let clauses =
+            ["GROUP", "HAVING", "WINDOW", "ORDER", "LIMIT", "UNION", "EXCEPT", "INTERSECT", "FOR", "LOCK"];
+        text.is_any(at, &clauses)
+    };
+    if text.find(at..end, clause).is_some() {
+        return None;
+    }
+    let column = |item: std::ops::Range<usize>| {
+        let item =
+            if item.len() > 2 && text.is(item.end - 2, "AS") { item.start..item.end - 2 } else { item };
+        let dots = (item.start + 1..item.end).step_by(2).all(|at| text.punct(at, b'.'));
+        if dots && matches!(item.len(), 3 | 5) { text.name(item.end - 1) } else { None }
+    };
+    let columns = split_commas(&text, 1..from).into_iter().map(column).collect();
+    Some(ViewOfOne { schema: schema?, table, columns })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn definitions_as_the_servers_tell_them() {
+        let read = |definition: &str| view_of_one(definition.as_bytes(), Mode::default());
+        let one = |columns: &[Option<&str>]| {
+            let columns = columns.iter().map(|c| c.map(str::to_owned)).collect();
+            Some(ViewOfOne { schema: "x".into(), table: "t".into(), columns })
+        };
+        let plain = "select `x`.`t`.`id` AS `id`,`x`.`t`.`v` AS `val` from `x`.`t`";
+        assert_eq!(read(plain), one(&[Some("id"), Some("v")]));
+        assert_eq!(
+            read(&format!("{plain} where (`x`.`t`.`v` > (select 3 limit 1))")),
+            one(&[Some("id"), Some("v")])
+        );
+        let aliased =
+            "select `a`.`id` AS `a`,`a`.`v` + 1 AS `c`,-`a`.`v` AS `d`,count(0) AS `e` from `x`.`t` `a`";
+        assert_eq!(read(aliased), one(&[Some("id"), None, None, None]));
+        for other in [
+            "select distinct `x`.`t`.`id` AS `id` from `x`.`t`",
+            "select `x`.`t`.`id` AS `id` from `x`.`t` group by `x`.`t`.`id`",
+            "select `x`.`t`.`id` AS `id` from `x`.`t` where 1 limit 3",
+            "select `x`.`t`.`id` AS `id` from (`x`.`t` join `x`.`u`)",
+            "select `x`.`t`.`id` AS `id` from `x`.`t` join `x`.`u`",
+            "select `d`.`id` AS `id` from (select 1 AS `id`) `d`",
+            "select 1 AS `1`",
+            "select `x`.`t`.`id` AS `id` from `x`.`t` union select 1",
+        ] {
+            assert_eq!(read(other), None, "{other}");
+        }
+    }
+}

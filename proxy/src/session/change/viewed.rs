@@ -1,0 +1,139 @@
+//! UPDATE and DELETE through a view of one table: the keys of the rows are read through the view, under the statement's own
+//! condition, and the rows are imaged in the table.
+
+use atone_sql::Analysis;
+use atone_undo::Key;
+
+use super::image::image_sql;
+use super::restrict::restricted_sql;
+use super::{Change, table_refusal};
+use crate::branch::Presence;
+use crate::error::{End, SqlError};
+use crate::session::Session;
+use crate::session::cascade::{Effect, Stop};
+use crate::session::dml::decode;
+use crate::session::inject::{Flight, Reply};
+use crate::session::tables::{digest, probe_sql};
+use crate::session::views::View;
+
+/// What the statement does to the table's rows.
+fn effect(change: Change<'_>, view: &View) -> Effect {
+    let name = |name: &str| Some(view.info.table.columns.get(view.column(name)?)?.name.as_str());
+    match change {
+        Change::Update(update) => {
+            Effect::updated(&view.info, update.assignments.iter().filter_map(|a| name(&a.column)))
+        }
+        Change::Delete(_) => Effect::Deleted,
+    }
+}
+
+/// Why the statement can't be undone exactly.
+fn refusal(change: Change<'_>, view: &View, small_number: bool) -> Option<String> {
+    let Change::Update(update) = change else { return table_refusal(&view.info, false, small_number) };
+    let key = view.info.table.keys.first()?;
+    let of_key = |name: &str| view.column(name).is_some_and(|c| key.columns.contains(&c));
+    let assigned = update.assignments.iter().find(|a| of_key(&a.column));
+    table_refusal(&view.info, true, small_number)
+        .or_else(|| assigned.map(|a| format!("an UPDATE through a view assigns the key column {}", a.column)))
+}
+
+impl Session {
+    /// UPDATE and DELETE of a view.
+    pub(super) async fn change_viewed(
+        &mut self,
+        sql: &[u8],
+        change: Change<'_>,
+        analysis: &Analysis,
+        view: &View,
+    ) -> Result<(), End> {
+        let vars = self.session_vars().await?;
+        let alone = self.stands_alone();
+        let table = &view.info.table;
+        let years = self.small_number_in_condition && !self.mariadb;
+        let key_table = match refusal(change, view, years).map_or_else(|| view.key_table(), Err) {
+            Ok(key_table) => key_table,
+            Err(why) => return self.send_error(&SqlError::refused(&self.xid(), &why)).await,
+        };
+        let mut flight = Flight::default();
+        if alone {
+            flight.push("START TRANSACTION");
+        }
+        flight.push(probe_sql(table));
+        flight.push(image_sql(sql, change, &key_table, None));
+        let mut replies = self.run_flight(flight).await?.into_iter();
+        if alone && let Some(Reply::Err(e)) = replies.next() {
+            return self.statement_failed(e, false).await;
+        }
+        let seen = match replies.next() {
+            Some(Reply::Rows(rows)) => digest(&vars, &rows),
+            Some(Reply::Err(e)) => return self.statement_failed(e, alone).await,
+            _ => return Err(End::Broken("the probe of a table has no columns".into())),
+        };
+        let found = match replies.next() {
+            Some(Reply::Rows(rows)) => decode(&key_table, &rows)?,
+            Some(Reply::Err(e)) => return self.statement_failed(e, alone).await,
+            Some(Reply::TooLarge) => {
+                let limit = self.backend.limits.max_branch_bytes;
+                let why = format!("the keys of the statement's rows are above max_branch_bytes = {limit}");
+                return self.refuse_change(&why, alone).await;
+            }
+            _ => return Err(End::Broken("a before image without rows".into())),
+        };
+        if seen != view.probe || !self.still_is(view).await? {
+            self.forget_table(table);
+            return self.rolled_back("the view or its table was altered meanwhile").await;
+        }
+        let keys: Vec<Key> = found.iter().map(|row| row.key(&key_table)).collect();
+        if let Some(why) = self.too_much(keys.len()) {
+            return self.refuse_change(&why, alone).await;
+        }
+        let images = match self.rows_at(table, keys).await? {
+            Ok(images) if images.len() == found.len() => images,
+            Ok(_) => {
+                let why = "the rows of the view are not those of its table";
+                return self.refuse_change(why, alone).await;
+            }
+            Err(why) => return self.refuse_change(&why, alone).await,
+        };
+        let behind = match self.image_behind(&view.info, &images, effect(change, view), &vars).await? {
+            Ok(behind) if behind.reaches_own && change.limit().is_some() => {
+                let why = "a foreign key changes rows of the table itself, whose number is limited";
+                return self.refuse_change(why, alone).await;
+            }
+            Ok(behind) => behind,
+            Err(Stop::Refuse(why)) => return self.refuse_change(&why, alone).await,
+            Err(Stop::Server(e)) => return self.statement_failed(e, alone).await,
+        };
+        let restricted = restricted_sql(sql, change, analysis, &key_table, &found);
+        if restricted.len() >= vars.max_allowed_packet {
+            let why = "the statement with the keys of its rows is longer than max_allowed_packet";
+            return self.refuse_change(why, alone).await;
+        }
+        let reply = match change.returning() {
+            Some(_) => self.returning(&restricted).await?,
+            None => self.run_one(restricted).await?,
+        };
+        let ok = match reply {
+            Reply::Ok(ok) => ok,
+            Reply::Err(e) => return self.statement_failed(e, alone).await,
+            _ => return Err(End::Broken("a statement that writes answered with rows".into())),
+        };
+        let count = images.len() as u64;
+        if ok.affected_rows > count {
+            return self.rolled_back("the statement changed more rows than were imaged").await;
+        }
+        if let Err(why) = self.verify_behind(&behind).await {
+            return self.rolled_back(&why).await;
+        }
+        let presence = match change {
+            Change::Update(_) => Presence::Present,
+            Change::Delete(_) if ok.affected_rows == count => Presence::Absent,
+            Change::Delete(_) => Presence::Unknown,
+        };
+        for row in images {
+            self.branch.touch(table, row.key(table), Some(row), presence);
+        }
+        self.touch_behind(behind, presence == Presence::Absent);
+        self.statement_done(ok, alone).await
+    }
+}

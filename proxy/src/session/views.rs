@@ -1,0 +1,199 @@
+//! Views that stand for rows and columns of one table: what a statement writes through them is captured there.
+
+use std::sync::Arc;
+
+use atone_sql::{Insert, Mode, OnConflict, TableRef, view_of_one};
+use atone_undo::{Column, Table, UniqueKey};
+use mysql_async::Conn;
+use mysql_async::prelude::Queryable as _;
+
+use super::Session;
+use super::inject::Vars;
+use super::keys::same_name;
+use super::tables::Resolved;
+use crate::error::{End, SqlError};
+use crate::meta::TableInfo;
+
+/// How many views may lie over one another.
+const MAX_DEPTH: usize = 16;
+/// How long the service account waits for a view that is being altered: it is this transaction that it waits for.
+const LOCK_WAIT_S: u32 = 2;
+
+/// A view, and the table behind it.
+#[derive(Debug)]
+pub(super) struct View {
+    schema: String,
+    name: String,
+    /// Its columns, each with the one of the table that it is, if it is one.
+    columns: Vec<(String, Option<usize>)>,
+    pub(super) info: Arc<TableInfo>,
+    /// The column definitions that the session sees of the table.
+    pub(super) probe: Vec<u8>,
+    /// Of this and the views that it is over, the definitions that it was read from.
+    definitions: Vec<Definition>,
+}
+
+/// A view as the service account sees it.
+#[derive(Debug, PartialEq, Eq)]
+struct Definition {
+    schema: String,
+    name: String,
+    text: String,
+    columns: Vec<String>,
+}
+
+impl View {
+    /// The table's columns of these names, as an UPDATE names them; `None` for one that the view computes.
+    pub(super) fn column(&self, name: &str) -> Option<usize> {
+        self.columns.iter().find(|(own, _)| same_name(own, name))?.1
+    }
+
+    /// The columns of the key that identifies rows, as a table under the view's names.
+    ///
+    /// # Errors
+    /// The view leaves some out.
+    pub(super) fn key_table(&self) -> Result<Table, String> {
+        let table = &self.info.table;
+        let key = table.keys.first().ok_or("the table has no key")?;
+        let mut columns = Vec::with_capacity(key.columns.len());
+        for &c in &key.columns {
+            let own = self.columns.iter().find(|(_, of)| *of == Some(c));
+            let column = table.columns.get(c);
+            let (Some((name, _)), Some(column)) = (own, column) else {
+                return Err(format!("the view {}.{} leaves out columns of the key", self.schema, self.name));
+            };
+            columns.push(Column { name: name.clone(), ..column.clone() });
+        }
+        let key =
+            UniqueKey { name: key.name.clone(), columns: (0..columns.len()).collect(), prefixes: Vec::new() };
+        Ok(Table { schema: self.schema.clone(), name: self.name.clone(), columns, keys: vec![key] })
+    }
+
+    /// The INSERT with the table's columns in place of the view's.
+    ///
+    /// # Errors
+    /// It names a column that the view computes.
+    pub(super) fn mapped(&self, insert: &Insert) -> Result<Insert, String> {
+        let name_of = |name: &str| -> Result<String, String> {
+            let column = self.column(name).and_then(|c| self.info.table.columns.get(c));
+            let column = column.ok_or_else(|| format!("the view's column {name} is none of the table's"))?;
+            Ok(column.name.clone())
+        };
+        let mut mapped = insert.clone();
+        let columns = match &insert.columns {
+            Some(columns) => columns.iter().map(|name| name_of(name)).collect(),
+            None if insert.query.is_none() && insert.rows.iter().all(Vec::is_empty) => Ok(Vec::new()),
+            None => self.columns.iter().map(|(name, _)| name_of(name)).collect::<Result<Vec<_>, _>>(),
+        };
+        mapped.columns = Some(columns?);
+        if let OnConflict::Update(assignments) = &mut mapped.on_conflict {
+            for assignment in assignments {
+                assignment.column = name_of(&assignment.column)?;
+            }
+        }
+        Ok(mapped)
+    }
+}
+
+impl Session {
+    /// The table behind a view.
+    pub(super) async fn resolve_view(
+        &mut self,
+        schema: String,
+        name: String,
+        vars: &Vars,
+    ) -> Result<Result<View, SqlError>, End> {
+        let xid = self.xid();
+        let refused = |why: &str| Ok(Err(SqlError::refused(&xid, why)));
+        let mode = Mode { mariadb: self.mariadb, ..Mode::default() };
+        let mut definitions: Vec<Definition> = Vec::new();
+        // The outermost view's columns, each with the name that the table below has for it
+        let mut columns: Vec<(String, Option<String>)> = Vec::new();
+        let (mut at_schema, mut at_name) = (schema.clone(), name.clone());
+        for _ in 0..MAX_DEPTH {
+            let definition = match self.definition(&at_schema, &at_name).await {
+                Ok(Some(definition)) => definition,
+                Ok(None) => {
+                    return refused(&format!(
+                        "the service account cannot see the definition of the view {at_schema}.{at_name}"
+                    ));
+                }
+                Err(e) => {
+                    let why = format!("the service account cannot read views: {e}");
+                    return Ok(Err(SqlError::unavailable(&xid, &why)));
+                }
+            };
+            let over = view_of_one(definition.text.as_bytes(), mode)
+                .filter(|over| over.columns.len() == definition.columns.len());
+            let Some(over) = over else {
+                return refused(&format!(
+                    "the view {at_schema}.{at_name} is more than rows and columns of one table"
+                ));
+            };
+            let below = |name: &str| {
+                let at = definition.columns.iter().position(|own| same_name(own, name))?;
+                over.columns.get(at).cloned().flatten()
+            };
+            if definitions.is_empty() {
+                columns = definition.columns.iter().map(|name| (name.clone(), below(name))).collect();
+            } else {
+                for (_, of) in &mut columns {
+                    *of = of.as_deref().and_then(below);
+                }
+            }
+            definitions.push(definition);
+            let table = TableRef {
+                schema: Some(over.schema.clone()),
+                name: over.table.clone(),
+                alias: None,
+                span: 0..0,
+            };
+            match self.resolve(&table, vars).await? {
+                Resolved::Table(info, probe) => {
+                    let place = |name: String| info.table.columns.iter().position(|c| c.name == name);
+                    let columns = columns.into_iter().map(|(own, of)| (own, of.and_then(place))).collect();
+                    return Ok(Ok(View { schema, name, columns, info, probe, definitions }));
+                }
+                Resolved::View(schema, name) => (at_schema, at_name) = (schema, name),
+                Resolved::Temporary => {
+                    return refused("a temporary table has the name of the table behind the view");
+                }
+                Resolved::Answer(e) => {
+                    return refused(&super::bound::told("the table behind the view", &e));
+                }
+            }
+        }
+        refused("too many views lie over one another")
+    }
+
+    /// Whether a view, which the transaction now holds, is what it was.
+    pub(super) async fn still_is(&mut self, view: &View) -> Result<bool, End> {
+        for was in &view.definitions {
+            match self.definition(&was.schema, &was.name).await {
+                Ok(Some(now)) if now == *was => {}
+                _ => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
+
+    async fn definition(&self, schema: &str, name: &str) -> Result<Option<Definition>, mysql_async::Error> {
+        let mut conn: Conn = self.backend.pool.get_conn().await?;
+        conn.query_drop(format!("SET lock_wait_timeout = {LOCK_WAIT_S}")).await?;
+        let text: Option<Option<String>> = conn
+            .exec_first(
+                "SELECT VIEW_DEFINITION FROM information_schema.VIEWS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?",
+                (schema, name),
+            )
+            .await?;
+        let Some(text) = text.flatten().filter(|text| !text.is_empty()) else { return Ok(None) };
+        let columns: Vec<String> = conn
+            .exec(
+                "SELECT COLUMN_NAME FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? \
+                 ORDER BY ORDINAL_POSITION",
+                (schema, name),
+            )
+            .await?;
+        Ok(Some(Definition { schema: schema.to_owned(), name: name.to_owned(), text, columns }))
+    }
+}
