@@ -143,12 +143,31 @@ impl Metadata {
         }
         let read_at = Instant::now();
         let mut conn = pool.get_conn().await?;
-        let info = Arc::new(load(&mut conn, schema, name, mariadb).await?);
+        let mut info = load(&mut conn, schema, name, mariadb).await?;
+        info.references = foreign_keys::load(&mut conn, &info.table, mariadb).await?;
+        let info = Arc::new(info);
         if self.tables.len() >= MAX_TABLES {
             self.tables.clear();
         }
         self.tables.insert(key, (read_at, info.clone()));
         Ok(info)
+    }
+}
+
+impl Metadata {
+    /// The table as it is now, without the foreign keys that point at it.
+    ///
+    /// # Errors
+    /// [`MetaError`]
+    pub async fn read(
+        &self,
+        pool: &ServicePool,
+        schema: &str,
+        name: &str,
+        mariadb: bool,
+    ) -> Result<TableInfo, MetaError> {
+        let mut conn = pool.get_conn().await?;
+        load(&mut conn, schema, name, mariadb).await
     }
 }
 
@@ -236,15 +255,12 @@ async fn load(conn: &mut Conn, schema: &str, name: &str, mariadb: bool) -> Resul
     if refuse_any.is_none() && facts.definition.contains("WITHOUT OVERLAPS") {
         refuse_any = Some(format!("{schema}.{name} has a unique key WITHOUT OVERLAPS"));
     }
-    if let (None, Some(trigger)) = (&refuse_any, facts.triggers.first()) {
-        refuse_any = Some(format!("{schema}.{name} has the trigger {}", trigger.name));
-    }
     if refuse_any.is_none() && !triggers::are_seen(conn, &schema, &name).await? {
         refuse_any = Some(format!("the service account lacks the TRIGGER privilege on {schema}.{name}"));
     }
     let key_follows_update = keys.first().is_some_and(|key| key.columns.iter().any(|&c| follows_update[c]));
     let table = Arc::new(Table { schema, name, columns: parsed, keys });
-    let references = foreign_keys::load(conn, &table, mariadb).await?;
+    let references = References::default();
     Ok(TableInfo { table, refuse_any, facts, references, indexed, implied, key_follows_update, defaults })
 }
 

@@ -1,5 +1,7 @@
 //! Tables that others alter: noticed at once by those who write them, whatever is remembered of them.
 
+use std::sync::Arc;
+
 use anyhow::{Context as _, Result};
 use atone_tests::cluster::SOON;
 use atone_tests::run::Harmable;
@@ -16,6 +18,8 @@ atone_tests::owned_tests!(believing() =>
     noticed_in_a_transaction,
     nothing_waits_for_one_who_waits,
 );
+
+atone_tests::shared_tests!(undone_where_exact, stopped_else);
 
 const SETUP: &[&str] = &[
     "CREATE TABLE t (id INT PRIMARY KEY AUTO_INCREMENT, a INT, b INT, KEY (a), KEY (b))",
@@ -216,6 +220,143 @@ async fn nothing_waits_for_one_who_waits(c: Harmable) -> Result<()> {
         } else {
             sql::run(&mut app, "COMMIT GLOBAL TRANSACTION").await?;
         }
+    }
+    Ok(())
+}
+
+const KEPT: &str = "CREATE TABLE t (id INT PRIMARY KEY, a INT NOT NULL, s VARCHAR(10) CHARACTER SET latin1, \
+                    d DECIMAL(10,2), e ENUM('x', 'y'))";
+const KEPT_ROWS: &str = "INSERT INTO t VALUES (1, 10, 'one', 1.5, 'x'), (2, 20, 'zw\u{f6}i', 2.5, 'y'), (3, 30, NULL, NULL, NULL)";
+
+/// A schema with a table that a branch has changed, and its twin that nothing has.
+async fn branch(c: &Cluster, statements: &[&str]) -> Result<(String, Conn, String)> {
+    let schema = c.schema("altered").await?;
+    let mut direct = c.direct(Bank::One, &schema).await?;
+    sql::run_all(
+        &mut direct,
+        &[KEPT, KEPT_ROWS, "CREATE TABLE twin LIKE t", "INSERT INTO twin SELECT * FROM t"],
+    )
+    .await?;
+    let mut app = c.app(Bank::One, &schema).await?;
+    let xid = sql::start_global(&mut app).await?;
+    sql::run_all(&mut app, &["BEGIN"]).await?;
+    sql::run_all(&mut app, statements).await?;
+    sql::run_all(&mut app, &["COMMIT"]).await?;
+    Ok((schema, app, xid))
+}
+
+const CHANGES: &[&str] = &[
+    "UPDATE t SET a = 11, s = 'uno', d = 7, e = 'y' WHERE id = 1",
+    "DELETE FROM t WHERE id = 2",
+    "INSERT INTO t (id, a, s) VALUES (4, 40, 'vier')",
+];
+
+async fn both(c: &Cluster, schema: &str) -> Result<(Vec<String>, Vec<String>)> {
+    let all = async |table| c.rows(Bank::One, schema, &format!("SELECT * FROM {table} ORDER BY id")).await;
+    Ok((all("t").await?, all("twin").await?))
+}
+
+/// What there would be without the branch, had the table been altered then.
+async fn undone_where_exact(c: Arc<Cluster>) -> Result<()> {
+    for (statements, alter) in [
+        (CHANGES, "ADD COLUMN z INT"),
+        (CHANGES, "ADD COLUMN z VARCHAR(5) NOT NULL DEFAULT 'q' FIRST"),
+        (CHANGES, "ADD COLUMN z DECIMAL(5,1) DEFAULT 7.5 AFTER a, ADD COLUMN y INT AS (a + 1) STORED"),
+        (&CHANGES[..2], "ADD COLUMN z INT NOT NULL, ADD COLUMN y ENUM('p', 'q') NOT NULL"),
+        (&CHANGES[1..], "ADD COLUMN z TIMESTAMP DEFAULT '2020-02-02 00:00:00' ON UPDATE CURRENT_TIMESTAMP"),
+        (CHANGES, "MODIFY a BIGINT UNSIGNED, MODIFY d DECIMAL(20,2), MODIFY e ENUM('x', 'y', 'z')"),
+        (CHANGES, "MODIFY s VARCHAR(200) CHARACTER SET utf8mb4 NULL"),
+        (CHANGES, "MODIFY s TEXT CHARACTER SET utf8mb4, MODIFY a INT NULL"),
+        (CHANGES, "ADD UNIQUE KEY (a), ADD KEY (s)"),
+        (CHANGES, "DROP PRIMARY KEY, ADD UNIQUE KEY by_id (id), ADD PRIMARY KEY (a, id)"),
+        (CHANGES, "MODIFY d DECIMAL(10,2) AFTER id, MODIFY e ENUM('x', 'y') FIRST"),
+    ] {
+        let case = async {
+            let (schema, mut app, xid) = branch(&c, statements).await?;
+            let mut outsider = c.direct(Bank::One, &schema).await?;
+            for table in ["t", "twin"] {
+                sql::run(&mut outsider, format!("ALTER TABLE {table} {alter}")).await?;
+            }
+            sql::run(&mut app, "ROLLBACK GLOBAL TRANSACTION").await?;
+            c.rest().wait_for_status(&xid, "rolled_back", SOON).await?;
+            let (found, expected) = both(&c, &schema).await?;
+            anyhow::ensure!(found == expected, "expected {expected:?}\nfound {found:?}");
+            c.wait_for_purge(Bank::One, &schema).await
+        };
+        case.await.with_context(|| alter.to_owned())?;
+    }
+    Ok(())
+}
+
+/// What stops the branch, and what lets it go on.
+const STOPS: &[(&[&str], &str, &[&str])] = &[
+    (&["ALTER TABLE t RENAME COLUMN a TO aa"], "a gone or renamed", &["ALTER TABLE t RENAME COLUMN aa TO a"]),
+    (&["RENAME TABLE t TO elsewhere"], "is gone", &["RENAME TABLE elsewhere TO t"]),
+    (&["ALTER TABLE t MODIFY a VARCHAR(20)"], "the column a", &["ALTER TABLE t MODIFY a INT NOT NULL"]),
+    (&["ALTER TABLE t MODIFY d DECIMAL(12,4)"], "the column d", &["ALTER TABLE t MODIFY d DECIMAL(10,2)"]),
+    (&["ALTER TABLE t ENGINE = MyISAM"], "engine", &["ALTER TABLE t ENGINE = InnoDB"]),
+    (&["ALTER TABLE t DROP PRIMARY KEY"], "no primary key", &["ALTER TABLE t ADD PRIMARY KEY (id)"]),
+    (
+        &["ALTER TABLE t DROP PRIMARY KEY, ADD PRIMARY KEY (a)"],
+        "no unique key",
+        &["ALTER TABLE t ADD UNIQUE KEY (id)"],
+    ),
+    (
+        &["ALTER TABLE t ADD COLUMN z TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP"],
+        "the new column z",
+        &["ALTER TABLE t DROP COLUMN z"],
+    ),
+    (
+        &["ALTER TABLE t ADD COLUMN z TIMESTAMP DEFAULT '2020-02-02 00:00:00' ON UPDATE CURRENT_TIMESTAMP"],
+        "the new column z",
+        &["ALTER TABLE t DROP COLUMN z"],
+    ),
+    (
+        &["ALTER TABLE t ADD COLUMN z INT DEFAULT 5", "UPDATE t SET z = 6 WHERE id = 4"],
+        "a column that is new",
+        &["ALTER TABLE t DROP COLUMN z"],
+    ),
+    (
+        &["ALTER TABLE t ADD UNIQUE KEY (a)", "INSERT INTO t (id, a) VALUES (9, 20)"],
+        "1062",
+        &["DELETE FROM t WHERE id = 9"],
+    ),
+    (
+        &["CREATE TRIGGER x BEFORE UPDATE ON t FOR EACH ROW SET NEW.a = 99"],
+        "the trigger x",
+        &["DROP TRIGGER x"],
+    ),
+    (
+        &["CREATE TRIGGER x AFTER DELETE ON t FOR EACH ROW INSERT INTO twin (id, a) VALUES (77, 7)"],
+        "the trigger x",
+        &["DROP TRIGGER x"],
+    ),
+];
+
+async fn stopped_else(c: Arc<Cluster>) -> Result<()> {
+    for (ddl, reason, mend) in STOPS {
+        let case = async {
+            let (schema, mut app, xid) = branch(&c, CHANGES).await?;
+            let mut outsider = c.server(Bank::One).connect(atone_tests::server::ADMIN, Some(&schema)).await?;
+            sql::run_all(&mut outsider, ddl).await?;
+            let table = if ddl[0].starts_with("RENAME") { "elsewhere" } else { "t" };
+            let query = format!("SELECT * FROM {table} ORDER BY 1");
+            let altered = c.rows(Bank::One, &schema, &query).await?;
+            sql::run(&mut app, "ROLLBACK GLOBAL TRANSACTION").await?;
+            let failed = c.rest().wait_for_status(&xid, "rollback_failed", SOON).await?;
+            let said = failed["branches"][0]["detail"]["reason"].as_str().unwrap_or_default().to_owned();
+            anyhow::ensure!(said.contains(reason), "the reason is {said}");
+            let shown = c.atone(&["tx", "show", &xid]).await?;
+            anyhow::ensure!(shown.stdout.contains(reason), "atone tx show: {}", shown.stdout);
+            anyhow::ensure!(c.rows(Bank::One, &schema, &query).await? == altered, "rows have changed");
+            sql::run_all(&mut outsider, mend).await?;
+            c.atone(&["tx", "rollback", &xid]).await?;
+            c.rest().wait_for_status(&xid, "rolled_back", SOON).await?;
+            let (found, expected) = both(&c, &schema).await?;
+            anyhow::ensure!(found == expected, "expected {expected:?}\nfound {found:?}");
+            Ok(())
+        };
+        case.await.with_context(|| format!("{ddl:?}"))?;
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 //! Everything here can be done twice: the transaction that restores the rows marks the undo row as restored, and a branch
 //! without an undo row gets a marker that makes a late local COMMIT fail.
 
+mod adapt;
 mod foreign_keys;
 mod log;
 mod purge;
@@ -32,14 +33,16 @@ enum Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
         match &error {
-            // What an operator has to mend: a table, column or privilege that is missing, a value that does not fit
+            // What an operator has to mend: a table, column or privilege that is missing, a value that does not fit or is taken, a trigger's SIGNAL
             Error::Server(e)
                 if matches!(
                     e.code,
                     1005 | 1044
                         | 1045
+                        | 1048
                         | 1049
                         | 1054
+                        | 1062
                         | 1064
                         | 1142
                         | 1143
@@ -55,6 +58,8 @@ impl From<Error> for Failure {
                         | 1442
                         | 1451
                         | 1452
+                        | 1526
+                        | 1644
                         | 3105
                         | 3819
                         | 4025
@@ -119,7 +124,7 @@ async fn rollback(
         Found::Marker => return Ok(WorkOutcome::Absent),
     }
     conn.query_drop("START TRANSACTION").await?;
-    match restore::restore(&mut conn, &backend.name, undo_log, branch).await {
+    match restore::restore(backend, &mut conn, mariadb, undo_log, branch).await {
         Ok(()) => {
             conn.query_drop("COMMIT").await?;
             Ok(WorkOutcome::Done)

@@ -12,7 +12,10 @@ use atone_wire::frame::MAX_PAYLOAD;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Params, Value as Cell};
 
+use super::adapt::{adapt, is_deleted};
 use super::{Failure, foreign_keys, log, stuck};
+use crate::backend::Backend;
+use crate::meta::MetaError;
 
 /// How many rows are read, and how many statements are sent, at a time.
 const ROWS_PER_BATCH: usize = 500;
@@ -26,39 +29,42 @@ const EXECUTE_BYTES: usize = 32;
 struct Wanted<'a> {
     changes: &'a TableChanges,
     rows: Vec<&'a RowChange>,
-    /// See [`has_key`].
-    by_key: bool,
 }
 
 /// Restores all rows of a branch inside of an open transaction, and marks the undo row so.
 pub(super) async fn restore(
+    backend: &Backend,
     conn: &mut Conn,
-    resource: &str,
+    mariadb: bool,
     undo_log: &str,
     branch: &BranchRef,
 ) -> Result<(), Failure> {
-    let loaded = log::load(conn, undo_log, branch).await?;
-    let record = &loaded.record;
+    let resource = &backend.name;
+    let mut loaded = log::load(conn, undo_log, branch).await?;
+    let record = &mut loaded.record;
     if record.xid != branch.xid || record.branch_id != branch.branch_id {
         return Err(stuck(format!(
             "the undo record is of another branch: {} {}",
             record.xid, record.branch_id
         )));
     }
-    if record.resource != resource {
+    if record.resource != *resource {
         return Err(stuck(format!("the undo record is of another resource: {}", record.resource)));
     }
     let packet_bytes: Option<u64> = conn.first_text_row("SELECT @@max_allowed_packet").await?;
     let packet_bytes = packet_bytes.and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX);
     let mut report = ConflictReport::new("rows were changed since by others than this transaction");
+    let mut untouched = Vec::with_capacity(record.tables.len());
+    for changes in &mut record.tables {
+        untouched.push(as_it_is(backend, conn, mariadb, changes).await?);
+    }
+    let record = &loaded.record;
     let mut wanted: Vec<Wanted<'_>> = Vec::new();
-    for changes in &record.tables {
-        same_columns(conn, changes).await?;
-        let by_key = has_key(conn, changes).await?;
+    for (changes, untouched) in record.tables.iter().zip(untouched) {
         let all: Vec<&RowChange> = changes.rows.iter().collect();
         let mut restore = Vec::new();
         for batch in batches(&all, packet_bytes) {
-            let current = current_rows(conn, changes, batch, by_key).await?;
+            let current = current_rows(conn, changes, batch).await?;
             for change in batch {
                 let now = current.get(&key_of(changes, change)?).map(|row| row.values.as_slice());
                 match judge(&changes.table, change, now) {
@@ -68,7 +74,10 @@ pub(super) async fn restore(
                 }
             }
         }
-        wanted.push(Wanted { changes, rows: restore, by_key });
+        if let Some(untouched) = untouched {
+            new_columns_untouched(conn, changes, &restore, &untouched, packet_bytes).await?;
+        }
+        wanted.push(Wanted { changes, rows: restore });
     }
     if !report.rows.is_empty() {
         return Err(Failure::Conflict(report));
@@ -76,10 +85,10 @@ pub(super) async fn restore(
     for wanted in &wanted {
         compensate(conn, wanted, packet_bytes).await?;
     }
-    for &Wanted { changes, ref rows, by_key } in &wanted {
+    for Wanted { changes, rows } in &wanted {
         // Triggers, checks or a type that rounds may have bent what was written: look again before it is final
         for batch in batches(rows, packet_bytes) {
-            let current = current_rows(conn, changes, batch, by_key).await?;
+            let current = current_rows(conn, changes, batch).await?;
             for change in batch {
                 let now = current.get(&key_of(changes, change)?).map(|row| row.values.as_slice());
                 if !is_restored(changes, change, now) {
@@ -91,7 +100,7 @@ pub(super) async fn restore(
             }
         }
     }
-    for Wanted { changes, rows, .. } in wanted.iter().filter(|wanted| !wanted.rows.is_empty()) {
+    for Wanted { changes, rows } in wanted.iter().filter(|wanted| !wanted.rows.is_empty()) {
         foreign_keys::check(conn, changes, rows).await?;
     }
     loaded.mark_restored(conn, undo_log, branch).await
@@ -100,7 +109,7 @@ pub(super) async fn restore(
 /// Runs the compensation of one table's rows: short statements many at a time, long values as parameters.
 async fn compensate(
     conn: &mut Conn,
-    Wanted { changes, rows, .. }: &Wanted<'_>,
+    Wanted { changes, rows }: &Wanted<'_>,
     packet_bytes: usize,
 ) -> Result<(), Failure> {
     let batch_bytes = BATCH_BYTES.min(packet_bytes / 4);
@@ -223,43 +232,59 @@ fn batches<'a, 'b>(
     })
 }
 
-/// The table must have the columns that the images have; else a restored row would not be whole.
-async fn same_columns(conn: &mut Conn, changes: &TableChanges) -> Result<(), Failure> {
+/// Makes the record's table what it is now; the condition under which columns that are new have their defaults.
+async fn as_it_is(
+    backend: &Backend,
+    conn: &mut Conn,
+    mariadb: bool,
+    changes: &mut TableChanges,
+) -> Result<Option<String>, Failure> {
     let table = &changes.table;
-    let now: Vec<String> = conn
-        .rows(
-            "SELECT COLUMN_NAME FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? \
-             ORDER BY ORDINAL_POSITION",
-            (&table.schema, &table.name),
-        )
-        .await?;
-    if now.is_empty() {
-        return Err(stuck(format!("the table {}.{} is gone", table.schema, table.name)));
+    // From here on it stays as it is until the transaction ends
+    match conn.query_drop(format!("SELECT 1 FROM {} LIMIT 0", table.quoted())).await {
+        Err(mysql_async::Error::Server(e)) if e.code == 1146 => {
+            return Err(stuck(format!("the table {}.{} is gone", table.schema, table.name)));
+        }
+        looked => looked?,
     }
-    if !now.iter().eq(table.columns.iter().map(|c| &c.name)) {
-        return Err(stuck(format!(
-            "the columns of {}.{} have changed: they are {}",
-            table.schema,
-            table.name,
-            now.join(", ")
-        )));
-    }
-    Ok(())
+    let now = match backend.metadata.read(&backend.pool, &table.schema, &table.name, mariadb).await {
+        Ok(now) => now,
+        Err(MetaError::NoTable(name)) => return Err(stuck(format!("the table {name} is gone"))),
+        Err(MetaError::Server(e)) => return Err(e.into()),
+    };
+    let adapted = adapt(table, &changes.rows, &now).map_err(stuck)?;
+    changes.table = adapted.table;
+    Ok(adapted.untouched)
 }
 
-/// Whether the index that identified the rows has still its name, so that they can be found through it. All of a small
-/// table may be cheaper to read, but some of its rows may be locked by others.
-async fn has_key(conn: &mut Conn, changes: &TableChanges) -> Result<bool, Failure> {
+/// Rows that the rollback deletes must not have been changed by others in columns that are new.
+async fn new_columns_untouched(
+    conn: &mut Conn,
+    changes: &TableChanges,
+    rows: &[&RowChange],
+    untouched: &str,
+    packet_bytes: usize,
+) -> Result<(), Failure> {
     let table = &changes.table;
-    let Some(key) = table.keys.first() else { return Ok(false) };
-    let found: Option<u64> = conn
-        .first_row(
-            "SELECT COUNT(*) FROM information_schema.STATISTICS \
-             WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? AND INDEX_NAME = ?",
-            (&table.schema, &table.name, &key.name),
-        )
-        .await?;
-    Ok(found.is_some_and(|parts| parts > 0))
+    let gone: Vec<&RowChange> = rows.iter().copied().filter(|row| is_deleted(table, row)).collect();
+    for batch in batches(&gone, packet_bytes) {
+        let keys: Vec<Key> =
+            batch.iter().filter_map(|row| row.after.as_ref().map(|after| table.key_of(after))).collect();
+        let touched: Option<u8> = conn
+            .first_text_row(format!(
+                "SELECT 1 FROM {} WHERE {} AND NOT ({untouched}) LIMIT 1 FOR UPDATE",
+                table.quoted(),
+                table.keys_predicate(&quote_identifier(&table.name), &keys)
+            ))
+            .await?;
+        if touched.is_some() {
+            return Err(stuck(format!(
+                "rows of {}.{} that the rollback takes away were changed since in a column that is new",
+                table.schema, table.name
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Rows of a record as they are now, locked.
@@ -267,7 +292,6 @@ async fn current_rows(
     conn: &mut Conn,
     changes: &TableChanges,
     rows: &[&RowChange],
-    by_key: bool,
 ) -> Result<HashMap<Key, Row>, Failure> {
     let table = &changes.table;
     let keys: Vec<Key> = rows.iter().map(|change| key_of(changes, change)).collect::<Result<_, _>>()?;
@@ -276,7 +300,7 @@ async fn current_rows(
         "SELECT {} FROM {}{} WHERE {} FOR UPDATE",
         table.image_select_list(&qualifier),
         table.quoted(),
-        if by_key { table.force_key() } else { String::new() },
+        table.force_key(),
         table.keys_predicate(&qualifier, &keys)
     );
     let mut out = HashMap::with_capacity(keys.len());

@@ -204,6 +204,10 @@ impl Session {
         if let Some(why) = &info.refuse_any {
             return Ok(refused(why));
         }
+        if let Some(trigger) = info.facts.triggers.first() {
+            let Table { schema, name, .. } = &*info.table;
+            return Ok(refused(&format!("{schema}.{name} has the trigger {}", trigger.name)));
+        }
         if self.branch.conflicts_with(&info.table) {
             return Ok(refused(ALTERED));
         }
