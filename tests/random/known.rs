@@ -6,7 +6,7 @@
 pub(crate) const CONVERTING_CONDITIONS: bool = false;
 
 /// `sql_safe_updates`: the restriction to keys satisfies it where the statement by itself would not.
-pub(crate) const SAFE_UPDATES: bool = false;
+pub(crate) const SAFE_UPDATES: bool = true;
 
 /// `SET NAMES` and `SET character_set_results` after the session has written a table.
 pub(crate) const CHARSETS_LATER: bool = true;
@@ -14,8 +14,9 @@ pub(crate) const CHARSETS_LATER: bool = true;
 /// `@@warning_count` and `@@error_count` behind a statement that failed, and all diagnostics behind a prepared one.
 pub(crate) const COUNTS_AFTER_ERRORS: bool = true;
 
-/// The info text `Rows matched: 0  Changed: 0  Warnings: 0` of an UPDATE that finds no row.
-pub(crate) const INFO_OF_NO_ROWS: bool = true;
+/// MariaDB: the info text `Rows matched: 0  Changed: 0  Warnings: 0` of an UPDATE whose condition asks for the time, where
+/// the server sees beforehand that no row can be meant: by itself it gives none then.
+pub(crate) const INFO_OF_NO_ROWS: bool = false;
 
 /// MySQL: what a statement is warned of when it is parsed (that VALUES() is deprecated, or a literal is no text of the
 /// connection's charset) is told when it is prepared, not
@@ -30,7 +31,7 @@ pub(crate) const SUBQUERY_ON_WRITTEN_TABLE: bool = false;
 pub(crate) const PREPARED_SHOW_COUNT: bool = true;
 
 /// `FOUND_ROWS()` behind a statement that writes.
-pub(crate) const FOUND_ROWS: bool = false;
+pub(crate) const FOUND_ROWS: bool = true;
 
 /// Literals with other than ASCII characters while `character_set_connection` can't hold them.
 pub(crate) const NARROW_CONNECTION: bool = true;
@@ -50,7 +51,7 @@ pub(crate) const SUBQUERIES_BESIDE_ASSIGNMENTS: bool = true;
 pub(crate) const PARAMETERS_COMPARED_WITH_YEAR: bool = true;
 
 /// Warnings beyond `max_error_count` are counted, but not kept.
-pub(crate) const WARNINGS_NOT_KEPT: bool = false;
+pub(crate) const WARNINGS_NOT_KEPT: bool = true;
 
 /// MySQL: under PAD_CHAR_TO_FULL_LENGTH a CHAR key of a NO PAD collation is not found by its value.
 pub(crate) const PADDED_CHAR_KEYS: bool = true;
@@ -62,3 +63,6 @@ pub(crate) const TEXTS_THAT_DO_NOT_FIT_IN_LISTS: bool = false;
 /// Rows that a session writes under `foreign_key_checks = 0` without a parent, and writes again: a rollback stops, since the
 /// parent may have gone meanwhile.
 pub(crate) const DANGLING_CHILDREN: bool = false;
+
+/// MariaDB: `SET NAMES … COLLATE …`, and then an INSERT whose key comes from an expression: the connection ends.
+pub(crate) const NAMES_WITH_COLLATION: bool = false;

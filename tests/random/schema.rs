@@ -318,7 +318,7 @@ pub(crate) fn table(
     let partitions = partitions.to_vec();
     let mut made =
         Table { bank, name, columns, key, unique, setup: vec![create], partitions, view: false, trait_ };
-    for _ in 0..rng.between(0, 8) {
+    for _ in 0..rng.between(2, 12) {
         let row = first_row(rng, &made);
         made.setup.push(row);
     }

@@ -202,7 +202,7 @@ impl Type {
 
     /// A literal that the column can hold, most of the time.
     pub(crate) fn literal(&self, rng: &mut Rng, mode: Mode) -> String {
-        if rng.percent(4) {
+        if rng.percent(2) {
             return wild(rng, mode);
         }
         match self.class {
@@ -248,7 +248,9 @@ impl Type {
                 quote(rng, mode, text)
             }
             Class::Int if key => rng.between(1, 12).to_string(),
-            Class::Int | Class::Bit | Class::Year | Class::Enum | Class::Set => {
+            // 100 is no year
+            Class::Year => (*rng.pick(&["0", "1", "24", "1901", "2024", "2155"])).to_owned(),
+            Class::Int | Class::Bit | Class::Enum | Class::Set => {
                 (*rng.pick(&["0", "1", "2", "3", "5", "100"])).to_owned()
             }
             Class::Float | Class::Decimal => (*rng.pick(&["0", "1.5", "0.25", "-1", "99"])).to_owned(),
@@ -329,7 +331,8 @@ impl Type {
         }
         match self.class {
             Class::Int if key => Value::Int(rng.between(1, 12) as i64),
-            Class::Int | Class::Year => Value::Int(*rng.pick(&[0, 1, 2, 3, 5, 100, -1])),
+            Class::Year => Value::Int(*rng.pick(&[1, 24, 1901, 2024, 2155])),
+            Class::Int => Value::Int(*rng.pick(&[0, 1, 2, 3, 5, 100, -1])),
             Class::Float => Value::Double(*rng.pick(&[0.0, 1.5, 0.1, -7.125, 3250.0])),
             Class::Decimal => Value::Bytes(rng.pick(&["0", "1.5", "-0.25", "99"]).as_bytes().to_vec()),
             Class::Bit => Value::Int(rng.below(2) as i64),

@@ -1,6 +1,7 @@
 //! Commands of a bound session, other than those that write rows.
 
 use atone_sql::{Analysis, AutocommitValue, Statement};
+use atone_wire::caps::status;
 use atone_wire::reply::{Expect, ReplyTracker};
 use atone_wire::{command, response::ErrPacket};
 use bytes::Bytes;
@@ -53,6 +54,7 @@ fn bears_on_vars(name: &str) -> bool {
                 | "innodb_lock_wait_timeout"
                 | "max_allowed_packet"
                 | "resultset_metadata"
+                | "sql_safe_updates"
                 | "transaction"
         )
 }
@@ -112,6 +114,9 @@ impl Session {
         analysis: Analysis,
         origin: Origin,
     ) -> Result<(), End> {
+        if let Some(error) = self.asks_lost_rows(&sql) {
+            return self.send_error(&error).await;
+        }
         match &analysis.statement {
             Statement::Diagnostics => {
                 if self.answer_diagnostics(&sql, &origin).await? {
@@ -123,29 +128,61 @@ impl Session {
             Statement::SelectsDiagnostics { reads } => {
                 let rewritten = self.with_diagnostics(&sql, reads);
                 self.diagnostics = None;
+                self.heard_result(&sql);
                 return match (rewritten, origin) {
                     (Some(sql), Origin::Query(_)) => self.pass(Origin::query(&sql)).await,
                     (Some(sql), Origin::Execute(payload)) => self.execute_instead(&sql, &payload).await,
                     (None, origin) => self.pass(origin).await,
                 };
             }
+            // MariaDB leaves the list of warnings alone where no table is used
+            Statement::Begin { .. }
+            | Statement::Commit { .. }
+            | Statement::Rollback { .. }
+            | Statement::Savepoint(_)
+            | Statement::RollbackTo(_)
+            | Statement::ReleaseSavepoint(_)
+                if self.mariadb =>
+            {
+                if let Some(kept) = &mut self.diagnostics {
+                    kept.row_count = 0;
+                }
+            }
             _ => self.diagnostics = None,
         }
+        let writes = matches!(
+            analysis.statement,
+            Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_) | Statement::Joined(_)
+        );
+        if writes && self.status & status::IN_TRANS_READONLY != 0 {
+            // The server lets no table be written, and says so before anything else
+            return self.pass(origin).await;
+        }
         match analysis.statement {
-            Statement::Empty | Statement::Read => {
+            Statement::Empty => {
                 self.forward(origin, Expect::Results).await?;
+            }
+            Statement::Read => {
+                let mode = self.session_vars().await?.mode;
+                self.heard_read(&sql, mode);
+                if self.forward(origin, Expect::Results).await?.failed().is_none() {
+                    self.heard_result(&sql);
+                }
             }
             Statement::Set => {
                 if analysis.session_variables.iter().any(|name| bears_on_vars(name)) {
                     self.vars = None;
                     self.readings += 1;
                 }
-                self.forward(origin, Expect::Results).await?;
+                let set = self.forward_setting(origin).await?;
+                if set && analysis.session_variables == ["transaction"] {
+                    self.heard_set_transaction(sql.get(..analysis.terminator).unwrap_or(&sql));
+                }
             }
             Statement::Use(_) => {
                 self.vars = None;
                 self.readings += 1;
-                self.forward(origin, Expect::Results).await?;
+                self.forward_setting(origin).await?;
             }
             Statement::SetAutocommit(value) => {
                 self.vars = None;
@@ -160,12 +197,14 @@ impl Session {
                     return self.send_error(&SqlError::refused(&self.xid(), why)).await;
                 }
                 return if commits {
+                    self.heard_end();
                     self.commit_with(&sql, analysis.terminator).await
                 } else {
-                    self.pass(origin).await
+                    self.forward_setting(origin).await.map(|_| ())
                 };
             }
             Statement::Begin { .. } | Statement::Commit { .. } => {
+                self.heard_end();
                 return if self.branch.is_clean() {
                     self.pass(origin).await
                 } else {
@@ -173,6 +212,7 @@ impl Session {
                 };
             }
             Statement::Rollback { .. } => {
+                self.heard_end();
                 if self.forward(origin, Expect::Results).await?.failed().is_none() {
                     self.branch.clear();
                 }
@@ -214,6 +254,16 @@ impl Session {
         Ok(())
     }
 
+    /// Forwards a statement that sets something; whether it could.
+    async fn forward_setting(&mut self, origin: Origin) -> Result<bool, End> {
+        let failed = self.forward(origin, Expect::Results).await?.failed().is_some();
+        if self.vars.is_none() {
+            // Reading them again would replace the diagnostics
+            self.keep_warnings(if failed { -1 } else { 0 }).await?;
+        }
+        Ok(!failed)
+    }
+
     /// Forwards a statement that commits nothing of ours.
     async fn pass(&mut self, origin: Origin) -> Result<(), End> {
         self.forward(origin, Expect::Results).await?;
@@ -222,6 +272,9 @@ impl Session {
 
     /// Commits the branch by a statement of the application's.
     async fn commit_with(&mut self, sql: &[u8], end: usize) -> Result<(), End> {
+        if self.mariadb && self.diagnostics.is_none() {
+            self.keep_warnings(0).await?;
+        }
         match self.commit_branch(sql.get(..end).unwrap_or(sql)).await? {
             Ok(ok) => self.send_ok(ok).await,
             Err(error) => self.send_error(&error).await,

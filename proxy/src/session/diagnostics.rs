@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::Session;
 use super::bound::Origin;
-use super::inject::{Reply, Rows};
+use super::inject::{Flight, Reply, Rows};
 use crate::error::{End, SqlError};
 
 /// The diagnostics of the application's last statement.
@@ -21,32 +21,65 @@ pub(super) struct Diagnostics {
     pub(super) row_count: i128,
     /// What `SHOW WARNINGS` answers; `None` where it answers with no row, as the server does by itself.
     pub(super) warnings: Option<Rows>,
+    /// What `@@warning_count` is: more than there are rows where `max_error_count` is small.
+    pub(super) warning_count: usize,
+    /// What `@@error_count` is.
+    pub(super) error_count: usize,
+}
+
+impl Diagnostics {
+    /// Of a statement without warnings.
+    pub(super) fn without_warnings(row_count: i128) -> Self {
+        Self { row_count, warnings: None, warning_count: 0, error_count: 0 }
+    }
 }
 
 impl Session {
     /// Reads the warnings of the statement that ran last, before others run.
     pub(super) async fn keep_warnings(&mut self, row_count: i128) -> Result<(), End> {
-        let warnings = match self.run_one("SHOW WARNINGS").await? {
-            Reply::Rows(rows) if !rows.rows.is_empty() => Some(rows),
+        let mut flight = Flight::default();
+        for sql in ["SHOW COUNT(*) WARNINGS", "SHOW COUNT(*) ERRORS", "SHOW WARNINGS"] {
+            flight.push(sql);
+        }
+        let mut replies = self.run_flight(flight).await?.into_iter();
+        let mut count = || match replies.next() {
+            Some(Reply::Rows(rows)) => only_number(&rows),
             _ => None,
         };
-        self.diagnostics = Some(Diagnostics { row_count, warnings });
+        let (warning_count, error_count) = (count(), count());
+        let warnings = match replies.next() {
+            Some(Reply::Rows(rows)) => Some(rows),
+            _ => None,
+        };
+        let shown = warnings.as_ref().map_or(0, |rows| rows.rows.len());
+        let shown_errors = warnings.as_ref().map_or(0, errors);
+        let warning_count = warning_count.unwrap_or(shown).max(shown);
+        self.diagnostics = Some(Diagnostics {
+            row_count,
+            warnings: warnings.filter(|_| warning_count > 0),
+            warning_count,
+            error_count: error_count.unwrap_or(shown_errors).max(shown_errors),
+        });
         Ok(())
     }
 
     /// Answers `SHOW WARNINGS` and its like from what was kept; whether it could.
     pub(super) async fn answer_diagnostics(&mut self, sql: &[u8], origin: &Origin) -> Result<bool, End> {
-        let Some(Diagnostics { warnings: Some(warnings), .. }) = &self.diagnostics else { return Ok(false) };
+        let Some(Diagnostics { warnings: Some(_), warning_count, error_count, .. }) = &self.diagnostics
+        else {
+            return Ok(false);
+        };
+        let (warning_count, error_count) = (*warning_count, *error_count);
         let words = String::from_utf8_lossy(sql).trim_end_matches([';', ' ']).to_ascii_uppercase();
         let words: Vec<&str> = words.split_whitespace().collect();
         let only_errors = match words.as_slice() {
-            ["SHOW", "WARNINGS"] => false,
-            ["SHOW", "ERRORS"] => true,
+            ["SHOW", "WARNINGS", ..] => false,
+            ["SHOW", "ERRORS", ..] => true,
             ["SHOW", "COUNT(*)", what @ ("WARNINGS" | "ERRORS")] => {
                 let (number, name) = if *what == "WARNINGS" {
-                    (warnings.rows.len(), "warning_count")
+                    (warning_count, "warning_count")
                 } else {
-                    (errors(warnings), "error_count")
+                    (error_count, "error_count")
                 };
                 let count = format!("SELECT {} AS `@@session.{name}`", count_sql(number));
                 match origin {
@@ -55,18 +88,18 @@ impl Session {
                     }
                     Origin::Execute(payload) => self.execute_instead(count.as_bytes(), payload).await?,
                 }
+                self.answered_with_rows();
                 return Ok(true);
             }
-            _ => {
-                let why = "diagnostics in another form than SHOW WARNINGS, behind a statement that was committed by itself";
-                let error = SqlError::refused(&self.xid(), why);
-                self.send_error(&error).await?;
-                return Ok(true);
-            }
+            _ => return self.refuse_diagnostics().await,
+        };
+        let Some(limit) = limit_of(words.get(2..).unwrap_or_default()) else {
+            return self.refuse_diagnostics().await;
         };
         let Some(kept) = self.diagnostics.take() else { return Ok(false) };
         let Some(warnings) = &kept.warnings else { return Ok(false) };
         let rows = warnings.rows.iter().filter(|row| !only_errors || is_error(row));
+        let rows = rows.skip(limit.0).take(limit.1);
         if matches!(origin, Origin::Execute(_)) {
             let rows: Vec<_> = rows.map(binary_row).collect::<Result<_, _>>()?;
             self.send_rows(warnings, rows.into_iter()).await?;
@@ -74,6 +107,22 @@ impl Session {
             self.send_rows(warnings, rows.map(|row| row.to_vec())).await?;
         }
         self.diagnostics = Some(kept);
+        self.answered_with_rows();
+        Ok(true)
+    }
+
+    /// Behind a result `ROW_COUNT()` is -1.
+    fn answered_with_rows(&mut self) {
+        if let Some(kept) = &mut self.diagnostics {
+            kept.row_count = -1;
+        }
+    }
+
+    async fn refuse_diagnostics(&mut self) -> Result<bool, End> {
+        let why =
+            "diagnostics in another form than SHOW WARNINGS, behind a statement that was committed by itself";
+        let error = SqlError::refused(&self.xid(), why);
+        self.send_error(&error).await?;
         Ok(true)
     }
 
@@ -112,11 +161,10 @@ impl Session {
         let mut at = 0;
         for (i, read) in reads.iter().enumerate() {
             out.extend_from_slice(sql.get(at..read.span.start)?);
-            let warnings = kept.warnings.as_ref();
             let value = match read.number {
                 DiagnosticNumber::RowCount => row_count_sql(kept.row_count),
-                DiagnosticNumber::WarningCount => count_sql(warnings.map_or(0, |w| w.rows.len())),
-                DiagnosticNumber::ErrorCount => count_sql(warnings.map_or(0, errors)),
+                DiagnosticNumber::WarningCount => count_sql(kept.warning_count),
+                DiagnosticNumber::ErrorCount => count_sql(kept.error_count),
             };
             out.extend_from_slice(value.as_bytes());
             at = read.span.end;
@@ -147,6 +195,26 @@ fn row_count_sql(row_count: i128) -> String {
 /// An expression of the type of `@@warning_count` and `@@error_count`.
 fn count_sql(count: usize) -> String {
     format!("CAST(CAST({count} AS CHAR(21)) AS UNSIGNED)")
+}
+
+/// The offset and the number of rows of `LIMIT [offset,] rows`, in upper case; all where there is no LIMIT.
+fn limit_of(words: &[&str]) -> Option<(usize, usize)> {
+    let numbers = match words {
+        [] => return Some((0, usize::MAX)),
+        ["LIMIT", numbers @ ..] => numbers.concat(),
+        _ => return None,
+    };
+    match numbers.split(',').map(str::parse).collect::<Result<Vec<usize>, _>>().ok()?.as_slice() {
+        [rows] => Some((0, *rows)),
+        [offset, rows] => Some((*offset, *rows)),
+        _ => None,
+    }
+}
+
+/// The number that a result consists of.
+fn only_number(rows: &Rows) -> Option<usize> {
+    let cells = rows.cells(0).ok()?;
+    std::str::from_utf8(cells.first().copied().flatten()?).ok()?.parse().ok()
 }
 
 /// Whether a row of `SHOW WARNINGS` is an error.

@@ -39,7 +39,7 @@ impl Session {
             } else if ok.warnings > 0 {
                 self.keep_warnings(row_count).await?;
             } else {
-                self.diagnostics = Some(super::diagnostics::Diagnostics { row_count, warnings: None });
+                self.diagnostics = Some(super::diagnostics::Diagnostics::without_warnings(row_count));
             }
             if let Err(error) = self.commit_branch(COMMIT).await? {
                 if self.in_transaction() {

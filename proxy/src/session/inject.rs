@@ -90,6 +90,8 @@ pub(super) struct Vars {
     pub(super) lock_wait_timeout_ms: u64,
     pub(super) max_allowed_packet: usize,
     pub(super) database: Option<String>,
+    /// `sql_safe_updates`
+    pub(super) safe_updates: bool,
     /// Why nothing can be captured under these settings.
     pub(super) refuse: Option<String>,
 }
@@ -110,7 +112,8 @@ const MAX_COLUMNS: u64 = 1 << 13;
 
 const VARS_SQL: &str = "SELECT @@sql_mode, @@character_set_client, IFNULL(@@character_set_results, 'NULL'), \
      @@character_set_connection, \
-     @@auto_increment_increment, @@innodb_lock_wait_timeout, @@max_allowed_packet, HEX(DATABASE()), @@collation_connection";
+     @@auto_increment_increment, @@innodb_lock_wait_timeout, @@max_allowed_packet, HEX(DATABASE()), @@collation_connection, \
+     @@sql_safe_updates";
 /// One more of MySQL's, where the client can do without column definitions.
 const RESULTSET_METADATA_SQL: &str = ", @@resultset_metadata";
 
@@ -147,6 +150,7 @@ impl Session {
                 "the server answered another number of statements than it was sent".into(),
             ));
         }
+        self.after_own_statements(&replies).await?;
         Ok(replies)
     }
 
@@ -300,6 +304,8 @@ impl Session {
         if self.capabilities & client::OPTIONAL_RESULTSET_METADATA != 0 {
             sql.push_str(RESULTSET_METADATA_SQL);
         }
+        // sql_select_limit may be 0
+        sql.push_str(" LIMIT 1");
         let vars = match self.run_one(sql).await? {
             Reply::Rows(rows) => Arc::new(parse_vars(&rows, self.mariadb, self.capabilities)?),
             Reply::Err(e) => {
@@ -336,7 +342,7 @@ fn parse_vars(rows: &Rows, mariadb: bool, capabilities: u64) -> Result<Vars, End
     if UNREADABLE_CHARSETS.contains(&charset_client.as_str()) {
         refuse = Some(format!("character_set_client {charset_client} is not understood"));
     }
-    if cells.get(9).copied().flatten().is_some_and(|v| v != b"FULL") {
+    if cells.get(10).copied().flatten().is_some_and(|v| v != b"FULL") {
         refuse = Some("resultset_metadata is not FULL: tables are told by their column definitions".into());
     }
     let database = match cells.get(7).copied().flatten() {
@@ -360,6 +366,7 @@ fn parse_vars(rows: &Rows, mariadb: bool, capabilities: u64) -> Result<Vars, End
         results_value,
         charset_connection,
         collation_connection: text(8),
+        safe_updates: text(9) == "1",
         auto_increment_increment: number(4)?,
         lock_wait_timeout_ms: number(5)?.saturating_mul(1000),
         max_allowed_packet: usize::try_from(number(6)?).unwrap_or(usize::MAX),

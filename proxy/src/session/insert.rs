@@ -295,7 +295,7 @@ impl Session {
         if !alone {
             self.diagnostics = kept;
         } else if let (Some(kept), Some(now)) = (kept, self.diagnostics.as_mut()) {
-            now.warnings = kept.warnings;
+            *now = Diagnostics { row_count: now.row_count, ..kept };
         }
     }
 

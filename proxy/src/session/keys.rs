@@ -317,6 +317,7 @@ mod tests {
             results_value: "45".into(),
             charset_connection: "utf8mb4".into(),
             collation_connection: "utf8mb4_general_ci".into(),
+            safe_updates: false,
             auto_increment_increment: 1,
             lock_wait_timeout_ms: 0,
             max_allowed_packet: 1 << 20,

@@ -26,6 +26,7 @@ mod named;
 mod origin;
 mod packet;
 mod prepared;
+mod quiet;
 mod relay;
 mod tables;
 mod upsert;
@@ -55,6 +56,7 @@ use diagnostics::Diagnostics;
 
 use inject::{Rows, Vars};
 use prepared::Statement;
+use quiet::Quiet;
 use tables::SeenTable;
 
 /// How long a client may take to read why its login has come to nothing.
@@ -93,6 +95,8 @@ pub struct Session {
     multi_statements: bool,
     /// The diagnostics of a statement behind which others were run.
     diagnostics: Option<Diagnostics>,
+    /// What our own statements must not disturb.
+    quiet: Quiet,
     /// The statement's condition had a parameter below 100, which a literal stands for now.
     small_number_in_condition: bool,
     /// The reply to the current command, as far as the client has it.
@@ -150,6 +154,7 @@ impl Session {
             tables: HashMap::new(),
             multi_statements: opened.capabilities & caps::client::MULTI_STATEMENTS != 0,
             diagnostics: None,
+            quiet: Quiet::default(),
             small_number_in_condition: false,
             reply: ReplyState::default(),
             client_ended: false,

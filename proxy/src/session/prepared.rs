@@ -83,6 +83,10 @@ impl Session {
         let tracker = self.relay_reply(Expect::Prepare).await?;
         if tracker.failed().is_some() {
             self.diagnostics = None;
+            if self.binding.is_some() && self.vars.is_none() {
+                // Reading them would replace the diagnostics
+                self.keep_warnings(-1).await?;
+            }
             // MariaDB's id -1 means none now
             self.last_prepared = u32::MAX;
         }

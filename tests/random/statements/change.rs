@@ -139,6 +139,10 @@ impl Author<'_> {
             self.form = "DELETE … RETURNING";
             tail += &self.returning(table);
         }
+        if condition.is_empty() && tail.is_empty() && self.rng.percent(75) {
+            // Not all rows every time: the statements that follow are to find some
+            tail = format!(" ORDER BY {} LIMIT {}", table.order(), self.rng.between(1, 2));
+        }
         let verb = *self.rng.pick(&["DELETE FROM", "DELETE FROM", "delete from", "DELETE QUICK FROM"]);
         let place = if table.partitions.is_empty() { String::new() } else { self.place(table) };
         let place = if place.contains("PARTITION") { place } else { String::new() };

@@ -63,6 +63,12 @@ impl<'a> Author<'a> {
     }
 
     pub(super) fn key_condition(&mut self, table: &Table) -> String {
+        if self.rng.percent(12) {
+            // Some of the rows, whatever their keys are
+            let c = &table.columns[table.key[0]];
+            let operator = *self.rng.pick(&[">=", ">", "<", "<="]);
+            return format!("{} {operator} {}", c.name, self.compared(&c.ty, true));
+        }
         if let [only] = table.key[..]
             && self.rng.percent(30)
         {
@@ -96,8 +102,9 @@ impl<'a> Author<'a> {
         let c = &table.columns[self.rng.below(table.columns.len())];
         let name = &c.name;
         let key = table.key.iter().any(|&k| table.columns[k].name == *name);
-        match self.rng.below(14) {
+        match self.rng.below(17) {
             0 => format!("{name} IS NULL"),
+            14..=16 => format!("{name} IS NOT NULL"),
             // Comparing these is an error, or warns.
             _ if matches!(c.ty.class, Class::Json | Class::Geometry | Class::Vector) => {
                 format!("{name} IS NOT NULL")

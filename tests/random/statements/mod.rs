@@ -164,6 +164,7 @@ impl<'a> Author<'a> {
         if (charset && begun && !known::CHARSETS_LATER)
             || (setting.contains("_connection") && !known::NARROW_CONNECTION)
             || (setting.contains("max_error_count") && !known::WARNINGS_NOT_KEPT)
+            || (setting.contains("COLLATE") && !known::NAMES_WITH_COLLATION && self.flavor == Flavor::MariaDb)
             || (setting.contains("foreign_key_checks")
                 && !known::DANGLING_CHILDREN
                 && self.tables.iter().any(|t| t.setup[0].contains("FOREIGN KEY")))
@@ -177,8 +178,8 @@ impl<'a> Author<'a> {
     fn transaction(&mut self) -> String {
         let choice = self.any_transaction();
         self.read_only |= choice.contains("READ ONLY");
-        // MySQL keeps a READ ONLY that `SET autocommit` has ended, for the statement that follows; bound it does not.
-        if self.read_only && self.flavor == Flavor::MySql && choice.contains("autocommit") {
+        // The servers keep a READ ONLY that `SET autocommit` has ended, for the statement that follows; bound it does not.
+        if self.read_only && choice.contains("autocommit") {
             return "COMMIT".to_owned();
         }
         choice

@@ -69,6 +69,10 @@ impl Session {
         analysis: &Analysis,
     ) -> Result<(), End> {
         let vars = self.session_vars().await?;
+        if vars.safe_updates {
+            let why = "several tables under sql_safe_updates = 1";
+            return self.send_error(&SqlError::refused(&self.xid(), why)).await;
+        }
         for attempt in 1.. {
             let Looked::Written(written) = self.written_tables(sql, joined, analysis, &vars).await? else {
                 return Ok(());

@@ -186,6 +186,11 @@ impl Session {
                 && moves.is_none()
                 && !may_fire(info, &effect)
                 && change.pinned().is_some_and(|p| pins_one_row(sql, p, &info.table, &vars));
+            if vars.safe_updates && !one_row {
+                // Restricted to the keys of its rows it would be safe whatever it asked for
+                let why = "under sql_safe_updates = 1 a condition other than one value for each column of the primary key";
+                return self.send_error(&SqlError::refused(&self.xid(), why)).await;
+            }
             let (alone, last) = (self.stands_alone(), attempt == MAX_TRIES);
             let t = Try { sql, change, analysis, vars: &vars, info, probe, alone, one_row, moves, last };
             if self.try_change(&t).await? {

@@ -1,0 +1,98 @@
+//! What statements of our own would use up or replace on the application's connection, and the application must find as it
+//! left it: the characteristics of its next transaction, the number of rows that its SELECT found.
+
+use atone_sql::{Mode, table_names};
+
+use super::Session;
+use super::inject::Reply;
+use crate::error::{End, SqlError};
+
+/// How many SET TRANSACTION are remembered for one transaction: two say all.
+const MAX_SETTINGS: usize = 8;
+
+/// What the application has set or read, and our own statements must not disturb.
+#[derive(Debug, Default)]
+pub(super) struct Quiet {
+    /// Each `SET TRANSACTION …` since the last transaction: they hold for the next one only.
+    next_transaction: Vec<Vec<u8>>,
+    /// A statement of ours has replaced what `FOUND_ROWS()` gives.
+    found_rows_lost: bool,
+}
+
+impl Session {
+    /// The application has set characteristics of its next transaction, or of all that follow.
+    pub(super) fn heard_set_transaction(&mut self, sql: &[u8]) {
+        let of_the_next = String::from_utf8_lossy(sql)
+            .split_whitespace()
+            .nth(1)
+            .is_some_and(|word| word.eq_ignore_ascii_case("TRANSACTION"));
+        if !of_the_next || self.in_transaction() {
+            return;
+        }
+        let settings = &mut self.quiet.next_transaction;
+        settings.retain(|known| known != sql);
+        settings.push(sql.to_vec());
+        if settings.len() > MAX_SETTINGS {
+            settings.remove(0);
+        }
+    }
+
+    /// The application runs a read, which is a transaction of its own if it looks at a table.
+    pub(super) fn heard_read(&mut self, sql: &[u8], mode: Mode) {
+        if table_names(sql, mode).is_none_or(|names| !names.is_empty()) {
+            self.quiet.next_transaction.clear();
+        }
+    }
+
+    /// The application ends a transaction, or what would be one.
+    pub(super) fn heard_end(&mut self) {
+        self.quiet.next_transaction.clear();
+    }
+
+    /// Behind statements of our own: sets again what they have used up.
+    pub(super) async fn after_own_statements(&mut self, replies: &[Reply]) -> Result<(), End> {
+        self.quiet.found_rows_lost |= replies.iter().any(|reply| matches!(reply, Reply::Rows(_)));
+        if self.quiet.next_transaction.is_empty() {
+            return Ok(());
+        }
+        if self.in_transaction() {
+            // This is the transaction that they were set for
+            self.quiet.next_transaction.clear();
+            return Ok(());
+        }
+        for at in 0..self.quiet.next_transaction.len() {
+            let Some(sql) = self.quiet.next_transaction.get(at).cloned() else { break };
+            self.send_query(&sql).await?;
+            self.read_reply().await?;
+        }
+        Ok(())
+    }
+
+    /// A result of the application's own has come.
+    pub(super) fn heard_result(&mut self, sql: &[u8]) {
+        let text = sql.trim_ascii_start();
+        let selects = text.starts_with(b"(")
+            || [&b"SELECT"[..], b"WITH", b"TABLE", b"VALUES"]
+                .iter()
+                .any(|word| text.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word)));
+        if selects {
+            self.quiet.found_rows_lost = false;
+        }
+    }
+
+    /// Why a statement cannot be answered: it asks how many rows the application's last SELECT found, which is not known.
+    pub(super) fn asks_lost_rows(&self, sql: &[u8]) -> Option<SqlError> {
+        let asks = self.quiet.found_rows_lost
+            && sql.windows(10).enumerate().any(|(at, window)| {
+                let calculates = at >= 5
+                    && sql.get(at - 5..at).is_some_and(|before| before.eq_ignore_ascii_case(b"CALC_"));
+                window.eq_ignore_ascii_case(b"FOUND_ROWS") && !calculates
+            });
+        asks.then(|| {
+            SqlError::refused(
+                &self.xid(),
+                "FOUND_ROWS() is known right behind the SELECT only, in a global transaction",
+            )
+        })
+    }
+}
