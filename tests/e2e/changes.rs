@@ -3,12 +3,19 @@
 
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use atone_tests::case::{Case, check, check_queries};
 use atone_tests::effects::{e, q};
 use atone_tests::{Cluster, Flavor};
 
-atone_tests::shared_tests!(ignoring, ignoring_what_foreign_keys_forbid, returning);
+atone_tests::shared_tests!(
+    ignoring,
+    ignoring_what_foreign_keys_forbid,
+    returning,
+    keys_of_two_columns,
+    many_keys_of_two_columns,
+    order_without_an_order,
+);
 
 const T: &str = "CREATE TABLE t (id INT PRIMARY KEY, a INT, b VARCHAR(6), n TINYINT NOT NULL DEFAULT 1, KEY (b), UNIQUE (a))";
 const ROWS: &str =
@@ -94,4 +101,85 @@ async fn returning(c: Arc<Cluster>) -> Result<()> {
         e("DELETE FROM t WHERE a > 20 ORDER BY id RETURNING *", &[]),
     ];
     check(&c, Case { name: "prepared with RETURNING", setup: &[T, ROWS], tables: &["t"], steps }).await
+}
+
+/// The restriction to keys finds rows whatever the types of the key's columns, and however the session reads literals.
+async fn keys_of_two_columns(c: Arc<Cluster>) -> Result<()> {
+    for (column, values) in [
+        ("BIGINT UNSIGNED", ["18446744073709551615", "0", "9223372036854775808"]),
+        ("DECIMAL(20,5)", ["1.5", "-0.00001", "123456789012345"]),
+        ("DATE", ["'2024-02-29'", "'0001-01-01'", "'9999-12-31'"]),
+        ("DATETIME(3)", ["'2024-02-29 23:59:59.999'", "'2024-02-29'", "'2024-02-29 23:59:59.99'"]),
+        ("TIMESTAMP(6)", ["'2024-02-29 23:59:59.999999'", "'2024-02-29'", "'2024-02-28'"]),
+        ("TIME(1)", ["'-800:00:00.5'", "'0:00'", "'12:30:00'"]),
+        ("YEAR", ["1901", "2155", "2000"]),
+        ("BINARY(3)", ["'a'", "X'610062'", "X'FF27'"]),
+        ("VARBINARY(9)", ["''", "'a '", "'a'"]),
+        ("BIT(9)", ["1", "256", "0"]),
+        ("ENUM('x','Y','')", ["'x'", "'y'", "''"]),
+        ("SET('x','y')", ["'x,y'", "''", "'y'"]),
+        ("DOUBLE", ["0.1", "1e300", "-0.5"]),
+        ("CHAR(9) CHARACTER SET latin1", ["'é'", "'f '", "'it''s \"x\"'"]),
+        ("VARCHAR(9) CHARACTER SET utf8mb3", ["'é'", "'日本'", "''"]),
+        ("VARCHAR(9) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin", ["'é'", "'É'", "'😀'"]),
+        ("VARCHAR(9) CHARACTER SET ucs2", ["'é'", "'x'", "'日本'"]),
+        ("VARCHAR(9) CHARACTER SET utf16", ["'é'", "'😀'", "'x'"]),
+        ("VARCHAR(9) CHARACTER SET gbk", ["'日本'", "'x'", "'y'''"]),
+        ("VARCHAR(9) CHARACTER SET cp1251", ["'Жук'", "'x'", "'y'"]),
+    ] {
+        let rows: Vec<String> = values.iter().map(|v| format!("({v}, 1, 0), ({v}, 2, 0)")).collect();
+        let setup = [
+            format!("CREATE TABLE k (a {column}, b INT, v INT, PRIMARY KEY (a, b))"),
+            format!("INSERT INTO k VALUES {}", rows.join(", ")),
+        ];
+        let setup: Vec<&str> = setup.iter().map(String::as_str).collect();
+        let statements = [
+            "SET time_zone = '+05:30', collation_connection = 'utf16_general_ci'",
+            "UPDATE k SET v = v + 1 WHERE b = 1",
+            "UPDATE k SET v = v + 1",
+            "SET collation_connection = 'latin1_bin', sql_mode = 'ANSI,NO_BACKSLASH_ESCAPES'",
+            "UPDATE k SET v = v + 1",
+            "DELETE FROM k WHERE v = 3",
+        ];
+        let content = ["SELECT HEX(a), a + 0, b, v FROM k ORDER BY a, b"];
+        check_queries(&c, &setup, &content, &statements).await.with_context(|| column.to_owned())?;
+    }
+    Ok(())
+}
+
+/// Ten thousand rows of such a key take seconds at most, and leave no warning of the server's optimizer.
+async fn many_keys_of_two_columns(c: Arc<Cluster>) -> Result<()> {
+    let digits = "(SELECT 0 AS d UNION ALL SELECT 1 UNION ALL SELECT 2 UNION ALL SELECT 3 UNION ALL SELECT 4 UNION ALL \
+                  SELECT 5 UNION ALL SELECT 6 UNION ALL SELECT 7 UNION ALL SELECT 8 UNION ALL SELECT 9)";
+    let fill = format!(
+        "INSERT INTO k SELECT REPEAT(CHAR(97 + x.d), 150), y.d + 10 * z.d + 100 * w.d, 0 \
+         FROM {digits} x, {digits} y, {digits} z, {digits} w"
+    );
+    let setup = ["CREATE TABLE k (a VARCHAR(200), b INT, v INT, PRIMARY KEY (a, b))", &fill];
+    let content = ["SELECT a, SUM(v), COUNT(*) FROM k GROUP BY a ORDER BY a"];
+    let statements = ["UPDATE k SET v = b", "DELETE FROM k WHERE b % 2 = 0"];
+    check_queries(&c, &setup, &content, &statements).await
+}
+
+/// Without ORDER BY the server takes the rows in the order of its plan: which of them a value goes to, and which one is in
+/// the way of which.
+async fn order_without_an_order(c: Arc<Cluster>) -> Result<()> {
+    let setup = [
+        "CREATE TABLE t (id INT PRIMARY KEY, a INT, u INT, KEY (a), UNIQUE (u))",
+        "INSERT INTO t SELECT 100 - n, n, NULL FROM (SELECT 1 AS n UNION SELECT 2 UNION SELECT 3 UNION SELECT 4 UNION \
+         SELECT 5 UNION SELECT 6) n",
+        "INSERT INTO t SELECT id + 1000, 500, NULL FROM t",
+        "INSERT INTO t SELECT id + 2000, 500, NULL FROM t",
+        "INSERT INTO t SELECT id + 4000, 500, NULL FROM t",
+    ];
+    let content = ["SELECT * FROM t ORDER BY id"];
+    for statements in [
+        &["UPDATE IGNORE t SET u = 1 WHERE a < 5"][..],
+        &["SET @n = 0", "UPDATE t SET u = (@n := @n + 1) WHERE a < 5"],
+        &["UPDATE t SET u = LAST_INSERT_ID(id) WHERE a BETWEEN 2 AND 4", "SELECT LAST_INSERT_ID()"],
+        &["UPDATE t SET id = id + 1 WHERE a < 5", "UPDATE t SET id = id - 1 WHERE a < 5"],
+    ] {
+        check_queries(&c, &setup, &content, statements).await?;
+    }
+    Ok(())
 }

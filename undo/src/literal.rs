@@ -197,6 +197,27 @@ pub(crate) fn plain_operand(column: &Column, value: &Value, session: Session) ->
     }
 }
 
+/// What may stand in `(column, …) IN ((…), …)`; `None` where such a row might be compared otherwise than a column alone.
+/// A server compares the parts of rows by the column's type and collation, but need not convert a text to them: it is
+/// written in the column's own charset, a date or time as the server shows it.
+pub(crate) fn row_operand(column: &Column, value: &Value, session: Session) -> Option<String> {
+    let plain = plain_operand(column, value, session)?;
+    match (column.kind, value) {
+        (Kind::Int | Kind::Year, Value::Int(_)) => Some(plain),
+        (Kind::Decimal, Value::Text(text)) if is_number(text, false) => Some(plain),
+        (Kind::Binary, Value::Bytes(_)) => Some(plain),
+        (Kind::Char | Kind::Text, Value::Text(_) | Value::Bytes(_)) => {
+            let charset = column.charset.as_deref()?;
+            let own = plain.starts_with(&format!("_{}", spoken(charset, &[])));
+            (own && charset::is_charset_name(charset)).then_some(plain)
+        }
+        (Kind::Date | Kind::DateTime | Kind::Time, Value::Text(text)) if temporal::is_temporal_text(text) => {
+            Some(format!("_latin1{plain}"))
+        }
+        _ => None,
+    }
+}
+
 /// A condition that holds where the column has this value. `name` is the qualified, quoted column.
 pub(crate) fn equals(column: &Column, name: &str, value: &Value, session: Session) -> String {
     if let Some(operand) = plain_operand(column, value, session) {

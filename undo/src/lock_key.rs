@@ -30,16 +30,18 @@ impl Column {
             Some(length) => format!("WEIGHT_STRING({qualified} AS CHAR({length}))"),
             None => format!("WEIGHT_STRING({qualified})"),
         };
+        // The digits come in the charset of the connection, in which UNHEX would not know them
+        let hashed = |weight: &str| format!("UNHEX(CONVERT(SHA2({weight},256) USING ascii))");
         match (self.charset.as_deref(), self.collation.as_deref()) {
             (Some(charset), Some(collation))
                 if charset::is_charset_name(charset) && charset::is_charset_name(collation) =>
             {
                 let space = hex::encode(charset::space(charset));
-                format!(
-                    "UNHEX(SHA2(TRIM(TRAILING WEIGHT_STRING(_{charset} 0x{space} COLLATE {collation}) FROM {weight}),256))"
-                )
+                hashed(&format!(
+                    "TRIM(TRAILING WEIGHT_STRING(_{charset} 0x{space} COLLATE {collation}) FROM {weight})"
+                ))
             }
-            _ => format!("UNHEX(SHA2({weight},256))"),
+            _ => hashed(&weight),
         }
     }
 }

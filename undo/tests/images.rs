@@ -125,10 +125,10 @@ fn lock_keys_follow_the_index() {
     let list = t.image_select_list("`bank`.`account`");
     assert!(
         list.ends_with(
-            "UNHEX(SHA2(TRIM(TRAILING WEIGHT_STRING(_utf8mb4 0x20 COLLATE utf8mb4_unicode_ci) \
-             FROM WEIGHT_STRING(`bank`.`account`.`name` AS CHAR(20))),256)),\
-             UNHEX(SHA2(TRIM(TRAILING WEIGHT_STRING(_utf8mb4 0x20 COLLATE utf8mb4_general_ci) \
-             FROM WEIGHT_STRING(`bank`.`account`.`bio`)),256))"
+            "UNHEX(CONVERT(SHA2(TRIM(TRAILING WEIGHT_STRING(_utf8mb4 0x20 COLLATE utf8mb4_unicode_ci) \
+             FROM WEIGHT_STRING(`bank`.`account`.`name` AS CHAR(20))),256) USING ascii)),\
+             UNHEX(CONVERT(SHA2(TRIM(TRAILING WEIGHT_STRING(_utf8mb4 0x20 COLLATE utf8mb4_general_ci) \
+             FROM WEIGHT_STRING(`bank`.`account`.`bio`)),256) USING ascii))"
         ),
         "{list}"
     );

@@ -7,7 +7,8 @@ mod common;
 use std::collections::{BTreeMap, BTreeSet};
 
 use atone_undo::{
-    ConflictReport, Key, MAX_STATEMENT_BYTES, RowChange, Statement, Table, Value, Verdict, inverse, judge,
+    Column, ConflictReport, Key, MAX_STATEMENT_BYTES, RowChange, Statement, Table, Value, Verdict, inverse,
+    judge,
 };
 use common::{all_kinds, column, not_null, table, text, unique};
 use proptest::collection::vec;
@@ -338,6 +339,37 @@ fn a_short_key_matches_nothing() {
     assert_eq!(t.keys_predicate("t", &[Key(ints(&[1]))]), "((1 = 0))");
     assert_eq!(
         t.keys_predicate("t", &[Key(ints(&[1, 2])), Key(ints(&[3, 4]))]),
-        "((t.`a` = 1 AND t.`b` = 2) OR (t.`a` = 3 AND t.`b` = 4))"
+        "((t.`a`,t.`b`) IN ((1,2),(3,4)))"
     );
+    assert_eq!(
+        t.keys_predicate("t", &[Key(ints(&[1, 2])), Key(ints(&[3]))]),
+        "((t.`a` = 1 AND t.`b` = 2) OR (1 = 0))"
+    );
+}
+
+#[test]
+fn keys_of_several_columns_stand_in_rows_where_those_are_compared_alike() {
+    let two = |second: Column, values: [Value; 2]| {
+        let columns = vec![not_null(column("a", "int", "int")), not_null(second)];
+        let t = table(columns, vec![unique("PRIMARY", &[0, 1])]);
+        t.keys_predicate("t", &values.map(|value| Key(vec![Value::Int(1), value])))
+    };
+    let rows = |second: Column, texts: [&str; 2]| two(second, texts.map(|text| Value::Text(text.to_owned())));
+    assert_eq!(
+        rows(column("b", "date", "date"), ["2020-01-01", "2020-01-02"]),
+        "((t.`a`,t.`b`) IN ((1,_latin1'2020-01-01'),(1,_latin1'2020-01-02')))"
+    );
+    assert_eq!(
+        rows(text("b", "char(9)", "latin1", "latin1_swedish_ci"), ["a", "é"]),
+        "((t.`a`,t.`b`) IN ((1,_latin1'a'),(1,_latin1 0xE9)))"
+    );
+    assert_eq!(
+        rows(text("b", "char(9)", "utf8mb3", "utf8mb3_bin"), ["a", "é"]),
+        "((t.`a`,t.`b`) IN ((1,_utf8mb4'a'),(1,_utf8mb4 0xC3A9)))"
+    );
+    // A date that is none, a double, a text that the column's charset does not hold, NULL
+    assert!(rows(column("b", "date", "date"), ["2020-01-01", "0000-00-00"]).contains(" OR "));
+    assert!(rows(column("b", "double", "double"), ["1.5", "2.5"]).contains(" OR "));
+    assert!(rows(text("b", "char(9)", "latin1", "latin1_bin"), ["a", "😀"]).contains(" OR "));
+    assert!(two(column("b", "int", "int"), [Value::Int(1), Value::Null]).contains(" OR "));
 }

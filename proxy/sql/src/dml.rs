@@ -42,7 +42,7 @@ pub(crate) fn update(text: &Text<'_>, verb: usize) -> Result<Statement, Refusal>
     let clauses = condition::clauses_begin(text, set + 1..text.len())..text.len();
     let list = set + 1..clauses.start;
     let Some(table) = only_table(text, at..set)? else {
-        let parts = Parts { with: 0..verb, references: at..set, clauses, ignore };
+        let parts = Parts { verb, references: at..set, clauses, ignore };
         return joined::update(text, parts, list);
     };
     let with = with(text, verb)?;
@@ -51,6 +51,7 @@ pub(crate) fn update(text: &Text<'_>, verb: usize) -> Result<Statement, Refusal>
     let condition = condition::parse(text, clauses, &table)?;
     condition.check_against(text, list)?;
     Ok(Statement::Update(Update {
+        verb: text.span(verb..verb + 1),
         with: with.span,
         table,
         assignments,
@@ -91,7 +92,7 @@ pub(crate) fn delete(text: &Text<'_>, verb: usize) -> Result<Statement, Refusal>
             Some(using) => (from + 1..using, using + 1),
             None => (at..from, from + 1),
         };
-        let parts = Parts { with: 0..verb, references: begins..clauses.start, clauses, ignore };
+        let parts = Parts { verb, references: begins..clauses.start, clauses, ignore };
         return joined::delete(text, parts, targets);
     }
     let table = only_table(text, from + 1..clauses.start)?
@@ -100,6 +101,7 @@ pub(crate) fn delete(text: &Text<'_>, verb: usize) -> Result<Statement, Refusal>
     let condition = condition::parse(text, clauses, &table)?;
     condition.check_against(text, end..text.len())?;
     Ok(Statement::Delete(Delete {
+        verb: text.span(verb..verb + 1),
         with: with.span,
         table,
         ignore,

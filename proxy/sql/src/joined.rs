@@ -14,8 +14,8 @@ use crate::{
 
 /// The parts of such a statement, as ranges of tokens.
 pub(crate) struct Parts {
-    /// Everything before the verb: CTEs.
-    pub(crate) with: Range<usize>,
+    /// Everything before it are CTEs.
+    pub(crate) verb: usize,
     pub(crate) references: Range<usize>,
     /// WHERE and what is behind.
     pub(crate) clauses: Range<usize>,
@@ -28,7 +28,7 @@ pub(crate) fn update(text: &Text<'_>, parts: Parts, set: Range<usize>) -> Result
     let assignments = dml::assignments(text, set.clone())?;
     let (references, condition) = read(text, &parts)?;
     condition.check_against(text, set.clone())?;
-    for range in [&parts.with, &parts.references] {
+    for range in [&(0..parts.verb), &parts.references] {
         condition::check_reads(text, range.clone(), set.clone())?;
     }
     finish(text, parts, references, condition, JoinedAction::Update(assignments))
@@ -45,7 +45,7 @@ pub(crate) fn delete(text: &Text<'_>, parts: Parts, targets: Range<usize>) -> Re
 }
 
 fn read(text: &Text<'_>, parts: &Parts) -> Result<(References, Condition), Refusal> {
-    for range in [&parts.with, &parts.references] {
+    for range in [&(0..parts.verb), &parts.references] {
         check_calls(text, range.clone())?;
         check_once(text, range.clone())?;
     }
@@ -65,7 +65,8 @@ fn finish(
     condition: Condition,
     action: JoinedAction,
 ) -> Result<Statement, Refusal> {
-    for range in [&parts.with, &parts.references, &parts.clauses] {
+    let with = 0..parts.verb;
+    for range in [&with, &parts.references, &parts.clauses] {
         // A user variable stays as it is, since the statement assigns none where it reads one
         let mut tokens = range.clone().filter(|at| text.kind(*at) != Some(Kind::UserVar));
         let subquery = || range.clone().any(|at| functions::is_subquery(text, at));
@@ -77,7 +78,8 @@ fn finish(
         }
     }
     Ok(Statement::Joined(Joined {
-        with: (!parts.with.is_empty()).then(|| text.span(parts.with)),
+        verb: text.span(parts.verb..parts.verb + 1),
+        with: (parts.verb > 0).then(|| text.span(with)),
         references: text.span(parts.references),
         tables: references.tables,
         outer: references.outer,

@@ -89,6 +89,7 @@ fn spans(statement: &Statement) -> Vec<Span> {
         Statement::Update(update) => {
             spans.push(update.table.span.clone());
             spans.extend(update.with.clone());
+            spans.push(update.verb.clone());
             spans.extend(update.assignments.iter().flat_map(|a| [a.span.clone(), a.value.clone()]));
             spans.extend(
                 [&update.where_clause, &update.order_by, &update.limit].into_iter().flatten().cloned(),
@@ -98,6 +99,7 @@ fn spans(statement: &Statement) -> Vec<Span> {
         Statement::Delete(delete) => {
             spans.push(delete.table.span.clone());
             spans.extend(delete.with.clone());
+            spans.push(delete.verb.clone());
             spans.extend(
                 [&delete.where_clause, &delete.order_by, &delete.limit, &delete.returning]
                     .into_iter()
@@ -108,6 +110,7 @@ fn spans(statement: &Statement) -> Vec<Span> {
         }
         Statement::Joined(joined) => {
             spans.push(joined.references.clone());
+            spans.push(joined.verb.clone());
             spans.extend([&joined.with, &joined.where_clause].into_iter().flatten().cloned());
             spans.extend(joined.tables.iter().map(|table| table.span.clone()));
             if let JoinedAction::Update(assignments) = &joined.action {

@@ -239,6 +239,8 @@ pub struct Assignment {
 /// An UPDATE of one table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Update {
+    /// The verb: behind it stand hints.
+    pub verb: Span,
     /// CTEs in front, with their keyword (MySQL).
     pub with: Option<Span>,
     /// The table.
@@ -268,6 +270,8 @@ pub struct Update {
 /// A DELETE from one table. The fields mean the same as those of [`Update`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delete {
+    /// The verb: behind it stand hints.
+    pub verb: Span,
     /// CTEs in front, with their keyword (MySQL).
     pub with: Option<Span>,
     /// The table.
@@ -294,6 +298,8 @@ pub struct Delete {
 /// when it is evaluated again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Joined {
+    /// The verb: behind it stand hints.
+    pub verb: Span,
     /// CTEs in front, with their keyword (MySQL).
     pub with: Option<Span>,
     /// The table references as written.

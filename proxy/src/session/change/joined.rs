@@ -9,6 +9,7 @@ use atone_wire::column::{ColumnKind, column_name};
 use atone_wire::response::ErrPacket;
 
 use super::over::{Written, assigned_key, decode_written, image_sql, nowhere_sql, restricted_sql, targets};
+use super::restrict::with_hint;
 use crate::branch::Presence;
 use crate::error::{End, SqlError};
 use crate::meta::TableInfo;
@@ -234,7 +235,9 @@ impl Session {
             .zip(&images)
             .map(|(w, rows)| rows.iter().map(|row| row.key(&w.info.table)).collect())
             .collect();
+        let count = keys.iter().map(Vec::len).sum();
         let restricted = restricted_sql(t.sql, t.joined, t.analysis, &t.written, &keys);
+        let restricted = with_hint(restricted, t.joined.verb.end, count, self.mariadb);
         if restricted.len() >= t.vars.max_allowed_packet {
             let why = "the statement with the keys of its rows is longer than max_allowed_packet";
             self.refuse_change(why, t.alone).await?;

@@ -15,7 +15,7 @@ use atone_undo::{Key, Kind, Row};
 
 use self::image::{image_sql, qualifier};
 use self::moves::{Moves, moves};
-use self::restrict::restricted_sql;
+use self::restrict::{restricted_sql, with_hint};
 use atone_wire::response::OkPacket;
 
 use super::Session;
@@ -41,6 +41,12 @@ impl<'a> Change<'a> {
         match self {
             Change::Update(u) => &u.table,
             Change::Delete(d) => &d.table,
+        }
+    }
+    fn verb(self) -> &'a Span {
+        match self {
+            Change::Update(u) => &u.verb,
+            Change::Delete(d) => &d.verb,
         }
     }
     fn with(self) -> Option<&'a Span> {
@@ -231,6 +237,7 @@ impl Session {
             Some(reply) => reply,
             None => {
                 let restricted = restricted_sql(t.sql, t.change, t.analysis, table, &images);
+                let restricted = with_hint(restricted, t.change.verb().end, images.len(), self.mariadb);
                 if restricted.len() >= t.vars.max_allowed_packet {
                     let why = "the statement with the keys of its rows is longer than max_allowed_packet";
                     self.refuse_change(why, t.alone).await?;

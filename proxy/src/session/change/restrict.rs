@@ -4,6 +4,45 @@ use atone_sql::Analysis;
 use atone_undo::{Row, Table, quote_identifier};
 
 use super::Change;
+use crate::session::keys::same_name;
+
+/// Up to so many keys MySQL looks for without a hint.
+const KEYS_WITHOUT_HINT: usize = 1000;
+/// Lets MySQL look for any number of keys; else it warns that they are too many for its memory.
+const HINT: &[u8] = b" SET_VAR(range_optimizer_max_mem_size=0) ";
+
+/// The statement with a hint, where it has so many keys that MySQL needs one. `verb` is where the verb ends.
+pub(super) fn with_hint(statement: Vec<u8>, verb: usize, keys: usize, mariadb: bool) -> Vec<u8> {
+    if mariadb || keys <= KEYS_WITHOUT_HINT {
+        return statement;
+    }
+    let (head, tail) = statement.split_at_checked(verb).unwrap_or((&statement, &[]));
+    let blanks = tail.iter().take_while(|b| b.is_ascii_whitespace()).count();
+    match tail.get(blanks..).and_then(|tail| tail.strip_prefix(b"/*+")) {
+        // It has hints of its own
+        Some(hints) => [head, b" /*+", HINT, hints].concat(),
+        None => [head, b" /*+", HINT, b"*/", tail].concat(),
+    }
+}
+
+/// Whether what the statement does depends on the order in which the server comes to the rows, of which the statement says
+/// nothing: values that go on from row to row, unique values that are in each other's way, rows that are returned.
+fn depends_on_order(sql: &[u8], change: Change<'_>, table: &Table) -> bool {
+    let Change::Update(update) = change else { return change.returning().is_some() };
+    let unique = |name: &str| {
+        let mut parts = table.keys.iter().flat_map(|key| &key.columns);
+        parts.any(|&c| {
+            table.columns.get(c).is_some_and(|column| same_name(&column.name, name) || column.generated)
+        })
+    };
+    update.ignore
+        || update.assignments.iter().any(|assignment| {
+            let value = sql.get(assignment.value.clone()).unwrap_or_default().to_ascii_lowercase();
+            unique(&assignment.column)
+                || memchr::memmem::find(&value, b":=").is_some()
+                || memchr::memmem::find(&value, b"last_insert_id").is_some()
+        })
+}
 
 /// A condition that holds for no row.
 pub(super) fn no_row(table: &Table, qualified: &str) -> String {
@@ -33,7 +72,11 @@ pub(super) fn restricted_sql(
         (None, Change::Update(_)) => quote_identifier(&reference.name),
         (None, Change::Delete(_)) => table.quoted(),
     };
-    let predicate = if !keys.is_empty() {
+    let own_plan = !change.volatile() && change.order_by().is_none() && change.limit().is_none();
+    let predicate = if own_plan && !keys.is_empty() && depends_on_order(sql, change, table) {
+        // With an alternative the server cannot look rows up by the keys: it comes to them as it would have done
+        format!("{} OR {}", table.keys_predicate(&qualified, &keys), no_row(table, &qualified))
+    } else if !keys.is_empty() {
         table.keys_predicate(&qualified, &keys)
     } else if change.volatile() {
         "1=0".to_string()

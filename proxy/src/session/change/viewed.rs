@@ -5,7 +5,7 @@ use atone_sql::Analysis;
 use atone_undo::Key;
 
 use super::image::image_sql;
-use super::restrict::restricted_sql;
+use super::restrict::{restricted_sql, with_hint};
 use super::{Change, table_refusal};
 use crate::branch::Presence;
 use crate::error::{End, SqlError};
@@ -105,6 +105,7 @@ impl Session {
             Err(Stop::Server(e)) => return self.statement_failed(e, alone).await,
         };
         let restricted = restricted_sql(sql, change, analysis, &key_table, &found);
+        let restricted = with_hint(restricted, change.verb().end, found.len(), self.mariadb);
         if restricted.len() >= vars.max_allowed_packet {
             let why = "the statement with the keys of its rows is longer than max_allowed_packet";
             return self.refuse_change(why, alone).await;
