@@ -66,3 +66,6 @@ pub(crate) const DANGLING_CHILDREN: bool = false;
 
 /// MariaDB: `SET NAMES … COLLATE …`, and then an INSERT whose key comes from an expression: the connection ends.
 pub(crate) const NAMES_WITH_COLLATION: bool = false;
+
+/// MySQL: an ENUM or SET key compared with a number: restricted to the text of the key, the comparison fails in strict mode.
+pub(crate) const NUMBERS_OF_SETS: bool = false;

@@ -319,12 +319,14 @@ impl<'a> Player<'a> {
             }
             // After a refusal the diagnostics are the refusal's.
             if op.role == Role::Diagnostics && refused_before[op.session] {
+                op.step.run(&mut sessions[op.session]).await?;
                 continue;
             }
             refused_before[op.session] = false;
             let counts = op.step.sql().contains("@@") || op.step.sql().starts_with("SHOW COUNT");
             let doubtful = failed_prepared[op.session] || (counts && failed_before[op.session]);
             if op.role == Role::Diagnostics && doubtful && !known::COUNTS_AFTER_ERRORS {
+                op.step.run(&mut sessions[op.session]).await?;
                 continue;
             }
             if op.role != Role::Diagnostics {

@@ -53,7 +53,8 @@ async fn sql_safe_updates(c: Arc<Cluster>) -> Result<()> {
     .await?;
     // Restricted to keys these would be safe: refused, whatever the server would say
     let schema = c.schema("safe").await?;
-    sql::run_all(&mut c.direct(Bank::One, &schema).await?, &[T, T_ROWS]).await?;
+    let setup = [T, T_ROWS, "CREATE VIEW v AS SELECT * FROM t"];
+    sql::run_all(&mut c.direct(Bank::One, &schema).await?, &setup).await?;
     let mut app = c.app(Bank::One, &schema).await?;
     sql::start_global(&mut app).await?;
     sql::run(&mut app, "SET sql_safe_updates = 1").await?;
@@ -63,6 +64,7 @@ async fn sql_safe_updates(c: Arc<Cluster>) -> Result<()> {
         "UPDATE t SET b = 'x' LIMIT 1",
         "DELETE FROM t WHERE a = 20",
         "UPDATE t AS x JOIN t AS y ON x.id = y.id SET x.b = 'x'",
+        "UPDATE v SET b = 'x'",
     ] {
         sql::refused(&mut app, statement).await?.expect(1235, "42000")?;
     }

@@ -33,6 +33,8 @@ pub(crate) struct Author<'a> {
     flat: bool,
     /// A transaction that reads only has been begun at some time.
     read_only: bool,
+    /// The statement is to be prepared by a statement.
+    named: bool,
     /// The form of the statement that is being written.
     form: &'static str,
     /// The function `plus` and the procedure `wipe` are there.
@@ -53,6 +55,7 @@ impl<'a> Author<'a> {
             prepared: false,
             flat: false,
             read_only: false,
+            named: false,
             form: "",
             routines: false,
         }
@@ -130,7 +133,9 @@ impl<'a> Author<'a> {
 
     /// A statement that is prepared and run by statements.
     fn sql_prepared(&mut self, out: &mut Vec<Line>) {
+        self.named = true;
         let (step, kind) = self.text_write();
+        self.named = false;
         let text = quote(self.rng, self.mode, step.sql());
         if self.flavor == Flavor::MariaDb && self.rng.percent(40) {
             let kind = Kind { form: "EXECUTE IMMEDIATE", ..kind };
@@ -256,7 +261,7 @@ impl<'a> Author<'a> {
 
     /// Whether the statement is warned of its words when it is prepared.
     fn warned_once(&self) -> bool {
-        !known::WARNINGS_OF_PREPARE && self.flavor == Flavor::MySql && self.prepared
+        !known::WARNINGS_OF_PREPARE && self.flavor == Flavor::MySql && (self.prepared || self.named)
     }
 
     fn read(&mut self) -> Line {

@@ -66,13 +66,12 @@ impl<'a> Author<'a> {
 
     /// What joins two tables: columns of one class, else their keys beside each other.
     fn join(&mut self, x: &Table, y: &Table) -> String {
-        let comparable =
-            |class| !matches!(class, Class::Json | Class::Geometry | Class::Vector | Class::Text);
         let mut pairs = Vec::new();
         for a in &x.columns {
             for b in &y.columns {
-                let same = a.ty.class == b.ty.class && (comparable(a.ty.class) || a.ty.sql == b.ty.sql);
-                if same && a.ty.class != Class::Json && a.ty.class != Class::Geometry {
+                // Nothing is to be converted
+                let same = (a.ty.class == Class::Int && b.ty.class == Class::Int) || a.ty.sql == b.ty.sql;
+                if same && !matches!(a.ty.class, Class::Json | Class::Geometry | Class::Vector) {
                     pairs.push(format!("{} = {}", a.name, b.name));
                 }
             }

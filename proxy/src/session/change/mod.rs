@@ -153,6 +153,10 @@ impl Session {
                 Resolved::Table(info, probe) => (info, probe),
                 Resolved::Temporary => return self.pass_temporary(origin).await,
                 Resolved::View(schema, name) => {
+                    if vars.safe_updates {
+                        let why = "a view under sql_safe_updates = 1";
+                        return self.send_error(&SqlError::refused(&self.xid(), why)).await;
+                    }
                     return match self.resolve_view(schema, name, &vars).await? {
                         Ok(view) => self.change_viewed(sql, change, analysis, &view).await,
                         Err(error) => self.send_error(&error).await,
