@@ -38,6 +38,8 @@ pub struct TableInfo {
     pub key_follows_update: bool,
     /// For each column what a row has that does not give it a value.
     pub defaults: Vec<ColumnDefault>,
+    /// The columns that an INSERT without a column list leaves out: invisible ones.
+    pub hidden: Vec<usize>,
 }
 
 /// What a column has where a row gives it no value.
@@ -216,10 +218,14 @@ async fn load(conn: &mut Conn, schema: &str, name: &str, mariadb: bool) -> Resul
     }
     let mut parsed = Vec::with_capacity(columns.len());
     let mut defaults = Vec::with_capacity(columns.len());
+    let mut hidden = Vec::new();
     let mut follows_update = Vec::with_capacity(columns.len());
     for (column, data_type, column_type, charset, collation, nullable, extra, default) in columns {
         let extra = extra.to_ascii_uppercase();
         follows_update.push(extra.contains("ON UPDATE"));
+        if extra.contains("INVISIBLE") {
+            hidden.push(defaults.len());
+        }
         defaults.push(ColumnDefault::parse(default.as_deref(), &extra, nullable == "YES", mariadb));
         let kind = Kind::from_data_type(&data_type, &column_type).unwrap_or_else(|| {
             refuse_any = Some(format!("column {column} of {schema}.{name} has the type {column_type}"));
@@ -261,7 +267,17 @@ async fn load(conn: &mut Conn, schema: &str, name: &str, mariadb: bool) -> Resul
     let key_follows_update = keys.first().is_some_and(|key| key.columns.iter().any(|&c| follows_update[c]));
     let table = Arc::new(Table { schema, name, columns: parsed, keys });
     let references = References::default();
-    Ok(TableInfo { table, refuse_any, facts, references, indexed, implied, key_follows_update, defaults })
+    Ok(TableInfo {
+        table,
+        refuse_any,
+        facts,
+        references,
+        indexed,
+        implied,
+        key_follows_update,
+        defaults,
+        hidden,
+    })
 }
 
 /// The unique keys, the one that identifies rows first.

@@ -17,6 +17,7 @@ pub(crate) fn info(table: Table) -> TableInfo {
         implied: Vec::new(),
         key_follows_update: false,
         defaults: Vec::new(),
+        hidden: Vec::new(),
     }
 }
 

@@ -14,6 +14,7 @@ atone_tests::shared_tests!(
     random_keys,
     computed_defaults,
     evaluated_once,
+    one_time,
     what_cannot_be_evaluated_ahead,
     given_and_generated,
     rows_of_others_in_between,
@@ -36,6 +37,7 @@ const TABLES: &[&str] = &[
     "INSERT INTO k VALUES (1, 'a', 1), (2, 'b', 2)",
     "CREATE TABLE two (a INT, b INT DEFAULT 7, v INT, PRIMARY KEY (a, b))",
     "CREATE TABLE x (id DECIMAL(20, 5) PRIMARY KEY, v INT)",
+    "CREATE TABLE hidden (a INT INVISIBLE DEFAULT 5, id INT PRIMARY KEY, b INT INVISIBLE, v INT)",
     "CREATE TABLE dbl (id DOUBLE PRIMARY KEY, v INT)",
 ];
 const CONTENT: &[&str] = &[
@@ -47,6 +49,7 @@ const CONTENT: &[&str] = &[
     "SELECT * FROM two ORDER BY a, b",
     "SELECT * FROM x ORDER BY id",
     "SELECT * FROM dbl ORDER BY id",
+    "SELECT a, id, b, v FROM hidden",
 ];
 
 async fn compare(c: &Cluster, name: &str, steps: Vec<Step>) -> Result<()> {
@@ -73,6 +76,11 @@ async fn expressions(c: Arc<Cluster>) -> Result<()> {
         q("INSERT INTO n VALUES (1 + 0, 5), (60 + 0, 6) ON DUPLICATE KEY UPDATE v = VALUES(v) + 100"),
         q("SELECT ROW_COUNT(), LAST_INSERT_ID()"),
         q("INSERT INTO n VALUES (FLOOR(70.5), 1), (ROUND(7.1e1), 2), (SQRT(5184), 3)"),
+        q("INSERT INTO hidden VALUES (1, 2), (2 + 1, 4)"),
+        q("INSERT INTO hidden (b, id) VALUES (9, 5)"),
+        q("INSERT INTO hidden SELECT 6, 7"),
+        q("INSERT INTO hidden VALUES (1, 1, 1, 1)"),
+        q("REPLACE INTO hidden VALUES (6, 8), (7, 7)"),
         q("SET @a = 80"),
         q("INSERT INTO n VALUES (@a, 1), (@a + 1, @a)"),
         q("INSERT INTO n VALUES ((SELECT 90 + MAX(a) FROM src), 1)"),
@@ -141,6 +149,24 @@ async fn expressions(c: Arc<Cluster>) -> Result<()> {
         ]);
     }
     compare(&c, "expressions", steps).await
+}
+
+/// A statement has one time, wherever it stands in it.
+async fn one_time(c: Arc<Cluster>) -> Result<()> {
+    let schema = c.schema("one_time").await?;
+    let table = "CREATE TABLE t (id INT, at DATETIME(6), day DATE, also DATETIME(6), mine DATETIME(6) DEFAULT CURRENT_TIMESTAMP(6), \
+                 PRIMARY KEY (at, id))";
+    sql::run(&mut c.direct(Bank::One, &schema).await?, table).await?;
+    let mut app = c.app(Bank::One, &schema).await?;
+    sql::start_global(&mut app).await?;
+    let statement = "INSERT INTO t (id, at, day, also) VALUES (1, NOW(6), CURRENT_DATE, NOW(6) + INTERVAL 1 DAY), (2, NOW(6), NULL, NULL)";
+    sql::run(&mut app, statement).await?;
+    let same = "SELECT COUNT(*), COUNT(DISTINCT at), COUNT(DISTINCT mine), SUM(at = mine), SUM(DATE(at) = day), SUM(also = at + INTERVAL 1 DAY) FROM t";
+    assert_eq!(sql::rows(&mut app, same).await?, ["2|1|1|2|1|1"]);
+    sql::run(&mut app, "ROLLBACK GLOBAL TRANSACTION").await?;
+    c.wait_for_purge(Bank::One, &schema).await?;
+    assert_eq!(c.rows(Bank::One, &schema, "SELECT * FROM t").await?, [""; 0]);
+    Ok(())
 }
 
 /// What the rows are but for their random keys.
@@ -448,6 +474,7 @@ async fn queries_of_every_form(c: Arc<Cluster>) -> Result<()> {
         q("INSERT INTO n SELECT 100, 8 UNION SELECT 2001, 8 ON DUPLICATE KEY UPDATE v = n.v + VALUES(v)"),
         q("INSERT INTO n SELECT a, b FROM src UNION SELECT nosuch, 1 FROM src"),
         q("INSERT INTO n SELECT 1, 2, 3"),
+        q("INSERT INTO n SELECT 1, FROM src"),
         e("INSERT INTO n SELECT a + ?, b FROM src UNION SELECT ?, 5", &[&5000, &6000]),
     ];
     if c.flavor() == Flavor::MySql {

@@ -74,11 +74,8 @@ pub(crate) fn insert(text: &Text<'_>, placeholders: &[usize]) -> Result<Statemen
     }
     let updates = on_duplicate(text, end..list)?;
     let on_conflict = match (replaces, updates, ignores) {
-        (false, Some(_), true) => {
-            return Err(Refusal::new("IGNORE with ON DUPLICATE KEY UPDATE is not supported"));
-        }
         (true, Some(_), _) => return Err(Refusal::new("the statement is not understood")),
-        (false, Some(assignments), false) => OnConflict::Update(assignments),
+        (false, Some(assignments), _) => OnConflict::Update(assignments),
         (true, None, _) => OnConflict::Replace,
         (false, None, true) => OnConflict::Ignore,
         (false, None, false) => OnConflict::Fail,

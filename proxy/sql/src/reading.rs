@@ -24,7 +24,26 @@ pub struct Evaluable {
     pub text: Vec<u8>,
     /// It reads tables.
     pub subquery: bool,
+    /// It reads the clock.
+    pub clock: bool,
 }
+
+/// What reads the clock, with parentheses or without.
+const CLOCKS: &[&str] = &[
+    "CURDATE",
+    "CURRENT_DATE",
+    "CURRENT_TIME",
+    "CURRENT_TIMESTAMP",
+    "CURTIME",
+    "LOCALTIME",
+    "LOCALTIMESTAMP",
+    "NOW",
+    "SYSDATE",
+    "UNIX_TIMESTAMP",
+    "UTC_DATE",
+    "UTC_TIME",
+    "UTC_TIMESTAMP",
+];
 
 /// Looks at an expression that is to be evaluated before its statement. `default` says that it is a column's default, whose functions are the server's own.
 ///
@@ -50,7 +69,11 @@ pub fn evaluable(expression: &[u8], mode: Mode, default: bool) -> Result<Evaluab
     let mut writer = Writer::new(&text, 0);
     writer.plain(all.clone())?;
     writer.copy_to(text.span(all.clone()).end);
-    Ok(Evaluable { text: writer.out, subquery: all.into_iter().any(|at| functions::is_subquery(&text, at)) })
+    Ok(Evaluable {
+        text: writer.out,
+        subquery: all.clone().any(|at| functions::is_subquery(&text, at)),
+        clock: all.into_iter().any(|at| text.is_any(at, CLOCKS)),
+    })
 }
 
 /// Whether values leave something behind in the session.

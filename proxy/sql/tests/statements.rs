@@ -398,7 +398,7 @@ fn inserts() {
         INSERT INTO t (a) VALUES ('it''s \' "x" )('), ("a;b") => Insert t (a) ('it''s \' "x" )(') ("a;b")
         INSERT IGNORE INTO t VALUES (1) => Insert t (1) ignoring
         INSERT LOW_PRIORITY IGNORE t SET a = 1 => Insert t (a) (1) ignoring
-        INSERT IGNORE INTO t VALUES (1) ON DUPLICATE KEY UPDATE a = 1 => Refused: IGNORE with ON DUPLICATE KEY UPDATE is not supported
+        INSERT IGNORE INTO t VALUES (1) ON DUPLICATE KEY UPDATE a = 1 => Insert t (1) updating[a:=1]
         INSERT DELAYED INTO t VALUES (1) => Refused: DELAYED writes outside of the transaction
         INSERT INTO t SELECT * FROM u => Insert t from<SELECT * FROM u>
         INSERT INTO t (a) SELECT b FROM u JOIN v ON u.x = v.x WHERE c > ? ORDER BY b LIMIT 3 ON DUPLICATE KEY UPDATE a = 1 => Insert t (a) from<SELECT b FROM u JOIN v ON u.x = v.x WHERE c > ? ORDER BY b LIMIT 3> updating[a:=1]

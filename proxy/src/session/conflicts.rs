@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use atone_sql::{Insert, InsertValue, OnConflict};
 use atone_undo::{Column, Key, Row, Table, quote_identifier};
 
+use super::inject::Vars;
 use super::keys::{compared, places, same_name};
 use crate::branch::Presence;
 use crate::meta::{ColumnDefault, TableInfo};
@@ -17,9 +18,14 @@ pub(super) type Conditions = Vec<Vec<Vec<u8>>>;
 ///
 /// # Errors
 /// Why it can't be known.
-pub(super) fn conditions(sql: &[u8], insert: &Insert, info: &TableInfo) -> Result<Conditions, String> {
+pub(super) fn conditions(
+    sql: &[u8],
+    insert: &Insert,
+    info: &TableInfo,
+    vars: &Vars,
+) -> Result<Conditions, String> {
     let table = &info.table;
-    let places = places(insert, table)?;
+    let places = places(insert, info)?;
     if let OnConflict::Update(assignments) = &insert.on_conflict {
         if info.key_follows_update {
             return Err("an UPDATE changes the table's key, which has a column with ON UPDATE".into());
@@ -44,7 +50,7 @@ pub(super) fn conditions(sql: &[u8], insert: &Insert, info: &TableInfo) -> Resul
             let mut conflicts = true;
             for &c in &key.columns {
                 let value = places[c].and_then(|place| row.get(place));
-                match part(sql, &table.columns[c], info.defaults.get(c), value)? {
+                match part(sql, &table.columns[c], info.defaults.get(c), value, vars)? {
                     None => conflicts = false,
                     Some(text) => {
                         if !condition.is_empty() {
@@ -80,6 +86,7 @@ fn part(
     column: &Column,
     default: Option<&ColumnDefault>,
     value: Option<&InsertValue>,
+    vars: &Vars,
 ) -> Result<Option<Vec<u8>>, String> {
     let name = &column.name;
     if column.generated {
@@ -104,6 +111,13 @@ fn part(
         Some(InsertValue::Expression(_)) => Err(format!("the unique column {name} comes from an expression")),
         Some(InsertValue::Literal(span)) => {
             let text = sql.get(span.clone()).unwrap_or_default();
+            if column.auto_increment && text == b"0" {
+                return Ok(if vars.sql_mode.contains("NO_AUTO_VALUE_ON_ZERO") {
+                    Some(text.to_vec())
+                } else {
+                    None
+                });
+            }
             if column.auto_increment && text.iter().all(|b| !b.is_ascii_digit() || *b == b'0') {
                 return Err(format!("0 for the auto-increment column {name}"));
             }

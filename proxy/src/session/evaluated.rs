@@ -10,6 +10,7 @@ use atone_wire::column::ColumnKind;
 use super::Session;
 use super::bound::told;
 use super::inject::{Flight, Reply, Rows, Vars};
+use super::insert::Target;
 use super::keys::places;
 use super::values::exact_literal;
 use crate::error::{End, SqlError};
@@ -36,13 +37,49 @@ pub(super) fn slots(sql: &[u8], insert: &Insert, info: &TableInfo, mode: Mode) -
         table.keys.iter().take(keys).flat_map(|key| key.columns.iter().copied()).collect();
     columns.sort_unstable();
     columns.dedup();
+    let mut slots = key_slots(sql, insert, info, mode, &places, &columns)?;
+    if slots.values().any(|slot| slot.clock) {
+        // One statement has one time
+        let all: Vec<usize> = (0..table.columns.len()).collect();
+        let others = key_slots(sql, insert, info, mode, &places, &all).unwrap_or_default();
+        for (place, slot) in others.into_iter().filter(|(_, slot)| slot.clock) {
+            slots.entry(place).or_insert(slot);
+        }
+    }
+    if !slots.is_empty() && insert.has_side_effects {
+        return Err("a key comes from an expression, and a value assigns a user variable".into());
+    }
+    // Those would read another value of a column that is now given
+    let body = sql.get(insert.body.clone()).unwrap_or_default();
+    let mut appended: Vec<usize> = slots.keys().map(|&(_, c)| c).filter(|&c| places[c].is_none()).collect();
+    appended.sort_unstable();
+    appended.dedup();
+    for &c in &appended {
+        let name = table.columns.get(c).map(|column| column.name.as_bytes()).unwrap_or_default();
+        if body.windows(name.len().max(1)).any(|window| window.eq_ignore_ascii_case(name)) {
+            let name = String::from_utf8_lossy(name);
+            return Err(format!("the column {name} takes its default, and the values name it"));
+        }
+    }
+    Ok(slots)
+}
+
+/// What has to be evaluated of these columns.
+fn key_slots(
+    sql: &[u8],
+    insert: &Insert,
+    info: &TableInfo,
+    mode: Mode,
+    places: &[Option<usize>],
+    columns: &[usize],
+) -> Result<Slots, String> {
+    let table = &info.table;
     let mut slots = Slots::new();
-    let mut appended = Vec::new();
     for (r, row) in insert.rows.iter().enumerate() {
-        for &c in &columns {
+        for &c in columns {
             let Some(column) = table.columns.get(c).filter(|column| !column.generated) else { continue };
             let place = places.get(c).copied().flatten();
-            let because = |e: atone_sql::Refusal| format!("the key column {}: {}", column.name, e.reason);
+            let because = |e: atone_sql::Refusal| format!("the column {}: {}", column.name, e.reason);
             let slot = match place.and_then(|place| row.get(place)) {
                 Some(InsertValue::Expression(span)) => {
                     evaluable(sql.get(span.clone()).unwrap_or_default(), mode, false).map_err(because)?
@@ -55,22 +92,7 @@ pub(super) fn slots(sql: &[u8], insert: &Insert, info: &TableInfo, mode: Mode) -
                 },
                 _ => continue,
             };
-            if place.is_none() && !appended.contains(&c) {
-                appended.push(c);
-            }
             slots.insert((r, c), slot);
-        }
-    }
-    if !slots.is_empty() && insert.has_side_effects {
-        return Err("a key comes from an expression, and a value assigns a user variable".into());
-    }
-    // Those would read another value of a column that is now given
-    let body = sql.get(insert.body.clone()).unwrap_or_default();
-    for &c in &appended {
-        let name = table.columns.get(c).map(|column| column.name.as_bytes()).unwrap_or_default();
-        if body.windows(name.len().max(1)).any(|window| window.eq_ignore_ascii_case(name)) {
-            let name = String::from_utf8_lossy(name);
-            return Err(format!("the key column {name} takes its default, and the values name it"));
         }
     }
     Ok(slots)
@@ -81,17 +103,12 @@ fn given_places(insert: &Insert, info: &TableInfo) -> Result<Vec<Option<usize>>,
     if insert.rows.iter().all(Vec::is_empty) {
         return Ok(vec![None; info.table.columns.len()]);
     }
-    places(insert, &info.table)
+    places(insert, info)
 }
 
 /// The statement with these literals in place of expressions and defaults.
-fn written(
-    sql: &[u8],
-    insert: &Insert,
-    info: &TableInfo,
-    literals: &Literals,
-    vars: &Vars,
-) -> Result<Vec<u8>, String> {
+fn written(target: Target<'_>, literals: &Literals, vars: &Vars) -> Result<Vec<u8>, String> {
+    let Target { text: sql, insert, info, named, .. } = target;
     let places = given_places(insert, info)?;
     let mut appended: Vec<usize> =
         literals.keys().map(|&(_, c)| c).filter(|&c| places.get(c).copied().flatten().is_none()).collect();
@@ -99,9 +116,12 @@ fn written(
     appended.dedup();
     let mut out = sql.get(..insert.body.start).unwrap_or_default().to_vec();
     let name = |c: &usize| info.table.columns.get(*c).map(|column| column.name.clone());
-    let all_given = insert.columns.is_none() && appended.is_empty();
+    if target.view.is_some() && !appended.is_empty() {
+        return Err("a key takes a computed default, through a view".into());
+    }
+    let all_given = named.is_none() && appended.is_empty();
     if !all_given {
-        let given = insert.columns.iter().flatten().cloned();
+        let given = named.iter().copied().flatten().cloned();
         let names: Vec<String> =
             given.chain(appended.iter().filter_map(name)).map(|name| quote_identifier(&name)).collect();
         let names = names.join(", ");
@@ -150,13 +170,12 @@ impl Session {
     /// done, and the application has its answer; a local transaction begun for the statement is ended then.
     pub(super) async fn with_values(
         &mut self,
-        sql: &[u8],
-        insert: &Insert,
-        info: &TableInfo,
+        target: Target<'_>,
         slots: &Slots,
         alone: bool,
     ) -> Result<Option<Vec<u8>>, End> {
         let vars = self.session_vars().await?;
+        let sql = target.text;
         if slots.values().any(|slot| slot.subquery)
             && let Reply::Err(e) = self.run_one([b"EXPLAIN ", sql].concat()).await?
         {
@@ -188,7 +207,7 @@ impl Session {
                             self.statement_failed(own, alone).await?;
                             return Ok(None);
                         }
-                        _ if e.code != 1054 && insert.on_conflict != OnConflict::Ignore => {
+                        _ if e.code != 1054 && target.insert.on_conflict != OnConflict::Ignore => {
                             self.statement_failed(e, alone).await?;
                             return Ok(None);
                         }
@@ -204,7 +223,7 @@ impl Session {
             self.send_error(&SqlError::refused(&self.xid(), &why)).await?;
             return Ok(None);
         }
-        match written(sql, insert, info, &literals, &vars) {
+        match written(target, &literals, &vars) {
             Ok(text) => Ok(Some(text)),
             Err(why) => {
                 self.abandon(alone).await?;

@@ -15,7 +15,7 @@ use super::diagnostics::Diagnostics;
 use super::dml::{MAX_TRIES, ROLLBACK, decode, locking_read_by_key};
 use super::evaluated::slots;
 use super::inject::{Flight, Reply, Vars};
-use super::keys::{InsertKeys, generated_keys, insert_keys, literal_predicates};
+use super::keys::{InsertKeys, generated_keys, insert_keys, literal_predicates, width};
 use super::tables::{Resolved, digest, probe_sql};
 use super::views::View;
 use crate::branch::Presence;
@@ -59,11 +59,18 @@ pub(super) struct Target<'a> {
     pub(super) info: &'a Arc<TableInfo>,
     /// The column definitions that the session sees.
     pub(super) probe: &'a [u8],
+    /// The columns that the statement names.
+    pub(super) named: Option<&'a Vec<String>>,
     /// The view that the statement names; the table is that behind it, and the columns of `insert` are its.
     pub(super) view: Option<&'a View>,
 }
 
 impl Target<'_> {
+    /// An INSERT that stands for this one, in terms of the table.
+    pub(super) fn mapped<'i>(&self, insert: &'i Insert) -> Result<Cow<'i, Insert>, String> {
+        self.view.map_or(Ok(Cow::Borrowed(insert)), |view| view.mapped(insert).map(Cow::Owned))
+    }
+
     /// The text to run: one row that stands for a SELECT is given by one, so that the server tells its info.
     pub(super) fn run_text(&self, try_: Try) -> Cow<'_, [u8]> {
         let values = self.insert.values.as_ref().filter(|_| try_.as_select && self.insert.rows.len() == 1);
@@ -102,8 +109,8 @@ impl Session {
                 Ok(mapped) => mapped,
                 Err(why) => return self.send_error(&SqlError::refused(&self.xid(), &why)).await,
             };
-            let insert = mapped.as_ref().unwrap_or(insert);
-            let target = Target { text, insert, info: &info, probe: &probe, view: view.as_ref() };
+            let (named, insert) = (insert.columns.as_ref(), mapped.as_ref().unwrap_or(insert));
+            let target = Target { text, insert, info: &info, probe: &probe, named, view: view.as_ref() };
             let alone = self.stands_alone();
             let try_ = Try { begin: alone, alone, last: attempt == MAX_TRIES, as_select: false };
             let done = match &insert.query {
@@ -122,16 +129,23 @@ impl Session {
     pub(super) async fn insert_rows(&mut self, target: Target<'_>, try_: Try) -> Result<bool, End> {
         let vars = self.session_vars().await?;
         let Target { text, insert, info, .. } = target;
+        let width = width(insert, info);
+        if insert.rows.iter().any(|row| !row.is_empty() && row.len() != width) {
+            // The server says so
+            return match self.run_one([b"EXPLAIN ", text].concat()).await? {
+                Reply::Err(e) => {
+                    self.statement_failed(e, try_.alone && !try_.begin).await?;
+                    Ok(true)
+                }
+                _ => self.refuse_insert("rows of another length than the column list", try_).await,
+            };
+        }
         let slots = match slots(text, insert, info, vars.mode) {
             Ok(slots) => slots,
             Err(why) => return self.refuse_insert(&why, try_).await,
         };
         if slots.is_empty() {
             return self.insert_known(target, try_).await;
-        }
-        if target.view.is_some() {
-            let why = "a key comes from an expression or a computed default, through a view";
-            return self.refuse_insert(why, try_).await;
         }
         if try_.begin
             && let Reply::Err(e) = self.run_one("START TRANSACTION").await?
@@ -140,13 +154,16 @@ impl Session {
             return Ok(true);
         }
         let try_ = Try { begin: false, last: true, ..try_ };
-        let Some(text) = self.with_values(text, insert, info, &slots, try_.alone).await? else {
+        let Some(text) = self.with_values(target, &slots, try_.alone).await? else {
             return Ok(true);
         };
         match atone_sql::analyze(&text, vars.mode).statement {
-            Statement::Insert(insert) => {
-                self.insert_known(Target { text: &text, insert: &insert, ..target }, try_).await
-            }
+            Statement::Insert(insert) => match target.mapped(&insert) {
+                Ok(mapped) => {
+                    self.insert_known(Target { text: &text, insert: &mapped, ..target }, try_).await
+                }
+                Err(why) => self.refuse_insert(&why, try_).await,
+            },
             _ => self.refuse_insert("the statement with its keys' values is not understood", try_).await,
         }
     }
@@ -154,7 +171,8 @@ impl Session {
     /// An INSERT of which all is known that can be known beforehand.
     async fn insert_known(&mut self, target: Target<'_>, try_: Try) -> Result<bool, End> {
         if target.insert.on_conflict != OnConflict::Fail {
-            let conditions = conditions(target.text, target.insert, target.info);
+            let vars = self.session_vars().await?;
+            let conditions = conditions(target.text, target.insert, target.info, &vars);
             // Else no row of it can meet another one by a unique key
             if conditions.as_ref().map_or(true, |all| all.iter().any(|row| !row.is_empty())) {
                 return match self.capturable(target.insert, conditions) {

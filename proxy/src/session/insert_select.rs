@@ -7,7 +7,7 @@ use super::Session;
 use super::conflicts::conditions;
 use super::inject::{Reply, Rows};
 use super::insert::{Ran, Target, Try};
-use super::keys::{places, same_name};
+use super::keys::{places, same_name, width};
 use super::values::{BINARY, exact_literal, text_literal};
 use crate::error::End;
 use crate::meta::{ColumnDefault, TableInfo};
@@ -42,15 +42,17 @@ impl Session {
         }
         let try_ = Try { begin: false, last: true, ..try_ };
         let written = query.random || takes_computed_default(target.insert, target.info);
-        if written && target.view.is_some() {
-            let why = "a SELECT that has other values each time, or a computed default, through a view";
-            return self.refuse_insert(why, try_).await;
-        }
         // Texts as they are, where the values are written; else in a charset that holds them all
         let charset = if written { "NULL" } else { "utf8mb4" };
         let rows = match self.run_under_results(charset, vec![query.read.clone()], &vars).await?.pop() {
             Some(Reply::Rows(rows)) => rows,
             Some(Reply::Err(e)) => {
+                // The server names the place in the statement itself
+                let own = match e.code {
+                    1064 => self.run_one([b"EXPLAIN ", target.text].concat()).await?,
+                    _ => Reply::Err(e.clone()),
+                };
+                let e = if let Reply::Err(own) = own { own } else { e };
                 self.statement_failed(e, alone).await?;
                 return Ok(true);
             }
@@ -61,8 +63,7 @@ impl Session {
             }
             Some(Reply::Ok(_)) | None => return Err(End::Broken("SELECT without rows".into())),
         };
-        let width = target.insert.columns.as_ref().map_or(target.info.table.columns.len(), Vec::len);
-        if rows.rows.is_empty() || rows.width != width {
+        if rows.rows.is_empty() || rows.width != width(target.insert, target.info) {
             self.insert_nothing(target.text, alone).await?;
             return Ok(true);
         }
@@ -73,7 +74,7 @@ impl Session {
             Ok(written) => written,
             Err(why) => return self.refuse_insert(&why, try_).await,
         };
-        let conditions = match self.capturable(&insert, conditions(&text, &insert, target.info)) {
+        let conditions = match self.capturable(&insert, conditions(&text, &insert, target.info, &vars)) {
             Ok(conditions) => conditions,
             Err(why) => return self.refuse_insert(&why, try_).await,
         };
@@ -92,10 +93,14 @@ impl Session {
             return self.refuse_insert(why, try_).await;
         }
         match atone_sql::analyze(&text, vars.mode).statement {
-            Statement::Insert(insert) => {
-                let target = Target { text: &text, insert: &insert, ..target };
-                Box::pin(self.insert_rows(target, Try { as_select: true, ..try_ })).await
-            }
+            Statement::Insert(insert) => match target.mapped(&insert) {
+                Ok(mapped) => {
+                    let target =
+                        Target { text: &text, insert: &mapped, named: insert.columns.as_ref(), ..target };
+                    Box::pin(self.insert_rows(target, Try { as_select: true, ..try_ })).await
+                }
+                Err(why) => self.refuse_insert(&why, try_).await,
+            },
             _ => {
                 self.refuse_insert("the statement with the rows of its SELECT is not understood", try_).await
             }
@@ -133,7 +138,7 @@ fn generated_column(insert: &Insert, info: &TableInfo) -> Option<usize> {
 
 /// Whether a unique key takes a default that has another value for each row.
 fn takes_computed_default(insert: &Insert, info: &TableInfo) -> bool {
-    let Ok(places) = places(insert, &info.table) else { return false };
+    let Ok(places) = places(insert, info) else { return false };
     let computed = |c: &usize| {
         places.get(*c).copied().flatten().is_none()
             && matches!(info.defaults.get(*c), Some(ColumnDefault::Expression(_)))

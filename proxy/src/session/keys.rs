@@ -30,7 +30,7 @@ pub(super) fn insert_keys(
 ) -> Result<InsertKeys, String> {
     let table = &info.table;
     let key = table.keys.first().ok_or("the table has no key")?;
-    let places = places(insert, table)?;
+    let places = places(insert, info)?;
     let (mut known, mut literals) = (Vec::new(), Vec::new());
     let mut all_known = true;
     let mut numbers: Option<(usize, Vec<Option<i128>>)> = None;
@@ -76,16 +76,22 @@ pub(super) fn insert_keys(
 }
 
 /// For each column its place in the rows of values.
-pub(super) fn places(insert: &Insert, table: &Table) -> Result<Vec<Option<usize>>, String> {
-    let width = insert.columns.as_ref().map_or(table.columns.len(), Vec::len);
-    if insert.rows.iter().any(|r| !r.is_empty() && r.len() != width) {
+pub(super) fn places(insert: &Insert, info: &TableInfo) -> Result<Vec<Option<usize>>, String> {
+    let columns = &info.table.columns;
+    if insert.rows.iter().any(|r| !r.is_empty() && r.len() != width(insert, info)) {
         return Err("rows of another length than the column list".into());
     }
     let place = |(c, column): (usize, &Column)| match &insert.columns {
-        None => Some(c),
+        None if info.hidden.contains(&c) => None,
+        None => Some(c - info.hidden.iter().filter(|&&hidden| hidden < c).count()),
         Some(names) => names.iter().position(|n| same_name(n, &column.name)),
     };
-    Ok(table.columns.iter().enumerate().map(place).collect())
+    Ok(columns.iter().enumerate().map(place).collect())
+}
+
+/// How many values a row has.
+pub(super) fn width(insert: &Insert, info: &TableInfo) -> usize {
+    insert.columns.as_ref().map_or(info.table.columns.len().saturating_sub(info.hidden.len()), Vec::len)
 }
 
 /// Column names are compared without case; those with other than ASCII letters must be spelled alike.
