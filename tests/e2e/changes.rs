@@ -15,6 +15,7 @@ atone_tests::shared_tests!(
     keys_of_two_columns,
     many_keys_of_two_columns,
     order_without_an_order,
+    keys_compared_by_number,
 );
 
 const T: &str = "CREATE TABLE t (id INT PRIMARY KEY, a INT, b VARCHAR(6), n TINYINT NOT NULL DEFAULT 1, KEY (b), UNIQUE (a))";
@@ -182,4 +183,21 @@ async fn order_without_an_order(c: Arc<Cluster>) -> Result<()> {
         check_queries(&c, &setup, &content, statements).await?;
     }
     Ok(())
+}
+
+async fn keys_compared_by_number(c: Arc<Cluster>) -> Result<()> {
+    let setup = [
+        "CREATE TABLE t (k SET('x','y','z') PRIMARY KEY, v INT)",
+        "CREATE TABLE e (k ENUM('x','y','z') PRIMARY KEY, v INT)",
+        "INSERT INTO t VALUES ('x,y', 1), ('z', 2)",
+        "INSERT INTO e VALUES ('x', 1), ('z', 2)",
+    ];
+    let statements = [
+        "UPDATE t AS x SET v = 5 WHERE k IN (3, 3)",
+        "UPDATE t SET v = 6 WHERE k = 4 ORDER BY v LIMIT 1",
+        "UPDATE e SET v = 7 WHERE k IN (1, 2)",
+        "DELETE FROM e WHERE k = 3",
+        "DELETE FROM t WHERE k + 0 = 3",
+    ];
+    check_queries(&c, &setup, &["t", "e"], &statements).await
 }

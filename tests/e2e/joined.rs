@@ -20,6 +20,7 @@ atone_tests::shared_tests!(
     ctes,
     reading_accounts,
     keys_of_several_columns,
+    volatile_conditions,
     refused_before_they_run,
 );
 
@@ -276,6 +277,47 @@ async fn keys_of_several_columns(c: Arc<Cluster>) -> Result<()> {
     Ok(())
 }
 
+async fn volatile_conditions(c: Arc<Cluster>) -> Result<()> {
+    cases(
+        &c,
+        &[
+            &["DELETE t FROM t JOIN (SELECT id FROM u ORDER BY b DESC LIMIT 2) d ON t.u_id = d.id"],
+            &["UPDATE t JOIN (SELECT id, b FROM u ORDER BY id LIMIT 1) d ON t.u_id = d.id SET t.a = d.b, t.name = 'x'"],
+            &["UPDATE t JOIN u ON t.u_id = u.id SET t.a = 1, u.b = u.b WHERE u.b < UNIX_TIMESTAMP()"],
+            &["UPDATE t LEFT JOIN u ON t.u_id = u.id SET t.a = 1, u.name = 'y' WHERE RAND() < 2"],
+            &["BEGIN", "DELETE t, u FROM t JOIN u ON t.u_id = u.id WHERE NOW() > '2020-01-01'", "SHOW WARNINGS", "COMMIT"],
+            &["UPDATE t a JOIN t b ON a.id = b.u_id SET a.name = 'p', b.name = 'c' WHERE NOW() > '2020-01-01'"],
+            &["DELETE t FROM t JOIN u ON t.u_id = u.id WHERE RAND() > 2"],
+        ],
+    )
+    .await?;
+    // One in two: that both evaluations choose the same of 64 rows is out of the question
+    let schema = c.schema("volatile").await?;
+    let mut direct = c.direct(Bank::One, &schema).await?;
+    let rows: Vec<String> = (1..=64).map(|n| format!("({n}, 0)")).collect();
+    let fill = format!("INSERT INTO many VALUES {}", rows.join(", "));
+    sql::run_all(&mut direct, SETUP).await?;
+    sql::run_all(&mut direct, &["CREATE TABLE many (id INT PRIMARY KEY, v INT)", &fill]).await?;
+    let mut app = c.app(Bank::One, &schema).await?;
+    let xid = sql::start_global(&mut app).await?;
+    for begins in [false, true] {
+        if begins {
+            sql::run_all(&mut app, &["BEGIN", "UPDATE many SET v = 5 WHERE id = 1"]).await?;
+        }
+        for statement in [
+            "UPDATE many JOIN u ON u.id = 1 SET many.v = 9 WHERE RAND() < 0.5",
+            "DELETE many FROM many JOIN u ON u.id = 1 WHERE RAND() < 0.5",
+        ] {
+            let error = sql::refused(&mut app, statement).await?;
+            error.expect_naming(1235, "42000", &xid).with_context(|| statement.to_owned())?;
+            assert!(error.message.contains("chose other rows"), "{}", error.message);
+            let left = sql::cell(&mut app, "SELECT CONCAT(COUNT(*), ':', SUM(v)) FROM many").await?;
+            assert_eq!(left, if begins { "64:5" } else { "64:0" }, "{statement}");
+        }
+    }
+    sql::run(&mut app, "ROLLBACK GLOBAL TRANSACTION").await
+}
+
 async fn refused_before_they_run(c: Arc<Cluster>) -> Result<()> {
     let schema = c.schema("refused").await?;
     let mut direct = c.direct(Bank::One, &schema).await?;
@@ -294,11 +336,10 @@ async fn refused_before_they_run(c: Arc<Cluster>) -> Result<()> {
     let xid = sql::start_global(&mut app).await?;
     for (statement, why) in [
         ("UPDATE t JOIN u ON t.u_id = u.id SET t.id = t.id + 10", "assigns the key column id"),
-        ("UPDATE t JOIN u ON t.u_id = u.id SET t.a = 1 WHERE RAND() < 2", "may choose other rows"),
-        ("UPDATE t JOIN (SELECT id FROM u LIMIT 1) d ON t.u_id = d.id SET t.a = 1", "may choose other rows"),
-        ("DELETE t FROM t JOIN u ON t.u_id = u.id AND t.name < NOW()", "may choose other rows"),
+        ("UPDATE t JOIN u ON t.u_id = u.id SET t.a = 1 WHERE SLEEP(0) = 0", "evaluated twice"),
+        ("DELETE t FROM t JOIN u ON t.u_id = u.id AND GET_LOCK('x', 0) = 1", "evaluated twice"),
         ("UPDATE t JOIN nokey USING (id) SET nokey.a = 1", "no primary key"),
-        ("UPDATE t JOIN v ON t.u_id = v.id SET v.b = 1", "is not a base table"),
+        ("UPDATE t JOIN v ON t.u_id = v.id SET v.b = 1", "writes the view"),
         ("UPDATE t JOIN u USING (id) SET id = 9", "cannot be told"),
         ("DELETE p, ch FROM p JOIN ch ON ch.p = p.id", "a foreign key changes rows"),
         ("UPDATE t JOIN u SET t.a = 1 LIMIT 1", "ORDER BY and LIMIT"),

@@ -54,7 +54,7 @@ const STATEMENTS: &[&str] = &[
     "UPDATE v SET a = 9",
     "UPDATE t JOIN v USING (id) SET v.a = 9",
     "UPDATE t JOIN u USING (id) SET t.id = 9",
-    "DELETE t FROM t JOIN u ON t.id = u.id + RAND()",
+    "DELETE t FROM t JOIN u ON t.id = u.id + SLEEP(0)",
     "UPDATE t SET a = f()",
     "UPDATE t SET a = 9 WHERE f() = 1",
     "SELECT f()",

@@ -100,7 +100,7 @@ pub(crate) fn insert(text: &Text<'_>, placeholders: &[usize]) -> Result<Statemen
 }
 
 /// Functions that do more than compute when they are called once more.
-const CALLED_ONCE: &[&str] =
+pub(crate) const CALLED_ONCE: &[&str] =
     &["SLEEP", "BENCHMARK", "GET_LOCK", "RELEASE_LOCK", "RELEASE_ALL_LOCKS", "LAST_INSERT_ID", "LOAD_FILE"];
 
 /// Functions that have another value each time.

@@ -6,6 +6,7 @@ use crate::{
     condition::{self, Condition, check_once, split_commas},
     dml,
     functions::{self, check_calls},
+    insert::CALLED_ONCE,
     lexer::Kind,
     references::{References, references},
     text::Text,
@@ -66,16 +67,18 @@ fn finish(
     action: JoinedAction,
 ) -> Result<Statement, Refusal> {
     let with = 0..parts.verb;
+    let mut volatile = false;
     for range in [&with, &parts.references, &parts.clauses] {
+        let called = |name: &&&str| functions::find_call(text, range.clone(), name).is_some();
+        if let Some(name) = CALLED_ONCE.iter().find(called) {
+            let why = format!("a condition over several tables calls {name}(), and is evaluated twice");
+            return Err(Refusal::new(why));
+        }
         // A user variable stays as it is, since the statement assigns none where it reads one
         let mut tokens = range.clone().filter(|at| text.kind(*at) != Some(Kind::UserVar));
         let subquery = || range.clone().any(|at| functions::is_subquery(text, at));
         let limited = || range.clone().any(|at| text.is(at, "LIMIT")) && subquery();
-        if tokens.any(|at| functions::is_volatile(text, at..at + 1)) || limited() {
-            return Err(Refusal::new(
-                "a condition over several tables may choose other rows when it is evaluated again",
-            ));
-        }
+        volatile |= tokens.any(|at| functions::is_volatile(text, at..at + 1)) || limited();
     }
     Ok(Statement::Joined(Joined {
         verb: text.span(parts.verb..parts.verb + 1),
@@ -86,6 +89,7 @@ fn finish(
         action,
         where_clause: condition.where_clause,
         ignore: parts.ignore,
+        volatile,
     }))
 }
 

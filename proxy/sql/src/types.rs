@@ -294,8 +294,7 @@ pub struct Delete {
     pub pinned: Option<Vec<(String, Span)>>,
 }
 
-/// An UPDATE or DELETE of rows of several tables, or of one that is joined with others. Its condition gives the same rows
-/// when it is evaluated again.
+/// An UPDATE or DELETE of rows of several tables, or of one that is joined with others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Joined {
     /// The verb: behind it stand hints.
@@ -314,6 +313,8 @@ pub struct Joined {
     pub where_clause: Option<Span>,
     /// IGNORE was given.
     pub ignore: bool,
+    /// The condition might choose other rows when it is evaluated again: clock and random functions, a LIMIT in a subquery.
+    pub volatile: bool,
 }
 
 /// What a [`Joined`] does.

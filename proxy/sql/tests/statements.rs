@@ -322,12 +322,13 @@ fn several_tables() {
         UPDATE (SELECT 1) x SET a = 1 => Refused: no table is written
         UPDATE t JOIN u SET t.a = 1 LIMIT 3 => Refused: ORDER BY and LIMIT with several tables are not supported
         UPDATE t JOIN u ON f(t.a) SET t.a = 1 => Refused: the statement calls the function f, which may write
-        UPDATE t JOIN u ON t.d < NOW() SET t.a = 1 => Refused: a condition over several tables may choose other rows when it is evaluated again
-        UPDATE t JOIN u SET t.a = 1 WHERE RAND() < 0.5 => Refused: a condition over several tables may choose other rows when it is evaluated again
-        UPDATE t JOIN (SELECT id FROM u LIMIT 3) d USING (id) SET t.a = 1 => Refused: a condition over several tables may choose other rows when it is evaluated again
+        UPDATE t JOIN u ON t.d < NOW() SET t.a = 1 => Update [t.a:=1] volatile of t and u <t JOIN u ON t.d < NOW()>
+        UPDATE t JOIN u SET t.a = 1 WHERE RAND() < 0.5 => Update [t.a:=1] volatile of t and u <t JOIN u> where<RAND() < 0.5>
+        UPDATE t JOIN (SELECT id FROM u LIMIT 3) d USING (id) SET t.a = 1 => Update [t.a:=1] volatile of t <t JOIN (SELECT id FROM u LIMIT 3) d USING (id)>
         UPDATE t JOIN u ON (@n := 1) SET t.a = 1 => Refused: WHERE or ORDER BY assigns a user variable
         UPDATE t JOIN u ON t.a = @x SET t.a = 1 WHERE u.b < @y => Update [t.a:=1] of t and u <t JOIN u ON t.a = @x> where<u.b < @y>
         UPDATE t JOIN u ON t.a = @x SET t.a = (@x := 1) => Refused: WHERE or ORDER BY reads a user variable, and the statement assigns one
+        UPDATE t JOIN u SET t.a = 1 WHERE SLEEP(1) = 0 => Refused: a condition over several tables calls SLEEP(), and is evaluated twice
         UPDATE t JOIN u SET t.a = 1 FROM v => Refused: an assignment is not understood
         UPDATE t JOIN SET a = 1 => Refused: the table references are not understood
         UPDATE {OJ t LEFT OUTER JOIN u ON 1} SET a = 1 => Refused: the table is not understood

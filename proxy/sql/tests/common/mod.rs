@@ -144,8 +144,9 @@ pub(crate) fn show_statement(sql: &[u8], statement: &Statement) -> String {
             };
             let tables: Vec<String> = joined.tables.iter().map(|t| table(sql, t)).collect();
             format!(
-                "{action}{} of {}{} <{}>{}{}",
+                "{action}{}{} of {}{} <{}>{}{}",
                 if joined.ignore { " ignoring" } else { "" },
+                if joined.volatile { " volatile" } else { "" },
                 tables.join(" and "),
                 if joined.outer { " outer" } else { "" },
                 cut(sql, &joined.references),

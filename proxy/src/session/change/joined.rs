@@ -5,8 +5,9 @@ use std::collections::HashSet;
 
 use atone_sql::{Analysis, Joined, JoinedAction, TableRef};
 use atone_undo::{Key, Row};
+use atone_wire::caps::client;
 use atone_wire::column::{ColumnKind, column_name};
-use atone_wire::response::ErrPacket;
+use atone_wire::response::{ErrPacket, OkPacket};
 
 use super::over::{Written, assigned_key, decode_written, image_sql, nowhere_sql, restricted_sql, targets};
 use super::restrict::with_hint;
@@ -17,6 +18,7 @@ use crate::session::Session;
 use crate::session::cascade::{Behind, Stop, is_parent, may_fire};
 use crate::session::dml::MAX_TRIES;
 use crate::session::inject::{Flight, Reply, Vars};
+use crate::session::insert::SAVEPOINT;
 use crate::session::tables::{Resolved, digest, probe_sql};
 
 /// One try of a statement over several tables.
@@ -243,9 +245,15 @@ impl Session {
             self.refuse_change(why, t.alone).await?;
             return Ok(true);
         }
-        let ok = match self.run_one(restricted).await? {
-            Reply::Ok(ok) => ok,
-            Reply::Err(e) => {
+        let mut flight = Flight::default();
+        if t.joined.volatile {
+            // It may have to be taken back; nobody else minds that the savepoint stays
+            flight.push(format!("SAVEPOINT {SAVEPOINT}"));
+        }
+        flight.push(restricted);
+        let ok = match self.run_flight(flight).await?.pop() {
+            Some(Reply::Ok(ok)) => ok,
+            Some(Reply::Err(e)) => {
                 self.statement_failed(e, t.alone).await?;
                 return Ok(true);
             }
@@ -254,6 +262,11 @@ impl Session {
         let most = images.iter().map(Vec::len).sum::<usize>() as u64;
         if ok.affected_rows > most {
             self.rolled_back("the statement changed more rows than were imaged").await?;
+            return Ok(true);
+        }
+        if t.joined.volatile && self.found(&ok, t.joined) != Some(most) {
+            let why = "the condition chose other rows when it was evaluated again";
+            self.take_insert_back(why, t.alone).await?;
             return Ok(true);
         }
         let mut names = HashSet::new();
@@ -276,6 +289,18 @@ impl Session {
         self.touch_behind(behind, presence == Presence::Absent);
         self.statement_done(ok, t.alone).await?;
         Ok(true)
+    }
+
+    /// How many rows the statement has found, as the server tells.
+    fn found(&self, ok: &OkPacket, joined: &Joined) -> Option<u64> {
+        let updates = matches!(joined.action, JoinedAction::Update(_));
+        if !updates || self.capabilities & client::FOUND_ROWS != 0 {
+            return Some(ok.affected_rows);
+        }
+        // "Rows matched: 1  Changed: …", in the language of the session
+        let digits = ok.info().iter().skip_while(|b| !b.is_ascii_digit()).take_while(|b| b.is_ascii_digit());
+        let digits: String = digits.copied().map(char::from).collect();
+        digits.parse().ok()
     }
 
     /// Images what foreign keys change behind the rows of the statement.

@@ -1,7 +1,7 @@
 //! The statement, restricted to the rows that were imaged. Pure.
 
 use atone_sql::Analysis;
-use atone_undo::{Row, Table, quote_identifier};
+use atone_undo::{Kind, Row, Table, quote_identifier};
 
 use super::Change;
 use crate::session::keys::same_name;
@@ -72,9 +72,14 @@ pub(super) fn restricted_sql(
         (None, Change::Update(_)) => quote_identifier(&reference.name),
         (None, Change::Delete(_)) => table.quoted(),
     };
+    let by_number = table.keys.first().is_some_and(|key| {
+        let column = |c: &usize| table.columns.get(*c);
+        key.columns.iter().filter_map(column).any(|c| matches!(c.kind, Kind::Enum | Kind::Set))
+    });
     let own_plan = !change.volatile() && change.order_by().is_none() && change.limit().is_none();
-    let predicate = if own_plan && !keys.is_empty() && depends_on_order(sql, change, table) {
-        // With an alternative the server cannot look rows up by the keys: it comes to them as it would have done
+    let predicate = if !keys.is_empty() && (by_number || (own_plan && depends_on_order(sql, change, table))) {
+        // With an alternative the server cannot look rows up by the keys, and comes to them as it would have done; nor does
+        // MySQL put the text of an ENUM or SET where the statement compares its number
         format!("{} OR {}", table.keys_predicate(&qualified, &keys), no_row(table, &qualified))
     } else if !keys.is_empty() {
         table.keys_predicate(&qualified, &keys)
