@@ -8,6 +8,7 @@ pub mod config;
 pub mod error;
 pub mod http;
 pub mod listener;
+pub mod load_file;
 pub mod meta;
 pub mod net;
 pub mod own_user;

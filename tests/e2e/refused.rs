@@ -70,7 +70,7 @@ const STATEMENTS: &[&str] = &[
     "HANDLER t OPEN",
     "EXECUTE s",
     "XA START 'x'",
-    "LOAD DATA LOCAL INFILE '/dev/null' INTO TABLE t",
+    "LOAD DATA LOCAL INFILE '/dev/null' INTO TABLE t SET a = 1",
     "SELECT 1 INTO OUTFILE '/nonexistent/x'",
     "ANALYZE TABLE t",
     "OPTIMIZE TABLE t",

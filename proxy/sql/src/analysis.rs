@@ -3,6 +3,7 @@
 use crate::{
     dml, functions, hint, insert,
     lexer::{self, CommentKind, Executable, Kind, Lexed},
+    load,
     mode::Mode,
     named, quoting, read, session,
     set::{self, Set},
@@ -101,6 +102,7 @@ pub fn may_write(sql: &[u8], mode: Mode) -> bool {
         | Statement::Delete(_)
         | Statement::Joined(_)
         | Statement::Execute(_)
+        | Statement::Load(_)
         | Statement::Refused(_) => true,
     }
 }
@@ -206,6 +208,7 @@ fn classify(text: &Text<'_>, analysis: &mut Analysis) -> Result<Statement, Refus
             (Some(Kind::Word), b"EXPLAIN" | b"DESCRIBE" | b"DESC") => read::explain(text)?,
             (Some(Kind::Word), b"ANALYZE") => read::analyze(text)?,
             (Some(Kind::Word), b"DO" | b"HELP" | b"KILL") => read::harmless(text)?,
+            (Some(Kind::Word), b"LOAD") => load::load(text)?,
             (Some(Kind::Word), b"PREPARE") => named::prepare(text)?,
             (Some(Kind::Word), b"EXECUTE") => named::execute(text)?,
             (Some(Kind::Word), b"DEALLOCATE") => named::deallocate(text)?,
@@ -237,7 +240,6 @@ fn refused_verb(word: &[u8]) -> String {
     let name = functions::shorten(&quoting::decode(word));
     match word {
         b"CALL" => "CALL may write rows that are not captured".to_owned(),
-        b"LOAD" => "LOAD is not supported".to_owned(),
         b"HANDLER" => "HANDLER is not supported".to_owned(),
         b"TRUNCATE" => "TRUNCATE can't be undone".to_owned(),
         b"XA" => "XA can't be mixed with a global transaction".to_owned(),

@@ -19,6 +19,7 @@ mod hint;
 mod insert;
 mod joined;
 mod lexer;
+mod load;
 mod mode;
 mod named;
 mod names;
@@ -49,7 +50,7 @@ pub use repeat::{Repeated, repeatable};
 pub use several::{NextStatement, concerns_atone, may_be_several, next_statement};
 pub use types::{
     Analysis, Assignment, AutocommitValue, Delete, DiagnosticNumber, DiagnosticRead, Execute, ExecuteWhat,
-    Insert, InsertValue, Joined, JoinedAction, OnConflict, Prepare, Refusal, SourceQuery, Span, Statement,
-    StatementText, TableRef, Update, XidHint, XidValue,
+    Insert, InsertValue, Joined, JoinedAction, Load, LoadFormat, OnConflict, Prepare, Refusal, SourceQuery,
+    Span, Statement, StatementText, TableRef, Update, XidHint, XidValue,
 };
 pub use view::{ViewOfOne, view_of_one};

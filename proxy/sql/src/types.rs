@@ -97,6 +97,8 @@ pub enum Statement {
     Delete(Delete),
     /// UPDATE or DELETE over several tables.
     Joined(Joined),
+    /// LOAD DATA LOCAL.
+    Load(Load),
     /// `PREPARE name FROM …`.
     Prepare(Prepare),
     /// `EXECUTE name …`, `EXECUTE IMMEDIATE …`: runs what was prepared.
@@ -115,6 +117,53 @@ pub enum Statement {
     },
     /// Not to be run in a bound session.
     Refused(Refusal),
+}
+
+/// `LOAD DATA LOCAL INFILE … INTO TABLE …`, without user variables and SET.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Load {
+    /// The table.
+    pub table: TableRef,
+    /// [`OnConflict::Ignore`] or [`OnConflict::Replace`].
+    pub on_conflict: OnConflict,
+    /// The file's charset, in lower case, where it is given.
+    pub charset: Option<String>,
+    /// How the file is split.
+    pub format: LoadFormat,
+    /// The columns that the fields are for, unquoted; all of the table's where there is no list.
+    pub columns: Option<Vec<String>>,
+}
+
+/// How LOAD DATA splits a file into lines and fields. Separators are ASCII; the first bytes of `field_end` and `line_end`
+/// differ, and neither holds `enclosed` or `escaped`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoadFormat {
+    /// `FIELDS TERMINATED BY`; not empty.
+    pub field_end: Vec<u8>,
+    /// `[OPTIONALLY] ENCLOSED BY`.
+    pub enclosed: Option<u8>,
+    /// `ESCAPED BY`.
+    pub escaped: Option<u8>,
+    /// `LINES STARTING BY`; empty where every line counts from its first byte.
+    pub line_start: Vec<u8>,
+    /// `LINES TERMINATED BY`; not empty.
+    pub line_end: Vec<u8>,
+    /// `IGNORE n LINES`.
+    pub ignored_lines: u64,
+}
+
+impl Default for LoadFormat {
+    /// What the servers take where nothing is given.
+    fn default() -> Self {
+        Self {
+            field_end: b"\t".to_vec(),
+            enclosed: None,
+            escaped: Some(b'\\'),
+            line_start: Vec::new(),
+            line_end: b"\n".to_vec(),
+            ignored_lines: 0,
+        }
+    }
 }
 
 /// Where the text of a statement is that is prepared by SQL.

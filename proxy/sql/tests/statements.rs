@@ -546,7 +546,12 @@ fn refused() {
         DROP TABLE t => Refused: DROP commits implicitly
         LOCK TABLES t WRITE => Refused: LOCK commits implicitly
         UNLOCK TABLES => Refused: UNLOCK commits implicitly
-        LOAD DATA INFILE 'x' INTO TABLE t => Refused: LOAD is not supported
+        LOAD DATA INFILE 'x' INTO TABLE t => Refused: LOAD DATA reads a file of the server's, whose rows cannot be seen before
+        LOAD DATA LOCAL INFILE 'x' INTO TABLE t => Load(Load { table: TableRef { schema: None, name: "t", alias: None, span: 38..39 }, on_conflict: Ignore, charset: None, format: LoadFormat { field_end: [9], enclosed: None, escaped: Some(92), line_start: [], line_end: [10], ignored_lines: 0 }, columns: None })
+        LOAD DATA LOCAL INFILE 'x' INTO TABLE t FIELDS ENCLOSED BY '"' ESCAPED BY '"' => Refused: LOAD DATA with these separators is not supported
+        LOAD DATA LOCAL INFILE 'x' INTO TABLE t LINES TERMINATED BY '\t' => Refused: LOAD DATA with these separators is not supported
+        LOAD DATA LOCAL INFILE 'x' INTO TABLE t FIELDS TERMINATED BY 'é' => Refused: LOAD DATA with a separator that is not ASCII
+        LOAD DATA LOCAL INFILE 'x' INTO TABLE t (a) b => Refused: the LOAD DATA is not understood
         HANDLER t OPEN => Refused: HANDLER is not supported
         XA START 'x' => Refused: XA can't be mixed with a global transaction
         PREPARE S FROM 'DELETE ''t' => Prepare(Prepare { name: "s", source: Literal([68, 69, 76, 69, 84, 69, 32, 39, 116]) })

@@ -232,6 +232,7 @@ impl Session {
                     self.branch.release(&name);
                 }
             }
+            Statement::Load(ref load) => return self.load(&sql, load, &analysis, origin).await,
             Statement::Prepare(ref prepare) => return self.prepare_named(&sql, prepare, origin).await,
             Statement::Execute(ref execute) => return self.execute_named(&sql, execute, origin).await,
             Statement::Deallocate(ref name) => return self.deallocate_named(name, origin).await,

@@ -163,18 +163,27 @@ impl Session {
 
     /// The next packet from the server; its reports of progress are passed over.
     async fn server_packet(&mut self) -> Result<Bytes, End> {
+        Ok(self.numbered_packet().await?.0)
+    }
+
+    /// The same with the number of its last frame.
+    pub(super) async fn numbered_packet(&mut self) -> Result<(Bytes, u8), End> {
         loop {
             let limit = self.backend.limits.max_branch_bytes;
-            let (packet, _) = self.server.packet(limit).await.map_err(End::Server)?;
+            let (packet, seq) = self.server.packet(limit).await.map_err(End::Server)?;
             if self.capabilities & client::MARIADB_PROGRESS == 0 || !packet.starts_with(&PROGRESS) {
-                return Ok(packet);
+                return Ok((packet, seq));
             }
         }
     }
 
     /// Reads one reply; whether others follow.
     pub(super) async fn read_reply(&mut self) -> Result<(Reply, bool), End> {
-        let first = self.server_packet().await?;
+        let (mut first, seq) = self.numbered_packet().await?;
+        if let (Some(0xfb), Some(file)) = (first.first(), self.file.clone()) {
+            self.give_file(&file, seq).await?;
+            first = self.server_packet().await?;
+        }
         match first.first() {
             Some(0x00) => {
                 let ok = OkPacket::parse(&first)?;

@@ -53,8 +53,10 @@ pub(super) struct Try {
 /// The text of an INSERT and what it writes to.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Target<'a> {
-    /// The statement, without what follows it.
+    /// The statement, without what follows it; the literals of `insert` are in it.
     pub(super) text: &'a [u8],
+    /// What is sent instead, where the literals only tell what it does.
+    pub(super) run: Option<&'a [u8]>,
     pub(super) insert: &'a Insert,
     pub(super) info: &'a Arc<TableInfo>,
     /// The column definitions that the session sees.
@@ -73,6 +75,9 @@ impl Target<'_> {
 
     /// The text to run: one row that stands for a SELECT is given by one, so that the server tells its info.
     pub(super) fn run_text(&self, try_: Try) -> Cow<'_, [u8]> {
+        if let Some(run) = self.run {
+            return Cow::Borrowed(run);
+        }
         let values = self.insert.values.as_ref().filter(|_| try_.as_select && self.insert.rows.len() == 1);
         let select = values.and_then(|values| {
             let head = self.text.get(..values.start)?.strip_suffix(b"VALUES ")?;
@@ -110,7 +115,8 @@ impl Session {
                 Err(why) => return self.send_error(&SqlError::refused(&self.xid(), &why)).await,
             };
             let (named, insert) = (insert.columns.as_ref(), mapped.as_ref().unwrap_or(insert));
-            let target = Target { text, insert, info: &info, probe: &probe, named, view: view.as_ref() };
+            let target =
+                Target { text, run: None, insert, info: &info, probe: &probe, named, view: view.as_ref() };
             let alone = self.stands_alone();
             let try_ = Try { begin: alone, alone, last: attempt == MAX_TRIES, as_select: false };
             let done = match &insert.query {
@@ -169,7 +175,7 @@ impl Session {
     }
 
     /// An INSERT of which all is known that can be known beforehand.
-    async fn insert_known(&mut self, target: Target<'_>, try_: Try) -> Result<bool, End> {
+    pub(super) async fn insert_known(&mut self, target: Target<'_>, try_: Try) -> Result<bool, End> {
         if target.insert.on_conflict != OnConflict::Fail {
             let vars = self.session_vars().await?;
             let conditions = conditions(target.text, target.insert, target.info, &vars);

@@ -125,7 +125,7 @@ impl Session {
 }
 
 /// The column of the key of which the server generates each row's value, if there is one.
-fn generated_column(insert: &Insert, info: &TableInfo) -> Option<usize> {
+pub(super) fn generated_column(insert: &Insert, info: &TableInfo) -> Option<usize> {
     let columns = insert.columns.as_ref()?;
     let table = &info.table;
     let given = |name: &str| columns.iter().any(|column| same_name(column, name));

@@ -21,6 +21,7 @@ mod inject;
 mod insert;
 mod insert_select;
 mod keys;
+mod load;
 mod login;
 mod named;
 mod origin;
@@ -44,6 +45,7 @@ use atone_wire::frame::{HEADER, Header, MAX_PAYLOAD};
 use atone_wire::reply::Expect;
 use atone_wire::response::OkPacket;
 use atone_wire::{caps, command, compress, frame};
+use bytes::Bytes;
 use tokio::sync::watch;
 
 use crate::backend::Backend;
@@ -113,6 +115,8 @@ pub struct Session {
     binary: bool,
     /// Where OK packets go instead of to the client, while several statements stand for one.
     held: Option<Vec<OkPacket>>,
+    /// The client's file, for the LOAD DATA that runs.
+    file: Option<Bytes>,
     /// The XID that a query attribute of the current command names.
     attribute_xid: Option<String>,
     draining: watch::Receiver<bool>,
@@ -163,6 +167,7 @@ impl Session {
             returned: None,
             binary: false,
             held: None,
+            file: None,
             attribute_xid: None,
             draining,
         };

@@ -93,6 +93,10 @@ impl Session {
             let why = "a XID hint inside of a statement prepared by SQL";
             return self.send_error(&SqlError::refused(&self.xid(), why)).await;
         }
+        if matches!(inner.statement, Sql::Load(_)) {
+            let why = "LOAD DATA inside of a statement prepared by SQL";
+            return self.send_error(&SqlError::refused(&self.xid(), why)).await;
+        }
         if inner.placeholders.len() != execute.using.len() {
             return self.send_error(&SqlError::wrong_arguments("EXECUTE")).await;
         }

@@ -1,0 +1,274 @@
+//! LOAD DATA LOCAL in a bound session: the client's file is taken whole, its rows take the way of literal ones, and the
+//! statement then runs with the file as it is.
+
+use std::sync::Arc;
+
+use atone_sql::{Analysis, Insert, InsertValue, Load, OnConflict};
+use atone_undo::Table;
+use atone_wire::frame::{HEADER, Header, put_packet};
+use bytes::{Buf, Bytes};
+
+use super::Session;
+use super::bound::Origin;
+use super::conflicts::conditions;
+use super::dml::MAX_TRIES;
+use super::inject::Reply;
+use super::insert::{Ran, Target, Try};
+use super::insert_select::generated_column;
+use super::tables::Resolved;
+use super::values::text_literal;
+use crate::error::{End, SqlError};
+use crate::load_file;
+use crate::meta::TableInfo;
+
+/// How many bytes of a file are sent in one packet.
+const PIECE_BYTES: usize = 1 << 20;
+/// Charsets in which separators that are ASCII are found byte by byte.
+const CHARSETS: [&str; 5] = ["ascii", "latin1", "utf8", "utf8mb3", "utf8mb4"];
+
+/// What came of asking for the client's file.
+enum Asked {
+    /// It is here; the statement has had an empty one instead, and this is what the server says to that.
+    File(Bytes, Reply),
+    /// It is longer than `max_statement_bytes`.
+    TooLong,
+    /// The server has answered without it.
+    Answered,
+}
+
+impl Session {
+    /// LOAD DATA LOCAL.
+    pub(super) async fn load(
+        &mut self,
+        sql: &[u8],
+        load: &Load,
+        analysis: &Analysis,
+        origin: Origin,
+    ) -> Result<(), End> {
+        let text = sql.get(..analysis.terminator).unwrap_or(sql);
+        let mut asked: Option<(Bytes, Reply)> = None;
+        for attempt in 1.. {
+            let vars = self.session_vars().await?;
+            let (info, probe) = match self.resolve(&load.table, &vars).await? {
+                Resolved::Table(info, probe) => (info, probe),
+                Resolved::Temporary => return self.pass_temporary(origin).await,
+                Resolved::View(..) => {
+                    let error = SqlError::refused(&self.xid(), "LOAD DATA into a view is not supported");
+                    return self.send_error(&error).await;
+                }
+                Resolved::Answer(e) => return self.statement_failed(e, false).await,
+            };
+            let charset = match self.file_charset(load).await? {
+                Ok(charset) => charset,
+                Err(why) => return self.send_error(&SqlError::refused(&self.xid(), &why)).await,
+            };
+            if load.columns.is_none() && !takes_all_columns(&info) {
+                let why =
+                    "LOAD DATA without a list of columns, into a table with generated or invisible ones";
+                return self.send_error(&SqlError::refused(&self.xid(), why)).await;
+            }
+            if asked.is_none() {
+                match self.ask_for_file(text).await? {
+                    Asked::File(file, reply) => asked = Some((file, reply)),
+                    Asked::TooLong => {
+                        let limit = self.backend.limits.max_statement_bytes;
+                        return self.send_error(&SqlError::too_large(&self.xid(), limit)).await;
+                    }
+                    Asked::Answered => return Ok(()),
+                }
+            }
+            let Some((file, reply)) = &asked else { return Ok(()) };
+            let written = match written_out(text, load, &info.table, file, &charset) {
+                Ok(Some(written)) => written,
+                // A file without rows has been loaded
+                Ok(None) => {
+                    return match reply {
+                        Reply::Ok(ok) => self.send_ok(ok.clone()).await,
+                        Reply::Err(e) => self.statement_failed(e.clone(), false).await,
+                        _ => Err(End::Broken("a LOAD DATA answered with rows".into())),
+                    };
+                }
+                Err(why) => return self.send_error(&SqlError::refused(&self.xid(), &why)).await,
+            };
+            self.branch.fired();
+            let (source, insert) = written;
+            let target = Target {
+                text: &source,
+                run: Some(text),
+                insert: &insert,
+                info: &info,
+                probe: &probe,
+                named: load.columns.as_ref(),
+                view: None,
+            };
+            let alone = self.stands_alone();
+            let try_ = Try { begin: alone, alone, last: attempt == MAX_TRIES, as_select: false };
+            self.file = Some(file.clone());
+            let done = self.load_rows(target, try_).await;
+            self.file = None;
+            if done? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    async fn load_rows(&mut self, target: Target<'_>, try_: Try) -> Result<bool, End> {
+        let vars = self.session_vars().await?;
+        let conditions = conditions(target.text, target.insert, target.info, &vars);
+        let meets_none = conditions.is_ok_and(|all| all.iter().all(Vec::is_empty));
+        let Some(column) = generated_column(target.insert, target.info).filter(|_| meets_none) else {
+            return self.insert_known(target, try_).await;
+        };
+        // Numbers that others get may lie between those of a LOAD DATA
+        let ok = match self.run_insert(target, try_, true).await? {
+            Ran::Ok(ok) => ok,
+            Ran::Answered => return Ok(true),
+            Ran::Altered => return Ok(false),
+        };
+        self.look_for_generated(ok, &target.info.table, column, None, try_.alone).await?;
+        Ok(true)
+    }
+
+    /// The file's charset; the inner error is why its rows cannot be told.
+    async fn file_charset(&mut self, load: &Load) -> Result<Result<String, String>, End> {
+        let charset = match &load.charset {
+            Some(charset) => charset.clone(),
+            None => match self.run_one("SELECT @@character_set_database").await? {
+                Reply::Rows(rows) => {
+                    let cells = rows.cells(0)?;
+                    String::from_utf8_lossy(cells.first().copied().flatten().unwrap_or_default()).into_owned()
+                }
+                _ => return Err(End::Broken("a session variable without a row".into())),
+            },
+        };
+        let known = CHARSETS.contains(&charset.as_str());
+        Ok(if known { Ok(charset) } else { Err(format!("LOAD DATA of a file in the charset {charset}")) })
+    }
+
+    /// Runs the statement so that the server asks for the file, takes the file from the client, and gives the server an
+    /// empty one: it must not be loaded before its rows are known.
+    async fn ask_for_file(&mut self, text: &[u8]) -> Result<Asked, End> {
+        self.send_query(text).await?;
+        let (packet, seq) = self.numbered_packet().await?;
+        match packet.first() {
+            Some(0xfb) => {}
+            Some(0xff) => {
+                let error = atone_wire::response::ErrPacket::parse(&packet)?;
+                self.statement_failed(error, false).await?;
+                return Ok(Asked::Answered);
+            }
+            _ => return Err(End::Broken("a LOAD DATA that asks for no file".into())),
+        }
+        self.send_packet(&packet).await?;
+        let file = self.take_file().await?;
+        let mut empty = Vec::new();
+        put_packet(&mut empty, seq.wrapping_add(1), b"");
+        self.server.write_all(&empty).await.map_err(End::Server)?;
+        let (reply, _) = self.read_reply().await?;
+        Ok(file.map_or(Asked::TooLong, |file| Asked::File(file, reply)))
+    }
+
+    /// Reads the packets of the client's file, up to the empty one; nothing where they are above `max_statement_bytes`.
+    async fn take_file(&mut self) -> Result<Option<Bytes>, End> {
+        let limit = self.backend.limits.max_statement_bytes;
+        let mut file = Vec::new();
+        let mut too_long = false;
+        self.expect_more(true);
+        loop {
+            self.client.fill_to(HEADER).await.map_err(End::Client)?;
+            let Some(Header { len, seq }) = Header::peek(&self.client.rbuf) else { continue };
+            self.reply.seq = seq.wrapping_add(1);
+            self.client.rbuf.advance(HEADER);
+            if len == 0 {
+                break;
+            }
+            let mut left = len;
+            while left > 0 {
+                if self.client.rbuf.is_empty() {
+                    self.client.fill().await.map_err(End::Client)?;
+                }
+                let n = left.min(self.client.rbuf.len());
+                too_long |= file.len() + n > limit;
+                if !too_long {
+                    file.extend_from_slice(&self.client.rbuf[..n]);
+                }
+                self.client.rbuf.advance(n);
+                left -= n;
+            }
+        }
+        self.expect_more(false);
+        Ok((!too_long).then(|| file.into()))
+    }
+
+    /// Gives the server the file that it asks for; `seq` is its request's number.
+    pub(super) async fn give_file(&mut self, file: &Bytes, mut seq: u8) -> Result<(), End> {
+        for piece in file.chunks(PIECE_BYTES).chain([&b""[..]]) {
+            let mut out = Vec::with_capacity(piece.len() + HEADER);
+            seq = put_packet(&mut out, seq.wrapping_add(1), piece).wrapping_sub(1);
+            self.server.write_all(&out).await.map_err(End::Server)?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether LOAD DATA without a list of columns fills all of them; false also where it only may not.
+fn takes_all_columns(info: &TableInfo) -> bool {
+    let generated = info.table.columns.iter().any(|column| column.generated);
+    !generated && !info.facts.definition.contains("INVISIBLE")
+}
+
+/// The rows of a file as an INSERT of literals: a text, which is the statement's with the literals behind it, and where
+/// its values are in that. `None` where the file has no rows.
+fn written_out(
+    text: &[u8],
+    load: &Load,
+    table: &Arc<Table>,
+    file: &[u8],
+    charset: &str,
+) -> Result<Option<(Vec<u8>, Insert)>, String> {
+    let whole = match charset {
+        "latin1" => true,
+        "ascii" => file.is_ascii(),
+        _ => std::str::from_utf8(file).is_ok(),
+    };
+    if !whole {
+        return Err(format!("the file is not in the charset {charset}"));
+    }
+    let width = load.columns.as_ref().map_or(table.columns.len(), Vec::len);
+    let rows = load_file::rows(file, &load.format, width)?;
+    if rows.is_empty() {
+        return Ok(None);
+    }
+    let mut source = text.to_vec();
+    let mut out = Vec::with_capacity(rows.len());
+    for fields in rows {
+        let mut row = Vec::with_capacity(width);
+        for field in fields {
+            row.push(match field {
+                None => InsertValue::Null,
+                Some(field) => {
+                    let begin = source.len();
+                    source.extend_from_slice(&text_literal(&field, charset));
+                    InsertValue::Literal(begin..source.len())
+                }
+            });
+        }
+        out.push(row);
+    }
+    let insert = Insert {
+        table: load.table.clone(),
+        columns: load.columns.clone(),
+        rows: out,
+        body: 0..0,
+        values: None,
+        has_side_effects: false,
+        query: None,
+        on_conflict: match &load.on_conflict {
+            OnConflict::Replace => OnConflict::Replace,
+            _ => OnConflict::Ignore,
+        },
+        returning: false,
+    };
+    Ok(Some((source, insert)))
+}
