@@ -17,7 +17,7 @@ mod triggers;
 
 pub use facts::{Facts, Stale};
 pub use foreign_keys::{ForeignKey, References, Rule};
-pub use triggers::Trigger;
+pub use triggers::{Trigger, Write, are_quiet, refusal, replaces, undo_refusal};
 
 /// A table as the proxy knows it.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ pub struct TableInfo {
     pub references: References,
     /// The columns that are in any index, as indices into its columns: only to these a foreign key can point.
     pub indexed: Vec<usize>,
-    /// The columns that an UPDATE of others may change: generated ones, and those with ON UPDATE.
+    /// The columns that an UPDATE of others may change: generated ones, those with ON UPDATE, and those that a trigger sets.
     pub implied: Vec<usize>,
     /// The server changes the key of a row that is updated: a TIMESTAMP or DATETIME with ON UPDATE.
     pub key_follows_update: bool,
@@ -190,7 +190,7 @@ async fn load(conn: &mut Conn, schema: &str, name: &str, mariadb: bool) -> Resul
     // Before all else: what changes meanwhile will be noticed
     let mut facts = Facts::default();
     if table_type == "BASE TABLE" {
-        facts = facts::read(conn, &schema, &name).await?;
+        facts = facts::read(conn, &schema, &name, mariadb).await?;
     }
     let id = (schema.as_str(), name.as_str());
     let columns: Vec<ColumnRow> = conn
@@ -249,7 +249,11 @@ async fn load(conn: &mut Conn, schema: &str, name: &str, mariadb: bool) -> Resul
     let mut indexed: Vec<usize> = indexes.iter().filter_map(|index| place(index.1.as_ref()?)).collect();
     indexed.sort_unstable();
     indexed.dedup();
-    let implied = (0..parsed.len()).filter(|&c| parsed[c].generated || follows_update[c]).collect();
+    let on_update = facts.triggers.iter().filter(|t| t.event == "UPDATE");
+    let set_on_update: Vec<&String> = on_update.flat_map(|t| t.effect.iter().flat_map(|e| &e.sets)).collect();
+    let is_set = |c: &Column| set_on_update.iter().any(|set| set.eq_ignore_ascii_case(&c.name));
+    let is_implied = |&c: &usize| parsed[c].generated || follows_update[c] || is_set(&parsed[c]);
+    let implied = (0..parsed.len()).filter(is_implied).collect();
     let unique =
         indexes.into_iter().filter(|index| !index.3).map(|(name, column, part, _)| (name, column, part));
     let keys = unique_keys(&parsed, &follows_update, unique.collect())

@@ -106,7 +106,7 @@ pub fn session_setup(mariadb: bool) -> Vec<String> {
 ///
 /// All values are literals in the text.
 pub fn inverse(table: &Table, rows: &[&RowChange]) -> Vec<Statement> {
-    Inverse::new(table, rows, MAX_STATEMENT_BYTES, false).collect()
+    Inverse::new(table, rows, MAX_STATEMENT_BYTES, false, false).collect()
 }
 
 /// The same, one statement at a time, each of about `max_bytes` of text at most where it has several rows; long values are
@@ -118,7 +118,17 @@ pub fn inverse_for<'a>(
     rows: &[&'a RowChange],
     max_bytes: usize,
 ) -> impl Iterator<Item = Statement> + use<'a> {
-    Inverse { rows_per_delete: 1, ..Inverse::new(table, rows, max_bytes, true) }
+    Inverse { rows_per_delete: 1, ..Inverse::new(table, rows, max_bytes, true, false) }
+}
+
+/// As [`inverse_for`], with a delete and an insert of the full row for each update: for a table whose triggers fire for
+/// UPDATE only.
+pub fn replacing_inverse_for<'a>(
+    table: &'a Table,
+    rows: &[&'a RowChange],
+    max_bytes: usize,
+) -> impl Iterator<Item = Statement> + use<'a> {
+    Inverse { rows_per_delete: 1, ..Inverse::new(table, rows, max_bytes, true, true) }
 }
 
 /// What is left to do.
@@ -140,14 +150,16 @@ fn changes_a_key(table: &Table, before: &[Value], after: &[Value]) -> bool {
 }
 
 impl<'a> Inverse<'a> {
-    fn new(table: &'a Table, rows: &[&'a RowChange], max_bytes: usize, params: bool) -> Self {
+    fn new(table: &'a Table, rows: &[&'a RowChange], max_bytes: usize, params: bool, replace: bool) -> Self {
         let (mut deletes, mut updates, mut inserts) = (Vec::new(), Vec::new(), Vec::new());
         for row in rows {
             match (row.before.as_deref(), row.after.as_deref()) {
                 (None, None) => {}
                 (None, Some(after)) => deletes.push(after),
                 (Some(before), None) => inserts.push(before),
-                (Some(before), Some(after)) if rows.len() > 1 && changes_a_key(table, before, after) => {
+                (Some(before), Some(after))
+                    if replace || (rows.len() > 1 && changes_a_key(table, before, after)) =>
+                {
                     deletes.push(after);
                     inserts.push(before);
                 }

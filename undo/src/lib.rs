@@ -24,7 +24,10 @@ pub mod undo_log;
 
 pub use conflict::{ConflictReport, ConflictRow};
 pub use image::{ImageError, Key, LockKey, Row, Value};
-pub use inverse::{MAX_STATEMENT_BYTES, Statement, Verdict, inverse, inverse_for, judge, session_setup};
+pub use inverse::{
+    MAX_STATEMENT_BYTES, Statement, Verdict, inverse, inverse_for, judge, replacing_inverse_for,
+    session_setup,
+};
 pub use kind::Kind;
 pub use record::{Encoded, Layout, RecordError, RowChange, TableChanges, UndoRecord};
 pub use table::{Column, Table, UniqueKey, quote_identifier};

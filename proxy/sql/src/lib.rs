@@ -35,6 +35,7 @@ mod set;
 mod several;
 mod text;
 mod translate;
+mod trigger;
 mod types;
 mod variables;
 mod view;
@@ -48,6 +49,7 @@ pub use names::{TableName, table_names};
 pub use reading::{Evaluable, evaluable};
 pub use repeat::{Repeated, repeatable};
 pub use several::{NextStatement, concerns_atone, may_be_several, next_statement};
+pub use trigger::{TriggerBody, trigger_body};
 pub use types::{
     Analysis, Assignment, AutocommitValue, Delete, DiagnosticNumber, DiagnosticRead, Execute, ExecuteWhat,
     Insert, InsertValue, Joined, JoinedAction, Load, LoadFormat, OnConflict, Prepare, Refusal, SourceQuery,

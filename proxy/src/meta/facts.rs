@@ -25,13 +25,18 @@ pub struct Facts {
 }
 
 /// Reads the facts of a base table.
-pub(super) async fn read(conn: &mut Conn, schema: &str, name: &str) -> Result<Facts, mysql_async::Error> {
+pub(super) async fn read(
+    conn: &mut Conn,
+    schema: &str,
+    name: &str,
+    mariadb: bool,
+) -> Result<Facts, mysql_async::Error> {
     // The text depends on these, which phase two sets otherwise on the connections that it shares
     conn.query_drop("SET SESSION sql_mode = '', SESSION sql_quote_show_create = 1").await?;
     let show = format!("SHOW CREATE TABLE {}.{}", quote_identifier(schema), quote_identifier(name));
     let shown: Option<(String, String)> = conn.first_text_row(show).await?;
     let definition = without_next_number(&shown.map(|(_, text)| text).unwrap_or_default());
-    Ok(Facts { definition, triggers: triggers::read(conn, schema, name).await? })
+    Ok(Facts { definition, triggers: triggers::read(conn, schema, name, mariadb).await? })
 }
 
 /// Leaves out ` AUTO_INCREMENT=7`, which every INSERT changes.
@@ -134,7 +139,7 @@ impl Metadata {
         let round = rounds.started.fetch_add(1, Ordering::SeqCst) + 1;
         let look = async {
             let mut conn = pool.get_conn().await?;
-            let facts = read(&mut conn, &table.schema, &table.name).await?;
+            let facts = read(&mut conn, &table.schema, &table.name, mariadb).await?;
             let references = match with_references {
                 true => Some(foreign_keys::load(&mut conn, table, mariadb).await?),
                 false => None,

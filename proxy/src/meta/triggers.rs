@@ -1,6 +1,12 @@
-//! The triggers of a table.
+//! The triggers of a table: what they do to a statement, and to the rollback that undoes it.
+//!
+//! A trigger fires for the compensation as well. So a statement is captured only where its own triggers write no table,
+//! and where those of its inverse do nothing at all: the inverse of INSERT is DELETE, that of DELETE is INSERT, that of
+//! UPDATE is UPDATE, or DELETE and INSERT where there are triggers for UPDATE or where a key changes.
 
 use crate::typed::Typed;
+use atone_sql::{Mode, TriggerBody, trigger_body};
+use atone_undo::Table;
 use mysql_async::Conn;
 
 /// A trigger, as `information_schema.TRIGGERS` shows it.
@@ -16,6 +22,95 @@ pub struct Trigger {
     pub body: String,
     /// The SQL mode under which it is read and run.
     pub sql_mode: String,
+    /// What it does, where it is known to write no table; else why it is not.
+    pub effect: Result<TriggerBody, String>,
+}
+
+impl Trigger {
+    /// It does nothing that could be noticed.
+    fn is_quiet(&self) -> bool {
+        self.effect.as_ref().is_ok_and(|body| body.sets.is_empty() && !body.signals)
+    }
+}
+
+/// How a statement, or a foreign key behind it, changes rows of a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// Rows come.
+    Insert,
+    /// Rows change, columns of a unique key among them or not.
+    Update {
+        /// Columns of a unique key may change.
+        keys: bool,
+    },
+    /// Rows go.
+    Delete,
+}
+
+impl Write {
+    fn event(self) -> &'static str {
+        match self {
+            Write::Insert => "INSERT",
+            Write::Update { .. } => "UPDATE",
+            Write::Delete => "DELETE",
+        }
+    }
+}
+
+/// The first trigger that would be noticed for one of these events.
+fn noticed<'a>(triggers: &'a [Trigger], events: &[&str]) -> Option<&'a Trigger> {
+    triggers.iter().find(|t| events.contains(&t.event.as_str()) && !t.is_quiet())
+}
+
+/// Whether no trigger would be noticed.
+pub fn are_quiet(triggers: &[Trigger]) -> bool {
+    triggers.iter().all(Trigger::is_quiet)
+}
+
+/// Whether an UPDATE of the compensation has to be a DELETE and an INSERT, since there are triggers for UPDATE only.
+pub fn replaces(triggers: &[Trigger]) -> bool {
+    noticed(triggers, &["UPDATE"]).is_some() && noticed(triggers, &["INSERT", "DELETE"]).is_none()
+}
+
+/// Why a statement that writes the table like this cannot be captured.
+pub fn refusal(table: &Table, triggers: &[Trigger], write: Write) -> Option<String> {
+    let named = |t: &Trigger, why: &str| {
+        Some(format!("{}.{} has the trigger {}: {why}", table.schema, table.name, t.name))
+    };
+    let unique = || table.keys.iter().flat_map(|key| &key.columns).filter_map(|&c| table.columns.get(c));
+    for trigger in triggers.iter().filter(|t| t.event == write.event()) {
+        match &trigger.effect {
+            Err(why) => return named(trigger, why),
+            Ok(body) => {
+                let keyed = body
+                    .sets
+                    .iter()
+                    .find(|set| unique().any(|c| c.generated || c.name.eq_ignore_ascii_case(set)));
+                if let Some(column) = keyed {
+                    return named(trigger, &format!("it sets {column}, which may be a part of a unique key"));
+                }
+            }
+        }
+    }
+    undo_refusal(table, triggers, write)
+}
+
+/// Why it could not be undone.
+pub fn undo_refusal(table: &Table, triggers: &[Trigger], write: Write) -> Option<String> {
+    let trigger = match write {
+        Write::Insert => noticed(triggers, &["DELETE"]),
+        Write::Delete => noticed(triggers, &["INSERT"]),
+        Write::Update { keys: true } => noticed(triggers, &["INSERT", "DELETE"]),
+        Write::Update { keys: false } => {
+            noticed(triggers, &["UPDATE"]).and_then(|_| noticed(triggers, &["INSERT", "DELETE"]))
+        }
+    };
+    trigger.map(|t| {
+        format!(
+            "{}.{} has the trigger {}, which the rollback of the statement would fire",
+            table.schema, table.name, t.name
+        )
+    })
 }
 
 type TriggerRow = (String, String, String, Option<String>, String);
@@ -25,6 +120,7 @@ pub(super) async fn read(
     conn: &mut Conn,
     schema: &str,
     name: &str,
+    mariadb: bool,
 ) -> Result<Vec<Trigger>, mysql_async::Error> {
     let rows: Vec<TriggerRow> = conn
         .rows(
@@ -36,12 +132,12 @@ pub(super) async fn read(
         .await?;
     Ok(rows
         .into_iter()
-        .map(|(name, event, timing, body, sql_mode)| Trigger {
-            name,
-            event,
-            timing,
-            body: body.unwrap_or_default(),
-            sql_mode,
+        .map(|(name, event, timing, body, sql_mode)| {
+            let body = body.unwrap_or_default();
+            let effect = Mode::from_sql_mode(&sql_mode, mariadb)
+                .map_err(|e| e.to_string())
+                .and_then(|mode| trigger_body(body.as_bytes(), mode));
+            Trigger { name, event, timing, body, sql_mode, effect }
         })
         .collect())
 }
@@ -59,4 +155,44 @@ pub(super) async fn are_seen(conn: &mut Conn, schema: &str, name: &str) -> Resul
         )
         .await?;
     Ok(rights.unwrap_or(0) > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples;
+
+    fn trigger(event: &str, body: &str) -> Trigger {
+        Trigger {
+            name: "x".into(),
+            event: event.into(),
+            timing: "BEFORE".into(),
+            body: body.into(),
+            sql_mode: String::new(),
+            effect: trigger_body(body.as_bytes(), Mode::default()),
+        }
+    }
+
+    const UPDATE: Write = Write::Update { keys: false };
+
+    #[test]
+    fn what_may_be_captured_depends_on_the_triggers_of_the_inverse() {
+        let table = samples::table(&["id", "v", "at"]);
+        let may = |triggers: &[Trigger], write| refusal(&table, triggers, write).is_none();
+        let stamp = |event| trigger(event, "SET NEW.at = 5");
+        let writes = |event| trigger(event, "INSERT INTO log VALUES (1)");
+        let checks = |event| trigger(event, "IF NEW.v < 0 THEN SIGNAL SQLSTATE '45000'; END IF");
+        assert!(may(&[stamp("INSERT")], Write::Insert) && may(&[stamp("INSERT")], UPDATE));
+        assert!(!may(&[stamp("INSERT")], Write::Delete));
+        assert!(may(&[stamp("UPDATE")], UPDATE) && may(&[stamp("UPDATE")], Write::Delete));
+        assert!(!may(&[stamp("UPDATE"), stamp("INSERT")], UPDATE));
+        assert!(may(&[stamp("UPDATE"), stamp("INSERT")], Write::Insert));
+        assert!(!may(&[writes("INSERT")], Write::Insert) && !may(&[writes("INSERT")], Write::Delete));
+        assert!(may(&[writes("INSERT")], UPDATE) && !may(&[writes("UPDATE")], UPDATE));
+        assert!(!may(&[writes("INSERT")], Write::Update { keys: true }));
+        assert!(may(&[checks("UPDATE"), checks("INSERT")], Write::Insert));
+        assert!(!may(&[checks("UPDATE"), checks("INSERT")], UPDATE));
+        assert!(!may(&[trigger("INSERT", "SET NEW.id = 5")], Write::Insert));
+        assert!(may(&[trigger("DELETE", "SET @n = 1"), writes("UPDATE")], Write::Insert));
+    }
 }

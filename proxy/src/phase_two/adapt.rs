@@ -9,7 +9,7 @@ use std::collections::HashSet;
 
 use atone_undo::{Column, Kind, RowChange, Table, UniqueKey, Value, quote_identifier};
 
-use crate::meta::{ColumnDefault, TableInfo};
+use crate::meta::{ColumnDefault, TableInfo, Write, replaces, undo_refusal};
 
 /// A record's table as it is now.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub(super) struct Adapted {
     pub(super) table: Table,
     /// A condition under which a row's added columns have what an ALTER gives them, where there are such columns.
     pub(super) untouched: Option<String>,
+    /// Rows are deleted and inserted, since triggers fire for UPDATE.
+    pub(super) replaces: bool,
 }
 
 /// What the rollback of these rows does to their table.
@@ -29,23 +31,24 @@ struct Needs {
 }
 
 /// Whether the rollback deletes the row as it is, even if another one takes its place.
-pub(super) fn is_deleted(table: &Table, change: &RowChange) -> bool {
+pub(super) fn is_deleted(table: &Table, change: &RowChange, replaces: bool) -> bool {
     match (&change.before, &change.after) {
         (None, _) => true,
         (_, None) => false,
+        _ if replaces => true,
         (Some(before), Some(after)) => {
             table.keys.iter().flat_map(|key| &key.columns).any(|&c| before.get(c) != after.get(c))
         }
     }
 }
 
-fn needs(table: &Table, rows: &[RowChange]) -> Needs {
+fn needs(table: &Table, rows: &[RowChange], replaces: bool) -> Needs {
     let mut needs = Needs::default();
     for row in rows {
-        let deleted = row.after.is_some() && is_deleted(table, row);
+        let deleted = row.after.is_some() && is_deleted(table, row, replaces);
         needs.delete |= deleted;
         needs.insert |= row.before.is_some() && (row.after.is_none() || deleted);
-        needs.update |= row.before.is_some() && row.after.is_some();
+        needs.update |= row.before.is_some() && row.after.is_some() && !replaces;
     }
     needs
 }
@@ -93,16 +96,17 @@ pub(super) fn adapt(recorded: &Table, rows: &[RowChange], now: &TableInfo) -> Re
     table.keys = keys(recorded, now, &places).ok_or_else(|| {
         format!("no unique key of {name} is over the columns by which the branch's rows are known")
     })?;
-    let needs = needs(&table, rows);
-    for trigger in &now.facts.triggers {
-        let fires = match trigger.event.as_str() {
-            "INSERT" => needs.insert,
-            "UPDATE" => needs.update,
-            "DELETE" => needs.delete,
-            _ => true,
-        };
-        if fires {
-            return Err(format!("{name} has the trigger {}, which the rollback would fire", trigger.name));
+    let triggers = &now.facts.triggers;
+    let replaces = replaces(triggers);
+    let needs = needs(&table, rows, replaces);
+    let undone = [
+        (needs.insert, Write::Delete),
+        (needs.delete, Write::Insert),
+        (needs.update, Write::Update { keys: false }),
+    ];
+    for (_, write) in undone.into_iter().filter(|(needed, _)| *needed) {
+        if let Some(why) = undo_refusal(&table, triggers, write) {
+            return Err(why);
         }
     }
     let kept: HashSet<usize> = places.into_iter().collect();
@@ -136,7 +140,7 @@ pub(super) fn adapt(recorded: &Table, rows: &[RowChange], now: &TableInfo) -> Re
         }
     }
     let untouched = (needs.delete && !untouched.is_empty()).then(|| untouched.join(" AND "));
-    Ok(Adapted { table, untouched })
+    Ok(Adapted { table, untouched, replaces })
 }
 
 fn has_bytes(rows: &[RowChange], column: usize) -> bool {

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use atone_api::proto::BranchRef;
 use atone_undo::{
     ConflictReport, Key, Row, RowChange, Statement, TableChanges, Value, Verdict, inverse_for, judge,
-    quote_identifier,
+    quote_identifier, replacing_inverse_for,
 };
 use atone_wire::frame::MAX_PAYLOAD;
 use mysql_async::prelude::Queryable;
@@ -29,6 +29,8 @@ const EXECUTE_BYTES: usize = 32;
 struct Wanted<'a> {
     changes: &'a TableChanges,
     rows: Vec<&'a RowChange>,
+    /// See [`super::adapt::Adapted`].
+    replaces: bool,
 }
 
 /// Restores all rows of a branch inside of an open transaction, and marks the undo row so.
@@ -60,7 +62,7 @@ pub(super) async fn restore(
     }
     let record = &loaded.record;
     let mut wanted: Vec<Wanted<'_>> = Vec::new();
-    for (changes, untouched) in record.tables.iter().zip(untouched) {
+    for (changes, (untouched, replaces)) in record.tables.iter().zip(untouched) {
         let all: Vec<&RowChange> = changes.rows.iter().collect();
         let mut restore = Vec::new();
         for batch in batches(&all, packet_bytes) {
@@ -75,9 +77,9 @@ pub(super) async fn restore(
             }
         }
         if let Some(untouched) = untouched {
-            new_columns_untouched(conn, changes, &restore, &untouched, packet_bytes).await?;
+            new_columns_untouched(conn, changes, &restore, (&untouched, replaces), packet_bytes).await?;
         }
-        wanted.push(Wanted { changes, rows: restore });
+        wanted.push(Wanted { changes, rows: restore, replaces });
     }
     if !report.rows.is_empty() {
         return Err(Failure::Conflict(report));
@@ -85,7 +87,7 @@ pub(super) async fn restore(
     for wanted in &wanted {
         compensate(conn, wanted, packet_bytes).await?;
     }
-    for Wanted { changes, rows } in &wanted {
+    for Wanted { changes, rows, .. } in &wanted {
         // Triggers, checks or a type that rounds may have bent what was written: look again before it is final
         for batch in batches(rows, packet_bytes) {
             let current = current_rows(conn, changes, batch).await?;
@@ -100,7 +102,7 @@ pub(super) async fn restore(
             }
         }
     }
-    for Wanted { changes, rows } in wanted.iter().filter(|wanted| !wanted.rows.is_empty()) {
+    for Wanted { changes, rows, .. } in wanted.iter().filter(|wanted| !wanted.rows.is_empty()) {
         foreign_keys::check(conn, changes, rows).await?;
     }
     loaded.mark_restored(conn, undo_log, branch).await
@@ -109,13 +111,18 @@ pub(super) async fn restore(
 /// Runs the compensation of one table's rows: short statements many at a time, long values as parameters.
 async fn compensate(
     conn: &mut Conn,
-    Wanted { changes, rows }: &Wanted<'_>,
+    Wanted { changes, rows, replaces }: &Wanted<'_>,
     packet_bytes: usize,
 ) -> Result<(), Failure> {
     let batch_bytes = BATCH_BYTES.min(packet_bytes / 4);
     let mut batch: Vec<Statement> = Vec::new();
     let mut bytes = 0;
-    for statement in inverse_for(&changes.table, rows, batch_bytes) {
+    let statements: Box<dyn Iterator<Item = Statement> + Send> = if *replaces {
+        Box::new(replacing_inverse_for(&changes.table, rows, batch_bytes))
+    } else {
+        Box::new(inverse_for(&changes.table, rows, batch_bytes))
+    };
+    for statement in statements {
         if !statement.params.is_empty() {
             run_batch(conn, std::mem::take(&mut batch)).await?;
             bytes = 0;
@@ -232,13 +239,14 @@ fn batches<'a, 'b>(
     })
 }
 
-/// Makes the record's table what it is now; the condition under which columns that are new have their defaults.
+/// Makes the record's table what it is now; the condition under which columns that are new have their defaults, and whether
+/// rows are replaced rather than updated.
 async fn as_it_is(
     backend: &Backend,
     conn: &mut Conn,
     mariadb: bool,
     changes: &mut TableChanges,
-) -> Result<Option<String>, Failure> {
+) -> Result<(Option<String>, bool), Failure> {
     let table = &changes.table;
     // From here on it stays as it is until the transaction ends
     match conn.query_drop(format!("SELECT 1 FROM {} LIMIT 0", table.quoted())).await {
@@ -254,7 +262,7 @@ async fn as_it_is(
     };
     let adapted = adapt(table, &changes.rows, &now).map_err(stuck)?;
     changes.table = adapted.table;
-    Ok(adapted.untouched)
+    Ok((adapted.untouched, adapted.replaces))
 }
 
 /// Rows that the rollback deletes must not have been changed by others in columns that are new.
@@ -262,11 +270,11 @@ async fn new_columns_untouched(
     conn: &mut Conn,
     changes: &TableChanges,
     rows: &[&RowChange],
-    untouched: &str,
+    (untouched, replaces): (&str, bool),
     packet_bytes: usize,
 ) -> Result<(), Failure> {
     let table = &changes.table;
-    let gone: Vec<&RowChange> = rows.iter().copied().filter(|row| is_deleted(table, row)).collect();
+    let gone: Vec<&RowChange> = rows.iter().copied().filter(|row| is_deleted(table, row, replaces)).collect();
     for batch in batches(&gone, packet_bytes) {
         let keys: Vec<Key> =
             batch.iter().filter_map(|row| row.after.as_ref().map(|after| table.key_of(after))).collect();

@@ -28,7 +28,7 @@ use super::inject::{Flight, Reply, Vars};
 use super::tables::{Resolved, digest, probe_sql};
 use crate::branch::{Presence, row_bytes};
 use crate::error::End;
-use crate::meta::{ForeignKey, Rule, TableInfo};
+use crate::meta::{ForeignKey, Rule, TableInfo, Write, undo_refusal};
 
 /// How many keys one SELECT names.
 const KEYS_PER_SELECT: usize = 500;
@@ -58,6 +58,17 @@ impl Effect {
         Effect::Updated(assigned)
     }
 
+    /// How that writes the table.
+    pub(super) fn write(&self, info: &TableInfo) -> Write {
+        match self {
+            Effect::Deleted => Write::Delete,
+            Effect::Updated(columns) => {
+                let keys = info.table.keys.iter().flat_map(|key| &key.columns).any(|c| columns.contains(c));
+                Write::Update { keys }
+            }
+        }
+    }
+
     /// Whether it changes any of these columns.
     fn touches(&self, columns: &[usize]) -> bool {
         match self {
@@ -73,6 +84,14 @@ fn rule(key: &ForeignKey, effect: &Effect) -> Rule {
         Effect::Deleted => key.on_delete,
         Effect::Updated(_) if effect.touches(&key.referenced) => key.on_update,
         Effect::Updated(_) => Rule::Restrict,
+    }
+}
+
+/// What a foreign key does to the children of rows with this effect.
+fn behind_effect(child: &TableInfo, key: &ForeignKey, rule: Rule, effect: &Effect) -> Effect {
+    match (rule, effect) {
+        (Rule::Cascade, Effect::Deleted) => Effect::Deleted,
+        _ => Effect::updated(child, key.columns.iter().map(String::as_str)),
     }
 }
 
@@ -222,10 +241,7 @@ impl Session {
                     Ok(found) => found,
                     Err(stop) => return Ok(Err(stop)),
                 };
-                let effect = match (rule, &step.effect) {
-                    (Rule::Cascade, Effect::Deleted) => Effect::Deleted,
-                    _ => Effect::updated(&child, key.columns.iter().map(String::as_str)),
-                };
+                let effect = behind_effect(&child, key, rule, &step.effect);
                 let place = behind.place(&child.table);
                 behind.reaches_own |= place == own && !rows.is_empty();
                 behind.comes_back |= step.path.contains(&place) && !rows.is_empty();
@@ -287,7 +303,7 @@ impl Session {
         };
         let name =
             TableRef { schema: Some(key.schema.clone()), name: key.table.clone(), alias: None, span: 0..0 };
-        let (child, probe) = match self.resolve(&name, vars).await? {
+        let (child, probe) = match self.resolve_any(&name, vars).await? {
             Resolved::Table(info, probe) => (info, probe),
             Resolved::Temporary => return Ok(Err(says("a temporary table hides the child"))),
             Resolved::View(..) => return Ok(Err(says("the child is a view now"))),
@@ -297,6 +313,11 @@ impl Session {
             Ok(columns) => columns,
             Err(why) => return Ok(Err(says(&why))),
         };
+        // Triggers do not fire for what a foreign key changes, but they do for the compensation
+        let write = behind_effect(&child, key, rule, &step.effect).write(&child);
+        if let Some(why) = undo_refusal(&child.table, &child.facts.triggers, write) {
+            return Ok(Err(says(&why)));
+        }
         let mut found = Vec::new();
         let mut flight = Flight::default();
         let mut chunks = step.keys.chunks(KEYS_PER_SELECT).peekable();

@@ -20,7 +20,7 @@ use super::tables::{Resolved, digest, probe_sql};
 use super::views::View;
 use crate::branch::Presence;
 use crate::error::{End, SqlError};
-use crate::meta::TableInfo;
+use crate::meta::{TableInfo, Write, refusal};
 
 /// The savepoint around an INSERT whose keys are only known behind it.
 pub(super) const SAVEPOINT: &str = "`atone:insert`";
@@ -100,7 +100,7 @@ impl Session {
         let text = sql.get(..analysis.terminator).unwrap_or(sql);
         for attempt in 1.. {
             let vars = self.session_vars().await?;
-            let (info, probe, view) = match self.resolve(&insert.table, &vars).await? {
+            let (info, probe, view) = match self.resolve_any(&insert.table, &vars).await? {
                 Resolved::Table(info, probe) => (info, probe, None),
                 Resolved::Temporary => return self.pass_temporary(origin).await,
                 Resolved::View(schema, name) => match self.resolve_view(schema, name, &vars).await? {
@@ -115,6 +115,11 @@ impl Session {
                 Err(why) => return self.send_error(&SqlError::refused(&self.xid(), &why)).await,
             };
             let (named, insert) = (insert.columns.as_ref(), mapped.as_ref().unwrap_or(insert));
+            let behind = super::upsert::effect(insert, &info).map(|effect| effect.write(&info));
+            let mut writes = [Some(Write::Insert), behind].into_iter().flatten();
+            if let Some(why) = writes.find_map(|write| refusal(&info.table, &info.facts.triggers, write)) {
+                return self.send_error(&SqlError::refused(&self.xid(), &why)).await;
+            }
             let target =
                 Target { text, run: None, insert, info: &info, probe: &probe, named, view: view.as_ref() };
             let alone = self.stands_alone();

@@ -10,7 +10,7 @@ use atone_wire::response::ErrPacket;
 use super::Session;
 use super::inject::{Reply, Rows, Vars};
 use crate::error::{End, SqlError};
-use crate::meta::{MetaError, TableInfo};
+use crate::meta::{MetaError, TableInfo, are_quiet};
 
 /// A table that this session has looked at.
 #[derive(Clone, Debug)]
@@ -65,8 +65,20 @@ impl Session {
         Ok((schema, table.name.clone()))
     }
 
-    /// Finds out what a table's name stands for, for a statement that will write it.
+    /// Finds out what a table's name stands for, for a statement that may write it in any way.
     pub(super) async fn resolve(&mut self, table: &TableRef, vars: &Vars) -> Result<Resolved, End> {
+        let resolved = self.resolve_any(table, vars).await?;
+        let Resolved::Table(info, _) = &resolved else { return Ok(resolved) };
+        if are_quiet(&info.facts.triggers) {
+            return Ok(resolved);
+        }
+        let names: Vec<&str> = info.facts.triggers.iter().map(|t| t.name.as_str()).collect();
+        let why = format!("{}.{} has the triggers {}", info.table.schema, info.table.name, names.join(", "));
+        Ok(Resolved::Answer(SqlError::refused(&self.xid(), &why).err()))
+    }
+
+    /// The same for a statement that looks at the triggers itself.
+    pub(super) async fn resolve_any(&mut self, table: &TableRef, vars: &Vars) -> Result<Resolved, End> {
         if !self.in_transaction() {
             self.branch.begin();
         }
@@ -203,10 +215,6 @@ impl Session {
         };
         if let Some(why) = &info.refuse_any {
             return Ok(refused(why));
-        }
-        if let Some(trigger) = info.facts.triggers.first() {
-            let Table { schema, name, .. } = &*info.table;
-            return Ok(refused(&format!("{schema}.{name} has the trigger {}", trigger.name)));
         }
         if self.branch.conflicts_with(&info.table) {
             return Ok(refused(ALTERED));

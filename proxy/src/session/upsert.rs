@@ -185,7 +185,7 @@ impl Session {
 }
 
 /// What the statement does to the rows that are in its way.
-fn effect(insert: &Insert, info: &TableInfo) -> Option<Effect> {
+pub(super) fn effect(insert: &Insert, info: &TableInfo) -> Option<Effect> {
     match &insert.on_conflict {
         OnConflict::Fail | OnConflict::Ignore => None,
         OnConflict::Replace => Some(Effect::Deleted),

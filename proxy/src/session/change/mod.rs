@@ -27,7 +27,7 @@ use super::keys::{pins_one_row, same_name};
 use super::tables::{Resolved, digest, probe_sql};
 use crate::branch::Presence;
 use crate::error::{End, SqlError};
-use crate::meta::TableInfo;
+use crate::meta::{TableInfo, refusal};
 
 /// An UPDATE or a DELETE.
 #[derive(Clone, Copy, Debug)]
@@ -149,7 +149,7 @@ impl Session {
     ) -> Result<(), End> {
         let vars = self.session_vars().await?;
         for attempt in 1.. {
-            let info = match self.resolve(change.table(), &vars).await? {
+            let info = match self.resolve_any(change.table(), &vars).await? {
                 Resolved::Table(info, probe) => (info, probe),
                 Resolved::Temporary => return self.pass_temporary(origin).await,
                 Resolved::View(schema, name) => {
@@ -187,6 +187,9 @@ impl Session {
             };
             let (info, probe) = (&info.0, info.1.as_slice());
             let effect = effect(change, info);
+            if let Some(why) = refusal(&info.table, &info.facts.triggers, effect.write(info)) {
+                return self.send_error(&SqlError::refused(&self.xid(), &why)).await;
+            }
             self.branch.meet(info, is_parent(info, &effect));
             let one_row = change.order_by().is_none()
                 && change.limit().is_none()
