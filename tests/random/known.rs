@@ -14,8 +14,8 @@ pub(crate) const CHARSETS_LATER: bool = true;
 /// `@@warning_count` and `@@error_count` behind a statement that failed, and all diagnostics behind a prepared one.
 pub(crate) const COUNTS_AFTER_ERRORS: bool = true;
 
-/// MariaDB: the info text `Rows matched: 0  Changed: 0  Warnings: 0` of an UPDATE whose condition asks for the time, where
-/// the server sees beforehand that no row can be meant: by itself it gives none then.
+/// MariaDB: the info text `Rows matched: 0  Changed: 0  Warnings: 0` of an UPDATE whose condition asks for the time, or holds
+/// a subquery, where the server sees beforehand that no row can be meant: by itself it gives none then.
 pub(crate) const INFO_OF_NO_ROWS: bool = false;
 
 /// MySQL: what a statement is warned of when it is parsed (that VALUES() is deprecated, or a literal is no text of the
@@ -56,8 +56,8 @@ pub(crate) const WARNINGS_NOT_KEPT: bool = true;
 /// MySQL: under PAD_CHAR_TO_FULL_LENGTH a CHAR key of a NO PAD collation is not found by its value.
 pub(crate) const PADDED_CHAR_KEYS: bool = true;
 
-/// MySQL: a text in an IN list that the column's charset can't hold gives the read of the rows one more condition than the
-/// statement by itself.
+/// A text in an IN list that the column's charset can't hold gives the read of the rows one more condition than the statement
+/// by itself (MySQL), or its error before another one (MariaDB).
 pub(crate) const TEXTS_THAT_DO_NOT_FIT_IN_LISTS: bool = false;
 
 /// Rows that a session writes under `foreign_key_checks = 0` without a parent, and writes again: a rollback stops, since the
@@ -68,4 +68,7 @@ pub(crate) const DANGLING_CHILDREN: bool = false;
 pub(crate) const NAMES_WITH_COLLATION: bool = false;
 
 /// MySQL: an ENUM or SET key compared with a number: restricted to the text of the key, the comparison fails in strict mode.
-pub(crate) const NUMBERS_OF_SETS: bool = false;
+pub(crate) const NUMBERS_OF_SETS: bool = true;
+
+/// MariaDB: under NO_AUTO_VALUE_ON_ZERO, DEFAULT and NULL for a generated key are refused behind the statement.
+pub(crate) const NO_AUTO_VALUE_ON_ZERO: bool = false;

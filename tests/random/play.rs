@@ -391,7 +391,7 @@ fn late(op: &Op, reason: &str) -> bool {
 /// An effect without what may differ: the schema's name.
 fn normal(op: &Op, mut effect: Effect, schema: &str) -> Effect {
     let text = shown(&op.step);
-    let asks_time = ["NOW(", "CURRENT_", "RAND("].iter().any(|word| text.contains(word));
+    let asks_time = ["NOW(", "CURRENT_", "RAND(", "(SELECT "].iter().any(|word| text.contains(word));
     if !known::INFO_OF_NO_ROWS && writes(op) && (asks_time || text.starts_with("EXECUTE")) {
         let info = "Rows matched: 0  Changed: 0  Warnings: ";
         if effect.info.starts_with(info) {
@@ -412,7 +412,9 @@ fn normal(op: &Op, mut effect: Effect, schema: &str) -> Effect {
         *text = text.replace(schema, "<schema>");
         // How many rows an UPDATE or DELETE has looked at before one gives an error or a warning, and whether it does so
         // by a temporary table, is up to the server's plan.
-        if op.role != Role::Plain && !op.step.sql().to_ascii_uppercase().starts_with("INSERT") {
+        // MySQL counts a row more where a value is a subquery.
+        let inserts = op.step.sql().to_ascii_uppercase().starts_with("INSERT");
+        if op.role != Role::Plain && (!inserts || op.step.sql().contains("(SELECT ")) {
             *text = without_row_number(&text.replace("``.`(temporary)`.", ""));
         }
     }

@@ -77,7 +77,6 @@ impl<'a> Author<'a> {
             let values: Vec<String> =
                 (0..self.rng.between(1, 4)).map(|_| self.compared(&c.ty, true)).collect();
             let fits = known::TEXTS_THAT_DO_NOT_FIT_IN_LISTS
-                || self.flavor == Flavor::MariaDb
                 || c.ty.sql.contains("utf8mb4")
                 || values.iter().all(|value| value.is_ascii());
             return if fits {

@@ -156,6 +156,9 @@ impl<'a> Author<'a> {
             let own = if self.flavor == Flavor::MySql { MYSQL_MODES } else { MARIADB_MODES };
             let mode = if self.rng.percent(15) { *self.rng.pick(own) } else { *self.rng.pick(MODES) };
             let pads = mode.contains("PAD_CHAR") && self.flavor == Flavor::MySql;
+            let numbers = mode == "NO_AUTO_VALUE_ON_ZERO" && self.flavor == Flavor::MariaDb;
+            let numbers = numbers && self.tables.iter().any(|t| t.numbered());
+            let mode = if numbers && !known::NO_AUTO_VALUE_ON_ZERO { "ANSI_QUOTES" } else { mode };
             let mode = if pads && !known::PADDED_CHAR_KEYS { "ANSI_QUOTES" } else { mode };
             self.mode = Mode {
                 no_backslash_escapes: mode.contains("NO_BACKSLASH_ESCAPES"),
