@@ -14,8 +14,8 @@ pub(crate) const CHARSETS_LATER: bool = true;
 /// `@@warning_count` and `@@error_count` behind a statement that failed, and all diagnostics behind a prepared one.
 pub(crate) const COUNTS_AFTER_ERRORS: bool = true;
 
-/// MariaDB: the info text `Rows matched: 0  Changed: 0  Warnings: 0` of an UPDATE whose condition asks for the time, or holds
-/// a subquery, where the server sees beforehand that no row can be meant: by itself it gives none then.
+/// The info text `Rows matched: 0  Changed: 0  Warnings: 0` of an UPDATE whose condition asks for the time, holds a subquery
+/// or joins, where the server sees beforehand that no row can be meant: by itself it gives none then.
 pub(crate) const INFO_OF_NO_ROWS: bool = false;
 
 /// MySQL: what a statement is warned of when it is parsed (that VALUES() is deprecated, or a literal is no text of the
@@ -72,3 +72,6 @@ pub(crate) const NUMBERS_OF_SETS: bool = true;
 
 /// MariaDB: under NO_AUTO_VALUE_ON_ZERO, DEFAULT and NULL for a generated key are refused behind the statement.
 pub(crate) const NO_AUTO_VALUE_ON_ZERO: bool = false;
+
+/// INSERT IGNORE of rows with generated keys, of which some have no parent: error 1213.
+pub(crate) const IGNORED_CHILDREN: bool = false;

@@ -391,7 +391,8 @@ fn late(op: &Op, reason: &str) -> bool {
 /// An effect without what may differ: the schema's name.
 fn normal(op: &Op, mut effect: Effect, schema: &str) -> Effect {
     let text = shown(&op.step);
-    let asks_time = ["NOW(", "CURRENT_", "RAND(", "(SELECT "].iter().any(|word| text.contains(word));
+    let asks_time =
+        ["NOW(", "CURRENT_", "RAND(", "(SELECT ", " JOIN "].iter().any(|word| text.contains(word));
     if !known::INFO_OF_NO_ROWS && writes(op) && (asks_time || text.starts_with("EXECUTE")) {
         let info = "Rows matched: 0  Changed: 0  Warnings: ";
         if effect.info.starts_with(info) {

@@ -218,7 +218,9 @@ impl Session {
                 }
             }
             Statement::Savepoint(name) => {
-                if self.forward(origin, Expect::Results).await?.failed().is_none() && self.in_transaction() {
+                // Under autocommit = 0 it may come before the first statement of its transaction
+                let done = self.forward(origin, Expect::Results).await?.failed().is_none();
+                if done && (self.in_transaction() || !self.autocommit()) {
                     self.branch.savepoint(&name);
                 }
             }

@@ -438,6 +438,14 @@ async fn savepoints_and_failures(c: Arc<Cluster>) -> Result<()> {
             "BEGIN",
             "DELETE FROM t",
             "ROLLBACK",
+            // Before the first statement of its transaction
+            "SET autocommit = 0",
+            "SAVEPOINT early",
+            "DELETE FROM t",
+            "ROLLBACK TO early",
+            "UPDATE t SET a = 8 WHERE id = 5",
+            "COMMIT",
+            "SET autocommit = 1",
         ],
     )
     .await

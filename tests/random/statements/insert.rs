@@ -2,6 +2,7 @@
 
 use atone_tests::Flavor;
 
+use crate::known;
 use crate::schema::Table;
 use crate::types::Class;
 
@@ -42,6 +43,12 @@ impl Author<'_> {
                 let verbs = ["INSERT INTO", "INSERT INTO", "INSERT", "insert LOW_PRIORITY into"];
                 ("INSERT", *self.rng.pick(&verbs))
             }
+        };
+        let orphans = table.numbered() && table.setup[0].contains("FOREIGN KEY");
+        let (form, verb) = if form == "INSERT IGNORE" && orphans && !known::IGNORED_CHILDREN {
+            ("INSERT", "INSERT INTO")
+        } else {
+            (form, verb)
         };
         self.form = form;
         let returning = mariadb && self.rng.percent(6);

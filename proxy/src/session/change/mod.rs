@@ -164,6 +164,15 @@ impl Session {
                 }
                 Resolved::Answer(e) => return self.statement_failed(e, false).await,
             };
+            if self.mariadb
+                && change.subquery()
+                && change.order_by().is_some()
+                && matches!(change, Change::Update(_))
+            {
+                // With the keys beside the subquery, the server assigns values of other rows
+                let why = "an UPDATE with ORDER BY and a subquery in its condition, on MariaDB";
+                return self.send_error(&SqlError::refused(&self.xid(), why)).await;
+            }
             let years = self.small_number_in_condition && !self.mariadb && !compares_no_year(change, &info.0);
             let rewritten = self.mariadb && change.volatile() && change.subquery();
             if let (true, Change::Update(Update { assignments, .. })) = (rewritten, change)
