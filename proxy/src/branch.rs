@@ -120,6 +120,13 @@ impl Branch {
         self.fired = false;
     }
 
+    /// Whether this row is there, where it was touched.
+    pub fn presence(&self, table: &Table, key: &Key) -> Option<Presence> {
+        let found = self.tables.iter().position(|t| t.schema == table.schema && t.name == table.name);
+        let at = self.seen.get(&(found?, key.clone()))?;
+        self.entries.get(*at).map(|entry| entry.presence)
+    }
+
     /// Whether this row was touched.
     pub fn has(&self, table: &Table, key: &Key) -> bool {
         let found = self.tables.iter().position(|t| t.schema == table.schema && t.name == table.name);

@@ -38,6 +38,7 @@ const TABLES: &[&str] = &[
     "CREATE TABLE two (a INT, b INT DEFAULT 7, v INT, PRIMARY KEY (a, b))",
     "CREATE TABLE x (id DECIMAL(20, 5) PRIMARY KEY, v INT)",
     "CREATE TABLE hidden (a INT INVISIBLE DEFAULT 5, id INT PRIMARY KEY, b INT INVISIBLE, v INT)",
+    "CREATE TABLE f4 (id BINARY(4), at DATETIME(1), n DECIMAL(5, 2), v INT, PRIMARY KEY (id, at, n))",
     "CREATE TABLE dbl (id DOUBLE PRIMARY KEY, v INT)",
 ];
 const CONTENT: &[&str] = &[
@@ -49,6 +50,7 @@ const CONTENT: &[&str] = &[
     "SELECT * FROM two ORDER BY a, b",
     "SELECT * FROM x ORDER BY id",
     "SELECT * FROM dbl ORDER BY id",
+    "SELECT HEX(id), at, n, v FROM f4 ORDER BY v, n",
     "SELECT a, id, b, v FROM hidden",
 ];
 
@@ -81,6 +83,17 @@ async fn expressions(c: Arc<Cluster>) -> Result<()> {
         q("INSERT INTO hidden SELECT 6, 7"),
         q("INSERT INTO hidden VALUES (1, 1, 1, 1)"),
         q("REPLACE INTO hidden VALUES (6, 8), (7, 7)"),
+        q(
+            "INSERT INTO f4 VALUES ('ab', '2024-02-29 10:00:00.55555', 1.239, 1), (0x6162, '2024-02-29 10:00:00.7', 1.239, 2)",
+        ),
+        q("SHOW WARNINGS"),
+        q("INSERT INTO f4 VALUES ('ab', 20240229100000, '1', 1)"),
+        q("INSERT INTO f4 VALUES ('é', '2024-02-29', -5, 1)"),
+        q("DELETE FROM f4 WHERE v = 2"),
+        q("INSERT INTO f4 VALUES ('ab', '2024-02-29 10:00:00.7', 1.24, 2)"),
+        q("INSERT INTO f4 VALUES ('ab', '2024-02-29 10:00:00.7', 1.24, 2)"),
+        q("INSERT INTO f4 (at, v) VALUES ('2024-02-29', 3)"),
+        q("REPLACE INTO f4 (at, v) VALUES ('2024-02-29', 3)"),
         q("SET @a = 80"),
         q("INSERT INTO n VALUES (@a, 1), (@a + 1, @a)"),
         q("INSERT INTO n VALUES ((SELECT 90 + MAX(a) FROM src), 1)"),

@@ -7,7 +7,7 @@ use atone_sql::{Insert, InsertValue, OnConflict};
 use atone_undo::{Column, Key, Row, Table, quote_identifier};
 
 use super::inject::Vars;
-use super::keys::{compared, places, same_name};
+use super::keys::{places, same_name};
 use crate::branch::Presence;
 use crate::meta::{ColumnDefault, TableInfo};
 
@@ -97,14 +97,12 @@ fn part(
         None | Some(InsertValue::Default) => match default {
             Some(ColumnDefault::Null) => Ok(None),
             Some(ColumnDefault::Constant) => Ok(Some(format!("DEFAULT({})", quote_identifier(name)).into())),
-            Some(ColumnDefault::Missing) => {
-                Err(format!("the unique column {name} has no default, and no value is given"))
-            }
+            // The server refuses the row, or stores what the counts do not fit
+            Some(ColumnDefault::Missing) => Ok(Some(b"NULL".to_vec())),
             _ => Err(format!("the unique column {name} takes a default that only the server knows")),
         },
         Some(InsertValue::Null) if column.nullable || column.auto_increment => Ok(None),
-        // IGNORE stores something else
-        Some(InsertValue::Null) => Err(format!("the unique column {name} is NOT NULL, and NULL is given")),
+        Some(InsertValue::Null) => Ok(Some(b"NULL".to_vec())),
         Some(InsertValue::Placeholder(_)) => {
             Err(format!("the unique column {name} has a parameter without a value"))
         }
@@ -121,7 +119,7 @@ fn part(
             if column.auto_increment && text.iter().all(|b| !b.is_ascii_digit() || *b == b'0') {
                 return Err(format!("0 for the auto-increment column {name}"));
             }
-            Ok(Some(compared(column, text)))
+            Ok(Some(text.to_vec()))
         }
     }
 }

@@ -9,7 +9,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use atone_undo::{Row, Table, Value, quote_identifier};
+use atone_undo::{Key, Row, Table, Value, quote_identifier};
 use atone_wire::response::OkPacket;
 use mysql_async::prelude::Queryable as _;
 
@@ -159,6 +159,36 @@ impl Session {
                 && !self.branch.has(table, &row.key(table))
         });
         Ok(Ok(rows))
+    }
+
+    /// Whether rows that this transaction holds were not there before a statement of it: nobody else sees them, and those that
+    /// it has touched before were gone.
+    pub(super) async fn are_new(&self, table: &Table, rows: &[Row]) -> bool {
+        let mut keys: Vec<Key> = Vec::with_capacity(rows.len());
+        for key in rows.iter().map(|row| row.key(table)) {
+            match self.branch.presence(table, &key) {
+                None => keys.push(key),
+                Some(Presence::Absent) => {}
+                Some(Presence::Present | Presence::Unknown) => return false,
+            }
+        }
+        matches!(self.seen_by_others(table, &keys).await, Ok(0))
+    }
+
+    async fn seen_by_others(&self, table: &Table, keys: &[Key]) -> Result<u64, mysql_async::Error> {
+        if keys.is_empty() {
+            return Ok(0);
+        }
+        let mut conn = self.backend.pool.get_conn().await?;
+        conn.query_drop(format!("SET lock_wait_timeout = {LOCK_WAIT_S}")).await?;
+        let mut seen = 0;
+        for chunk in keys.chunks(IDS_PER_SELECT) {
+            let condition = table.keys_predicate(&quote_identifier(&table.name), chunk);
+            let select =
+                format!("SELECT COUNT(*) FROM {}{} WHERE {condition}", table.quoted(), table.force_key());
+            seen += conn.query_first::<u64, _>(select).await?.unwrap_or(1);
+        }
+        Ok(seen)
     }
 
     /// Which of these numbers another session sees in the table.

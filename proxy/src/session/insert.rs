@@ -15,7 +15,7 @@ use super::diagnostics::Diagnostics;
 use super::dml::{MAX_TRIES, ROLLBACK, decode, locking_read_by_key};
 use super::evaluated::slots;
 use super::inject::{Flight, Reply, Vars};
-use super::keys::{InsertKeys, generated_keys, insert_keys, literal_predicates, width};
+use super::keys::{InsertKeys, finds_no_others, generated_keys, insert_keys, literal_predicates, width};
 use super::tables::{Resolved, digest, probe_sql};
 use super::views::View;
 use crate::branch::Presence;
@@ -408,7 +408,14 @@ impl Session {
         let kept = self.keep_diagnostics(&ok).await?;
         let predicates = literal_predicates(table, literals, vars.auto_increment_increment);
         let found = self.one_row_each(table, &predicates).await?;
-        let Some(found) = found.filter(|_| ok.affected_rows == literals.len() as u64) else {
+        let mut found = found.filter(|_| ok.affected_rows == literals.len() as u64);
+        if let Some(rows) = &found
+            && !finds_no_others(table, literals)
+            && !self.are_new(table, rows).await
+        {
+            found = None;
+        }
+        let Some(found) = found else {
             let why = "the server stores the rows' keys as other values than given";
             return self.take_insert_back(why, alone).await;
         };

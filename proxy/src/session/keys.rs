@@ -279,21 +279,35 @@ pub(super) fn literal_predicates(table: &Table, rows: &[Vec<Option<Vec<u8>>>], s
     rows.iter().enumerate().map(row).collect()
 }
 
-/// What a column is compared with to find the row in which a literal was stored: a date or time as the column holds it.
+/// What a column is compared with to find the row in which a literal was stored: as the column holds it.
 pub(super) fn compared(column: &Column, literal: &[u8]) -> Vec<u8> {
-    let temporal = [&b"DATE "[..], b"TIME ", b"TIMESTAMP "].iter().any(|word| literal.starts_with(word));
     let digits = column.column_type.split_once('(').map(|(_, rest)| format!("({rest}"));
     let digits = digits.as_deref().and_then(|d| d.split_inclusive(')').next()).unwrap_or_default();
     let as_type = match column.kind {
         Kind::Date => "DATE".to_owned(),
         Kind::Time => format!("TIME{digits}"),
         Kind::DateTime | Kind::Timestamp => format!("DATETIME{digits}"),
+        Kind::Decimal => format!("DECIMAL{digits}"),
+        Kind::Binary if column.column_type.starts_with("binary") => format!("BINARY{digits}"),
         _ => return literal.to_vec(),
     };
-    if !temporal {
-        return literal.to_vec();
-    }
     [b"CAST(", literal, b" AS ", as_type.as_bytes(), b")"].concat()
+}
+
+/// Whether a literal is compared with a column's values byte by byte, so that no other value than the one stored is equal to
+/// it.
+fn bytewise(column: &Column, literal: &[u8]) -> bool {
+    column.kind == Kind::Binary && (literal.starts_with(b"_binary 0x") || literal.starts_with(b"0x"))
+}
+
+/// Whether the conditions of [`literal_predicates`] can only find the rows in which the literals were stored.
+pub(super) fn finds_no_others(table: &Table, rows: &[Vec<Option<Vec<u8>>>]) -> bool {
+    let columns = table.keys.first().map(|key| key.columns.as_slice()).unwrap_or_default();
+    let exact = |(&c, literal): (&usize, &Option<Vec<u8>>)| {
+        let column = table.columns.get(c);
+        column.zip(literal.as_ref()).is_none_or(|(column, literal)| bytewise(column, literal))
+    };
+    rows.iter().all(|row| columns.iter().zip(row).all(exact))
 }
 
 /// Fills the generated parts of known keys: the first generated value and the step between rows.
@@ -423,7 +437,10 @@ mod tests {
         );
         let times = column("at", Kind::Timestamp, "timestamp(3)", false);
         assert_eq!(compared(&times, b"DATE '2024-01-01'"), b"CAST(DATE '2024-01-01' AS DATETIME(3))");
-        assert_eq!(compared(&times, b"'2024-01-01'"), b"'2024-01-01'");
+        let bytes = column("b", Kind::Binary, "binary(4)", false);
+        assert_eq!(compared(&bytes, b"'ab'"), b"CAST('ab' AS BINARY(4))");
+        let variable = column("b", Kind::Binary, "varbinary(4)", false);
+        assert_eq!(compared(&variable, b"0x6162"), b"0x6162");
     }
 
     #[test]
