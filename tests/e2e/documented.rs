@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use atone_tests::cluster::SOON;
 use atone_tests::effects::{Effect, Step};
 use atone_tests::{Bank, Cluster, Flavor, sql};
+use futures::StreamExt as _;
 use mysql_async::{Conn, Value};
 
 atone_tests::shared_tests!(every_row);
@@ -127,9 +128,22 @@ async fn rows(c: &Cluster, bank: Bank, schema: &str) -> Result<Vec<String>> {
     Ok(all)
 }
 
+/// A file for LOAD DATA, with a row of the table in the schema of the first shape.
+fn file(sql: &str) -> &'static [u8] {
+    if sql.contains("LINES TERMINATED BY") {
+        b"the,head\r\n78,\"1\"\r\n"
+    } else {
+        b"77\t1\t1\t1\t2020-01-01\t1\tx\t{}\n"
+    }
+}
+
 async fn run(conn: &mut Conn, row: &Documented) -> Result<Effect> {
     for statement in before(&row.sql) {
         sql::run(conn, statement).await?;
+    }
+    if row.sql.starts_with("LOAD DATA LOCAL") {
+        let file = file(&row.sql);
+        conn.set_infile_handler(async move { Ok(futures::stream::iter([Ok(file.into())]).boxed()) });
     }
     step(&row.sql).run(conn).await
 }
