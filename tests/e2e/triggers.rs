@@ -36,6 +36,7 @@ async fn captured(c: Arc<Cluster>) -> Result<()> {
                 "INSERT INTO t VALUES (2, 0, 'x', NULL), (5, 50, 'five', NULL) ON DUPLICATE KEY UPDATE a = a + 100",
                 "REPLACE INTO t VALUES (3, 33, 'three', NULL)",
                 "UPDATE t SET id = id + 10 ORDER BY id DESC",
+                "UPDATE t JOIN (SELECT 11 AS n) d ON t.id = d.n SET t.a = 5",
                 "DELETE FROM t WHERE id = 12",
             ][..],
         ),

@@ -3,17 +3,17 @@
 
 use std::collections::HashSet;
 
-use atone_sql::{Analysis, Joined, JoinedAction, TableRef};
+use atone_sql::{Analysis, Joined, JoinedAction};
 use atone_undo::{Key, Row};
 use atone_wire::caps::client;
 use atone_wire::column::{ColumnKind, column_name};
 use atone_wire::response::{ErrPacket, OkPacket};
 
-use super::over::{Written, assigned_key, decode_written, image_sql, nowhere_sql, restricted_sql, targets};
+use super::over::{Written, decode_written, image_sql, nowhere_sql, restricted_sql, targets};
 use super::restrict::with_hint;
 use crate::branch::Presence;
 use crate::error::{End, SqlError};
-use crate::meta::TableInfo;
+use crate::meta::refusal;
 use crate::session::Session;
 use crate::session::cascade::{Behind, Stop, is_parent, may_fire};
 use crate::session::dml::MAX_TRIES;
@@ -61,6 +61,19 @@ enum Imaged {
     Done,
     /// A table was altered since its metadata was read, and nothing was done.
     Altered,
+}
+
+/// Why the statement cannot be undone exactly, as far as this table goes.
+fn refusal_of(joined: &Joined, written: &Written<'_>) -> Option<String> {
+    let info = &written.info;
+    let assignments = match &joined.action {
+        JoinedAction::Update(assignments) => Some(assignments.as_slice()),
+        JoinedAction::Delete(_) => None,
+    };
+    let write = written.effect(&joined.action).write(info);
+    super::table_refusal(info, assignments.is_some(), false)
+        .or_else(|| assignments.and_then(|assignments| written.assigned_key(assignments)))
+        .or_else(|| refusal(&info.table, &info.facts.triggers, write))
 }
 
 impl Session {
@@ -135,7 +148,7 @@ impl Session {
         let mut written = Vec::with_capacity(references.len());
         for at in references {
             let Some(reference) = joined.tables.get(at) else { continue };
-            let (info, probe) = match self.resolve(reference, vars).await? {
+            let (info, probe) = match self.resolve_any(reference, vars).await? {
                 Resolved::Table(info, probe) => (info, probe),
                 Resolved::Temporary => {
                     let name = &reference.name;
@@ -153,22 +166,14 @@ impl Session {
                     return Ok(Looked::Done);
                 }
             };
-            if let Some(why) = Self::refusal_of(joined, reference, &info) {
+            let one = Written::new(reference, info, probe);
+            if let Some(why) = refusal_of(joined, &one) {
                 self.send_error(&SqlError::refused(&self.xid(), &why)).await?;
                 return Ok(Looked::Done);
             }
-            written.push(Written::new(reference, info, probe));
+            written.push(one);
         }
         Ok(Looked::Written(written))
-    }
-
-    /// Why the statement cannot be undone exactly, as far as this table goes.
-    fn refusal_of(joined: &Joined, reference: &TableRef, info: &TableInfo) -> Option<String> {
-        let update = matches!(joined.action, JoinedAction::Update(_));
-        super::table_refusal(info, update, false).or_else(|| match &joined.action {
-            JoinedAction::Update(assignments) => assigned_key(assignments, reference, &info.table),
-            JoinedAction::Delete(_) => None,
-        })
     }
 
     /// The columns of each table reference.

@@ -215,3 +215,67 @@ impl Reach {
         Ok(out)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples;
+
+    fn row(id: i128, v: i128) -> Row {
+        Row { values: vec![Value::Int(id), Value::Int(v)], lock_keys: Vec::new() }
+    }
+
+    fn key(id: i128) -> Key {
+        Key(vec![Value::Int(id)])
+    }
+
+    fn reach(images: &[Row], new: &[i128], standing: &[Row]) -> Reach {
+        let table = samples::table(&["id", "v"]);
+        let mut reach = Reach::new(&table, images.to_vec(), new.iter().map(|id| Some(key(*id))).collect());
+        reach.stands(&table, standing.to_vec());
+        reach
+    }
+
+    fn shown(touched: Result<Vec<Touched>, String>) -> Vec<(Key, Option<Row>, Presence)> {
+        touched.unwrap().into_iter().map(|t| (t.key, t.before, t.presence)).collect()
+    }
+
+    #[test]
+    fn rows_are_found_at_their_new_keys() {
+        let table = samples::table(&["id", "v"]);
+        let images = [row(1, 10), row(2, 20)];
+        let chain = reach(&images, &[2, 3], &[]);
+        assert_eq!(chain.new, [key(3)]);
+        assert_eq!(chain.keys(), [key(1), key(2), key(3)]);
+        let want = [
+            (key(1), Some(row(1, 10)), Presence::Absent),
+            (key(2), Some(row(2, 20)), Presence::Present),
+            (key(3), None, Presence::Present),
+        ];
+        assert_eq!(shown(chain.touched(&table, &[row(2, 10), row(3, 20)])), want);
+    }
+
+    #[test]
+    fn a_row_that_stood_there_must_stay_and_none_may_get_lost() {
+        let table = samples::table(&["id", "v"]);
+        let images = [row(1, 10), row(2, 20)];
+        let left_out = || reach(&images, &[5, 6], &[row(5, 50)]);
+        let stayed = left_out().touched(&table, &[row(1, 10), row(5, 50), row(6, 20)]);
+        assert_eq!(shown(stayed).len(), 3);
+        assert!(left_out().touched(&table, &[row(1, 10), row(5, 51), row(6, 20)]).is_err(), "changed");
+        assert!(left_out().touched(&table, &[row(5, 50), row(6, 20)]).is_err(), "one went elsewhere");
+        assert!(reach(&images, &[5, 6], &[]).touched(&table, &[row(5, 10)]).is_err());
+    }
+
+    #[test]
+    fn numbers_are_rounded_as_integers_are_stored() {
+        for (text, stored) in
+            [("7", Some(7)), ("-7.5", Some(-8)), ("7.4999", Some(7)), ("2.50", Some(3)), ("-0.5", Some(-1))]
+        {
+            assert_eq!(integer(text), stored, "{text}");
+        }
+        for text in ["", "x", "1e5", "1.x", "1.5e0", ".5"] {
+            assert_eq!(integer(text), None, "{text}");
+        }
+    }
+}

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use atone_sql::{Analysis, Assignment, Joined, JoinedAction, TableRef, could_assign};
-use atone_undo::{Key, Row, Table, quote_identifier};
+use atone_undo::{Key, Row, quote_identifier};
 
 use super::restrict::no_row;
 use crate::error::End;
@@ -29,6 +29,17 @@ impl<'a> Written<'a> {
     pub(super) fn new(reference: &'a TableRef, info: Arc<TableInfo>, probe: Vec<u8>) -> Written<'a> {
         let qualifier = reference.alias.as_deref().map_or_else(|| info.table.quoted(), quote_identifier);
         Written { reference, info, probe, qualifier }
+    }
+
+    /// Why an UPDATE of several tables that assigns a column of this one's key is refused.
+    pub(super) fn assigned_key(&self, assignments: &[Assignment]) -> Option<String> {
+        let table = &self.info.table;
+        let key = table.keys.first()?;
+        let names: Vec<&str> =
+            key.columns.iter().filter_map(|&c| table.columns.get(c)).map(|c| c.name.as_str()).collect();
+        let of_key = |a: &&Assignment| names.iter().any(|name| same_name(name, &a.column));
+        let found = assignments.iter().filter(|a| could_assign(a, self.reference)).find(of_key)?;
+        Some(format!("an UPDATE of several tables assigns the key column {}", found.column))
     }
 
     /// What the statement does to its rows.
@@ -75,20 +86,6 @@ pub(super) fn targets(
     out.sort_unstable();
     out.dedup();
     Ok(out)
-}
-
-/// Why an UPDATE of several tables that assigns a column of this one's key is refused.
-pub(super) fn assigned_key(
-    assignments: &[Assignment],
-    reference: &TableRef,
-    table: &Table,
-) -> Option<String> {
-    let key = table.keys.first()?;
-    let names: Vec<&str> =
-        key.columns.iter().filter_map(|&c| table.columns.get(c)).map(|c| c.name.as_str()).collect();
-    let of_key = |a: &&Assignment| names.iter().any(|name| same_name(name, &a.column));
-    let found = assignments.iter().filter(|a| could_assign(a, reference)).find(of_key)?;
-    Some(format!("an UPDATE of several tables assigns the key column {}", found.column))
 }
 
 /// The locking read of the rows of all tables that are written, side by side.

@@ -120,3 +120,23 @@ pub(super) fn restricted_sql(
     out.extend_from_slice(sql.get(clauses_end..analysis.terminator).unwrap_or_default());
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_keys_get_a_hint_on_mysql() {
+        let hinted = |sql: &str, verb, keys, mariadb| {
+            String::from_utf8(with_hint(sql.as_bytes().to_vec(), verb, keys, mariadb)).unwrap()
+        };
+        let plain = "UPDATE t SET a = 1";
+        assert_eq!(hinted(plain, 6, 1000, false), plain);
+        assert_eq!(hinted(plain, 6, 5000, true), plain);
+        let hint = "SET_VAR(range_optimizer_max_mem_size=0)";
+        assert_eq!(hinted(plain, 6, 5000, false), format!("UPDATE /*+ {hint} */ t SET a = 1"));
+        let own = "WITH c AS (SELECT 1) DELETE /*+ BKA(t) */ FROM t";
+        let want = format!("WITH c AS (SELECT 1) DELETE /*+ {hint}  BKA(t) */ FROM t");
+        assert_eq!(hinted(own, 27, 5000, false), want);
+    }
+}
