@@ -322,7 +322,7 @@ const STOPS: &[(&[&str], &str, &[&str])] = &[
         &["DELETE FROM t WHERE id = 9"],
     ),
     (
-        &["CREATE TRIGGER x BEFORE UPDATE ON t FOR EACH ROW SET NEW.a = 99"],
+        &["CREATE TRIGGER x BEFORE INSERT ON t FOR EACH ROW SET NEW.a = 99"],
         "the trigger x",
         &["DROP TRIGGER x"],
     ),
