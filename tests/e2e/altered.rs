@@ -17,7 +17,37 @@ atone_tests::owned_tests!(believing() =>
     noticed_before_the_commit,
     noticed_in_a_transaction,
     nothing_waits_for_one_who_waits,
+    nothing_waits_for_ever,
 );
+
+/// A client that alters holds a table and waits for the transaction, which asks for the foreign keys of all tables.
+async fn nothing_waits_for_ever(c: Harmable) -> Result<()> {
+    let c = &*c.lock().await;
+    let (schema, mut app) = known(c).await?;
+    let before = content(c, &schema).await?;
+    let xid = sql::start_global(&mut app).await?;
+    sql::run_all(&mut app, &["BEGIN", "DELETE FROM t WHERE id = 3"]).await?;
+    let mut outsider = c.server(Bank::One).connect(atone_tests::server::ADMIN, Some(&schema)).await?;
+    let id = sql::cell(&mut outsider, "SELECT CONNECTION_ID()").await?;
+    let rename = "RENAME TABLE child TO child2, t TO t2";
+    let renaming = tokio::spawn(async move { sql::run(&mut outsider, rename).await.map(|()| outsider) });
+    let waiting = format!(
+        "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE ID = {id} AND STATE LIKE '%metadata lock%'"
+    );
+    wait::until("the RENAME waits", SOON, || async {
+        let mut admin = c.server(Bank::One).admin().await?;
+        Ok((sql::cell(&mut admin, &waiting).await? == "1").then_some(()))
+    })
+    .await?;
+    // It commits, or is rolled back since the foreign keys cannot be seen; it does not wait for the RENAME
+    let _ = tokio::time::timeout(SOON, sql::run(&mut app, "COMMIT")).await?;
+    let mut outsider = renaming.await??;
+    sql::run(&mut outsider, "RENAME TABLE child2 TO child, t2 TO t").await?;
+    sql::run(&mut app, "ROLLBACK GLOBAL TRANSACTION").await?;
+    c.rest().wait_for_status(&xid, "rolled_back", SOON).await?;
+    assert_eq!(content(c, &schema).await?, before);
+    Ok(())
+}
 
 atone_tests::shared_tests!(undone_where_exact, stopped_else);
 

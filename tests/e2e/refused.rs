@@ -159,6 +159,16 @@ async fn tables_that_can_not_be_undone(c: Arc<Cluster>) -> Result<()> {
         error.expect_naming(1235, "42000", &xid).with_context(|| statement.to_owned())?;
         assert_eq!(snapshot(&c, &schema).await?, before, "{statement} did something");
     }
+    if c.flavor() == Flavor::MariaDb {
+        // Two periods that overlap are equal in no column
+        let table = "CREATE TABLE booked (id INT, s DATE, e DATE, PERIOD FOR p (s, e), UNIQUE KEY (id, p WITHOUT OVERLAPS), \
+                     PRIMARY KEY (id, s))";
+        sql::run(&mut c.direct(Bank::One, &schema).await?, table).await?;
+        let statement = "INSERT INTO booked VALUES (1, '2024-01-01', '2024-02-01')";
+        let error = sql::refused(&mut conn, statement).await?;
+        error.expect_naming(1235, "42000", &xid)?;
+        assert!(error.message.contains("WITHOUT OVERLAPS"), "{error:?}");
+    }
     assert_eq!(c.rest().transaction(&xid).await?["branches"], serde_json::json!([]));
     sql::run(&mut conn, "ROLLBACK GLOBAL TRANSACTION").await
 }

@@ -24,6 +24,9 @@ pub struct Facts {
     pub triggers: Vec<Trigger>,
 }
 
+/// How long a look waits for a table that is being altered, in seconds.
+const LOCK_WAIT_S: u32 = 3;
+
 /// Reads the facts of a base table.
 pub(super) async fn read(
     conn: &mut Conn,
@@ -31,8 +34,12 @@ pub(super) async fn read(
     name: &str,
     mariadb: bool,
 ) -> Result<Facts, mysql_async::Error> {
-    // The text depends on these, which phase two sets otherwise on the connections that it shares
-    conn.query_drop("SET SESSION sql_mode = '', SESSION sql_quote_show_create = 1").await?;
+    // The text depends on these, which phase two sets otherwise on the connections that it shares. A table that another
+    // client is altering is not waited for longer, since that client may wait for the session that asks
+    conn.query_drop(format!(
+        "SET SESSION sql_mode = '', SESSION sql_quote_show_create = 1, SESSION lock_wait_timeout = {LOCK_WAIT_S}"
+    ))
+    .await?;
     let show = format!("SHOW CREATE TABLE {}.{}", quote_identifier(schema), quote_identifier(name));
     let shown: Option<(String, String)> = conn.first_text_row(show).await?;
     let definition = without_next_number(&shown.map(|(_, text)| text).unwrap_or_default());

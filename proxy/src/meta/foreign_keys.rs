@@ -74,6 +74,7 @@ pub(super) async fn load(
             id,
         )
         .await?;
+    let mut skipped = skips_a_table(conn).await?;
     let mut columns: BTreeMap<Id, Vec<(String, String)>> = BTreeMap::new();
     if !rules.is_empty() {
         let usage: Vec<(String, String, String, String, String)> = conn
@@ -84,9 +85,14 @@ pub(super) async fn load(
                 id,
             )
             .await?;
+        skipped |= skips_a_table(conn).await?;
         for (schema, child, name, column, referenced) in usage {
             columns.entry((schema, child, name)).or_default().push((column, referenced));
         }
+    }
+    if skipped {
+        let why = "tables that others are altering keep foreign keys from being seen";
+        return Err(mysql_async::Error::Other(why.into()));
     }
     let mut out =
         References { keys: Vec::new(), unproven: unproven(conn, table, rules.len(), mariadb).await? };
@@ -119,6 +125,17 @@ pub(super) async fn load(
     }
     out.keys.sort_by(|a, b| (&a.schema, &a.table, &a.name).cmp(&(&b.schema, &b.table, &b.name)));
     Ok(out)
+}
+
+/// Whether the last query has left tables out that could not be opened in time: MariaDB looks into every table, and only
+/// warns of those.
+async fn skips_a_table(conn: &mut Conn) -> Result<bool, mysql_async::Error> {
+    const LOCK_WAIT_TIMEOUT: u16 = 1205;
+    if conn.get_warnings() == 0 {
+        return Ok(false);
+    }
+    let warnings: Vec<(String, u16, String)> = conn.text_rows("SHOW WARNINGS").await?;
+    Ok(warnings.iter().any(|(_, code, _)| *code == LOCK_WAIT_TIMEOUT))
 }
 
 /// Why there may be foreign keys that the service account does not see beside the `seen` ones. A server shows an account
