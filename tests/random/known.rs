@@ -75,3 +75,9 @@ pub(crate) const NO_AUTO_VALUE_ON_ZERO: bool = false;
 
 /// INSERT IGNORE of rows with generated keys, of which some have no parent: error 1213.
 pub(crate) const IGNORED_CHILDREN: bool = false;
+
+/// MySQL: an INSERT into a view with a subquery among its values that fails gives another error.
+pub(crate) const SUBQUERIES_INTO_VIEWS: bool = false;
+
+/// Warnings of a statement over several tables that finds no row: its rows are read first, and that may warn.
+pub(crate) const WARNINGS_OF_JOINS: bool = false;

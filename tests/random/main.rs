@@ -7,8 +7,9 @@
 //! | variable | meaning |
 //! | --- | --- |
 //! | `ATONE_SEED` | the first case's seed (default 1); the cases that follow have the seeds that follow |
-//! | `ATONE_RANDOM_CASES` | how many cases at most (default 40, without end where the seconds are given); 1 repeats the case of a seed |
+//! | `ATONE_RANDOM_CASES` | how many cases at most (default 40, without end where the seconds or statements are); 1 repeats the case of a seed |
 //! | `ATONE_RANDOM_SECONDS` | no case begins after so many seconds (default: no limit), on each kind of server |
+//! | `ATONE_RANDOM_STATEMENTS` | no case begins after so many statements have passed (default: no limit) |
 //! | `ATONE_RANDOM_FAILURES` | the run ends at so many failures (default 1) |
 //! | `ATONE_RANDOM_PLAYERS` | how many cases run beside each other (default 3) |
 
@@ -69,11 +70,14 @@ fn run(flavor: Flavor) {
 
 async fn cases(flavor: Flavor) -> Result<()> {
     let first = number("ATONE_SEED", 1)?;
-    let timed = std::env::var_os("ATONE_RANDOM_SECONDS").is_some();
+    let timed = ["SECONDS", "STATEMENTS"]
+        .iter()
+        .any(|limit| std::env::var_os(format!("ATONE_RANDOM_{limit}")).is_some());
     // The same cases on every machine
     let cases = number("ATONE_RANDOM_CASES", if timed { u64::MAX } else { SLICE })?;
     let most_failures = number("ATONE_RANDOM_FAILURES", 1)?;
     let seconds = number("ATONE_RANDOM_SECONDS", 24 * 3600)?;
+    let statements = number("ATONE_RANDOM_STATEMENTS", u64::MAX)?;
     let players = number("ATONE_RANDOM_PLAYERS", 3)?.clamp(1, 64);
     let cluster = Cluster::start(flavor).await?;
     let run = Run {
@@ -83,6 +87,8 @@ async fn cases(flavor: Flavor) -> Result<()> {
         end: first.saturating_add(cases),
         began: Instant::now(),
         limit: Duration::from_secs(seconds),
+        statements: AtomicU64::new(0),
+        most_statements: statements,
         failures: AtomicU64::new(0),
         most_failures,
     };
@@ -115,6 +121,9 @@ struct Run<'a> {
     end: u64,
     began: Instant,
     limit: Duration,
+    /// Those of the cases that passed.
+    statements: AtomicU64,
+    most_statements: u64,
     failures: AtomicU64,
     most_failures: u64,
 }
@@ -131,6 +140,7 @@ impl Run<'_> {
         let mut total = Stats::default();
         loop {
             let over = self.began.elapsed() >= self.limit
+                || self.statements.load(Ordering::Relaxed) >= self.most_statements
                 || self.failures.load(Ordering::Relaxed) >= self.most_failures;
             let seed = self.next.load(Ordering::Relaxed);
             if over || seed >= self.end {
@@ -141,7 +151,10 @@ impl Run<'_> {
             let outcome =
                 player.play(&case).await.with_context(|| format!("seed {seed}\n{}", case.script()))?;
             match outcome {
-                Outcome::Passed(stats) => total.add(stats),
+                Outcome::Passed(stats) => {
+                    self.statements.fetch_add(stats.statements as u64, Ordering::Relaxed);
+                    total.add(stats);
+                }
                 Outcome::Unmade(why) => {
                     eprintln!("seed {seed} on {} is not made: {why}", self.flavor);
                     total.unmade += 1;

@@ -402,6 +402,12 @@ fn normal(op: &Op, mut effect: Effect, schema: &str) -> Effect {
             *row = row.replace(&format!("{info}0"), "");
         }
     }
+    if !known::WARNINGS_OF_JOINS && writes(op) && text.contains(" JOIN ") && effect.affected == 0 {
+        effect.warnings = 0;
+        if let Some((rows, _)) = effect.info.split_once("  Warnings: ") {
+            effect.info = rows.to_owned();
+        }
+    }
     let asks = writes(op) && op.step.sql().contains("(SELECT ");
     if !known::SUBQUERIES_BESIDE_ASSIGNMENTS
         && asks

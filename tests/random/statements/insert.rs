@@ -45,7 +45,7 @@ impl Author<'_> {
             }
         };
         let orphans = table.numbered() && table.setup[0].contains("FOREIGN KEY");
-        let (form, verb) = if form == "INSERT IGNORE" && orphans && !known::IGNORED_CHILDREN {
+        let (form, verb) = if verb.contains("IGNORE") && orphans && !known::IGNORED_CHILDREN {
             ("INSERT", "INSERT INTO")
         } else {
             (form, verb)
@@ -117,6 +117,9 @@ impl Author<'_> {
     /// text (DEFAULT is NULL, rows are counted otherwise in messages).
     fn beside(&mut self, table: &Table) -> Option<String> {
         let other = self.table();
+        if table.view && !known::SUBQUERIES_INTO_VIEWS {
+            return None;
+        }
         let views = other.view || table.view;
         (self.flavor == Flavor::MySql || (other.name != table.name && !views)).then(|| other.name.clone())
     }
