@@ -56,9 +56,9 @@ pub(crate) const WARNINGS_NOT_KEPT: bool = true;
 /// MySQL: under PAD_CHAR_TO_FULL_LENGTH a CHAR key of a NO PAD collation is not found by its value.
 pub(crate) const PADDED_CHAR_KEYS: bool = true;
 
-/// A text in an IN list that the column's charset can't hold gives the read of the rows one more condition than the statement
-/// by itself (MySQL), or its error before another one (MariaDB).
-pub(crate) const TEXTS_THAT_DO_NOT_FIT_IN_LISTS: bool = false;
+/// A text that the column's charset can't hold, in a condition: the read of the rows gives one more condition than the
+/// statement by itself, or its error before another one.
+pub(crate) const TEXTS_THAT_DO_NOT_FIT: bool = false;
 
 /// Rows that a session writes under `foreign_key_checks = 0` without a parent, and writes again: a rollback stops, since the
 /// parent may have gone meanwhile.

@@ -7,7 +7,7 @@
 //! | variable | meaning |
 //! | --- | --- |
 //! | `ATONE_SEED` | the first case's seed (default 1); the cases that follow have the seeds that follow |
-//! | `ATONE_RANDOM_CASES` | how many cases at most (default 40, without end where the seconds or statements are); 1 repeats the case of a seed |
+//! | `ATONE_RANDOM_CASES` | how many cases at most (default 30, without end where the seconds or statements are); 1 repeats the case of a seed |
 //! | `ATONE_RANDOM_SECONDS` | no case begins after so many seconds (default: no limit), on each kind of server |
 //! | `ATONE_RANDOM_STATEMENTS` | no case begins after so many statements have passed (default: no limit) |
 //! | `ATONE_RANDOM_FAILURES` | the run ends at so many failures (default 1) |
@@ -38,7 +38,7 @@ use script::Case;
 use stats::Stats;
 
 /// How many cases the test command runs.
-const SLICE: u64 = 40;
+const SLICE: u64 = 30;
 
 #[test]
 fn mariadb() {

@@ -56,7 +56,10 @@ impl<'a> Author<'a> {
         }
         loop {
             let literal = ty.plain_literal(self.rng, self.mode, key);
-            if literal.is_ascii() || !self.warned_once() {
+            let fits = known::TEXTS_THAT_DO_NOT_FIT
+                || ty.sql.contains("utf8mb4")
+                || literal.chars().all(|c| c < '\u{100}');
+            if fits && (literal.is_ascii() || !self.warned_once()) {
                 return literal;
             }
         }
@@ -73,18 +76,9 @@ impl<'a> Author<'a> {
             && self.rng.percent(30)
         {
             let c = &table.columns[only];
-            let params = self.params.len();
             let values: Vec<String> =
                 (0..self.rng.between(1, 4)).map(|_| self.compared(&c.ty, true)).collect();
-            let fits = known::TEXTS_THAT_DO_NOT_FIT_IN_LISTS
-                || c.ty.sql.contains("utf8mb4")
-                || values.iter().all(|value| value.is_ascii());
-            return if fits {
-                format!("{} IN ({})", c.name, values.join(", "))
-            } else {
-                self.params.truncate(params);
-                format!("{} IN ('a')", c.name)
-            };
+            return format!("{} IN ({})", c.name, values.join(", "));
         }
         let mut parts: Vec<String> = Vec::new();
         for &at in &table.key {
