@@ -198,6 +198,9 @@ async fn errors(c: Arc<Cluster>) -> Result<()> {
 
 async fn prepared(c: Arc<Cluster>) -> Result<()> {
     let steps = vec![
+        // An impossible condition
+        e("UPDATE t x JOIN t y ON x.id IN (?) AND y.id = ? SET x.a = ? WHERE y.id = 5", &[&"3", &"7", &1]),
+        q("UPDATE t x JOIN t y ON x.id = 9 AND y.id > 5 SET x.a = 1 WHERE y.id = 5"),
         e("UPDATE t JOIN u ON t.u_id = u.id SET t.a = ?, u.name = ? WHERE u.b > ?", &[&7, &"it's", &150]),
         e("UPDATE t, u SET a = b + ? WHERE t.id = u.id AND u.id < ?", &[&1, &3]),
         e("DELETE t FROM t JOIN u ON t.u_id = u.id AND u.id = ?", &[&2]),
