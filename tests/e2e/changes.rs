@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use atone_tests::case::{Case, check, check_queries};
 use atone_tests::effects::{e, q};
-use atone_tests::{Cluster, Flavor};
+use atone_tests::{Bank, Cluster, Flavor, sql};
 
 atone_tests::shared_tests!(
     ignoring,
@@ -16,6 +16,7 @@ atone_tests::shared_tests!(
     many_keys_of_two_columns,
     order_without_an_order,
     keys_compared_by_number,
+    zero_timestamps_in_keys,
 );
 
 const T: &str = "CREATE TABLE t (id INT PRIMARY KEY, a INT, b VARCHAR(6), n TINYINT NOT NULL DEFAULT 1, KEY (b), UNIQUE (a))";
@@ -200,4 +201,29 @@ async fn keys_compared_by_number(c: Arc<Cluster>) -> Result<()> {
         "DELETE FROM t WHERE k + 0 = 3",
     ];
     check_queries(&c, &setup, &["t", "e"], &statements).await
+}
+
+async fn zero_timestamps_in_keys(c: Arc<Cluster>) -> Result<()> {
+    let setup = [
+        "SET sql_mode = ''",
+        "CREATE TABLE t (a TIMESTAMP NOT NULL DEFAULT '2020-01-01', b VARCHAR(9) NOT NULL, c INT, PRIMARY KEY (a, b))",
+        "INSERT INTO t VALUES ('0000-00-00', 'x', 3), ('0000-00-00', 'y', 3), ('2020-01-01', 'y', 3)",
+        "CREATE VIEW v AS SELECT a, b, c FROM t WHERE c > 0",
+        "SET sql_mode = DEFAULT",
+    ];
+    for statement in ["UPDATE t SET c = 4 WHERE b = 'x'", "DELETE FROM t WHERE a <= '2037-12-31 23:59:59.5'"]
+    {
+        check_queries(&c, &setup, &["t"], &["SET sql_mode = ''", statement]).await?;
+    }
+    // Read through a view MariaDB gives no instant for a zero
+    let through = "DELETE FROM v WHERE a <= '2037-12-31 23:59:59'";
+    if c.flavor() == Flavor::MySql {
+        return check_queries(&c, &setup, &["t"], &["SET sql_mode = ''", through]).await;
+    }
+    let schema = c.schema("zero").await?;
+    sql::run_all(&mut c.direct(Bank::One, &schema).await?, &setup).await?;
+    let mut app = c.app(Bank::One, &schema).await?;
+    let xid = sql::start_global(&mut app).await?;
+    sql::refused(&mut app, through).await?.expect_naming(1235, "42000", &xid)?;
+    sql::run(&mut app, "ROLLBACK GLOBAL TRANSACTION").await
 }

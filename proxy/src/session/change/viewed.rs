@@ -70,7 +70,15 @@ impl Session {
             _ => return Err(End::Broken("the probe of a table has no columns".into())),
         };
         let found = match replies.next() {
-            Some(Reply::Rows(rows)) => decode(&key_table, &rows)?,
+            Some(Reply::Rows(rows)) => match decode(&key_table, &rows) {
+                Ok(found) => found,
+                // MariaDB gives no instant for a zero TIMESTAMP of a view, and finds none by it
+                Err(End::Broken(why)) => {
+                    let why = format!("the keys of the rows cannot be read through the view: {why}");
+                    return self.refuse_change(&why, alone).await;
+                }
+                Err(end) => return Err(end),
+            },
             Some(Reply::Err(e)) => return self.statement_failed(e, alone).await,
             Some(Reply::TooLarge) => {
                 let limit = self.backend.limits.max_branch_bytes;
