@@ -313,8 +313,12 @@ impl Session {
 
     /// Keeps the diagnostics of an INSERT behind which its rows are looked at.
     pub(super) async fn keep_diagnostics(&mut self, ok: &OkPacket) -> Result<Option<Diagnostics>, End> {
-        if self.returned.is_none() {
-            self.keep_warnings(i128::from(ok.affected_rows)).await?;
+        let row_count = i128::from(ok.affected_rows);
+        if self.returned.is_none() && ok.warnings == 0 {
+            // What the server has in its list may be of a read before it
+            self.diagnostics = Some(Diagnostics::without_warnings(row_count));
+        } else if self.returned.is_none() {
+            self.keep_warnings(row_count).await?;
         }
         Ok(self.diagnostics.take())
     }

@@ -170,7 +170,8 @@ impl<'a> Author<'a> {
         let setting = if self.rng.percent(5) { *self.rng.pick(own) } else { *self.rng.pick(SETTINGS) };
         let charset = setting.contains("NAMES") || setting.contains("character_set_results");
         if (charset && begun && !known::CHARSETS_LATER)
-            || (setting.contains("_connection") && !known::NARROW_CONNECTION)
+            || (setting.contains("_connection")
+                && (!known::NARROW_CONNECTION || (!known::NARROW_PARAMETERS && self.flavor == Flavor::MySql)))
             || (setting.contains("max_error_count") && !known::WARNINGS_NOT_KEPT)
             || (setting.contains("COLLATE") && !known::NAMES_WITH_COLLATION && self.flavor == Flavor::MariaDb)
             || (setting.contains("foreign_key_checks")
