@@ -17,6 +17,7 @@ atone_tests::shared_tests!(
     order_without_an_order,
     keys_compared_by_number,
     zero_timestamps_in_keys,
+    safe_updates,
 );
 
 const T: &str = "CREATE TABLE t (id INT PRIMARY KEY, a INT, b VARCHAR(6), n TINYINT NOT NULL DEFAULT 1, KEY (b), UNIQUE (a))";
@@ -225,5 +226,32 @@ async fn zero_timestamps_in_keys(c: Arc<Cluster>) -> Result<()> {
     let mut app = c.app(Bank::One, &schema).await?;
     let xid = sql::start_global(&mut app).await?;
     sql::refused(&mut app, through).await?.expect_naming(1235, "42000", &xid)?;
+    sql::run(&mut app, "ROLLBACK GLOBAL TRANSACTION").await
+}
+
+async fn safe_updates(c: Arc<Cluster>) -> Result<()> {
+    for statement in [
+        "UPDATE t SET b = 'x' WHERE id > 2",
+        "UPDATE t SET b = 'x' WHERE id = 2",
+        "DELETE FROM t WHERE b = 'one'",
+        "DELETE FROM t WHERE id IN (1, 3)",
+    ] {
+        check_queries(&c, &[T, ROWS], &["t"], &["SET sql_safe_updates = 1", statement]).await?;
+    }
+    let schema = c.schema("safe").await?;
+    sql::run_all(&mut c.direct(Bank::One, &schema).await?, &[T, ROWS]).await?;
+    let before = c.rows(Bank::One, &schema, "SELECT * FROM t").await?;
+    let mut app = c.app(Bank::One, &schema).await?;
+    sql::run(&mut app, "SET sql_safe_updates = 1").await?;
+    sql::start_global(&mut app).await?;
+    for (statement, code) in [
+        ("UPDATE t SET b = 'x' WHERE n > 0", 1175),
+        ("DELETE FROM t", 1175),
+        ("UPDATE t SET b = 'x' LIMIT 1", 1235),
+        ("DELETE FROM t WHERE n > RAND()", 1235),
+    ] {
+        assert_eq!(sql::refused(&mut app, statement).await?.code, code, "{statement}");
+        assert_eq!(c.rows(Bank::One, &schema, "SELECT * FROM t").await?, before, "{statement}");
+    }
     sql::run(&mut app, "ROLLBACK GLOBAL TRANSACTION").await
 }

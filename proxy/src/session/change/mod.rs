@@ -208,9 +208,9 @@ impl Session {
                 && moves.is_none()
                 && !may_fire(info, &effect)
                 && change.pinned().is_some_and(|p| pins_one_row(sql, p, &info.table, &vars));
-            if vars.safe_updates && !one_row {
-                // Restricted to the keys of its rows it would be safe whatever it asked for
-                let why = "under sql_safe_updates = 1 a condition other than one value for each column of the primary key";
+            if vars.safe_updates && !one_row && (change.volatile() || change.limit().is_some()) {
+                // What the server would look at is not in the statement on the imaged rows
+                let why = "under sql_safe_updates = 1 a LIMIT, or a condition that may choose other rows when evaluated again";
                 return self.send_error(&SqlError::refused(&self.xid(), why)).await;
             }
             let (alone, last) = (self.stands_alone(), attempt == MAX_TRIES);
@@ -252,7 +252,9 @@ impl Session {
         let reply = match reply {
             Some(reply) => reply,
             None => {
-                let restricted = restricted_sql(t.sql, t.change, t.analysis, table, &images);
+                // Looked up by their keys all rows would be safe to sql_safe_updates
+                let filter = t.vars.safe_updates;
+                let restricted = restricted_sql(t.sql, t.change, t.analysis, table, &images, filter);
                 let restricted = with_hint(restricted, t.change.verb().end, images.len(), self.mariadb);
                 if restricted.len() >= t.vars.max_allowed_packet {
                     let why = "the statement with the keys of its rows is longer than max_allowed_packet";

@@ -57,12 +57,14 @@ pub(super) fn no_row(table: &Table, qualified: &str) -> String {
 }
 
 /// The statement restricted to the rows imaged. A condition that could choose other rows the second time is replaced.
+/// `filter`: the server must not look rows up by their keys, whatever the statement is.
 pub(super) fn restricted_sql(
     sql: &[u8],
     change: Change<'_>,
     analysis: &Analysis,
     table: &Table,
     images: &[Row],
+    filter: bool,
 ) -> Vec<u8> {
     let keys: Vec<_> = images.iter().map(|row| row.key(table)).collect();
     let reference = change.table();
@@ -77,18 +79,19 @@ pub(super) fn restricted_sql(
         key.columns.iter().filter_map(column).any(|c| matches!(c.kind, Kind::Enum | Kind::Set))
     });
     let own_plan = !change.volatile() && change.order_by().is_none() && change.limit().is_none();
-    let predicate = if !keys.is_empty() && (by_number || (own_plan && depends_on_order(sql, change, table))) {
-        // With an alternative the server cannot look rows up by the keys, and comes to them as it would have done; nor does
-        // MySQL put the text of an ENUM or SET where the statement compares its number
-        format!("{} OR {}", table.keys_predicate(&qualified, &keys), no_row(table, &qualified))
-    } else if !keys.is_empty() {
-        table.keys_predicate(&qualified, &keys)
-    } else if change.volatile() {
-        "1=0".to_string()
-    } else {
-        // As false as 1=0, but not known beforehand: the server evaluates the condition and answers as it always does
-        no_row(table, &qualified)
-    };
+    let predicate =
+        if !keys.is_empty() && (filter || by_number || (own_plan && depends_on_order(sql, change, table))) {
+            // With an alternative the server cannot look rows up by the keys, and comes to them as it would have done; nor does
+            // MySQL put the text of an ENUM or SET where the statement compares its number
+            format!("{} OR {}", table.keys_predicate(&qualified, &keys), no_row(table, &qualified))
+        } else if !keys.is_empty() {
+            table.keys_predicate(&qualified, &keys)
+        } else if change.volatile() {
+            "1=0".to_string()
+        } else {
+            // As false as 1=0, but not known beforehand: the server evaluates the condition and answers as it always does
+            no_row(table, &qualified)
+        };
     let where_end = change.where_clause().map(|span| span.end);
     let head_end = change
         .where_clause()

@@ -112,7 +112,7 @@ impl Session {
             Err(Stop::Refuse(why)) => return self.refuse_change(&why, alone).await,
             Err(Stop::Server(e)) => return self.statement_failed(e, alone).await,
         };
-        let restricted = restricted_sql(sql, change, analysis, &key_table, &found);
+        let restricted = restricted_sql(sql, change, analysis, &key_table, &found, false);
         let restricted = with_hint(restricted, change.verb().end, found.len(), self.mariadb);
         if restricted.len() >= vars.max_allowed_packet {
             let why = "the statement with the keys of its rows is longer than max_allowed_packet";
