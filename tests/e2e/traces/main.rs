@@ -17,6 +17,7 @@ use atone_tests::{Bank, Cluster, Flavor, sql};
 atone_tests::shared_tests!(
     last_insert_id,
     row_count,
+    row_count_of_returning,
     found_rows,
     show_warnings,
     get_diagnostics,
@@ -96,6 +97,27 @@ async fn row_count(c: Arc<Cluster>) -> Result<()> {
             "SELECT ROW_COUNT()",
             "DELETE FROM t",
             "COMMIT",
+            "SELECT ROW_COUNT()",
+        ],
+    )
+    .await
+}
+
+/// Behind rows of RETURNING, be there none, it is -1.
+async fn row_count_of_returning(c: Arc<Cluster>) -> Result<()> {
+    if c.flavor() == Flavor::MySql {
+        return Ok(()); // There is no RETURNING
+    }
+    on_tables(
+        &c,
+        &[
+            "DELETE FROM t WHERE id = 6 RETURNING id",
+            "SELECT ROW_COUNT()",
+            "DELETE FROM t WHERE id = 77 RETURNING id",
+            "SELECT ROW_COUNT()",
+            "DELETE FROM t WHERE a BETWEEN RAND() + 900 AND 1000 RETURNING id, b",
+            "SELECT ROW_COUNT()",
+            "INSERT INTO n (a) VALUES (1) RETURNING a",
             "SELECT ROW_COUNT()",
         ],
     )

@@ -86,10 +86,11 @@ pub(super) fn restricted_sql(
             format!("{} OR {}", table.keys_predicate(&qualified, &keys), no_row(table, &qualified))
         } else if !keys.is_empty() {
             table.keys_predicate(&qualified, &keys)
-        } else if change.volatile() {
+        } else if change.volatile() && change.returning().is_none() {
             "1=0".to_string()
         } else {
-            // As false as 1=0, but not known beforehand: the server evaluates the condition and answers as it always does
+            // As false as 1=0, but not known beforehand: the server evaluates the condition and answers as it always does. To a
+            // RETURNING behind a condition that it knows to be false, MariaDB answers with OK instead of a result.
             no_row(table, &qualified)
         };
     let where_end = change.where_clause().map(|span| span.end);
