@@ -65,7 +65,7 @@ pub(crate) const TEXTS_THAT_DO_NOT_FIT: bool = false;
 pub(crate) const DANGLING_CHILDREN: bool = false;
 
 /// MariaDB: `SET NAMES … COLLATE …`, and then an INSERT whose key comes from an expression: the connection ends.
-pub(crate) const NAMES_WITH_COLLATION: bool = false;
+pub(crate) const NAMES_WITH_COLLATION: bool = true;
 
 /// MySQL: an ENUM or SET key compared with a number: restricted to the text of the key, the comparison fails in strict mode.
 pub(crate) const NUMBERS_OF_SETS: bool = true;
@@ -74,7 +74,7 @@ pub(crate) const NUMBERS_OF_SETS: bool = true;
 pub(crate) const NO_AUTO_VALUE_ON_ZERO: bool = false;
 
 /// INSERT IGNORE of rows with generated keys, of which some have no parent: error 1213.
-pub(crate) const IGNORED_CHILDREN: bool = false;
+pub(crate) const IGNORED_CHILDREN: bool = true;
 
 /// MySQL: an INSERT into a view with a subquery among its values that fails gives another error.
 pub(crate) const SUBQUERIES_INTO_VIEWS: bool = false;

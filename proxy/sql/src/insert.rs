@@ -95,6 +95,7 @@ pub(crate) fn insert(text: &Text<'_>, placeholders: &[usize]) -> Result<Statemen
         has_side_effects: reader.has_side_effects,
         query: source,
         on_conflict,
+        ignore: ignores,
         returning,
     }))
 }

@@ -419,6 +419,8 @@ pub struct Insert {
     pub query: Option<SourceQuery>,
     /// What becomes of rows that are there already.
     pub on_conflict: OnConflict,
+    /// IGNORE was given: rows that cannot be inserted are left out, with a warning.
+    pub ignore: bool,
     /// It answers with rows: MariaDB's RETURNING.
     pub returning: bool,
 }

@@ -177,7 +177,7 @@ impl Session {
         let vars = self.session_vars().await?;
         let sql = target.text;
         if slots.values().any(|slot| slot.subquery)
-            && let Reply::Err(e) = self.run_one([b"EXPLAIN ", sql].concat()).await?
+            && let Reply::Err(e) = self.run_one(self.plan_of(sql)).await?
         {
             // What the statement itself may not read
             self.statement_failed(e, alone).await?;
@@ -201,7 +201,7 @@ impl Session {
                 },
                 Reply::Err(e) => {
                     // The statement may have an error of its own, under a name of its own
-                    let explained = self.run_one([b"EXPLAIN ", sql].concat()).await?;
+                    let explained = self.run_one(self.plan_of(sql)).await?;
                     match explained {
                         Reply::Err(own) => {
                             self.statement_failed(own, alone).await?;
@@ -233,6 +233,13 @@ impl Session {
         }
     }
 
+    /// The statement that asks the server for its plan, and so for its errors. MySQL fails in other formats of it with an
+    /// error of their own; MariaDB has no name for this one.
+    pub(super) fn plan_of(&self, statement: &[u8]) -> Vec<u8> {
+        let verb: &[u8] = if self.mariadb { b"EXPLAIN " } else { b"EXPLAIN FORMAT=TRADITIONAL " };
+        [verb, statement].concat()
+    }
+
     /// The values of as many slots as the SELECT has columns.
     fn literals<'a>(
         &self,
@@ -261,7 +268,10 @@ impl Session {
         selects: Vec<Vec<u8>>,
         vars: &Vars,
     ) -> Result<Vec<Reply>, End> {
-        let back = format!("SET character_set_results = {}", vars.results_value);
+        let back = match self.results_back(vars).await? {
+            Ok(back) => back,
+            Err(why) => return Ok(vec![Reply::Err(SqlError::refused(&self.xid(), &why).err())]),
+        };
         let mut flight = Flight::default();
         flight.push(format!("SET character_set_results = {charset}"));
         for select in selects {
@@ -277,5 +287,32 @@ impl Session {
         }
         replies.retain(|reply| !matches!(reply, Reply::Ok(_)));
         Ok(replies)
+    }
+
+    /// The statement that makes `character_set_results` what it is; the inner error is why there is none. MariaDB takes the
+    /// number of a charset's default collation only: another one comes from the login or from SET NAMES … COLLATE, and goes back
+    /// by the latter.
+    async fn results_back(&mut self, vars: &Vars) -> Result<Result<String, String>, End> {
+        let plain = format!("SET character_set_results = {}", vars.results_value);
+        if !self.mariadb || vars.results_value == "NULL" {
+            return Ok(Ok(plain));
+        }
+        if let Reply::Ok(_) = self.run_one(&plain).await? {
+            return Ok(Ok(plain));
+        }
+        let ask =
+            "SELECT ID FROM information_schema.COLLATIONS WHERE COLLATION_NAME = @@collation_connection";
+        let Reply::Rows(rows) = self.run_one(ask).await? else {
+            return Ok(Err("the collations cannot be read".into()));
+        };
+        let id = if rows.rows.is_empty() { None } else { rows.cells(0)?.first().copied().flatten() };
+        let (charset, collation) = (&vars.charset_connection, &vars.collation_connection);
+        let one = [&vars.charset_client, &vars.charset_results].iter().all(|other| *other == charset);
+        let word = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        Ok(if one && id == Some(vars.results_value.as_bytes()) && word(charset) && word(collation) {
+            Ok(format!("SET NAMES {charset} COLLATE {collation}"))
+        } else {
+            Err("character_set_results has a collation that cannot be set back".into())
+        })
     }
 }

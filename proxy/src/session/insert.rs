@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use atone_sql::{Analysis, Insert, OnConflict, Statement};
-use atone_undo::{Key, Row, Table};
+use atone_undo::{Key, Row, Table, Value};
 use atone_wire::response::OkPacket;
 
 use super::Session;
@@ -143,7 +143,7 @@ impl Session {
         let width = width(insert, info);
         if insert.rows.iter().any(|row| !row.is_empty() && row.len() != width) {
             // The server says so
-            return match self.run_one([b"EXPLAIN ", text].concat()).await? {
+            return match self.run_one(self.plan_of(text)).await? {
                 Reply::Err(e) => {
                     self.statement_failed(e, try_.alone && !try_.begin).await?;
                     Ok(true)
@@ -216,20 +216,28 @@ impl Session {
             let why = format!("more than max_branch_rows = {limit} rows in one branch");
             return self.refuse_insert(&why, try_).await;
         }
-        let savepoint = !matches!(keys, InsertKeys::Known(_));
+        // Of generated keys of rows that may be left out (one that has no parent, for example) nobody knows whose they are
+        let generated = match &keys {
+            InsertKeys::Known(rows) if insert.ignore => generated_part(table, rows),
+            _ => None,
+        };
+        let savepoint = generated.is_some() || !matches!(keys, InsertKeys::Known(_));
         let ok = match self.run_insert(target, try_, savepoint).await? {
             Ran::Ok(ok) => ok,
             Ran::Answered => return Ok(true),
             Ran::Altered => return Ok(false),
         };
         let alone = try_.alone;
-        match keys {
-            InsertKeys::Known(rows) => {
+        match (keys, generated) {
+            (InsertKeys::Known(_), Some(column)) => {
+                self.look_for_generated(ok, table, column, None, alone).await?;
+            }
+            (InsertKeys::Known(rows), None) => {
                 let keys = generated_keys(rows, ok.last_insert_id, vars.auto_increment_increment);
                 self.inserted(ok, table, keys, alone).await?;
             }
-            InsertKeys::Literals(rows) => self.look_at_inserted(ok, table, &rows, &vars, alone).await?,
-            InsertKeys::Mixed(column, given) => {
+            (InsertKeys::Literals(rows), _) => self.look_at_inserted(ok, table, &rows, &vars, alone).await?,
+            (InsertKeys::Mixed(column, given), _) => {
                 self.look_for_generated(ok, table, column, Some(given), alone).await?;
             }
         }
@@ -455,4 +463,12 @@ impl Session {
         let keys: HashSet<Key> = found.iter().map(|row| row.key(table)).collect();
         Ok((keys.len() == conditions.len()).then_some(found))
     }
+}
+
+/// The column of the key that is generated for each of these rows, if there is one.
+fn generated_part(table: &Table, rows: &[Vec<Option<Value>>]) -> Option<usize> {
+    let key = table.keys.first()?;
+    let at = rows.first()?.iter().position(Option::is_none)?;
+    let all = rows.iter().all(|row| row.get(at).is_some_and(Option::is_none));
+    key.columns.get(at).copied().filter(|_| all)
 }

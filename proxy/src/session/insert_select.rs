@@ -49,7 +49,7 @@ impl Session {
             Some(Reply::Err(e)) => {
                 // The server names the place in the statement itself
                 let own = match e.code {
-                    1064 => self.run_one([b"EXPLAIN ", target.text].concat()).await?,
+                    1064 => self.run_one(self.plan_of(target.text)).await?,
                     _ => Reply::Err(e.clone()),
                 };
                 let e = if let Reply::Err(own) = own { own } else { e };

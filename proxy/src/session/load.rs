@@ -268,6 +268,7 @@ fn written_out(
             OnConflict::Replace => OnConflict::Replace,
             _ => OnConflict::Ignore,
         },
+        ignore: load.on_conflict != OnConflict::Replace,
         returning: false,
     };
     Ok(Some((source, insert)))
