@@ -11,6 +11,7 @@ use atone_wire::response::{ErrPacket, OkPacket};
 
 use super::over::{Written, decode_written, image_sql, nowhere_sql, restricted_sql, targets};
 use super::restrict::with_hint;
+use super::{MORE_ROWS, left, too_long};
 use crate::branch::Presence;
 use crate::error::{End, SqlError};
 use crate::meta::refusal;
@@ -227,12 +228,8 @@ impl Session {
         };
         let behind = match self.behind_joined(t, &images).await? {
             Ok(behind) => behind,
-            Err(Stop::Refuse(why)) => {
-                self.refuse_change(&why, t.alone).await?;
-                return Ok(true);
-            }
-            Err(Stop::Server(e)) => {
-                self.statement_failed(e, t.alone).await?;
+            Err(stop) => {
+                self.stop_change(stop, t.alone).await?;
                 return Ok(true);
             }
         };
@@ -245,8 +242,7 @@ impl Session {
         let count = keys.iter().map(Vec::len).sum();
         let restricted = restricted_sql(t.sql, t.joined, t.analysis, &t.written, &keys);
         let restricted = with_hint(restricted, t.joined.verb.end, count, self.mariadb);
-        if restricted.len() >= t.vars.max_allowed_packet {
-            let why = "the statement with the keys of its rows is longer than max_allowed_packet";
+        if let Some(why) = too_long(&restricted, t.vars) {
             self.refuse_change(why, t.alone).await?;
             return Ok(true);
         }
@@ -266,7 +262,7 @@ impl Session {
         };
         let most = images.iter().map(Vec::len).sum::<usize>() as u64;
         if ok.affected_rows > most {
-            self.rolled_back("the statement changed more rows than were imaged").await?;
+            self.rolled_back(MORE_ROWS).await?;
             return Ok(true);
         }
         if t.joined.volatile && self.found(&ok, t.joined) != Some(most) {
@@ -277,11 +273,8 @@ impl Session {
         let mut names = HashSet::new();
         // A row that goes by two names may be counted twice
         let distinct = t.written.iter().all(|w| names.insert((&w.info.table.schema, &w.info.table.name)));
-        let presence = match t.joined.action {
-            JoinedAction::Update(_) => Presence::Present,
-            JoinedAction::Delete(_) if distinct && ok.affected_rows == most => Presence::Absent,
-            JoinedAction::Delete(_) => Presence::Unknown,
-        };
+        let deletes = matches!(t.joined.action, JoinedAction::Delete(_));
+        let presence = left(deletes, distinct && ok.affected_rows == most);
         if let Err(why) = self.verify_behind(&behind).await {
             self.rolled_back(&why).await?;
             return Ok(true);
@@ -364,9 +357,7 @@ impl Session {
                 if !t.last {
                     return Ok(Imaged::Altered);
                 }
-                self.rollback_local().await?;
-                let error = SqlError::deadlock(&self.xid(), "the table is being altered");
-                self.send_error(&error).await?;
+                self.rolled_back("the table is being altered").await?;
                 return Ok(Imaged::Done);
             }
             Some(Reply::Rows(rows)) => rows,

@@ -11,13 +11,12 @@ mod viewed;
 use std::sync::Arc;
 
 use atone_sql::{Analysis, Delete, Span, TableRef, Update};
-use atone_undo::{Key, Kind, Row};
+use atone_undo::{Key, Kind, Row, Table};
+use atone_wire::response::OkPacket;
 
 use self::image::{image_sql, qualifier};
 use self::moves::{Moves, moves};
 use self::restrict::{restricted_sql, with_hint};
-use atone_wire::response::OkPacket;
-
 use super::Session;
 use super::bound::Origin;
 use super::cascade::{Behind, Effect, Stop, is_parent, may_fire};
@@ -232,22 +231,13 @@ impl Session {
         let table = &t.info.table;
         let behind = match reply {
             Some(_) => Behind::default(),
-            None => match self.image_behind(t.info, &images, effect(t.change, t.info), t.vars).await? {
-                Ok(behind) if behind.reaches_own && t.change.limit().is_some() => {
-                    let why = "a foreign key changes rows of the table itself, whose number is limited";
-                    self.refuse_change(why, t.alone).await?;
-                    return Ok(true);
+            None => {
+                let effect = effect(t.change, t.info);
+                match self.behind_change(t.info, &images, effect, t.change, t.vars, t.alone).await? {
+                    Some(behind) => behind,
+                    None => return Ok(true),
                 }
-                Ok(behind) => behind,
-                Err(Stop::Refuse(why)) => {
-                    self.refuse_change(&why, t.alone).await?;
-                    return Ok(true);
-                }
-                Err(Stop::Server(e)) => {
-                    self.statement_failed(e, t.alone).await?;
-                    return Ok(true);
-                }
-            },
+            }
         };
         let reply = match reply {
             Some(reply) => reply,
@@ -256,8 +246,7 @@ impl Session {
                 let filter = t.vars.safe_updates;
                 let restricted = restricted_sql(t.sql, t.change, t.analysis, table, &images, filter);
                 let restricted = with_hint(restricted, t.change.verb().end, images.len(), self.mariadb);
-                if restricted.len() >= t.vars.max_allowed_packet {
-                    let why = "the statement with the keys of its rows is longer than max_allowed_packet";
+                if let Some(why) = too_long(&restricted, t.vars) {
                     self.refuse_change(why, t.alone).await?;
                     return Ok(true);
                 }
@@ -265,11 +254,7 @@ impl Session {
                     self.move_rows(t, restricted, images, keys, behind).await?;
                     return Ok(true);
                 }
-                if t.change.returning().is_some() {
-                    self.returning(&restricted).await?
-                } else {
-                    self.run_one(restricted).await?
-                }
+                self.run_change(t.change, restricted).await?
             }
         };
         let ok = match reply {
@@ -280,25 +265,76 @@ impl Session {
             }
             _ => return Err(End::Broken("a statement that writes answered with rows".into())),
         };
-        if ok.affected_rows > images.len() as u64 {
-            self.rolled_back("the statement changed more rows than were imaged").await?;
-            return Ok(true);
+        let found_none = images.is_empty();
+        let deletes = matches!(t.change, Change::Delete(_));
+        if self.changed(table, images, behind, &ok, deletes).await? {
+            let ok = if found_none { self.of_no_rows(ok, t) } else { ok };
+            self.statement_done(ok, t.alone).await?;
         }
-        let presence = match t.change {
-            Change::Update(_) => Presence::Present,
-            Change::Delete(_) if ok.affected_rows == images.len() as u64 => Presence::Absent,
-            Change::Delete(_) => Presence::Unknown,
-        };
+        Ok(true)
+    }
+
+    /// Images what foreign keys change behind the imaged rows; nothing where the statement was answered.
+    async fn behind_change(
+        &mut self,
+        info: &Arc<TableInfo>,
+        images: &[Row],
+        effect: Effect,
+        change: Change<'_>,
+        vars: &Vars,
+        alone: bool,
+    ) -> Result<Option<Behind>, End> {
+        match self.image_behind(info, images, effect, vars).await? {
+            Ok(behind) if behind.reaches_own && change.limit().is_some() => {
+                let why = "a foreign key changes rows of the table itself, whose number is limited";
+                self.refuse_change(why, alone).await?;
+            }
+            Ok(behind) => return Ok(Some(behind)),
+            Err(stop) => self.stop_change(stop, alone).await?,
+        }
+        Ok(None)
+    }
+
+    /// Answers a statement that has not run, as what is behind its rows cannot be imaged.
+    async fn stop_change(&mut self, stop: Stop, alone: bool) -> Result<(), End> {
+        match stop {
+            Stop::Refuse(why) => self.refuse_change(&why, alone).await,
+            Stop::Server(e) => self.statement_failed(e, alone).await,
+        }
+    }
+
+    /// Runs the statement on the imaged rows.
+    async fn run_change(&mut self, change: Change<'_>, restricted: Vec<u8>) -> Result<Reply, End> {
+        match change.returning() {
+            Some(_) => self.returning(&restricted).await,
+            None => self.run_one(restricted).await,
+        }
+    }
+
+    /// Notes the rows that a statement has changed. False where it met others than were imaged: the local transaction is
+    /// rolled back then, and the statement answered.
+    async fn changed(
+        &mut self,
+        table: &Arc<Table>,
+        images: Vec<Row>,
+        behind: Behind,
+        ok: &OkPacket,
+        deletes: bool,
+    ) -> Result<bool, End> {
+        let most = images.len() as u64;
+        if ok.affected_rows > most {
+            self.rolled_back(MORE_ROWS).await?;
+            return Ok(false);
+        }
         if let Err(why) = self.verify_behind(&behind).await {
             self.rolled_back(&why).await?;
-            return Ok(true);
+            return Ok(false);
         }
-        let ok = if images.is_empty() { self.of_no_rows(ok, t) } else { ok };
+        let presence = left(deletes, ok.affected_rows == most);
         for row in images {
             self.branch.touch(table, row.key(table), Some(row), presence);
         }
         self.touch_behind(behind, presence == Presence::Absent);
-        self.statement_done(ok, t.alone).await?;
         Ok(true)
     }
 
@@ -407,18 +443,14 @@ impl Session {
     async fn altered_before(&mut self, t: &Try<'_>) -> Result<Imaged, End> {
         if t.one_row && !t.alone {
             // The statement ran on rows that were not imaged as they are: all must go
-            self.rollback_local().await?;
-            let error = SqlError::deadlock(&self.xid(), "the table was altered meanwhile");
-            self.send_error(&error).await?;
+            self.rolled_back("the table was altered meanwhile").await?;
             return Ok(Imaged::Done);
         }
         self.abandon(t.alone).await?;
         if !t.last {
             return Ok(Imaged::Altered);
         }
-        let error = SqlError::deadlock(&self.xid(), "the table is being altered");
-        self.rollback_local().await?;
-        self.send_error(&error).await?;
+        self.rolled_back("the table is being altered").await?;
         Ok(Imaged::Done)
     }
 
@@ -427,6 +459,24 @@ impl Session {
         let error = SqlError::refused(&self.xid(), why);
         self.abandon(alone).await?;
         self.send_error(&error).await
+    }
+}
+
+/// Why a statement that has changed more rows than were imaged is rolled back.
+const MORE_ROWS: &str = "the statement changed more rows than were imaged";
+
+/// Why a statement with the keys of its rows cannot be sent, if it cannot.
+fn too_long(restricted: &[u8], vars: &Vars) -> Option<&'static str> {
+    let why = "the statement with the keys of its rows is longer than max_allowed_packet";
+    (restricted.len() >= vars.max_allowed_packet).then_some(why)
+}
+
+/// Whether the imaged rows must be there behind a statement, which may have changed `all` of them.
+fn left(deletes: bool, all: bool) -> Presence {
+    match (deletes, all) {
+        (false, _) => Presence::Present,
+        (true, true) => Presence::Absent,
+        (true, false) => Presence::Unknown,
     }
 }
 

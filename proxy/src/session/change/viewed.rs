@@ -6,11 +6,10 @@ use atone_undo::Key;
 
 use super::image::image_sql;
 use super::restrict::{restricted_sql, with_hint};
-use super::{Change, table_refusal};
-use crate::branch::Presence;
+use super::{Change, table_refusal, too_long};
 use crate::error::{End, SqlError};
 use crate::session::Session;
-use crate::session::cascade::{Effect, Stop};
+use crate::session::cascade::Effect;
 use crate::session::dml::decode;
 use crate::session::inject::{Flight, Reply};
 use crate::session::tables::{digest, probe_sql};
@@ -103,46 +102,23 @@ impl Session {
             }
             Err(why) => return self.refuse_change(&why, alone).await,
         };
-        let behind = match self.image_behind(&view.info, &images, effect(change, view), &vars).await? {
-            Ok(behind) if behind.reaches_own && change.limit().is_some() => {
-                let why = "a foreign key changes rows of the table itself, whose number is limited";
-                return self.refuse_change(why, alone).await;
-            }
-            Ok(behind) => behind,
-            Err(Stop::Refuse(why)) => return self.refuse_change(&why, alone).await,
-            Err(Stop::Server(e)) => return self.statement_failed(e, alone).await,
-        };
+        let effect = effect(change, view);
+        let behind = self.behind_change(&view.info, &images, effect, change, &vars, alone).await?;
+        let Some(behind) = behind else { return Ok(()) };
         let restricted = restricted_sql(sql, change, analysis, &key_table, &found, false);
         let restricted = with_hint(restricted, change.verb().end, found.len(), self.mariadb);
-        if restricted.len() >= vars.max_allowed_packet {
-            let why = "the statement with the keys of its rows is longer than max_allowed_packet";
+        if let Some(why) = too_long(&restricted, &vars) {
             return self.refuse_change(why, alone).await;
         }
-        let reply = match change.returning() {
-            Some(_) => self.returning(&restricted).await?,
-            None => self.run_one(restricted).await?,
-        };
-        let ok = match reply {
+        let ok = match self.run_change(change, restricted).await? {
             Reply::Ok(ok) => ok,
             Reply::Err(e) => return self.statement_failed(e, alone).await,
             _ => return Err(End::Broken("a statement that writes answered with rows".into())),
         };
-        let count = images.len() as u64;
-        if ok.affected_rows > count {
-            return self.rolled_back("the statement changed more rows than were imaged").await;
+        let deletes = matches!(change, Change::Delete(_));
+        if self.changed(table, images, behind, &ok, deletes).await? {
+            self.statement_done(ok, alone).await?;
         }
-        if let Err(why) = self.verify_behind(&behind).await {
-            return self.rolled_back(&why).await;
-        }
-        let presence = match change {
-            Change::Update(_) => Presence::Present,
-            Change::Delete(_) if ok.affected_rows == count => Presence::Absent,
-            Change::Delete(_) => Presence::Unknown,
-        };
-        for row in images {
-            self.branch.touch(table, row.key(table), Some(row), presence);
-        }
-        self.touch_behind(behind, presence == Presence::Absent);
-        self.statement_done(ok, alone).await
+        Ok(())
     }
 }
