@@ -1,8 +1,12 @@
 //! The service account's connections.
 
+use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, DriverError, Error, Opts, OptsBuilder, Pool};
 
 use crate::tls::{self, ServerTls, ServerTlsMode};
+
+/// How long [`ServicePool::brief_conn`] waits for a table.
+const BRIEF_LOCK_WAIT_S: u32 = 2;
 
 /// The service account's connections, with TLS as `server_tls` says.
 #[derive(Clone, Debug)]
@@ -22,6 +26,16 @@ impl ServicePool {
         let pool = Pool::new(Opts::from(options.ssl_opts(Some(ssl))));
         let preferred = server_tls.mode == ServerTlsMode::Preferred;
         ServicePool { pool, plain: preferred.then(|| Pool::new(plain)) }
+    }
+
+    /// The same that waits for a few seconds only where a table is being altered: for the transaction that looks, perhaps.
+    ///
+    /// # Errors
+    /// What the server or the system says.
+    pub async fn brief_conn(&self) -> Result<Conn, Error> {
+        let mut conn = self.get_conn().await?;
+        conn.query_drop(format!("SET lock_wait_timeout = {BRIEF_LOCK_WAIT_S}")).await?;
+        Ok(conn)
     }
 
     /// A connection, one that was used before if there is one.

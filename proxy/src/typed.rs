@@ -1,8 +1,9 @@
 //! Rows of the service account's queries, as typed values. A row that is not of those types is an error here: the driver's
 //! own functions panic.
 
+use atone_undo::Table;
 use mysql_async::prelude::{FromRow, Queryable, StatementLike};
-use mysql_async::{Conn, DriverError, Error, FromRowError, Params, Row};
+use mysql_async::{Conn, DriverError, Error, FromRowError, Params, Row, Value};
 
 /// Queries whose rows are read as `T`.
 pub(crate) trait Typed {
@@ -63,4 +64,19 @@ impl Typed for Conn {
 
 fn typed<T: FromRow>(row: Row) -> Result<T, Error> {
     T::from_row_opt(row).map_err(|FromRowError(row)| Error::Driver(DriverError::FromRow { row }))
+}
+
+/// Decodes a row that was read, in text, by the table's image list.
+///
+/// # Errors
+/// What it has instead.
+pub(crate) fn image(table: &Table, row: Row) -> Result<atone_undo::Row, String> {
+    let cells = row.unwrap();
+    let cells = cells.iter().map(|cell| match cell {
+        Value::NULL => Ok(None),
+        Value::Bytes(bytes) => Ok(Some(bytes.as_slice())),
+        _ => Err("it is not text"),
+    });
+    let cells: Vec<Option<&[u8]>> = cells.collect::<Result<_, _>>()?;
+    table.decode_row(&cells).map_err(|e| e.to_string())
 }

@@ -16,7 +16,7 @@ const MAX_NAMES: usize = 10_000;
 const NAMES_PER_QUERY: usize = 50;
 /// How many views are looked into for one statement: each may name others.
 const MAX_VIEWS: usize = 1000;
-/// Schemas of the server's own, whose views call nothing that writes.
+/// Schemas of the server's own: nothing in them is captured, and their views call nothing that writes.
 const OWN_SCHEMAS: [&str; 4] = ["information_schema", "mysql", "performance_schema", "sys"];
 
 /// What is known of names: whether they are views, and what those call.
@@ -148,13 +148,18 @@ async fn has_functions(conn: &mut Conn) -> Result<bool, mysql_async::Error> {
     }
 }
 
+/// Whether a schema is the server's own.
+pub(crate) fn is_own_schema(schema: &str) -> bool {
+    OWN_SCHEMAS.iter().any(|own| schema.eq_ignore_ascii_case(own))
+}
+
 fn qualified(names: Vec<TableName>, database: Option<&str>) -> Vec<Qualified> {
     names
         .into_iter()
         .filter_map(|TableName { schema, name }| {
             Some((schema.or_else(|| database.map(str::to_owned))?, name))
         })
-        .filter(|(schema, _)| !OWN_SCHEMAS.iter().any(|own| schema.eq_ignore_ascii_case(own)))
+        .filter(|(schema, _)| !is_own_schema(schema))
         .collect()
 }
 

@@ -1,10 +1,11 @@
 //! The foreign keys that point at a table, and whether the service account sees all of them.
 
-use crate::typed::Typed;
 use std::collections::BTreeMap;
 
 use atone_undo::Table;
 use mysql_async::Conn;
+
+use crate::typed::Typed;
 
 /// What becomes of the rows that refer to a row which is deleted, or whose referenced columns are updated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,10 +4,11 @@
 //! and where those of its inverse do nothing at all: the inverse of INSERT is DELETE, that of DELETE is INSERT, that of
 //! UPDATE is UPDATE, or DELETE and INSERT where there are triggers for UPDATE or where a key changes.
 
-use crate::typed::Typed;
 use atone_sql::{Mode, TriggerBody, trigger_body};
 use atone_undo::Table;
 use mysql_async::Conn;
+
+use crate::typed::Typed;
 
 /// A trigger, as `information_schema.TRIGGERS` shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]

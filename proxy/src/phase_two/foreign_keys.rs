@@ -4,13 +4,13 @@
 //! may fire. What the server would have checked is checked here, once all rows are back: an outsider may have inserted a
 //! child of a row that this branch had inserted, or deleted the parent of a row that it had deleted.
 
-use crate::typed::Typed;
 use std::collections::BTreeMap;
 
 use atone_undo::{Key, RowChange, Table, TableChanges, UniqueKey, Value, quote_identifier};
 use mysql_async::Conn;
 
 use super::Failure;
+use crate::typed::Typed;
 
 /// How many keys one SELECT names.
 const KEYS_PER_SELECT: usize = 500;

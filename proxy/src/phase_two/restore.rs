@@ -1,6 +1,5 @@
 //! Putting a branch's rows back, in one local transaction and some rows at a time.
 
-use crate::typed::Typed;
 use std::collections::HashMap;
 
 use atone_api::proto::BranchRef;
@@ -16,6 +15,7 @@ use super::adapt::{adapt, is_deleted};
 use super::{Failure, foreign_keys, log, stuck};
 use crate::backend::Backend;
 use crate::meta::MetaError;
+use crate::typed::{Typed, image};
 
 /// How many rows are read, and how many statements are sent, at a time.
 const ROWS_PER_BATCH: usize = 500;
@@ -314,17 +314,7 @@ async fn current_rows(
     let mut out = HashMap::with_capacity(keys.len());
     let mut result = conn.query_iter(sql).await?;
     while let Some(row) = result.next().await? {
-        let cells = row.unwrap();
-        let cells: Vec<Option<&[u8]>> = cells
-            .iter()
-            .map(|cell| match cell {
-                Cell::NULL => Ok(None),
-                Cell::Bytes(bytes) => Ok(Some(bytes.as_slice())),
-                _ => Err(stuck("a current row that is not text")),
-            })
-            .collect::<Result<_, _>>()?;
-        let row =
-            table.decode_row(&cells).map_err(|e| stuck(format!("a current row does not decode: {e}")))?;
+        let row = image(table, row).map_err(|e| stuck(format!("a current row does not decode: {e}")))?;
         out.insert(row.key(table), row);
     }
     Ok(out)

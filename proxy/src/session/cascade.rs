@@ -18,22 +18,20 @@ use std::sync::Arc;
 use atone_sql::TableRef;
 use atone_undo::{Key, Kind, Row, Table, UniqueKey, quote_identifier};
 use atone_wire::response::ErrPacket;
-use mysql_async::Value as Cell;
 use mysql_async::prelude::Queryable;
 
 use super::Session;
 use super::bound::told;
 use super::dml::{NO_LIMIT, decode};
-use super::inject::{Flight, Reply, Vars};
+use super::inject::{Reply, Vars, flights};
 use super::tables::{Resolved, digest, probe_sql};
 use crate::branch::{Presence, row_bytes};
 use crate::error::End;
 use crate::meta::{ForeignKey, Rule, TableInfo, Write, undo_refusal};
+use crate::typed::image;
 
 /// How many keys one SELECT names.
 const KEYS_PER_SELECT: usize = 500;
-/// How long a flight of such SELECTs gets, in bytes, before another begins.
-const FLIGHT_BYTES: usize = 512 << 10;
 
 /// What happens to rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -318,20 +316,15 @@ impl Session {
         if let Some(why) = undo_refusal(&child.table, &child.facts.triggers, write) {
             return Ok(Err(says(&why)));
         }
-        let mut found = Vec::new();
-        let mut flight = Flight::default();
-        let mut chunks = step.keys.chunks(KEYS_PER_SELECT).peekable();
-        while let Some(chunk) = chunks.next() {
-            if flight.len() == 0 {
-                flight.push(probe_sql(&child.table));
-            }
+        let selects = step.keys.chunks(KEYS_PER_SELECT).map(|chunk| {
             let mut select = children_sql(&step.info.table, key, &child.table, chunk);
             select.push_str(" FOR UPDATE");
-            flight.push(select);
-            if chunks.peek().is_some() && flight.len() < FLIGHT_BYTES {
-                continue;
-            }
-            let mut replies = self.run_flight(std::mem::take(&mut flight)).await?.into_iter();
+            select
+        });
+        let mut found = Vec::new();
+        for flight in flights(selects) {
+            let flight = flight.behind(probe_sql(&child.table));
+            let mut replies = self.run_flight(flight).await?.into_iter();
             match replies.next() {
                 Some(Reply::Rows(rows)) if digest(vars, &rows) == probe => {}
                 Some(Reply::Rows(_)) => {
@@ -381,17 +374,9 @@ impl Session {
                 let select = children_sql(&followed.parent, &followed.key, &child, chunk);
                 let rows: Vec<mysql_async::Row> = conn.query(select).await.map_err(unread)?;
                 for row in rows {
-                    let cells = row.unwrap();
-                    let cells: Option<Vec<Option<&[u8]>>> = cells
-                        .iter()
-                        .map(|cell| match cell {
-                            Cell::NULL => Some(None),
-                            Cell::Bytes(bytes) => Some(Some(bytes.as_slice())),
-                            _ => None,
-                        })
-                        .collect();
-                    let row = cells.and_then(|cells| child.decode_row(&cells).ok());
-                    let key = row.ok_or("a row behind the statement does not decode")?.key(&child);
+                    let row = image(&child, row)
+                        .map_err(|e| format!("a row behind the statement does not decode: {e}"))?;
+                    let key = row.key(&child);
                     let imaged = place.is_some_and(|place| behind.fates.contains_key(&(place, key.clone())));
                     if !imaged && !self.branch.has(&followed.child, &key) {
                         return Err(format!(

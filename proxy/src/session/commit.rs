@@ -14,14 +14,12 @@ use super::Session;
 use super::bound::told;
 use super::dml::{decode, locking_read_by_key};
 use super::fresh::Fresh;
-use super::inject::{Flight, Reply};
+use super::inject::{Flight, Reply, flights};
 use crate::branch::Changes;
 use crate::error::{End, SqlError};
 
 /// How many keys one SELECT of after images names.
 const KEYS_PER_SELECT: usize = 500;
-/// How long a flight of such SELECTs gets, in bytes, before another begins.
-const FLIGHT_BYTES: usize = 512 << 10;
 /// The most bytes of an undo record in one row: what a packet holds may be much more, but would stand in memory at once.
 const MAX_PART_BYTES: usize = 4 << 20;
 /// What a packet has around the statements, in bytes.
@@ -101,19 +99,12 @@ impl Session {
         keys: Vec<(Arc<Table>, Vec<Key>)>,
     ) -> Result<Result<Vec<(Arc<Table>, Vec<Row>)>, String>, End> {
         let mut out: Vec<(Arc<Table>, Vec<Row>)> = Vec::new();
-        let mut flight = Flight::default();
-        let mut tables: Vec<Arc<Table>> = Vec::new();
-        let mut selects = after_selects(keys).into_iter().peekable();
-        while let Some((table, select)) = selects.next() {
-            flight.push(select);
-            tables.push(table);
-            if selects.peek().is_some() && flight.len() < FLIGHT_BYTES {
-                continue;
-            }
-            let replies = self.run_flight(std::mem::take(&mut flight)).await?;
-            for (reply, table) in replies.into_iter().zip(tables.drain(..)) {
+        let selects = after_selects(keys);
+        let mut tables = selects.iter().map(|(table, _)| table);
+        for flight in flights(selects.iter().map(|(_, select)| select)) {
+            for (reply, table) in self.run_flight(flight).await?.into_iter().zip(&mut tables) {
                 match reply {
-                    Reply::Rows(rows) => out.push((table.clone(), decode(&table, &rows)?)),
+                    Reply::Rows(rows) => out.push((table.clone(), decode(table, &rows)?)),
                     Reply::Err(e) => return Ok(Err(told("the after images cannot be read", &e))),
                     Reply::TooLarge => {
                         let limit = self.backend.limits.max_branch_bytes;

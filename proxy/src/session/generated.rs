@@ -15,16 +15,13 @@ use mysql_async::prelude::Queryable as _;
 
 use super::Session;
 use super::dml::{decode, locking_read, locking_read_by_key};
-use super::inject::{Flight, Reply};
-use super::insert::FLIGHT_BYTES;
+use super::inject::{Reply, flights};
 use crate::branch::Presence;
 use crate::error::End;
 use crate::typed::Typed;
 
 /// How many numbers one SELECT asks for.
 const IDS_PER_SELECT: usize = 500;
-/// How long the service account waits for a table that is being altered: it is this transaction that it waits for.
-const LOCK_WAIT_S: u32 = 2;
 /// How many rows of others may lie between those of a statement.
 const MAX_FOREIGN_ROWS: usize = 10_000;
 
@@ -125,20 +122,17 @@ impl Session {
         let Some(name) = table.columns.get(column).map(|column| quote_identifier(&column.name)) else {
             return Ok(Err("the table has no such column".into()));
         };
-        let mut rows = Vec::new();
-        let mut flight = Flight::default();
-        let mut chunks = ids.chunks(IDS_PER_SELECT).peekable();
-        while let Some(chunk) = chunks.next() {
+        let leads = table.keys.first().is_some_and(|key| key.columns.first() == Some(&column));
+        let selects = ids.chunks(IDS_PER_SELECT).map(|chunk| {
             let condition = format!("{name} IN ({})", list(chunk)).into_bytes();
-            let leads = table.keys.first().is_some_and(|key| key.columns.first() == Some(&column));
             let mut select =
                 if leads { locking_read_by_key(table, &condition) } else { locking_read(table, &condition) };
             select.extend_from_slice(b" SKIP LOCKED");
-            flight.push(select);
-            if chunks.peek().is_some() && flight.len() < FLIGHT_BYTES {
-                continue;
-            }
-            for reply in self.run_flight(std::mem::take(&mut flight)).await? {
+            select
+        });
+        let mut rows = Vec::new();
+        for flight in flights(selects) {
+            for reply in self.run_flight(flight).await? {
                 match reply {
                     Reply::Rows(found) => rows.extend(decode(table, &found)?),
                     Reply::Err(e) => return Ok(Err(super::bound::told("the rows cannot be read", &e))),
@@ -179,14 +173,13 @@ impl Session {
         if keys.is_empty() {
             return Ok(0);
         }
-        let mut conn = self.backend.pool.get_conn().await?;
-        conn.query_drop(format!("SET lock_wait_timeout = {LOCK_WAIT_S}")).await?;
+        let mut conn = self.backend.pool.brief_conn().await?;
         let mut seen = 0;
         for chunk in keys.chunks(IDS_PER_SELECT) {
             let condition = table.keys_predicate(&quote_identifier(&table.name), chunk);
             let select =
                 format!("SELECT COUNT(*) FROM {}{} WHERE {condition}", table.quoted(), table.force_key());
-            seen += conn.query_first::<u64, _>(select).await?.unwrap_or(1);
+            seen += conn.first_text_row::<u64>(select).await?.unwrap_or(1);
         }
         Ok(seen)
     }
@@ -198,8 +191,7 @@ impl Session {
         name: &str,
         ids: &[i128],
     ) -> Result<HashSet<i128>, mysql_async::Error> {
-        let mut conn = self.backend.pool.get_conn().await?;
-        conn.query_drop(format!("SET lock_wait_timeout = {LOCK_WAIT_S}")).await?;
+        let mut conn = self.backend.pool.brief_conn().await?;
         let mut all = HashSet::new();
         for chunk in ids.chunks(IDS_PER_SELECT) {
             let select = format!(
@@ -230,8 +222,7 @@ impl Session {
             "SELECT CAST({name} AS CHAR) FROM {} WHERE {name} >= {first} ORDER BY {name} LIMIT {limit}",
             table.quoted()
         );
-        let mut conn = self.backend.pool.get_conn().await?;
-        conn.query_drop(format!("SET lock_wait_timeout = {LOCK_WAIT_S}")).await?;
+        let mut conn = self.backend.pool.brief_conn().await?;
         conn.query_drop("SET TRANSACTION ISOLATION LEVEL READ UNCOMMITTED").await?;
         let all: Vec<String> = conn.text_rows(select.as_str()).await?;
         let committed: HashSet<String> = conn.text_rows::<String>(select).await?.into_iter().collect();

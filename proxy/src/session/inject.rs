@@ -30,9 +30,32 @@ impl Flight {
         self.statements += 1;
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.sql.len()
+    /// The same with a statement in front.
+    pub(super) fn behind(self, first: impl AsRef<[u8]>) -> Flight {
+        let mut out = Flight::default();
+        out.push(first);
+        out.push(self.sql);
+        Flight { statements: self.statements + 1, ..out }
     }
+}
+
+/// How long a flight of many statements gets, in bytes, before another begins.
+const FLIGHT_BYTES: usize = 512 << 10;
+
+/// Many statements, as few flights.
+pub(super) fn flights<S: AsRef<[u8]>>(
+    mut statements: impl Iterator<Item = S>,
+) -> impl Iterator<Item = Flight> {
+    std::iter::from_fn(move || {
+        let mut flight = Flight::default();
+        flight.push(statements.next()?);
+        while flight.sql.len() < FLIGHT_BYTES
+            && let Some(statement) = statements.next()
+        {
+            flight.push(statement);
+        }
+        Some(flight)
+    })
 }
 
 /// What one statement was answered with.

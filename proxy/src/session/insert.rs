@@ -14,7 +14,7 @@ use super::conflicts::conditions;
 use super::diagnostics::Diagnostics;
 use super::dml::{MAX_TRIES, ROLLBACK, decode, locking_read_by_key};
 use super::evaluated::slots;
-use super::inject::{Flight, Reply, Vars};
+use super::inject::{Flight, Reply, Vars, flights};
 use super::keys::{InsertKeys, finds_no_others, generated_keys, insert_keys, literal_predicates, width};
 use super::tables::{Resolved, digest, probe_sql};
 use super::views::View;
@@ -24,9 +24,6 @@ use crate::meta::{TableInfo, Write, refusal};
 
 /// The savepoint around an INSERT whose keys are only known behind it.
 pub(super) const SAVEPOINT: &str = "`atone:insert`";
-
-/// How long a flight of SELECTs gets, in bytes, before another begins.
-pub(super) const FLIGHT_BYTES: usize = 512 << 10;
 
 /// What came of the statement.
 pub(super) enum Ran {
@@ -217,27 +214,26 @@ impl Session {
             return self.refuse_insert(&why, try_).await;
         }
         // Of generated keys of rows that may be left out (one that has no parent, for example) nobody knows whose they are
-        let generated = match &keys {
-            InsertKeys::Known(rows) if insert.ignore => generated_part(table, rows),
-            _ => None,
-        };
-        let savepoint = generated.is_some() || !matches!(keys, InsertKeys::Known(_));
+        if let InsertKeys::Known(rows) = &keys
+            && insert.ignore
+            && let Some(column) = generated_part(table, rows)
+        {
+            return self.insert_generated(target, column, try_).await;
+        }
+        let savepoint = !matches!(keys, InsertKeys::Known(_));
         let ok = match self.run_insert(target, try_, savepoint).await? {
             Ran::Ok(ok) => ok,
             Ran::Answered => return Ok(true),
             Ran::Altered => return Ok(false),
         };
         let alone = try_.alone;
-        match (keys, generated) {
-            (InsertKeys::Known(_), Some(column)) => {
-                self.look_for_generated(ok, table, column, None, alone).await?;
-            }
-            (InsertKeys::Known(rows), None) => {
+        match keys {
+            InsertKeys::Known(rows) => {
                 let keys = generated_keys(rows, ok.last_insert_id, vars.auto_increment_increment);
                 self.inserted(ok, table, keys, alone).await?;
             }
-            (InsertKeys::Literals(rows), _) => self.look_at_inserted(ok, table, &rows, &vars, alone).await?,
-            (InsertKeys::Mixed(column, given), _) => {
+            InsertKeys::Literals(rows) => self.look_at_inserted(ok, table, &rows, &vars, alone).await?,
+            InsertKeys::Mixed(column, given) => {
                 self.look_for_generated(ok, table, column, Some(given), alone).await?;
             }
         }
@@ -445,14 +441,8 @@ impl Session {
         conditions: &[Vec<u8>],
     ) -> Result<Option<Vec<Row>>, End> {
         let mut found: Vec<Row> = Vec::new();
-        let mut flight = Flight::default();
-        let mut rest = conditions.iter().peekable();
-        while let Some(condition) = rest.next() {
-            flight.push(locking_read_by_key(table, condition));
-            if rest.peek().is_some() && flight.len() < FLIGHT_BYTES {
-                continue;
-            }
-            for reply in self.run_flight(std::mem::take(&mut flight)).await? {
+        for flight in flights(conditions.iter().map(|condition| locking_read_by_key(table, condition))) {
+            for reply in self.run_flight(flight).await? {
                 match reply {
                     Reply::Rows(rows) if rows.rows.len() == 1 => found.extend(decode(table, &rows)?),
                     Reply::Rows(_) | Reply::Err(_) | Reply::TooLarge => return Ok(None),

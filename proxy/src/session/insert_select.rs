@@ -24,13 +24,7 @@ impl Session {
         if let (OnConflict::Fail, Some(column)) =
             (&target.insert.on_conflict, generated_column(target.insert, target.info))
         {
-            let ok = match self.run_insert(target, try_, true).await? {
-                Ran::Ok(ok) => ok,
-                Ran::Answered => return Ok(true),
-                Ran::Altered => return Ok(false),
-            };
-            self.look_for_generated(ok, &target.info.table, column, None, try_.alone).await?;
-            return Ok(true);
+            return self.insert_generated(target, column, try_).await;
         }
         let vars = self.session_vars().await?;
         let alone = try_.alone;
@@ -79,6 +73,23 @@ impl Session {
             Err(why) => return self.refuse_insert(&why, try_).await,
         };
         self.try_upsert(Target { insert: &insert, ..target }, &conditions, try_).await
+    }
+
+    /// Runs an INSERT that meets no other row, and of whose rows nobody knows which numbers the server generates in this
+    /// column: those that others get may lie between them.
+    pub(super) async fn insert_generated(
+        &mut self,
+        target: Target<'_>,
+        column: usize,
+        try_: Try,
+    ) -> Result<bool, End> {
+        let ok = match self.run_insert(target, try_, true).await? {
+            Ran::Ok(ok) => ok,
+            Ran::Answered => return Ok(true),
+            Ran::Altered => return Ok(false),
+        };
+        self.look_for_generated(ok, &target.info.table, column, None, try_.alone).await?;
+        Ok(true)
     }
 
     /// Inserts the rows that the SELECT had, as it would have others when it is read again.

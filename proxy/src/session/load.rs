@@ -13,7 +13,7 @@ use super::bound::Origin;
 use super::conflicts::conditions;
 use super::dml::MAX_TRIES;
 use super::inject::Reply;
-use super::insert::{Ran, Target, Try};
+use super::insert::{Target, Try};
 use super::insert_select::generated_column;
 use super::tables::Resolved;
 use super::values::text_literal;
@@ -117,17 +117,10 @@ impl Session {
         let vars = self.session_vars().await?;
         let conditions = conditions(target.text, target.insert, target.info, &vars);
         let meets_none = conditions.is_ok_and(|all| all.iter().all(Vec::is_empty));
-        let Some(column) = generated_column(target.insert, target.info).filter(|_| meets_none) else {
-            return self.insert_known(target, try_).await;
-        };
-        // Numbers that others get may lie between those of a LOAD DATA
-        let ok = match self.run_insert(target, try_, true).await? {
-            Ran::Ok(ok) => ok,
-            Ran::Answered => return Ok(true),
-            Ran::Altered => return Ok(false),
-        };
-        self.look_for_generated(ok, &target.info.table, column, None, try_.alone).await?;
-        Ok(true)
+        match generated_column(target.insert, target.info).filter(|_| meets_none) {
+            Some(column) => self.insert_generated(target, column, try_).await,
+            None => self.insert_known(target, try_).await,
+        }
     }
 
     /// The file's charset; the inner error is why its rows cannot be told.

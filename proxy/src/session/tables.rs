@@ -11,6 +11,7 @@ use super::Session;
 use super::inject::{Reply, Rows, Vars};
 use crate::error::{End, SqlError};
 use crate::meta::{MetaError, TableInfo, are_quiet};
+use crate::views::is_own_schema;
 
 /// A table that this session has looked at.
 #[derive(Clone, Debug)]
@@ -100,10 +101,7 @@ impl Session {
             let why = "a table's name with other than ASCII letters, while character_set_client is not utf8";
             return Ok(Resolved::Answer(SqlError::refused(&xid, why).err()));
         }
-        if ["mysql", "information_schema", "performance_schema", "sys"]
-            .iter()
-            .any(|s| schema.eq_ignore_ascii_case(s))
-        {
+        if is_own_schema(&schema) {
             let why = format!("{schema} is a schema of the server's own");
             return Ok(Resolved::Answer(SqlError::refused(&xid, &why).err()));
         }

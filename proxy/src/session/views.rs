@@ -4,8 +4,6 @@ use std::sync::Arc;
 
 use atone_sql::{Insert, Mode, OnConflict, TableRef, view_of_one};
 use atone_undo::{Column, Table, UniqueKey};
-use mysql_async::Conn;
-use mysql_async::prelude::Queryable as _;
 
 use super::Session;
 use super::inject::Vars;
@@ -13,11 +11,10 @@ use super::keys::same_name;
 use super::tables::Resolved;
 use crate::error::{End, SqlError};
 use crate::meta::TableInfo;
+use crate::typed::Typed;
 
 /// How many views may lie over one another.
 const MAX_DEPTH: usize = 16;
-/// How long the service account waits for a view that is being altered: it is this transaction that it waits for.
-const LOCK_WAIT_S: u32 = 2;
 
 /// A view, and the table behind it.
 #[derive(Debug)]
@@ -178,17 +175,16 @@ impl Session {
     }
 
     async fn definition(&self, schema: &str, name: &str) -> Result<Option<Definition>, mysql_async::Error> {
-        let mut conn: Conn = self.backend.pool.get_conn().await?;
-        conn.query_drop(format!("SET lock_wait_timeout = {LOCK_WAIT_S}")).await?;
+        let mut conn = self.backend.pool.brief_conn().await?;
         let text: Option<Option<String>> = conn
-            .exec_first(
+            .first_row(
                 "SELECT VIEW_DEFINITION FROM information_schema.VIEWS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?",
                 (schema, name),
             )
             .await?;
         let Some(text) = text.flatten().filter(|text| !text.is_empty()) else { return Ok(None) };
         let columns: Vec<String> = conn
-            .exec(
+            .rows(
                 "SELECT COLUMN_NAME FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? \
                  ORDER BY ORDINAL_POSITION",
                 (schema, name),
