@@ -101,11 +101,7 @@ impl Session {
             }
             Statement::SetXid(XidValue::Literal(_) | XidValue::Null) => return self.unbind(origin).await,
             Statement::SetXid(XidValue::Placeholder(_)) => {
-                let error = SqlError::refused(
-                    &self.xid(),
-                    "a parameter of SET @atone_xid outside of a prepared statement",
-                );
-                return self.send_error(&error).await;
+                return self.refuse("a parameter of SET @atone_xid outside of a prepared statement").await;
             }
             Statement::TouchesXid => {
                 if self.binding.is_some()
@@ -117,7 +113,7 @@ impl Session {
             }
             Statement::Refused(_) if analysis.touches_xid => {
                 let why = "@atone_xid is set in a way that is not followed: use SET @atone_xid = '…'";
-                return self.send_error(&SqlError::refused(&self.xid(), why)).await;
+                return self.refuse(why).await;
             }
             _ => {}
         }
@@ -279,7 +275,7 @@ impl Session {
                 Reply::Err(e) => self.send_err(&e).await,
                 _ => {
                     self.restore_variable(&before).await?;
-                    self.send_error(&SqlError::refused(&self.xid(), text)).await
+                    self.refuse(text).await
                 }
             };
         };

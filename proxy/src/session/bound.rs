@@ -194,7 +194,7 @@ impl Session {
                     && !self.branch.is_clean();
                 if commits && value == AutocommitValue::Unknown {
                     let why = "SET autocommit to a value that is not 0 or 1, in a local transaction that has written";
-                    return self.send_error(&SqlError::refused(&self.xid(), why)).await;
+                    return self.refuse(why).await;
                 }
                 return if commits {
                     self.heard_end();
@@ -311,10 +311,7 @@ impl Session {
             | command::BINLOG_DUMP_GTID
             | command::TABLE_DUMP
             | command::REGISTER_SLAVE
-            | command::CLONE => {
-                let error = SqlError::refused(&self.xid(), &format!("command 0x{byte:02x} is not captured"));
-                self.send_error(&error).await
-            }
+            | command::CLONE => self.refuse(&format!("command 0x{byte:02x} is not captured")).await,
             _ => self.send_error(&SqlError::unknown_command()).await,
         }
     }

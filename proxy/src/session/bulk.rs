@@ -59,7 +59,7 @@ impl Session {
             }
             Sql::Delete(delete) if delete.returning.is_some() => {
                 let why = "a bulk execution of a DELETE with RETURNING";
-                self.send_error(&SqlError::refused(&self.xid(), why)).await
+                self.refuse(why).await
             }
             Sql::Update(_) | Sql::Delete(_) if analysis.xid_hint.is_none() => {
                 self.bulk_change(&sql, &analysis, rows, mode).await
@@ -67,7 +67,7 @@ impl Session {
             _ => {
                 let why =
                     "a bulk execution of another statement than INSERT, UPDATE or DELETE, or with a hint";
-                self.send_error(&SqlError::refused(&self.xid(), why)).await
+                self.refuse(why).await
             }
         }
     }

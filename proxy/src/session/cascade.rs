@@ -339,8 +339,7 @@ impl Session {
                     Reply::Rows(rows) => found.extend(decode(&child.table, &rows)?),
                     Reply::Err(e) => return Ok(Err(failed(key, e))),
                     Reply::TooLarge => {
-                        let limit = self.backend.limits.max_branch_bytes;
-                        return Ok(Err(says(&format!("its rows are above max_branch_bytes = {limit}"))));
+                        return Ok(Err(says(&self.above_bytes("its rows are"))));
                     }
                     Reply::Ok(_) => return Err(End::Broken("an image without rows".into())),
                 }

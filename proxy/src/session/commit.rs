@@ -107,8 +107,7 @@ impl Session {
                     Reply::Rows(rows) => out.push((table.clone(), decode(table, &rows)?)),
                     Reply::Err(e) => return Ok(Err(told("the after images cannot be read", &e))),
                     Reply::TooLarge => {
-                        let limit = self.backend.limits.max_branch_bytes;
-                        return Ok(Err(format!("the after images are above max_branch_bytes = {limit}")));
+                        return Ok(Err(self.above_bytes("the after images are")));
                     }
                     Reply::Ok(_) => return Err(End::Broken("an after image without rows".into())),
                 }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::Session;
 use super::bound::Origin;
 use super::inject::{Flight, Reply, Rows};
-use crate::error::{End, SqlError};
+use crate::error::End;
 
 /// The diagnostics of the application's last statement.
 #[derive(Debug)]
@@ -121,8 +121,7 @@ impl Session {
     async fn refuse_diagnostics(&mut self) -> Result<bool, End> {
         let why =
             "diagnostics in another form than SHOW WARNINGS, behind a statement that was committed by itself";
-        let error = SqlError::refused(&self.xid(), why);
-        self.send_error(&error).await?;
+        self.refuse(why).await?;
         Ok(true)
     }
 

@@ -67,6 +67,16 @@ impl Session {
         self.send_err(&error).await
     }
 
+    /// Answers that a statement is refused; nothing of it has run, or stays.
+    pub(super) async fn refuse(&mut self, why: &str) -> Result<(), End> {
+        self.send_error(&SqlError::refused(&self.xid(), why)).await
+    }
+
+    /// Why rows that `are` too many bytes end a statement.
+    pub(super) fn above_bytes(&self, are: &str) -> String {
+        format!("{are} above max_branch_bytes = {}", self.backend.limits.max_branch_bytes)
+    }
+
     /// Rolls the local transaction back, in which a statement met what was not imaged.
     pub(super) async fn rolled_back(&mut self, why: &str) -> Result<(), End> {
         self.rollback_local().await?;

@@ -214,20 +214,18 @@ impl Session {
                         _ => told("a key comes from an expression that cannot be evaluated by itself", &e),
                     }
                 }
-                Reply::TooLarge => {
-                    format!("the keys are above max_branch_bytes = {}", self.backend.limits.max_branch_bytes)
-                }
+                Reply::TooLarge => self.above_bytes("the keys are"),
                 Reply::Ok(_) => return Err(End::Broken("a SELECT without rows".into())),
             };
             self.abandon(alone).await?;
-            self.send_error(&SqlError::refused(&self.xid(), &why)).await?;
+            self.refuse(&why).await?;
             return Ok(None);
         }
         match written(target, &literals, &vars) {
             Ok(text) => Ok(Some(text)),
             Err(why) => {
                 self.abandon(alone).await?;
-                self.send_error(&SqlError::refused(&self.xid(), &why)).await?;
+                self.refuse(&why).await?;
                 Ok(None)
             }
         }

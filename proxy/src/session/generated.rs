@@ -137,8 +137,7 @@ impl Session {
                     Reply::Rows(found) => rows.extend(decode(table, &found)?),
                     Reply::Err(e) => return Ok(Err(super::bound::told("the rows cannot be read", &e))),
                     Reply::TooLarge => {
-                        let limit = self.backend.limits.max_branch_bytes;
-                        return Ok(Err(format!("the rows are above max_branch_bytes = {limit}")));
+                        return Ok(Err(self.above_bytes("the rows are")));
                     }
                     Reply::Ok(_) => return Err(End::Broken("an image without rows".into())),
                 }

@@ -109,13 +109,13 @@ impl Session {
             self.branch.fired();
             let mapped = match view.as_ref().map(|view| view.mapped(insert)).transpose() {
                 Ok(mapped) => mapped,
-                Err(why) => return self.send_error(&SqlError::refused(&self.xid(), &why)).await,
+                Err(why) => return self.refuse(&why).await,
             };
             let (named, insert) = (insert.columns.as_ref(), mapped.as_ref().unwrap_or(insert));
             let behind = super::upsert::effect(insert, &info).map(|effect| effect.write(&info));
             let mut writes = [Some(Write::Insert), behind].into_iter().flatten();
             if let Some(why) = writes.find_map(|write| refusal(&info.table, &info.facts.triggers, write)) {
-                return self.send_error(&SqlError::refused(&self.xid(), &why)).await;
+                return self.refuse(&why).await;
             }
             let target =
                 Target { text, run: None, insert, info: &info, probe: &probe, named, view: view.as_ref() };
@@ -195,7 +195,7 @@ impl Session {
     /// Refuses an INSERT that has not run.
     pub(super) async fn refuse_insert(&mut self, why: &str, try_: Try) -> Result<bool, End> {
         self.abandon(try_.alone && !try_.begin).await?;
-        self.send_error(&SqlError::refused(&self.xid(), why)).await?;
+        self.refuse(why).await?;
         Ok(true)
     }
 
@@ -354,7 +354,7 @@ impl Session {
         if !matches!(self.run_flight(undo).await?.pop(), Some(Reply::Ok(_))) {
             return Err(End::Broken("the server refuses ROLLBACK TO".into()));
         }
-        self.send_error(&SqlError::refused(&self.xid(), why)).await
+        self.refuse(why).await
     }
 
     /// Runs a statement that answers with the rows it has written, which are kept; its OK as far as that can be told.
@@ -363,8 +363,7 @@ impl Session {
             Reply::Rows(rows) => rows,
             Reply::TooLarge => {
                 self.rollback_local().await?;
-                let limit = self.backend.limits.max_branch_bytes;
-                let why = format!("the rows returned are above max_branch_bytes = {limit}");
+                let why = self.above_bytes("the rows returned are");
                 return Ok(Reply::Err(SqlError::refused(&self.xid(), &why).err()));
             }
             reply => return Ok(reply),
@@ -393,10 +392,7 @@ impl Session {
         alone: bool,
     ) -> Result<(), End> {
         if ok.affected_rows != keys.len() as u64 {
-            self.rollback_local().await?;
-            let error =
-                SqlError::deadlock(&self.xid(), "the INSERT wrote another number of rows than it has");
-            return self.send_error(&error).await;
+            return self.rolled_back("the INSERT wrote another number of rows than it has").await;
         }
         for key in keys {
             self.branch.touch(table, key, None, Presence::Present);

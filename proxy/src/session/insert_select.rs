@@ -51,8 +51,7 @@ impl Session {
                 return Ok(true);
             }
             Some(Reply::TooLarge) => {
-                let limit = self.backend.limits.max_branch_bytes;
-                let why = format!("the rows of the SELECT are above max_branch_bytes = {limit}");
+                let why = self.above_bytes("the rows of the SELECT are");
                 return self.refuse_insert(&why, try_).await;
             }
             Some(Reply::Ok(_)) | None => return Err(End::Broken("SELECT without rows".into())),

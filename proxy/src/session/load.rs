@@ -53,19 +53,18 @@ impl Session {
                 Resolved::Table(info, probe) => (info, probe),
                 Resolved::Temporary => return self.pass_temporary(origin).await,
                 Resolved::View(..) => {
-                    let error = SqlError::refused(&self.xid(), "LOAD DATA into a view is not supported");
-                    return self.send_error(&error).await;
+                    return self.refuse("LOAD DATA into a view is not supported").await;
                 }
                 Resolved::Answer(e) => return self.statement_failed(e, false).await,
             };
             let charset = match self.file_charset(load).await? {
                 Ok(charset) => charset,
-                Err(why) => return self.send_error(&SqlError::refused(&self.xid(), &why)).await,
+                Err(why) => return self.refuse(&why).await,
             };
             if load.columns.is_none() && !takes_all_columns(&info) {
                 let why =
                     "LOAD DATA without a list of columns, into a table with generated or invisible ones";
-                return self.send_error(&SqlError::refused(&self.xid(), why)).await;
+                return self.refuse(why).await;
             }
             if asked.is_none() {
                 match self.ask_for_file(text).await? {
@@ -88,7 +87,7 @@ impl Session {
                         _ => Err(End::Broken("a LOAD DATA answered with rows".into())),
                     };
                 }
-                Err(why) => return self.send_error(&SqlError::refused(&self.xid(), &why)).await,
+                Err(why) => return self.refuse(&why).await,
             };
             self.branch.fired();
             let (source, insert) = written;

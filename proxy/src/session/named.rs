@@ -40,7 +40,7 @@ impl Session {
         }
         let text = match self.statement_text(sql, &prepare.source).await? {
             Ok(text) => text,
-            Err(why) => return self.send_error(&SqlError::refused(&self.xid(), &why)).await,
+            Err(why) => return self.refuse(&why).await,
         };
         // Known before, so that what it is read under is known as well
         self.session_vars().await?;
@@ -74,14 +74,14 @@ impl Session {
                 None => {
                     let why =
                         format!("{name} was not prepared while the session was bound: PREPARE it again");
-                    return self.send_error(&SqlError::refused(&self.xid(), &why)).await;
+                    return self.refuse(&why).await;
                 }
             },
             ExecuteWhat::Immediate(source) => match self.statement_text(sql, source).await? {
                 Ok(Some(text)) => Named { sql: text.into(), reading: self.reading() },
                 // The server says what is wrong with NULL
                 Ok(None) => Named { sql: Bytes::new(), reading: self.reading() },
-                Err(why) => return self.send_error(&SqlError::refused(&self.xid(), &why)).await,
+                Err(why) => return self.refuse(&why).await,
             },
         };
         let vars = self.session_vars().await?;
@@ -91,11 +91,11 @@ impl Session {
         }
         if inner.xid_hint.is_some() {
             let why = "a XID hint inside of a statement prepared by SQL";
-            return self.send_error(&SqlError::refused(&self.xid(), why)).await;
+            return self.refuse(why).await;
         }
         if matches!(inner.statement, Sql::Load(_)) {
             let why = "LOAD DATA inside of a statement prepared by SQL";
-            return self.send_error(&SqlError::refused(&self.xid(), why)).await;
+            return self.refuse(why).await;
         }
         if inner.placeholders.len() != execute.using.len() {
             return self.send_error(&SqlError::wrong_arguments("EXECUTE")).await;
@@ -109,11 +109,11 @@ impl Session {
         }
         let params = match self.variables(sql, execute).await? {
             Ok(params) => params,
-            Err(why) => return self.send_error(&SqlError::refused(&self.xid(), &why)).await,
+            Err(why) => return self.refuse(&why).await,
         };
         let text = match substitute(&named.sql, &inner.placeholders, &params, vars.mode) {
             Ok(text) => Bytes::from(text),
-            Err(why) => return self.send_error(&SqlError::refused(&self.xid(), &why)).await,
+            Err(why) => return self.refuse(&why).await,
         };
         let limit = self.backend.limits.max_statement_bytes;
         if text.len() > limit {
@@ -174,8 +174,7 @@ impl Session {
             Reply::Rows(rows) => rows,
             Reply::Err(e) => return Ok(Err(super::bound::told("the user variables cannot be read", &e))),
             Reply::TooLarge => {
-                let limit = self.backend.limits.max_branch_bytes;
-                return Ok(Err(format!("the user variables are above max_branch_bytes = {limit}")));
+                return Ok(Err(self.above_bytes("the user variables are")));
             }
             Reply::Ok(_) => return Err(End::Broken("SELECT without rows".into())),
         };

@@ -31,7 +31,7 @@ impl Session {
         let sql = payload.slice(at..);
         let xid = match named_xid(&attributes) {
             Ok(xid) => xid,
-            Err(why) => return self.send_error(&SqlError::refused(&self.xid(), why)).await,
+            Err(why) => return self.refuse(why).await,
         };
         if self.binding.is_none() && xid.is_none() && !atone_sql::needs_attention(&sql) {
             return self.unbound_query(&payload, &sql).await;

@@ -217,7 +217,7 @@ impl Session {
         let named = execution.as_ref().map_or(Ok(None), |execution| named_xid(&execution.attributes));
         let xid = match named {
             Ok(xid) => xid,
-            Err(why) => return self.send_error(&SqlError::refused(&self.xid(), why)).await,
+            Err(why) => return self.refuse(why).await,
         };
         let undecoded =
             execution.is_err() && capabilities & client::QUERY_ATTRIBUTES != 0 && names_xid(&payload);
@@ -273,8 +273,7 @@ impl Session {
         if long_data_lost {
             let why =
                 "parameters were sent in pieces before the session was bound, or above max_statement_bytes";
-            let error = SqlError::refused(&self.xid(), why);
-            return self.send_error(&error).await;
+            return self.refuse(why).await;
         }
         let params = match execution {
             Ok(execution) => execution.params,
@@ -282,7 +281,7 @@ impl Session {
         };
         let text = match substitute(&sql, &analysis.placeholders, &params, mode) {
             Ok(text) => Bytes::from(text),
-            Err(why) => return self.send_error(&SqlError::refused(&self.xid(), &why)).await,
+            Err(why) => return self.refuse(&why).await,
         };
         let limit = self.backend.limits.max_statement_bytes;
         if text.len() > limit {
@@ -330,7 +329,7 @@ impl Session {
                     let limit = self.backend.limits.max_branch_bytes;
                     let why =
                         format!("a result with the diagnostics of more than max_branch_bytes = {limit}");
-                    self.send_error(&SqlError::refused(&self.xid(), &why)).await?;
+                    self.refuse(&why).await?;
                 }
             }
         }

@@ -13,7 +13,7 @@ use super::dml::{decode, locking_read};
 use super::inject::{Flight, Reply};
 use super::insert::{SAVEPOINT, Target, Try};
 use super::tables::{digest, probe_sql};
-use crate::error::{End, SqlError};
+use crate::error::End;
 use crate::meta::TableInfo;
 
 impl Session {
@@ -103,7 +103,7 @@ impl Session {
                     self.rollback_local().await?;
                 }
                 let why = told("the rows that are in the way cannot be looked for", &e);
-                self.send_error(&SqlError::refused(&self.xid(), &why)).await?;
+                self.refuse(&why).await?;
                 return Ok(true);
             }
             Some(Reply::Err(e)) => {
@@ -128,8 +128,7 @@ impl Session {
         let before = match results.next() {
             Some(Reply::Rows(rows)) => decode(table, &rows)?,
             Some(Reply::TooLarge) => {
-                let limit = self.backend.limits.max_branch_bytes;
-                let why = format!("the before image of the statement is above max_branch_bytes = {limit}");
+                let why = self.above_bytes("the before image of the statement is");
                 self.take_insert_back(&why, alone).await?;
                 return Ok(true);
             }

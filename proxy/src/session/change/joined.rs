@@ -13,7 +13,7 @@ use super::over::{Written, decode_written, image_sql, nowhere_sql, restricted_sq
 use super::restrict::with_hint;
 use super::{MORE_ROWS, left, too_long};
 use crate::branch::Presence;
-use crate::error::{End, SqlError};
+use crate::error::End;
 use crate::meta::refusal;
 use crate::session::Session;
 use crate::session::cascade::{Behind, Stop, is_parent, may_fire};
@@ -88,7 +88,7 @@ impl Session {
         let vars = self.session_vars().await?;
         if vars.safe_updates {
             let why = "several tables under sql_safe_updates = 1";
-            return self.send_error(&SqlError::refused(&self.xid(), why)).await;
+            return self.refuse(why).await;
         }
         for attempt in 1.. {
             let Looked::Written(written) = self.written_tables(sql, joined, analysis, &vars).await? else {
@@ -127,7 +127,7 @@ impl Session {
             };
             if small_number && columns.years {
                 let why = "a parameter below 100 in the condition, on a table with a YEAR column";
-                self.send_error(&SqlError::refused(&self.xid(), why)).await?;
+                self.refuse(why).await?;
                 return Ok(Looked::Done);
             }
         }
@@ -154,12 +154,12 @@ impl Session {
                 Resolved::Temporary => {
                     let name = &reference.name;
                     let why = format!("a statement over several tables writes the temporary table {name}");
-                    self.send_error(&SqlError::refused(&self.xid(), &why)).await?;
+                    self.refuse(&why).await?;
                     return Ok(Looked::Done);
                 }
                 Resolved::View(schema, name) => {
                     let why = format!("a statement over several tables writes the view {schema}.{name}");
-                    self.send_error(&SqlError::refused(&self.xid(), &why)).await?;
+                    self.refuse(&why).await?;
                     return Ok(Looked::Done);
                 }
                 Resolved::Answer(e) => {
@@ -169,7 +169,7 @@ impl Session {
             };
             let one = Written::new(reference, info, probe);
             if let Some(why) = refusal_of(joined, &one) {
-                self.send_error(&SqlError::refused(&self.xid(), &why)).await?;
+                self.refuse(&why).await?;
                 return Ok(Looked::Done);
             }
             written.push(one);
@@ -214,7 +214,7 @@ impl Session {
     async fn ask_for_error(&mut self, harmless: &[u8], why: &str) -> Result<(), End> {
         match self.run_one(harmless).await? {
             Reply::Err(e) => self.statement_failed(e, false).await,
-            Reply::Ok(_) => self.send_error(&SqlError::refused(&self.xid(), why)).await,
+            Reply::Ok(_) => self.refuse(why).await,
             _ => Err(End::Broken("a statement that writes answered with rows".into())),
         }
     }
@@ -366,8 +366,7 @@ impl Session {
                 return Ok(Imaged::Done);
             }
             Some(Reply::TooLarge) => {
-                let limit = self.backend.limits.max_branch_bytes;
-                let why = format!("the before image of the statement is above max_branch_bytes = {limit}");
+                let why = self.above_bytes("the before image of the statement is");
                 self.refuse_change(&why, t.alone).await?;
                 return Ok(Imaged::Done);
             }

@@ -154,7 +154,7 @@ impl Session {
                 Resolved::View(schema, name) => {
                     if vars.safe_updates {
                         let why = "a view under sql_safe_updates = 1";
-                        return self.send_error(&SqlError::refused(&self.xid(), why)).await;
+                        return self.refuse(why).await;
                     }
                     return match self.resolve_view(schema, name, &vars).await? {
                         Ok(view) => self.change_viewed(sql, change, analysis, &view).await,
@@ -170,7 +170,7 @@ impl Session {
             {
                 // With the keys beside the subquery, the server assigns values of other rows
                 let why = "an UPDATE with ORDER BY and a subquery in its condition, on MariaDB";
-                return self.send_error(&SqlError::refused(&self.xid(), why)).await;
+                return self.refuse(why).await;
             }
             let years = self.small_number_in_condition && !self.mariadb && !compares_no_year(change, &info.0);
             let rewritten = self.mariadb && change.volatile() && change.subquery();
@@ -180,7 +180,7 @@ impl Session {
                 // There the assignments of an UPDATE with a subquery read the old row, those of one without the new
                 let why =
                     "several assignments under a condition with a subquery that cannot be evaluated twice";
-                return self.send_error(&SqlError::refused(&self.xid(), why)).await;
+                return self.refuse(why).await;
             }
             let moves = match (table_refusal(&info.0, matches!(change, Change::Update(_)), years), change) {
                 (Some(why), _) => Err(why),
@@ -191,12 +191,12 @@ impl Session {
             };
             let moves = match moves {
                 Ok(moves) => moves,
-                Err(why) => return self.send_error(&SqlError::refused(&self.xid(), &why)).await,
+                Err(why) => return self.refuse(&why).await,
             };
             let (info, probe) = (&info.0, info.1.as_slice());
             let effect = effect(change, info);
             if let Some(why) = refusal(&info.table, &info.facts.triggers, effect.write(info)) {
-                return self.send_error(&SqlError::refused(&self.xid(), &why)).await;
+                return self.refuse(&why).await;
             }
             self.branch.meet(info, is_parent(info, &effect));
             let one_row = change.order_by().is_none()
@@ -210,7 +210,7 @@ impl Session {
             if vars.safe_updates && !one_row && (change.volatile() || change.limit().is_some()) {
                 // What the server would look at is not in the statement on the imaged rows
                 let why = "under sql_safe_updates = 1 a LIMIT, or a condition that may choose other rows when evaluated again";
-                return self.send_error(&SqlError::refused(&self.xid(), why)).await;
+                return self.refuse(why).await;
             }
             let (alone, last) = (self.stands_alone(), attempt == MAX_TRIES);
             let t = Try { sql, change, analysis, vars: &vars, info, probe, alone, one_row, moves, last };
@@ -401,8 +401,7 @@ impl Session {
                 return Ok(Imaged::Done);
             }
             Some(Reply::TooLarge) => {
-                let limit = self.backend.limits.max_branch_bytes;
-                let why = format!("the before image of the statement is above max_branch_bytes = {limit}");
+                let why = self.above_bytes("the before image of the statement is");
                 // A statement that ran in the same flight must go as well
                 self.refuse_change(&why, alone || t.one_row).await?;
                 return Ok(Imaged::Done);

@@ -7,7 +7,7 @@ use atone_undo::Key;
 use super::image::image_sql;
 use super::restrict::{restricted_sql, with_hint};
 use super::{Change, table_refusal, too_long};
-use crate::error::{End, SqlError};
+use crate::error::End;
 use crate::session::Session;
 use crate::session::cascade::Effect;
 use crate::session::dml::decode;
@@ -51,7 +51,7 @@ impl Session {
         let years = self.small_number_in_condition && !self.mariadb;
         let key_table = match refusal(change, view, years).map_or_else(|| view.key_table(), Err) {
             Ok(key_table) => key_table,
-            Err(why) => return self.send_error(&SqlError::refused(&self.xid(), &why)).await,
+            Err(why) => return self.refuse(&why).await,
         };
         let mut flight = Flight::default();
         if alone {
@@ -80,8 +80,7 @@ impl Session {
             },
             Some(Reply::Err(e)) => return self.statement_failed(e, alone).await,
             Some(Reply::TooLarge) => {
-                let limit = self.backend.limits.max_branch_bytes;
-                let why = format!("the keys of the statement's rows are above max_branch_bytes = {limit}");
+                let why = self.above_bytes("the keys of the statement's rows are");
                 return self.refuse_change(&why, alone).await;
             }
             _ => return Err(End::Broken("a before image without rows".into())),
