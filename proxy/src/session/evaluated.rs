@@ -165,6 +165,9 @@ fn written(target: Target<'_>, literals: &Literals, vars: &Vars) -> Result<Vec<u
     Ok(out)
 }
 
+/// `ER_UNKNOWN_CHARACTER_SET`
+const UNKNOWN_CHARSET: u16 = 1115;
+
 impl Session {
     /// Evaluates what an INSERT's keys come from, and gives the statement with the values in. `None` where that could not be
     /// done, and the application has its answer; a local transaction begun for the statement is ended then.
@@ -266,51 +269,61 @@ impl Session {
         selects: Vec<Vec<u8>>,
         vars: &Vars,
     ) -> Result<Vec<Reply>, End> {
-        let back = match self.results_back(vars).await? {
-            Ok(back) => back,
-            Err(why) => return Ok(vec![Reply::Err(SqlError::refused(&self.xid(), &why).err())]),
+        let plain = format!("SET character_set_results = {}", vars.results_value);
+        if let Some(replies) = self.try_under_results(charset, &selects, &plain).await? {
+            return Ok(replies);
+        }
+        let replies = match self.names_back(vars).await? {
+            Some(names) => self.try_under_results(charset, &selects, &names).await?,
+            None => None,
         };
+        Ok(replies.unwrap_or_else(|| {
+            let why = "character_set_results has a collation that cannot be set back";
+            vec![Reply::Err(SqlError::refused(&self.xid(), why).err())]
+        }))
+    }
+
+    /// The same, where `back` makes `character_set_results` what it is. Nothing, of which nothing has run, where the server does
+    /// not take that.
+    async fn try_under_results(
+        &mut self,
+        charset: &str,
+        selects: &[Vec<u8>],
+        back: &str,
+    ) -> Result<Option<Vec<Reply>>, End> {
         let mut flight = Flight::default();
+        flight.push(back);
         flight.push(format!("SET character_set_results = {charset}"));
         for select in selects {
             flight.push(select);
         }
-        flight.push(&back);
+        flight.push(back);
         let mut replies = self.run_flight(flight).await?;
+        if let Some(Reply::Err(e)) = replies.first()
+            && e.code == UNKNOWN_CHARSET
+        {
+            return Ok(None);
+        }
         // One above max_allowed_packet has not even begun
-        if matches!(replies.last(), Some(Reply::Err(_)))
-            && !matches!(self.run_one(&back).await?, Reply::Ok(_))
+        if matches!(replies.last(), Some(Reply::Err(_))) && !matches!(self.run_one(back).await?, Reply::Ok(_))
         {
             return Err(End::Broken("the server refuses SET character_set_results".into()));
         }
         replies.retain(|reply| !matches!(reply, Reply::Ok(_)));
-        Ok(replies)
+        Ok(Some(replies))
     }
 
-    /// The statement that makes `character_set_results` what it is; the inner error is why there is none. MariaDB takes the
-    /// number of a charset's default collation only: another one comes from the login or from SET NAMES … COLLATE, and goes back
-    /// by the latter.
-    async fn results_back(&mut self, vars: &Vars) -> Result<Result<String, String>, End> {
-        let plain = format!("SET character_set_results = {}", vars.results_value);
-        if !self.mariadb || vars.results_value == "NULL" {
-            return Ok(Ok(plain));
-        }
-        if let Reply::Ok(_) = self.run_one(&plain).await? {
-            return Ok(Ok(plain));
-        }
+    /// The SET NAMES that leaves the session as it is, if there is one. MariaDB takes the number of a charset's default collation
+    /// only: another one comes from the login or from SET NAMES … COLLATE, and goes back by that.
+    async fn names_back(&mut self, vars: &Vars) -> Result<Option<String>, End> {
         let ask =
             "SELECT ID FROM information_schema.COLLATIONS WHERE COLLATION_NAME = @@collation_connection";
-        let Reply::Rows(rows) = self.run_one(ask).await? else {
-            return Ok(Err("the collations cannot be read".into()));
-        };
+        let Reply::Rows(rows) = self.run_one(ask).await? else { return Ok(None) };
         let id = if rows.rows.is_empty() { None } else { rows.cells(0)?.first().copied().flatten() };
         let (charset, collation) = (&vars.charset_connection, &vars.collation_connection);
         let one = [&vars.charset_client, &vars.charset_results].iter().all(|other| *other == charset);
         let word = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-        Ok(if one && id == Some(vars.results_value.as_bytes()) && word(charset) && word(collation) {
-            Ok(format!("SET NAMES {charset} COLLATE {collation}"))
-        } else {
-            Err("character_set_results has a collation that cannot be set back".into())
-        })
+        let same = one && id == Some(vars.results_value.as_bytes()) && word(charset) && word(collation);
+        Ok(same.then(|| format!("SET NAMES {charset} COLLATE {collation}")))
     }
 }
