@@ -22,16 +22,13 @@ use mysql_async::prelude::Queryable;
 
 use super::Session;
 use super::bound::told;
-use super::dml::{NO_LIMIT, decode};
+use super::dml::{KEYS_PER_SELECT, NO_LIMIT, decode};
 use super::inject::{Reply, Vars, flights};
 use super::tables::{Resolved, digest, probe_sql};
 use crate::branch::{Presence, row_bytes};
 use crate::error::End;
 use crate::meta::{ForeignKey, Rule, TableInfo, Write, undo_refusal};
 use crate::typed::image;
-
-/// How many keys one SELECT names.
-const KEYS_PER_SELECT: usize = 500;
 
 /// What happens to rows.
 #[derive(Clone, Debug, PartialEq, Eq)]

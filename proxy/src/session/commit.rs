@@ -12,14 +12,12 @@ use atone_wire::response::{ErrPacket, OkPacket};
 
 use super::Session;
 use super::bound::told;
-use super::dml::{decode, locking_read_by_key};
+use super::dml::{KEYS_PER_SELECT, decode, locking_read_by_key};
 use super::fresh::Fresh;
 use super::inject::{Flight, Reply, flights};
 use crate::branch::Changes;
 use crate::error::{End, SqlError};
 
-/// How many keys one SELECT of after images names.
-const KEYS_PER_SELECT: usize = 500;
 /// The most bytes of an undo record in one row: what a packet holds may be much more, but would stand in memory at once.
 const MAX_PART_BYTES: usize = 4 << 20;
 /// What a packet has around the statements, in bytes.

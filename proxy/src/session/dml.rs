@@ -13,6 +13,9 @@ pub(super) const COMMIT: &[u8] = b"COMMIT AND NO CHAIN NO RELEASE";
 /// The same of ROLLBACK.
 pub(super) const ROLLBACK: &[u8] = b"ROLLBACK AND NO CHAIN NO RELEASE";
 
+/// How many keys one SELECT names.
+pub(super) const KEYS_PER_SELECT: usize = 500;
+
 /// How often a statement is tried again because the table was altered meanwhile.
 pub(super) const MAX_TRIES: usize = 3;
 

@@ -14,14 +14,12 @@ use atone_wire::response::OkPacket;
 use mysql_async::prelude::Queryable as _;
 
 use super::Session;
-use super::dml::{decode, locking_read, locking_read_by_key};
+use super::dml::{KEYS_PER_SELECT, decode, locking_read, locking_read_by_key};
 use super::inject::{Reply, flights};
 use crate::branch::Presence;
 use crate::error::End;
 use crate::typed::Typed;
 
-/// How many numbers one SELECT asks for.
-const IDS_PER_SELECT: usize = 500;
 /// How many rows of others may lie between those of a statement.
 const MAX_FOREIGN_ROWS: usize = 10_000;
 
@@ -123,7 +121,7 @@ impl Session {
             return Ok(Err("the table has no such column".into()));
         };
         let leads = table.keys.first().is_some_and(|key| key.columns.first() == Some(&column));
-        let selects = ids.chunks(IDS_PER_SELECT).map(|chunk| {
+        let selects = ids.chunks(KEYS_PER_SELECT).map(|chunk| {
             let condition = format!("{name} IN ({})", list(chunk)).into_bytes();
             let mut select =
                 if leads { locking_read_by_key(table, &condition) } else { locking_read(table, &condition) };
@@ -174,7 +172,7 @@ impl Session {
         }
         let mut conn = self.backend.pool.brief_conn().await?;
         let mut seen = 0;
-        for chunk in keys.chunks(IDS_PER_SELECT) {
+        for chunk in keys.chunks(KEYS_PER_SELECT) {
             let condition = table.keys_predicate(&quote_identifier(&table.name), chunk);
             let select =
                 format!("SELECT COUNT(*) FROM {}{} WHERE {condition}", table.quoted(), table.force_key());
@@ -192,7 +190,7 @@ impl Session {
     ) -> Result<HashSet<i128>, mysql_async::Error> {
         let mut conn = self.backend.pool.brief_conn().await?;
         let mut all = HashSet::new();
-        for chunk in ids.chunks(IDS_PER_SELECT) {
+        for chunk in ids.chunks(KEYS_PER_SELECT) {
             let select = format!(
                 "SELECT CAST({name} AS CHAR) FROM {} WHERE {name} IN ({})",
                 table.quoted(),
