@@ -144,11 +144,6 @@ struct Inverse<'a> {
     tuple: Option<(String, Vec<Vec<u8>>)>,
 }
 
-fn changes_a_key(table: &Table, before: &[Value], after: &[Value]) -> bool {
-    // A unique key over a generated column changes with it.
-    table.keys.iter().flat_map(|key| &key.columns).any(|&c| before.get(c) != after.get(c))
-}
-
 impl<'a> Inverse<'a> {
     fn new(table: &'a Table, rows: &[&'a RowChange], max_bytes: usize, params: bool, replace: bool) -> Self {
         let (mut deletes, mut updates, mut inserts) = (Vec::new(), Vec::new(), Vec::new());
@@ -158,7 +153,7 @@ impl<'a> Inverse<'a> {
                 (None, Some(after)) => deletes.push(after),
                 (Some(before), None) => inserts.push(before),
                 (Some(before), Some(after))
-                    if replace || (rows.len() > 1 && changes_a_key(table, before, after)) =>
+                    if replace || (rows.len() > 1 && table.changes_key(before, after)) =>
                 {
                     deletes.push(after);
                     inserts.push(before);

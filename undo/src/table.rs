@@ -255,6 +255,11 @@ impl Table {
         Key(columns.iter().map(|&c| values.get(c).cloned().unwrap_or(Value::Null)).collect())
     }
 
+    /// Whether two images of a row differ in a column of a unique key; one over a generated column changes with it.
+    pub fn changes_key(&self, before: &[Value], after: &[Value]) -> bool {
+        self.keys.iter().flat_map(|key| &key.columns).any(|&c| before.get(c) != after.get(c))
+    }
+
     /// A condition, in parentheses, that holds for exactly the rows with these keys: `(q.a IN (1,2))`,
     /// `((q.a,q.b) IN ((1,2),(3,4)))` or `((q.a = 1 AND q.b = 2) OR …)`. It means the same under every SQL mode, charset and time zone. Without keys it
     /// holds for no row.

@@ -46,7 +46,7 @@ pub use hint::{MAX_XID_LEN, is_valid_xid};
 pub use joined::could_assign;
 pub use mode::{Mode, UnsupportedMode};
 pub use names::{TableName, table_names};
-pub use reading::{Evaluable, evaluable};
+pub use reading::{Evaluable, NO_LIMIT, evaluable};
 pub use repeat::{Repeated, repeatable};
 pub use several::{NextStatement, concerns_atone, may_be_several, next_statement};
 pub use trigger::{TriggerBody, trigger_body};

@@ -15,7 +15,7 @@ use crate::{
 
 const LOCK: &[u8] = b" LOCK IN SHARE MODE";
 /// A LIMIT that `sql_select_limit` does not undercut.
-const NO_LIMIT: &[u8] = b" LIMIT 18446744073709551615";
+pub const NO_LIMIT: &[u8] = b" LIMIT 18446744073709551615";
 
 /// An expression that can be evaluated before its statement, so that its value stands in its place.
 #[derive(Clone, Debug, PartialEq, Eq)]

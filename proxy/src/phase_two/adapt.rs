@@ -36,9 +36,7 @@ pub(super) fn is_deleted(table: &Table, change: &RowChange, replaces: bool) -> b
         (None, _) => true,
         (_, None) => false,
         _ if replaces => true,
-        (Some(before), Some(after)) => {
-            table.keys.iter().flat_map(|key| &key.columns).any(|&c| before.get(c) != after.get(c))
-        }
+        (Some(before), Some(after)) => table.changes_key(before, after),
     }
 }
 

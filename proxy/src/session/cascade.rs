@@ -15,14 +15,14 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-use atone_sql::TableRef;
+use atone_sql::{NO_LIMIT, TableRef};
 use atone_undo::{Key, Kind, Row, Table, UniqueKey, quote_identifier};
 use atone_wire::response::ErrPacket;
 use mysql_async::prelude::Queryable;
 
 use super::Session;
 use super::bound::told;
-use super::dml::{KEYS_PER_SELECT, NO_LIMIT, decode};
+use super::dml::{KEYS_PER_SELECT, decode};
 use super::inject::{Reply, Vars, flights};
 use super::tables::{Resolved, digest, probe_sql};
 use crate::branch::{Presence, row_bytes};

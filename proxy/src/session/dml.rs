@@ -1,5 +1,6 @@
 //! What statements that write rows have in common: reading images, and the ways in which such a statement ends.
 
+use atone_sql::NO_LIMIT;
 use atone_undo::{Row, Table, quote_identifier};
 use atone_wire::caps::status;
 use atone_wire::response::{ErrPacket, OkPacket};
@@ -117,9 +118,6 @@ pub(super) fn decode_beside(table: &Table, rows: &Rows) -> Result<Vec<Row>, End>
         })
         .collect()
 }
-
-/// A LIMIT that `sql_select_limit` does not undercut.
-pub(super) const NO_LIMIT: &[u8] = b" LIMIT 18446744073709551615";
 
 /// The locking read of the rows of a table for which a condition holds.
 pub(super) fn locking_read(table: &Table, condition: &[u8]) -> Vec<u8> {

@@ -1,11 +1,10 @@
 //! The read of the rows that an UPDATE or a DELETE will change. Pure.
 
-use atone_sql::TableRef;
+use atone_sql::{NO_LIMIT, TableRef};
 use atone_undo::{Table, quote_identifier};
 
 use super::Change;
 use super::moves::Moves;
-use crate::session::dml::NO_LIMIT;
 
 /// The name by which a statement's clauses refer to its table.
 pub(super) fn qualifier(table: &TableRef) -> String {

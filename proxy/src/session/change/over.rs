@@ -4,14 +4,13 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use atone_sql::{Analysis, Assignment, Joined, JoinedAction, TableRef, could_assign};
+use atone_sql::{Analysis, Assignment, Joined, JoinedAction, NO_LIMIT, TableRef, could_assign};
 use atone_undo::{Key, Row, quote_identifier};
 
 use super::restrict::no_row;
 use crate::error::End;
 use crate::meta::TableInfo;
 use crate::session::cascade::Effect;
-use crate::session::dml::NO_LIMIT;
 use crate::session::inject::Rows;
 use crate::session::keys::same_name;
 
