@@ -16,6 +16,7 @@ atone_tests::shared_tests!(
     reset_and_change_user_unbind,
     hints_bind_one_statement,
     comments_bind_one_statement,
+    hints_are_read_in_the_sessions_mode,
     unknown_xid,
     ended_transaction,
     rolled_back_transaction,
@@ -186,6 +187,67 @@ async fn comments_bind_one_statement(c: Arc<Cluster>) -> Result<()> {
     c.rest().rollback(&xid).await?.expect(200)?;
     c.rest().wait_for_status(&xid, "rolled_back", SOON).await?;
     assert_eq!(c.accounts(Bank::One, &schema).await?, ["1|ann|100", "2|bob|100", "3|NULL|100", "9|x|1"]);
+    Ok(())
+}
+
+/// A statement that binds itself is read under the `sql_mode` of its session, as the server reads it.
+async fn hints_are_read_in_the_sessions_mode(c: Arc<Cluster>) -> Result<()> {
+    let schema = c.bank_schema("modes").await?;
+    sql::run_all(
+        &mut c.direct(Bank::One, &schema).await?,
+        &[
+            "CREATE TABLE note (id INT PRIMARY KEY, a VARCHAR(40), b VARCHAR(40))",
+            "INSERT INTO note VALUES (1, 'a', 'b')",
+        ],
+    )
+    .await?;
+    let rows = async || c.rows(Bank::One, &schema, "SELECT id, HEX(a), HEX(b) FROM note ORDER BY id").await;
+    let before = rows().await?;
+    let hex = |text: &str| text.bytes().map(|b| format!("{b:02X}")).collect::<String>();
+    for (mode, statement, param, after) in [
+        (
+            "NO_BACKSLASH_ESCAPES",
+            r"UPDATE note SET a = 'c:\', b = 'x' WHERE id = 1 /*xid='{xid}'*/",
+            None,
+            [r"c:\", "x"],
+        ),
+        (
+            "NO_BACKSLASH_ESCAPES",
+            r"UPDATE /*+ XID('{xid}') */ note SET a = 'c:\', b = ' x' WHERE id = 1",
+            None,
+            [r"c:\", " x"],
+        ),
+        (
+            "NO_BACKSLASH_ESCAPES",
+            "UPDATE /*+ XID('{xid}') */ note SET a = ? WHERE id = 1",
+            Some(r"it's \n"),
+            [r"it's \n", "b"],
+        ),
+        ("ANSI_QUOTES", r#"UPDATE "note" SET "a" = "b" WHERE "id" = 1 /*xid='{xid}'*/"#, None, ["b", "b"]),
+        ("ANSI_QUOTES", r#"UPDATE "note" SET "a" = '"' WHERE "id" = 1 /*xid='{xid}'*/"#, None, ["\"", "b"]),
+        (
+            "ANSI_QUOTES",
+            r#"UPDATE "note" SET "b" = ? WHERE "id" = 1 /*xid='{xid}'*/"#,
+            Some(r#"\"'"#),
+            ["a", r#"\"'"#],
+        ),
+        ("", r#"UPDATE note SET a = "it's", b = '\'' WHERE id = 1 /*xid='{xid}'*/"#, None, ["it's", "'"]),
+    ] {
+        let xid = c.rest().begin(json!({})).await?;
+        let mut conn = c.app(Bank::One, &schema).await?;
+        sql::run(&mut conn, format!("SET sql_mode = '{mode}'")).await?;
+        let statement = statement.replace("{xid}", &xid);
+        let said = || format!("{mode}: {statement}");
+        match param {
+            Some(param) => conn.exec_drop(&statement, (param,)).await.with_context(said)?,
+            None => sql::run(&mut conn, &statement).await.with_context(said)?,
+        }
+        assert_eq!(rows().await?, [format!("1|{}|{}", hex(after[0]), hex(after[1]))], "{}", said());
+        assert_eq!(c.rest().locks(&xid).await?.len(), 1, "{}", said());
+        c.rest().rollback(&xid).await?.expect(200)?;
+        c.rest().wait_for_status(&xid, "rolled_back", SOON).await?;
+        assert_eq!(rows().await?, before, "{}", said());
+    }
     Ok(())
 }
 

@@ -57,8 +57,8 @@ fn mentions_variable(sql: &[u8]) -> bool {
     })
 }
 
-/// A block comment, and `xid` somewhere behind its beginning.
-fn may_have_hint(sql: &[u8]) -> bool {
+/// Whether a statement may carry a XID hint: it has a block comment, and `xid` somewhere behind its beginning.
+pub fn may_have_hint(sql: &[u8]) -> bool {
     // Comments are rare, slashes are too.
     if memchr(b'/', sql).is_none() {
         return false;

@@ -41,7 +41,7 @@ mod variables;
 mod view;
 
 pub use analysis::{analyze, may_write};
-pub use attention::{may_change_reading, may_prepare, needs_attention};
+pub use attention::{may_change_reading, may_have_hint, may_prepare, needs_attention};
 pub use hint::{MAX_XID_LEN, is_valid_xid};
 pub use joined::could_assign;
 pub use mode::{Mode, UnsupportedMode};

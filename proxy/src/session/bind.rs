@@ -55,7 +55,7 @@ impl Session {
     /// Nothing passes under such ones but what certainly is no write, and leads out of them.
     pub(super) async fn reading_mode(&mut self, sql: &[u8]) -> Result<Result<Mode, SqlError>, End> {
         if self.binding.is_none() {
-            return Ok(Ok(self.assumed_mode()));
+            return self.unbound_mode(sql).await.map(Ok);
         }
         let vars = self.session_vars().await?;
         let Some(why) = &vars.refuse else { return Ok(Ok(vars.mode)) };
@@ -69,6 +69,14 @@ impl Session {
         );
         let passes = leads_out && sql.is_ascii();
         Ok(if passes { Ok(vars.mode) } else { Err(SqlError::refused(&self.xid(), why)) })
+    }
+
+    /// How a statement of an unbound session is read: as the session's settings say, where it may bind itself, or may
+    /// set `@atone_xid` in a text that is another one under other settings.
+    pub(super) async fn unbound_mode(&mut self, sql: &[u8]) -> Result<Mode, End> {
+        let binds = self.attribute_xid.is_some() || atone_sql::may_have_hint(sql);
+        let ambiguous = || memchr::memchr2(b'"', b'\\', sql).is_some() && atone_sql::needs_attention(sql);
+        Ok(if binds || ambiguous() { self.session_vars().await?.mode } else { self.assumed_mode() })
     }
 
     /// A statement, analyzed, of a bound session or with something for Atone in it.

@@ -61,7 +61,7 @@ impl Session {
         let attention = atone_sql::needs_attention(&sql);
         let mut forwarded = payload.clone();
         if attention {
-            let mode = self.assumed_mode();
+            let mode = self.unbound_mode(&sql).await?;
             let analysis = atone_sql::analyze(&sql, mode);
             match &analysis.statement {
                 Sql::StartGlobal { .. } | Sql::CommitGlobal | Sql::RollbackGlobal => {
