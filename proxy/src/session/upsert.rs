@@ -7,7 +7,7 @@ use atone_wire::caps::client;
 
 use super::Session;
 use super::bound::told;
-use super::cascade::{Behind, Effect, Stop, is_parent, may_fire};
+use super::cascade::{Behind, Effect, Own, Stop, is_parent, may_fire};
 use super::conflicts::{Conditions, Counted, Touched, any_of, touched};
 use super::dml::{decode, locking_read};
 use super::inject::{Flight, Reply};
@@ -71,7 +71,8 @@ impl Session {
                         (_, Some(Reply::Rows(rows))) => decode(table, rows)?,
                         _ => Vec::new(),
                     };
-                    behind = match self.image_behind(info, &before, effect, &vars).await? {
+                    let own = Own { info, images: &before, new_keys: &[], effect };
+                    behind = match self.image_behind(own, &vars).await? {
                         Ok(behind) if behind.reaches_own => {
                             let why = "a foreign key changes rows of the table itself";
                             self.take_insert_back(why, alone).await?;

@@ -16,7 +16,7 @@ use crate::branch::Presence;
 use crate::error::End;
 use crate::meta::refusal;
 use crate::session::Session;
-use crate::session::cascade::{Behind, Stop, is_parent, may_fire};
+use crate::session::cascade::{Behind, Own, Stop, is_parent, may_fire};
 use crate::session::dml::MAX_TRIES;
 use crate::session::inject::{Flight, Reply, Vars};
 use crate::session::insert::SAVEPOINT;
@@ -309,7 +309,8 @@ impl Session {
         let fires = |w: &Written<'_>| may_fire(&w.info, &w.effect(&t.joined.action));
         match (t.written.as_slice(), images) {
             ([only], [rows]) => {
-                self.image_behind(&only.info, rows, only.effect(&t.joined.action), t.vars).await
+                let effect = only.effect(&t.joined.action);
+                self.image_behind(Own { info: &only.info, images: rows, new_keys: &[], effect }, t.vars).await
             }
             (several, _) if several.iter().any(fires) => {
                 let why = "several tables are written, and a foreign key changes rows behind the statement";

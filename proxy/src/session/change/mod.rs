@@ -15,11 +15,12 @@ use atone_undo::{Key, Kind, Row, Table};
 use atone_wire::response::OkPacket;
 
 use self::image::{image_sql, qualifier};
+pub(super) use self::moves::Reach;
 use self::moves::{Moves, moves};
 use self::restrict::{restricted_sql, with_hint};
 use super::Session;
 use super::bound::Origin;
-use super::cascade::{Behind, Effect, Stop, is_parent, may_fire};
+use super::cascade::{Behind, Effect, Own, Stop, is_parent, may_fire};
 use super::dml::{MAX_TRIES, decode_beside};
 use super::inject::{Flight, Reply, Vars};
 use super::keys::{pins_one_row, same_name};
@@ -233,7 +234,8 @@ impl Session {
             Some(_) => Behind::default(),
             None => {
                 let effect = effect(t.change, t.info);
-                match self.behind_change(t.info, &images, effect, t.change, t.vars, t.alone).await? {
+                let own = Own { info: t.info, images: &images, new_keys: &keys, effect };
+                match self.behind_change(own, t.change, t.vars, t.alone).await? {
                     Some(behind) => behind,
                     None => return Ok(true),
                 }
@@ -277,14 +279,12 @@ impl Session {
     /// Images what foreign keys change behind the imaged rows; nothing where the statement was answered.
     async fn behind_change(
         &mut self,
-        info: &Arc<TableInfo>,
-        images: &[Row],
-        effect: Effect,
+        own: Own<'_>,
         change: Change<'_>,
         vars: &Vars,
         alone: bool,
     ) -> Result<Option<Behind>, End> {
-        match self.image_behind(info, images, effect, vars).await? {
+        match self.image_behind(own, vars).await? {
             Ok(behind) if behind.reaches_own && change.limit().is_some() => {
                 let why = "a foreign key changes rows of the table itself, whose number is limited";
                 self.refuse_change(why, alone).await?;

@@ -21,7 +21,7 @@ impl Session {
         restricted: Vec<u8>,
         images: Vec<Row>,
         keys: Vec<Option<Key>>,
-        behind: Behind,
+        mut behind: Behind,
     ) -> Result<(), End> {
         let table = &t.info.table;
         let most = images.len() as u64;
@@ -30,6 +30,10 @@ impl Session {
             Ok(found) => reach.stands(table, found),
             Err(why) => return self.refuse_change(&why, t.alone).await,
         }
+        let moved = match self.moved_behind(&mut behind).await? {
+            Ok(moved) => moved,
+            Err(why) => return self.refuse_change(&why, t.alone).await,
+        };
         let mut flight = Flight::default();
         flight.push(format!("SAVEPOINT {SAVEPOINT}"));
         flight.push(restricted);
@@ -39,21 +43,28 @@ impl Session {
             _ => return Err(End::Broken("a statement that writes answered with rows".into())),
         };
         let kept = self.keep_diagnostics(&ok).await?;
-        let touched = match self.rows_at(table, reach.keys()).await? {
-            Ok(_) if ok.affected_rows > most => Err("the UPDATE changed more rows than were imaged".into()),
-            Ok(found) => reach.touched(table, &found),
-            Err(why) => Err(why),
-        };
-        let touched = match touched {
-            Ok(touched) => touched,
-            Err(why) => return self.take_insert_back(&why, t.alone).await,
-        };
+        if ok.affected_rows > most {
+            return self.take_insert_back("the UPDATE changed more rows than were imaged", t.alone).await;
+        }
+        let mut all_touched = Vec::with_capacity(moved.len() + 1);
+        for (table, reach) in std::iter::once((table.clone(), reach)).chain(moved) {
+            let touched = match self.rows_at(&table, reach.keys()).await? {
+                Ok(found) => reach.touched(&table, &found),
+                Err(why) => Err(why),
+            };
+            match touched {
+                Ok(touched) => all_touched.push((table, touched)),
+                Err(why) => return self.take_insert_back(&why, t.alone).await,
+            }
+        }
         if let Err(why) = self.verify_behind(&behind).await {
             return self.rolled_back(&why).await;
         }
         self.release_insert(t.alone).await?;
-        for Touched { key, before, presence } in touched {
-            self.branch.touch(table, key, before, presence);
+        for (table, touched) in all_touched {
+            for Touched { key, before, presence } in touched {
+                self.branch.touch(&table, key, before, presence);
+            }
         }
         self.touch_behind(behind, false);
         self.statement_done(ok, t.alone).await?;
@@ -62,7 +73,7 @@ impl Session {
     }
 
     /// The rows that have these keys now, locked; the inner error is why they cannot be read.
-    pub(super) async fn rows_at(
+    pub(in crate::session) async fn rows_at(
         &mut self,
         table: &Arc<Table>,
         keys: Vec<Key>,

@@ -157,19 +157,19 @@ impl Moves {
 }
 
 /// The rows that an UPDATE of keys can reach.
-pub(super) struct Reach {
+pub(in crate::session) struct Reach {
     /// The imaged rows, which are all that it changes.
     images: Vec<(Key, Row)>,
     old: HashSet<Key>,
     /// Rows that stand at new keys, which it must leave alone.
     standing: HashMap<Key, Row>,
     /// The new keys that are nobody's old one.
-    pub(super) new: Vec<Key>,
+    pub(in crate::session) new: Vec<Key>,
 }
 
 impl Reach {
     /// `keys` are the new keys of `images`.
-    pub(super) fn new(table: &Table, images: Vec<Row>, keys: Vec<Option<Key>>) -> Reach {
+    pub(in crate::session) fn new(table: &Table, images: Vec<Row>, keys: Vec<Option<Key>>) -> Reach {
         let images: Vec<(Key, Row)> = images.into_iter().map(|row| (row.key(table), row)).collect();
         let old: HashSet<Key> = images.iter().map(|(key, _)| key.clone()).collect();
         let mut seen = HashSet::new();
@@ -179,13 +179,13 @@ impl Reach {
     }
 
     /// The rows found at the new keys before the statement: under a collation one of them may be an imaged row.
-    pub(super) fn stands(&mut self, table: &Table, found: Vec<Row>) {
+    pub(in crate::session) fn stands(&mut self, table: &Table, found: Vec<Row>) {
         let found = found.into_iter().map(|row| (row.key(table), row));
         self.standing = found.filter(|(key, _)| !self.old.contains(key)).collect();
     }
 
     /// All keys at which rows are to be looked for behind the statement.
-    pub(super) fn keys(&self) -> Vec<Key> {
+    pub(in crate::session) fn keys(&self) -> Vec<Key> {
         self.images.iter().map(|(key, _)| key).chain(&self.new).cloned().collect()
     }
 
@@ -194,7 +194,7 @@ impl Reach {
     ///
     /// # Errors
     /// A row went to a key that was not foreseen.
-    pub(super) fn touched(self, table: &Table, found: &[Row]) -> Result<Vec<Touched>, String> {
+    pub(in crate::session) fn touched(self, table: &Table, found: &[Row]) -> Result<Vec<Touched>, String> {
         let now: HashMap<Key, &Row> = found.iter().map(|row| (row.key(table), row)).collect();
         if now.len() != self.images.len() + self.standing.len() {
             return Err("the UPDATE stores a row's key as another value than given".into());

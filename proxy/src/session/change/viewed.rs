@@ -9,7 +9,7 @@ use super::restrict::{restricted_sql, with_hint};
 use super::{Change, table_refusal, too_long};
 use crate::error::End;
 use crate::session::Session;
-use crate::session::cascade::Effect;
+use crate::session::cascade::{Effect, Own};
 use crate::session::dml::decode;
 use crate::session::inject::{Flight, Reply};
 use crate::session::tables::{digest, probe_sql};
@@ -102,7 +102,8 @@ impl Session {
             Err(why) => return self.refuse_change(&why, alone).await,
         };
         let effect = effect(change, view);
-        let behind = self.behind_change(&view.info, &images, effect, change, &vars, alone).await?;
+        let own = Own { info: &view.info, images: &images, new_keys: &[], effect };
+        let behind = self.behind_change(own, change, &vars, alone).await?;
         let Some(behind) = behind else { return Ok(()) };
         let restricted = restricted_sql(sql, change, analysis, &key_table, &found, false);
         let restricted = with_hint(restricted, change.verb().end, found.len(), self.mariadb);

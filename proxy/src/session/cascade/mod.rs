@@ -12,6 +12,8 @@
 //!   the cascade has changed is still there to others. One that was not read takes the local transaction back.
 //! - The foreign keys that were followed are compared before the COMMIT with those that are there then ([`super::fresh`]).
 
+mod moved;
+
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -20,10 +22,11 @@ use atone_undo::{Key, Kind, Row, Table, UniqueKey, quote_identifier};
 use atone_wire::response::ErrPacket;
 use mysql_async::prelude::Queryable;
 
+use self::moved::{NewValues, cascaded, new_values};
 use super::Session;
 use super::bound::told;
-use super::dml::{KEYS_PER_SELECT, decode};
-use super::inject::{Reply, Vars, flights};
+use super::dml::{KEYS_PER_SELECT, decode_beside};
+use super::inject::{Reply, Rows, Vars, flights};
 use super::tables::{Resolved, digest, probe_sql};
 use crate::branch::{Presence, row_bytes};
 use crate::error::End;
@@ -150,12 +153,23 @@ impl Fate {
     }
 }
 
+/// The rows that a statement itself changes, of one table; they are locked.
+pub(super) struct Own<'a> {
+    pub(super) info: &'a Arc<TableInfo>,
+    pub(super) images: &'a [Row],
+    /// The keys that they are to have, where the statement assigns some; `None` for one that cannot be told.
+    pub(super) new_keys: &'a [Option<Key>],
+    pub(super) effect: Effect,
+}
+
 /// Rows of one table whose children are looked for.
 struct Step {
     info: Arc<TableInfo>,
     /// The tables on the way to it, itself included.
     path: Vec<usize>,
     keys: Vec<Key>,
+    /// What columns of these rows are to become.
+    new: HashMap<Key, NewValues>,
     effect: Effect,
 }
 
@@ -176,6 +190,8 @@ pub(super) struct Behind {
     tables: Vec<Arc<Table>>,
     /// What becomes of them and of the statement's own rows.
     fates: HashMap<(usize, Key), Fate>,
+    /// What columns of them are to become.
+    new: HashMap<(usize, Key), NewValues>,
     followed: Vec<Followed>,
     /// Some of them are in the statement's own table.
     pub(super) reaches_own: bool,
@@ -194,14 +210,13 @@ impl Behind {
 }
 
 impl Session {
-    /// Images the rows that change behind a statement which has not run yet. `images` are its own rows, which are locked.
+    /// Images the rows that change behind a statement which has not run yet.
     pub(super) async fn image_behind(
         &mut self,
-        info: &Arc<TableInfo>,
-        images: &[Row],
-        effect: Effect,
+        own: Own<'_>,
         vars: &Vars,
     ) -> Result<Result<Behind, Stop>, End> {
+        let Own { info, images, new_keys, effect } = own;
         let mut behind = Behind::default();
         self.branch.meet(info, effect.touches(&info.indexed));
         if images.is_empty() || !may_fire(info, &effect) {
@@ -221,7 +236,8 @@ impl Session {
             behind.fates.entry((own, key.clone())).or_default().add(&effect);
         }
         let mut bytes = images.iter().map(row_bytes).sum();
-        let mut steps = VecDeque::from([Step { info: info.clone(), path: vec![own], keys, effect }]);
+        let new = new_values(&info.table, &keys, new_keys);
+        let mut steps = VecDeque::from([Step { info: info.clone(), path: vec![own], keys, new, effect }]);
         while let Some(step) = steps.pop_front() {
             self.branch.meet(&step.info, step.effect.touches(&step.info.indexed));
             if let Some(why) = unproven(&step.info, &step.effect) {
@@ -240,11 +256,15 @@ impl Session {
                 let place = behind.place(&child.table);
                 behind.reaches_own |= place == own && !rows.is_empty();
                 behind.comes_back |= step.path.contains(&place) && !rows.is_empty();
-                let mut next = Vec::new();
-                for row in rows {
+                let (mut next, mut next_new) = (Vec::new(), HashMap::new());
+                for (row, new) in rows {
                     let id = (place, row.key(&child.table));
                     let is_new = !behind.fates.contains_key(&id);
+                    if !new.is_empty() {
+                        behind.new.entry(id.clone()).or_default().extend(new);
+                    }
                     if behind.fates.entry(id.clone()).or_default().add(&effect) {
+                        next_new.extend(behind.new.get(&id).map(|new| (id.1.clone(), new.clone())));
                         next.push(id.1);
                     }
                     if is_new {
@@ -264,7 +284,7 @@ impl Session {
                 });
                 if !next.is_empty() {
                     let path = step.path.iter().copied().chain([place]).collect();
-                    steps.push_back(Step { info: child, path, keys: next, effect });
+                    steps.push_back(Step { info: child, path, keys: next, new: next_new, effect });
                 }
             }
         }
@@ -285,14 +305,14 @@ impl Session {
         })
     }
 
-    /// Reads and locks the rows that refer to others by a foreign key.
+    /// Reads and locks the rows that refer to others by a foreign key; with each what columns of it are to become.
     async fn children(
         &mut self,
         step: &Step,
         key: &ForeignKey,
         rule: Rule,
         vars: &Vars,
-    ) -> Result<Result<(Arc<TableInfo>, Vec<Row>), Stop>, End> {
+    ) -> Result<Result<(Arc<TableInfo>, Vec<(Row, NewValues)>), Stop>, End> {
         let says = |why: &str| {
             Stop::Refuse(format!("foreign key {} of {}.{}: {why}", key.name, key.schema, key.table))
         };
@@ -314,10 +334,12 @@ impl Session {
             return Ok(Err(says(&why)));
         }
         let selects = step.keys.chunks(KEYS_PER_SELECT).map(|chunk| {
-            let mut select = children_sql(&step.info.table, key, &child.table, chunk);
+            let beside = key_only(&step.info.table).image_select_list("`p`");
+            let mut select = children_sql(&step.info.table, key, &child.table, &beside, chunk);
             select.push_str(" FOR UPDATE");
             select
         });
+        let moves = rule == Rule::Cascade && step.effect != Effect::Deleted;
         let mut found = Vec::new();
         for flight in flights(selects) {
             let flight = flight.behind(probe_sql(&child.table));
@@ -333,7 +355,21 @@ impl Session {
             }
             for reply in replies {
                 match reply {
-                    Reply::Rows(rows) => found.extend(decode(&child.table, &rows)?),
+                    Reply::Rows(rows) => {
+                        let parents =
+                            if moves { parents(&step.info.table, &child.table, &rows)? } else { Vec::new() };
+                        let mut parents = parents.into_iter();
+                        for row in decode_beside(&child.table, &rows)? {
+                            let new = match parents.next() {
+                                Some(parent) => cascaded(step, key, &parent, &child.table, &row, &columns),
+                                None => Ok(NewValues::new()),
+                            };
+                            match new {
+                                Ok(new) => found.push((row, new)),
+                                Err(()) => return Ok(Err(says("it changes the key of rows"))),
+                            }
+                        }
+                    }
                     Reply::Err(e) => return Ok(Err(failed(key, e))),
                     Reply::TooLarge => {
                         return Ok(Err(says(&self.above_bytes("its rows are"))));
@@ -341,11 +377,6 @@ impl Session {
                     Reply::Ok(_) => return Err(End::Broken("an image without rows".into())),
                 }
             }
-        }
-        let identifying = child.table.keys.first().map(|k| k.columns.as_slice()).unwrap_or_default();
-        let moves = rule == Rule::Cascade && step.effect != Effect::Deleted;
-        if moves && !found.is_empty() && columns.iter().any(|c| identifying.contains(c)) {
-            return Ok(Err(says("it changes the key of rows")));
         }
         Ok(Ok((child, found)))
     }
@@ -367,7 +398,7 @@ impl Session {
             for chunk in followed.parents.chunks(KEYS_PER_SELECT) {
                 // The level counts for the next transaction only, which is the SELECT
                 conn.query_drop("SET TRANSACTION ISOLATION LEVEL READ COMMITTED").await.map_err(unread)?;
-                let select = children_sql(&followed.parent, &followed.key, &child, chunk);
+                let select = children_sql(&followed.parent, &followed.key, &child, "", chunk);
                 let rows: Vec<mysql_async::Row> = conn.query(select).await.map_err(unread)?;
                 for row in rows {
                     let row = image(&child, row)
@@ -430,15 +461,28 @@ fn child_columns(parent: &Table, key: &ForeignKey, child: &Table) -> Result<Vec<
     Ok(out)
 }
 
-/// The rows of the child that refer to these rows of the parent.
-fn children_sql(parent: &Table, key: &ForeignKey, child: &Table, parents: &[Key]) -> String {
+/// The keys of the parents, which stand behind the images of the children.
+fn parents(parent: &Table, child: &Table, rows: &Rows) -> Result<Vec<Key>, End> {
+    let parent = key_only(parent);
+    let key = |i| {
+        let cells = rows.cells(i)?;
+        let row = parent.decode_row(cells.get(child.image_width()..).unwrap_or_default());
+        row.map(|row| row.key(&parent))
+            .map_err(|e| End::Broken(format!("a parent's key does not decode: {e}")))
+    };
+    (0..rows.rows.len()).map(key).collect()
+}
+
+/// The rows of the child that refer to these rows of the parent; `beside` is to be read of the parent with each.
+fn children_sql(parent: &Table, key: &ForeignKey, child: &Table, beside: &str, parents: &[Key]) -> String {
     let pairs = key.columns.iter().zip(&key.referenced).filter_map(|(ours, &theirs)| {
         let theirs = quote_identifier(&parent.columns.get(theirs)?.name);
         Some(format!("`c`.{} = `p`.{theirs}", quote_identifier(ours)))
     });
     format!(
-        "SELECT {} FROM {} AS `p` STRAIGHT_JOIN {} AS `c` ON {} WHERE {}{}",
+        "SELECT {}{}{beside} FROM {} AS `p` STRAIGHT_JOIN {} AS `c` ON {} WHERE {}{}",
         child.image_select_list("`c`"),
+        if beside.is_empty() { "" } else { "," },
         parent.quoted(),
         child.quoted(),
         pairs.collect::<Vec<_>>().join(" AND "),
