@@ -18,6 +18,7 @@ atone_tests::shared_tests!(
     keys_compared_by_number,
     zero_timestamps_in_keys,
     safe_updates,
+    a_volatile_condition_on_the_table_itself,
 );
 
 const T: &str = "CREATE TABLE t (id INT PRIMARY KEY, a INT, b VARCHAR(6), n TINYINT NOT NULL DEFAULT 1, KEY (b), UNIQUE (a))";
@@ -68,6 +69,12 @@ async fn ignoring_what_foreign_keys_forbid(c: Arc<Cluster>) -> Result<()> {
     for statements in [
         &["DELETE IGNORE FROM p", "SHOW WARNINGS"][..],
         &["DELETE IGNORE FROM p WHERE id = 2", "SELECT ROW_COUNT()"],
+        // What has to stay does not count
+        &["DELETE IGNORE FROM p ORDER BY id LIMIT 2", "SHOW WARNINGS"],
+        &[
+            "DELETE IGNORE FROM p WHERE id > 1 AND RAND() < 2 ORDER BY id LIMIT 1",
+            "DELETE IGNORE FROM p ORDER BY id LIMIT 9",
+        ],
         &["UPDATE IGNORE ch SET p = id + 2", "UPDATE IGNORE ch SET p = 99 WHERE id = 1", "SHOW WARNINGS"],
         &["BEGIN", "DELETE IGNORE FROM p WHERE v > 1", "DELETE FROM ch", "DELETE IGNORE FROM p", "COMMIT"],
     ] {
@@ -235,8 +242,14 @@ async fn safe_updates(c: Arc<Cluster>) -> Result<()> {
         "UPDATE t SET b = 'x' WHERE id = 2",
         "DELETE FROM t WHERE b = 'one'",
         "DELETE FROM t WHERE id IN (1, 3)",
+        // No row is meant, and what the condition looks at decides all the same
+        "DELETE FROM t WHERE id = 77",
+        "DELETE FROM t WHERE EXISTS (SELECT 1 FROM u WHERE id = 77)",
+        "UPDATE t SET n = 2 WHERE EXISTS (SELECT 1 FROM u WHERE id = 77)",
+        "UPDATE t SET n = 2 WHERE n > 77",
     ] {
-        check_queries(&c, &[T, ROWS], &["t"], &["SET sql_safe_updates = 1", statement]).await?;
+        let setup = [T, ROWS, "CREATE TABLE u (id INT PRIMARY KEY)"];
+        check_queries(&c, &setup, &["t"], &["SET sql_safe_updates = 1", statement]).await?;
     }
     let schema = c.schema("safe").await?;
     sql::run_all(&mut c.direct(Bank::One, &schema).await?, &[T, ROWS]).await?;
@@ -254,4 +267,18 @@ async fn safe_updates(c: Arc<Cluster>) -> Result<()> {
         assert_eq!(c.rows(Bank::One, &schema, "SELECT * FROM t").await?, before, "{statement}");
     }
     sql::run(&mut app, "ROLLBACK GLOBAL TRANSACTION").await
+}
+
+/// What MySQL says of it, and what MariaDB does.
+async fn a_volatile_condition_on_the_table_itself(c: Arc<Cluster>) -> Result<()> {
+    let setup = [T, ROWS, "CREATE VIEW v AS SELECT id, a FROM t"];
+    for statement in [
+        "UPDATE t SET b = 'x' WHERE id IN (SELECT id FROM t WHERE a < 30) AND n > RAND() * 0",
+        "DELETE FROM t WHERE EXISTS (SELECT 1 FROM v WHERE a = 30) AND RAND() < 2",
+        "DELETE FROM t WHERE RAND() < 2 AND EXISTS (SELECT 1 FROM nosuch)",
+        "UPDATE v SET a = 5 WHERE id = 1 AND RAND() < 2 AND EXISTS (SELECT 1 FROM t)",
+    ] {
+        check_queries(&c, &setup, &["t"], &[statement, "SHOW WARNINGS"]).await?;
+    }
+    Ok(())
 }

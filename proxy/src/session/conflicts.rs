@@ -93,6 +93,9 @@ fn part(
         return Err(format!("the unique column {name} is generated"));
     }
     match value {
+        Some(InsertValue::Default) if column.auto_increment && vars.zero_is_no_default() => {
+            Ok(Some(b"0".to_vec()))
+        }
         None | Some(InsertValue::Default) if column.auto_increment => Ok(None),
         None | Some(InsertValue::Default) => match default {
             Some(ColumnDefault::Null) => Ok(None),
@@ -110,11 +113,7 @@ fn part(
         Some(InsertValue::Literal(span)) => {
             let text = sql.get(span.clone()).unwrap_or_default();
             if column.auto_increment && text == b"0" {
-                return Ok(if vars.sql_mode.contains("NO_AUTO_VALUE_ON_ZERO") {
-                    Some(text.to_vec())
-                } else {
-                    None
-                });
+                return Ok(vars.zero_is_no_default().then(|| text.to_vec()));
             }
             if column.auto_increment && text.iter().all(|b| !b.is_ascii_digit() || *b == b'0') {
                 return Err(format!("0 for the auto-increment column {name}"));

@@ -120,6 +120,11 @@ pub(super) struct Vars {
 }
 
 impl Vars {
+    /// Whether a 0 is stored as it is where numbers are generated, and DEFAULT, which stands for it, likewise.
+    pub(super) fn zero_is_no_default(&self) -> bool {
+        self.sql_mode.contains("NO_AUTO_VALUE_ON_ZERO")
+    }
+
     /// Whether a statement's text means the same under either.
     pub(super) fn reads_as(&self, other: &Vars) -> bool {
         let of = |vars: &Vars| {

@@ -114,6 +114,9 @@ fn key_part(
 ) -> Result<Part, String> {
     let name = &column.name;
     match value {
+        Some(InsertValue::Default) if column.auto_increment && vars.zero_is_no_default() => {
+            Ok(Part::Known(Value::Int(0), b"0".to_vec()))
+        }
         None | Some(InsertValue::Default) if column.auto_increment => Ok(Part::Generated),
         None | Some(InsertValue::Default) => match default {
             Some(ColumnDefault::Constant) => {
@@ -137,9 +140,7 @@ fn key_part(
             };
             if column.auto_increment {
                 return match part {
-                    Part::Known(Value::Int(0), _) if !vars.sql_mode.contains("NO_AUTO_VALUE_ON_ZERO") => {
-                        Ok(Part::Generated)
-                    }
+                    Part::Known(Value::Int(0), _) if !vars.zero_is_no_default() => Ok(Part::Generated),
                     Part::Known(..) => Ok(part),
                     _ => Err(format!("the auto-increment column {name} is given as other than an integer")),
                 };

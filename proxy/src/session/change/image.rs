@@ -35,7 +35,7 @@ pub(super) fn image_sql(sql: &[u8], change: Change<'_>, table: &Table, moves: Op
         out.push(b' ');
         out.extend_from_slice(&sql[span.clone()]);
     }
-    match change.limit() {
+    match change.image_limit() {
         Some(span) => {
             out.push(b' ');
             out.extend_from_slice(&sql[span.clone()]);

@@ -17,7 +17,7 @@ use atone_wire::response::OkPacket;
 use self::image::{image_sql, qualifier};
 pub(super) use self::moves::Reach;
 use self::moves::{Moves, moves};
-use self::restrict::{restricted_sql, with_hint};
+use self::restrict::{harmless_sql, restricted_sql, with_hint};
 use super::Session;
 use super::bound::Origin;
 use super::cascade::{Behind, Effect, Own, Stop, is_parent, may_fire};
@@ -72,6 +72,11 @@ impl<'a> Change<'a> {
             Change::Update(u) => u.limit.as_ref(),
             Change::Delete(d) => d.limit.as_ref(),
         }
+    }
+    /// The LIMIT that says which rows are imaged. A DELETE IGNORE does not count the rows that it has to leave, which only
+    /// the server can tell: all that its condition holds for are imaged, and it keeps its LIMIT.
+    fn image_limit(self) -> Option<&'a Span> {
+        self.limit().filter(|_| !matches!(self, Change::Delete(Delete { ignore: true, .. })))
     }
     /// MariaDB's RETURNING.
     pub(super) fn returning(self) -> Option<&'a Span> {
@@ -148,6 +153,14 @@ impl Session {
         origin: Origin,
     ) -> Result<(), End> {
         let vars = self.session_vars().await?;
+        if !self.mariadb && change.volatile() && change.subquery() {
+            // What the server says of a subquery on the table that is written is lost with the condition
+            match self.run_one(harmless_sql(sql, change, analysis)).await? {
+                Reply::Ok(_) => {}
+                Reply::Err(e) => return self.statement_failed(e, false).await,
+                _ => return Err(End::Broken("a statement that writes answered with rows".into())),
+            }
+        }
         for attempt in 1.. {
             let info = match self.resolve_any(change.table(), &vars).await? {
                 Resolved::Table(info, probe) => (info, probe),
@@ -246,7 +259,12 @@ impl Session {
             None => {
                 // Looked up by their keys all rows would be safe to sql_safe_updates
                 let filter = t.vars.safe_updates;
-                let restricted = restricted_sql(t.sql, t.change, t.analysis, table, &images, filter);
+                let restricted = if filter && images.is_empty() {
+                    // It is for the server to judge, and should it find a row all the same, all is taken back
+                    t.sql.get(..t.analysis.terminator).unwrap_or(t.sql).to_vec()
+                } else {
+                    restricted_sql(t.sql, t.change, t.analysis, table, &images, filter)
+                };
                 let restricted = with_hint(restricted, t.change.verb().end, images.len(), self.mariadb);
                 if let Some(why) = too_long(&restricted, t.vars) {
                     self.refuse_change(why, t.alone).await?;

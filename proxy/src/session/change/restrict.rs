@@ -51,7 +51,7 @@ pub(super) fn no_row(table: &Table, qualified: &str) -> String {
         || "1=0".to_string(),
         |column| {
             let name = quote_identifier(&column.name);
-            format!("NULLIF({qualified}.{name}, {qualified}.{name}) IS NOT NULL")
+            format!("LENGTH({qualified}.{name}) < 0")
         },
     )
 }
@@ -114,7 +114,7 @@ pub(super) fn restricted_sql(
     out.extend_from_slice(b") ");
     let tail_start = where_end.unwrap_or(head_end);
     let clauses_end = change.returning().map_or(analysis.terminator, |span| span.start);
-    let tail_end = match change.limit() {
+    let tail_end = match change.image_limit() {
         // It has done its work; a second time it could choose fewer
         Some(limit) if !images.is_empty() => limit.start,
         _ => clauses_end,
@@ -122,6 +122,25 @@ pub(super) fn restricted_sql(
     out.extend_from_slice(sql.get(tail_start..tail_end).unwrap_or_default());
     out.push(b' ');
     out.extend_from_slice(sql.get(clauses_end..analysis.terminator).unwrap_or_default());
+    out
+}
+
+/// The statement so that it changes no row, with its condition as it stands.
+pub(super) fn harmless_sql(sql: &[u8], change: Change<'_>, analysis: &Analysis) -> Vec<u8> {
+    let (condition, tail) = match change.where_clause() {
+        Some(span) => (Some(span.clone()), span.end),
+        None => {
+            let clauses = [change.order_by(), change.limit(), change.returning()];
+            (None, clauses.into_iter().flatten().next().map_or(analysis.terminator, |first| first.start))
+        }
+    };
+    let head = condition.as_ref().map_or(tail, |span| span.start);
+    let mut out = sql.get(..head).unwrap_or_default().to_vec();
+    match condition.and_then(|span| sql.get(span)) {
+        Some(condition) => out.extend_from_slice(&[b"(", condition, b") AND 1=0 "].concat()),
+        None => out.extend_from_slice(b" WHERE 1=0 "),
+    }
+    out.extend_from_slice(sql.get(tail..analysis.terminator).unwrap_or_default());
     out
 }
 
