@@ -6,7 +6,7 @@
 //!
 //! | variable | meaning |
 //! | --- | --- |
-//! | `ATONE_SEED` | the first case's seed (default 1); the cases that follow have the seeds that follow |
+//! | `ATONE_SEED` | the first case's seed (default 1); the cases that follow have the seeds that follow. Or a list of seeds, with commas |
 //! | `ATONE_RANDOM_CASES` | how many cases at most (default 30, without end where the seconds or statements are); 1 repeats the case of a seed |
 //! | `ATONE_RANDOM_SECONDS` | no case begins after so many seconds (default: no limit), on each kind of server |
 //! | `ATONE_RANDOM_STATEMENTS` | no case begins after so many statements have passed (default: no limit) |
@@ -57,6 +57,13 @@ fn number(variable: &str, default: u64) -> Result<u64> {
     }
 }
 
+/// The first seed, or all of a list.
+fn seeds() -> Result<Vec<u64>> {
+    let text = std::env::var("ATONE_SEED").unwrap_or_else(|_| "1".to_owned());
+    let seeds: Result<Vec<u64>, _> = text.split(',').map(str::parse).collect();
+    seeds.with_context(|| format!("ATONE_SEED={text} is no number and no list of them"))
+}
+
 #[allow(clippy::panic, reason = "a test fails by a panic")]
 fn run(flavor: Flavor) {
     if flavor.skipped() {
@@ -69,12 +76,16 @@ fn run(flavor: Flavor) {
 }
 
 async fn cases(flavor: Flavor) -> Result<()> {
-    let first = number("ATONE_SEED", 1)?;
+    let seeds = seeds()?;
+    let first = seeds[0];
     let timed = ["SECONDS", "STATEMENTS"]
         .iter()
         .any(|limit| std::env::var_os(format!("ATONE_RANDOM_{limit}")).is_some());
     // The same cases on every machine
-    let cases = number("ATONE_RANDOM_CASES", if timed { u64::MAX } else { SLICE })?;
+    let cases = match seeds.len() {
+        1 => number("ATONE_RANDOM_CASES", if timed { u64::MAX } else { SLICE })?,
+        several => several as u64,
+    };
     let most_failures = number("ATONE_RANDOM_FAILURES", 1)?;
     let seconds = number("ATONE_RANDOM_SECONDS", 24 * 3600)?;
     let statements = number("ATONE_RANDOM_STATEMENTS", u64::MAX)?;
@@ -85,6 +96,7 @@ async fn cases(flavor: Flavor) -> Result<()> {
         cluster: &cluster,
         next: AtomicU64::new(first),
         end: first.saturating_add(cases),
+        seeds: &seeds,
         began: Instant::now(),
         limit: Duration::from_secs(seconds),
         statements: AtomicU64::new(0),
@@ -119,6 +131,8 @@ struct Run<'a> {
     next: AtomicU64,
     /// The seed behind the last one.
     end: u64,
+    /// The first seed, or all where they do not follow each other.
+    seeds: &'a [u64],
     began: Instant,
     limit: Duration,
     /// Those of the cases that passed.
@@ -147,6 +161,10 @@ impl Run<'_> {
                 return Ok(total);
             }
             self.next.store(seed + 1, Ordering::Relaxed);
+            let seed = match self.seeds {
+                [first, _, ..] => self.seeds[usize::try_from(seed - first)?],
+                _ => seed,
+            };
             let case = Case::new(self.flavor, seed);
             let outcome =
                 player.play(&case).await.with_context(|| format!("seed {seed}\n{}", case.script()))?;

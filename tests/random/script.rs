@@ -88,8 +88,12 @@ impl Case {
                 before[place] = behind::trail();
                 let at = rng.between(first, tables.len() - 1);
                 let (trigger, what) = behind::trigger(&mut rng, &tables[at]);
-                tables[at].setup.push(trigger);
-                tables[at].trait_ = what;
+                // MariaDB leaves the index of a virtual column as it was where a trigger sets what it is made of
+                let stale = flavor == Flavor::MariaDb && what == "trigger that sets";
+                if !(stale && tables[at].setup[0].contains("KEY (g)")) {
+                    tables[at].setup.push(trigger);
+                    tables[at].trait_ = what;
+                }
             }
             if rng.percent(10) {
                 before[place].push(behind::FUNCTION.to_owned());
@@ -136,9 +140,13 @@ impl Case {
         before.iter().chain(self.tables.iter().filter(move |t| t.bank == bank).flat_map(|t| &t.setup))
     }
 
-    /// Whether a statement that was refused may have used up generated numbers, as none did in the straight run.
+    /// Whether a statement that was refused may have used up generated numbers, or set LAST_INSERT_ID(), as none did in the
+    /// straight run: it may have run and been taken back.
     pub(crate) fn used_up_numbers(&self, effects: &[Effect]) -> bool {
-        let numbers = |op: &Op| matches!(op.role, Role::Write(Kind { numbers: true, .. }));
+        let numbers = |op: &Op| match op.role {
+            Role::Write(kind) => kind.numbers || shown(&op.step).contains("LAST_INSERT_ID("),
+            _ => false,
+        };
         self.ops.iter().zip(effects).any(|(op, effect)| numbers(op) && refusal(effect).is_some())
     }
 
@@ -168,6 +176,7 @@ pub(crate) fn shown(step: &Step) -> String {
     match step {
         Step::Query(sql) => format!("{sql};"),
         Step::Many(all) => format!("{}; -- in one packet", all.join("; ")),
+        Step::Load(sql, file) => format!("{sql}; -- of {:?}", String::from_utf8_lossy(file)),
         Step::Exec(sql, params) => {
             let params: Vec<String> = params.iter().map(|p| format!("{:?}", text(p))).collect();
             format!("{sql}; -- prepared, with ({})", params.join(", "))

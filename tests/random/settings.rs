@@ -1,7 +1,5 @@
 //! What is set, asked and named by the sessions.
 
-use crate::known;
-
 /// Settings of a session that the two servers share.
 pub(crate) const SETTINGS: &[&str] = &[
     "SET time_zone = '+05:30'",
@@ -71,7 +69,6 @@ pub(crate) const MARIADB_MODES: &[&str] =
     &["EMPTY_STRING_IS_NULL", "SIMULTANEOUS_ASSIGNMENT", "TIME_ROUND_FRACTIONAL", "NO_FIELD_OPTIONS"];
 pub(crate) const MYSQL_MODES: &[&str] = &["TIME_TRUNCATE_FRACTIONAL"];
 pub(crate) const SAVEPOINTS: &[&str] = &["a", "A", "b", "`s p`"];
-pub(crate) const FOUND_ROWS: &str = if known::FOUND_ROWS { "SELECT FOUND_ROWS()" } else { "DO 2" };
 pub(crate) const DIAGNOSTICS: &[&str] = &[
     "SHOW WARNINGS",
     "SHOW COUNT(*) WARNINGS",

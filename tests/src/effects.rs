@@ -1,6 +1,7 @@
 //! What a statement did, as a client can see it, so that two ways to run it can be compared.
 
 use anyhow::{Context as _, Result, bail};
+use futures::StreamExt as _;
 use mysql_async::prelude::Queryable as _;
 use mysql_async::{Conn, Params, Row, Value};
 
@@ -15,6 +16,8 @@ pub enum Step {
     Exec(String, Vec<Value>),
     /// Several in one packet of the text protocol.
     Many(Vec<String>),
+    /// A LOAD DATA LOCAL, and the file.
+    Load(String, Vec<u8>),
 }
 
 /// A statement in the text protocol.
@@ -62,7 +65,7 @@ impl Step {
     /// The statement's text; of several the first one's.
     pub fn sql(&self) -> &str {
         match self {
-            Step::Query(sql) | Step::Exec(sql, _) => sql,
+            Step::Query(sql) | Step::Exec(sql, _) | Step::Load(sql, _) => sql,
             Step::Many(all) => all.first().map_or("", String::as_str),
         }
     }
@@ -116,7 +119,13 @@ impl Step {
                 let rows = std::mem::take(before);
                 Ok(Effect { rows, ..effect(&[], 0, None, 0, "") })
             }
-            Step::Query(sql) => {
+            Step::Query(sql) | Step::Load(sql, _) => {
+                if let Step::Load(_, file) = self {
+                    let file = file.clone();
+                    conn.set_infile_handler(async move {
+                        Ok(futures::stream::once(async move { Ok(file.into()) }).boxed())
+                    });
+                }
                 let mut result = conn.query_iter(sql.as_str()).await?;
                 let rows: Vec<Row> = result.collect().await?;
                 let effect = effect(

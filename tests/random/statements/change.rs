@@ -2,7 +2,6 @@
 
 use atone_tests::Flavor;
 
-use crate::known;
 use crate::schema::Table;
 use crate::types::Class;
 
@@ -34,13 +33,17 @@ impl Author<'_> {
             // Which row is in the way of which depends on the order of the rows.
             ordered |= table.unique.contains(&at) || table.key.contains(&at);
             let refers = matches!(column.name.as_str(), "p" | "own");
-            assigned.push(format!("{} = {}", column.name, self.assigned_value(table, at, refers)));
+            assigned.push((column.name.clone(), self.assigned_value(table, at, refers)));
         }
-        self.flat = count > 1 && self.flavor == Flavor::MariaDb && !known::SUBQUERIES_BESIDE_ASSIGNMENTS;
+        // MySQL makes a join of some subqueries: whether an assignment then reads what one before it has assigned is up to its plan
+        let reads_assigned = self.flavor == Flavor::MySql && reads_assigned(&assigned);
+        self.flat = reads_assigned;
+        let assigned: Vec<String> =
+            assigned.into_iter().map(|(name, value)| format!("{name} = {value}")).collect();
         let condition = self.condition(table);
         self.flat = false;
         let tail = self.tail(table, ordered);
-        let with = if self.flavor == Flavor::MySql && self.rng.percent(4) {
+        let with = if self.flavor == Flavor::MySql && self.rng.percent(4) && !reads_assigned {
             self.form = "WITH … UPDATE";
             let other = self.other_table(table);
             let inner = self.literally(|author| author.condition(other));
@@ -157,4 +160,10 @@ impl Author<'_> {
         let c = &table.columns[self.rng.below(table.columns.len())];
         format!(" RETURNING {}, {} AS `as it is`", table.order(), c.name)
     }
+}
+
+/// Whether one of these assignments reads a column that one before it has assigned.
+fn reads_assigned(assigned: &[(String, String)]) -> bool {
+    let reads = |at: usize, value: &str| assigned[..at].iter().any(|(name, _)| value.contains(name.as_str()));
+    assigned.iter().enumerate().any(|(at, (_, value))| reads(at, value))
 }

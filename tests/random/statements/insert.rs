@@ -1,8 +1,9 @@
 //! INSERT and REPLACE.
 
 use atone_tests::Flavor;
+use atone_tests::sql::text;
+use mysql_async::Value;
 
-use crate::known;
 use crate::schema::Table;
 use crate::types::Class;
 
@@ -43,12 +44,6 @@ impl Author<'_> {
                 let verbs = ["INSERT INTO", "INSERT INTO", "INSERT", "insert LOW_PRIORITY into"];
                 ("INSERT", *self.rng.pick(&verbs))
             }
-        };
-        let orphans = table.numbered() && table.setup[0].contains("FOREIGN KEY");
-        let (form, verb) = if verb.contains("IGNORE") && orphans && !known::IGNORED_CHILDREN {
-            ("INSERT", "INSERT INTO")
-        } else {
-            (form, verb)
         };
         self.form = form;
         let returning = mariadb && self.rng.percent(6);
@@ -102,6 +97,62 @@ impl Author<'_> {
         format!("{verb} {}{place}{names} VALUES {}{tail}", table.name, tuples.join(", "))
     }
 
+    /// LOAD DATA LOCAL, and its file.
+    pub(super) fn load(&mut self, table: &Table) -> (String, Vec<u8>) {
+        self.params.clear();
+        self.form = "LOAD DATA LOCAL";
+        let mut places: Vec<usize> = (0..table.columns.len())
+            .filter(|&c| !table.columns[c].generated && (table.key.contains(&c) || self.rng.percent(80)))
+            .collect();
+        if self.rng.percent(30) {
+            self.rng.shuffle(&mut places);
+        }
+        let commas = self.rng.percent(30);
+        let mut file = Vec::new();
+        for _ in 0..self.rng.between(1, 4) {
+            let fields: Vec<Vec<u8>> = places.iter().map(|&c| self.field(table, c, commas)).collect();
+            file.extend_from_slice(&fields.join(if commas { &b","[..] } else { &b"\t"[..] }));
+            file.push(b'\n');
+        }
+        let duplicates = *self.rng.pick(&["", "IGNORE ", "REPLACE "]);
+        let form = if commas { " FIELDS TERMINATED BY ',' OPTIONALLY ENCLOSED BY '\"'" } else { "" };
+        let names: Vec<&str> = places.iter().map(|&c| table.columns[c].name.as_str()).collect();
+        let sql = format!(
+            "LOAD DATA LOCAL INFILE 'f' {duplicates}INTO TABLE {} CHARACTER SET utf8mb4{form} ({})",
+            table.name,
+            names.join(", ")
+        );
+        (sql, file)
+    }
+
+    /// A value as it stands in a file.
+    fn field(&mut self, table: &Table, at: usize, enclosed: bool) -> Vec<u8> {
+        let column = &table.columns[at];
+        let key = table.key.contains(&at) || table.unique.contains(&at);
+        let value = column.ty.param(self.rng, key);
+        let quoted = match value {
+            Value::Bytes(bytes) => bytes,
+            Value::NULL => return b"\\N".to_vec(),
+            _ if column.auto_increment && self.rng.percent(50) => return b"0".to_vec(),
+            other => return text(&other).trim_matches('\'').as_bytes().to_vec(),
+        };
+        let mut out = Vec::new();
+        for byte in quoted {
+            match byte {
+                b'\t' => out.extend_from_slice(b"\\t"),
+                b'\n' => out.extend_from_slice(b"\\n"),
+                0 => out.extend_from_slice(b"\\0"),
+                b'\\' | b'"' | b',' => out.extend_from_slice(&[b'\\', byte]),
+                _ => out.push(byte),
+            }
+        }
+        if enclosed && self.rng.percent(50) {
+            out.insert(0, b'"');
+            out.push(b'"');
+        }
+        out
+    }
+
     fn insert_tail(&mut self, table: &Table, form: &str, returning: bool) -> String {
         let mut tail = String::new();
         if form.contains("ON DUPLICATE") {
@@ -117,9 +168,6 @@ impl Author<'_> {
     /// text (DEFAULT is NULL, rows are counted otherwise in messages).
     fn beside(&mut self, table: &Table) -> Option<String> {
         let other = self.table();
-        if table.view && !known::SUBQUERIES_INTO_VIEWS {
-            return None;
-        }
         let views = other.view || table.view;
         (self.flavor == Flavor::MySql || (other.name != table.name && !views)).then(|| other.name.clone())
     }

@@ -14,8 +14,7 @@ use crate::rng::Rng;
 use crate::schema::Table;
 use crate::script::{Kind, Role};
 use crate::settings::{
-    DIAGNOSTICS, FOUND_ROWS, MARIADB_MODES, MARIADB_SETTINGS, MODES, MYSQL_MODES, MYSQL_SETTINGS, SAVEPOINTS,
-    SETTINGS,
+    DIAGNOSTICS, MARIADB_MODES, MARIADB_SETTINGS, MODES, MYSQL_MODES, MYSQL_SETTINGS, SAVEPOINTS, SETTINGS,
 };
 use crate::types::{Class, Mode, Type, quote};
 
@@ -66,13 +65,13 @@ impl<'a> Author<'a> {
         self.routines = routines;
         let mut out = Vec::new();
         for _ in 0..self.rng.below(3) {
-            let setting = self.setting(false);
+            let setting = self.setting();
             out.push(setting);
         }
         for _ in 0..self.rng.between(6, 26) {
             match self.rng.below(100) {
                 0..=3 => {
-                    let setting = self.setting(true);
+                    let setting = self.setting();
                     out.push(setting);
                 }
                 4..=11 => out.push(query(self.transaction())),
@@ -87,7 +86,7 @@ impl<'a> Author<'a> {
                         "SELECT @@identity",
                         "SELECT @v, @w",
                         "DO 1",
-                        FOUND_ROWS,
+                        "SELECT FOUND_ROWS()",
                     ]))
                     .to_owned(),
                 )),
@@ -111,11 +110,7 @@ impl<'a> Author<'a> {
 
     fn diagnostics(&mut self) -> Line {
         let sql = (*self.rng.pick(DIAGNOSTICS)).to_owned();
-        let step = if self.rng.percent(15) && (known::PREPARED_SHOW_COUNT || !sql.contains("SHOW COUNT")) {
-            Step::Exec(sql, Vec::new())
-        } else {
-            Step::Query(sql)
-        };
+        let step = if self.rng.percent(15) { Step::Exec(sql, Vec::new()) } else { Step::Query(sql) };
         (step, Role::Diagnostics)
     }
 
@@ -151,15 +146,10 @@ impl<'a> Author<'a> {
         }
     }
 
-    fn setting(&mut self, begun: bool) -> Line {
+    fn setting(&mut self) -> Line {
         if self.rng.percent(40) {
             let own = if self.flavor == Flavor::MySql { MYSQL_MODES } else { MARIADB_MODES };
             let mode = if self.rng.percent(15) { *self.rng.pick(own) } else { *self.rng.pick(MODES) };
-            let pads = mode.contains("PAD_CHAR") && self.flavor == Flavor::MySql;
-            let numbers = mode == "NO_AUTO_VALUE_ON_ZERO" && self.flavor == Flavor::MariaDb;
-            let numbers = numbers && self.tables.iter().any(|t| t.numbered());
-            let mode = if numbers && !known::NO_AUTO_VALUE_ON_ZERO { "ANSI_QUOTES" } else { mode };
-            let mode = if pads && !known::PADDED_CHAR_KEYS { "ANSI_QUOTES" } else { mode };
             self.mode = Mode {
                 no_backslash_escapes: mode.contains("NO_BACKSLASH_ESCAPES"),
                 ansi_quotes: mode.contains("ANSI"),
@@ -168,17 +158,10 @@ impl<'a> Author<'a> {
         }
         let own = if self.flavor == Flavor::MySql { MYSQL_SETTINGS } else { MARIADB_SETTINGS };
         let setting = if self.rng.percent(5) { *self.rng.pick(own) } else { *self.rng.pick(SETTINGS) };
-        let charset = setting.contains("NAMES") || setting.contains("character_set_results");
-        if (charset && begun && !known::CHARSETS_LATER)
-            || (setting.contains("_connection")
-                && (!known::NARROW_CONNECTION || (!known::NARROW_PARAMETERS && self.flavor == Flavor::MySql)))
-            || (setting.contains("max_error_count") && !known::WARNINGS_NOT_KEPT)
-            || (setting.contains("COLLATE") && !known::NAMES_WITH_COLLATION && self.flavor == Flavor::MariaDb)
-            || (setting.contains("foreign_key_checks")
-                && !known::DANGLING_CHILDREN
-                && self.tables.iter().any(|t| t.setup[0].contains("FOREIGN KEY")))
-            || (setting.contains("sql_safe_updates") && !known::SAFE_UPDATES)
-        {
+        let narrows = setting.contains("_connection") && self.flavor == Flavor::MySql;
+        let dangles = setting.contains("foreign_key_checks")
+            && self.tables.iter().any(|t| t.setup[0].contains("FOREIGN KEY"));
+        if (narrows && !known::NARROW_PARAMETERS) || (dangles && !known::DANGLING_CHILDREN) {
             return query("SET @v = 4".to_owned());
         }
         query(setting.to_owned())
@@ -285,6 +268,12 @@ impl<'a> Author<'a> {
 
     fn write(&mut self) -> (Step, Kind) {
         self.begin_statement();
+        if self.rng.percent(3) {
+            let table = self.table();
+            let (sql, file) = self.load(table);
+            let kind = Kind { form: self.form, on: table.trait_, numbers: table.numbered() };
+            return (Step::Load(sql, file), kind);
+        }
         self.any_write()
     }
 
