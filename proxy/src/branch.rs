@@ -133,6 +133,13 @@ impl Branch {
         found.is_some_and(|t| self.seen.contains_key(&(t, key.clone())))
     }
 
+    /// Whether this row was there before the transaction, where it was touched.
+    pub fn had(&self, table: &Table, key: &Key) -> bool {
+        let found = self.tables.iter().position(|t| t.schema == table.schema && t.name == table.name);
+        let at = found.and_then(|t| self.seen.get(&(t, key.clone())));
+        at.and_then(|at| self.entries.get(*at)).is_some_and(|entry| entry.before.is_some())
+    }
+
     /// The schema of the first table written.
     pub fn schema(&self) -> Option<&str> {
         self.tables.first().map(|t| t.schema.as_str())

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use atone_tests::case::{Case, check, check_queries};
 use atone_tests::effects::{e, q};
-use atone_tests::{Bank, Cluster, sql};
+use atone_tests::{Bank, Cluster, cluster::SOON, sql, wait};
 
 atone_tests::shared_tests!(
     integers,
@@ -19,6 +19,7 @@ atone_tests::shared_tests!(
     prepared,
     refused_before_they_run,
     taken_back_where_a_key_is_stored_otherwise,
+    a_row_of_others_at_a_key_that_was_foreseen,
 );
 
 const T: &str = "CREATE TABLE t (id INT PRIMARY KEY, a INT, b VARCHAR(20), UNIQUE (b), KEY (a))";
@@ -303,5 +304,46 @@ async fn taken_back_where_a_key_is_stored_otherwise(c: Arc<Cluster>) -> Result<(
     sql::run(&mut app, "ROLLBACK GLOBAL TRANSACTION").await?;
     c.wait_for_purge(Bank::One, &schema).await?;
     assert_eq!(c.rows(Bank::One, &schema, "SELECT id FROM t ORDER BY id").await?, ["1", "2", "3", "4", "5"]);
+    Ok(())
+}
+
+/// The key is stored otherwise than foreseen, and meanwhile another session has committed a row just there: as many rows are
+/// found as there must be, and one of them is not the statement's.
+async fn a_row_of_others_at_a_key_that_was_foreseen(c: Arc<Cluster>) -> Result<()> {
+    let schema = c.schema("foreseen").await?;
+    let mut other = c.direct(Bank::One, &schema).await?;
+    let mut admin = c.server(Bank::One).connect(atone_tests::server::ADMIN, Some(&schema)).await?;
+    sql::run_all(
+        &mut admin,
+        &[
+            // 2 is the second member, not the one of that name
+            "CREATE TABLE t (k ENUM('x', 'b', '2') PRIMARY KEY, v INT)",
+            "INSERT INTO t VALUES ('x', 1)",
+            "CREATE TRIGGER gate BEFORE UPDATE ON t FOR EACH ROW SET @gate = GET_LOCK('foreseen', 60)",
+        ],
+    )
+    .await?;
+    sql::run(&mut other, "DO GET_LOCK('foreseen', 0)").await?;
+    let mut app = c.app(Bank::One, &schema).await?;
+    sql::run(&mut app, "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED").await?;
+    let xid = sql::start_global(&mut app).await?;
+    let id = sql::cell(&mut app, "SELECT CONNECTION_ID()").await?;
+    let update = tokio::spawn(async move {
+        let error = sql::refused(&mut app, "UPDATE t SET k = 2 WHERE k = 'x'").await;
+        error.map(|error| (app, error))
+    });
+    let waiting = format!(
+        "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE ID = {id} AND STATE = 'User lock'"
+    );
+    wait::until("the UPDATE waits in its trigger", SOON, || async {
+        let mut admin = c.server(Bank::One).connect(atone_tests::server::ADMIN, None).await?;
+        Ok((sql::cell(&mut admin, &waiting).await? == "1").then_some(()))
+    })
+    .await?;
+    sql::run_all(&mut other, &["INSERT INTO t VALUES ('2', 9)", "DO RELEASE_LOCK('foreseen')"]).await?;
+    let (mut app, error) = update.await??;
+    error.expect_naming(1235, "42000", &xid)?;
+    sql::run(&mut app, "COMMIT GLOBAL TRANSACTION").await?;
+    assert_eq!(c.rows(Bank::One, &schema, "SELECT * FROM t ORDER BY k").await?, ["x|1", "2|9"]);
     Ok(())
 }

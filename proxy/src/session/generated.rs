@@ -14,11 +14,12 @@ use atone_wire::response::OkPacket;
 use mysql_async::prelude::Queryable as _;
 
 use super::Session;
+use super::cascade::key_only;
 use super::dml::{KEYS_PER_SELECT, decode, locking_read, locking_read_by_key};
 use super::inject::{Reply, flights};
 use crate::branch::Presence;
 use crate::error::End;
-use crate::typed::Typed;
+use crate::typed::{Typed, image};
 
 /// How many rows of others may lie between those of a statement.
 const MAX_FOREIGN_ROWS: usize = 10_000;
@@ -165,6 +166,39 @@ impl Session {
             }
         }
         matches!(self.seen_by_others(table, &keys).await, Ok(0))
+    }
+
+    /// Whether rows with keys at which there was none can be those of a statement of this transaction: others have
+    /// committed none with such a key. Keys at which the transaction has found a row of its own or of theirs are locked
+    /// since.
+    pub(super) async fn are_own(&self, table: &Table, mut keys: Vec<Key>) -> bool {
+        keys.retain(|key| !self.branch.had(table, key));
+        match self.committed_keys(table, &keys).await {
+            // Under a collation another key may be found that counts as equal
+            Ok(committed) => keys.iter().all(|key| !committed.contains(key)),
+            Err(_) => false,
+        }
+    }
+
+    /// The keys that another session finds in the table under these.
+    async fn committed_keys(&self, table: &Table, keys: &[Key]) -> Result<HashSet<Key>, String> {
+        let mut committed = HashSet::new();
+        if keys.is_empty() {
+            return Ok(committed);
+        }
+        let (qualifier, only) = (quote_identifier(&table.name), key_only(table));
+        let list = only.image_select_list(&qualifier);
+        let mut conn = self.backend.pool.brief_conn().await.map_err(|e| e.to_string())?;
+        for chunk in keys.chunks(KEYS_PER_SELECT) {
+            let condition = table.keys_predicate(&qualifier, chunk);
+            let select =
+                format!("SELECT {list} FROM {}{} WHERE {condition}", table.quoted(), table.force_key());
+            let rows: Vec<mysql_async::Row> = conn.query(select).await.map_err(|e| e.to_string())?;
+            for row in rows {
+                committed.insert(image(&only, row)?.key(&only));
+            }
+        }
+        Ok(committed)
     }
 
     async fn seen_by_others(&self, table: &Table, keys: &[Key]) -> Result<u64, mysql_async::Error> {

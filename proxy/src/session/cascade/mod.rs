@@ -492,7 +492,7 @@ fn children_sql(parent: &Table, key: &ForeignKey, child: &Table, beside: &str, p
 }
 
 /// The table with the columns of its key only.
-fn key_only(table: &Table) -> Table {
+pub(super) fn key_only(table: &Table) -> Table {
     let key = table.keys.first();
     let columns = key.map(|k| k.columns.as_slice()).unwrap_or_default();
     Table {

@@ -52,10 +52,16 @@ impl Session {
                 Ok(found) => reach.touched(&table, &found),
                 Err(why) => Err(why),
             };
-            match touched {
-                Ok(touched) => all_touched.push((table, touched)),
+            let touched = match touched {
+                Ok(touched) => touched,
                 Err(why) => return self.take_insert_back(&why, t.alone).await,
+            };
+            let arrived = touched.iter().filter(|t| t.before.is_none()).map(|t| t.key.clone()).collect();
+            if !self.are_own(&table, arrived).await {
+                let why = "another session has written a row with a key that the UPDATE gives";
+                return self.take_insert_back(why, t.alone).await;
             }
+            all_touched.push((table, touched));
         }
         if let Err(why) = self.verify_behind(&behind).await {
             return self.rolled_back(&why).await;
