@@ -80,6 +80,22 @@ async fn ignoring_what_foreign_keys_forbid(c: Arc<Cluster>) -> Result<()> {
     ] {
         check_queries(&c, &setup, &["p", "ch"], statements).await?;
     }
+    // MySQL takes the row away, and of its children those that it comes to before the one that has to stay
+    let cascades = [
+        "CREATE TABLE p (id INT PRIMARY KEY)",
+        "CREATE TABLE ch (id INT PRIMARY KEY, p INT, FOREIGN KEY (p) REFERENCES p (id) ON DELETE CASCADE)",
+        "CREATE TABLE gr (id INT PRIMARY KEY, ch INT, FOREIGN KEY (ch) REFERENCES ch (id))",
+        "INSERT INTO p VALUES (1), (2)",
+        "INSERT INTO ch VALUES (1, 1), (2, 1), (3, 1), (4, 2)",
+        "INSERT INTO gr VALUES (1, 2), (2, 1)",
+    ];
+    for statement in [
+        "DELETE IGNORE FROM p",
+        "DELETE IGNORE FROM p ORDER BY id LIMIT 1",
+        "DELETE IGNORE x FROM p AS x JOIN ch ON ch.p = x.id",
+    ] {
+        check_queries(&c, &cascades, &["p", "ch", "gr"], &[statement, "SHOW WARNINGS"]).await?;
+    }
     Ok(())
 }
 

@@ -1,12 +1,13 @@
-//! Prepared statements whose text would mean something else by the time they are executed.
+//! Prepared statements whose text would mean something else by the time they are executed, or with literals for parameters.
 
 use std::sync::Arc;
 
 use anyhow::Result;
-use atone_tests::{Bank, Cluster, sql};
+use atone_tests::{Bank, Cluster, Flavor, sql};
 use mysql_async::prelude::Queryable as _;
+use mysql_async::{Params, Value};
 
-atone_tests::shared_tests!(another_schema, another_sql_mode, the_same_again);
+atone_tests::shared_tests!(another_schema, another_sql_mode, the_same_again, compared_otherwise);
 
 const T: &[&str] = &["CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(20))", "INSERT INTO t VALUES (1, 'old')"];
 const V: &str = "SELECT v FROM t";
@@ -77,4 +78,36 @@ async fn the_same_again(c: Arc<Cluster>) -> Result<()> {
     sql::run(&mut conn, "COMMIT GLOBAL TRANSACTION").await?;
     assert_eq!(c.rows(Bank::One, &schema, V).await?, ["old+-"]);
     Ok(())
+}
+
+/// Beside a YEAR MySQL reads a literal below 100 as one of two digits, beside a TIME it rounds a parameter.
+async fn compared_otherwise(c: Arc<Cluster>) -> Result<()> {
+    let schema = c.schema("prepared_odd").await?;
+    let setup = [
+        "CREATE TABLE y (k YEAR PRIMARY KEY, v VARCHAR(20))",
+        "CREATE TABLE h (k TIME PRIMARY KEY, v VARCHAR(20))",
+        "INSERT INTO y VALUES (2003, 'old')",
+        "INSERT INTO h VALUES ('34:11:12', 'old')",
+    ];
+    sql::run_all(&mut c.direct(Bank::One, &schema).await?, &setup).await?;
+    let time = |micros| Value::Time(false, 1, 10, 11, 12, micros);
+    let mut conn = c.app(Bank::One, &schema).await?;
+    sql::start_global(&mut conn).await?;
+    for (statement, param, odd) in [
+        ("UPDATE y SET v = 'new' WHERE k = ?", Value::Int(3), true),
+        ("UPDATE y SET v = 'new' WHERE k = ?", Value::Int(2003), false),
+        ("UPDATE y SET v = 'new' WHERE v = ?", Value::Bytes(b"3".to_vec()), false),
+        ("DELETE FROM h WHERE k = ?", time(1000), true),
+        ("DELETE x FROM h AS x JOIN h AS z ON x.k = z.k WHERE z.k = ?", time(1000), true),
+        ("UPDATE h SET v = ?", time(1000), false),
+        ("UPDATE h SET v = 'new' WHERE k = ?", time(0), false),
+    ] {
+        let done = conn.exec_drop(statement, Params::Positional(vec![param])).await;
+        if odd && c.flavor() == Flavor::MySql {
+            sql::server_error(done, statement)?.expect(1235, "42000")?;
+        } else {
+            done?;
+        }
+    }
+    sql::run(&mut conn, "ROLLBACK GLOBAL TRANSACTION").await
 }

@@ -31,8 +31,5 @@ pub(crate) const DANGLING_CHILDREN: bool = false;
 /// Warnings of a statement over several tables that finds no row: its rows are read first, and that may warn.
 pub(crate) const WARNINGS_OF_JOINS: bool = false;
 
-/// MySQL: a TIME parameter with a fraction compared with a TIME column without: rounded by itself, not so as a literal.
-pub(crate) const FRACTIONS_OF_TIMES: bool = false;
-
 /// MySQL: a parameter that `character_set_connection` can't hold: as a literal it warns once more.
 pub(crate) const NARROW_PARAMETERS: bool = false;

@@ -337,9 +337,8 @@ impl Type {
                 Value::Date(2024, 3, *rng.pick(&[1, 31]), 2, 30, 0, *rng.pick(&[0, 1, 500_000]))
             }
             Class::Time => {
-                let fraction = *rng.pick(&[0, 1000]);
-                let kept = known::FRACTIONS_OF_TIMES || self.sql.contains('(');
-                Value::Time(rng.percent(30), rng.below(3) as u32, 10, 11, 12, if kept { fraction } else { 0 })
+                let fraction = if rng.percent(25) { 1000 } else { 0 };
+                Value::Time(rng.percent(30), rng.below(3) as u32, 10, 11, 12, fraction)
             }
             Class::Text => {
                 let text = if key { rng_key_word(rng) } else { rng_word(rng) };

@@ -99,8 +99,8 @@ pub struct Session {
     diagnostics: Option<Diagnostics>,
     /// What our own statements must not disturb.
     quiet: Quiet,
-    /// The statement's condition had a parameter below 100, which a literal stands for now.
-    small_number_in_condition: bool,
+    /// What the statement's condition had for parameters, which literals stand for now.
+    odd_params: prepared::OddParams,
     /// The reply to the current command, as far as the client has it.
     reply: ReplyState,
     /// Whether the client has ended its sending side, which was passed on to the server.
@@ -159,7 +159,7 @@ impl Session {
             multi_statements: opened.capabilities & caps::client::MULTI_STATEMENTS != 0,
             diagnostics: None,
             quiet: Quiet::default(),
-            small_number_in_condition: false,
+            odd_params: prepared::OddParams::default(),
             reply: ReplyState::default(),
             client_ended: false,
             server_seq: 1,

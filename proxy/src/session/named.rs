@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::Session;
 use super::bound::Origin;
 use super::inject::{Reply, unhex};
-use super::prepared::{Reading, small_number_in_condition};
+use super::prepared::{OddParams, Reading};
 use crate::error::{End, SqlError};
 use crate::params::substitute;
 
@@ -120,9 +120,9 @@ impl Session {
             return self.send_error(&SqlError::too_large(&self.xid(), limit)).await;
         }
         let analysis = analyze(&text, vars.mode);
-        self.small_number_in_condition = small_number_in_condition(&inner, &params);
+        self.odd_params = OddParams::of(&inner, &params);
         let done = Box::pin(self.looked_at_statement(text.clone(), analysis, Origin::Query(text))).await;
-        self.small_number_in_condition = false;
+        self.odd_params = OddParams::default();
         done
     }
 

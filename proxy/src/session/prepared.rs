@@ -287,11 +287,11 @@ impl Session {
         if text.len() > limit {
             return self.send_error(&SqlError::too_large(&self.xid(), limit)).await;
         }
-        let small = small_number_in_condition(&analysis, &params);
+        let odd = OddParams::of(&analysis, &params);
         let analysis = atone_sql::analyze(&text, mode);
-        self.small_number_in_condition = small;
+        self.odd_params = odd;
         let done = self.answered_in_binary(text, analysis).await;
-        self.small_number_in_condition = false;
+        self.odd_params = OddParams::default();
         done
     }
 
@@ -389,16 +389,35 @@ impl Session {
     }
 }
 
-/// Whether a parameter in the condition is a small number: as a literal it would be a year of two digits to MySQL.
-pub(super) fn small_number_in_condition(analysis: &atone_sql::Analysis, params: &[Param]) -> bool {
-    let condition = match &analysis.statement {
-        Sql::Update(update) => update.where_clause.clone(),
-        Sql::Delete(delete) => delete.where_clause.clone(),
-        Sql::Joined(_) => Some(0..usize::MAX),
-        _ => None,
-    };
-    let mut placed = analysis.placeholders.iter().zip(params);
-    condition.is_some_and(|span| {
-        placed.any(|(offset, param)| span.contains(offset) && matches!(param, Param::Int(0..=99)))
-    })
+/// Which parameters a condition has that MySQL compares otherwise than the literals that stand for them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct OddParams {
+    /// A number below 100: as a literal it would be a year of two digits beside a YEAR.
+    pub(super) small_number: bool,
+    /// A time of day with a fraction: as a literal it would not be rounded beside a TIME.
+    pub(super) fraction: bool,
+}
+
+impl OddParams {
+    /// Those of a statement.
+    pub(super) fn of(analysis: &atone_sql::Analysis, params: &[Param]) -> Self {
+        let condition = match &analysis.statement {
+            Sql::Update(update) => update.where_clause.clone(),
+            Sql::Delete(delete) => delete.where_clause.clone(),
+            Sql::Joined(_) => Some(0..usize::MAX),
+            _ => None,
+        };
+        let mut odd = Self::default();
+        let placed = analysis.placeholders.iter().zip(params);
+        for (_, param) in placed.filter(|(at, _)| condition.as_ref().is_some_and(|span| span.contains(at))) {
+            odd.small_number |= matches!(param, Param::Int(0..=99));
+            odd.fraction |= matches!(param, Param::Time { micros: 1.., .. });
+        }
+        odd
+    }
+
+    /// Whether there is none.
+    pub(super) fn is_none(self) -> bool {
+        !self.small_number && !self.fraction
+    }
 }

@@ -11,7 +11,7 @@ use atone_wire::response::{ErrPacket, OkPacket};
 
 use super::over::{Written, decode_written, image_sql, nowhere_sql, restricted_sql, targets};
 use super::restrict::with_hint;
-use super::{MORE_ROWS, left, too_long};
+use super::{FRACTION, MORE_ROWS, SMALL_NUMBER, left, too_long};
 use crate::branch::Presence;
 use crate::error::End;
 use crate::meta::refusal;
@@ -20,6 +20,7 @@ use crate::session::cascade::{Behind, Own, Stop, is_parent, may_fire};
 use crate::session::dml::MAX_TRIES;
 use crate::session::inject::{Flight, Reply, Vars};
 use crate::session::insert::SAVEPOINT;
+use crate::session::prepared::OddParams;
 use crate::session::tables::{Resolved, digest, probe_sql};
 
 /// One try of a statement over several tables.
@@ -40,12 +41,14 @@ struct Try<'a> {
 struct Columns {
     /// For each table reference their names.
     names: Vec<Vec<String>>,
-    /// One of them is a YEAR.
-    years: bool,
+    /// Which parameters would be odd beside one of them.
+    odd: OddParams,
 }
 
 /// `MYSQL_TYPE_YEAR`
 const TYPE_YEAR: u8 = 13;
+/// `MYSQL_TYPE_TIME`
+const TYPE_TIME: u8 = 11;
 
 /// What came of looking at the tables of the statement.
 enum Looked<'a> {
@@ -72,7 +75,7 @@ fn refusal_of(joined: &Joined, written: &Written<'_>) -> Option<String> {
         JoinedAction::Delete(_) => None,
     };
     let write = written.effect(&joined.action).write(info);
-    super::table_refusal(info, assignments.is_some(), false)
+    super::table_refusal(info, assignments.is_some(), OddParams::default())
         .or_else(|| assignments.and_then(|assignments| written.assigned_key(assignments)))
         .or_else(|| refusal(&info.table, &info.facts.triggers, write))
 }
@@ -115,9 +118,9 @@ impl Session {
             JoinedAction::Update(assignments) => assignments.iter().any(|a| a.qualifiers.is_empty()),
             JoinedAction::Delete(_) => false,
         };
-        let small_number = self.small_number_in_condition && !self.mariadb;
+        let odd = self.odd_params();
         let mut columns = Columns::default();
-        if unqualified || small_number {
+        if unqualified || !odd.is_none() {
             columns = match self.columns_of(sql, joined).await? {
                 Ok(columns) => columns,
                 Err(e) => {
@@ -125,8 +128,8 @@ impl Session {
                     return Ok(Looked::Done);
                 }
             };
-            if small_number && columns.years {
-                let why = "a parameter below 100 in the condition, on a table with a YEAR column";
+            let why = (odd.small_number && columns.odd.small_number).then_some(SMALL_NUMBER);
+            if let Some(why) = why.or((odd.fraction && columns.odd.fraction).then_some(FRACTION)) {
                 self.refuse(why).await?;
                 return Ok(Looked::Done);
             }
@@ -198,7 +201,9 @@ impl Session {
                     let mut names = Vec::with_capacity(rows.columns.len());
                     for definition in &rows.columns {
                         names.push(String::from_utf8_lossy(column_name(definition)?).into_owned());
-                        out.years |= ColumnKind::parse(definition, self.capabilities)?.kind == TYPE_YEAR;
+                        let kind = ColumnKind::parse(definition, self.capabilities)?.kind;
+                        out.odd.small_number |= kind == TYPE_YEAR;
+                        out.odd.fraction |= kind == TYPE_TIME;
                     }
                     out.names.push(names);
                 }
@@ -284,7 +289,8 @@ impl Session {
                 self.branch.touch(&written.info.table, key, Some(row), presence);
             }
         }
-        self.touch_behind(behind, presence == Presence::Absent);
+        // MySQL takes rows away whose children's children had to stay
+        self.touch_behind(behind, presence == Presence::Absent && !t.joined.ignore);
         self.statement_done(ok, t.alone).await?;
         Ok(true)
     }

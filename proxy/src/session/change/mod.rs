@@ -24,6 +24,7 @@ use super::cascade::{Behind, Effect, Own, Stop, is_parent, may_fire};
 use super::dml::{MAX_TRIES, decode_beside};
 use super::inject::{Flight, Reply, Vars};
 use super::keys::{pins_one_row, same_name};
+use super::prepared::OddParams;
 use super::tables::{Resolved, digest, probe_sql};
 use crate::branch::Presence;
 use crate::error::{End, SqlError};
@@ -144,6 +145,11 @@ struct Before {
 }
 
 impl Session {
+    /// The parameters of the condition that the server would compare otherwise.
+    fn odd_params(&self) -> OddParams {
+        if self.mariadb { OddParams::default() } else { self.odd_params }
+    }
+
     /// UPDATE and DELETE.
     pub(super) async fn change(
         &mut self,
@@ -186,7 +192,9 @@ impl Session {
                 let why = "an UPDATE with ORDER BY and a subquery in its condition, on MariaDB";
                 return self.refuse(why).await;
             }
-            let years = self.small_number_in_condition && !self.mariadb && !compares_no_year(change, &info.0);
+            let mut odd = self.odd_params();
+            odd.small_number &= !compares_no(Kind::Year, change, &info.0);
+            odd.fraction &= !compares_no(Kind::Time, change, &info.0);
             let rewritten = self.mariadb && change.volatile() && change.subquery();
             if let (true, Change::Update(Update { assignments, .. })) = (rewritten, change)
                 && assignments.len() > 1
@@ -196,7 +204,7 @@ impl Session {
                     "several assignments under a condition with a subquery that cannot be evaluated twice";
                 return self.refuse(why).await;
             }
-            let moves = match (table_refusal(&info.0, matches!(change, Change::Update(_)), years), change) {
+            let moves = match (table_refusal(&info.0, matches!(change, Change::Update(_)), odd), change) {
                 (Some(why), _) => Err(why),
                 (None, Change::Delete(_)) => Ok(None),
                 (None, Change::Update(update)) => {
@@ -286,8 +294,7 @@ impl Session {
             _ => return Err(End::Broken("a statement that writes answered with rows".into())),
         };
         let found_none = images.is_empty();
-        let deletes = matches!(t.change, Change::Delete(_));
-        if self.changed(table, images, behind, &ok, deletes).await? {
+        if self.changed(table, images, behind, &ok, t.change).await? {
             let ok = if found_none { self.of_no_rows(ok, t) } else { ok };
             self.statement_done(ok, t.alone).await?;
         }
@@ -337,7 +344,7 @@ impl Session {
         images: Vec<Row>,
         behind: Behind,
         ok: &OkPacket,
-        deletes: bool,
+        change: Change<'_>,
     ) -> Result<bool, End> {
         let most = images.len() as u64;
         if ok.affected_rows > most {
@@ -348,11 +355,13 @@ impl Session {
             self.rolled_back(&why).await?;
             return Ok(false);
         }
-        let presence = left(deletes, ok.affected_rows == most);
+        let presence = left(matches!(change, Change::Delete(_)), ok.affected_rows == most);
         for row in images {
             self.branch.touch(table, row.key(table), Some(row), presence);
         }
-        self.touch_behind(behind, presence == Presence::Absent);
+        // MySQL takes a row away whose children's children had to stay, and lets them and some of the children dangle
+        let certain = !matches!(change, Change::Delete(Delete { ignore: true, .. }));
+        self.touch_behind(behind, certain && presence == Presence::Absent);
         Ok(true)
     }
 
@@ -479,6 +488,12 @@ impl Session {
     }
 }
 
+/// Why a condition with a small number as a parameter is refused.
+const SMALL_NUMBER: &str = "a parameter below 100 in the condition, on a table with a YEAR column";
+
+/// Why one with a time of day that MySQL may round is.
+const FRACTION: &str = "a TIME parameter with a fraction in the condition, on a table with a TIME column";
+
 /// Why a statement that has changed more rows than were imaged is rolled back.
 const MORE_ROWS: &str = "the statement changed more rows than were imaged";
 
@@ -505,18 +520,22 @@ fn effect(change: Change<'_>, info: &TableInfo) -> Effect {
     }
 }
 
-/// Whether the condition is but a conjunction of `column = literal` none of whose columns is a YEAR.
-fn compares_no_year(change: Change<'_>, info: &TableInfo) -> bool {
+/// Whether the condition is but a conjunction of `column = literal` none of whose columns is of this kind.
+fn compares_no(kind: Kind, change: Change<'_>, info: &TableInfo) -> bool {
     let columns = &info.table.columns;
-    let other = |name: &str| columns.iter().any(|c| c.kind != Kind::Year && same_name(&c.name, name));
+    let other = |name: &str| columns.iter().any(|c| c.kind != kind && same_name(&c.name, name));
     change.pinned().is_some_and(|pinned| pinned.iter().all(|(name, _)| other(name)))
 }
 
 /// Why a statement that updates this table, or deletes from it, can't be undone exactly.
-fn table_refusal(info: &TableInfo, update: bool, small_number: bool) -> Option<String> {
-    if small_number && info.table.columns.iter().any(|c| c.kind == Kind::Year) {
+fn table_refusal(info: &TableInfo, update: bool, odd: OddParams) -> Option<String> {
+    let has = |kind: Kind| info.table.columns.iter().any(|c| c.kind == kind);
+    if odd.small_number && has(Kind::Year) {
         // A literal 3 is the year 2003 to MySQL, a parameter 3 is not
-        return Some("a parameter below 100 in the condition, on a table with a YEAR column".into());
+        return Some(SMALL_NUMBER.into());
+    }
+    if odd.fraction && has(Kind::Time) {
+        return Some(FRACTION.into());
     }
     (update && info.key_follows_update)
         .then(|| "an UPDATE changes the table's key, which has a column with ON UPDATE".into())

@@ -12,6 +12,7 @@ use crate::session::Session;
 use crate::session::cascade::{Effect, Own};
 use crate::session::dml::decode;
 use crate::session::inject::{Flight, Reply};
+use crate::session::prepared::OddParams;
 use crate::session::tables::{digest, probe_sql};
 use crate::session::views::View;
 
@@ -27,12 +28,12 @@ fn effect(change: Change<'_>, view: &View) -> Effect {
 }
 
 /// Why the statement can't be undone exactly.
-fn refusal(change: Change<'_>, view: &View, small_number: bool) -> Option<String> {
-    let Change::Update(update) = change else { return table_refusal(&view.info, false, small_number) };
+fn refusal(change: Change<'_>, view: &View, odd: OddParams) -> Option<String> {
+    let Change::Update(update) = change else { return table_refusal(&view.info, false, odd) };
     let key = view.info.table.keys.first()?;
     let of_key = |name: &str| view.column(name).is_some_and(|c| key.columns.contains(&c));
     let assigned = update.assignments.iter().find(|a| of_key(&a.column));
-    table_refusal(&view.info, true, small_number)
+    table_refusal(&view.info, true, odd)
         .or_else(|| assigned.map(|a| format!("an UPDATE through a view assigns the key column {}", a.column)))
 }
 
@@ -48,8 +49,7 @@ impl Session {
         let vars = self.session_vars().await?;
         let alone = self.stands_alone();
         let table = &view.info.table;
-        let years = self.small_number_in_condition && !self.mariadb;
-        let key_table = match refusal(change, view, years).map_or_else(|| view.key_table(), Err) {
+        let key_table = match refusal(change, view, self.odd_params()).map_or_else(|| view.key_table(), Err) {
             Ok(key_table) => key_table,
             Err(why) => return self.refuse(&why).await,
         };
@@ -115,8 +115,7 @@ impl Session {
             Reply::Err(e) => return self.statement_failed(e, alone).await,
             _ => return Err(End::Broken("a statement that writes answered with rows".into())),
         };
-        let deletes = matches!(change, Change::Delete(_));
-        if self.changed(table, images, behind, &ok, deletes).await? {
+        if self.changed(table, images, behind, &ok, change).await? {
             self.statement_done(ok, alone).await?;
         }
         Ok(())
