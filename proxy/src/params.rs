@@ -37,6 +37,25 @@ pub fn substitute_bulk(
     })
 }
 
+/// Whether MySQL has a character for each byte of a text in this charset. Where it has none, a parameter is an error, and the
+/// literal that would stand for it has another character there. UTF-8 is an error in both.
+pub fn is_text(charset: &str, bytes: &[u8]) -> bool {
+    let unknown: &[u8] = match charset {
+        "utf8mb4" | "utf8mb3" | "utf8" | "binary" | "armscii8" | "cp850" | "cp852" | "cp866" | "keybcs2"
+        | "koi8r" | "koi8u" | "latin1" | "latin2" | "latin5" | "latin7" | "macce" | "macroman" | "tis620" => {
+            return true;
+        }
+        "cp1250" => &[0x81, 0x83, 0x88, 0x90, 0x98],
+        "cp1251" => &[0x98],
+        "cp1256" => &[0x8a, 0x8f, 0x98, 0x9a, 0x9f, 0xaa, 0xc0, 0xff],
+        "cp1257" => &[0x81, 0x83, 0x88, 0x8a, 0x8c, 0x90, 0x98, 0x9a, 0x9c, 0x9f, 0xa1, 0xa5],
+        "greek" => &[0xa4, 0xa5, 0xaa, 0xae, 0xd2, 0xff],
+        "hp8" => &[0xff],
+        _ => return bytes.is_ascii(),
+    };
+    !bytes.iter().any(|byte| unknown.contains(byte))
+}
+
 fn replaced<P>(
     sql: &[u8],
     placeholders: &[usize],
@@ -159,6 +178,16 @@ mod tests {
             Param::Time { negative: true, hours: 100, minute: 1, second: 2, micros: 5 },
             "TIME'-100:01:02.000005'",
         );
+    }
+
+    #[test]
+    fn bytes_without_a_character_are_no_text() {
+        let smile = "\u{1f600}".as_bytes();
+        for charset in ["utf8mb4", "latin1", "koi8r", "cp1250"] {
+            assert_eq!(is_text(charset, smile), charset != "cp1250", "{charset}");
+        }
+        assert!(!is_text("cp1251", smile) && !is_text("ascii", smile) && !is_text("euckr", smile));
+        assert!(is_text("cp1251", b"\xcf\xf0\xe8\xe2\xe5\xf2") && is_text("euckr", b"plain"));
     }
 
     #[test]

@@ -216,6 +216,10 @@ async fn keys_compared_by_number(c: Arc<Cluster>) -> Result<()> {
         "CREATE TABLE e (k ENUM('x','y','z') PRIMARY KEY, v INT)",
         "INSERT INTO t VALUES ('x,y', 1), ('z', 2)",
         "INSERT INTO e VALUES ('x', 1), ('z', 2)",
+        "CREATE TABLE b (k BIT(64) PRIMARY KEY, v INT)",
+        "CREATE TABLE f (k FLOAT PRIMARY KEY, v INT)",
+        "INSERT INTO b VALUES (0, 1), (5, 2)",
+        "INSERT INTO f VALUES (0.1, 1), (1.5, 2)",
     ];
     let statements = [
         "UPDATE t AS x SET v = 5 WHERE k IN (3, 3)",
@@ -223,8 +227,13 @@ async fn keys_compared_by_number(c: Arc<Cluster>) -> Result<()> {
         "UPDATE e SET v = 7 WHERE k IN (1, 2)",
         "DELETE FROM e WHERE k = 3",
         "DELETE FROM t WHERE k + 0 = 3",
+        // The length of a text that a number in its place would not have
+        "UPDATE b SET v = 8 WHERE CHAR_LENGTH(k) > 3 AND k < 5",
+        "DELETE FROM b WHERE LENGTH(k) = 8 LIMIT 1",
+        "UPDATE f SET v = 9 WHERE CHAR_LENGTH(k) = 3 AND k < 1",
     ];
-    check_queries(&c, &setup, &["t", "e"], &statements).await
+    let shown = ["t", "e", "SELECT k + 0, v FROM b ORDER BY 1", "f"];
+    check_queries(&c, &setup, &shown, &statements).await
 }
 
 async fn zero_timestamps_in_keys(c: Arc<Cluster>) -> Result<()> {

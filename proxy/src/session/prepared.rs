@@ -16,7 +16,7 @@ use super::bound::{Origin, packet};
 use super::inject::{Reply, Vars};
 use super::packet::{named_xid, names_xid};
 use crate::error::{End, SqlError};
-use crate::params::substitute;
+use crate::params::{is_text, substitute};
 
 /// A statement that the server has prepared for this session.
 #[derive(Debug)]
@@ -279,6 +279,14 @@ impl Session {
             Ok(execution) => execution.params,
             Err(error) => return self.send_error(&error).await,
         };
+        if !self.mariadb {
+            let charset = &self.session_vars().await?.charset_client;
+            if params.iter().any(|param| matches!(param, Param::Text(text) if !is_text(charset, text))) {
+                return self
+                    .refuse("a parameter with bytes that are no character of character_set_client")
+                    .await;
+            }
+        }
         let text = match substitute(&sql, &analysis.placeholders, &params, mode) {
             Ok(text) => Bytes::from(text),
             Err(why) => return self.refuse(&why).await,

@@ -76,13 +76,17 @@ pub(super) fn restricted_sql(
     };
     let by_number = table.keys.first().is_some_and(|key| {
         let column = |c: &usize| table.columns.get(*c);
-        key.columns.iter().filter_map(column).any(|c| matches!(c.kind, Kind::Enum | Kind::Set))
+        key.columns
+            .iter()
+            .filter_map(column)
+            .any(|c| matches!(c.kind, Kind::Enum | Kind::Set | Kind::Bit | Kind::Float))
     });
     let own_plan = !change.volatile() && change.order_by().is_none() && change.limit().is_none();
     let predicate =
         if !keys.is_empty() && (filter || by_number || (own_plan && depends_on_order(sql, change, table))) {
             // With an alternative the server cannot look rows up by the keys, and comes to them as it would have done; nor does
-            // MySQL put the text of an ENUM or SET where the statement compares its number
+            // MySQL put the text of an ENUM or SET where the statement compares its number, or the number of a BIT where it asks
+            // for the length of its text
             format!("{} OR {}", table.keys_predicate(&qualified, &keys), no_row(table, &qualified))
         } else if !keys.is_empty() {
             table.keys_predicate(&qualified, &keys)
