@@ -220,6 +220,8 @@ async fn keys_compared_by_number(c: Arc<Cluster>) -> Result<()> {
         "CREATE TABLE f (k FLOAT PRIMARY KEY, v INT)",
         "INSERT INTO b VALUES (0, 1), (5, 2)",
         "INSERT INTO f VALUES (0.1, 1), (1.5, 2)",
+        "CREATE TABLE z (k INT(7) ZEROFILL PRIMARY KEY, v INT)",
+        "INSERT INTO z VALUES (5, 1), (66, 2)",
     ];
     let statements = [
         "UPDATE t AS x SET v = 5 WHERE k IN (3, 3)",
@@ -231,8 +233,10 @@ async fn keys_compared_by_number(c: Arc<Cluster>) -> Result<()> {
         "UPDATE b SET v = 8 WHERE CHAR_LENGTH(k) > 3 AND k < 5",
         "DELETE FROM b WHERE LENGTH(k) = 8 LIMIT 1",
         "UPDATE f SET v = 9 WHERE CHAR_LENGTH(k) = 3 AND k < 1",
+        "UPDATE z SET v = 10 WHERE CHAR_LENGTH(k) = 7 AND v = 1",
+        "DELETE FROM z WHERE k LIKE '00%' ORDER BY k LIMIT 1",
     ];
-    let shown = ["t", "e", "SELECT k + 0, v FROM b ORDER BY 1", "f"];
+    let shown = ["t", "e", "SELECT k + 0, v FROM b ORDER BY 1", "f", "z"];
     check_queries(&c, &setup, &shown, &statements).await
 }
 

@@ -44,6 +44,13 @@ fn depends_on_order(sql: &[u8], change: Change<'_>, table: &Table) -> bool {
         })
 }
 
+/// Whether a column of the key that identifies rows has a text that its number does not have.
+fn is_zerofill(table: &Table) -> bool {
+    let key = table.keys.first().map(|key| key.columns.as_slice()).unwrap_or_default();
+    let mut columns = key.iter().filter_map(|&c| table.columns.get(c));
+    columns.any(|column| column.column_type.to_ascii_lowercase().contains("zerofill"))
+}
+
 /// A condition that holds for no row.
 pub(super) fn no_row(table: &Table, qualified: &str) -> String {
     let column = table.keys.first().and_then(|key| table.columns.get(*key.columns.first()?));
@@ -66,7 +73,11 @@ pub(super) fn restricted_sql(
     images: &[Row],
     filter: bool,
 ) -> Vec<u8> {
-    let keys: Vec<_> = images.iter().map(|row| row.key(table)).collect();
+    let mut keys: Vec<_> = images.iter().map(|row| row.key(table)).collect();
+    if let ([only], true) = (keys.as_slice(), is_zerofill(table)) {
+        // As one of two it is no constant to MySQL, which would put 5 for a 0000005 of the statement's condition
+        keys.push(only.clone());
+    }
     let reference = change.table();
     // DELETE without an alias knows its table by its full name only
     let qualified = match (&reference.alias, change) {
