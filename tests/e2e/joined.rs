@@ -192,6 +192,13 @@ async fn errors(c: Arc<Cluster>) -> Result<()> {
             ],
             &["UPDATE t JOIN u ON t.id = u.id SET t.a = nosuch", "DELETE t FROM t JOIN u ON t.id = u.nosuch"],
             &["BEGIN", "UPDATE t JOIN u USING (id) SET t.a = 1", "UPDATE t JOIN u SET nosuch = 1", "COMMIT"],
+            // Two things are wrong
+            &[
+                "DELETE x FROM t AS x JOIN t AS y USING (id) WHERE x.name = _latin1'a' COLLATE latin1_bin AND x.a IN (SELECT a FROM t)",
+                "SHOW WARNINGS",
+            ],
+            &["DELETE x FROM t AS x JOIN t AS y USING (id) WHERE x.nosuch = 1 AND x.a IN (SELECT a FROM t)"],
+            &["DELETE FROM t WHERE nosuch = 1 AND a IN (SELECT a FROM t)", "SHOW WARNINGS"],
         ],
     )
     .await

@@ -369,6 +369,7 @@ impl Session {
             }
             Some(Reply::Rows(rows)) => rows,
             Some(Reply::Err(e)) => {
+                let e = self.own_error(e, &nowhere_sql(t.sql, t.joined, t.analysis)).await?;
                 self.statement_failed(e, t.alone).await?;
                 return Ok(Imaged::Done);
             }

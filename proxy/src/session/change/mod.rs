@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use atone_sql::{Analysis, Delete, Span, TableRef, Update};
 use atone_undo::{Key, Kind, Row, Table};
-use atone_wire::response::OkPacket;
+use atone_wire::response::{ErrPacket, OkPacket};
 
 use self::image::{image_sql, qualifier};
 pub(super) use self::moves::Reach;
@@ -424,6 +424,7 @@ impl Session {
                 return Ok(Imaged::Altered);
             }
             Some(Reply::Err(e)) => {
+                let e = self.own_error(e, &harmless_sql(t.sql, t.change, t.analysis)).await?;
                 self.statement_failed(e, alone).await?;
                 return Ok(Imaged::Done);
             }
@@ -478,6 +479,19 @@ impl Session {
         }
         self.rolled_back("the table is being altered").await?;
         Ok(Imaged::Done)
+    }
+
+    /// The error that the statement itself gives, where the read of its rows is `wrong` in its names or types: of several the
+    /// server may tell another one first. `harmless` is the statement so that it changes no row.
+    async fn own_error(&mut self, wrong: ErrPacket, harmless: &[u8]) -> Result<ErrPacket, End> {
+        // Ambiguous and unknown columns, numbers of columns, collations that do not mix
+        if !matches!(wrong.code, 1052 | 1054 | 1241 | 1267 | 1270 | 1271) {
+            return Ok(wrong);
+        }
+        match self.run_one(harmless).await? {
+            Reply::Err(own) => Ok(own),
+            _ => Ok(wrong),
+        }
     }
 
     /// Refuses a statement that has not run, or whose local transaction goes with it.
