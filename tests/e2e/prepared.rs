@@ -109,5 +109,16 @@ async fn compared_otherwise(c: Arc<Cluster>) -> Result<()> {
             done?;
         }
     }
+    // The bytes of an emoji in UTF-8, of which one is no character in cp1251: 3988 by itself
+    sql::run(&mut conn, "SET character_set_client = cp1251").await?;
+    if c.flavor() == Flavor::MySql {
+        for (text, refused) in [("\u{1f600}", true), ("\u{e9}", false)] {
+            let done = conn.exec_drop("UPDATE y SET v = ? WHERE k = 2003", (text,)).await;
+            match refused {
+                true => sql::server_error(done, text)?.expect(1235, "42000")?,
+                false => done?,
+            }
+        }
+    }
     sql::run(&mut conn, "ROLLBACK GLOBAL TRANSACTION").await
 }
