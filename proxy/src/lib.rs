@@ -11,6 +11,7 @@ pub mod listener;
 pub mod load_file;
 pub mod meta;
 pub mod net;
+pub mod numbered;
 pub mod own_user;
 pub mod params;
 pub mod phase_two;

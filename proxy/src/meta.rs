@@ -13,11 +13,13 @@ use facts::Rounds;
 
 mod facts;
 mod foreign_keys;
+mod logs;
 mod triggers;
 
 pub use facts::{Facts, Stale};
 pub use foreign_keys::{ForeignKey, References, Rule};
-pub use triggers::{Trigger, Write, are_quiet, refusal, replaces, undo_refusal};
+pub use logs::LogTable;
+pub use triggers::{Trigger, Write, are_quiet, logs_of, refusal, replaces, undo_refusal};
 
 /// A table as the proxy knows it.
 #[derive(Debug)]

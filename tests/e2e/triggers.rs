@@ -20,7 +20,7 @@ const GUARD: &str = "CREATE TRIGGER guard BEFORE UPDATE ON t FOR EACH ROW BEGIN 
 const KEEP: &str = "CREATE TRIGGER keep BEFORE DELETE ON t FOR EACH ROW IF OLD.a > 25 THEN \
                     SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'kept'; END IF";
 const LOGGED: &str =
-    "CREATE TRIGGER logged AFTER INSERT ON t FOR EACH ROW INSERT INTO log (what) VALUES (NEW.b)";
+    "CREATE TRIGGER logged AFTER INSERT ON t FOR EACH ROW UPDATE log SET what = NEW.b WHERE id = NEW.id";
 
 async fn captured(c: Arc<Cluster>) -> Result<()> {
     for (trigger, statements) in [

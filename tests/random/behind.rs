@@ -86,6 +86,23 @@ pub(crate) fn trail() -> Vec<String> {
 pub(crate) const TRAIL: [&str; 2] =
     ["SELECT n, what FROM trail ORDER BY n", "SELECT k, n FROM tally ORDER BY k"];
 
+/// What a trigger does that adds rows to the trail.
+pub(crate) const AUDITS: &str = "trigger that audits";
+
+/// Triggers for all events that add rows to the trail.
+pub(crate) fn audit(table: &Table) -> Vec<String> {
+    ["INSERT", "UPDATE", "DELETE"]
+        .map(|event| {
+            let (name, row) = (&table.name, if event == "DELETE" { "OLD" } else { "NEW" });
+            let key = &table.columns[table.key[0]].name;
+            format!(
+                "CREATE TRIGGER a_{event} AFTER {event} ON {name} FOR EACH ROW BEGIN IF {row}.{key} IS NOT NULL THEN \
+                 INSERT INTO trail SET what = 'after {event}', n = NULL; END IF; INSERT INTO trail VALUES (NULL, 'all'); END"
+            )
+        })
+        .to_vec()
+}
+
 /// A trigger on a table, and what it does.
 pub(crate) fn trigger(rng: &mut Rng, table: &Table) -> (String, &'static str) {
     let event = *rng.pick(&["INSERT", "UPDATE", "DELETE"]);
@@ -100,7 +117,7 @@ pub(crate) fn trigger(rng: &mut Rng, table: &Table) -> (String, &'static str) {
                 && !matches!(column.name.as_str(), "p" | "own")
         })
         .collect();
-    match rng.below(10) {
+    match rng.below(12) {
         0..=3 if event != "DELETE" && !plain.is_empty() => {
             let column = &table.columns[*rng.pick(&plain)];
             let value = match column.ty.class {
@@ -124,8 +141,9 @@ pub(crate) fn trigger(rng: &mut Rng, table: &Table) -> (String, &'static str) {
             ),
             "trigger that writes",
         ),
-        8 => {
-            (format!("{} INSERT INTO trail (what) VALUES ('{event}')", head("AFTER")), "trigger that writes")
+        8 | 10 | 11 => {
+            let time = *rng.pick(&["BEFORE", "AFTER"]);
+            (format!("{} INSERT INTO trail (what) VALUES ('{event}')", head(time)), AUDITS)
         }
         _ => (
             format!(

@@ -93,6 +93,10 @@ impl Case {
                 if !(stale && tables[at].setup[0].contains("KEY (g)")) {
                     tables[at].setup.push(trigger);
                     tables[at].trait_ = what;
+                    if what == behind::AUDITS && rng.percent(60) {
+                        let all = behind::audit(&tables[at]);
+                        tables[at].setup.extend(all);
+                    }
                 }
             }
             if rng.percent(10) {

@@ -49,7 +49,7 @@ pub use names::{TableName, table_names};
 pub use reading::{Evaluable, NO_LIMIT, evaluable};
 pub use repeat::{Repeated, repeatable};
 pub use several::{NextStatement, concerns_atone, may_be_several, next_statement};
-pub use trigger::{TriggerBody, trigger_body};
+pub use trigger::{Given, TriggerBody, TriggerInsert, trigger_body};
 pub use types::{
     Analysis, Assignment, AutocommitValue, Delete, DiagnosticNumber, DiagnosticRead, Execute, ExecuteWhat,
     Insert, InsertValue, Joined, JoinedAction, Load, LoadFormat, OnConflict, Prepare, Refusal, SourceQuery,

@@ -3,38 +3,108 @@
 use std::ops::Range;
 
 use crate::{
+    analysis::analyze,
     condition::split_commas,
     functions::{check_calls, is_subquery, shorten},
     lexer::{self, Executable, Kind},
     mode::Mode,
     text::Text,
+    types::{Insert, InsertValue, OnConflict, Statement},
     variables::is_xid_variable,
 };
 
-/// A trigger that writes no table: it may set columns of its own row and variables, and end its statement with an error.
+/// A trigger that changes no row but its own: it may set columns of that and variables, add rows to tables, and end its
+/// statement with an error.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TriggerBody {
     /// The columns that it sets in the row to be written: `SET NEW.c = …`.
     pub sets: Vec<String>,
     /// It may end the statement by SIGNAL.
     pub signals: bool,
+    /// The rows that it may add to tables.
+    pub inserts: Vec<TriggerInsert>,
+}
+
+/// `INSERT INTO log …` of a trigger, which meets no other rows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TriggerInsert {
+    /// The schema, where it is named; else it is the trigger's own.
+    pub schema: Option<String>,
+    /// The table's name.
+    pub table: String,
+    /// The columns that it names, where it does.
+    columns: Option<Vec<String>>,
+    /// What it gives to each of these columns, or to the table's visible columns in their order.
+    given: Vec<Given>,
+}
+
+/// What a column of a row that is inserted is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Given {
+    /// Nothing, or NULL.
+    Nothing,
+    /// DEFAULT.
+    Default,
+    /// A value.
+    Value,
+}
+
+impl TriggerInsert {
+    fn new(insert: &Insert) -> Option<TriggerInsert> {
+        let meets_others = insert.on_conflict != OnConflict::Fail || insert.ignore;
+        if meets_others || insert.query.is_some() || insert.returning || insert.has_side_effects {
+            return None;
+        }
+        let width = insert.rows.first().map_or(0, Vec::len);
+        let mut given = vec![Given::Nothing; width];
+        for row in &insert.rows {
+            for (given, value) in given.iter_mut().zip(row) {
+                *given = (*given).max(match value {
+                    InsertValue::Null => Given::Nothing,
+                    InsertValue::Default => Given::Default,
+                    _ => Given::Value,
+                });
+            }
+        }
+        Some(TriggerInsert {
+            schema: insert.table.schema.clone(),
+            table: insert.table.name.clone(),
+            columns: insert.columns.clone(),
+            given,
+        })
+    }
+
+    /// What it gives at most to the column of this name, which is at this place among the table's visible ones; `None` there
+    /// for an invisible column.
+    pub fn gives(&self, column: &str, place: Option<usize>) -> Given {
+        let at = match &self.columns {
+            Some(columns) if columns.is_empty() && !self.given.is_empty() => return Given::Value,
+            Some(columns) => columns.iter().position(|named| named.to_lowercase() == column.to_lowercase()),
+            None => place,
+        };
+        match at {
+            // `VALUES ()`
+            _ if self.given.is_empty() => Given::Nothing,
+            Some(at) => self.given.get(at).copied().unwrap_or(Given::Value),
+            None => Given::Nothing,
+        }
+    }
 }
 
 /// How deep statements may be nested.
 const MAX_NESTING: usize = 32;
 
-/// Reads `ACTION_STATEMENT` of `information_schema.TRIGGERS`, under the trigger's own SQL mode. Statements other than SET,
-/// IF, SIGNAL, DECLARE of variables and BEGIN … END are not known to write nothing.
+/// Reads `ACTION_STATEMENT` of `information_schema.TRIGGERS`, under the trigger's own SQL mode. It may hold SET, IF, SIGNAL,
+/// DECLARE of variables, BEGIN … END, and INSERT of rows that meet no others.
 ///
 /// # Errors
-/// Why it cannot be told that the trigger writes no table.
+/// Why it cannot be told what the trigger does.
 pub fn trigger_body(body: &[u8], mode: Mode) -> Result<TriggerBody, String> {
     let lexed = lexer::lex(body, mode, Executable::Skip).map_err(|why| format!("its body {why}"))?;
     if lexed.has_executable_comments() {
         return Err("its body has an executable comment".into());
     }
     let text = Text { sql: body, mode, tokens: &lexed.tokens };
-    check_calls(&text, 0..text.len()).map_err(|_| "it calls a function that may write".to_owned())?;
     for at in 0..text.len() {
         if is_subquery(&text, at) {
             return Err("it reads a table".into());
@@ -43,9 +113,16 @@ pub fn trigger_body(body: &[u8], mode: Mode) -> Result<TriggerBody, String> {
             return Err("it uses @atone_xid".into());
         }
     }
-    let mut reader = Reader { text: &text, body: TriggerBody::default(), locals: Vec::new() };
+    let mut reader =
+        Reader { text: &text, body: TriggerBody::default(), locals: Vec::new(), heads: Vec::new() };
     let end = reader.statement(0, 0)?;
     let end = if text.punct(end, b';') { end + 1 } else { end };
+    // A table's name in front of its list of columns calls nothing
+    let mut at = 0;
+    for head in reader.heads.iter().cloned().chain([text.len()..text.len()]) {
+        check_calls(&text, at..head.start).map_err(|_| "it calls a function that may write".to_owned())?;
+        at = head.end;
+    }
     if end == text.len() { Ok(reader.body) } else { Err(reader.unknown(end)) }
 }
 
@@ -54,6 +131,8 @@ struct Reader<'a> {
     body: TriggerBody,
     /// The variables that it declares.
     locals: Vec<String>,
+    /// Where the tables of its INSERTs are named.
+    heads: Vec<Range<usize>>,
 }
 
 impl Reader<'_> {
@@ -85,6 +164,8 @@ impl Reader<'_> {
             self.signal(at + 1..end)?;
         } else if text.is(at, "DECLARE") {
             self.declaration(at + 1..end)?;
+        } else if text.is(at, "INSERT") {
+            self.insertion(at..end)?;
         } else {
             return Err(self.unknown(at));
         }
@@ -166,6 +247,24 @@ impl Reader<'_> {
         Ok(())
     }
 
+    /// `INSERT INTO log …`
+    fn insertion(&mut self, range: Range<usize>) -> Result<(), String> {
+        let sql = self.text.sql.get(self.text.span(range.clone())).unwrap_or_default();
+        let insert = match analyze(sql, self.text.mode).statement {
+            Statement::Insert(insert) => insert,
+            Statement::Refused(why) => return Err(format!("its INSERT is not understood: {}", why.reason)),
+            _ => return Err(self.unknown(range.start)),
+        };
+        let inserted = TriggerInsert::new(&insert)
+            .ok_or("its INSERT has IGNORE, ON DUPLICATE KEY UPDATE, a SELECT, or values with effects")?;
+        self.body.inserts.push(inserted);
+        let body = self.text.span(range.clone()).start + insert.body.start;
+        let behind = |&at: &usize| self.text.span(at..at + 1).start >= body;
+        let end = range.clone().find(behind).unwrap_or(range.end);
+        self.heads.push(range.start..end);
+        Ok(())
+    }
+
     /// `SQLSTATE [VALUE] '45000' [SET MESSAGE_TEXT = …]`
     fn signal(&self, range: Range<usize>) -> Result<(), String> {
         let state = range.start + 1 + usize::from(self.text.is(range.start + 1, "VALUE"));
@@ -234,7 +333,18 @@ mod tests {
     #[test]
     fn what_may_write_or_is_not_understood() {
         for body in [
-            "INSERT INTO log VALUES (NEW.id)",
+            "REPLACE INTO log VALUES (NEW.id)",
+            "INSERT IGNORE INTO log VALUES (NEW.id)",
+            "INSERT INTO log VALUES (NEW.id) ON DUPLICATE KEY UPDATE n = 1",
+            "INSERT INTO log SELECT NEW.id",
+            "INSERT INTO log (what) VALUES ((SELECT MAX(a) FROM t))",
+            "INSERT INTO log (what) VALUES (f(NEW.a))",
+            "INSERT INTO log (what) VALUES (@n := 1)",
+            "INSERT INTO log (what) VALUES (LAST_INSERT_ID(NEW.a))",
+            "INSERT INTO log (what) VALUES (@atone_xid)",
+            "INSERT INTO log (what) VALUES (1) RETURNING id",
+            "INSERT INTO log (what) VALUES (1), (1, 2)",
+            "BEGIN INSERT INTO log (what) VALUES (1); DELETE FROM t; END",
             "BEGIN SET NEW.a = 1; UPDATE t SET a = 1; END",
             "BEGIN IF NEW.a THEN DELETE FROM t; END IF; END",
             "IF NEW.a THEN SET NEW.a = 1; ELSE CALL p(); END IF",
@@ -261,6 +371,34 @@ mod tests {
         ] {
             assert!(sets(body).is_err(), "{body}: {:?}", sets(body));
         }
+    }
+
+    #[test]
+    fn rows_that_are_added_to_a_table() {
+        let read = |body: &str| trigger_body(body.as_bytes(), Mode::default()).map(|body| body.inserts);
+        let one = |body: &str| match read(body).as_deref() {
+            Ok([one]) => one.clone(),
+            other => panic!("{body}: {other:?}"),
+        };
+        let named = one("INSERT INTO audit (what, at, who) VALUES (CONCAT('x', NEW.a), NOW(6), USER())");
+        assert_eq!((named.schema.as_deref(), named.table.as_str()), (None, "audit"));
+        assert_eq!(named.gives("id", Some(0)), Given::Nothing);
+        assert_eq!(named.gives("WHAT", Some(1)), Given::Value);
+        let set = one("insert into `s`.`au dit` set what = OLD.a, id = DEFAULT, n = NULL");
+        assert_eq!((set.schema.as_deref(), set.table.as_str()), (Some("s"), "au dit"));
+        assert_eq!(set.gives("id", Some(0)), Given::Default);
+        assert_eq!(set.gives("n", Some(1)), Given::Nothing);
+        let rows = one("INSERT INTO log VALUES (NULL, 1), (NEW.id, 2)");
+        assert_eq!((rows.gives("id", Some(0)), rows.gives("x", None)), (Given::Value, Given::Nothing));
+        assert_eq!(one("INSERT INTO log VALUES (NULL, NEW.a)").gives("id", Some(0)), Given::Nothing);
+        assert_eq!(one("INSERT INTO log VALUES ()").gives("id", Some(0)), Given::Nothing);
+        assert_eq!(one("INSERT INTO log () VALUES ()").gives("id", Some(0)), Given::Nothing);
+        let both = "BEGIN IF NOT (NEW.a <=> OLD.a) THEN INSERT INTO changes (was, is_now) VALUES (OLD.a, NEW.a); \
+                    ELSE INSERT INTO other (doc) VALUES (JSON_OBJECT('id', NEW.id, 'a', IF(NEW.a > 1, @x, NULL))); END IF; END";
+        assert_eq!(
+            read(both).unwrap().iter().map(|i| i.table.as_str()).collect::<Vec<_>>(),
+            ["changes", "other"]
+        );
     }
 
     #[test]

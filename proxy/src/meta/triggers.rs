@@ -1,13 +1,14 @@
 //! The triggers of a table: what they do to a statement, and to the rollback that undoes it.
 //!
-//! A trigger fires for the compensation as well. So a statement is captured only where its own triggers write no table,
-//! and where those of its inverse do nothing at all: the inverse of INSERT is DELETE, that of DELETE is INSERT, that of
-//! UPDATE is UPDATE, or DELETE and INSERT where there are triggers for UPDATE or where a key changes.
+//! A trigger fires for the compensation as well. So a statement is captured only where its own triggers add rows that can be
+//! found, and change no others, and where those of its inverse do nothing beyond: the inverse of INSERT is DELETE, that of
+//! DELETE is INSERT, that of UPDATE is UPDATE, or DELETE and INSERT where triggers for UPDATE bend it or where a key changes.
 
 use atone_sql::{Mode, TriggerBody, trigger_body};
 use atone_undo::Table;
 use mysql_async::Conn;
 
+use super::logs::{LogTable, Logs};
 use crate::typed::Typed;
 
 /// A trigger, as `information_schema.TRIGGERS` shows it.
@@ -23,14 +24,21 @@ pub struct Trigger {
     pub body: String,
     /// The SQL mode under which it is read and run.
     pub sql_mode: String,
-    /// What it does, where it is known to write no table; else why it is not.
+    /// What it does, where that is known and the rows that it adds to tables can be told; else why not.
     pub effect: Result<TriggerBody, String>,
+    /// The tables to which it adds rows.
+    pub logs: Vec<LogTable>,
 }
 
 impl Trigger {
     /// It does nothing that could be noticed.
-    fn is_quiet(&self) -> bool {
-        self.effect.as_ref().is_ok_and(|body| body.sets.is_empty() && !body.signals)
+    pub(super) fn is_quiet(&self) -> bool {
+        !self.bends() && self.effect.as_ref().is_ok_and(|body| body.inserts.is_empty())
+    }
+
+    /// It may change what is written, or stop it, or nobody knows what it does.
+    fn bends(&self) -> bool {
+        self.effect.as_ref().map_or(true, |body| !body.sets.is_empty() || body.signals)
     }
 }
 
@@ -49,7 +57,8 @@ pub enum Write {
 }
 
 impl Write {
-    fn event(self) -> &'static str {
+    /// The event for which triggers fire.
+    pub fn event(self) -> &'static str {
         match self {
             Write::Insert => "INSERT",
             Write::Update { .. } => "UPDATE",
@@ -58,9 +67,20 @@ impl Write {
     }
 }
 
-/// The first trigger that would be noticed for one of these events.
-fn noticed<'a>(triggers: &'a [Trigger], events: &[&str]) -> Option<&'a Trigger> {
-    triggers.iter().find(|t| events.contains(&t.event.as_str()) && !t.is_quiet())
+/// The first trigger that would bend what is written for one of these events.
+fn bends<'a>(triggers: &'a [Trigger], events: &[&str]) -> Option<&'a Trigger> {
+    triggers.iter().find(|t| events.contains(&t.event.as_str()) && t.bends())
+}
+
+/// The tables to which triggers add rows for these events, each once.
+pub fn logs_of<'a>(triggers: &'a [Trigger], events: &[&str]) -> Vec<&'a LogTable> {
+    let mut out: Vec<&LogTable> = Vec::new();
+    for log in triggers.iter().filter(|t| events.contains(&t.event.as_str())).flat_map(|t| &t.logs) {
+        if !out.contains(&log) {
+            out.push(log);
+        }
+    }
+    out
 }
 
 /// Whether no trigger would be noticed.
@@ -68,9 +88,9 @@ pub fn are_quiet(triggers: &[Trigger]) -> bool {
     triggers.iter().all(Trigger::is_quiet)
 }
 
-/// Whether an UPDATE of the compensation has to be a DELETE and an INSERT, since there are triggers for UPDATE only.
+/// Whether an UPDATE of the compensation has to be a DELETE and an INSERT, since triggers for UPDATE only would bend it.
 pub fn replaces(triggers: &[Trigger]) -> bool {
-    noticed(triggers, &["UPDATE"]).is_some() && noticed(triggers, &["INSERT", "DELETE"]).is_none()
+    bends(triggers, &["UPDATE"]).is_some() && bends(triggers, &["INSERT", "DELETE"]).is_none()
 }
 
 /// Why a statement that writes the table like this cannot be captured.
@@ -99,11 +119,11 @@ pub fn refusal(table: &Table, triggers: &[Trigger], write: Write) -> Option<Stri
 /// Why it could not be undone.
 pub fn undo_refusal(table: &Table, triggers: &[Trigger], write: Write) -> Option<String> {
     let trigger = match write {
-        Write::Insert => noticed(triggers, &["DELETE"]),
-        Write::Delete => noticed(triggers, &["INSERT"]),
-        Write::Update { keys: true } => noticed(triggers, &["INSERT", "DELETE"]),
+        Write::Insert => bends(triggers, &["DELETE"]),
+        Write::Delete => bends(triggers, &["INSERT"]),
+        Write::Update { keys: true } => bends(triggers, &["INSERT", "DELETE"]),
         Write::Update { keys: false } => {
-            noticed(triggers, &["UPDATE"]).and_then(|_| noticed(triggers, &["INSERT", "DELETE"]))
+            bends(triggers, &["UPDATE"]).and_then(|_| bends(triggers, &["INSERT", "DELETE"]))
         }
     };
     trigger.map(|t| {
@@ -116,8 +136,32 @@ pub fn undo_refusal(table: &Table, triggers: &[Trigger], write: Write) -> Option
 
 type TriggerRow = (String, String, String, Option<String>, String);
 
-/// Reads the triggers of a table.
+/// Reads the triggers of a table, and looks at the tables to which they add rows.
 pub(super) async fn read(
+    conn: &mut Conn,
+    schema: &str,
+    name: &str,
+    mariadb: bool,
+) -> Result<Vec<Trigger>, mysql_async::Error> {
+    let mut triggers = bodies(conn, schema, name, mariadb).await?;
+    let mut logs = Logs::new(schema, name, mariadb);
+    for trigger in &mut triggers {
+        let inserts = trigger.effect.as_ref().map(|body| body.inserts.clone()).unwrap_or_default();
+        for insert in &inserts {
+            match logs.table(conn, insert, &trigger.sql_mode).await? {
+                Ok(log) => trigger.logs.push(log),
+                Err(why) => {
+                    trigger.effect = Err(why);
+                    break;
+                }
+            }
+        }
+    }
+    Ok(triggers)
+}
+
+/// Reads the triggers of a table, without a look at the tables to which they add rows.
+pub(super) async fn bodies(
     conn: &mut Conn,
     schema: &str,
     name: &str,
@@ -138,7 +182,7 @@ pub(super) async fn read(
             let effect = Mode::from_sql_mode(&sql_mode, mariadb)
                 .map_err(|e| e.to_string())
                 .and_then(|mode| trigger_body(body.as_bytes(), mode));
-            Trigger { name, event, timing, body, sql_mode, effect }
+            Trigger { name, event, timing, body, sql_mode, effect, logs: Vec::new() }
         })
         .collect())
 }
@@ -171,6 +215,7 @@ mod tests {
             body: body.into(),
             sql_mode: String::new(),
             effect: trigger_body(body.as_bytes(), Mode::default()),
+            logs: Vec::new(),
         }
     }
 
@@ -181,7 +226,8 @@ mod tests {
         let table = samples::table(&["id", "v", "at"]);
         let may = |triggers: &[Trigger], write| refusal(&table, triggers, write).is_none();
         let stamp = |event| trigger(event, "SET NEW.at = 5");
-        let writes = |event| trigger(event, "INSERT INTO log VALUES (1)");
+        let writes = |event| trigger(event, "UPDATE log SET n = 1");
+        let adds = |event| trigger(event, "INSERT INTO log (what) VALUES (1)");
         let checks = |event| trigger(event, "IF NEW.v < 0 THEN SIGNAL SQLSTATE '45000'; END IF");
         assert!(may(&[stamp("INSERT")], Write::Insert) && may(&[stamp("INSERT")], UPDATE));
         assert!(!may(&[stamp("INSERT")], Write::Delete));
@@ -193,6 +239,17 @@ mod tests {
         assert!(!may(&[writes("INSERT")], Write::Update { keys: true }));
         assert!(may(&[checks("UPDATE"), checks("INSERT")], Write::Insert));
         assert!(!may(&[checks("UPDATE"), checks("INSERT")], UPDATE));
+        let audit = [adds("INSERT"), adds("UPDATE"), adds("DELETE")];
+        assert!(
+            [Write::Insert, UPDATE, Write::Update { keys: true }, Write::Delete]
+                .into_iter()
+                .all(|w| may(&audit, w))
+        );
+        assert!(
+            !replaces(&audit)
+                && replaces(&[adds("INSERT"), stamp("UPDATE")])
+                && !are_quiet(&[adds("INSERT")])
+        );
         assert!(!may(&[trigger("INSERT", "SET NEW.id = 5")], Write::Insert));
         assert!(may(&[trigger("DELETE", "SET @n = 1"), writes("UPDATE")], Write::Insert));
     }

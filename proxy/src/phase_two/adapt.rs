@@ -9,7 +9,7 @@ use std::collections::HashSet;
 
 use atone_undo::{Column, Kind, RowChange, Table, UniqueKey, Value, quote_identifier};
 
-use crate::meta::{ColumnDefault, TableInfo, Write, replaces, undo_refusal};
+use crate::meta::{ColumnDefault, LogTable, TableInfo, Write, logs_of, replaces, undo_refusal};
 
 /// A record's table as it is now.
 #[derive(Debug)]
@@ -20,6 +20,8 @@ pub(super) struct Adapted {
     pub(super) untouched: Option<String>,
     /// Rows are deleted and inserted, since triggers fire for UPDATE.
     pub(super) replaces: bool,
+    /// The tables to which triggers add rows meanwhile.
+    pub(super) logs: Vec<LogTable>,
 }
 
 /// What the rollback of these rows does to their table.
@@ -107,6 +109,9 @@ pub(super) fn adapt(recorded: &Table, rows: &[RowChange], now: &TableInfo) -> Re
             return Err(why);
         }
     }
+    let fired = [(needs.insert, "INSERT"), (needs.update, "UPDATE"), (needs.delete, "DELETE")];
+    let fired: Vec<&str> = fired.into_iter().filter(|(needed, _)| *needed).map(|(_, event)| event).collect();
+    let logs = logs_of(triggers, &fired).into_iter().cloned().collect();
     let kept: HashSet<usize> = places.into_iter().collect();
     let mut untouched = Vec::new();
     for (at, column) in now.table.columns.iter().enumerate() {
@@ -138,7 +143,7 @@ pub(super) fn adapt(recorded: &Table, rows: &[RowChange], now: &TableInfo) -> Re
         }
     }
     let untouched = (needs.delete && !untouched.is_empty()).then(|| untouched.join(" AND "));
-    Ok(Adapted { table, untouched, replaces })
+    Ok(Adapted { table, untouched, replaces, logs })
 }
 
 fn has_bytes(rows: &[RowChange], column: usize) -> bool {

@@ -6,6 +6,7 @@
 mod adapt;
 mod foreign_keys;
 mod log;
+mod logs;
 mod purge;
 mod restore;
 

@@ -11,14 +11,15 @@ use atone_wire::frame::MAX_PAYLOAD;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Params, Value as Cell};
 
-use super::adapt::{adapt, is_deleted};
+use super::adapt::{Adapted, adapt, is_deleted};
+use super::logs::{self, Logs};
 use super::{Failure, foreign_keys, log, stuck};
 use crate::backend::Backend;
 use crate::meta::MetaError;
 use crate::typed::{Typed, image};
 
 /// How many rows are read, and how many statements are sent, at a time.
-const ROWS_PER_BATCH: usize = 500;
+pub(super) const ROWS_PER_BATCH: usize = 500;
 /// How many bytes of images such a batch has, and of statements; a single row may have more.
 const BATCH_BYTES: usize = 1 << 20;
 
@@ -57,9 +58,14 @@ pub(super) async fn restore(
     let packet_bytes = packet_bytes.and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX);
     let mut report = ConflictReport::new("rows were changed since by others than this transaction");
     let mut untouched = Vec::with_capacity(record.tables.len());
+    let mut written = Vec::new();
     for changes in &mut record.tables {
-        untouched.push(as_it_is(backend, conn, mariadb, changes).await?);
+        let adapted = as_it_is(backend, conn, mariadb, changes).await?;
+        changes.table = adapted.table;
+        written.extend(adapted.logs);
+        untouched.push((adapted.untouched, adapted.replaces));
     }
+    let logs = Logs::of(backend, written).await?;
     let record = &loaded.record;
     let mut wanted: Vec<Wanted<'_>> = Vec::new();
     for (changes, (untouched, replaces)) in record.tables.iter().zip(untouched) {
@@ -87,6 +93,7 @@ pub(super) async fn restore(
     for wanted in &wanted {
         compensate(conn, wanted, packet_bytes).await?;
     }
+    logs.take_away(backend, conn, record).await?;
     for Wanted { changes, rows, .. } in &wanted {
         // Triggers, checks or a type that rounds may have bent what was written: look again before it is final
         for batch in batches(rows, packet_bytes) {
@@ -144,7 +151,7 @@ fn miscounted(found: u64, statement_rows: u64) -> Failure {
 }
 
 /// Runs statements without parameters in one packet.
-async fn run_batch(conn: &mut Conn, statements: Vec<Statement>) -> Result<(), Failure> {
+pub(super) async fn run_batch(conn: &mut Conn, statements: Vec<Statement>) -> Result<(), Failure> {
     if statements.is_empty() {
         return Ok(());
     }
@@ -239,14 +246,13 @@ fn batches<'a, 'b>(
     })
 }
 
-/// Makes the record's table what it is now; the condition under which columns that are new have their defaults, and whether
-/// rows are replaced rather than updated.
+/// The record's table as it is now, and what that means for its rows.
 async fn as_it_is(
     backend: &Backend,
     conn: &mut Conn,
     mariadb: bool,
-    changes: &mut TableChanges,
-) -> Result<(Option<String>, bool), Failure> {
+    changes: &TableChanges,
+) -> Result<Adapted, Failure> {
     let table = &changes.table;
     // From here on it stays as it is until the transaction ends
     match conn.query_drop(format!("SELECT 1 FROM {} LIMIT 0", table.quoted())).await {
@@ -255,14 +261,30 @@ async fn as_it_is(
         }
         looked => looked?,
     }
+    let adapted = read_as_it_is(backend, mariadb, changes).await?;
+    if adapted.logs.is_empty() {
+        return Ok(adapted);
+    }
+    for log in &adapted.logs {
+        logs::hold(conn, log).await?;
+    }
+    // What triggers write was looked at when it could still be altered
+    let again = read_as_it_is(backend, mariadb, changes).await?;
+    if again.logs == adapted.logs {
+        Ok(again)
+    } else {
+        Err(Failure::Retry("a table that a trigger writes was altered meanwhile".into()))
+    }
+}
+
+async fn read_as_it_is(backend: &Backend, mariadb: bool, changes: &TableChanges) -> Result<Adapted, Failure> {
+    let table = &changes.table;
     let now = match backend.metadata.read(&backend.pool, &table.schema, &table.name, mariadb).await {
         Ok(now) => now,
         Err(MetaError::NoTable(name)) => return Err(stuck(format!("the table {name} is gone"))),
         Err(MetaError::Server(e)) => return Err(e.into()),
     };
-    let adapted = adapt(table, &changes.rows, &now).map_err(stuck)?;
-    changes.table = adapted.table;
-    Ok((adapted.untouched, adapted.replaces))
+    adapt(table, &changes.rows, &now).map_err(stuck)
 }
 
 /// Rows that the rollback deletes must not have been changed by others in columns that are new.

@@ -67,6 +67,9 @@ impl Session {
     pub(super) async fn answer_diagnostics(&mut self, sql: &[u8], origin: &Origin) -> Result<bool, End> {
         let Some(Diagnostics { warnings: Some(_), warning_count, error_count, .. }) = &self.diagnostics
         else {
+            if sql.get(..4).is_some_and(|word| word.eq_ignore_ascii_case(b"SHOW")) {
+                self.answered_with_rows();
+            }
             return Ok(false);
         };
         let (warning_count, error_count) = (*warning_count, *error_count);

@@ -17,12 +17,14 @@ use super::Session;
 use super::cascade::key_only;
 use super::dml::{KEYS_PER_SELECT, decode, locking_read, locking_read_by_key};
 use super::inject::{Reply, flights};
+use super::logged::Log;
 use crate::branch::Presence;
 use crate::error::End;
+use crate::numbered::{Numbered, list};
 use crate::typed::{Typed, image};
 
 /// How many rows of others may lie between those of a statement.
-const MAX_FOREIGN_ROWS: usize = 10_000;
+pub(super) const MAX_FOREIGN_ROWS: usize = 10_000;
 
 /// The numbers that rows get: the first one generated, then one step after the other. A number that a row gives by
 /// itself moves what follows behind it.
@@ -55,6 +57,7 @@ impl Session {
         table: &Arc<Table>,
         column: usize,
         given: Option<Vec<Option<i128>>>,
+        logs: &[Log],
         alone: bool,
     ) -> Result<(), End> {
         let kept = self.keep_diagnostics(&ok).await?;
@@ -63,10 +66,11 @@ impl Session {
             Ok(rows) => rows,
             Err(why) => return self.take_insert_back(&why, alone).await,
         };
-        self.release_insert(alone).await?;
+        let Some(logged) = self.settle(logs, alone).await? else { return Ok(()) };
         for row in rows {
             self.branch.touch(table, row.key(table), None, Presence::Present);
         }
+        self.touch_logged(logged);
         self.statement_done(ok, alone).await?;
         self.restore_diagnostics(kept, alone);
         Ok(())
@@ -93,36 +97,43 @@ impl Session {
         let step = i128::from(vars.auto_increment_increment.max(1));
         let mut ids = expected(first, &given, step);
         for last in [false, true] {
-            match self.own_rows(table, column, &ids).await? {
+            match self.own_rows(table, column, &ids, KEYS_PER_SELECT).await? {
                 Ok(rows) if rows.len() == count => return Ok(Ok(rows)),
                 Err(why) => return Ok(Err(why)),
                 Ok(_) if last => break,
                 Ok(_) => {}
             }
             // Others have inserted meanwhile
-            let seen = match self.uncommitted(table, column, first, count + MAX_FOREIGN_ROWS).await {
+            let Some(numbered) = numbered(table, column) else { break };
+            let limit = count + MAX_FOREIGN_ROWS;
+            let seen = match numbered.uncommitted(&self.backend.pool, first, limit).await {
                 Ok(seen) => seen,
                 Err(e) => return Ok(Err(format!("the service account cannot read {}: {e}", table.name))),
             };
-            ids = given.iter().flatten().copied().chain(seen).collect();
+            ids = given.iter().flatten().copied().chain(seen.ids).collect();
             ids.sort_unstable();
             ids.dedup();
         }
         Ok(Err("the rows that were inserted cannot be told from those of others".into()))
     }
 
-    /// The rows with one of these numbers that this transaction has inserted, and that were not there for it before.
-    async fn own_rows(
+    /// The rows with one of these numbers that this transaction has inserted, and that were not there for it before, looked for
+    /// so many at once: one by one no other row is locked, and no gap, even where a server had rather read the whole of a
+    /// small index.
+    pub(super) async fn own_rows(
         &mut self,
-        table: &Arc<Table>,
+        table: &Table,
         column: usize,
         ids: &[i128],
+        at_once: usize,
     ) -> Result<Result<Vec<Row>, String>, End> {
-        let Some(name) = table.columns.get(column).map(|column| quote_identifier(&column.name)) else {
+        let (Some(name), Some(numbered)) =
+            (table.columns.get(column).map(|column| quote_identifier(&column.name)), numbered(table, column))
+        else {
             return Ok(Err("the table has no such column".into()));
         };
         let leads = table.keys.first().is_some_and(|key| key.columns.first() == Some(&column));
-        let selects = ids.chunks(KEYS_PER_SELECT).map(|chunk| {
+        let selects = ids.chunks(at_once).map(|chunk| {
             let condition = format!("{name} IN ({})", list(chunk)).into_bytes();
             let mut select =
                 if leads { locking_read_by_key(table, &condition) } else { locking_read(table, &condition) };
@@ -142,7 +153,7 @@ impl Session {
                 }
             }
         }
-        let committed = match self.committed_ids(table, &name, ids).await {
+        let committed = match numbered.committed(&self.backend.pool, ids, KEYS_PER_SELECT).await {
             Ok(committed) => committed,
             Err(e) => return Ok(Err(format!("the service account cannot read {}: {e}", table.name))),
         };
@@ -215,55 +226,10 @@ impl Session {
         }
         Ok(seen)
     }
-
-    /// Which of these numbers another session sees in the table.
-    async fn committed_ids(
-        &self,
-        table: &Table,
-        name: &str,
-        ids: &[i128],
-    ) -> Result<HashSet<i128>, mysql_async::Error> {
-        let mut conn = self.backend.pool.brief_conn().await?;
-        let mut all = HashSet::new();
-        for chunk in ids.chunks(KEYS_PER_SELECT) {
-            let select = format!(
-                "SELECT CAST({name} AS CHAR) FROM {} WHERE {name} IN ({})",
-                table.quoted(),
-                list(chunk)
-            );
-            all.extend(
-                conn.text_rows::<String>(select).await?.iter().filter_map(|id| id.parse::<i128>().ok()),
-            );
-        }
-        Ok(all)
-    }
-
-    /// The numbers from `first` on of rows that somebody has inserted and not committed; those of committed ones are left
-    /// out, as far as they are seen.
-    async fn uncommitted(
-        &self,
-        table: &Table,
-        column: usize,
-        first: i128,
-        limit: usize,
-    ) -> Result<Vec<i128>, mysql_async::Error> {
-        let Some(name) = table.columns.get(column).map(|column| quote_identifier(&column.name)) else {
-            return Ok(Vec::new());
-        };
-        let select = format!(
-            "SELECT CAST({name} AS CHAR) FROM {} WHERE {name} >= {first} ORDER BY {name} LIMIT {limit}",
-            table.quoted()
-        );
-        let mut conn = self.backend.pool.brief_conn().await?;
-        conn.query_drop("SET TRANSACTION ISOLATION LEVEL READ UNCOMMITTED").await?;
-        let all: Vec<String> = conn.text_rows(select.as_str()).await?;
-        let committed: HashSet<String> = conn.text_rows::<String>(select).await?.into_iter().collect();
-        Ok(all.iter().filter(|id| !committed.contains(*id)).filter_map(|id| id.parse().ok()).collect())
-    }
 }
 
-fn list(ids: &[i128]) -> String {
-    ids.iter().map(i128::to_string).collect::<Vec<_>>().join(",")
+fn numbered(table: &Table, column: usize) -> Option<Numbered> {
+    table.columns.get(column).map(|column| Numbered::new(table.quoted(), &column.name))
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use super::dml::{MAX_TRIES, ROLLBACK, decode, locking_read_by_key};
 use super::evaluated::slots;
 use super::inject::{Flight, Reply, Vars, flights};
 use super::keys::{InsertKeys, finds_no_others, generated_keys, insert_keys, literal_predicates, width};
+use super::logged::{Log, Logged};
 use super::tables::{Resolved, digest, probe_sql};
 use super::views::View;
 use crate::branch::Presence;
@@ -62,6 +63,8 @@ pub(super) struct Target<'a> {
     pub(super) named: Option<&'a Vec<String>>,
     /// The view that the statement names; the table is that behind it, and the columns of `insert` are its.
     pub(super) view: Option<&'a View>,
+    /// The tables to which its triggers add rows.
+    pub(super) logs: &'a [Log],
 }
 
 impl Target<'_> {
@@ -113,14 +116,36 @@ impl Session {
             };
             let (named, insert) = (insert.columns.as_ref(), mapped.as_ref().unwrap_or(insert));
             let behind = super::upsert::effect(insert, &info).map(|effect| effect.write(&info));
-            let mut writes = [Some(Write::Insert), behind].into_iter().flatten();
-            if let Some(why) = writes.find_map(|write| refusal(&info.table, &info.facts.triggers, write)) {
+            let writes: Vec<Write> = [Some(Write::Insert), behind].into_iter().flatten().collect();
+            let refused = |write: &Write| refusal(&info.table, &info.facts.triggers, *write);
+            if let Some(why) = writes.iter().find_map(refused) {
                 return self.refuse(&why).await;
             }
-            let target =
-                Target { text, run: None, insert, info: &info, probe: &probe, named, view: view.as_ref() };
+            let mut logs = match self.logs_of(&info, &writes, &vars).await? {
+                Ok(logs) => logs,
+                Err(why) => return self.refuse(&why).await,
+            };
             let alone = self.stands_alone();
-            let try_ = Try { begin: alone, alone, last: attempt == MAX_TRIES, as_select: false };
+            let mut try_ = Try { begin: alone, alone, last: attempt == MAX_TRIES, as_select: false };
+            if !logs.is_empty() {
+                if alone && let Reply::Err(e) = self.run_one("START TRANSACTION").await? {
+                    return self.statement_failed(e, false).await;
+                }
+                if !self.probe_logs(&mut logs, &vars, alone).await? {
+                    return Ok(());
+                }
+                try_ = Try { begin: false, last: true, ..try_ };
+            }
+            let target = Target {
+                text,
+                run: None,
+                insert,
+                info: &info,
+                probe: &probe,
+                named,
+                view: view.as_ref(),
+                logs: &logs,
+            };
             let done = match &insert.query {
                 Some(query) => self.insert_select(target, query, try_).await?,
                 None => self.insert_rows(target, try_).await?,
@@ -220,7 +245,7 @@ impl Session {
         {
             return self.insert_generated(target, column, try_).await;
         }
-        let savepoint = !matches!(keys, InsertKeys::Known(_));
+        let savepoint = !matches!(keys, InsertKeys::Known(_)) || !target.logs.is_empty();
         let ok = match self.run_insert(target, try_, savepoint).await? {
             Ran::Ok(ok) => ok,
             Ran::Answered => return Ok(true),
@@ -230,11 +255,18 @@ impl Session {
         match keys {
             InsertKeys::Known(rows) => {
                 let keys = generated_keys(rows, ok.last_insert_id, vars.auto_increment_increment);
-                self.inserted(ok, table, keys, alone).await?;
+                if target.logs.is_empty() {
+                    self.inserted(ok, table, keys, Logged::default(), alone).await?;
+                } else {
+                    let kept = self.keep_diagnostics(&ok).await?;
+                    let Some(logged) = self.settle(target.logs, alone).await? else { return Ok(true) };
+                    self.inserted(ok, table, keys, logged, alone).await?;
+                    self.restore_diagnostics(kept, alone);
+                }
             }
-            InsertKeys::Literals(rows) => self.look_at_inserted(ok, table, &rows, &vars, alone).await?,
+            InsertKeys::Literals(rows) => self.look_at_inserted(ok, target, &rows, &vars, alone).await?,
             InsertKeys::Mixed(column, given) => {
-                self.look_for_generated(ok, table, column, Some(given), alone).await?;
+                self.look_for_generated(ok, table, column, Some(given), target.logs, alone).await?;
             }
         }
         Ok(true)
@@ -389,6 +421,7 @@ impl Session {
         ok: OkPacket,
         table: &Arc<Table>,
         keys: Vec<Key>,
+        logged: Logged,
         alone: bool,
     ) -> Result<(), End> {
         if ok.affected_rows != keys.len() as u64 {
@@ -397,6 +430,7 @@ impl Session {
         for key in keys {
             self.branch.touch(table, key, None, Presence::Present);
         }
+        self.touch_logged(logged);
         self.statement_done(ok, alone).await
     }
 
@@ -404,11 +438,12 @@ impl Session {
     async fn look_at_inserted(
         &mut self,
         ok: OkPacket,
-        table: &Arc<Table>,
+        target: Target<'_>,
         literals: &[Vec<Option<Vec<u8>>>],
         vars: &Vars,
         alone: bool,
     ) -> Result<(), End> {
+        let table = &target.info.table;
         let kept = self.keep_diagnostics(&ok).await?;
         let predicates = literal_predicates(table, literals, vars.auto_increment_increment);
         let found = self.one_row_each(table, &predicates).await?;
@@ -423,9 +458,9 @@ impl Session {
             let why = "the server stores the rows' keys as other values than given";
             return self.take_insert_back(why, alone).await;
         };
-        self.release_insert(alone).await?;
+        let Some(logged) = self.settle(target.logs, alone).await? else { return Ok(()) };
         let keys = found.iter().map(|row| row.key(table)).collect();
-        self.inserted(ok, table, keys, alone).await?;
+        self.inserted(ok, table, keys, logged, alone).await?;
         self.restore_diagnostics(kept, alone);
         Ok(())
     }

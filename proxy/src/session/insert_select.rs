@@ -57,7 +57,7 @@ impl Session {
             Some(Reply::Ok(_)) | None => return Err(End::Broken("SELECT without rows".into())),
         };
         if rows.rows.is_empty() || rows.width != width(target.insert, target.info) {
-            self.insert_nothing(target.text, alone).await?;
+            self.insert_nothing(target, alone).await?;
             return Ok(true);
         }
         if written {
@@ -87,7 +87,7 @@ impl Session {
             Ran::Answered => return Ok(true),
             Ran::Altered => return Ok(false),
         };
-        self.look_for_generated(ok, &target.info.table, column, None, try_.alone).await?;
+        self.look_for_generated(ok, &target.info.table, column, None, target.logs, try_.alone).await?;
         Ok(true)
     }
 
@@ -118,12 +118,23 @@ impl Session {
     }
 
     /// The SELECT has no rows, or ones that do not fit: the statement must insert none.
-    async fn insert_nothing(&mut self, text: &[u8], alone: bool) -> Result<(), End> {
+    async fn insert_nothing(&mut self, target: Target<'_>, alone: bool) -> Result<(), End> {
         if let Reply::Err(e) = self.run_one(format!("SAVEPOINT {}", super::insert::SAVEPOINT)).await? {
             return self.statement_failed(e, alone).await;
         }
-        match self.run_one(text).await? {
-            Reply::Ok(ok) if ok.affected_rows == 0 => self.statement_done(ok, alone).await,
+        match self.run_one(target.text).await? {
+            Reply::Ok(ok) if ok.affected_rows == 0 && target.logs.is_empty() => {
+                self.statement_done(ok, alone).await
+            }
+            Reply::Ok(ok) if ok.affected_rows == 0 => {
+                // A row that came meanwhile and was left out has fired triggers all the same
+                let kept = self.keep_diagnostics(&ok).await?;
+                let Some(logged) = self.settle(target.logs, alone).await? else { return Ok(()) };
+                self.touch_logged(logged);
+                self.statement_done(ok, alone).await?;
+                self.restore_diagnostics(kept, alone);
+                Ok(())
+            }
             Reply::Ok(_) => {
                 let why = "the SELECT of the INSERT has other rows or columns when it is read before it";
                 self.take_insert_back(why, alone).await

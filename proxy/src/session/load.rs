@@ -99,6 +99,7 @@ impl Session {
                 probe: &probe,
                 named: load.columns.as_ref(),
                 view: None,
+                logs: &[],
             };
             let alone = self.stands_alone();
             let try_ = Try { begin: alone, alone, last: attempt == MAX_TRIES, as_select: false };

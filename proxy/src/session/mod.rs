@@ -22,6 +22,7 @@ mod insert;
 mod insert_select;
 mod keys;
 mod load;
+mod logged;
 mod login;
 mod named;
 mod origin;

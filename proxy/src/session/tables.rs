@@ -90,7 +90,8 @@ impl Session {
         Ok(resolved)
     }
 
-    async fn resolve_name(&mut self, table: &TableRef, vars: &Vars) -> Result<Resolved, End> {
+    /// The same without a note of it.
+    pub(super) async fn resolve_name(&mut self, table: &TableRef, vars: &Vars) -> Result<Resolved, End> {
         let xid = self.xid();
         let (schema, name) = match self.names(table, vars) {
             Ok(names) => names,

@@ -173,11 +173,12 @@ impl Session {
             self.rolled_back(&why).await?;
             return Ok(true);
         }
-        self.release_insert(alone).await?;
+        let Some(logged) = self.settle(target.logs, alone).await? else { return Ok(true) };
         for Touched { key, before, presence } in rows {
             self.branch.touch(table, key, before, presence);
         }
         self.touch_behind(behind, false);
+        self.touch_logged(logged);
         self.statement_done(ok, alone).await?;
         self.restore_diagnostics(kept, alone);
         Ok(true)

@@ -14,7 +14,7 @@ use super::restrict::with_hint;
 use super::{FRACTION, MORE_ROWS, SMALL_NUMBER, left, too_long};
 use crate::branch::Presence;
 use crate::error::End;
-use crate::meta::refusal;
+use crate::meta::{logs_of, refusal};
 use crate::session::Session;
 use crate::session::cascade::{Behind, Own, Stop, is_parent, may_fire};
 use crate::session::dml::MAX_TRIES;
@@ -78,6 +78,14 @@ fn refusal_of(joined: &Joined, written: &Written<'_>) -> Option<String> {
     super::table_refusal(info, assignments.is_some(), OddParams::default())
         .or_else(|| assignments.and_then(|assignments| written.assigned_key(assignments)))
         .or_else(|| refusal(&info.table, &info.facts.triggers, write))
+        .or_else(|| {
+            let log = *logs_of(&info.facts.triggers, &[write.event()]).first()?;
+            let (table, written) = (&info.table, log.quoted());
+            Some(format!(
+                "a trigger of {}.{} adds rows to {written}, in a statement over several tables",
+                table.schema, table.name
+            ))
+        })
 }
 
 impl Session {

@@ -23,7 +23,9 @@ use super::bound::Origin;
 use super::cascade::{Behind, Effect, Own, Stop, is_parent, may_fire};
 use super::dml::{MAX_TRIES, decode_beside};
 use super::inject::{Flight, Reply, Vars};
+use super::insert::SAVEPOINT;
 use super::keys::{pins_one_row, same_name};
+use super::logged::Log;
 use super::prepared::OddParams;
 use super::tables::{Resolved, digest, probe_sql};
 use crate::branch::Presence;
@@ -121,6 +123,8 @@ struct Try<'a> {
     one_row: bool,
     /// What it assigns to the key that identifies rows.
     moves: Option<Moves>,
+    /// The tables to which its triggers add rows.
+    logs: Vec<Log>,
     /// There is no other try.
     last: bool,
 }
@@ -220,6 +224,10 @@ impl Session {
             if let Some(why) = refusal(&info.table, &info.facts.triggers, effect.write(info)) {
                 return self.refuse(&why).await;
             }
+            let logs = match self.logs_of(info, &[effect.write(info)], &vars).await? {
+                Ok(logs) => logs,
+                Err(why) => return self.refuse(&why).await,
+            };
             self.branch.meet(info, is_parent(info, &effect));
             let one_row = change.order_by().is_none()
                 && change.limit().is_none()
@@ -227,6 +235,7 @@ impl Session {
                 && !change.subquery()
                 && change.returning().is_none()
                 && moves.is_none()
+                && logs.is_empty()
                 && !may_fire(info, &effect)
                 && change.pinned().is_some_and(|p| pins_one_row(sql, p, &info.table, &vars));
             if vars.safe_updates && !one_row && (change.volatile() || change.limit().is_some()) {
@@ -235,8 +244,9 @@ impl Session {
                 return self.refuse(why).await;
             }
             let (alone, last) = (self.stands_alone(), attempt == MAX_TRIES);
-            let t = Try { sql, change, analysis, vars: &vars, info, probe, alone, one_row, moves, last };
-            if self.try_change(&t).await? {
+            let mut t =
+                Try { sql, change, analysis, vars: &vars, info, probe, alone, one_row, moves, logs, last };
+            if self.try_change(&mut t).await? {
                 return Ok(());
             }
         }
@@ -244,12 +254,19 @@ impl Session {
     }
 
     /// One try; false where the table was altered since its metadata was read, and nothing was done.
-    async fn try_change(&mut self, t: &Try<'_>) -> Result<bool, End> {
+    async fn try_change(&mut self, t: &mut Try<'_>) -> Result<bool, End> {
         let Before { images, keys, reply } = match self.before_images(t).await? {
             Imaged::Rows(before) => before,
             Imaged::Done => return Ok(true),
             Imaged::Altered => return Ok(false),
         };
+        if images.is_empty() && !t.vars.safe_updates {
+            // Restricted to no row it fires no trigger
+            t.logs.clear();
+        }
+        if !self.probe_logs(&mut t.logs, t.vars, t.alone).await? {
+            return Ok(true);
+        }
         let table = &t.info.table;
         let behind = match reply {
             Some(_) => Behind::default(),
@@ -282,6 +299,12 @@ impl Session {
                     self.move_rows(t, restricted, images, keys, behind).await?;
                     return Ok(true);
                 }
+                if !t.logs.is_empty()
+                    && let Reply::Err(e) = self.run_one(format!("SAVEPOINT {SAVEPOINT}")).await?
+                {
+                    self.statement_failed(e, t.alone).await?;
+                    return Ok(true);
+                }
                 self.run_change(t.change, restricted).await?
             }
         };
@@ -294,6 +317,16 @@ impl Session {
             _ => return Err(End::Broken("a statement that writes answered with rows".into())),
         };
         let found_none = images.is_empty();
+        if !t.logs.is_empty() {
+            let kept = self.keep_diagnostics(&ok).await?;
+            let Some(logged) = self.settle(&t.logs, t.alone).await? else { return Ok(true) };
+            if self.changed(table, images, behind, &ok, t.change).await? {
+                self.touch_logged(logged);
+                self.statement_done(ok, t.alone).await?;
+                self.restore_diagnostics(kept, t.alone);
+            }
+            return Ok(true);
+        }
         if self.changed(table, images, behind, &ok, t.change).await? {
             let ok = if found_none { self.of_no_rows(ok, t) } else { ok };
             self.statement_done(ok, t.alone).await?;

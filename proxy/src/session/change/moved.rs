@@ -66,13 +66,14 @@ impl Session {
         if let Err(why) = self.verify_behind(&behind).await {
             return self.rolled_back(&why).await;
         }
-        self.release_insert(t.alone).await?;
+        let Some(logged) = self.settle(&t.logs, t.alone).await? else { return Ok(()) };
         for (table, touched) in all_touched {
             for Touched { key, before, presence } in touched {
                 self.branch.touch(&table, key, before, presence);
             }
         }
         self.touch_behind(behind, false);
+        self.touch_logged(logged);
         self.statement_done(ok, t.alone).await?;
         self.restore_diagnostics(kept, t.alone);
         Ok(())

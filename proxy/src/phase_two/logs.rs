@@ -1,0 +1,120 @@
+//! Rows that triggers add to other tables while a branch is rolled back: they go before the rollback commits, so that it
+//! leaves nothing.
+//!
+//! They are found as those of a statement are (`session/logged.rs`): by numbers that are generated behind a look at the
+//! counter of their table, held by this transaction, and seen by nobody else.
+
+use std::collections::HashSet;
+
+use atone_undo::{Statement, UndoRecord, Value, quote_identifier};
+use mysql_async::Conn;
+use mysql_async::prelude::Queryable;
+
+use super::Failure;
+use super::restore::{ROWS_PER_BATCH, run_batch};
+use crate::backend::Backend;
+use crate::meta::LogTable;
+use crate::numbered::Numbered;
+
+/// How many rows are looked at in one go.
+const ROWS_PER_LOOK: usize = 10_000;
+
+/// Tables to which triggers will add rows, each with a number below which none is generated.
+#[derive(Debug, Default)]
+pub(super) struct Logs(Vec<(LogTable, i128)>);
+
+/// Keeps a table from being altered until the transaction ends.
+pub(super) async fn hold(conn: &mut Conn, log: &LogTable) -> Result<(), Failure> {
+    Ok(conn.query_drop(format!("SELECT 1 FROM {} LIMIT 0", log.quoted())).await?)
+}
+
+impl Logs {
+    /// Of tables that are held.
+    pub(super) async fn of(backend: &Backend, tables: Vec<LogTable>) -> Result<Logs, Failure> {
+        let mut out = Logs::default();
+        for log in tables {
+            if !out.0.iter().any(|(known, _)| *known == log) {
+                let mut conn = backend.pool.brief_conn().await?;
+                let first = log.first_number(&mut conn).await?;
+                out.0.push((log, first));
+            }
+        }
+        Ok(out)
+    }
+
+    /// Deletes what triggers have added since.
+    pub(super) async fn take_away(
+        &self,
+        backend: &Backend,
+        conn: &mut Conn,
+        record: &UndoRecord,
+    ) -> Result<(), Failure> {
+        for (log, first) in &self.0 {
+            let restored = restored(record, log);
+            let numbered = Numbered::new(log.quoted(), &log.column);
+            let mut next = Some(*first);
+            while let Some(first) = next {
+                let page = numbered.uncommitted(&backend.pool, first, ROWS_PER_LOOK).await?;
+                next = page.next;
+                let ids: Vec<i128> = page.ids.into_iter().filter(|id| !restored.contains(id)).collect();
+                for ids in ids.chunks(ROWS_PER_BATCH) {
+                    let mut held = held(conn, log, ids).await?;
+                    let committed = numbered.committed(&backend.pool, &held, ROWS_PER_BATCH).await?;
+                    held.retain(|id| !committed.contains(id));
+                    delete(conn, log, &held).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The rows of the table that the rollback itself puts back.
+fn restored(record: &UndoRecord, log: &LogTable) -> HashSet<i128> {
+    let changes = record.tables.iter().filter(|c| c.table.schema == log.schema && c.table.name == log.name);
+    let mut out = HashSet::new();
+    for changes in changes {
+        let before = changes.rows.iter().filter_map(|row| row.before.as_ref());
+        out.extend(before.filter_map(|before| match changes.table.key_of(before).0.as_slice() {
+            [Value::Int(id)] => Some(*id),
+            _ => None,
+        }));
+    }
+    out
+}
+
+/// Which of these rows this transaction can lock: its own, and committed ones.
+async fn held(conn: &mut Conn, log: &LogTable, ids: &[i128]) -> Result<Vec<i128>, Failure> {
+    let column = quote_identifier(&log.column);
+    // One by one, so that no other row is locked, and no gap
+    let one = |id| {
+        format!(
+            "SELECT CAST({column} AS CHAR) FROM {} FORCE INDEX (PRIMARY) WHERE {column} = {id} FOR UPDATE SKIP LOCKED",
+            log.quoted()
+        )
+    };
+    let mut out = Vec::new();
+    if ids.is_empty() {
+        return Ok(out);
+    }
+    let mut result = conn.query_iter(ids.iter().map(one).collect::<Vec<_>>().join(";")).await?;
+    for _ in ids {
+        while let Some(row) = result.next().await? {
+            let id = row.get_opt::<String, _>(0).and_then(Result::ok).and_then(|id| id.parse().ok());
+            out.push(id.ok_or_else(|| super::stuck("a number of a row does not decode"))?);
+        }
+    }
+    result.drop_result().await?;
+    Ok(out)
+}
+
+async fn delete(conn: &mut Conn, log: &LogTable, ids: &[i128]) -> Result<(), Failure> {
+    let (table, column) = (log.quoted(), quote_identifier(&log.column));
+    // One by one: to find several a server may read the whole of a small table, and wait for others
+    let one = |id| Statement {
+        sql: format!("DELETE FROM {table} WHERE {column} = {id}"),
+        params: Vec::new(),
+        rows: 1,
+    };
+    run_batch(conn, ids.iter().map(one).collect()).await
+}

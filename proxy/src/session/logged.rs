@@ -1,0 +1,215 @@
+//! Rows that triggers of a statement add to other tables: found behind the statement, by their numbers.
+//!
+//! Before the statement the local transaction takes the metadata lock of each such table, and the service account reads
+//! its AUTO_INCREMENT counter: all numbers that are generated from then on are as large or larger. Behind the statement those rows
+//! among them that this transaction has inserted, and nobody else sees, are the triggers'. How many there are nobody knows
+//! beforehand; a trigger's IF may have left some out.
+
+use std::sync::Arc;
+
+use atone_sql::TableRef;
+use atone_undo::{Key, Table};
+
+use super::Session;
+use super::bound::told;
+use super::cascade::key_only;
+use super::generated::MAX_FOREIGN_ROWS;
+use super::inject::{Flight, Reply, Vars};
+use super::tables::{Resolved, digest};
+use crate::branch::Presence;
+use crate::error::End;
+use crate::meta::{LogTable, TableInfo, Write, logs_of};
+use crate::numbered::Numbered;
+
+/// How many rows are looked at in one go.
+const ROWS_PER_LOOK: usize = 10_000;
+
+/// A table to which triggers of a statement add rows.
+#[derive(Debug)]
+pub(super) struct Log {
+    known: LogTable,
+    table: Arc<Table>,
+    /// The table with the column of its key only.
+    keyed: Table,
+    /// The column definitions that the session sees.
+    probe: Vec<u8>,
+    /// No number below is generated while the statement runs.
+    first: i128,
+}
+
+/// The rows that triggers have added, by their tables.
+#[derive(Debug, Default)]
+pub(super) struct Logged(Vec<(Arc<Table>, Vec<Key>)>);
+
+impl Session {
+    /// The tables to which triggers of this one add rows when it is written; the inner error is why the statement is refused.
+    pub(super) async fn logs_of(
+        &mut self,
+        info: &Arc<TableInfo>,
+        writes: &[Write],
+        vars: &Vars,
+    ) -> Result<Result<Vec<Log>, String>, End> {
+        let events: Vec<&str> = writes.iter().map(|write| write.event()).collect();
+        let mut out = Vec::new();
+        for known in logs_of(&info.facts.triggers, &events) {
+            let says = |why: &str| {
+                let (table, log) = (&info.table, format!("{}.{}", known.schema, known.name));
+                format!("a trigger of {}.{} writes {log}: {why}", table.schema, table.name)
+            };
+            let name = TableRef {
+                schema: Some(known.schema.clone()),
+                name: known.name.clone(),
+                alias: None,
+                span: 0..0,
+            };
+            let (log, probe) = match self.resolve_name(&name, vars).await? {
+                Resolved::Table(log, probe) => (log, probe),
+                Resolved::Temporary => return Ok(Err(says("a temporary table hides it"))),
+                Resolved::View(..) => return Ok(Err(says("it is a view now"))),
+                Resolved::Answer(e) => return Ok(Err(says(&told("it cannot be looked at", &e)))),
+            };
+            self.branch.meet(&log, false);
+            let (keyed, table) = (key_only(&log.table), log.table.clone());
+            if keyed.columns.len() != 1 || keyed.columns.iter().any(|column| column.name != known.column) {
+                return Ok(Err(says("its key was altered meanwhile")));
+            }
+            out.push(Log { known: known.clone(), table, keyed, probe, first: 0 });
+        }
+        Ok(Ok(out))
+    }
+
+    /// Keeps these tables from being altered until the local transaction ends, and reads their counters. False where that
+    /// cannot be: the statement was answered then.
+    pub(super) async fn probe_logs(
+        &mut self,
+        logs: &mut [Log],
+        vars: &Vars,
+        alone: bool,
+    ) -> Result<bool, End> {
+        if logs.is_empty() {
+            return Ok(true);
+        }
+        let mut flight = Flight::default();
+        flight.push("SELECT @@insert_id");
+        for log in &*logs {
+            // As the rows are read behind the statement: whoever may not do that is told before it runs
+            flight.push(format!("SELECT * FROM {} LIMIT 0 FOR UPDATE", log.table.quoted()));
+        }
+        let mut why = None;
+        let mut replies = self.run_flight(flight).await?.into_iter();
+        match replies.next() {
+            Some(Reply::Rows(rows)) if rows.cells(0)?.first() == Some(&Some(b"0".as_slice())) => {}
+            Some(Reply::Rows(_)) => {
+                why = Some("insert_id is set, and a trigger adds rows to another table".to_owned());
+            }
+            Some(Reply::Err(e)) => {
+                self.statement_failed(e, alone).await?;
+                return Ok(false);
+            }
+            _ => return Err(End::Broken("a variable without a row".into())),
+        }
+        for log in logs {
+            match replies.next() {
+                Some(Reply::Rows(rows)) if digest(vars, &rows) == log.probe => {}
+                Some(Reply::Rows(_)) => {
+                    let table = log.table.clone();
+                    self.forget_table(&table);
+                    self.rolled_back("a table that a trigger writes was altered meanwhile").await?;
+                    return Ok(false);
+                }
+                Some(Reply::Err(e)) if matches!(e.code, 1044 | 1142 | 1143) => {
+                    let context =
+                        format!("the rows that a trigger adds to {} cannot be read", log.table.name);
+                    why.get_or_insert(told(&context, &e));
+                    break;
+                }
+                Some(Reply::Err(e)) => {
+                    self.statement_failed(e, alone).await?;
+                    return Ok(false);
+                }
+                _ => return Err(End::Broken("the probe of a table has no columns".into())),
+            }
+            match self.first_number(&log.known).await {
+                Ok(first) => log.first = first,
+                Err(e) => {
+                    why.get_or_insert(format!("the service account cannot read {}: {e}", log.table.name));
+                }
+            }
+        }
+        let Some(why) = why else { return Ok(true) };
+        self.abandon(alone).await?;
+        self.refuse(&why).await?;
+        Ok(false)
+    }
+
+    async fn first_number(&self, log: &LogTable) -> Result<i128, mysql_async::Error> {
+        let mut conn = self.backend.pool.brief_conn().await?;
+        log.first_number(&mut conn).await
+    }
+
+    /// Finds the rows that triggers of a statement under the savepoint have added, and releases the savepoint. Nothing where
+    /// the rows cannot be told: the statement is taken back then, and answered.
+    pub(super) async fn settle(&mut self, logs: &[Log], alone: bool) -> Result<Option<Logged>, End> {
+        let mut logged = Logged::default();
+        let mut count = 0;
+        for log in logs {
+            match self.rows_of(log, count).await? {
+                Ok(keys) => {
+                    count += keys.len();
+                    logged.0.push((log.table.clone(), keys));
+                }
+                Err(why) => {
+                    self.take_insert_back(&why, alone).await?;
+                    return Ok(None);
+                }
+            }
+        }
+        self.release_insert(alone).await?;
+        Ok(Some(logged))
+    }
+
+    /// The keys of the rows that triggers have added to a table; the inner error is why they cannot be told. `others` is how
+    /// many rows of the statement the branch will have besides.
+    async fn rows_of(&mut self, log: &Log, others: usize) -> Result<Result<Vec<Key>, String>, End> {
+        let limit = self.backend.limits.max_branch_rows;
+        let (mut keys, mut seen) = (Vec::new(), 0usize);
+        let numbered = Numbered::new(log.table.quoted(), &log.known.column);
+        let mut next = Some(log.first);
+        while let Some(first) = next {
+            let page = match numbered.uncommitted(&self.backend.pool, first, ROWS_PER_LOOK).await {
+                Ok(page) => page,
+                Err(e) => {
+                    return Ok(Err(format!("the service account cannot read {}: {e}", log.table.name)));
+                }
+            };
+            next = page.next;
+            seen += if next.is_some() { ROWS_PER_LOOK } else { 0 };
+            if !page.ids.is_empty() {
+                match self.own_rows(&log.keyed, 0, &page.ids, 1).await? {
+                    Ok(rows) => keys.extend(rows.iter().map(|row| row.key(&log.keyed))),
+                    Err(why) => return Ok(Err(why)),
+                }
+            }
+            if self.branch.rows().saturating_add(others + keys.len()) > limit {
+                return Ok(Err(format!(
+                    "with the rows that triggers add more than max_branch_rows = {limit} rows in one branch"
+                )));
+            }
+            if seen > limit.saturating_add(MAX_FOREIGN_ROWS) {
+                let why =
+                    "has too many rows beyond its AUTO_INCREMENT counter for those of a trigger to be found";
+                return Ok(Err(format!("{} {why}", log.table.name)));
+            }
+        }
+        Ok(Ok(keys))
+    }
+
+    /// Notes the rows that triggers have added.
+    pub(super) fn touch_logged(&mut self, logged: Logged) {
+        for (table, keys) in logged.0 {
+            for key in keys {
+                self.branch.touch(&table, key, None, Presence::Present);
+            }
+        }
+    }
+}
