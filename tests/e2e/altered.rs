@@ -101,32 +101,32 @@ const CASES: &[(&[&str], &str, u16, bool)] = &[
         &["CREATE TRIGGER x AFTER INSERT ON t FOR EACH ROW INSERT INTO audit (what) VALUES ('insert')"],
         "INSERT INTO t VALUES (5, 50, 5)",
         1213,
-        false,
+        true,
     ),
     (
         &["CREATE TRIGGER x AFTER UPDATE ON t FOR EACH ROW INSERT INTO audit (what) VALUES ('update')"],
         "UPDATE t SET a = 5 WHERE id = 1",
         1213,
-        false,
+        true,
     ),
     // Nothing changes, and a trigger fires all the same
     (
         &["CREATE TRIGGER x BEFORE UPDATE ON t FOR EACH ROW INSERT INTO audit (what) VALUES ('update')"],
         "UPDATE t SET a = 10 WHERE id = 1",
         1213,
-        false,
+        true,
     ),
     (
         &["CREATE TRIGGER x BEFORE INSERT ON t FOR EACH ROW INSERT INTO audit (what) VALUES ('insert')"],
         "INSERT IGNORE INTO t VALUES (1, 1, 1)",
         1213,
-        false,
+        true,
     ),
     (
         &["CREATE TRIGGER x BEFORE DELETE ON t FOR EACH ROW INSERT INTO audit (what) VALUES ('delete')"],
         "DELETE FROM t WHERE id = 1",
         1213,
-        false,
+        true,
     ),
     (
         &["ALTER TABLE child ADD FOREIGN KEY (t) REFERENCES t (id) ON DELETE CASCADE"],
@@ -202,7 +202,7 @@ async fn noticed_in_a_transaction(c: Harmable) -> Result<()> {
     // Nobody has touched `t` yet
     sql::run(
         &mut outsider,
-        "CREATE TRIGGER x AFTER UPDATE ON t FOR EACH ROW INSERT INTO audit (what) VALUES ('update')",
+        "CREATE TRIGGER x AFTER UPDATE ON t FOR EACH ROW INSERT INTO audit VALUES (NEW.id + 50, 'update')",
     )
     .await?;
     sql::run(&mut app, "UPDATE t SET a = 5 WHERE id = 1").await?;
