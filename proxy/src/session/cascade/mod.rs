@@ -199,10 +199,13 @@ pub(super) struct Behind {
     comes_back: bool,
 }
 
+fn is_same(one: &Table, other: &Table) -> bool {
+    one.schema == other.schema && one.name == other.name
+}
+
 impl Behind {
     fn place(&mut self, table: &Arc<Table>) -> usize {
-        let same = |t: &Arc<Table>| t.schema == table.schema && t.name == table.name;
-        self.tables.iter().position(same).unwrap_or_else(|| {
+        self.tables.iter().position(|t| is_same(t, table)).unwrap_or_else(|| {
             self.tables.push(table.clone());
             self.tables.len() - 1
         })
@@ -394,7 +397,9 @@ impl Session {
         let mut conn = backend.pool.get_conn().await.map_err(unread)?;
         for followed in &behind.followed {
             let child = key_only(&followed.child);
-            let place = behind.tables.iter().position(|t| Arc::ptr_eq(t, &followed.child));
+            // What is known of a table may have been read anew between its own image and that of its children
+            let same = |t: &Arc<Table>| is_same(t, &followed.child);
+            let place = behind.tables.iter().position(same);
             for chunk in followed.parents.chunks(KEYS_PER_SELECT) {
                 // The level counts for the next transaction only, which is the SELECT
                 conn.query_drop("SET TRANSACTION ISOLATION LEVEL READ COMMITTED").await.map_err(unread)?;
