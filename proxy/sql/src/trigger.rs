@@ -119,7 +119,7 @@ pub fn trigger_body(body: &[u8], mode: Mode) -> Result<TriggerBody, String> {
     let end = if text.punct(end, b';') { end + 1 } else { end };
     // A table's name in front of its list of columns calls nothing
     let mut at = 0;
-    for head in reader.heads.iter().cloned().chain([text.len()..text.len()]) {
+    for head in reader.heads.iter().cloned().chain(std::iter::once(text.len()..text.len())) {
         check_calls(&text, at..head.start).map_err(|_| "it calls a function that may write".to_owned())?;
         at = head.end;
     }
