@@ -148,7 +148,14 @@ impl Case {
     /// straight run: it may have run and been taken back.
     pub(crate) fn used_up_numbers(&self, effects: &[Effect]) -> bool {
         let numbers = |op: &Op| match op.role {
-            Role::Write(kind) => kind.numbers || shown(&op.step).contains("LAST_INSERT_ID("),
+            Role::Write(kind) => {
+                // Those of rows that triggers add as well
+                let audits = |t: &Table| t.setup.iter().any(|sql| sql.contains("INSERT INTO trail"));
+                let bank = self.sessions[op.session];
+                kind.numbers
+                    || self.tables.iter().any(|t| t.bank == bank && audits(t))
+                    || shown(&op.step).contains("LAST_INSERT_ID(")
+            }
             _ => false,
         };
         self.ops.iter().zip(effects).any(|(op, effect)| numbers(op) && refusal(effect).is_some())
