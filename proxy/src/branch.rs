@@ -259,6 +259,15 @@ impl Branch {
             if before_values == after.as_ref().map(|r| &r.values) {
                 continue;
             }
+            let before = before_values.into_iter().flatten();
+            if let Some((column, _)) =
+                table.columns.iter().zip(before).find(|(c, value)| !c.takes_back(value))
+            {
+                return Err(format!(
+                    "the column {} of {}.{} holds a value that it would not take back in a rollback",
+                    column.name, table.schema, table.name
+                ));
+            }
             let rows = [entry.before.as_ref(), after.as_ref()];
             locks[entry.table]
                 .extend(rows.into_iter().flatten().flat_map(|r| r.lock_keys.iter().map(|k| k.0.clone())));

@@ -116,6 +116,39 @@ impl Column {
         }
     }
 
+    /// Whether the column holds a value again when it is assigned it. A FLOAT or DOUBLE with digits behind the point rounds what
+    /// it is assigned; where MySQL moves values between tables it does not, so that such a column may hold -0, or more digits.
+    pub fn takes_back(&self, value: &Value) -> bool {
+        match (value, self.digits()) {
+            (Value::Text(text), Some((all, behind))) => {
+                text.parse().is_ok_and(|number| self.is_rounded(number, all, behind))
+            }
+            _ => true,
+        }
+    }
+
+    /// How many digits a FLOAT or DOUBLE has, and how many of them behind the point, where it says so.
+    fn digits(&self) -> Option<(u16, u16)> {
+        let of = matches!(self.kind, Kind::Float | Kind::Double).then_some(&self.column_type)?;
+        let (all, behind) = of.split_once('(')?.1.split_once(')')?.0.split_once(',')?;
+        Some((all.trim().parse().ok()?, behind.trim().parse().ok()?))
+    }
+
+    /// Whether a number is what the servers make of it (`Field_real::truncate`, MariaDB's `truncate_double`).
+    fn is_rounded(&self, number: f64, all: u16, behind: u16) -> bool {
+        let power = |n: u16| format!("1e{n}").parse().unwrap_or(f64::INFINITY);
+        let unit: f64 = power(behind);
+        let largest = power(all.saturating_sub(behind)) - 1.0 / unit;
+        let whole = number.floor();
+        let rounded = whole + ((number - whole) * unit).round_ties_even() / unit;
+        #[allow(clippy::cast_possible_truncation, reason = "that is what a FLOAT holds")]
+        let same = match self.kind {
+            Kind::Float => (rounded as f32).to_bits() == (number as f32).to_bits(),
+            _ => rounded.to_bits() == number.to_bits(),
+        };
+        same && number.abs() <= largest
+    }
+
     /// Decodes one value of that expression, as the text protocol brings it (`None`: NULL).
     ///
     /// # Errors
@@ -340,5 +373,41 @@ impl Table {
         }
         out.push_str("))");
         Some(out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_that_a_column_rounds() {
+        let column = |kind, column_type: &str| Column {
+            name: "v".into(),
+            kind,
+            column_type: column_type.into(),
+            nullable: true,
+            generated: false,
+            auto_increment: false,
+            charset: None,
+            collation: None,
+        };
+        let takes = |column: &Column, text: &str| column.takes_back(&Value::Text(text.into()));
+        let money = column(Kind::Double, "double(12,3) unsigned");
+        for text in ["0", "0.1", "123456789.123", "999999999.999", "-7.125", "16777217"] {
+            assert!(takes(&money, text), "{text}");
+        }
+        for text in ["-0", "-0.0001", "0.12345", "1e9", "1e300"] {
+            assert!(!takes(&money, text), "{text}");
+        }
+        let short = column(Kind::Float, "float(7,2)");
+        assert!(takes(&short, "12345.669921875") && takes(&short, "0.10000000149011612"));
+        assert!(!takes(&short, "-0") && !takes(&short, "0.0010000000474974513"));
+        for (kind, of) in
+            [(Kind::Double, "double"), (Kind::Float, "float unsigned"), (Kind::Decimal, "decimal(12,3)")]
+        {
+            assert!(takes(&column(kind, of), "-0") && takes(&column(kind, of), "0.00001"), "{of}");
+        }
+        assert!(money.takes_back(&Value::Null));
     }
 }

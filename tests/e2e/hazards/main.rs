@@ -23,7 +23,7 @@
 //! | what commits implicitly, LOCK TABLES, XA, AND CHAIN, RELEASE | `rows::implicit_commits` | `documented`, `refused` |
 //! | savepoints, a statement that fails half-way | `rows::savepoints_and_failures` | `dml::savepoints`, `dml::failing_statements` |
 //! | 1213, 1205, KILL, a lost connection | `rows::lock_wait_timeout_that_rolls_back` | `interrupted`, `deaths` |
-//! | FLOAT, DOUBLE, DECIMAL, unsigned, BIT, YEAR 0, TINYINT(1) | `bits::numbers` | `values::value_types` |
+//! | FLOAT, DOUBLE, DECIMAL, unsigned, BIT, YEAR 0, TINYINT(1) | `bits::numbers`, `bits::numbers_that_cannot_be_put_back` | `values::value_types` |
 //! | TIMESTAMP and time zones, the hour that repeats, zero and invalid dates, TIME, fractions | `bits::times` | `values::value_types` |
 //! | a client's charset that does not hold the column's, NUL, escapes, modes, spaces, ENUM '', NULL | `bits::texts` | `values::sql_modes`, `values::session_settings` |
 //! | BLOB, JSON, GEOMETRY, VECTOR, INET6, UUID | `bits::other_types` | `values::value_types`, `sizes::long_values` |
