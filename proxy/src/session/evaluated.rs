@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use atone_sql::{Evaluable, Insert, InsertValue, Mode, OnConflict, evaluable};
+use atone_sql::{
+    Evaluable, Insert, InsertValue, Mode, OnConflict, TableName, TableRef, evaluable, table_names,
+};
 use atone_undo::quote_identifier;
 use atone_wire::column::ColumnKind;
 
@@ -12,6 +14,7 @@ use super::bound::told;
 use super::inject::{Flight, Reply, Rows, Vars};
 use super::insert::Target;
 use super::keys::places;
+use super::tables::Resolved;
 use super::values::exact_literal;
 use crate::error::{End, SqlError};
 use crate::meta::{ColumnDefault, TableInfo};
@@ -186,6 +189,11 @@ impl Session {
             self.statement_failed(e, alone).await?;
             return Ok(None);
         }
+        if let Some(why) = self.reads_earlier_rows(target, slots, &vars).await? {
+            self.abandon(alone).await?;
+            self.refuse(&why).await?;
+            return Ok(None);
+        }
         let mut selects = Vec::new();
         let texts: Vec<&[u8]> = slots.values().map(|slot| slot.text.as_slice()).collect();
         for chunk in texts.chunks(EXPRESSIONS_PER_SELECT) {
@@ -232,6 +240,41 @@ impl Session {
                 Ok(None)
             }
         }
+    }
+
+    /// Why a key cannot be evaluated before the statement: a subquery of a row behind the first may read what the rows before it
+    /// have changed.
+    async fn reads_earlier_rows(
+        &mut self,
+        target: Target<'_>,
+        slots: &Slots,
+        vars: &Vars,
+    ) -> Result<Option<String>, End> {
+        let later: Vec<&Evaluable> =
+            slots.iter().filter(|((row, _), slot)| *row > 0 && slot.subquery).map(|(_, slot)| slot).collect();
+        if later.is_empty() {
+            return Ok(None);
+        }
+        let why = |what: &str| Some(format!("a key of a row behind the first is read by a subquery, {what}"));
+        let replaces = matches!(target.insert.on_conflict, OnConflict::Replace | OnConflict::Update(_));
+        if !target.logs.is_empty() || (replaces && !target.info.references.keys.is_empty()) {
+            return Ok(why("and other tables are changed behind the rows before it"));
+        }
+        for slot in later {
+            let Some(names) = table_names(&slot.text, vars.mode) else {
+                return Ok(why("whose tables are not understood"));
+            };
+            for TableName { schema, name } in names {
+                if name.eq_ignore_ascii_case(&target.info.table.name) {
+                    return Ok(why("from the table itself"));
+                }
+                let table = TableRef { schema, name, alias: None, span: 0..0 };
+                if let Resolved::View(_, name) = self.resolve_name(&table, vars).await? {
+                    return Ok(why(&format!("from the view {name}, which may show the rows before it")));
+                }
+            }
+        }
+        Ok(None)
     }
 
     /// The statement that asks the server for its plan, and so for its errors. MySQL fails in other formats of it with an

@@ -291,6 +291,9 @@ async fn what_cannot_be_evaluated_ahead(c: Arc<Cluster>) -> Result<()> {
             "INSERT INTO t VALUES (1, 1)",
             "CREATE TABLE e (e ENUM('a', 'b'), f FLOAT, b BIT(4), ts TIMESTAMP NULL)",
             "INSERT INTO e VALUES ('b', 1.5, 5, '2024-01-01')",
+            "CREATE ALGORITHM = TEMPTABLE VIEW w AS SELECT * FROM t",
+            "CREATE TABLE p (id INT PRIMARY KEY, v INT)",
+            "CREATE TABLE gone (id INT PRIMARY KEY, p INT, FOREIGN KEY (p) REFERENCES p (id) ON DELETE CASCADE)",
         ],
     )
     .await?;
@@ -312,6 +315,10 @@ async fn what_cannot_be_evaluated_ahead(c: Arc<Cluster>) -> Result<()> {
             "INSERT INTO t VALUES ((SELECT UNIX_TIMESTAMP(ts) FROM e FOR UPDATE), 1)",
             "INSERT INTO t VALUES ((SELECT ts FROM e), 1)",
             "INSERT INTO t VALUES (20 / 3, 1)",
+            // The server sees the rows before it
+            "INSERT INTO t VALUES (7, 1), ((SELECT COUNT(*) + 14 FROM w), 1)",
+            "INSERT INTO t VALUES (7, 1), ((SELECT n + 14 FROM (SELECT COUNT(*) AS n FROM t) d), 1)",
+            "REPLACE INTO p VALUES (7, 1), ((SELECT COUNT(*) + 14 FROM gone), 1)",
         ] {
             sql::refused(&mut app, statement).await?.expect_naming(1235, "42000", &xid).context(statement)?;
         }

@@ -517,8 +517,8 @@ impl Session {
     /// The error that the statement itself gives, where the read of its rows is `wrong` in its names or types: of several the
     /// server may tell another one first. `harmless` is the statement so that it changes no row.
     async fn own_error(&mut self, wrong: ErrPacket, harmless: &[u8]) -> Result<ErrPacket, End> {
-        // Ambiguous and unknown columns, numbers of columns, collations that do not mix
-        if !matches!(wrong.code, 1052 | 1054 | 1241 | 1267 | 1270 | 1271) {
+        // Ambiguous and unknown columns, numbers of columns, collations that do not mix, texts that a charset cannot hold
+        if !matches!(wrong.code, 1052 | 1054 | 1241 | 1267 | 1270 | 1271 | 3854) {
             return Ok(wrong);
         }
         match self.run_one(harmless).await? {

@@ -5,7 +5,7 @@ use atone_sql::Analysis;
 use atone_undo::Key;
 
 use super::image::image_sql;
-use super::restrict::{restricted_sql, with_hint};
+use super::restrict::{harmless_sql, restricted_sql, with_hint};
 use super::{Change, table_refusal, too_long};
 use crate::error::End;
 use crate::session::Session;
@@ -78,7 +78,10 @@ impl Session {
                 }
                 Err(end) => return Err(end),
             },
-            Some(Reply::Err(e)) => return self.statement_failed(e, alone).await,
+            Some(Reply::Err(e)) => {
+                let e = self.own_error(e, &harmless_sql(sql, change, analysis)).await?;
+                return self.statement_failed(e, alone).await;
+            }
             Some(Reply::TooLarge) => {
                 let why = self.above_bytes("the keys of the statement's rows are");
                 return self.refuse_change(&why, alone).await;
