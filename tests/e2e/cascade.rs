@@ -15,6 +15,7 @@ atone_tests::shared_tests!(
     cycles_and_diamonds,
     checks_off,
     keys_of_every_kind,
+    error_values_of_enums,
     rows_that_change_their_key,
     children_are_locked,
     children_that_come_meanwhile,
@@ -248,6 +249,32 @@ async fn keys_of_every_kind(c: Arc<Cluster>) -> Result<()> {
         check_queries(&c, setup, &["p", "c"], &["DELETE FROM p WHERE v = 1"])
             .await
             .with_context(|| kind.to_owned())?;
+    }
+    Ok(())
+}
+
+/// Which are shown as the empty member is, and are another value.
+async fn error_values_of_enums(c: Arc<Cluster>) -> Result<()> {
+    let setup = &[
+        "SET sql_mode = ''",
+        "CREATE TABLE p (k ENUM('a', '') PRIMARY KEY)",
+        "CREATE TABLE gone (id INT PRIMARY KEY, k ENUM('a', ''), FOREIGN KEY (k) REFERENCES p (k) ON DELETE CASCADE)",
+        "CREATE TABLE kept (id INT PRIMARY KEY, k ENUM('a', ''), FOREIGN KEY (k) REFERENCES p (k))",
+        "INSERT IGNORE INTO p VALUES ('wrong'), (''), ('a')",
+        "INSERT IGNORE INTO gone VALUES (1, 'wrong'), (2, ''), (3, 'a'), (4, 'wrong')",
+        "INSERT IGNORE INTO kept VALUES (1, 'wrong'), (2, '')",
+    ];
+    let tables = &[
+        "SELECT k + 0 FROM p ORDER BY k + 0",
+        "SELECT id, k + 0 FROM gone ORDER BY id",
+        "SELECT id, k + 0 FROM kept ORDER BY id",
+    ];
+    for statements in [
+        &["DELETE FROM kept", "DELETE FROM p WHERE k + 0 = 0"][..],
+        &["DELETE FROM kept", "DELETE FROM p"],
+        &["DELETE FROM kept WHERE id = 2", "DELETE FROM p WHERE k + 0 = 2"],
+    ] {
+        check_queries(&c, setup, tables, statements).await?;
     }
     Ok(())
 }

@@ -189,6 +189,8 @@ async fn refused_before_they_run(c: Arc<Cluster>) -> Result<()> {
             "CREATE TABLE kid (id INT PRIMARY KEY, p INT, FOREIGN KEY (p) REFERENCES parent (id) ON DELETE CASCADE)",
             "INSERT INTO parent VALUES (1, 1)",
             "INSERT INTO kid VALUES (1, 1)",
+            "CREATE TABLE bits (id INT PRIMARY KEY, b BIT(64), UNIQUE (b))",
+            "INSERT INTO bits VALUES (1, 0)",
         ],
     )
     .await?;
@@ -202,11 +204,14 @@ async fn refused_before_they_run(c: Arc<Cluster>) -> Result<()> {
         "INSERT IGNORE INTO part VALUES (1, 'abcdefgh')",
         "REPLACE INTO gen (id, a) VALUES (1, 1)",
         "REPLACE DELAYED INTO u (mail) VALUES ('a@x')",
+        // The number that its byte is
+        "REPLACE INTO bits VALUES (2, '0')",
     ] {
         sql::refused(&mut app, statement).await?.expect_naming(1235, "42000", &xid).context(statement)?;
     }
     assert_eq!(content(&c, &schema).await?, before);
     assert_eq!(c.rows(Bank::One, &schema, "SELECT * FROM kid").await?, ["1|1"]);
+    assert_eq!(c.rows(Bank::One, &schema, "SELECT id, b + 0 FROM bits").await?, ["1|0"]);
     // IGNORE changes no row that a child hangs on, and this one not what it hangs on
     sql::run(&mut app, "INSERT IGNORE INTO parent VALUES (1, 2), (2, 2)").await?;
     sql::run(&mut app, "INSERT INTO parent VALUES (1, 2) ON DUPLICATE KEY UPDATE n = 2").await?;

@@ -81,6 +81,12 @@ impl Column {
         matches!(self.kind, Kind::Enum | Kind::Set) && has_empty_member(&self.column_type)
     }
 
+    /// The condition under which this column, of the qualified name, has the same value as another of its type, as a foreign
+    /// key compares them. A server that looks up the error value of an ENUM by its text finds the empty member.
+    pub fn same(&self, name: &str, other: &str) -> String {
+        if self.by_number() { format!("{name}+0 = {other}+0") } else { format!("{name} = {other}") }
+    }
+
     /// The expression that reads this column, of the qualified name, so that no session setting bends it.
     fn image_expression(&self, qualifier: &str) -> String {
         let name = format!("{qualifier}.{}", quote_identifier(&self.name));

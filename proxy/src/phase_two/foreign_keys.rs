@@ -155,7 +155,10 @@ fn orphans(child: &Table, parent: &Table, values: &[Key]) -> String {
         .columns
         .iter()
         .zip(&child.columns)
-        .map(|(p, c)| format!("`p`.{} = `c`.{}", quote_identifier(&p.name), quote_identifier(&c.name)))
+        .map(|(p, c)| {
+            let [of_parent, of_child] = [&p.name, &c.name].map(|name| quote_identifier(name));
+            p.same(&format!("`p`.{of_parent}"), &format!("`c`.{of_child}"))
+        })
         .collect();
     format!(
         "SELECT 1 FROM {} AS `c` WHERE {} AND NOT EXISTS (SELECT 1 FROM {} AS `p` WHERE {} LOCK IN SHARE MODE) \

@@ -7,7 +7,7 @@ use atone_sql::{Insert, InsertValue, OnConflict};
 use atone_undo::{Column, Key, Row, Table, quote_identifier};
 
 use super::inject::Vars;
-use super::keys::{places, same_name};
+use super::keys::{bits_by_number, places, same_name};
 use crate::branch::Presence;
 use crate::meta::{ColumnDefault, TableInfo};
 
@@ -112,6 +112,7 @@ fn part(
         Some(InsertValue::Expression(_)) => Err(format!("the unique column {name} comes from an expression")),
         Some(InsertValue::Literal(span)) => {
             let text = sql.get(span.clone()).unwrap_or_default();
+            bits_by_number(column, text)?;
             if column.auto_increment && text == b"0" {
                 return Ok(vars.zero_is_no_default().then(|| text.to_vec()));
             }

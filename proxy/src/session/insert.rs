@@ -109,6 +109,9 @@ impl Session {
                 },
                 Resolved::Answer(e) => return self.statement_failed(e, false).await,
             };
+            if let Some(why) = self.odd_in_insert(text, insert, &vars).await? {
+                return self.refuse(why).await;
+            }
             self.branch.fired();
             let mapped = match view.as_ref().map(|view| view.mapped(insert)).transpose() {
                 Ok(mapped) => mapped,

@@ -134,6 +134,7 @@ fn key_part(
         Some(InsertValue::Expression(_)) => Err(format!("the key column {name} comes from an expression")),
         Some(InsertValue::Literal(span)) => {
             let text = sql.get(span.clone()).unwrap_or_default();
+            bits_by_number(column, text)?;
             let part = match stored(column, text, vars) {
                 Some(value) => Part::Known(value, text.to_vec()),
                 None => Part::Literal(text.to_vec()),
@@ -148,6 +149,21 @@ fn key_part(
             Ok(part)
         }
     }
+}
+
+/// A text is stored in a BIT column by its bytes, but compared with it as the number that it spells.
+///
+/// # Errors
+/// The literal is for such a column, and is no number.
+pub(super) fn bits_by_number(column: &Column, literal: &[u8]) -> Result<(), String> {
+    let digits = |b: &u8| b.is_ascii_digit();
+    let coded = |prefixes: [&[u8]; 2]| prefixes.iter().any(|prefix| literal.starts_with(prefix));
+    let number =
+        literal.iter().all(digits) || coded([b"0x", b"0b"]) || coded([b"b'", b"B'"]) || coded([b"x'", b"X'"]);
+    if column.kind != Kind::Bit || number || literal.eq_ignore_ascii_case(b"NULL") {
+        return Ok(());
+    }
+    Err(format!("the BIT column {} is a part of a key, and is given as other than an integer", column.name))
 }
 
 /// The value that a literal is stored as, where that is plain.
@@ -442,6 +458,17 @@ mod tests {
         assert_eq!(compared(&bytes, b"'ab'"), b"CAST('ab' AS BINARY(4))");
         let variable = column("b", Kind::Binary, "varbinary(4)", false);
         assert_eq!(compared(&variable, b"0x6162"), b"0x6162");
+    }
+
+    #[test]
+    fn bits_are_given_as_numbers() {
+        let bits = table(vec![column("b", Kind::Bit, "bit(8)", false)]);
+        for literal in ["48", "0x30", "b'1'", "X'30'", "NULL"] {
+            assert!(keys_of(&format!("INSERT INTO t VALUES ({literal})"), &bits).is_ok(), "{literal}");
+        }
+        for literal in ["'0'", "1.5", "_binary '1'", "DATE '2024-01-01'"] {
+            assert!(keys_of(&format!("INSERT INTO t VALUES ({literal})"), &bits).is_err(), "{literal}");
+        }
     }
 
     #[test]

@@ -25,6 +25,7 @@ mod load;
 mod logged;
 mod login;
 mod named;
+mod odd;
 mod origin;
 mod packet;
 mod prepared;
@@ -101,7 +102,7 @@ pub struct Session {
     /// What our own statements must not disturb.
     quiet: Quiet,
     /// What the statement's condition had for parameters, which literals stand for now.
-    odd_params: prepared::OddParams,
+    odd_params: odd::OddParams,
     /// The reply to the current command, as far as the client has it.
     reply: ReplyState,
     /// Whether the client has ended its sending side, which was passed on to the server.
@@ -160,7 +161,7 @@ impl Session {
             multi_statements: opened.capabilities & caps::client::MULTI_STATEMENTS != 0,
             diagnostics: None,
             quiet: Quiet::default(),
-            odd_params: prepared::OddParams::default(),
+            odd_params: odd::OddParams::default(),
             reply: ReplyState::default(),
             client_ended: false,
             server_seq: 1,

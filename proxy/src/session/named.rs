@@ -10,7 +10,8 @@ use bytes::Bytes;
 use super::Session;
 use super::bound::Origin;
 use super::inject::{Reply, unhex};
-use super::prepared::{OddParams, Reading};
+use super::odd::OddParams;
+use super::prepared::Reading;
 use crate::error::{End, SqlError};
 use crate::params::substitute;
 

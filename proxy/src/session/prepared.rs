@@ -14,6 +14,7 @@ use super::Session;
 use super::bind::without_hint;
 use super::bound::{Origin, packet};
 use super::inject::{Reply, Vars};
+use super::odd::OddParams;
 use super::packet::{named_xid, names_xid};
 use crate::error::{End, SqlError};
 use crate::params::{is_text, substitute};
@@ -394,38 +395,5 @@ impl Session {
         self.relay_reply(Expect::Results).await?;
         self.note_unbound_write(sql);
         Ok(())
-    }
-}
-
-/// Which parameters a condition has that MySQL compares otherwise than the literals that stand for them.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct OddParams {
-    /// A number below 100: as a literal it would be a year of two digits beside a YEAR.
-    pub(super) small_number: bool,
-    /// A time of day with a fraction: as a literal it would not be rounded beside a TIME.
-    pub(super) fraction: bool,
-}
-
-impl OddParams {
-    /// Those of a statement.
-    pub(super) fn of(analysis: &atone_sql::Analysis, params: &[Param]) -> Self {
-        let condition = match &analysis.statement {
-            Sql::Update(update) => update.where_clause.clone(),
-            Sql::Delete(delete) => delete.where_clause.clone(),
-            Sql::Joined(_) => Some(0..usize::MAX),
-            _ => None,
-        };
-        let mut odd = Self::default();
-        let placed = analysis.placeholders.iter().zip(params);
-        for (_, param) in placed.filter(|(at, _)| condition.as_ref().is_some_and(|span| span.contains(at))) {
-            odd.small_number |= matches!(param, Param::Int(0..=99));
-            odd.fraction |= matches!(param, Param::Time { micros: 1.., .. });
-        }
-        odd
-    }
-
-    /// Whether there is none.
-    pub(super) fn is_none(self) -> bool {
-        !self.small_number && !self.fraction
     }
 }

@@ -2,7 +2,7 @@
 //! and looked at again behind the statement.
 
 use atone_sql::{Insert, OnConflict};
-use atone_undo::{Key, Row, quote_identifier};
+use atone_undo::{Key, Row, Table, quote_identifier};
 use atone_wire::caps::client;
 
 use super::Session;
@@ -169,6 +169,12 @@ impl Session {
                 return Ok(true);
             }
         };
+        let replaced_by_equals = insert.on_conflict == OnConflict::Replace && rows.len() < insert.rows.len();
+        if replaced_by_equals && !self.are_there(table, conditions).await? {
+            let why = "a row that REPLACE gives is not found by all of its keys";
+            self.take_insert_back(why, alone).await?;
+            return Ok(true);
+        }
         if let Err(why) = self.verify_behind(&behind).await {
             self.rolled_back(&why).await?;
             return Ok(true);
@@ -182,6 +188,24 @@ impl Session {
         self.statement_done(ok, alone).await?;
         self.restore_diagnostics(kept, alone);
         Ok(true)
+    }
+}
+
+impl Session {
+    /// Whether each row of a REPLACE is found by all of its unique keys at once. The server counts one that takes the place of
+    /// its equal as it counts a new one, which then may be another than was looked for.
+    async fn are_there(&mut self, table: &Table, conditions: &Conditions) -> Result<bool, End> {
+        let rows: Vec<Vec<u8>> = conditions.iter().map(|row| row.join(&b" AND "[..])).collect();
+        let mut select = format!("SELECT COUNT(*) FROM {} WHERE ", table.quoted()).into_bytes();
+        select.extend_from_slice(&any_of(&vec![rows]));
+        select.extend_from_slice(b" LIMIT 1 FOR UPDATE");
+        match self.run_one(select).await? {
+            Reply::Rows(rows) => {
+                let cells = rows.cells(0)?;
+                Ok(cells.first() == Some(&Some(conditions.len().to_string().as_bytes())))
+            }
+            _ => Ok(false),
+        }
     }
 }
 

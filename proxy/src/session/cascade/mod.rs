@@ -481,8 +481,9 @@ fn parents(parent: &Table, child: &Table, rows: &Rows) -> Result<Vec<Key>, End> 
 /// The rows of the child that refer to these rows of the parent; `beside` is to be read of the parent with each.
 fn children_sql(parent: &Table, key: &ForeignKey, child: &Table, beside: &str, parents: &[Key]) -> String {
     let pairs = key.columns.iter().zip(&key.referenced).filter_map(|(ours, &theirs)| {
-        let theirs = quote_identifier(&parent.columns.get(theirs)?.name);
-        Some(format!("`c`.{} = `p`.{theirs}", quote_identifier(ours)))
+        let column = parent.columns.get(theirs)?;
+        let names = [ours, &column.name].map(|name| quote_identifier(name));
+        Some(column.same(&format!("`c`.{}", names[0]), &format!("`p`.{}", names[1])))
     });
     format!(
         "SELECT {}{}{beside} FROM {} AS `p` STRAIGHT_JOIN {} AS `c` ON {} WHERE {}{}",

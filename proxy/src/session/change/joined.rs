@@ -11,7 +11,7 @@ use atone_wire::response::{ErrPacket, OkPacket};
 
 use super::over::{Written, decode_written, image_sql, nowhere_sql, restricted_sql, targets};
 use super::restrict::with_hint;
-use super::{FRACTION, MORE_ROWS, SMALL_NUMBER, left, too_long};
+use super::{MORE_ROWS, left, too_long};
 use crate::branch::Presence;
 use crate::error::End;
 use crate::meta::{logs_of, refusal};
@@ -20,7 +20,7 @@ use crate::session::cascade::{Behind, Own, Stop, is_parent, may_fire};
 use crate::session::dml::MAX_TRIES;
 use crate::session::inject::{Flight, Reply, Vars};
 use crate::session::insert::SAVEPOINT;
-use crate::session::prepared::OddParams;
+use crate::session::odd::OddParams;
 use crate::session::tables::{Resolved, digest, probe_sql};
 
 /// One try of a statement over several tables.
@@ -136,8 +136,7 @@ impl Session {
                     return Ok(Looked::Done);
                 }
             };
-            let why = (odd.small_number && columns.odd.small_number).then_some(SMALL_NUMBER);
-            if let Some(why) = why.or((odd.fraction && columns.odd.fraction).then_some(FRACTION)) {
+            if let Some(why) = odd.refusal(columns.odd.small_number, columns.odd.fraction) {
                 self.refuse(why).await?;
                 return Ok(Looked::Done);
             }

@@ -26,7 +26,7 @@ use super::inject::{Flight, Reply, Vars};
 use super::insert::SAVEPOINT;
 use super::keys::{pins_one_row, same_name};
 use super::logged::Log;
-use super::prepared::OddParams;
+use super::odd::OddParams;
 use super::tables::{Resolved, digest, probe_sql};
 use crate::branch::Presence;
 use crate::error::{End, SqlError};
@@ -149,11 +149,6 @@ struct Before {
 }
 
 impl Session {
-    /// The parameters of the condition that the server would compare otherwise.
-    fn odd_params(&self) -> OddParams {
-        if self.mariadb { OddParams::default() } else { self.odd_params }
-    }
-
     /// UPDATE and DELETE.
     pub(super) async fn change(
         &mut self,
@@ -199,6 +194,11 @@ impl Session {
             let mut odd = self.odd_params();
             odd.small_number &= !compares_no(Kind::Year, change, &info.0);
             odd.fraction &= !compares_no(Kind::Time, change, &info.0);
+            if change.subquery()
+                && let Some(why) = self.odd_in_query(sql, &vars).await?
+            {
+                return self.refuse(why).await;
+            }
             let rewritten = self.mariadb && change.volatile() && change.subquery();
             if let (true, Change::Update(Update { assignments, .. })) = (rewritten, change)
                 && assignments.len() > 1
@@ -535,12 +535,6 @@ impl Session {
     }
 }
 
-/// Why a condition with a small number as a parameter is refused.
-const SMALL_NUMBER: &str = "a parameter below 100 in the condition, on a table with a YEAR column";
-
-/// Why one with a time of day that MySQL may round is.
-const FRACTION: &str = "a TIME parameter with a fraction in the condition, on a table with a TIME column";
-
 /// Why a statement that has changed more rows than were imaged is rolled back.
 const MORE_ROWS: &str = "the statement changed more rows than were imaged";
 
@@ -576,13 +570,8 @@ fn compares_no(kind: Kind, change: Change<'_>, info: &TableInfo) -> bool {
 
 /// Why a statement that updates this table, or deletes from it, can't be undone exactly.
 fn table_refusal(info: &TableInfo, update: bool, odd: OddParams) -> Option<String> {
-    let has = |kind: Kind| info.table.columns.iter().any(|c| c.kind == kind);
-    if odd.small_number && has(Kind::Year) {
-        // A literal 3 is the year 2003 to MySQL, a parameter 3 is not
-        return Some(SMALL_NUMBER.into());
-    }
-    if odd.fraction && has(Kind::Time) {
-        return Some(FRACTION.into());
+    if let Some(why) = odd.beside(info) {
+        return Some(why.into());
     }
     (update && info.key_follows_update)
         .then(|| "an UPDATE changes the table's key, which has a column with ON UPDATE".into())

@@ -12,7 +12,7 @@ use crate::session::Session;
 use crate::session::cascade::{Effect, Own};
 use crate::session::dml::decode;
 use crate::session::inject::{Flight, Reply};
-use crate::session::prepared::OddParams;
+use crate::session::odd::OddParams;
 use crate::session::tables::{digest, probe_sql};
 use crate::session::views::View;
 
