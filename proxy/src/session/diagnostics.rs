@@ -65,14 +65,13 @@ impl Session {
 
     /// Answers `SHOW WARNINGS` and its like from what was kept; whether it could.
     pub(super) async fn answer_diagnostics(&mut self, sql: &[u8], origin: &Origin) -> Result<bool, End> {
-        let Some(Diagnostics { warnings: Some(_), warning_count, error_count, .. }) = &self.diagnostics
-        else {
+        let Some(Diagnostics { warnings, warning_count, error_count, .. }) = &self.diagnostics else {
             if sql.get(..4).is_some_and(|word| word.eq_ignore_ascii_case(b"SHOW")) {
                 self.answered_with_rows();
             }
             return Ok(false);
         };
-        let (warning_count, error_count) = (*warning_count, *error_count);
+        let (has_rows, warning_count, error_count) = (warnings.is_some(), *warning_count, *error_count);
         let words = String::from_utf8_lossy(sql).trim_end_matches([';', ' ']).to_ascii_uppercase();
         let words: Vec<&str> = words.split_whitespace().collect();
         let only_errors = match words.as_slice() {
@@ -94,11 +93,31 @@ impl Session {
                 self.answered_with_rows();
                 return Ok(true);
             }
+            _ if !has_rows => {
+                if words.first() == Some(&"SHOW") {
+                    self.answered_with_rows();
+                }
+                return Ok(false);
+            }
             _ => return self.refuse_diagnostics().await,
         };
-        let Some(limit) = limit_of(words.get(2..).unwrap_or_default()) else {
-            return self.refuse_diagnostics().await;
+        let limit = match limit_of(words.get(2..).unwrap_or_default()) {
+            Some(limit) => limit,
+            None if !has_rows => return Ok(false),
+            None => return self.refuse_diagnostics().await,
         };
+        if !has_rows {
+            // The server's list may be that of a read of ours
+            let none = b"SHOW WARNINGS LIMIT 0";
+            match origin {
+                Origin::Query(_) => {
+                    self.forward(Origin::query(none), Expect::Results).await?;
+                }
+                Origin::Execute(payload) => self.execute_instead(none, payload).await?,
+            }
+            self.answered_with_rows();
+            return Ok(true);
+        }
         let Some(kept) = self.diagnostics.take() else { return Ok(false) };
         let Some(warnings) = &kept.warnings else { return Ok(false) };
         let rows = warnings.rows.iter().filter(|row| !only_errors || is_error(row));

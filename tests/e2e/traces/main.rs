@@ -199,7 +199,22 @@ async fn show_warnings(c: Arc<Cluster>) -> Result<()> {
             "SELECT @@warning_count",
         ],
     )
-    .await
+    .await?;
+    // The row is looked for by a number, which is compared with texts that are none
+    let words = &[
+        "CREATE TABLE w (n INT NOT NULL, word VARCHAR(12) NOT NULL, PRIMARY KEY (n, word))",
+        "INSERT INTO w VALUES (7, 'x2')",
+    ];
+    for shown in ["SHOW WARNINGS", "SHOW COUNT(*) WARNINGS", "SHOW ERRORS", "SHOW WARNINGS LIMIT 1"] {
+        check_queries(
+            &c,
+            words,
+            &["w"],
+            &["BEGIN", "INSERT INTO w VALUES (7, 1)", shown, "SELECT ROW_COUNT()", "COMMIT"],
+        )
+        .await?;
+    }
+    Ok(())
 }
 
 async fn get_diagnostics(c: Arc<Cluster>) -> Result<()> {
