@@ -120,24 +120,25 @@ impl Branch {
         self.fired = false;
     }
 
-    /// Whether this row is there, where it was touched.
-    pub fn presence(&self, table: &Table, key: &Key) -> Option<Presence> {
+    fn entry(&self, table: &Table, key: &Key) -> Option<&Entry> {
         let found = self.tables.iter().position(|t| t.schema == table.schema && t.name == table.name);
         let at = self.seen.get(&(found?, key.clone()))?;
-        self.entries.get(*at).map(|entry| entry.presence)
+        self.entries.get(*at)
+    }
+
+    /// Whether this row is there, where it was touched.
+    pub fn presence(&self, table: &Table, key: &Key) -> Option<Presence> {
+        self.entry(table, key).map(|entry| entry.presence)
     }
 
     /// Whether this row was touched.
     pub fn has(&self, table: &Table, key: &Key) -> bool {
-        let found = self.tables.iter().position(|t| t.schema == table.schema && t.name == table.name);
-        found.is_some_and(|t| self.seen.contains_key(&(t, key.clone())))
+        self.entry(table, key).is_some()
     }
 
     /// Whether this row was there before the transaction, where it was touched.
     pub fn had(&self, table: &Table, key: &Key) -> bool {
-        let found = self.tables.iter().position(|t| t.schema == table.schema && t.name == table.name);
-        let at = found.and_then(|t| self.seen.get(&(t, key.clone())));
-        at.and_then(|at| self.entries.get(*at)).is_some_and(|entry| entry.before.is_some())
+        self.entry(table, key).is_some_and(|entry| entry.before.is_some())
     }
 
     /// The schema of the first table written.

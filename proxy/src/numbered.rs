@@ -8,6 +8,9 @@ use mysql_async::prelude::Queryable as _;
 use crate::service::ServicePool;
 use crate::typed::Typed;
 
+/// How many rows of a table to which triggers add are looked at in one go.
+pub const ROWS_PER_LOOK: usize = 10_000;
+
 /// A table and the column that numbers its rows.
 #[derive(Clone, Debug)]
 pub struct Numbered {

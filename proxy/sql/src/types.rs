@@ -272,6 +272,13 @@ pub struct TableRef {
     pub span: Span,
 }
 
+impl TableRef {
+    /// A table that no text of a statement names: without alias, and with an empty span.
+    pub fn named(schema: Option<String>, name: String) -> Self {
+        Self { schema, name, alias: None, span: 0..0 }
+    }
+}
+
 /// `column = value` of an UPDATE.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Assignment {

@@ -14,10 +14,7 @@ use super::Failure;
 use super::restore::{ROWS_PER_BATCH, run_batch};
 use crate::backend::Backend;
 use crate::meta::LogTable;
-use crate::numbered::Numbered;
-
-/// How many rows are looked at in one go.
-const ROWS_PER_LOOK: usize = 10_000;
+use crate::numbered::{Numbered, ROWS_PER_LOOK};
 
 /// Tables to which triggers will add rows, each with a number below which none is generated.
 #[derive(Debug, Default)]

@@ -129,10 +129,9 @@ impl Session {
                 let rewritten = self.with_diagnostics(&sql, reads);
                 self.diagnostics = None;
                 self.heard_result(&sql);
-                return match (rewritten, origin) {
-                    (Some(sql), Origin::Query(_)) => self.pass(Origin::query(&sql)).await,
-                    (Some(sql), Origin::Execute(payload)) => self.execute_instead(&sql, &payload).await,
-                    (None, origin) => self.pass(origin).await,
+                return match rewritten {
+                    Some(sql) => self.pass_instead(&sql, &origin).await,
+                    None => self.pass(origin).await,
                 };
             }
             // MariaDB leaves the list of warnings alone where no table is used
@@ -271,6 +270,14 @@ impl Session {
     async fn pass(&mut self, origin: Origin) -> Result<(), End> {
         self.forward(origin, Expect::Results).await?;
         Ok(())
+    }
+
+    /// Forwards another statement than the application's, as its own came.
+    pub(super) async fn pass_instead(&mut self, sql: &[u8], origin: &Origin) -> Result<(), End> {
+        match origin {
+            Origin::Query(_) => self.pass(Origin::query(sql)).await,
+            Origin::Execute(payload) => self.execute_instead(sql, payload).await,
+        }
     }
 
     /// Commits the branch by a statement of the application's.

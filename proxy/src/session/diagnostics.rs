@@ -5,7 +5,6 @@ use atone_wire::caps::{client, status};
 use atone_wire::column::text_row;
 use atone_wire::frame::put_packet;
 use atone_wire::read::{put_lenenc, put_lenenc_bytes};
-use atone_wire::reply::Expect;
 use atone_wire::response::parse_eof;
 use bytes::Bytes;
 
@@ -84,12 +83,7 @@ impl Session {
                     (error_count, "error_count")
                 };
                 let count = format!("SELECT {} AS `@@session.{name}`", count_sql(number));
-                match origin {
-                    Origin::Query(_) => {
-                        self.forward(Origin::query(count.as_bytes()), Expect::Results).await?;
-                    }
-                    Origin::Execute(payload) => self.execute_instead(count.as_bytes(), payload).await?,
-                }
+                self.pass_instead(count.as_bytes(), origin).await?;
                 self.answered_with_rows();
                 return Ok(true);
             }
@@ -108,13 +102,7 @@ impl Session {
         };
         if !has_rows {
             // The server's list may be that of a read of ours
-            let none = b"SHOW WARNINGS LIMIT 0";
-            match origin {
-                Origin::Query(_) => {
-                    self.forward(Origin::query(none), Expect::Results).await?;
-                }
-                Origin::Execute(payload) => self.execute_instead(none, payload).await?,
-            }
+            self.pass_instead(b"SHOW WARNINGS LIMIT 0", origin).await?;
             self.answered_with_rows();
             return Ok(true);
         }

@@ -268,7 +268,7 @@ impl Session {
                 if name.eq_ignore_ascii_case(&target.info.table.name) {
                     return Ok(why("from the table itself"));
                 }
-                let table = TableRef { schema, name, alias: None, span: 0..0 };
+                let table = TableRef::named(schema, name);
                 if let Resolved::View(_, name) = self.resolve_name(&table, vars).await? {
                     return Ok(why(&format!("from the view {name}, which may show the rows before it")));
                 }

@@ -19,10 +19,7 @@ use super::tables::{Resolved, digest};
 use crate::branch::Presence;
 use crate::error::End;
 use crate::meta::{LogTable, TableInfo, Write, logs_of};
-use crate::numbered::Numbered;
-
-/// How many rows are looked at in one go.
-const ROWS_PER_LOOK: usize = 10_000;
+use crate::numbered::{Numbered, ROWS_PER_LOOK};
 
 /// A table to which triggers of a statement add rows.
 #[derive(Debug)]
@@ -56,12 +53,7 @@ impl Session {
                 let (table, log) = (&info.table, format!("{}.{}", known.schema, known.name));
                 format!("a trigger of {}.{} writes {log}: {why}", table.schema, table.name)
             };
-            let name = TableRef {
-                schema: Some(known.schema.clone()),
-                name: known.name.clone(),
-                alias: None,
-                span: 0..0,
-            };
+            let name = TableRef::named(Some(known.schema.clone()), known.name.clone());
             let (log, probe) = match self.resolve_name(&name, vars).await? {
                 Resolved::Table(log, probe) => (log, probe),
                 Resolved::Temporary => return Ok(Err(says("a temporary table hides it"))),

@@ -97,7 +97,7 @@ impl Session {
         }
         let Some(names) = table_names(sql, vars.mode) else { return Ok(Some(UNSEEN)) };
         for name in names {
-            let table = TableRef { schema: name.schema, name: name.name, alias: None, span: 0..0 };
+            let table = TableRef::named(name.schema, name.name);
             let why = match self.resolve_name(&table, vars).await? {
                 Resolved::Table(info, _) => odd.beside(&info),
                 Resolved::View(..) | Resolved::Temporary => Some(UNSEEN),

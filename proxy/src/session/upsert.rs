@@ -189,9 +189,7 @@ impl Session {
         self.restore_diagnostics(kept, alone);
         Ok(true)
     }
-}
 
-impl Session {
     /// Whether each row of a REPLACE is found by all of its unique keys at once. The server counts one that takes the place of
     /// its equal as it counts a new one, which then may be another than was looked for.
     async fn are_there(&mut self, table: &Table, conditions: &Conditions) -> Result<bool, End> {

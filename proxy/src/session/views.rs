@@ -139,12 +139,7 @@ impl Session {
                 }
             }
             definitions.push(definition);
-            let table = TableRef {
-                schema: Some(over.schema.clone()),
-                name: over.table.clone(),
-                alias: None,
-                span: 0..0,
-            };
+            let table = TableRef::named(Some(over.schema.clone()), over.table.clone());
             match self.resolve(&table, vars).await? {
                 Resolved::Table(info, probe) => {
                     let place = |name: String| info.table.columns.iter().position(|c| c.name == name);

@@ -319,8 +319,7 @@ impl Session {
         let says = |why: &str| {
             Stop::Refuse(format!("foreign key {} of {}.{}: {why}", key.name, key.schema, key.table))
         };
-        let name =
-            TableRef { schema: Some(key.schema.clone()), name: key.table.clone(), alias: None, span: 0..0 };
+        let name = TableRef::named(Some(key.schema.clone()), key.table.clone());
         let (child, probe) = match self.resolve_any(&name, vars).await? {
             Resolved::Table(info, probe) => (info, probe),
             Resolved::Temporary => return Ok(Err(says("a temporary table hides the child"))),
