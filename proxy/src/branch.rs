@@ -46,6 +46,17 @@ pub struct Met {
     pub info: Arc<TableInfo>,
     /// Foreign keys that point at it matter: rows were deleted, or indexed columns updated.
     pub as_parent: bool,
+    /// It was looked at while the transaction kept it from being altered, and still does.
+    pub held: bool,
+}
+
+impl Met {
+    fn is(&self, info: &Arc<TableInfo>) -> bool {
+        Arc::ptr_eq(&self.info, info)
+            || self.info.table == info.table
+                && self.info.facts == info.facts
+                && self.info.references == info.references
+    }
 }
 
 /// The branch as it will be recorded.
@@ -97,16 +108,31 @@ impl Branch {
 
     /// Notes what a statement takes a table to be.
     pub fn meet(&mut self, info: &Arc<TableInfo>, as_parent: bool) {
-        let same = |met: &&mut Met| {
-            Arc::ptr_eq(&met.info, info)
-                || met.info.table == info.table
-                    && met.info.facts == info.facts
-                    && met.info.references == info.references
-        };
-        match self.met.iter_mut().find(same) {
+        match self.met.iter_mut().find(|met| met.is(info)) {
             Some(met) => met.as_parent |= as_parent,
-            None => self.met.push(Met { info: info.clone(), as_parent }),
+            None => self.met.push(Met { info: info.clone(), as_parent, held: false }),
         }
+    }
+
+    /// Forgets what a statement that has not run took a table to be, where no other has written it.
+    pub fn unmeet(&mut self, info: &Arc<TableInfo>) {
+        let table = &info.table;
+        if !self.tables.iter().any(|t| t.schema == table.schema && t.name == table.name) {
+            self.met.retain(|met| !met.is(info));
+        }
+    }
+
+    /// Notes that a table was looked at while the transaction keeps it from being altered.
+    pub fn hold(&mut self, info: &Arc<TableInfo>) {
+        self.meet(info, false);
+        for met in self.met.iter_mut().filter(|met| met.is(info)) {
+            met.held = true;
+        }
+    }
+
+    /// Whether it was, and still is kept.
+    pub fn holds(&self, info: &Arc<TableInfo>) -> bool {
+        self.met.iter().any(|met| met.held && met.is(info))
     }
 
     /// What the statements took their tables to be.
@@ -184,6 +210,10 @@ impl Branch {
 
     /// The transaction was rolled back to a savepoint: rows first touched after it are as they were.
     pub fn rollback_to(&mut self, name: &str) {
+        // The server lets go of what was locked after it
+        for met in &mut self.met {
+            met.held = false;
+        }
         let Some(at) = self.savepoints.iter().position(|(n, _)| n == name) else { return };
         let keep = self.savepoints[at].1;
         self.savepoints.truncate(at + 1);

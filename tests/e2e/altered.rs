@@ -16,6 +16,9 @@ fn believing() -> ClusterOptions {
 atone_tests::owned_tests!(believing() =>
     noticed_before_the_commit,
     noticed_in_a_transaction,
+    another_engine,
+    another_engine_behind_a_savepoint,
+    other_ways_to_another_engine,
     nothing_waits_for_one_who_waits,
     nothing_waits_for_ever,
 );
@@ -95,43 +98,37 @@ async fn known(c: &Cluster) -> Result<(String, Conn)> {
     Ok((schema, app))
 }
 
-/// What an outsider does, a statement that must not be captured as before, its error, and whether it can be then.
-const CASES: &[(&[&str], &str, u16, bool)] = &[
+/// What an outsider does, a statement that must not be captured as before, and whether that is noticed at its COMMIT only.
+const CASES: &[(&[&str], &str, bool)] = &[
     (
         &["CREATE TRIGGER x AFTER INSERT ON t FOR EACH ROW INSERT INTO audit (what) VALUES ('insert')"],
         "INSERT INTO t VALUES (5, 50, 5)",
-        1213,
-        true,
+        false,
     ),
     (
         &["CREATE TRIGGER x AFTER UPDATE ON t FOR EACH ROW INSERT INTO audit (what) VALUES ('update')"],
         "UPDATE t SET a = 5 WHERE id = 1",
-        1213,
-        true,
+        false,
     ),
     // Nothing changes, and a trigger fires all the same
     (
         &["CREATE TRIGGER x BEFORE UPDATE ON t FOR EACH ROW INSERT INTO audit (what) VALUES ('update')"],
         "UPDATE t SET a = 10 WHERE id = 1",
-        1213,
-        true,
+        false,
     ),
     (
         &["CREATE TRIGGER x BEFORE INSERT ON t FOR EACH ROW INSERT INTO audit (what) VALUES ('insert')"],
         "INSERT IGNORE INTO t VALUES (1, 1, 1)",
-        1213,
-        true,
+        false,
     ),
     (
         &["CREATE TRIGGER x BEFORE DELETE ON t FOR EACH ROW INSERT INTO audit (what) VALUES ('delete')"],
         "DELETE FROM t WHERE id = 1",
-        1213,
-        true,
+        false,
     ),
     (
         &["ALTER TABLE child ADD FOREIGN KEY (t) REFERENCES t (id) ON DELETE CASCADE"],
         "DELETE FROM t WHERE id = 1",
-        1213,
         true,
     ),
     (
@@ -140,7 +137,6 @@ const CASES: &[(&[&str], &str, u16, bool)] = &[
             "INSERT INTO late VALUES (1, 1)",
         ],
         "DELETE FROM t WHERE id = 1",
-        1213,
         true,
     ),
     (
@@ -150,37 +146,32 @@ const CASES: &[(&[&str], &str, u16, bool)] = &[
             "ALTER TABLE child ADD FOREIGN KEY (t) REFERENCES t (b) ON UPDATE CASCADE",
         ],
         "UPDATE t SET b = 9 WHERE id = 1",
-        1213,
         true,
     ),
     // The session sees no other columns than before
-    (&["ALTER TABLE t ADD UNIQUE KEY (b, a)"], "REPLACE INTO t VALUES (7, 20, 2)", 1235, true),
+    (&["ALTER TABLE t ADD UNIQUE KEY (b, a)"], "REPLACE INTO t VALUES (7, 20, 2)", false),
     (
         &["ALTER TABLE t ADD UNIQUE KEY (b, a)"],
         "INSERT INTO t VALUES (7, 20, 2) ON DUPLICATE KEY UPDATE b = 99",
-        1235,
-        true,
+        false,
     ),
 ];
 
 async fn noticed_before_the_commit(c: Harmable) -> Result<()> {
     let c = &*c.lock().await;
-    for (ddl, statement, code, is_captured) in CASES {
+    for (ddl, statement, at_commit) in CASES {
         let case = async {
             let (schema, mut app) = known(c).await?;
             let mut outsider = c.server(Bank::One).connect(atone_tests::server::ADMIN, Some(&schema)).await?;
             sql::run_all(&mut outsider, ddl).await?;
             let before = content(c, &schema).await?;
             let xid = sql::start_global(&mut app).await?;
-            let state = if *code == 1213 { "40001" } else { "42000" };
-            sql::refused(&mut app, statement).await?.expect_naming(*code, state, &xid)?;
-            anyhow::ensure!(content(c, &schema).await? == before, "something has changed");
-            if *is_captured {
-                sql::run(&mut app, statement).await?;
-                anyhow::ensure!(content(c, &schema).await? != before, "nothing has changed");
-            } else {
-                sql::refused(&mut app, statement).await?.expect_naming(1235, "42000", &xid)?;
+            if *at_commit {
+                sql::refused(&mut app, statement).await?.expect_naming(1213, "40001", &xid)?;
+                anyhow::ensure!(content(c, &schema).await? == before, "something has changed");
             }
+            sql::run(&mut app, statement).await?;
+            anyhow::ensure!(content(c, &schema).await? != before, "nothing has changed");
             sql::run(&mut app, "ROLLBACK GLOBAL TRANSACTION").await?;
             c.rest().wait_for_status(&xid, "rolled_back", SOON).await?;
             let after = content(c, &schema).await?;
@@ -188,6 +179,144 @@ async fn noticed_before_the_commit(c: Harmable) -> Result<()> {
             Ok(())
         };
         case.await.with_context(|| format!("{ddl:?}: {statement}"))?;
+    }
+    Ok(())
+}
+
+/// Every way to write a table.
+const WRITES: [&str; 12] = [
+    "UPDATE t SET a = 5 WHERE id = 1",
+    "UPDATE t SET a = a + 1",
+    "UPDATE t SET id = id + 10",
+    "DELETE FROM t WHERE id = 1",
+    "INSERT INTO t VALUES (5, 50, 5)",
+    "INSERT INTO t (a) VALUES (50)",
+    "INSERT INTO t (a) SELECT a FROM (SELECT 1 AS a) d",
+    "REPLACE INTO t VALUES (1, 50, 5)",
+    "INSERT INTO t VALUES (1, 50, 5) ON DUPLICATE KEY UPDATE a = 7",
+    "UPDATE t JOIN child ON child.t = t.id SET t.a = 7",
+    "UPDATE v SET a = 7 WHERE id = 1",
+    "INSERT INTO v VALUES (5, 50, 5)",
+];
+
+/// What an engine without transactions has written stays: it must be noticed before the statement runs.
+async fn another_engine(c: Harmable) -> Result<()> {
+    let c = &*c.lock().await;
+    let (schema, mut app) = known(c).await?;
+    let mut outsider = c.server(Bank::One).connect(atone_tests::server::ADMIN, Some(&schema)).await?;
+    sql::run(&mut outsider, "CREATE VIEW v AS SELECT id, a, b FROM t").await?;
+    let before = content(c, &schema).await?;
+    for begin in [None, Some("BEGIN")] {
+        for statement in WRITES {
+            let case = async {
+                let xid = sql::start_global(&mut app).await?;
+                sql::run(&mut app, statement).await?;
+                sql::run(&mut app, "ROLLBACK GLOBAL TRANSACTION").await?;
+                c.rest().wait_for_status(&xid, "rolled_back", SOON).await?;
+                c.wait_for_purge(Bank::One, &schema).await?;
+                let xid = sql::start_global(&mut app).await?;
+                if let Some(begin) = begin {
+                    sql::run_all(&mut app, &[begin, "UPDATE audit SET what = ''"]).await?;
+                }
+                sql::run(&mut outsider, "ALTER TABLE t ENGINE = MyISAM").await?;
+                sql::refused(&mut app, statement).await?.expect_naming(1235, "42000", &xid)?;
+                anyhow::ensure!(content(c, &schema).await? == before, "something has changed");
+                if begin.is_some() {
+                    // It has met the table, which nobody else can alter then
+                    sql::run(&mut app, "COMMIT").await?;
+                }
+                sql::run(&mut outsider, "ALTER TABLE t ENGINE = InnoDB").await?;
+                // Not a moment later it is captured again
+                sql::run(&mut app, statement).await?;
+                sql::run(&mut app, "ROLLBACK GLOBAL TRANSACTION").await?;
+                c.rest().wait_for_status(&xid, "rolled_back", SOON).await?;
+                anyhow::ensure!(content(c, &schema).await? == before, "something has stayed");
+                c.wait_for_purge(Bank::One, &schema).await
+            };
+            case.await.with_context(|| format!("{begin:?} {statement}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// A ROLLBACK TO gives back what was locked since the savepoint, and with it the tables.
+async fn another_engine_behind_a_savepoint(c: Harmable) -> Result<()> {
+    let c = &*c.lock().await;
+    let (schema, mut app) = known(c).await?;
+    let before = content(c, &schema).await?;
+    let mut outsider = c.server(Bank::One).connect(atone_tests::server::ADMIN, Some(&schema)).await?;
+    sql::run(&mut outsider, "SET lock_wait_timeout = 1").await?;
+    let xid = sql::start_global(&mut app).await?;
+    sql::run_all(&mut app, &["BEGIN", "UPDATE t SET a = 5 WHERE id = 1"]).await?;
+    assert_eq!(sql::refused(&mut outsider, "ALTER TABLE t ENGINE = MyISAM").await?.code, 1205);
+    sql::run_all(
+        &mut app,
+        &["ROLLBACK", "BEGIN", "SAVEPOINT s", "UPDATE t SET a = 5 WHERE id = 1", "ROLLBACK TO s"],
+    )
+    .await?;
+    match sql::run(&mut outsider, "ALTER TABLE t ENGINE = MyISAM").await {
+        Ok(()) => {
+            sql::refused(&mut app, "UPDATE t SET a = 5 WHERE id = 1")
+                .await?
+                .expect_naming(1235, "42000", &xid)?;
+        }
+        // The server keeps the lock
+        Err(_) => sql::run(&mut app, "UPDATE t SET a = 5 WHERE id = 1").await?,
+    }
+    sql::run_all(&mut app, &["COMMIT", "ROLLBACK GLOBAL TRANSACTION"]).await?;
+    c.rest().wait_for_status(&xid, "rolled_back", SOON).await?;
+    assert_eq!(content(c, &schema).await?, before);
+    Ok(())
+}
+
+/// A trigger that writes a table without transactions, and a view that is another one's: what they write would stay.
+async fn other_ways_to_another_engine(c: Harmable) -> Result<()> {
+    let c = &*c.lock().await;
+    let (schema, mut app) = known(c).await?;
+    let mut outsider = c.server(Bank::One).connect(atone_tests::server::ADMIN, Some(&schema)).await?;
+    sql::run_all(
+        &mut outsider,
+        &[
+            "CREATE VIEW v AS SELECT id, a, b FROM t",
+            "CREATE TABLE plain (id INT PRIMARY KEY AUTO_INCREMENT, a INT, b INT) ENGINE = MyISAM",
+        ],
+    )
+    .await?;
+    let before = content(c, &schema).await?;
+    for (ddl, undo, statements) in [
+        (
+            "CREATE TRIGGER x BEFORE UPDATE ON t FOR EACH ROW INSERT INTO plain (a) VALUES (NEW.a)",
+            "DROP TRIGGER x",
+            ["UPDATE t SET a = 5 WHERE id = 1", "UPDATE t SET a = a + 1"],
+        ),
+        (
+            "CREATE TRIGGER x AFTER INSERT ON t FOR EACH ROW INSERT INTO plain (a) VALUES (NEW.a)",
+            "DROP TRIGGER x",
+            ["INSERT INTO t VALUES (5, 50, 5)", "INSERT INTO t (a) VALUES (50)"],
+        ),
+        (
+            "CREATE OR REPLACE VIEW v AS SELECT id, a, b FROM plain",
+            "CREATE OR REPLACE VIEW v AS SELECT id, a, b FROM t",
+            ["INSERT INTO v VALUES (5, 50, 5)", "REPLACE INTO v VALUES (5, 50, 5)"],
+        ),
+    ] {
+        for statement in statements {
+            let case = async {
+                let xid = sql::start_global(&mut app).await?;
+                sql::run_all(&mut app, &[statement, "ROLLBACK GLOBAL TRANSACTION"]).await?;
+                c.rest().wait_for_status(&xid, "rolled_back", SOON).await?;
+                c.wait_for_purge(Bank::One, &schema).await?;
+                let xid = sql::start_global(&mut app).await?;
+                sql::run(&mut outsider, ddl).await?;
+                sql::refused(&mut app, statement).await?.expect_naming(1235, "42000", &xid)?;
+                anyhow::ensure!(content(c, &schema).await? == before, "something has changed");
+                let plain = c.rows(Bank::One, &schema, "SELECT * FROM plain").await?;
+                anyhow::ensure!(plain.is_empty(), "{plain:?}");
+                sql::run(&mut outsider, undo).await?;
+                sql::run(&mut app, "ROLLBACK GLOBAL TRANSACTION").await
+            };
+            case.await.with_context(|| format!("{ddl}: {statement}"))?;
+        }
     }
     Ok(())
 }
@@ -205,10 +334,6 @@ async fn noticed_in_a_transaction(c: Harmable) -> Result<()> {
         "CREATE TRIGGER x AFTER UPDATE ON t FOR EACH ROW INSERT INTO audit VALUES (NEW.id + 50, 'update')",
     )
     .await?;
-    sql::run(&mut app, "UPDATE t SET a = 5 WHERE id = 1").await?;
-    sql::refused(&mut app, "COMMIT").await?.expect_naming(1213, "40001", &xid)?;
-    assert_eq!(content(c, &schema).await?, before);
-    sql::run_all(&mut app, &["BEGIN", "UPDATE child SET t = 3 WHERE id = 1"]).await?;
     sql::refused(&mut app, "UPDATE t SET a = 5 WHERE id = 1").await?.expect_naming(1235, "42000", &xid)?;
     sql::run_all(&mut app, &["COMMIT", "ROLLBACK GLOBAL TRANSACTION"]).await?;
     c.rest().wait_for_status(&xid, "rolled_back", SOON).await?;

@@ -16,7 +16,8 @@ impl Fresh {
         let backend = session.backend.clone();
         let (met, mariadb) = (session.branch.met().to_vec(), session.mariadb);
         Fresh(tokio::spawn(async move {
-            for met in met {
+            // Of one that is held, new foreign keys can point at it all the same
+            for met in met.into_iter().filter(|met| met.as_parent || !met.held) {
                 backend.metadata.verify(&backend.pool, &met.info, met.as_parent, mariadb).await?;
             }
             Ok(())
@@ -29,17 +30,9 @@ impl Session {
     pub(super) async fn fresh(&mut self, look: Fresh) -> Result<Result<(), SqlError>, End> {
         let seen =
             look.0.await.map_err(|e| End::Broken(format!("the tables could not be looked at: {e}")))?;
-        let xid = self.xid();
-        Ok(match seen {
-            Ok(()) => Ok(()),
-            Err(Stale::Changed(why)) => {
-                self.forget_digests();
-                Err(SqlError::deadlock(&xid, &why))
-            }
-            Err(Stale::Unread(why)) => Err(SqlError::unavailable(
-                &xid,
-                &format!("the service account cannot read table metadata: {why}"),
-            )),
-        })
+        if let Err(Stale::Changed(_)) = &seen {
+            self.forget_digests();
+        }
+        Ok(seen.map_err(|stale| self.stale(stale)))
     }
 }

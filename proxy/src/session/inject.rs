@@ -30,6 +30,10 @@ impl Flight {
         self.statements += 1;
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.statements == 0
+    }
+
     /// The same with a statement in front.
     pub(super) fn behind(self, first: impl AsRef<[u8]>) -> Flight {
         let mut out = Flight::default();

@@ -12,12 +12,13 @@ use super::Session;
 use super::bound::Origin;
 use super::conflicts::conditions;
 use super::diagnostics::Diagnostics;
-use super::dml::{MAX_TRIES, ROLLBACK, decode, locking_read_by_key};
+use super::dml::{ROLLBACK, decode, locking_read_by_key};
 use super::evaluated::slots;
+use super::hold::Reached;
 use super::inject::{Flight, Reply, Vars, flights};
 use super::keys::{InsertKeys, finds_no_others, generated_keys, insert_keys, literal_predicates, width};
 use super::logged::{Log, Logged};
-use super::tables::{Resolved, digest, probe_sql};
+use super::tables::trigger_refusal;
 use super::views::View;
 use crate::branch::Presence;
 use crate::error::{End, SqlError};
@@ -26,24 +27,11 @@ use crate::meta::{TableInfo, Write, refusal};
 /// The savepoint around an INSERT whose keys are only known behind it.
 pub(super) const SAVEPOINT: &str = "`atone:insert`";
 
-/// What came of the statement.
-pub(super) enum Ran {
-    Ok(OkPacket),
-    /// It failed, and the application knows.
-    Answered,
-    /// The table was altered since its metadata was read; nothing was done.
-    Altered,
-}
-
 /// How an INSERT is run.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Try {
-    /// The local transaction is begun with it.
-    pub(super) begin: bool,
+pub(super) struct Manner {
     /// It stands alone: the local transaction ends behind it.
     pub(super) alone: bool,
-    /// Not again, where the table was altered.
-    pub(super) last: bool,
     /// It stands for an INSERT … SELECT, and has the info of one.
     pub(super) as_select: bool,
 }
@@ -57,8 +45,6 @@ pub(super) struct Target<'a> {
     pub(super) run: Option<&'a [u8]>,
     pub(super) insert: &'a Insert,
     pub(super) info: &'a Arc<TableInfo>,
-    /// The column definitions that the session sees.
-    pub(super) probe: &'a [u8],
     /// The columns that the statement names.
     pub(super) named: Option<&'a Vec<String>>,
     /// The view that the statement names; the table is that behind it, and the columns of `insert` are its.
@@ -74,11 +60,11 @@ impl Target<'_> {
     }
 
     /// The text to run: one row that stands for a SELECT is given by one, so that the server tells its info.
-    pub(super) fn run_text(&self, try_: Try) -> Cow<'_, [u8]> {
+    pub(super) fn run_text(&self, manner: Manner) -> Cow<'_, [u8]> {
         if let Some(run) = self.run {
             return Cow::Borrowed(run);
         }
-        let values = self.insert.values.as_ref().filter(|_| try_.as_select && self.insert.rows.len() == 1);
+        let values = self.insert.values.as_ref().filter(|_| manner.as_select && self.insert.rows.len() == 1);
         let select = values.and_then(|values| {
             let head = self.text.get(..values.start)?.strip_suffix(b"VALUES ")?;
             let row = self.text.get(values.clone())?.strip_prefix(b"(")?.strip_suffix(b")")?;
@@ -98,163 +84,122 @@ impl Session {
         origin: Origin,
     ) -> Result<(), End> {
         let text = sql.get(..analysis.terminator).unwrap_or(sql);
-        for attempt in 1.. {
-            let vars = self.session_vars().await?;
-            let (info, probe, view) = match self.resolve_any(&insert.table, &vars).await? {
-                Resolved::Table(info, probe) => (info, probe, None),
-                Resolved::Temporary => return self.pass_temporary(origin).await,
-                Resolved::View(schema, name) => match self.resolve_view(schema, name, &vars).await? {
-                    Ok(view) => (view.info.clone(), view.probe.clone(), Some(view)),
-                    Err(error) => return self.send_error(&error).await,
-                },
-                Resolved::Answer(e) => return self.statement_failed(e, false).await,
-            };
-            if let Some(why) = self.odd_in_insert(text, insert, &vars).await? {
-                return self.refuse(why).await;
-            }
-            self.branch.fired();
-            let mapped = match view.as_ref().map(|view| view.mapped(insert)).transpose() {
-                Ok(mapped) => mapped,
-                Err(why) => return self.refuse(&why).await,
-            };
-            let (named, insert) = (insert.columns.as_ref(), mapped.as_ref().unwrap_or(insert));
-            let behind = super::upsert::effect(insert, &info).map(|effect| effect.write(&info));
-            let writes: Vec<Write> = [Some(Write::Insert), behind].into_iter().flatten().collect();
-            let refused = |write: &Write| refusal(&info.table, &info.facts.triggers, *write);
-            if let Some(why) = writes.iter().find_map(refused) {
-                return self.refuse(&why).await;
-            }
-            let mut logs = match self.logs_of(&info, &writes, &vars).await? {
-                Ok(logs) => logs,
-                Err(why) => return self.refuse(&why).await,
-            };
-            let alone = self.stands_alone();
-            let mut try_ = Try { begin: alone, alone, last: attempt == MAX_TRIES, as_select: false };
-            if !logs.is_empty() {
-                if alone && let Reply::Err(e) = self.run_one("START TRANSACTION").await? {
-                    return self.statement_failed(e, false).await;
-                }
-                if !self.probe_logs(&mut logs, &vars, alone).await? {
-                    return Ok(());
-                }
-                try_ = Try { begin: false, last: true, ..try_ };
-            }
-            let target = Target {
-                text,
-                run: None,
-                insert,
-                info: &info,
-                probe: &probe,
-                named,
-                view: view.as_ref(),
-                logs: &logs,
-            };
-            let done = match &insert.query {
-                Some(query) => self.insert_select(target, query, try_).await?,
-                None => self.insert_rows(target, try_).await?,
-            };
-            if done {
-                break;
-            }
+        let vars = self.session_vars().await?;
+        let (info, view, alone) = match self.reach(&insert.table).await? {
+            Reached::Table { info, view, alone } => (info, view, alone),
+            Reached::Temporary => return self.pass_temporary(origin).await,
+            Reached::Answered => return Ok(()),
+        };
+        let manner = Manner { alone, as_select: false };
+        if let Some(why) = self.odd_in_insert(text, insert, &vars).await? {
+            return self.refuse_insert(why, manner).await;
         }
-        Ok(())
+        self.branch.fired();
+        let mapped = match view.as_ref().map(|view| view.mapped(insert)).transpose() {
+            Ok(mapped) => mapped,
+            Err(why) => return self.refuse_insert(&why, manner).await,
+        };
+        let (named, insert) = (insert.columns.as_ref(), mapped.as_ref().unwrap_or(insert));
+        let behind = super::upsert::effect(insert, &info).map(|effect| effect.write(&info));
+        let writes: Vec<Write> = [Some(Write::Insert), behind].into_iter().flatten().collect();
+        let of_triggers = view.as_ref().and_then(|_| trigger_refusal(&info));
+        let refused = |write: &Write| refusal(&info.table, &info.facts.triggers, *write);
+        if let Some(why) = of_triggers.or_else(|| writes.iter().find_map(refused)) {
+            return self.refuse_insert(&why, manner).await;
+        }
+        let mut logs = match self.logs_of(&info, &writes, &vars).await? {
+            Ok(logs) => logs,
+            Err(why) => return self.refuse_insert(&why, manner).await,
+        };
+        if !self.probe_logs(&mut logs, &vars, alone).await? {
+            return Ok(());
+        }
+        let target = Target { text, run: None, insert, info: &info, named, view: view.as_ref(), logs: &logs };
+        match &insert.query {
+            Some(query) => self.insert_select(target, query, manner).await,
+            None => self.insert_rows(target, manner).await,
+        }
     }
 
-    /// INSERT … VALUES and INSERT … SET. False where the table was altered since its metadata was read, and nothing was
-    /// done.
-    pub(super) async fn insert_rows(&mut self, target: Target<'_>, try_: Try) -> Result<bool, End> {
+    /// INSERT … VALUES and INSERT … SET.
+    pub(super) async fn insert_rows(&mut self, target: Target<'_>, manner: Manner) -> Result<(), End> {
         let vars = self.session_vars().await?;
         let Target { text, insert, info, .. } = target;
         let width = width(insert, info);
         if insert.rows.iter().any(|row| !row.is_empty() && row.len() != width) {
             // The server says so
             return match self.run_one(self.plan_of(text)).await? {
-                Reply::Err(e) => {
-                    self.statement_failed(e, try_.alone && !try_.begin).await?;
-                    Ok(true)
-                }
-                _ => self.refuse_insert("rows of another length than the column list", try_).await,
+                Reply::Err(e) => self.statement_failed(e, manner.alone).await,
+                _ => self.refuse_insert("rows of another length than the column list", manner).await,
             };
         }
         let slots = match slots(text, insert, info, vars.mode) {
             Ok(slots) => slots,
-            Err(why) => return self.refuse_insert(&why, try_).await,
+            Err(why) => return self.refuse_insert(&why, manner).await,
         };
         if slots.is_empty() {
-            return self.insert_known(target, try_).await;
+            return self.insert_known(target, manner).await;
         }
-        if try_.begin
-            && let Reply::Err(e) = self.run_one("START TRANSACTION").await?
-        {
-            self.statement_failed(e, false).await?;
-            return Ok(true);
-        }
-        let try_ = Try { begin: false, last: true, ..try_ };
-        let Some(text) = self.with_values(target, &slots, try_.alone).await? else {
-            return Ok(true);
+        let Some(text) = self.with_values(target, &slots, manner.alone).await? else {
+            return Ok(());
         };
         match atone_sql::analyze(&text, vars.mode).statement {
             Statement::Insert(insert) => match target.mapped(&insert) {
                 Ok(mapped) => {
-                    self.insert_known(Target { text: &text, insert: &mapped, ..target }, try_).await
+                    self.insert_known(Target { text: &text, insert: &mapped, ..target }, manner).await
                 }
-                Err(why) => self.refuse_insert(&why, try_).await,
+                Err(why) => self.refuse_insert(&why, manner).await,
             },
-            _ => self.refuse_insert("the statement with its keys' values is not understood", try_).await,
+            _ => self.refuse_insert("the statement with its keys' values is not understood", manner).await,
         }
     }
 
     /// An INSERT of which all is known that can be known beforehand.
-    pub(super) async fn insert_known(&mut self, target: Target<'_>, try_: Try) -> Result<bool, End> {
+    pub(super) async fn insert_known(&mut self, target: Target<'_>, manner: Manner) -> Result<(), End> {
         if target.insert.on_conflict != OnConflict::Fail {
             let vars = self.session_vars().await?;
             let conditions = conditions(target.text, target.insert, target.info, &vars);
             // Else no row of it can meet another one by a unique key
             if conditions.as_ref().map_or(true, |all| all.iter().any(|row| !row.is_empty())) {
                 return match self.capturable(target.insert, conditions) {
-                    Ok(conditions) => self.try_upsert(target, &conditions, try_).await,
-                    Err(why) => self.refuse_insert(&why, try_).await,
+                    Ok(conditions) => self.upsert(target, &conditions, manner).await,
+                    Err(why) => self.refuse_insert(&why, manner).await,
                 };
             }
         }
-        self.try_insert(target, try_).await
+        self.insert_new(target, manner).await
     }
 
     /// Refuses an INSERT that has not run.
-    pub(super) async fn refuse_insert(&mut self, why: &str, try_: Try) -> Result<bool, End> {
-        self.abandon(try_.alone && !try_.begin).await?;
-        self.refuse(why).await?;
-        Ok(true)
+    pub(super) async fn refuse_insert(&mut self, why: &str, manner: Manner) -> Result<(), End> {
+        self.abandon(manner.alone).await?;
+        self.refuse(why).await
     }
 
     /// Runs an INSERT that meets no other row.
-    async fn try_insert(&mut self, target: Target<'_>, try_: Try) -> Result<bool, End> {
+    async fn insert_new(&mut self, target: Target<'_>, manner: Manner) -> Result<(), End> {
         let vars = self.session_vars().await?;
         let Target { text, insert, info, .. } = target;
         let table = &info.table;
         let keys = match insert_keys(text, insert, info, &vars) {
             Ok(keys) => keys,
-            Err(why) => return self.refuse_insert(&why, try_).await,
+            Err(why) => return self.refuse_insert(&why, manner).await,
         };
         let limit = self.backend.limits.max_branch_rows;
         if self.branch.rows() + insert.rows.len() > limit {
             let why = format!("more than max_branch_rows = {limit} rows in one branch");
-            return self.refuse_insert(&why, try_).await;
+            return self.refuse_insert(&why, manner).await;
         }
         // Of generated keys of rows that may be left out (one that has no parent, for example) nobody knows whose they are
         if let InsertKeys::Known(rows) = &keys
             && insert.ignore
             && let Some(column) = generated_part(table, rows)
         {
-            return self.insert_generated(target, column, try_).await;
+            return self.insert_generated(target, column, manner).await;
         }
         let savepoint = !matches!(keys, InsertKeys::Known(_)) || !target.logs.is_empty();
-        let ok = match self.run_insert(target, try_, savepoint).await? {
-            Ran::Ok(ok) => ok,
-            Ran::Answered => return Ok(true),
-            Ran::Altered => return Ok(false),
-        };
-        let alone = try_.alone;
+        let Some(ok) = self.run_insert(target, manner, savepoint).await? else { return Ok(()) };
+        let alone = manner.alone;
         match keys {
             InsertKeys::Known(rows) => {
                 let keys = generated_keys(rows, ok.last_insert_id, vars.auto_increment_increment);
@@ -262,7 +207,7 @@ impl Session {
                     self.inserted(ok, table, keys, Logged::default(), alone).await?;
                 } else {
                     let kept = self.keep_diagnostics(&ok).await?;
-                    let Some(logged) = self.settle(target.logs, alone).await? else { return Ok(true) };
+                    let Some(logged) = self.settle(target.logs, alone).await? else { return Ok(()) };
                     self.inserted(ok, table, keys, logged, alone).await?;
                     self.restore_diagnostics(kept, alone);
                 }
@@ -272,50 +217,29 @@ impl Session {
                 self.look_for_generated(ok, table, column, Some(given), target.logs, alone).await?;
             }
         }
-        Ok(true)
+        Ok(())
     }
 
-    /// Runs the statement itself.
+    /// Runs the statement itself; nothing where it failed, and the application knows.
     pub(super) async fn run_insert(
         &mut self,
         target: Target<'_>,
-        try_: Try,
+        manner: Manner,
         savepoint: bool,
-    ) -> Result<Ran, End> {
-        let vars = self.session_vars().await?;
-        let table = &target.info.table;
+    ) -> Result<Option<OkPacket>, End> {
         let mut flight = Flight::default();
-        if try_.begin {
-            flight.push("START TRANSACTION");
-        }
-        flight.push(probe_sql(table));
         if savepoint {
             flight.push(format!("SAVEPOINT {SAVEPOINT}"));
         }
-        let replies = self.run_ending_with(flight, &target.run_text(try_), target.insert.returning).await?;
-        let seen = replies.iter().find_map(|reply| match reply {
-            Reply::Rows(rows) => Some(digest(&vars, rows)),
-            _ => None,
-        });
-        let ok = match replies.into_iter().next_back() {
-            Some(Reply::Ok(ok)) => ok,
+        let text = target.run_text(manner);
+        match self.run_ending_with(flight, &text, target.insert.returning).await?.pop() {
+            Some(Reply::Ok(ok)) => Ok(Some(ok)),
             Some(Reply::Err(e)) => {
-                self.statement_failed(e, try_.alone).await?;
-                return Ok(Ran::Answered);
+                self.statement_failed(e, manner.alone).await?;
+                Ok(None)
             }
-            _ => return Err(End::Broken("a statement that writes answered with rows".into())),
-        };
-        if let Some(view) = target.view
-            && !self.still_is(view).await?
-        {
-            self.altered_meanwhile(table, false).await?;
-            return Ok(Ran::Answered);
+            _ => Err(End::Broken("a statement that writes answered with rows".into())),
         }
-        if seen.as_deref() != Some(target.probe) {
-            let done = self.altered_meanwhile(table, try_.alone && !try_.last).await?;
-            return Ok(if done { Ran::Answered } else { Ran::Altered });
-        }
-        Ok(Ran::Ok(ok))
     }
 
     /// Runs a flight with the application's INSERT at its end, which is left out where something before it fails.
@@ -329,25 +253,15 @@ impl Session {
             flight.push(text);
             return self.run_flight(flight).await;
         }
-        let mut replies = self.run_flight(flight).await?;
+        let mut replies = match flight.is_empty() {
+            true => Vec::new(),
+            false => self.run_flight(flight).await?,
+        };
         if !matches!(replies.last(), Some(Reply::Err(_))) {
             let returned = self.returning(text).await?;
             replies.push(returned);
         }
         Ok(replies)
-    }
-
-    /// The statement has met the table in another form than its metadata; all of the local transaction goes. Whether that
-    /// is the end of the statement, or it is tried `again`.
-    pub(super) async fn altered_meanwhile(&mut self, table: &Table, again: bool) -> Result<bool, End> {
-        self.forget_table(table);
-        self.rollback_local().await?;
-        if again {
-            return Ok(false);
-        }
-        let error = SqlError::deadlock(&self.xid(), "the table was altered meanwhile");
-        self.send_error(&error).await?;
-        Ok(true)
     }
 
     /// Keeps the diagnostics of an INSERT behind which its rows are looked at.

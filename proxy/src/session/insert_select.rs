@@ -6,35 +6,27 @@ use atone_wire::column::ColumnKind;
 use super::Session;
 use super::conflicts::conditions;
 use super::inject::{Reply, Rows};
-use super::insert::{Ran, Target, Try};
+use super::insert::{Manner, Target};
 use super::keys::{places, same_name, width};
 use super::values::{BINARY, exact_literal, text_literal};
 use crate::error::End;
 use crate::meta::{ColumnDefault, TableInfo};
 
 impl Session {
-    /// INSERT … SELECT, and REPLACE … SELECT. False where the table was altered since its metadata was read, and nothing
-    /// was done.
+    /// INSERT … SELECT, and REPLACE … SELECT.
     pub(super) async fn insert_select(
         &mut self,
         target: Target<'_>,
         query: &SourceQuery,
-        try_: Try,
-    ) -> Result<bool, End> {
+        manner: Manner,
+    ) -> Result<(), End> {
         if let (OnConflict::Fail, Some(column)) =
             (&target.insert.on_conflict, generated_column(target.insert, target.info))
         {
-            return self.insert_generated(target, column, try_).await;
+            return self.insert_generated(target, column, manner).await;
         }
         let vars = self.session_vars().await?;
-        let alone = try_.alone;
-        if try_.begin
-            && let Reply::Err(e) = self.run_one("START TRANSACTION").await?
-        {
-            self.statement_failed(e, false).await?;
-            return Ok(true);
-        }
-        let try_ = Try { begin: false, last: true, ..try_ };
+        let alone = manner.alone;
         let written = query.random || takes_computed_default(target.insert, target.info);
         // Texts as they are, where the values are written; else in a charset that holds them all
         let charset = if written { "NULL" } else { "utf8mb4" };
@@ -47,31 +39,29 @@ impl Session {
                     _ => Reply::Err(e.clone()),
                 };
                 let e = if let Reply::Err(own) = own { own } else { e };
-                self.statement_failed(e, alone).await?;
-                return Ok(true);
+                return self.statement_failed(e, alone).await;
             }
             Some(Reply::TooLarge) => {
                 let why = self.above_bytes("the rows of the SELECT are");
-                return self.refuse_insert(&why, try_).await;
+                return self.refuse_insert(&why, manner).await;
             }
             Some(Reply::Ok(_)) | None => return Err(End::Broken("SELECT without rows".into())),
         };
         if rows.rows.is_empty() || rows.width != width(target.insert, target.info) {
-            self.insert_nothing(target, alone).await?;
-            return Ok(true);
+            return self.insert_nothing(target, alone).await;
         }
         if written {
-            return self.insert_written(target, &rows, try_).await;
+            return self.insert_written(target, &rows, manner).await;
         }
         let (text, insert) = match literal_rows(target, &rows, self.capabilities) {
             Ok(written) => written,
-            Err(why) => return self.refuse_insert(&why, try_).await,
+            Err(why) => return self.refuse_insert(&why, manner).await,
         };
         let conditions = match self.capturable(&insert, conditions(&text, &insert, target.info, &vars)) {
             Ok(conditions) => conditions,
-            Err(why) => return self.refuse_insert(&why, try_).await,
+            Err(why) => return self.refuse_insert(&why, manner).await,
         };
-        self.try_upsert(Target { insert: &insert, ..target }, &conditions, try_).await
+        self.upsert(Target { insert: &insert, ..target }, &conditions, manner).await
     }
 
     /// Runs an INSERT that meets no other row, and of whose rows nobody knows which numbers the server generates in this
@@ -80,39 +70,35 @@ impl Session {
         &mut self,
         target: Target<'_>,
         column: usize,
-        try_: Try,
-    ) -> Result<bool, End> {
-        let ok = match self.run_insert(target, try_, true).await? {
-            Ran::Ok(ok) => ok,
-            Ran::Answered => return Ok(true),
-            Ran::Altered => return Ok(false),
-        };
-        self.look_for_generated(ok, &target.info.table, column, None, target.logs, try_.alone).await?;
-        Ok(true)
+        manner: Manner,
+    ) -> Result<(), End> {
+        let Some(ok) = self.run_insert(target, manner, true).await? else { return Ok(()) };
+        self.look_for_generated(ok, &target.info.table, column, None, target.logs, manner.alone).await
     }
 
     /// Inserts the rows that the SELECT had, as it would have others when it is read again.
-    async fn insert_written(&mut self, target: Target<'_>, rows: &Rows, try_: Try) -> Result<bool, End> {
+    async fn insert_written(&mut self, target: Target<'_>, rows: &Rows, manner: Manner) -> Result<(), End> {
         let vars = self.session_vars().await?;
         let text = match written_out(target, rows, self.capabilities) {
             Ok(text) => text,
-            Err(why) => return self.refuse_insert(&why, try_).await,
+            Err(why) => return self.refuse_insert(&why, manner).await,
         };
         if text.len() >= vars.max_allowed_packet {
             let why = "the statement with the rows of its SELECT is longer than max_allowed_packet";
-            return self.refuse_insert(why, try_).await;
+            return self.refuse_insert(why, manner).await;
         }
         match atone_sql::analyze(&text, vars.mode).statement {
             Statement::Insert(insert) => match target.mapped(&insert) {
                 Ok(mapped) => {
                     let target =
                         Target { text: &text, insert: &mapped, named: insert.columns.as_ref(), ..target };
-                    Box::pin(self.insert_rows(target, Try { as_select: true, ..try_ })).await
+                    Box::pin(self.insert_rows(target, Manner { as_select: true, ..manner })).await
                 }
-                Err(why) => self.refuse_insert(&why, try_).await,
+                Err(why) => self.refuse_insert(&why, manner).await,
             },
             _ => {
-                self.refuse_insert("the statement with the rows of its SELECT is not understood", try_).await
+                self.refuse_insert("the statement with the rows of its SELECT is not understood", manner)
+                    .await
             }
         }
     }

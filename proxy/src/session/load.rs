@@ -11,11 +11,11 @@ use bytes::{Buf, Bytes};
 use super::Session;
 use super::bound::Origin;
 use super::conflicts::conditions;
-use super::dml::MAX_TRIES;
+use super::hold::Reached;
 use super::inject::Reply;
-use super::insert::{Target, Try};
+use super::insert::{Manner, Target};
 use super::insert_select::generated_column;
-use super::tables::Resolved;
+use super::tables::trigger_refusal;
 use super::values::text_literal;
 use crate::error::{End, SqlError};
 use crate::load_file;
@@ -46,80 +46,70 @@ impl Session {
         origin: Origin,
     ) -> Result<(), End> {
         let text = sql.get(..analysis.terminator).unwrap_or(sql);
-        let mut asked: Option<(Bytes, Reply)> = None;
-        for attempt in 1.. {
-            let vars = self.session_vars().await?;
-            let (info, probe) = match self.resolve(&load.table, &vars).await? {
-                Resolved::Table(info, probe) => (info, probe),
-                Resolved::Temporary => return self.pass_temporary(origin).await,
-                Resolved::View(..) => {
-                    return self.refuse("LOAD DATA into a view is not supported").await;
-                }
-                Resolved::Answer(e) => return self.statement_failed(e, false).await,
-            };
-            let charset = match self.file_charset(load).await? {
-                Ok(charset) => charset,
-                Err(why) => return self.refuse(&why).await,
-            };
-            if load.columns.is_none() && !takes_all_columns(&info) {
-                let why =
-                    "LOAD DATA without a list of columns, into a table with generated or invisible ones";
-                return self.refuse(why).await;
-            }
-            if asked.is_none() {
-                match self.ask_for_file(text).await? {
-                    Asked::File(file, reply) => asked = Some((file, reply)),
-                    Asked::TooLong => {
-                        let limit = self.backend.limits.max_statement_bytes;
-                        return self.send_error(&SqlError::too_large(&self.xid(), limit)).await;
-                    }
-                    Asked::Answered => return Ok(()),
-                }
-            }
-            let Some((file, reply)) = &asked else { return Ok(()) };
-            let written = match written_out(text, load, &info.table, file, &charset) {
-                Ok(Some(written)) => written,
-                // A file without rows has been loaded
-                Ok(None) => {
-                    return match reply {
-                        Reply::Ok(ok) => self.send_ok(ok.clone()).await,
-                        Reply::Err(e) => self.statement_failed(e.clone(), false).await,
-                        _ => Err(End::Broken("a LOAD DATA answered with rows".into())),
-                    };
-                }
-                Err(why) => return self.refuse(&why).await,
-            };
-            self.branch.fired();
-            let (source, insert) = written;
-            let target = Target {
-                text: &source,
-                run: Some(text),
-                insert: &insert,
-                info: &info,
-                probe: &probe,
-                named: load.columns.as_ref(),
-                view: None,
-                logs: &[],
-            };
-            let alone = self.stands_alone();
-            let try_ = Try { begin: alone, alone, last: attempt == MAX_TRIES, as_select: false };
-            self.file = Some(file.clone());
-            let done = self.load_rows(target, try_).await;
-            self.file = None;
-            if done? {
-                break;
-            }
+        let (info, view, alone) = match self.reach(&load.table).await? {
+            Reached::Table { info, view, alone } => (info, view, alone),
+            Reached::Temporary => return self.pass_temporary(origin).await,
+            Reached::Answered => return Ok(()),
+        };
+        let manner = Manner { alone, as_select: false };
+        if view.is_some() {
+            return self.refuse_insert("LOAD DATA into a view is not supported", manner).await;
         }
-        Ok(())
+        if let Some(why) = trigger_refusal(&info) {
+            return self.refuse_insert(&why, manner).await;
+        }
+        let charset = match self.file_charset(load).await? {
+            Ok(charset) => charset,
+            Err(why) => return self.refuse_insert(&why, manner).await,
+        };
+        if load.columns.is_none() && !takes_all_columns(&info) {
+            let why = "LOAD DATA without a list of columns, into a table with generated or invisible ones";
+            return self.refuse_insert(why, manner).await;
+        }
+        let (file, reply) = match self.ask_for_file(text, alone).await? {
+            Asked::File(file, reply) => (file, reply),
+            Asked::TooLong => {
+                self.abandon(alone).await?;
+                let limit = self.backend.limits.max_statement_bytes;
+                return self.send_error(&SqlError::too_large(&self.xid(), limit)).await;
+            }
+            Asked::Answered => return Ok(()),
+        };
+        let (source, insert) = match written_out(text, load, &info.table, &file, &charset) {
+            Ok(Some(written)) => written,
+            // A file without rows has been loaded
+            Ok(None) => {
+                return match reply {
+                    Reply::Ok(ok) => self.statement_done(ok, alone).await,
+                    Reply::Err(e) => self.statement_failed(e, alone).await,
+                    _ => Err(End::Broken("a LOAD DATA answered with rows".into())),
+                };
+            }
+            Err(why) => return self.refuse_insert(&why, manner).await,
+        };
+        self.branch.fired();
+        let target = Target {
+            text: &source,
+            run: Some(text),
+            insert: &insert,
+            info: &info,
+            named: load.columns.as_ref(),
+            view: None,
+            logs: &[],
+        };
+        self.file = Some(file);
+        let done = self.load_rows(target, manner).await;
+        self.file = None;
+        done
     }
 
-    async fn load_rows(&mut self, target: Target<'_>, try_: Try) -> Result<bool, End> {
+    async fn load_rows(&mut self, target: Target<'_>, manner: Manner) -> Result<(), End> {
         let vars = self.session_vars().await?;
         let conditions = conditions(target.text, target.insert, target.info, &vars);
         let meets_none = conditions.is_ok_and(|all| all.iter().all(Vec::is_empty));
         match generated_column(target.insert, target.info).filter(|_| meets_none) {
-            Some(column) => self.insert_generated(target, column, try_).await,
-            None => self.insert_known(target, try_).await,
+            Some(column) => self.insert_generated(target, column, manner).await,
+            None => self.insert_known(target, manner).await,
         }
     }
 
@@ -141,14 +131,14 @@ impl Session {
 
     /// Runs the statement so that the server asks for the file, takes the file from the client, and gives the server an
     /// empty one: it must not be loaded before its rows are known.
-    async fn ask_for_file(&mut self, text: &[u8]) -> Result<Asked, End> {
+    async fn ask_for_file(&mut self, text: &[u8], alone: bool) -> Result<Asked, End> {
         self.send_query(text).await?;
         let (packet, seq) = self.numbered_packet().await?;
         match packet.first() {
             Some(0xfb) => {}
             Some(0xff) => {
                 let error = atone_wire::response::ErrPacket::parse(&packet)?;
-                self.statement_failed(error, false).await?;
+                self.statement_failed(error, alone).await?;
                 return Ok(Asked::Answered);
             }
             _ => return Err(End::Broken("a LOAD DATA that asks for no file".into())),

@@ -18,13 +18,14 @@ use super::inject::{Flight, Reply, Vars};
 use super::tables::{Resolved, digest};
 use crate::branch::Presence;
 use crate::error::End;
-use crate::meta::{LogTable, TableInfo, Write, logs_of};
+use crate::meta::{LogTable, Stale, TableInfo, Write, logs_of};
 use crate::numbered::{Numbered, ROWS_PER_LOOK};
 
 /// A table to which triggers of a statement add rows.
 #[derive(Debug)]
 pub(super) struct Log {
     known: LogTable,
+    info: Arc<TableInfo>,
     table: Arc<Table>,
     /// The table with the column of its key only.
     keyed: Table,
@@ -65,7 +66,7 @@ impl Session {
             if keyed.columns.len() != 1 || keyed.columns.iter().any(|column| column.name != known.column) {
                 return Ok(Err(says("its key was altered meanwhile")));
             }
-            out.push(Log { known: known.clone(), table, keyed, probe, first: 0 });
+            out.push(Log { known: known.clone(), info: log, table, keyed, probe, first: 0 });
         }
         Ok(Ok(out))
     }
@@ -120,6 +121,19 @@ impl Session {
                     return Ok(false);
                 }
                 _ => return Err(End::Broken("the probe of a table has no columns".into())),
+            }
+            match self.vouch_for(&log.info).await {
+                Ok(()) => {}
+                Err(Stale::Changed(why)) => {
+                    self.rolled_back(&why).await?;
+                    return Ok(false);
+                }
+                Err(stale) => {
+                    self.abandon(alone).await?;
+                    let error = self.stale(stale);
+                    self.send_error(&error).await?;
+                    return Ok(false);
+                }
             }
             match self.first_number(&log.known).await {
                 Ok(first) => log.first = first,

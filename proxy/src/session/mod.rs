@@ -17,6 +17,7 @@ mod evaluated;
 mod fresh;
 mod generated;
 mod handshake;
+mod hold;
 mod inject;
 mod insert;
 mod insert_select;

@@ -57,6 +57,15 @@ pub(super) fn digest(vars: &Vars, rows: &Rows) -> Vec<u8> {
     out
 }
 
+/// Why a statement that may write a table in any way is refused: its triggers are not looked at.
+pub(super) fn trigger_refusal(info: &TableInfo) -> Option<String> {
+    if are_quiet(&info.facts.triggers) {
+        return None;
+    }
+    let names: Vec<&str> = info.facts.triggers.iter().map(|t| t.name.as_str()).collect();
+    Some(format!("{}.{} has the triggers {}", info.table.schema, info.table.name, names.join(", ")))
+}
+
 impl Session {
     /// The schema and name that a table reference means.
     fn names(&self, table: &TableRef, vars: &Vars) -> Result<(String, String), SqlError> {
@@ -66,20 +75,8 @@ impl Session {
         Ok((schema, table.name.clone()))
     }
 
-    /// Finds out what a table's name stands for, for a statement that may write it in any way.
+    /// Finds out what a table's name stands for.
     pub(super) async fn resolve(&mut self, table: &TableRef, vars: &Vars) -> Result<Resolved, End> {
-        let resolved = self.resolve_any(table, vars).await?;
-        let Resolved::Table(info, _) = &resolved else { return Ok(resolved) };
-        if are_quiet(&info.facts.triggers) {
-            return Ok(resolved);
-        }
-        let names: Vec<&str> = info.facts.triggers.iter().map(|t| t.name.as_str()).collect();
-        let why = format!("{}.{} has the triggers {}", info.table.schema, info.table.name, names.join(", "));
-        Ok(Resolved::Answer(SqlError::refused(&self.xid(), &why).err()))
-    }
-
-    /// The same for a statement that looks at the triggers itself.
-    pub(super) async fn resolve_any(&mut self, table: &TableRef, vars: &Vars) -> Result<Resolved, End> {
         if !self.in_transaction() {
             self.branch.begin();
         }
@@ -204,8 +201,14 @@ impl Session {
         let ttl = Duration::from_millis(backend.limits.metadata_ttl_ms);
         let xid = self.xid();
         let refused = |why: &str| Resolved::Answer(SqlError::refused(&xid, why).err());
-        let info = match backend.metadata.table(&backend.pool, schema, name, &probe, ttl, self.mariadb).await
-        {
+        let metadata = &backend.metadata;
+        let mut read = metadata.table(&backend.pool, schema, name, &probe, ttl, self.mariadb).await;
+        if read.as_ref().is_ok_and(|info| info.refuse_any.is_some()) {
+            // It need not be so any more
+            metadata.forget(schema, name);
+            read = metadata.table(&backend.pool, schema, name, &probe, ttl, self.mariadb).await;
+        }
+        let info = match read {
             Ok(info) => info,
             Err(MetaError::NoTable(t)) => {
                 return Ok(refused(&format!("the service account sees no table {t}")));

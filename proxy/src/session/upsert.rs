@@ -11,8 +11,7 @@ use super::cascade::{Behind, Effect, Own, Stop, is_parent, may_fire};
 use super::conflicts::{Conditions, Counted, Touched, any_of, touched};
 use super::dml::{decode, locking_read};
 use super::inject::{Flight, Reply};
-use super::insert::{SAVEPOINT, Target, Try};
-use super::tables::{digest, probe_sql};
+use super::insert::{Manner, SAVEPOINT, Target};
 use crate::error::End;
 use crate::meta::TableInfo;
 
@@ -35,26 +34,21 @@ impl Session {
         Ok(conditions)
     }
 
-    /// One try; false where the table was altered since its metadata was read, and nothing was done.
-    pub(super) async fn try_upsert(
+    /// Runs an INSERT that may meet other rows.
+    pub(super) async fn upsert(
         &mut self,
         target: Target<'_>,
         conditions: &Conditions,
-        try_: Try,
-    ) -> Result<bool, End> {
-        let Target { insert, info, probe, .. } = target;
-        let Try { begin, alone, last, .. } = try_;
-        let text: &[u8] = &target.run_text(try_);
+        manner: Manner,
+    ) -> Result<(), End> {
+        let Target { insert, info, .. } = target;
+        let alone = manner.alone;
+        let text: &[u8] = &target.run_text(manner);
         let vars = self.session_vars().await?;
         let table = &info.table;
         let mut flight = Flight::default();
-        if begin {
-            flight.push("START TRANSACTION");
-        }
-        flight.push(probe_sql(table));
         flight.push(locking_read(table, &any_of(conditions)));
         flight.push(format!("SAVEPOINT {SAVEPOINT}"));
-        let image_at = if begin { 2 } else { 1 };
         let mut behind = Behind::default();
         let effect = effect(insert, info);
         self.branch.meet(info, effect.as_ref().is_some_and(|effect| is_parent(info, effect)));
@@ -64,29 +58,19 @@ impl Session {
                 // The rows that foreign keys change have to be read before the statement runs
                 let mut replies = self.run_flight(flight).await?;
                 if !matches!(replies.last(), Some(Reply::Err(_))) {
-                    let before = match (replies.get(image_at - 1), replies.get(image_at)) {
-                        (Some(Reply::Rows(rows)), _) if digest(&vars, rows) != probe => {
-                            return self.altered_meanwhile(table, alone && !last).await;
-                        }
-                        (_, Some(Reply::Rows(rows))) => decode(table, rows)?,
+                    let before = match replies.first() {
+                        Some(Reply::Rows(rows)) => decode(table, rows)?,
                         _ => Vec::new(),
                     };
                     let own = Own { info, images: &before, new_keys: &[], effect };
                     behind = match self.image_behind(own, &vars).await? {
                         Ok(behind) if behind.reaches_own => {
                             let why = "a foreign key changes rows of the table itself";
-                            self.take_insert_back(why, alone).await?;
-                            return Ok(true);
+                            return self.take_insert_back(why, alone).await;
                         }
                         Ok(behind) => behind,
-                        Err(Stop::Refuse(why)) => {
-                            self.take_insert_back(&why, alone).await?;
-                            return Ok(true);
-                        }
-                        Err(Stop::Server(e)) => {
-                            self.statement_failed(e, alone).await?;
-                            return Ok(true);
-                        }
+                        Err(Stop::Refuse(why)) => return self.take_insert_back(&why, alone).await,
+                        Err(Stop::Server(e)) => return self.statement_failed(e, alone).await,
                     };
                     replies.push(match insert.returning {
                         true => self.returning(text).await?,
@@ -97,41 +81,19 @@ impl Session {
             }
         };
         let statement = match replies.pop() {
-            Some(Reply::Err(e)) if replies.len() == image_at => {
-                // A literal that cannot be compared, or the table has been altered: the statement did not run
-                self.forget_table(table);
-                if alone {
-                    self.rollback_local().await?;
-                }
+            Some(Reply::Err(e)) if replies.is_empty() => {
+                // A literal that cannot be compared: the statement did not run
                 let why = told("the rows that are in the way cannot be looked for", &e);
-                self.refuse(&why).await?;
-                return Ok(true);
+                return self.refuse_insert(&why, manner).await;
             }
-            Some(Reply::Err(e)) => {
-                self.statement_failed(e, alone).await?;
-                return Ok(true);
-            }
+            Some(Reply::Err(e)) => return self.statement_failed(e, alone).await,
             statement => statement,
         };
-        let mut results = replies.into_iter().filter(|reply| !matches!(reply, Reply::Ok(_)));
-        let seen = match results.next() {
-            Some(Reply::Rows(rows)) => digest(&vars, &rows),
-            _ => return Err(End::Broken("the probe of a table has no columns".into())),
-        };
-        if let Some(view) = target.view
-            && !self.still_is(view).await?
-        {
-            return self.altered_meanwhile(table, false).await;
-        }
-        if seen != probe {
-            return self.altered_meanwhile(table, alone && !last).await;
-        }
-        let before = match results.next() {
+        let before = match replies.into_iter().next() {
             Some(Reply::Rows(rows)) => decode(table, &rows)?,
             Some(Reply::TooLarge) => {
                 let why = self.above_bytes("the before image of the statement is");
-                self.take_insert_back(&why, alone).await?;
-                return Ok(true);
+                return self.take_insert_back(&why, alone).await;
             }
             _ => return Err(End::Broken("a before image without rows".into())),
         };
@@ -161,25 +123,17 @@ impl Session {
             .and_then(|after| touched(table, &insert.on_conflict, counted, before, &after));
         let rows = match rows {
             Ok(rows) => rows,
-            Err(why) => {
-                // Perhaps by a unique key that is not known yet
-                self.forget_table(table);
-                self.backend.metadata.forget(&table.schema, &table.name);
-                self.take_insert_back(&why, alone).await?;
-                return Ok(true);
-            }
+            Err(why) => return self.take_insert_back(&why, alone).await,
         };
         let replaced_by_equals = insert.on_conflict == OnConflict::Replace && rows.len() < insert.rows.len();
         if replaced_by_equals && !self.are_there(table, conditions).await? {
             let why = "a row that REPLACE gives is not found by all of its keys";
-            self.take_insert_back(why, alone).await?;
-            return Ok(true);
+            return self.take_insert_back(why, alone).await;
         }
         if let Err(why) = self.verify_behind(&behind).await {
-            self.rolled_back(&why).await?;
-            return Ok(true);
+            return self.rolled_back(&why).await;
         }
-        let Some(logged) = self.settle(target.logs, alone).await? else { return Ok(true) };
+        let Some(logged) = self.settle(target.logs, alone).await? else { return Ok(()) };
         for Touched { key, before, presence } in rows {
             self.branch.touch(table, key, before, presence);
         }
@@ -187,7 +141,7 @@ impl Session {
         self.touch_logged(logged);
         self.statement_done(ok, alone).await?;
         self.restore_diagnostics(kept, alone);
-        Ok(true)
+        Ok(())
     }
 
     /// Whether each row of a REPLACE is found by all of its unique keys at once. The server counts one that takes the place of

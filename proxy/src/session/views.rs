@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use atone_sql::{Insert, Mode, OnConflict, TableRef, view_of_one};
-use atone_undo::{Column, Table, UniqueKey};
+use atone_undo::{Column, Table, UniqueKey, quote_identifier};
 
 use super::Session;
 use super::inject::Vars;
@@ -40,6 +40,11 @@ struct Definition {
 }
 
 impl View {
+    /// `schema`.`name`
+    pub(super) fn quoted(&self) -> String {
+        format!("{}.{}", quote_identifier(&self.schema), quote_identifier(&self.name))
+    }
+
     /// The table's columns of these names, as an UPDATE names them; `None` for one that the view computes.
     pub(super) fn column(&self, name: &str) -> Option<usize> {
         self.columns.iter().find(|(own, _)| same_name(own, name))?.1

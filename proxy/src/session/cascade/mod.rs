@@ -320,7 +320,7 @@ impl Session {
             Stop::Refuse(format!("foreign key {} of {}.{}: {why}", key.name, key.schema, key.table))
         };
         let name = TableRef::named(Some(key.schema.clone()), key.table.clone());
-        let (child, probe) = match self.resolve_any(&name, vars).await? {
+        let (child, probe) = match self.resolve(&name, vars).await? {
             Resolved::Table(info, probe) => (info, probe),
             Resolved::Temporary => return Ok(Err(says("a temporary table hides the child"))),
             Resolved::View(..) => return Ok(Err(says("the child is a view now"))),

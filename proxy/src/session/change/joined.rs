@@ -18,22 +18,21 @@ use crate::meta::{logs_of, refusal};
 use crate::session::Session;
 use crate::session::cascade::{Behind, Own, Stop, is_parent, may_fire};
 use crate::session::dml::MAX_TRIES;
+use crate::session::hold::{Hold, Taken};
 use crate::session::inject::{Flight, Reply, Vars};
 use crate::session::insert::SAVEPOINT;
 use crate::session::odd::OddParams;
-use crate::session::tables::{Resolved, digest, probe_sql};
+use crate::session::tables::Resolved;
 
-/// One try of a statement over several tables.
-struct Try<'a> {
+/// A statement over several tables, which are held.
+struct Run<'a> {
     sql: &'a [u8],
     joined: &'a Joined,
     analysis: &'a Analysis,
     vars: &'a Vars,
     written: Vec<Written<'a>>,
-    /// Its local transaction is begun for it.
+    /// Its local transaction was begun for it.
     alone: bool,
-    /// There is no other try.
-    last: bool,
 }
 
 /// The columns of the tables that a statement names, as far as the session sees them.
@@ -55,16 +54,6 @@ enum Looked<'a> {
     Written(Vec<Written<'a>>),
     /// The statement was answered.
     Done,
-}
-
-/// What came of the read of the before images.
-enum Imaged {
-    /// For each table that is written its rows.
-    Rows(Vec<Vec<Row>>),
-    /// The statement was answered.
-    Done,
-    /// A table was altered since its metadata was read, and nothing was done.
-    Altered,
 }
 
 /// Why the statement cannot be undone exactly, as far as this table goes.
@@ -106,9 +95,18 @@ impl Session {
                 return Ok(());
             };
             let (alone, last) = (self.stands_alone(), attempt == MAX_TRIES);
-            let t = Try { sql, joined, analysis, vars: &vars, written, alone, last };
-            if self.try_joined(&t).await? {
-                return Ok(());
+            let taken: Vec<Taken<'_>> =
+                written.iter().map(|w| Taken { info: &w.info, probe: &w.probe }).collect();
+            match self.hold(&taken, None, alone, last).await? {
+                Hold::Held => {
+                    if let Some(why) = written.iter().find_map(|w| refusal_of(joined, w)) {
+                        return self.refuse_change(&why, alone).await;
+                    }
+                    let t = Run { sql, joined, analysis, vars: &vars, written, alone };
+                    return self.run_joined(&t).await;
+                }
+                Hold::Altered => {}
+                Hold::Answered => break,
             }
         }
         Ok(())
@@ -159,7 +157,7 @@ impl Session {
         let mut written = Vec::with_capacity(references.len());
         for at in references {
             let Some(reference) = joined.tables.get(at) else { continue };
-            let (info, probe) = match self.resolve_any(reference, vars).await? {
+            let (info, probe) = match self.resolve(reference, vars).await? {
                 Resolved::Table(info, probe) => (info, probe),
                 Resolved::Temporary => {
                     let name = &reference.name;
@@ -177,12 +175,7 @@ impl Session {
                     return Ok(Looked::Done);
                 }
             };
-            let one = Written::new(reference, info, probe);
-            if let Some(why) = refusal_of(joined, &one) {
-                self.refuse(&why).await?;
-                return Ok(Looked::Done);
-            }
-            written.push(one);
+            written.push(Written::new(reference, info, probe));
         }
         Ok(Looked::Written(written))
     }
@@ -231,19 +224,11 @@ impl Session {
         }
     }
 
-    /// One try; false where a table was altered since its metadata was read, and nothing was done.
-    async fn try_joined(&mut self, t: &Try<'_>) -> Result<bool, End> {
-        let images = match self.joined_images(t).await? {
-            Imaged::Rows(images) => images,
-            Imaged::Done => return Ok(true),
-            Imaged::Altered => return Ok(false),
-        };
+    async fn run_joined(&mut self, t: &Run<'_>) -> Result<(), End> {
+        let Some(images) = self.joined_images(t).await? else { return Ok(()) };
         let behind = match self.behind_joined(t, &images).await? {
             Ok(behind) => behind,
-            Err(stop) => {
-                self.stop_change(stop, t.alone).await?;
-                return Ok(true);
-            }
+            Err(stop) => return self.stop_change(stop, t.alone).await,
         };
         let keys: Vec<Vec<Key>> = t
             .written
@@ -255,8 +240,7 @@ impl Session {
         let restricted = restricted_sql(t.sql, t.joined, t.analysis, &t.written, &keys);
         let restricted = with_hint(restricted, t.joined.verb.end, count, self.mariadb);
         if let Some(why) = too_long(&restricted, t.vars) {
-            self.refuse_change(why, t.alone).await?;
-            return Ok(true);
+            return self.refuse_change(why, t.alone).await;
         }
         let mut flight = Flight::default();
         if t.joined.volatile {
@@ -266,21 +250,16 @@ impl Session {
         flight.push(restricted);
         let ok = match self.run_flight(flight).await?.pop() {
             Some(Reply::Ok(ok)) => ok,
-            Some(Reply::Err(e)) => {
-                self.statement_failed(e, t.alone).await?;
-                return Ok(true);
-            }
+            Some(Reply::Err(e)) => return self.statement_failed(e, t.alone).await,
             _ => return Err(End::Broken("a statement that writes answered with rows".into())),
         };
         let most = images.iter().map(Vec::len).sum::<usize>() as u64;
         if ok.affected_rows > most {
-            self.rolled_back(MORE_ROWS).await?;
-            return Ok(true);
+            return self.rolled_back(MORE_ROWS).await;
         }
         if t.joined.volatile && self.found(&ok, t.joined) != Some(most) {
             let why = "the condition chose other rows when it was evaluated again";
-            self.take_insert_back(why, t.alone).await?;
-            return Ok(true);
+            return self.take_insert_back(why, t.alone).await;
         }
         let mut names = HashSet::new();
         // A row that goes by two names may be counted twice
@@ -288,8 +267,7 @@ impl Session {
         let deletes = matches!(t.joined.action, JoinedAction::Delete(_));
         let presence = left(deletes, distinct && ok.affected_rows == most);
         if let Err(why) = self.verify_behind(&behind).await {
-            self.rolled_back(&why).await?;
-            return Ok(true);
+            return self.rolled_back(&why).await;
         }
         for ((written, rows), keys) in t.written.iter().zip(images).zip(keys) {
             for (row, key) in rows.into_iter().zip(keys) {
@@ -298,8 +276,7 @@ impl Session {
         }
         // MySQL takes rows away whose children's children had to stay
         self.touch_behind(behind, presence == Presence::Absent && !t.joined.ignore);
-        self.statement_done(ok, t.alone).await?;
-        Ok(true)
+        self.statement_done(ok, t.alone).await
     }
 
     /// How many rows the statement has found, as the server tells.
@@ -315,7 +292,7 @@ impl Session {
     }
 
     /// Images what foreign keys change behind the rows of the statement.
-    async fn behind_joined(&mut self, t: &Try<'_>, images: &[Vec<Row>]) -> Result<Result<Behind, Stop>, End> {
+    async fn behind_joined(&mut self, t: &Run<'_>, images: &[Vec<Row>]) -> Result<Result<Behind, Stop>, End> {
         for w in &t.written {
             self.branch.meet(&w.info, is_parent(&w.info, &w.effect(&t.joined.action)));
         }
@@ -333,65 +310,28 @@ impl Session {
         }
     }
 
-    /// Reads the rows that the statement will change.
-    async fn joined_images(&mut self, t: &Try<'_>) -> Result<Imaged, End> {
-        let mut flight = Flight::default();
-        if t.alone {
-            flight.push("START TRANSACTION");
-        }
-        for written in &t.written {
-            flight.push(probe_sql(&written.info.table));
-        }
-        flight.push(image_sql(t.sql, t.joined, &t.written, self.mariadb));
-        let mut replies = self.run_flight(flight).await?.into_iter();
-        if t.alone
-            && let Some(Reply::Err(e)) = replies.next()
-        {
-            self.statement_failed(e, false).await?;
-            return Ok(Imaged::Done);
-        }
-        let mut altered = false;
-        for written in &t.written {
-            match replies.next() {
-                Some(Reply::Rows(rows)) if digest(t.vars, &rows) == written.probe => {}
-                Some(Reply::Rows(_)) => {
-                    altered = true;
-                    self.forget_table(&written.info.table);
-                }
-                Some(Reply::Err(e)) => {
-                    self.statement_failed(e, t.alone).await?;
-                    return Ok(Imaged::Done);
-                }
-                _ => return Err(End::Broken("the probe of a table has no columns".into())),
-            }
-        }
-        let rows = match replies.next() {
-            _ if altered => {
-                self.abandon(t.alone).await?;
-                if !t.last {
-                    return Ok(Imaged::Altered);
-                }
-                self.rolled_back("the table is being altered").await?;
-                return Ok(Imaged::Done);
-            }
-            Some(Reply::Rows(rows)) => rows,
-            Some(Reply::Err(e)) => {
+    /// Reads the rows that the statement will change, for each table that is written; nothing where it was answered.
+    async fn joined_images(&mut self, t: &Run<'_>) -> Result<Option<Vec<Vec<Row>>>, End> {
+        let image = image_sql(t.sql, t.joined, &t.written, self.mariadb);
+        let rows = match self.run_one(image).await? {
+            Reply::Rows(rows) => rows,
+            Reply::Err(e) => {
                 let e = self.own_error(e, &nowhere_sql(t.sql, t.joined, t.analysis)).await?;
                 self.statement_failed(e, t.alone).await?;
-                return Ok(Imaged::Done);
+                return Ok(None);
             }
-            Some(Reply::TooLarge) => {
+            Reply::TooLarge => {
                 let why = self.above_bytes("the before image of the statement is");
                 self.refuse_change(&why, t.alone).await?;
-                return Ok(Imaged::Done);
+                return Ok(None);
             }
-            _ => return Err(End::Broken("a before image without rows".into())),
+            Reply::Ok(_) => return Err(End::Broken("a before image without rows".into())),
         };
         let images = decode_written(&t.written, &rows)?;
         if let Some(why) = self.too_much(images.iter().map(Vec::len).sum()) {
             self.refuse_change(&why, t.alone).await?;
-            return Ok(Imaged::Done);
+            return Ok(None);
         }
-        Ok(Imaged::Rows(images))
+        Ok(Some(images))
     }
 }

@@ -21,13 +21,13 @@ use self::restrict::{harmless_sql, restricted_sql, with_hint};
 use super::Session;
 use super::bound::Origin;
 use super::cascade::{Behind, Effect, Own, Stop, is_parent, may_fire};
-use super::dml::{MAX_TRIES, decode_beside};
+use super::dml::decode_beside;
+use super::hold::Reached;
 use super::inject::{Flight, Reply, Vars};
 use super::insert::SAVEPOINT;
 use super::keys::{pins_one_row, same_name};
 use super::logged::Log;
 use super::odd::OddParams;
-use super::tables::{Resolved, digest, probe_sql};
 use crate::branch::Presence;
 use crate::error::{End, SqlError};
 use crate::meta::{TableInfo, refusal};
@@ -108,16 +108,14 @@ impl<'a> Change<'a> {
     }
 }
 
-/// One try of a statement.
-struct Try<'a> {
+/// A statement whose table is held.
+struct Run<'a> {
     sql: &'a [u8],
     change: Change<'a>,
     analysis: &'a Analysis,
     vars: &'a Vars,
     info: &'a Arc<TableInfo>,
-    /// The column definitions that go with `info`.
-    probe: &'a [u8],
-    /// Its local transaction is begun for it.
+    /// Its local transaction was begun for it.
     alone: bool,
     /// It can change one row at most, and the server can tell which: it need not wait for its before image.
     one_row: bool,
@@ -125,18 +123,6 @@ struct Try<'a> {
     moves: Option<Moves>,
     /// The tables to which its triggers add rows.
     logs: Vec<Log>,
-    /// There is no other try.
-    last: bool,
-}
-
-/// What came of the read of the before images.
-enum Imaged {
-    /// They are there.
-    Rows(Before),
-    /// The statement was answered.
-    Done,
-    /// The table was altered since its metadata was read, and nothing was done.
-    Altered,
 }
 
 /// The rows that a statement will change.
@@ -166,106 +152,87 @@ impl Session {
                 _ => return Err(End::Broken("a statement that writes answered with rows".into())),
             }
         }
-        for attempt in 1.. {
-            let info = match self.resolve_any(change.table(), &vars).await? {
-                Resolved::Table(info, probe) => (info, probe),
-                Resolved::Temporary => return self.pass_temporary(origin).await,
-                Resolved::View(schema, name) => {
-                    if vars.safe_updates {
-                        let why = "a view under sql_safe_updates = 1";
-                        return self.refuse(why).await;
-                    }
-                    return match self.resolve_view(schema, name, &vars).await? {
-                        Ok(view) => self.change_viewed(sql, change, analysis, &view).await,
-                        Err(error) => self.send_error(&error).await,
-                    };
+        let (info, alone) = match self.reach(change.table()).await? {
+            Reached::Table { info, view: None, alone } => (info, alone),
+            Reached::Table { view: Some(view), alone, .. } => {
+                if vars.safe_updates {
+                    let why = "a view under sql_safe_updates = 1";
+                    return self.refuse_change(why, alone).await;
                 }
-                Resolved::Answer(e) => return self.statement_failed(e, false).await,
-            };
-            if self.mariadb
-                && change.subquery()
-                && change.order_by().is_some()
-                && matches!(change, Change::Update(_))
-            {
-                // With the keys beside the subquery, the server assigns values of other rows
-                let why = "an UPDATE with ORDER BY and a subquery in its condition, on MariaDB";
-                return self.refuse(why).await;
+                return self.change_viewed(sql, change, analysis, &view, alone).await;
             }
-            let mut odd = self.odd_params();
-            odd.small_number &= !compares_no(Kind::Year, change, &info.0);
-            odd.fraction &= !compares_no(Kind::Time, change, &info.0);
-            if change.subquery()
-                && let Some(why) = self.odd_in_query(sql, &vars).await?
-            {
-                return self.refuse(why).await;
-            }
-            let rewritten = self.mariadb && change.volatile() && change.subquery();
-            if let (true, Change::Update(Update { assignments, .. })) = (rewritten, change)
-                && assignments.len() > 1
-            {
-                // There the assignments of an UPDATE with a subquery read the old row, those of one without the new
-                let why =
-                    "several assignments under a condition with a subquery that cannot be evaluated twice";
-                return self.refuse(why).await;
-            }
-            let moves = match (table_refusal(&info.0, matches!(change, Change::Update(_)), odd), change) {
-                (Some(why), _) => Err(why),
-                (None, Change::Delete(_)) => Ok(None),
-                (None, Change::Update(update)) => {
-                    moves(sql, update, &info.0, &qualifier(&update.table), vars.mode)
-                }
-            };
-            let moves = match moves {
-                Ok(moves) => moves,
-                Err(why) => return self.refuse(&why).await,
-            };
-            let (info, probe) = (&info.0, info.1.as_slice());
-            let effect = effect(change, info);
-            if let Some(why) = refusal(&info.table, &info.facts.triggers, effect.write(info)) {
-                return self.refuse(&why).await;
-            }
-            let logs = match self.logs_of(info, &[effect.write(info)], &vars).await? {
-                Ok(logs) => logs,
-                Err(why) => return self.refuse(&why).await,
-            };
-            self.branch.meet(info, is_parent(info, &effect));
-            let one_row = change.order_by().is_none()
-                && change.limit().is_none()
-                && !change.volatile()
-                && !change.subquery()
-                && change.returning().is_none()
-                && moves.is_none()
-                && logs.is_empty()
-                && !may_fire(info, &effect)
-                && change.pinned().is_some_and(|p| pins_one_row(sql, p, &info.table, &vars));
-            if vars.safe_updates && !one_row && (change.volatile() || change.limit().is_some()) {
-                // What the server would look at is not in the statement on the imaged rows
-                let why = "under sql_safe_updates = 1 a LIMIT, or a condition that may choose other rows when evaluated again";
-                return self.refuse(why).await;
-            }
-            let (alone, last) = (self.stands_alone(), attempt == MAX_TRIES);
-            let mut t =
-                Try { sql, change, analysis, vars: &vars, info, probe, alone, one_row, moves, logs, last };
-            if self.try_change(&mut t).await? {
-                return Ok(());
-            }
+            Reached::Temporary => return self.pass_temporary(origin).await,
+            Reached::Answered => return Ok(()),
+        };
+        if self.mariadb
+            && change.subquery()
+            && change.order_by().is_some()
+            && matches!(change, Change::Update(_))
+        {
+            // With the keys beside the subquery, the server assigns values of other rows
+            let why = "an UPDATE with ORDER BY and a subquery in its condition, on MariaDB";
+            return self.refuse_change(why, alone).await;
         }
-        Ok(())
+        let mut odd = self.odd_params();
+        odd.small_number &= !compares_no(Kind::Year, change, &info);
+        odd.fraction &= !compares_no(Kind::Time, change, &info);
+        if change.subquery()
+            && let Some(why) = self.odd_in_query(sql, &vars).await?
+        {
+            return self.refuse_change(why, alone).await;
+        }
+        let rewritten = self.mariadb && change.volatile() && change.subquery();
+        if let (true, Change::Update(Update { assignments, .. })) = (rewritten, change)
+            && assignments.len() > 1
+        {
+            // There the assignments of an UPDATE with a subquery read the old row, those of one without the new
+            let why = "several assignments under a condition with a subquery that cannot be evaluated twice";
+            return self.refuse_change(why, alone).await;
+        }
+        let moves = match (table_refusal(&info, matches!(change, Change::Update(_)), odd), change) {
+            (Some(why), _) => Err(why),
+            (None, Change::Delete(_)) => Ok(None),
+            (None, Change::Update(update)) => moves(sql, update, &info, &qualifier(&update.table), vars.mode),
+        };
+        let moves = match moves {
+            Ok(moves) => moves,
+            Err(why) => return self.refuse_change(&why, alone).await,
+        };
+        let effect = effect(change, &info);
+        if let Some(why) = refusal(&info.table, &info.facts.triggers, effect.write(&info)) {
+            return self.refuse_change(&why, alone).await;
+        }
+        let logs = match self.logs_of(&info, &[effect.write(&info)], &vars).await? {
+            Ok(logs) => logs,
+            Err(why) => return self.refuse_change(&why, alone).await,
+        };
+        self.branch.meet(&info, is_parent(&info, &effect));
+        let one_row = change.order_by().is_none()
+            && change.limit().is_none()
+            && !change.volatile()
+            && !change.subquery()
+            && change.returning().is_none()
+            && moves.is_none()
+            && logs.is_empty()
+            && !may_fire(&info, &effect)
+            && change.pinned().is_some_and(|p| pins_one_row(sql, p, &info.table, &vars));
+        if vars.safe_updates && !one_row && (change.volatile() || change.limit().is_some()) {
+            // What the server would look at is not in the statement on the imaged rows
+            let why = "under sql_safe_updates = 1 a LIMIT, or a condition that may choose other rows when evaluated again";
+            return self.refuse_change(why, alone).await;
+        }
+        let info = &info;
+        self.run_held(Run { sql, change, analysis, vars: &vars, info, alone, one_row, moves, logs }).await
     }
 
-    /// One try; false where the table was altered since its metadata was read, and nothing was done.
-    async fn try_change(&mut self, t: &mut Try<'_>) -> Result<bool, End> {
-        let Before { images, keys, reply } = match self.before_images(t).await? {
-            Imaged::Rows(before) => before,
-            Imaged::Done => return Ok(true),
-            Imaged::Altered => return Ok(false),
-        };
+    async fn run_held(&mut self, mut t: Run<'_>) -> Result<(), End> {
+        let Some(Before { images, keys, reply }) = self.before_images(&t).await? else { return Ok(()) };
         if images.is_empty() && !t.vars.safe_updates {
             // Restricted to no row it fires no trigger
             t.logs.clear();
         }
         if !self.probe_logs(&mut t.logs, t.vars, t.alone).await? {
-            return Ok(true);
+            return Ok(());
         }
         let table = &t.info.table;
         let behind = match reply {
@@ -275,7 +242,7 @@ impl Session {
                 let own = Own { info: t.info, images: &images, new_keys: &keys, effect };
                 match self.behind_change(own, t.change, t.vars, t.alone).await? {
                     Some(behind) => behind,
-                    None => return Ok(true),
+                    None => return Ok(()),
                 }
             }
         };
@@ -292,46 +259,40 @@ impl Session {
                 };
                 let restricted = with_hint(restricted, t.change.verb().end, images.len(), self.mariadb);
                 if let Some(why) = too_long(&restricted, t.vars) {
-                    self.refuse_change(why, t.alone).await?;
-                    return Ok(true);
+                    return self.refuse_change(why, t.alone).await;
                 }
                 if t.moves.is_some() && !images.is_empty() {
-                    self.move_rows(t, restricted, images, keys, behind).await?;
-                    return Ok(true);
+                    return self.move_rows(&t, restricted, images, keys, behind).await;
                 }
                 if !t.logs.is_empty()
                     && let Reply::Err(e) = self.run_one(format!("SAVEPOINT {SAVEPOINT}")).await?
                 {
-                    self.statement_failed(e, t.alone).await?;
-                    return Ok(true);
+                    return self.statement_failed(e, t.alone).await;
                 }
                 self.run_change(t.change, restricted).await?
             }
         };
         let ok = match reply {
             Reply::Ok(ok) => ok,
-            Reply::Err(e) => {
-                self.statement_failed(e, t.alone).await?;
-                return Ok(true);
-            }
+            Reply::Err(e) => return self.statement_failed(e, t.alone).await,
             _ => return Err(End::Broken("a statement that writes answered with rows".into())),
         };
         let found_none = images.is_empty();
         if !t.logs.is_empty() {
             let kept = self.keep_diagnostics(&ok).await?;
-            let Some(logged) = self.settle(&t.logs, t.alone).await? else { return Ok(true) };
+            let Some(logged) = self.settle(&t.logs, t.alone).await? else { return Ok(()) };
             if self.changed(table, images, behind, &ok, t.change).await? {
                 self.touch_logged(logged);
                 self.statement_done(ok, t.alone).await?;
                 self.restore_diagnostics(kept, t.alone);
             }
-            return Ok(true);
+            return Ok(());
         }
         if self.changed(table, images, behind, &ok, t.change).await? {
-            let ok = if found_none { self.of_no_rows(ok, t) } else { ok };
+            let ok = if found_none { self.of_no_rows(ok, &t) } else { ok };
             self.statement_done(ok, t.alone).await?;
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Images what foreign keys change behind the imaged rows; nothing where the statement was answered.
@@ -400,7 +361,7 @@ impl Session {
 
     /// The answer to a statement that found no row. Where its condition could not be asked again, MariaDB knew beforehand
     /// that there is none, and leaves the info text out.
-    fn of_no_rows(&self, ok: OkPacket, t: &Try<'_>) -> OkPacket {
+    fn of_no_rows(&self, ok: OkPacket, t: &Run<'_>) -> OkPacket {
         let limit = t.change.limit().and_then(|span| t.sql.get(span.clone())).unwrap_or_default();
         let told = !self.mariadb
             || !t.change.volatile()
@@ -414,64 +375,38 @@ impl Session {
         ok.with_info(info.as_bytes())
     }
 
-    /// Reads the rows that the statement will change; one that can hold for one row only runs right behind that.
-    async fn before_images(&mut self, t: &Try<'_>) -> Result<Imaged, End> {
+    /// Reads the rows that the statement will change; one that can hold for one row only runs right behind that. Nothing where
+    /// the statement was answered.
+    async fn before_images(&mut self, t: &Run<'_>) -> Result<Option<Before>, End> {
         let (table, alone) = (&t.info.table, t.alone);
         let mut flight = Flight::default();
-        if alone {
-            flight.push("START TRANSACTION");
-        }
-        flight.push(probe_sql(table));
         flight.push(image_sql(t.sql, t.change, table, t.moves.as_ref()));
         if t.one_row {
             flight.push(&t.sql[..t.analysis.terminator]);
         }
         let mut replies = self.run_flight(flight).await?.into_iter();
-        if alone && let Some(Reply::Err(e)) = replies.next() {
-            self.statement_failed(e, false).await?;
-            return Ok(Imaged::Done);
-        }
-        let seen = match replies.next() {
-            Some(Reply::Rows(rows)) => digest(t.vars, &rows),
-            Some(Reply::Err(e)) => {
-                self.statement_failed(e, alone).await?;
-                return Ok(Imaged::Done);
-            }
-            _ => return Err(End::Broken("the probe of a table has no columns".into())),
-        };
-        let altered = seen != t.probe;
-        if altered {
-            self.forget_table(table);
-        }
         let mut image = replies.next();
         let mut moves = t.moves.as_ref();
-        if let (Some(Reply::Err(_)), Some(_), false) = (&image, moves, altered) {
+        if let (Some(Reply::Err(_)), Some(_)) = (&image, moves) {
             // The statement itself is to say what is wrong with its new keys
             moves = None;
             image = Some(self.run_one(image_sql(t.sql, t.change, table, moves)).await?);
         }
         let rows = match image {
             Some(Reply::Rows(rows)) => rows,
-            Some(Reply::Err(_)) if altered && !t.last => {
-                self.abandon(alone).await?;
-                return Ok(Imaged::Altered);
-            }
             Some(Reply::Err(e)) => {
                 let e = self.own_error(e, &harmless_sql(t.sql, t.change, t.analysis)).await?;
                 self.statement_failed(e, alone).await?;
-                return Ok(Imaged::Done);
+                return Ok(None);
             }
             Some(Reply::TooLarge) => {
                 let why = self.above_bytes("the before image of the statement is");
                 // A statement that ran in the same flight must go as well
                 self.refuse_change(&why, alone || t.one_row).await?;
-                return Ok(Imaged::Done);
+                return Ok(None);
             }
             _ => return Err(End::Broken("a before image without rows".into())),
         };
-        if altered {
-            return self.altered_before(t).await;
-        }
         let images = decode_beside(table, &rows)?;
         let keys = match moves {
             Some(moves) => moves.keys(table, &images, &rows)?,
@@ -481,9 +416,9 @@ impl Session {
             && let Some(why) = self.too_much(images.len() + keys.len())
         {
             self.refuse_change(&why, alone).await?;
-            return Ok(Imaged::Done);
+            return Ok(None);
         }
-        Ok(Imaged::Rows(Before { images, keys, reply: replies.next() }))
+        Ok(Some(Before { images, keys, reply: replies.next() }))
     }
 
     /// Why so many more rows cannot be in the branch.
@@ -497,21 +432,6 @@ impl Session {
                 limits.max_branch_rows, limits.max_branch_bytes
             )
         })
-    }
-
-    /// The table is not what its metadata says.
-    async fn altered_before(&mut self, t: &Try<'_>) -> Result<Imaged, End> {
-        if t.one_row && !t.alone {
-            // The statement ran on rows that were not imaged as they are: all must go
-            self.rolled_back("the table was altered meanwhile").await?;
-            return Ok(Imaged::Done);
-        }
-        self.abandon(t.alone).await?;
-        if !t.last {
-            return Ok(Imaged::Altered);
-        }
-        self.rolled_back("the table is being altered").await?;
-        Ok(Imaged::Done)
     }
 
     /// The error that the statement itself gives, where the read of its rows is `wrong` in its names or types: of several the

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use atone_undo::{Key, Row, Table};
 
-use super::Try;
+use super::Run;
 use super::moves::Reach;
 use crate::error::End;
 use crate::session::Session;
@@ -17,7 +17,7 @@ impl Session {
     /// Runs the statement on the imaged rows; `keys` are those that they are to have.
     pub(super) async fn move_rows(
         &mut self,
-        t: &Try<'_>,
+        t: &Run<'_>,
         restricted: Vec<u8>,
         images: Vec<Row>,
         keys: Vec<Option<Key>>,

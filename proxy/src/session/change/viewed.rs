@@ -11,9 +11,9 @@ use crate::error::End;
 use crate::session::Session;
 use crate::session::cascade::{Effect, Own};
 use crate::session::dml::decode;
-use crate::session::inject::{Flight, Reply};
+use crate::session::inject::Reply;
 use crate::session::odd::OddParams;
-use crate::session::tables::{digest, probe_sql};
+use crate::session::tables::trigger_refusal;
 use crate::session::views::View;
 
 /// What the statement does to the table's rows.
@@ -38,38 +38,24 @@ fn refusal(change: Change<'_>, view: &View, odd: OddParams) -> Option<String> {
 }
 
 impl Session {
-    /// UPDATE and DELETE of a view.
+    /// UPDATE and DELETE of a view, which is held.
     pub(super) async fn change_viewed(
         &mut self,
         sql: &[u8],
         change: Change<'_>,
         analysis: &Analysis,
         view: &View,
+        alone: bool,
     ) -> Result<(), End> {
         let vars = self.session_vars().await?;
-        let alone = self.stands_alone();
         let table = &view.info.table;
-        let key_table = match refusal(change, view, self.odd_params()).map_or_else(|| view.key_table(), Err) {
+        let refused = trigger_refusal(&view.info).or_else(|| refusal(change, view, self.odd_params()));
+        let key_table = match refused.map_or_else(|| view.key_table(), Err) {
             Ok(key_table) => key_table,
-            Err(why) => return self.refuse(&why).await,
+            Err(why) => return self.refuse_change(&why, alone).await,
         };
-        let mut flight = Flight::default();
-        if alone {
-            flight.push("START TRANSACTION");
-        }
-        flight.push(probe_sql(table));
-        flight.push(image_sql(sql, change, &key_table, None));
-        let mut replies = self.run_flight(flight).await?.into_iter();
-        if alone && let Some(Reply::Err(e)) = replies.next() {
-            return self.statement_failed(e, false).await;
-        }
-        let seen = match replies.next() {
-            Some(Reply::Rows(rows)) => digest(&vars, &rows),
-            Some(Reply::Err(e)) => return self.statement_failed(e, alone).await,
-            _ => return Err(End::Broken("the probe of a table has no columns".into())),
-        };
-        let found = match replies.next() {
-            Some(Reply::Rows(rows)) => match decode(&key_table, &rows) {
+        let found = match self.run_one(image_sql(sql, change, &key_table, None)).await? {
+            Reply::Rows(rows) => match decode(&key_table, &rows) {
                 Ok(found) => found,
                 // MariaDB gives no instant for a zero TIMESTAMP of a view, and finds none by it
                 Err(End::Broken(why)) => {
@@ -78,20 +64,16 @@ impl Session {
                 }
                 Err(end) => return Err(end),
             },
-            Some(Reply::Err(e)) => {
+            Reply::Err(e) => {
                 let e = self.own_error(e, &harmless_sql(sql, change, analysis)).await?;
                 return self.statement_failed(e, alone).await;
             }
-            Some(Reply::TooLarge) => {
+            Reply::TooLarge => {
                 let why = self.above_bytes("the keys of the statement's rows are");
                 return self.refuse_change(&why, alone).await;
             }
-            _ => return Err(End::Broken("a before image without rows".into())),
+            Reply::Ok(_) => return Err(End::Broken("a before image without rows".into())),
         };
-        if seen != view.probe || !self.still_is(view).await? {
-            self.forget_table(table);
-            return self.rolled_back("the view or its table was altered meanwhile").await;
-        }
         let keys: Vec<Key> = found.iter().map(|row| row.key(&key_table)).collect();
         if let Some(why) = self.too_much(keys.len()) {
             return self.refuse_change(&why, alone).await;
