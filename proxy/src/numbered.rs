@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use atone_undo::quote_identifier;
 use mysql_async::prelude::Queryable as _;
 
-use crate::service::ServicePool;
+use crate::service::{ServicePool, see_committed};
 use crate::typed::Typed;
 
 /// How many rows of a table to which triggers add are looked at in one go.
@@ -56,8 +56,7 @@ impl Numbered {
             .await?,
         );
         let Some(&last) = all.last() else { return Ok(Uncommitted { ids: all, next: None }) };
-        // Whatever the server's default is: at this level nobody's open transaction is seen
-        conn.query_drop("SET TRANSACTION ISOLATION LEVEL READ COMMITTED").await?;
+        see_committed(&mut conn).await?;
         let committed: HashSet<i128> = parsed(
             conn.text_rows(format!(
                 "SELECT CAST({column} AS CHAR) FROM {table} WHERE {column} BETWEEN {first} AND {last}"
@@ -82,8 +81,7 @@ impl Numbered {
         let mut conn = pool.brief_conn().await?;
         let mut all = HashSet::new();
         for chunk in ids.chunks(at_once.max(1)) {
-            // The level counts for the next transaction only, which is the SELECT
-            conn.query_drop("SET TRANSACTION ISOLATION LEVEL READ COMMITTED").await?;
+            see_committed(&mut conn).await?;
             let select =
                 format!("SELECT CAST({column} AS CHAR) FROM {table} WHERE {column} IN ({})", list(chunk));
             all.extend(parsed::<HashSet<i128>>(conn.text_rows(select).await?));

@@ -8,6 +8,15 @@ use crate::tls::{self, ServerTls, ServerTlsMode};
 /// How long [`ServicePool::brief_conn`] waits for a table.
 const BRIEF_LOCK_WAIT_S: u32 = 2;
 
+/// Makes the next SELECT see what others have committed, and nothing else, whatever the server's default isolation level is.
+///
+/// # Errors
+/// What the server says.
+pub async fn see_committed(conn: &mut Conn) -> Result<(), Error> {
+    // For one transaction, which the SELECT is: the connection is shared with phase two
+    conn.query_drop("SET TRANSACTION ISOLATION LEVEL READ COMMITTED").await
+}
+
 /// The service account's connections, with TLS as `server_tls` says.
 #[derive(Clone, Debug)]
 pub struct ServicePool {

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use atone_tests::case::{Case, check, check_queries};
 use atone_tests::effects::{e, q};
-use atone_tests::{Bank, Cluster, cluster::SOON, sql, wait};
+use atone_tests::run::Harmable;
+use atone_tests::{Bank, Cluster, ClusterOptions, cluster::SOON, sql, wait};
 
 atone_tests::shared_tests!(
     integers,
@@ -21,6 +22,30 @@ atone_tests::shared_tests!(
     taken_back_where_a_key_is_stored_otherwise,
     a_row_of_others_at_a_key_that_was_foreseen,
 );
+
+/// Servers on which everybody sees everything, unless they say otherwise.
+fn dirty() -> ClusterOptions {
+    let option = "--transaction-isolation=READ-UNCOMMITTED".to_owned();
+    ClusterOptions { server_options: vec![option], ..ClusterOptions::default() }
+}
+
+atone_tests::owned_tests!(dirty() => where_everybody_sees_everything);
+
+/// A session's own rows are told from those of others by what others have committed.
+async fn where_everybody_sees_everything(c: Harmable) -> Result<()> {
+    let c = &*c.lock().await;
+    let child =
+        "CREATE TABLE c (id INT PRIMARY KEY, t INT, FOREIGN KEY (t) REFERENCES t (id) ON UPDATE CASCADE)";
+    let numbered = "CREATE TABLE n (id INT AUTO_INCREMENT PRIMARY KEY, a INT)";
+    let statements = [
+        "UPDATE t SET id = id + 100",
+        "INSERT INTO t VALUES ('7.0', 1, 'x')",
+        "INSERT INTO n (a) SELECT a FROM t",
+        "UPDATE t SET id = 1 WHERE id = 101",
+    ];
+    let setup = [T, ROWS, child, "INSERT INTO c VALUES (1, 1)", numbered];
+    check_queries(c, &setup, &["t", "c", "n"], &statements).await
+}
 
 const T: &str = "CREATE TABLE t (id INT PRIMARY KEY, a INT, b VARCHAR(20), UNIQUE (b), KEY (a))";
 const ROWS: &str =

@@ -21,6 +21,7 @@ use super::logged::Log;
 use crate::branch::Presence;
 use crate::error::End;
 use crate::numbered::{Numbered, list};
+use crate::service::see_committed;
 use crate::typed::{Typed, image};
 
 /// How many rows of others may lie between those of a statement.
@@ -204,6 +205,7 @@ impl Session {
             let condition = table.keys_predicate(&qualifier, chunk);
             let select =
                 format!("SELECT {list} FROM {}{} WHERE {condition}", table.quoted(), table.force_key());
+            see_committed(&mut conn).await.map_err(|e| e.to_string())?;
             let rows: Vec<mysql_async::Row> = conn.query(select).await.map_err(|e| e.to_string())?;
             for row in rows {
                 committed.insert(image(&only, row)?.key(&only));
@@ -222,6 +224,7 @@ impl Session {
             let condition = table.keys_predicate(&quote_identifier(&table.name), chunk);
             let select =
                 format!("SELECT COUNT(*) FROM {}{} WHERE {condition}", table.quoted(), table.force_key());
+            see_committed(&mut conn).await?;
             seen += conn.first_text_row::<u64>(select).await?.unwrap_or(1);
         }
         Ok(seen)

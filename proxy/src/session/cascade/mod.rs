@@ -31,6 +31,7 @@ use super::tables::{Resolved, digest, probe_sql};
 use crate::branch::{Presence, row_bytes};
 use crate::error::End;
 use crate::meta::{ForeignKey, Rule, TableInfo, Write, undo_refusal};
+use crate::service::see_committed;
 use crate::typed::image;
 
 /// What happens to rows.
@@ -400,8 +401,7 @@ impl Session {
             let same = |t: &Arc<Table>| is_same(t, &followed.child);
             let place = behind.tables.iter().position(same);
             for chunk in followed.parents.chunks(KEYS_PER_SELECT) {
-                // The level counts for the next transaction only, which is the SELECT
-                conn.query_drop("SET TRANSACTION ISOLATION LEVEL READ COMMITTED").await.map_err(unread)?;
+                see_committed(&mut conn).await.map_err(unread)?;
                 let select = children_sql(&followed.parent, &followed.key, &child, "", chunk);
                 let rows: Vec<mysql_async::Row> = conn.query(select).await.map_err(unread)?;
                 for row in rows {
