@@ -38,8 +38,8 @@ enum Found {
 }
 
 impl Views {
-    /// Why a statement that names these tables and views may write behind its text; `None` where it can't. What was looked
-    /// at less than `ttl` ago is not looked at again.
+    /// Why a statement that names these tables and views may write behind its text; `None` where it can't. What was a table
+    /// less than `ttl` ago is not looked at again; views always are.
     ///
     /// # Errors
     /// What the server says to the service account.
@@ -60,7 +60,7 @@ impl Views {
                 return Ok(Some(format!("the statement reads more than {MAX_VIEWS} tables and views")));
             }
             let unknown: Vec<Qualified> =
-                todo.iter().filter(|name| self.fresh(name, ttl).is_none()).cloned().collect();
+                todo.iter().filter(|name| !self.is_table(name, ttl)).cloned().collect();
             if !unknown.is_empty() {
                 let conn = match &mut conn {
                     Some(conn) => conn,
@@ -70,7 +70,7 @@ impl Views {
             }
             let mut next = Vec::new();
             for name in &todo {
-                match self.fresh(name, Duration::MAX) {
+                match self.seen.get(name).map(|seen| seen.1.clone()) {
                     Some(Found::Writes(why)) => return Ok(Some(why)),
                     Some(Found::Over(names)) => next.extend(names),
                     Some(Found::NoView) => {}
@@ -85,8 +85,8 @@ impl Views {
         Ok(None)
     }
 
-    fn fresh(&self, name: &Qualified, ttl: Duration) -> Option<Found> {
-        self.seen.get(name).filter(|seen| seen.0.elapsed() < ttl).map(|seen| seen.1.clone())
+    fn is_table(&self, name: &Qualified, ttl: Duration) -> bool {
+        self.seen.get(name).is_some_and(|seen| matches!(seen.1, Found::NoView) && seen.0.elapsed() < ttl)
     }
 
     async fn look(

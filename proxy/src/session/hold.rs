@@ -170,6 +170,9 @@ impl Session {
 
     /// Looks whether a table, whose metadata lock the local transaction has, is what it is taken for.
     pub(super) async fn vouch_for(&mut self, info: &Arc<TableInfo>) -> Result<(), Stale> {
+        if self.branch.holds(info) {
+            return Ok(());
+        }
         let backend = self.backend.clone();
         let seen = backend.metadata.verify(&backend.pool, info, false, self.mariadb).await;
         match &seen {
