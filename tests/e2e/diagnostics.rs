@@ -8,7 +8,12 @@ use atone_tests::Cluster;
 use atone_tests::case::{Case, check, check_queries};
 use atone_tests::effects::{e, q};
 
-atone_tests::shared_tests!(diagnostics, diagnostics_in_expressions, diagnostics_by_prepared_statements);
+atone_tests::shared_tests!(
+    diagnostics,
+    diagnostics_in_expressions,
+    diagnostics_by_prepared_statements,
+    warnings_that_an_ok_does_not_count,
+);
 
 const T: &str = "CREATE TABLE t (id INT PRIMARY KEY, a INT, b VARCHAR(40), c INT DEFAULT 7, KEY (a))";
 const T_ROWS: &str = "INSERT INTO t VALUES (1, 10, 'one', 1), (2, 20, 'two', 2), (3, 30, 'three', 3), (4, 40, NULL, 4), \
@@ -83,4 +88,43 @@ async fn diagnostics_by_prepared_statements(c: Arc<Cluster>) -> Result<()> {
     ];
     check(&c, Case { name: "diagnostics by prepared statements", setup: &[T, T_ROWS], tables: &["t"], steps })
         .await
+}
+
+/// MySQL ends an INSERT IGNORE or UPDATE IGNORE over an error of what a trigger assigns; its OK packet counts no warning.
+async fn warnings_that_an_ok_does_not_count(c: Arc<Cluster>) -> Result<()> {
+    check_queries(
+        &c,
+        &[
+            "CREATE TABLE t (id INT PRIMARY KEY, a INT NOT NULL, b INT)",
+            "CREATE TRIGGER ti BEFORE INSERT ON t FOR EACH ROW SET NEW.a = NEW.b",
+            "CREATE TABLE u (id INT PRIMARY KEY, a INT NOT NULL, b INT)",
+            "INSERT INTO u VALUES (1, 1, 1), (2, 1, 1)",
+            "CREATE TRIGGER tu BEFORE UPDATE ON u FOR EACH ROW SET NEW.a = NEW.b",
+        ],
+        &["t", "u"],
+        &[
+            "INSERT IGNORE INTO t (id) VALUES (7)",
+            "SHOW COUNT(*) WARNINGS",
+            "SHOW WARNINGS",
+            "INSERT IGNORE INTO t VALUES (8, 8, NULL)",
+            "SELECT @@warning_count, ROW_COUNT()",
+            "UPDATE IGNORE u SET b = NULL WHERE id < 3",
+            "SELECT ROW_COUNT()",
+            "UPDATE IGNORE u SET b = NULL WHERE id < 3",
+            "SHOW COUNT(*) WARNINGS",
+            "SHOW WARNINGS",
+            "UPDATE IGNORE u SET b = 5 WHERE id = 2",
+            "SHOW WARNINGS",
+            "SELECT ROW_COUNT()",
+            "BEGIN",
+            "INSERT IGNORE INTO t (id) VALUES (11)",
+            "SHOW WARNINGS",
+            "INSERT IGNORE INTO t (id) VALUES (12)",
+            "SELECT ROW_COUNT()",
+            "UPDATE IGNORE u SET b = NULL WHERE id < 3",
+            "SELECT ROW_COUNT()",
+            "COMMIT",
+        ],
+    )
+    .await
 }

@@ -117,6 +117,7 @@ impl Session {
         if let Some(error) = self.asks_lost_rows(&sql) {
             return self.send_error(&error).await;
         }
+        self.uncounted_warnings = false;
         match &analysis.statement {
             Statement::Diagnostics => {
                 if self.answer_diagnostics(&sql, &origin).await? {

@@ -5,13 +5,14 @@ use atone_wire::caps::{client, status};
 use atone_wire::column::text_row;
 use atone_wire::frame::put_packet;
 use atone_wire::read::{put_lenenc, put_lenenc_bytes};
-use atone_wire::response::parse_eof;
+use atone_wire::response::{OkPacket, parse_eof};
 use bytes::Bytes;
 
 use super::Session;
 use super::bound::Origin;
 use super::inject::{Flight, Reply, Rows};
 use crate::error::End;
+use crate::meta::TableInfo;
 
 /// The diagnostics of the application's last statement.
 #[derive(Debug)]
@@ -28,12 +29,35 @@ pub(super) struct Diagnostics {
 
 impl Diagnostics {
     /// Of a statement without warnings.
-    pub(super) fn without_warnings(row_count: i128) -> Self {
+    fn without_warnings(row_count: i128) -> Self {
         Self { row_count, warnings: None, warning_count: 0, error_count: 0 }
     }
 }
 
 impl Session {
+    /// Notes that a statement with IGNORE writes this table. MySQL takes an error of the assignments around a BEFORE trigger for a
+    /// warning then, ends the statement, and does not count the warning in its OK packet.
+    pub(super) fn ignores(&mut self, info: &TableInfo) {
+        self.uncounted_warnings |= !self.mariadb && !info.facts.triggers.is_empty();
+    }
+
+    /// Keeps the diagnostics of a statement that has answered with this OK packet, before others run.
+    pub(super) async fn keep_of(&mut self, ok: &OkPacket, row_count: i128) -> Result<(), End> {
+        if ok.warnings == 0 && !self.uncounted_warnings {
+            // What the server has in its list may be of a read before it
+            self.diagnostics = Some(Diagnostics::without_warnings(row_count));
+            return Ok(());
+        }
+        self.keep_warnings(row_count).await?;
+        if let Some(kept) =
+            self.diagnostics.as_mut().filter(|kept| ok.warnings == 0 && kept.warning_count > 0)
+        {
+            // As of one that failed
+            kept.row_count = -1;
+        }
+        Ok(())
+    }
+
     /// Reads the warnings of the statement that ran last, before others run.
     pub(super) async fn keep_warnings(&mut self, row_count: i128) -> Result<(), End> {
         let mut flight = Flight::default();
@@ -258,7 +282,7 @@ fn patched_end(end: &Bytes, now: u16, deprecate_eof: bool) -> Result<Vec<u8>, En
     // What has changed in the session was told with another packet
     let now = now & !status::SESSION_STATE_CHANGED;
     if deprecate_eof {
-        let mut ok = atone_wire::response::OkPacket::parse(end)?;
+        let mut ok = OkPacket::parse(end)?;
         ok.status = now;
         ok.tail.clear();
         let mut out = ok.encode();

@@ -40,10 +40,8 @@ impl Session {
             let row_count = returned.as_ref().map_or(i128::from(ok.affected_rows), |_| -1);
             if returned.is_some() && self.diagnostics.is_some() {
                 // Kept right behind the statement
-            } else if ok.warnings > 0 {
-                self.keep_warnings(row_count).await?;
             } else {
-                self.diagnostics = Some(super::diagnostics::Diagnostics::without_warnings(row_count));
+                self.keep_of(&ok, row_count).await?;
             }
             if let Err(error) = self.commit_branch(COMMIT).await? {
                 if self.in_transaction() {

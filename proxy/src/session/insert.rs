@@ -91,6 +91,9 @@ impl Session {
             Reached::Answered => return Ok(()),
         };
         let manner = Manner { alone, as_select: false };
+        if insert.ignore {
+            self.ignores(&info);
+        }
         if let Some(why) = self.odd_in_insert(text, insert, &vars).await? {
             return self.refuse_insert(why, manner).await;
         }
@@ -267,11 +270,8 @@ impl Session {
     /// Keeps the diagnostics of an INSERT behind which its rows are looked at.
     pub(super) async fn keep_diagnostics(&mut self, ok: &OkPacket) -> Result<Option<Diagnostics>, End> {
         let row_count = i128::from(ok.affected_rows);
-        if self.returned.is_none() && ok.warnings == 0 {
-            // What the server has in its list may be of a read before it
-            self.diagnostics = Some(Diagnostics::without_warnings(row_count));
-        } else if self.returned.is_none() {
-            self.keep_warnings(row_count).await?;
+        if self.returned.is_none() {
+            self.keep_of(ok, row_count).await?;
         }
         Ok(self.diagnostics.take())
     }
@@ -281,7 +281,7 @@ impl Session {
         if !alone {
             self.diagnostics = kept;
         } else if let (Some(kept), Some(now)) = (kept, self.diagnostics.as_mut()) {
-            *now = Diagnostics { row_count: now.row_count, ..kept };
+            *now = kept;
         }
     }
 

@@ -100,6 +100,8 @@ pub struct Session {
     multi_statements: bool,
     /// The diagnostics of a statement behind which others were run.
     diagnostics: Option<Diagnostics>,
+    /// The server may list warnings of the current statement that its OK packet does not count.
+    uncounted_warnings: bool,
     /// What our own statements must not disturb.
     quiet: Quiet,
     /// What the statement's condition had for parameters, which literals stand for now.
@@ -161,6 +163,7 @@ impl Session {
             tables: HashMap::new(),
             multi_statements: opened.capabilities & caps::client::MULTI_STATEMENTS != 0,
             diagnostics: None,
+            uncounted_warnings: false,
             quiet: Quiet::default(),
             odd_params: odd::OddParams::default(),
             reply: ReplyState::default(),

@@ -102,6 +102,9 @@ impl Session {
                     if let Some(why) = written.iter().find_map(|w| refusal_of(joined, w)) {
                         return self.refuse_change(&why, alone).await;
                     }
+                    for w in written.iter().filter(|_| joined.ignore) {
+                        self.ignores(&w.info);
+                    }
                     let t = Run { sql, joined, analysis, vars: &vars, written, alone };
                     return self.run_joined(&t).await;
                 }

@@ -81,6 +81,12 @@ impl<'a> Change<'a> {
     fn image_limit(self) -> Option<&'a Span> {
         self.limit().filter(|_| !matches!(self, Change::Delete(Delete { ignore: true, .. })))
     }
+    fn ignore(self) -> bool {
+        match self {
+            Change::Update(u) => u.ignore,
+            Change::Delete(d) => d.ignore,
+        }
+    }
     /// MariaDB's RETURNING.
     pub(super) fn returning(self) -> Option<&'a Span> {
         match self {
@@ -164,6 +170,9 @@ impl Session {
             Reached::Temporary => return self.pass_temporary(origin).await,
             Reached::Answered => return Ok(()),
         };
+        if change.ignore() {
+            self.ignores(&info);
+        }
         if self.mariadb
             && change.subquery()
             && change.order_by().is_some()
