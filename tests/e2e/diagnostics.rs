@@ -13,6 +13,7 @@ atone_tests::shared_tests!(
     diagnostics_in_expressions,
     diagnostics_by_prepared_statements,
     warnings_that_an_ok_does_not_count,
+    diagnostics_of_a_select_that_fails,
 );
 
 const T: &str = "CREATE TABLE t (id INT PRIMARY KEY, a INT, b VARCHAR(40), c INT DEFAULT 7, KEY (a))";
@@ -127,4 +128,24 @@ async fn warnings_that_an_ok_does_not_count(c: Arc<Cluster>) -> Result<()> {
         ],
     )
     .await
+}
+
+/// The SELECT of an INSERT is read first; behind it the session is set to what it was.
+async fn diagnostics_of_a_select_that_fails(c: Arc<Cluster>) -> Result<()> {
+    let statements = [
+        "INSERT INTO t (id, a) SELECT id + 10, 1 FROM t WHERE id = (SELECT id FROM t)",
+        "SHOW ERRORS",
+        "SHOW COUNT(*) ERRORS",
+        "SELECT ROW_COUNT(), @@error_count",
+        "INSERT INTO t (id, a) SELECT id + 10, b = 'über' FROM s",
+        "SHOW WARNINGS",
+        "INSERT INTO t (id, a) SELECT id + 10 a b FROM t",
+        "SHOW ERRORS",
+    ];
+    let mut all = statements.to_vec();
+    all.push("BEGIN");
+    all.extend(statements);
+    all.push("COMMIT");
+    let ascii = "CREATE TABLE s (id INT PRIMARY KEY, b VARCHAR(20) CHARACTER SET ascii)";
+    check_queries(&c, &[T, T_ROWS, ascii], &["t", "s"], &all).await
 }

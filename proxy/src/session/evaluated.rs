@@ -211,6 +211,7 @@ impl Session {
                     Err(why) => why,
                 },
                 Reply::Err(e) => {
+                    let kept = self.diagnostics.take();
                     // The statement may have an error of its own, under a name of its own
                     let explained = self.run_one(self.plan_of(sql)).await?;
                     match explained {
@@ -220,6 +221,7 @@ impl Session {
                         }
                         _ if e.code != 1054 && target.insert.on_conflict != OnConflict::Ignore => {
                             self.statement_failed(e, alone).await?;
+                            self.diagnostics = kept;
                             return Ok(None);
                         }
                         _ => told("a key comes from an expression that cannot be evaluated by itself", &e),
@@ -305,7 +307,8 @@ impl Session {
         Ok(out)
     }
 
-    /// Runs SELECTs whose texts come in this charset (`NULL`: each as it is), whatever the session has.
+    /// Runs SELECTs whose texts come in this charset (`NULL`: each as it is), whatever the session has. Of one that fails the
+    /// diagnostics are kept.
     pub(super) async fn run_under_results(
         &mut self,
         charset: &str,
@@ -347,10 +350,12 @@ impl Session {
         {
             return Ok(None);
         }
-        // One above max_allowed_packet has not even begun
-        if matches!(replies.last(), Some(Reply::Err(_))) && !matches!(self.run_one(back).await?, Reply::Ok(_))
-        {
-            return Err(End::Broken("the server refuses SET character_set_results".into()));
+        if matches!(replies.last(), Some(Reply::Err(_))) {
+            self.keep_warnings(-1).await?;
+            // One above max_allowed_packet has not even begun
+            if !matches!(self.run_one(back).await?, Reply::Ok(_)) {
+                return Err(End::Broken("the server refuses SET character_set_results".into()));
+            }
         }
         replies.retain(|reply| !matches!(reply, Reply::Ok(_)));
         Ok(Some(replies))

@@ -33,13 +33,16 @@ impl Session {
         let rows = match self.run_under_results(charset, vec![query.read.clone()], &vars).await?.pop() {
             Some(Reply::Rows(rows)) => rows,
             Some(Reply::Err(e)) => {
-                // The server names the place in the statement itself
-                let own = match e.code {
-                    1064 => self.run_one(self.plan_of(target.text)).await?,
-                    _ => Reply::Err(e.clone()),
-                };
-                let e = if let Reply::Err(own) = own { own } else { e };
-                return self.statement_failed(e, alone).await;
+                let kept = self.diagnostics.take();
+                if e.code == 1064
+                    && let Reply::Err(own) = self.run_one(self.plan_of(target.text)).await?
+                {
+                    // The server names the place in the statement itself
+                    return self.statement_failed(own, alone).await;
+                }
+                self.statement_failed(e, alone).await?;
+                self.diagnostics = kept;
+                return Ok(());
             }
             Some(Reply::TooLarge) => {
                 let why = self.above_bytes("the rows of the SELECT are");
