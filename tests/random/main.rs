@@ -15,6 +15,7 @@
 
 mod behind;
 mod known;
+mod plan;
 mod play;
 mod rng;
 mod schema;

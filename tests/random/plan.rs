@@ -1,0 +1,77 @@
+//! What the server's plan decides, and may decide otherwise where the statement runs on the imaged rows.
+
+use atone_tests::Flavor;
+use atone_tests::effects::Effect;
+use atone_tests::sql::ServerError;
+
+use crate::play::writes;
+use crate::schema::Table;
+use crate::script::{Case, Op, shown};
+
+/// Whether a statement did one thing straight and another bound by another plan.
+pub(crate) fn decides(case: &Case, op: &Op, plain: &Effect, seen: &Effect) -> bool {
+    writes(op)
+        && match case.flavor {
+            Flavor::MySql => fails_by_plan(op, plain, seen),
+            Flavor::MariaDb => {
+                changes_while_it_joins(op, plain, seen) || loses_partitions(case, op, plain, seen)
+            }
+        }
+}
+
+/// Whether a read's rows come in an order that is not total: those of a table whose key is not unique.
+pub(crate) fn ties(case: &Case, op: &Op) -> bool {
+    let unique = ["PRIMARY KEY (", "UNIQUE KEY uk ("];
+    reaches(case, op, |table| unique.iter().all(|key| !table.setup[0].contains(key)))
+}
+
+/// Whether a statement names such a table of its server, or a view over one.
+fn reaches(case: &Case, op: &Op, such: impl Fn(&Table) -> bool) -> bool {
+    let sql = shown(&op.step) + " ";
+    let bank = case.sessions[op.session];
+    let own = || case.tables.iter().filter(|table| table.bank == bank);
+    own().filter(|table| !table.view && such(table)).any(|table| {
+        let name = format!(" {} ", table.name);
+        let over = |view: &Table| view.view && (view.setup[0].clone() + " ").contains(&name);
+        sql.contains(&name)
+            || own().filter(|view| over(view)).any(|view| sql.contains(&format!(" {} ", view.name)))
+    })
+}
+
+/// Whether MySQL, which makes a join of an UPDATE with a subquery as of one of several tables, fails or not by its plan: over a zero
+/// date that it moves through a table of its own, or over a DEFAULT that there is not and that no row has come to need.
+fn fails_by_plan(op: &Op, plain: &Effect, seen: &Effect) -> bool {
+    let sql = shown(&op.step).to_ascii_uppercase();
+    let joins = sql.contains("UPDATE") && (sql.contains(" JOIN ") || sql.contains("SELECT "));
+    let zero = |e: &ServerError| e.code == 1292 && e.message.contains("'0000-00-00");
+    let default = |e: &ServerError| e.code == 1364 && sql.contains("= DEFAULT");
+    joins
+        && match (&plain.error, &seen.error) {
+            (Some(e), None) | (None, Some(e)) => zero(e) || default(e),
+            _ => false,
+        }
+}
+
+/// Whether MariaDB, which changes the first table of an UPDATE while it still joins it, has looked at values of which it had just assigned some:
+/// a row may come to stand beside another row so.
+fn changes_while_it_joins(op: &Op, plain: &Effect, seen: &Effect) -> bool {
+    let sql = shown(&op.step);
+    let Some((tables, rest)) = sql.split_once(" SET ") else { return false };
+    let (assigned, condition) = rest.split_once(" WHERE ").unwrap_or((rest, ""));
+    let join = tables.split_once(" ON ").map_or("", |(_, join)| join);
+    let reads = |column: &str| [join, condition].iter().any(|text| text.contains(column));
+    let columns = assigned.split(", ").filter_map(|assignment| Some(assignment.split_once(" = ")?.0));
+    let mut joined = columns.filter(|column| column.starts_with("x.") || column.starts_with("y."));
+    plain.error.is_none() && seen.error.is_none() && sql.contains(" JOIN ") && joined.any(reads)
+}
+
+/// Whether MariaDB has found no row in partitions: behind a statement that had to look into none of a table's partitions, the next one on the
+/// open table that is ordered by the key and limited finds none.
+fn loses_partitions(case: &Case, op: &Op, plain: &Effect, seen: &Effect) -> bool {
+    let sql = shown(&op.step).to_ascii_uppercase();
+    let none = |effect: &Effect| effect.error.is_none() && effect.affected == 0 && effect.rows.is_empty();
+    (none(plain) || none(seen))
+        && sql.contains(" ORDER BY ")
+        && sql.contains(" LIMIT ")
+        && reaches(case, op, |table| !table.partitions.is_empty())
+}
