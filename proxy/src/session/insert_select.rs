@@ -4,6 +4,7 @@ use atone_sql::{Insert, InsertValue, OnConflict, SourceQuery, Statement};
 use atone_wire::column::ColumnKind;
 
 use super::Session;
+use super::bound::told;
 use super::conflicts::conditions;
 use super::inject::{Reply, Rows};
 use super::insert::{Manner, Target};
@@ -34,11 +35,17 @@ impl Session {
             Some(Reply::Rows(rows)) => rows,
             Some(Reply::Err(e)) => {
                 let kept = self.diagnostics.take();
-                if e.code == 1064
+                let ignore = target.insert.ignore;
+                if (e.code == 1064 || ignore)
                     && let Reply::Err(own) = self.run_one(self.plan_of(target.text)).await?
                 {
                     // The server names the place in the statement itself
                     return self.statement_failed(own, alone).await;
+                }
+                if ignore {
+                    // It may be but a warning there
+                    let why = told("the SELECT of an INSERT IGNORE cannot be read by itself", &e);
+                    return self.refuse_insert(&why, manner).await;
                 }
                 self.statement_failed(e, alone).await?;
                 self.diagnostics = kept;
