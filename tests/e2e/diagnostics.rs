@@ -139,6 +139,8 @@ async fn diagnostics_of_a_select_that_fails(c: Arc<Cluster>) -> Result<()> {
         "SELECT ROW_COUNT(), @@error_count",
         "INSERT INTO t (id, a) SELECT id + 10, b = 'über' FROM s",
         "SHOW WARNINGS",
+        "INSERT INTO t (id, a) SELECT id + 10, 7 FROM s WHERE b = 'über' ORDER BY id",
+        "SHOW COUNT(*) WARNINGS",
         "INSERT INTO t (id, a) SELECT id + 10 a b FROM t",
         "SHOW ERRORS",
     ];

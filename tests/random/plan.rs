@@ -38,11 +38,12 @@ fn reaches(case: &Case, op: &Op, such: impl Fn(&Table) -> bool) -> bool {
     })
 }
 
-/// Whether MySQL, which makes a join of an UPDATE with a subquery as of one of several tables, fails or not by its plan: over a zero
+/// Whether MySQL, which makes a join of an UPDATE or DELETE with a subquery as of one of several tables, fails or not by its plan: over a zero
 /// date that it moves through a table of its own, or over a DEFAULT that there is not and that no row has come to need.
 fn fails_by_plan(op: &Op, plain: &Effect, seen: &Effect) -> bool {
     let sql = shown(&op.step).to_ascii_uppercase();
-    let joins = sql.contains("UPDATE") && (sql.contains(" JOIN ") || sql.contains("SELECT "));
+    let changes = sql.contains("UPDATE") || sql.contains("DELETE");
+    let joins = changes && (sql.contains(" JOIN ") || sql.contains("SELECT "));
     let zero = |e: &ServerError| e.code == 1292 && e.message.contains("'0000-00-00");
     let default = |e: &ServerError| e.code == 1364 && sql.contains("= DEFAULT");
     joins
