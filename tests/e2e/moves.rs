@@ -206,6 +206,9 @@ async fn other_types(c: Arc<Cluster>) -> Result<()> {
         ("VARBINARY(16)", "X'00FF'", "UNHEX('0001FE')"),
         ("BIT(12)", "b'101'", "id + 1"),
         ("ENUM('one','two')", "'one'", "'TWO'"),
+        // What is no text can't be a key
+        ("ENUM('one','two')", "'one'", "b'1111111111111'"),
+        ("ENUM('one','two') CHARACTER SET utf8mb4", "'one'", "UNHEX('1FFF')"),
         ("DOUBLE", "0.1", "id + 0.2"),
     ] {
         let setup = [

@@ -81,6 +81,12 @@ impl Column {
         matches!(self.kind, Kind::Enum | Kind::Set) && has_empty_member(&self.column_type)
     }
 
+    /// Whether the column may hold a value that was computed for it: bytes that are no text in its charset it never does.
+    pub fn may_hold(&self, value: &Value) -> bool {
+        let known = || self.charset.as_deref().is_some_and(|charset| charset::decodable(charset).is_some());
+        !(self.kind.has_charset() && matches!(value, Value::Bytes(_)) && known())
+    }
+
     /// The condition under which this column, of the qualified name, has the same value as another of its type, as a foreign
     /// key compares them. A server that looks up the error value of an ENUM by its text finds the empty member.
     pub fn same(&self, name: &str, other: &str) -> String {

@@ -110,7 +110,7 @@ fn predicted(column: &Column, cell: Option<&[u8]>) -> Option<Value> {
     let cell = cell?;
     match column.kind {
         Kind::Int | Kind::Year => integer(std::str::from_utf8(cell).ok()?).map(Value::Int),
-        _ => column.decode_cell(Some(cell)).ok(),
+        _ => column.decode_cell(Some(cell)).ok().filter(|value| column.may_hold(value)),
     }
 }
 
