@@ -5,7 +5,6 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use atone_tests::cluster::SOON;
 use atone_tests::effects::{Effect, Step};
-use atone_tests::sql::ServerError;
 use atone_tests::wait::until;
 use atone_tests::{Bank, Cluster, Flavor, sql};
 use mysql_async::prelude::Queryable as _;
@@ -362,7 +361,7 @@ impl<'a> Player<'a> {
             }
             if plain != seen && fail_by_rows(op, &plain, &seen) {
                 more_errors[op.session] = true;
-            } else if plain != seen && fails_aside(op, &plain, &seen) {
+            } else if plain != seen && plan::fails_aside(op, &plain, &seen) {
                 failed_aside[op.session] = true;
             } else if plain != seen && plan::decides(case, op, &plain, &seen) {
                 return failure(OTHER_PLAN, shown(&op.step));
@@ -471,16 +470,6 @@ fn fail_by_rows(op: &Op, plain: &Effect, seen: &Effect) -> bool {
     let of_values = |effect: &Effect| effect.error.as_ref().is_some_and(|e| OF_VALUES.contains(&e.code));
     let sql = shown(&op.step).to_ascii_uppercase();
     writes(op) && sql.contains("UPDATE") && !sql.contains("ORDER BY") && of_values(plain) && of_values(seen)
-}
-
-/// Whether the straight statement has failed over a derived table with a zero date in it, which it need not have read: no row was
-/// to be found. The read that comes first bound takes such dates.
-fn fails_aside(op: &Op, plain: &Effect, seen: &Effect) -> bool {
-    let zero = |e: &ServerError| e.code == 1292 && e.message.contains("'0000-00-00");
-    plain.error.as_ref().is_some_and(zero)
-        && seen.error.is_none()
-        && seen.affected == 0
-        && shown(&op.step).contains(" JOIN (SELECT ")
 }
 
 /// What a case is left with in which the server's plan decides what a statement does: it goes on with other rows then.

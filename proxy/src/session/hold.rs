@@ -99,9 +99,7 @@ impl Session {
                 Ok(()) => {}
                 Err(Stale::Changed(_)) => same = false,
                 Err(stale) => {
-                    self.abandon(alone).await?;
-                    let error = self.stale(stale);
-                    self.send_error(&error).await?;
+                    self.refuse_stale(stale, alone).await?;
                     return Ok(Hold::Answered);
                 }
             }
@@ -115,11 +113,11 @@ impl Session {
         for taken in &open {
             self.branch.unmeet(taken.info);
         }
-        self.abandon(alone).await?;
         if last {
             self.rolled_back("a table of the statement is being altered").await?;
             return Ok(Hold::Answered);
         }
+        self.abandon(alone).await?;
         Ok(Hold::Altered)
     }
 
@@ -141,9 +139,6 @@ impl Session {
         }
         if let Some(view) = view {
             flight.push(format!("SELECT * FROM {} LIMIT 0", view.quoted()));
-        }
-        if flight.is_empty() {
-            return Ok(Some(true));
         }
         let mut replies = self.run_flight(flight).await?.into_iter();
         if alone && let Some(Reply::Err(e)) = replies.next() {
@@ -180,6 +175,13 @@ impl Session {
             Err(_) => self.forget_table(&info.table),
         }
         seen
+    }
+
+    /// Answers a statement that has not run with what is wrong with what was known.
+    pub(super) async fn refuse_stale(&mut self, stale: Stale, alone: bool) -> Result<(), End> {
+        self.abandon(alone).await?;
+        let error = self.stale(stale);
+        self.send_error(&error).await
     }
 
     /// What the application is told of it.

@@ -30,10 +30,6 @@ impl Flight {
         self.statements += 1;
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.statements == 0
-    }
-
     /// The same with a statement in front.
     pub(super) fn behind(self, first: impl AsRef<[u8]>) -> Flight {
         let mut out = Flight::default();
@@ -156,6 +152,9 @@ impl Session {
     /// # Errors
     /// The connection broke, or one packet was above `max_branch_bytes`.
     pub(super) async fn run_flight(&mut self, flight: Flight) -> Result<Vec<Reply>, End> {
+        if flight.statements == 0 {
+            return Ok(Vec::new());
+        }
         if let Some(vars) = &self.vars
             && flight.sql.len() + self.query_prefix.len() >= vars.max_allowed_packet
         {

@@ -256,10 +256,7 @@ impl Session {
             flight.push(text);
             return self.run_flight(flight).await;
         }
-        let mut replies = match flight.is_empty() {
-            true => Vec::new(),
-            false => self.run_flight(flight).await?,
-        };
+        let mut replies = self.run_flight(flight).await?;
         if !matches!(replies.last(), Some(Reply::Err(_))) {
             let returned = self.returning(text).await?;
             replies.push(returned);

@@ -129,9 +129,7 @@ impl Session {
                     return Ok(false);
                 }
                 Err(stale) => {
-                    self.abandon(alone).await?;
-                    let error = self.stale(stale);
-                    self.send_error(&error).await?;
+                    self.refuse_stale(stale, alone).await?;
                     return Ok(false);
                 }
             }
