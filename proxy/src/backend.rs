@@ -21,7 +21,6 @@ use crate::own_user::OwnUser;
 use crate::service::ServicePool;
 use crate::tls::{self, Acceptor, Connector, ServerTlsMode};
 use crate::typed::Typed;
-use crate::views::Views;
 
 /// One backend, shared by its sessions and by phase two.
 pub struct Backend {
@@ -51,8 +50,6 @@ pub struct Backend {
     pub coordinator: Client,
     /// What is known of tables.
     pub metadata: Metadata,
-    /// What is known of views.
-    pub views: Views,
     /// How many client connections there are.
     pub connections: AtomicUsize,
     /// Phase-two jobs at a time.
@@ -129,7 +126,6 @@ impl Backend {
             address,
             coordinator,
             metadata: Metadata::default(),
-            views: Views::default(),
             connections: AtomicUsize::new(0),
             phase_two: Semaphore::new(limits.phase_two_concurrency),
             mariadb: OnceCell::new(),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use atone_undo::{Key, Row, RowChange, Table, TableChanges, UndoRecord, Value};
 
 use crate::meta::TableInfo;
+use crate::views::Qualified;
 
 /// Whether a touched row must be there when the branch commits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +38,8 @@ pub struct Branch {
     met: Vec<Met>,
     /// A statement has run whose triggers fire even where it changes no row.
     fired: bool,
+    /// What statements have read, and whether the transaction keeps it as it is since.
+    reads: HashMap<Qualified, bool>,
 }
 
 /// A table as a statement took it to be.
@@ -135,6 +138,33 @@ impl Branch {
         self.met.iter().any(|met| met.held && met.is(info))
     }
 
+    /// A statement stands at the beginning of a local transaction, and has read nothing yet.
+    pub(crate) fn begin_reading(&mut self) {
+        self.reads.clear();
+    }
+
+    /// Notes tables and views that a statement reads, which were looked at.
+    pub(crate) fn read(&mut self, names: Vec<Qualified>) {
+        self.reads.extend(names.into_iter().map(|name| (name, true)));
+    }
+
+    /// The server may have let go of what was read.
+    pub(crate) fn lets_go(&mut self) {
+        for kept in self.reads.values_mut() {
+            *kept = false;
+        }
+    }
+
+    /// Whether a table or view was looked at before, and is kept as it was.
+    pub(crate) fn keeps(&self, name: &Qualified) -> bool {
+        self.reads.get(name).is_some_and(|kept| *kept)
+    }
+
+    /// All tables and views that were read.
+    pub(crate) fn reads(&self) -> Vec<Qualified> {
+        self.reads.keys().cloned().collect()
+    }
+
     /// What the statements took their tables to be.
     pub fn met(&self) -> &[Met] {
         &self.met
@@ -214,6 +244,7 @@ impl Branch {
         for met in &mut self.met {
             met.held = false;
         }
+        self.lets_go();
         let Some(at) = self.savepoints.iter().position(|(n, _)| n == name) else { return };
         let keep = self.savepoints[at].1;
         self.savepoints.truncate(at + 1);

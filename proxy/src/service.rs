@@ -5,8 +5,8 @@ use mysql_async::{Conn, DriverError, Error, Opts, OptsBuilder, Pool};
 
 use crate::tls::{self, ServerTls, ServerTlsMode};
 
-/// How long [`ServicePool::brief_conn`] waits for a table.
-const BRIEF_LOCK_WAIT_S: u32 = 2;
+/// How long a look waits for a table that is being altered, in seconds, where the transaction that looks may be waited for.
+pub(crate) const BRIEF_LOCK_WAIT_S: u32 = 2;
 
 /// Makes the next SELECT see what others have committed, and nothing else, whatever the server's default isolation level is.
 ///

@@ -1,129 +1,117 @@
 //! Views that call functions: a SELECT from one may write, without a word of it in the statement.
 
 use std::collections::HashSet;
-use std::time::{Duration, Instant};
 
 use atone_sql::{Mode, Statement, TableName, analyze, table_names};
-use dashmap::DashMap;
-use mysql_async::Conn;
+use atone_undo::quote_identifier;
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Error};
 
-use crate::service::ServicePool;
+use crate::meta::Stale;
+use crate::service::{BRIEF_LOCK_WAIT_S, ServicePool};
 use crate::typed::Typed;
 
-/// How many names are remembered; beyond it all are forgotten, which costs a look each.
-const MAX_NAMES: usize = 10_000;
-/// How many names one query asks for.
-const NAMES_PER_QUERY: usize = 50;
 /// How many views are looked into for one statement: each may name others.
-const MAX_VIEWS: usize = 1000;
+pub(crate) const MAX_VIEWS: usize = 1000;
 /// Schemas of the server's own: nothing in them is captured, and their views call nothing that writes.
 const OWN_SCHEMAS: [&str; 4] = ["information_schema", "mysql", "performance_schema", "sys"];
+/// `ER_WRONG_OBJECT`: a table is no view.
+const NO_VIEW: u16 = 1347;
+/// `ER_BAD_DB_ERROR`, `ER_TOO_LONG_IDENT`, `ER_WRONG_DB_NAME`, `ER_WRONG_TABLE_NAME`, `ER_NO_SUCH_TABLE`: nothing has the name.
+const NOTHING: [u16; 5] = [1049, 1059, 1102, 1103, 1146];
+/// `ER_TABLEACCESS_DENIED_ERROR`, `ER_VIEW_INVALID`: the information schema may tell more.
+const UNSEEN: [u16; 2] = [1142, 1356];
 
-/// What is known of names: whether they are views, and what those call.
-#[derive(Debug, Default)]
-pub struct Views {
-    seen: DashMap<Qualified, (Instant, Found)>,
-}
+/// The schema and the name of a table or view.
+pub(crate) type Qualified = (String, String);
 
-type Qualified = (String, String);
-
-#[derive(Clone, Debug)]
+/// What a view is.
+#[derive(Debug)]
 enum Found {
-    /// Not a view.
-    NoView,
-    /// A view over these, which calls built-in functions only.
+    /// One over these, which calls built-in functions only.
     Over(Vec<Qualified>),
-    /// A view that may write, and why.
+    /// One that may write, and why.
     Writes(String),
 }
 
-impl Views {
-    /// Why a statement that names these tables and views may write behind its text; `None` where it can't. What was a table
-    /// less than `ttl` ago is not looked at again; views always are.
-    ///
-    /// # Errors
-    /// What the server says to the service account.
-    pub async fn refusal(
-        &self,
-        pool: &ServicePool,
-        names: Vec<TableName>,
-        database: Option<&str>,
-        ttl: Duration,
-        mariadb: bool,
-    ) -> Result<Option<String>, mysql_async::Error> {
-        let mut todo = qualified(names, database);
-        let mut done: HashSet<Qualified> = HashSet::new();
-        let mut conn = None;
-        while !todo.is_empty() {
-            todo.retain(|name| done.insert(name.clone()));
-            if done.len() > MAX_VIEWS {
-                return Ok(Some(format!("the statement reads more than {MAX_VIEWS} tables and views")));
-            }
-            let unknown: Vec<Qualified> =
-                todo.iter().filter(|name| !self.is_table(name, ttl)).cloned().collect();
-            if !unknown.is_empty() {
-                let conn = match &mut conn {
-                    Some(conn) => conn,
-                    none => none.insert(pool.get_conn().await?),
-                };
-                self.look(conn, unknown, mariadb).await?;
-            }
-            let mut next = Vec::new();
-            for name in &todo {
-                match self.seen.get(name).map(|seen| seen.1.clone()) {
-                    Some(Found::Writes(why)) => return Ok(Some(why)),
-                    Some(Found::Over(names)) => next.extend(names),
-                    Some(Found::NoView) => {}
-                    // Forgotten meanwhile, since there were too many
-                    None => {
-                        return Ok(Some("the views that the statement reads could not be looked at".into()));
-                    }
-                }
-            }
-            todo = next;
-        }
-        Ok(None)
+/// Why a statement that names these tables and views may write behind its text; `None` where it can't. Nothing is remembered:
+/// any client may have put a view in the place of a table meanwhile.
+///
+/// # Errors
+/// What the server says to the service account.
+pub(crate) async fn refusal(
+    pool: &ServicePool,
+    names: Vec<Qualified>,
+    mariadb: bool,
+) -> Result<Option<String>, Error> {
+    if names.is_empty() {
+        return Ok(None);
     }
-
-    fn is_table(&self, name: &Qualified, ttl: Duration) -> bool {
-        self.seen.get(name).is_some_and(|seen| matches!(seen.1, Found::NoView) && seen.0.elapsed() < ttl)
-    }
-
-    async fn look(
-        &self,
-        conn: &mut Conn,
-        names: Vec<Qualified>,
-        mariadb: bool,
-    ) -> Result<(), mysql_async::Error> {
-        if self.seen.len() + names.len() > MAX_NAMES {
-            self.seen.clear();
+    let mut conn = pool.get_conn().await?;
+    let mut done: HashSet<Qualified> = HashSet::new();
+    let mut todo = names;
+    while let Some(name) = todo.pop() {
+        if done.contains(&name) {
+            continue;
         }
-        for names in names.chunks(NAMES_PER_QUERY) {
-            let read_at = Instant::now();
-            let one = "SELECT ? + 0, VIEW_DEFINITION FROM information_schema.VIEWS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?";
-            let sql = vec![one; names.len()].join(" UNION ALL ");
-            let params: Vec<mysql_async::Value> = (0u64..)
-                .zip(names)
-                .flat_map(|(n, (schema, name))| [n.into(), schema.as_str().into(), name.as_str().into()])
-                .collect();
-            let views: Vec<(u64, Option<String>)> = conn.rows(sql, params).await?;
-            let unseen = views.iter().any(|(_, definition)| definition.as_deref().is_none_or(str::is_empty));
-            let none_to_call = unseen && !has_functions(conn).await?;
-            for (n, name) in (0u64..).zip(names) {
-                let view = views.iter().find(|(of, _)| *of == n);
-                let found = view.map_or(Found::NoView, |(_, definition)| match definition.as_deref() {
-                    None | Some("") if none_to_call => Found::Over(Vec::new()),
-                    definition => look_into(name, definition, mariadb),
-                });
-                self.seen.insert(name.clone(), (read_at, found));
+        if done.len() == MAX_VIEWS {
+            return Ok(Some(format!("the statement reads more than {MAX_VIEWS} tables and views")));
+        }
+        if may_be_view(&mut conn, &name).await? {
+            match look(&mut conn, &name, mariadb).await? {
+                Some(Found::Writes(why)) => return Ok(Some(why)),
+                Some(Found::Over(names)) => todo.extend(names),
+                None => {}
             }
         }
-        Ok(())
+        done.insert(name);
+    }
+    Ok(None)
+}
+
+/// Whether what a local transaction has read, and keeps, are tables, and views that write nothing.
+///
+/// # Errors
+/// [`Stale`]
+pub(crate) async fn verify(pool: &ServicePool, names: Vec<Qualified>, mariadb: bool) -> Result<(), Stale> {
+    match refusal(pool, names, mariadb).await {
+        Ok(None) => Ok(()),
+        Ok(Some(why)) => Err(Stale::Changed(format!("what was read was altered meanwhile: {why}"))),
+        Err(e) => Err(Stale::Unread(e.to_string())),
     }
 }
 
+/// Whether the name is not one of a table, or of nothing at all. A server knows its tables without a look at the
+/// information schema, which costs it much more.
+async fn may_be_view(conn: &mut Conn, (schema, name): &Qualified) -> Result<bool, Error> {
+    let name = format!("{}.{}", quote_identifier(schema), quote_identifier(name));
+    // A table that another client is altering is not waited for longer, since that client may wait for the session that asks
+    let show = format!("SET lock_wait_timeout = {BRIEF_LOCK_WAIT_S}; SHOW CREATE VIEW {name}");
+    match conn.query_drop(show).await {
+        Ok(()) => Ok(true),
+        Err(Error::Server(e)) if e.code == NO_VIEW || NOTHING.contains(&e.code) => Ok(false),
+        Err(Error::Server(e)) if UNSEEN.contains(&e.code) => Ok(true),
+        Err(e) => Err(e),
+    }
+}
+
+async fn look(conn: &mut Conn, name: &Qualified, mariadb: bool) -> Result<Option<Found>, Error> {
+    let definition: Option<Option<String>> = conn
+        .first_row(
+            "SELECT VIEW_DEFINITION FROM information_schema.VIEWS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?",
+            (&name.0, &name.1),
+        )
+        .await?;
+    let Some(definition) = definition else { return Ok(None) };
+    let definition = definition.filter(|text| !text.is_empty());
+    Ok(Some(match definition {
+        None if !has_functions(conn).await? => Found::Over(Vec::new()),
+        definition => look_into(name, definition.as_deref(), mariadb),
+    }))
+}
+
 /// Whether the server may have functions of its users' making.
-async fn has_functions(conn: &mut Conn) -> Result<bool, mysql_async::Error> {
+async fn has_functions(conn: &mut Conn) -> Result<bool, Error> {
     // Who may read all tables sees all routines
     let sees: Option<u64> = conn
         .first_text_row(
@@ -143,7 +131,7 @@ async fn has_functions(conn: &mut Conn) -> Result<bool, mysql_async::Error> {
     match functions {
         Ok(functions) => Ok(functions != Some(0)),
         // Not allowed to see all of it
-        Err(mysql_async::Error::Server(_)) => Ok(true),
+        Err(Error::Server(_)) => Ok(true),
         Err(e) => Err(e),
     }
 }
@@ -153,7 +141,8 @@ pub(crate) fn is_own_schema(schema: &str) -> bool {
     OWN_SCHEMAS.iter().any(|own| schema.eq_ignore_ascii_case(own))
 }
 
-fn qualified(names: Vec<TableName>, database: Option<&str>) -> Vec<Qualified> {
+/// The names with their schemas, without those that have none and those of the server's own.
+pub(crate) fn qualified(names: Vec<TableName>, database: Option<&str>) -> Vec<Qualified> {
     names
         .into_iter()
         .filter_map(|TableName { schema, name }| {
@@ -165,7 +154,7 @@ fn qualified(names: Vec<TableName>, database: Option<&str>) -> Vec<Qualified> {
 
 /// What a view's definition says, as the server tells it: a SELECT with qualified names.
 fn look_into((schema, name): &Qualified, definition: Option<&str>, mariadb: bool) -> Found {
-    let Some(definition) = definition.filter(|text| !text.is_empty()) else {
+    let Some(definition) = definition else {
         return Found::Writes(format!(
             "the service account cannot see the definition of the view {schema}.{name}"
         ));
@@ -200,8 +189,7 @@ mod tests {
         assert!(
             matches!(over, Found::Over(names) if names == [("s".into(), "t".into()), ("s".into(), "w".into())])
         );
-        for definition in [None, Some(""), Some("select `s`.`f`(1) AS `f`"), Some("select nextval(`s`.`q`)")]
-        {
+        for definition in [None, Some("select `s`.`f`(1) AS `f`"), Some("select nextval(`s`.`q`)")] {
             assert!(matches!(found(definition), Found::Writes(_)), "{definition:?}");
         }
     }

@@ -19,7 +19,6 @@ atone_tests::owned_tests!(believing() =>
     another_engine,
     another_engine_behind_a_savepoint,
     other_ways_to_another_engine,
-    views_over_functions,
     nothing_waits_for_one_who_waits,
     nothing_waits_for_ever,
 );
@@ -181,41 +180,6 @@ async fn noticed_before_the_commit(c: Harmable) -> Result<()> {
         };
         case.await.with_context(|| format!("{ddl:?}: {statement}"))?;
     }
-    Ok(())
-}
-
-/// A view that others make call a function, which may write, and a view that does not any more.
-async fn views_over_functions(c: Harmable) -> Result<()> {
-    let c = &*c.lock().await;
-    let (schema, mut app) = known(c).await?;
-    let mut outsider = c.server(Bank::One).connect(atone_tests::server::ADMIN, Some(&schema)).await?;
-    sql::run_all(
-        &mut outsider,
-        &[
-            "CREATE VIEW inner_view AS SELECT id FROM child",
-            "CREATE VIEW v AS SELECT id FROM inner_view",
-            "CREATE FUNCTION writes() RETURNS INT DETERMINISTIC MODIFIES SQL DATA \
-             BEGIN INSERT INTO audit (what) VALUES ('written'); RETURN 1; END",
-        ],
-    )
-    .await?;
-    let before = content(c, &schema).await?;
-    let xid = sql::start_global(&mut app).await?;
-    for view in ["inner_view", "v"] {
-        for statement in ["SELECT * FROM v", "UPDATE t SET a = 5 WHERE id IN (SELECT id FROM v)"] {
-            sql::run(&mut app, statement).await?;
-            let ddl = format!("CREATE OR REPLACE VIEW {view} AS SELECT id + writes() AS id FROM child");
-            sql::run(&mut outsider, ddl).await?;
-            sql::refused(&mut app, statement).await?.expect_naming(1235, "42000", &xid)?;
-            let over = if view == "v" { "inner_view" } else { "child" };
-            sql::run(&mut outsider, format!("CREATE OR REPLACE VIEW {view} AS SELECT id FROM {over}"))
-                .await?;
-            sql::run(&mut app, statement).await?;
-        }
-    }
-    sql::run(&mut app, "ROLLBACK GLOBAL TRANSACTION").await?;
-    c.rest().wait_for_status(&xid, "rolled_back", SOON).await?;
-    assert_eq!(content(c, &schema).await?, before);
     Ok(())
 }
 

@@ -113,7 +113,7 @@ impl Session {
             }
             Statement::TouchesXid => {
                 if self.binding.is_some()
-                    && let Some(error) = self.writing_view(&sql).await?
+                    && let Some(error) = self.writing_view(&sql, &analysis.statement).await?
                 {
                     return self.send_error(&error).await;
                 }
@@ -157,7 +157,7 @@ impl Session {
             None => (sql, origin),
         };
         if !matches!(analysis.statement, Statement::Refused(_))
-            && let Some(error) = self.writing_view(&sql).await?
+            && let Some(error) = self.writing_view(&sql, &analysis.statement).await?
         {
             return self.send_error(&error).await;
         }

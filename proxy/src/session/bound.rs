@@ -90,6 +90,8 @@ impl Session {
 
     /// After an error the server may have rolled the whole local transaction back: its flags tell.
     pub(super) async fn after_error(&mut self, code: u16) -> Result<(), End> {
+        // What it had opened may be free again
+        self.branch.lets_go();
         let harmless = matches!(code, 1046 | 1049 | 1054 | 1064 | 1146 | 1062 | 1305);
         if self.in_transaction() && !harmless {
             self.keep_warnings(-1).await?;
@@ -188,10 +190,8 @@ impl Session {
                 self.vars = None;
                 self.readings += 1;
                 // It commits only where autocommit was off: set on once more it leaves the transaction open
-                let commits = value != AutocommitValue::Off
-                    && !self.autocommit()
-                    && self.in_transaction()
-                    && !self.branch.is_clean();
+                let ends = value != AutocommitValue::Off && !self.autocommit() && self.in_transaction();
+                let commits = ends && !self.branch.is_clean();
                 if commits && value == AutocommitValue::Unknown {
                     let why = "SET autocommit to a value that is not 0 or 1, in a local transaction that has written";
                     return self.refuse(why).await;
@@ -199,16 +199,20 @@ impl Session {
                 return if commits {
                     self.heard_end();
                     self.commit_with(&sql, analysis.terminator).await
+                } else if ends && self.reads_have_written().await? {
+                    Ok(())
                 } else {
                     self.forward_setting(origin).await.map(|_| ())
                 };
             }
             Statement::Begin { .. } | Statement::Commit { .. } => {
                 self.heard_end();
-                return if self.branch.is_clean() {
-                    self.pass(origin).await
-                } else {
+                return if !self.branch.is_clean() {
                     self.commit_with(&sql, analysis.terminator).await
+                } else if self.in_transaction() && self.reads_have_written().await? {
+                    Ok(())
+                } else {
+                    self.pass(origin).await
                 };
             }
             Statement::Rollback { .. } => {

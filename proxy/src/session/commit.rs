@@ -36,7 +36,10 @@ impl Session {
     pub(super) async fn commit_branch(&mut self, commit: &[u8]) -> Result<Result<OkPacket, SqlError>, End> {
         let xid = self.xid();
         if self.branch.is_clean() {
-            return self.commit_as_is(commit).await;
+            return match self.reads_are_kept().await {
+                Ok(()) => self.commit_as_is(commit).await,
+                Err(error) => self.give_up(error).await,
+            };
         }
         let fresh = Fresh::look(self);
         let after = match self.rows_now(self.branch.keys()).await? {

@@ -5,6 +5,7 @@ use tokio::task::JoinHandle;
 use super::Session;
 use crate::error::{End, SqlError};
 use crate::meta::Stale;
+use crate::views;
 
 /// A look at the tables of a branch that is under way, all of whose statements have run.
 #[derive(Debug)]
@@ -14,13 +15,14 @@ impl Fresh {
     /// Begins to look, while the session does other things.
     pub(super) fn look(session: &Session) -> Fresh {
         let backend = session.backend.clone();
-        let (met, mariadb) = (session.branch.met().to_vec(), session.mariadb);
+        let (met, reads) = (session.branch.met().to_vec(), session.branch.reads());
+        let mariadb = session.mariadb;
         Fresh(tokio::spawn(async move {
             // Of one that is held, new foreign keys can point at it all the same
             for met in met.into_iter().filter(|met| met.as_parent || !met.held) {
                 backend.metadata.verify(&backend.pool, &met.info, met.as_parent, mariadb).await?;
             }
-            Ok(())
+            views::verify(&backend.pool, reads, mariadb).await
         }))
     }
 }

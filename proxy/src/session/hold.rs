@@ -57,13 +57,19 @@ impl Session {
             let (info, probe, view) = match self.resolve(table, &vars).await? {
                 Resolved::Table(info, probe) => (info, probe, None),
                 Resolved::Temporary => return Ok(Reached::Temporary),
-                Resolved::View(schema, name) => match self.resolve_view(schema, name, &vars).await? {
-                    Ok(view) => (view.info.clone(), view.probe.clone(), Some(view)),
-                    Err(error) => {
-                        self.send_error(&error).await?;
-                        break;
+                Resolved::View(schema, name) => {
+                    let view = match self.calls_of_view((schema.clone(), name.clone())).await? {
+                        None => self.resolve_view(schema, name, &vars).await?,
+                        Some(error) => Err(error),
+                    };
+                    match view {
+                        Ok(view) => (view.info.clone(), view.probe.clone(), Some(view)),
+                        Err(error) => {
+                            self.send_error(&error).await?;
+                            break;
+                        }
                     }
-                },
+                }
                 Resolved::Answer(e) => {
                     self.statement_failed(e, false).await?;
                     break;

@@ -31,6 +31,7 @@ mod origin;
 mod packet;
 mod prepared;
 mod quiet;
+mod reads;
 mod relay;
 mod tables;
 mod upsert;

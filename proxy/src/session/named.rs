@@ -102,7 +102,7 @@ impl Session {
             return self.send_error(&SqlError::wrong_arguments("EXECUTE")).await;
         }
         if matches!(inner.statement, Sql::Empty | Sql::Read) {
-            if let Some(error) = self.writing_view(&named.sql).await? {
+            if let Some(error) = self.writing_view(&named.sql, &inner.statement).await? {
                 return self.send_error(&error).await;
             }
             self.forward(origin, Expect::Results).await?;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use atone_sql::{TableRef, table_names};
+use atone_sql::TableRef;
 use atone_undo::{Kind, Table, quote_identifier};
 use atone_wire::response::ErrPacket;
 
@@ -23,6 +23,9 @@ pub(super) struct SeenTable {
 
 /// How many tables a session remembers; beyond it all are forgotten, which costs a look each.
 const MAX_SEEN_TABLES: usize = 1000;
+/// Why a name cannot be followed whose letters the session's charset says.
+pub(super) const FOREIGN_NAME: &str =
+    "a table's name with other than ASCII letters, while character_set_client is not utf8";
 const ALTERED: &str = "the table was altered since this local transaction wrote it";
 
 /// What a table's name stands for in this session.
@@ -96,8 +99,7 @@ impl Session {
         };
         let quoted = format!("{}.{}", quote_identifier(&schema), quote_identifier(&name));
         if !quoted.is_ascii() && !vars.charset_client.starts_with("utf8") {
-            let why = "a table's name with other than ASCII letters, while character_set_client is not utf8";
-            return Ok(Resolved::Answer(SqlError::refused(&xid, why).err()));
+            return Ok(Resolved::Answer(SqlError::refused(&xid, FOREIGN_NAME).err()));
         }
         if is_own_schema(&schema) {
             let why = format!("{schema} is a schema of the server's own");
@@ -155,29 +157,6 @@ impl Session {
             self.tables.insert(quoted, seen);
         }
         Ok(resolved)
-    }
-
-    /// Why a statement may write behind its text: it names a view that calls a function.
-    pub(super) async fn writing_view(&mut self, sql: &[u8]) -> Result<Option<SqlError>, End> {
-        let refused = |xid: &str, why: &str| Ok(Some(SqlError::refused(xid, why)));
-        let xid = self.xid();
-        let vars = self.session_vars().await?;
-        let Some(names) = table_names(sql, vars.mode) else {
-            return refused(&xid, "the statement is not understood");
-        };
-        if names.is_empty() {
-            return Ok(None);
-        }
-        let backend = self.backend.clone();
-        let ttl = Duration::from_millis(backend.limits.metadata_ttl_ms);
-        let database = vars.database.as_deref();
-        match backend.views.refusal(&backend.pool, names, database, ttl, self.mariadb).await {
-            Ok(None) => Ok(None),
-            Ok(Some(why)) => refused(&xid, &why),
-            Err(e) => {
-                Ok(Some(SqlError::unavailable(&xid, &format!("the service account cannot read views: {e}"))))
-            }
-        }
     }
 
     /// Session variables have changed, some of which the column definitions depend on.

@@ -1,0 +1,87 @@
+//! The tables and views that statements read. A view may call a function that writes, without a word of it in the statement,
+//! and may stand where a table was a moment ago.
+//!
+//! So each name is looked at before the statement runs, in a local transaction the first time. From then on the transaction
+//! keeps what it has read from being altered, unless it is rolled back to a savepoint before; what came between the look
+//! and the statement is seen by another look before its COMMIT.
+
+use atone_sql::{Statement, TableName, table_names};
+
+use super::Session;
+use super::tables::FOREIGN_NAME;
+use crate::error::{End, SqlError};
+use crate::views::{self, Qualified, qualified};
+
+/// The table that a statement writes and names alone: what it is, is looked at when it is held.
+fn written(statement: &Statement) -> Option<TableName> {
+    let table = match statement {
+        Statement::Insert(insert) => &insert.table,
+        Statement::Update(update) => &update.table,
+        Statement::Delete(delete) => &delete.table,
+        Statement::Load(load) => &load.table,
+        _ => return None,
+    };
+    Some(TableName { schema: table.schema.clone(), name: table.name.clone() })
+}
+
+impl Session {
+    /// Why a statement may write behind its text: it reads a view that calls a function.
+    pub(super) async fn writing_view(
+        &mut self,
+        sql: &[u8],
+        statement: &Statement,
+    ) -> Result<Option<SqlError>, End> {
+        if !self.in_transaction() {
+            self.branch.begin_reading();
+        }
+        let vars = self.session_vars().await?;
+        let Some(mut names) = table_names(sql, vars.mode) else {
+            return Ok(Some(SqlError::refused(&self.xid(), "the statement is not understood")));
+        };
+        let written = written(statement);
+        names.retain(|name| Some(name) != written.as_ref());
+        let ascii =
+            |name: &TableName| name.name.is_ascii() && name.schema.as_ref().is_none_or(|s| s.is_ascii());
+        if !vars.charset_client.starts_with("utf8") && !names.iter().all(ascii) {
+            return Ok(Some(SqlError::refused(&self.xid(), FOREIGN_NAME)));
+        }
+        let mut names = qualified(names, vars.database.as_deref());
+        names.retain(|name| !self.branch.keeps(name));
+        self.look_at(names).await
+    }
+
+    /// Why a view that a statement writes may write elsewhere: it calls a function.
+    pub(super) async fn calls_of_view(&mut self, name: Qualified) -> Result<Option<SqlError>, End> {
+        self.look_at(vec![name]).await
+    }
+
+    async fn look_at(&mut self, names: Vec<Qualified>) -> Result<Option<SqlError>, End> {
+        let xid = self.xid();
+        match views::refusal(&self.backend.pool, names.clone(), self.mariadb).await {
+            Ok(None) => {
+                self.branch.read(names);
+                Ok(None)
+            }
+            Ok(Some(why)) => Ok(Some(SqlError::refused(&xid, &why))),
+            Err(e) => {
+                let why = format!("the service account cannot read views: {e}");
+                Ok(Some(SqlError::unavailable(&xid, &why)))
+            }
+        }
+    }
+
+    /// Ends a local transaction that has only read, where what it has read may have written; whether it was ended and the
+    /// statement, which commits, answered.
+    pub(super) async fn reads_have_written(&mut self) -> Result<bool, End> {
+        let Err(error) = self.reads_are_kept().await else { return Ok(false) };
+        self.rollback_local().await?;
+        self.send_error(&error).await?;
+        Ok(true)
+    }
+
+    /// Whether what the local transaction has read is what it was taken for: nothing that writes.
+    pub(super) async fn reads_are_kept(&self) -> Result<(), SqlError> {
+        let seen = views::verify(&self.backend.pool, self.branch.reads(), self.mariadb).await;
+        seen.map_err(|stale| self.stale(stale))
+    }
+}
