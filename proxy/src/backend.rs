@@ -18,9 +18,10 @@ use crate::config::{Address, BackendConfig, Limits, Network, ProxyProtocol};
 use crate::meta::Metadata;
 use crate::net::Stream;
 use crate::own_user::OwnUser;
-use crate::service::ServicePool;
+use crate::service::{MAX_LOOKING, ServicePool};
 use crate::tls::{self, Acceptor, Connector, ServerTlsMode};
 use crate::typed::Typed;
+use crate::views::Views;
 
 /// One backend, shared by its sessions and by phase two.
 pub struct Backend {
@@ -52,6 +53,8 @@ pub struct Backend {
     pub metadata: Metadata,
     /// How many client connections there are.
     pub connections: AtomicUsize,
+    /// What is known of views.
+    pub(crate) views: Views,
     /// Phase-two jobs at a time.
     pub phase_two: Semaphore,
     mariadb: OnceCell<bool>,
@@ -91,7 +94,7 @@ impl Backend {
     /// An address that does not parse.
     pub fn new(config: &BackendConfig, limits: &Limits, coordinator: Client) -> Result<Backend, String> {
         let address = config.parsed_address()?;
-        let constraints = PoolConstraints::new(0, limits.phase_two_concurrency + 8)
+        let constraints = PoolConstraints::new(0, limits.phase_two_concurrency + 8 + MAX_LOOKING)
             .ok_or("limits.phase_two_concurrency")?;
         let mut opts = OptsBuilder::default()
             .user(Some(&config.user))
@@ -127,6 +130,7 @@ impl Backend {
             coordinator,
             metadata: Metadata::default(),
             connections: AtomicUsize::new(0),
+            views: Views::default(),
             phase_two: Semaphore::new(limits.phase_two_concurrency),
             mariadb: OnceCell::new(),
             undo_logs: Mutex::default(),

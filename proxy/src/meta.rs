@@ -7,9 +7,9 @@ use atone_undo::{Column, Kind, Table, UniqueKey};
 use dashmap::DashMap;
 use mysql_async::Conn;
 
+use crate::rounds::Rounds;
 use crate::service::ServicePool;
 use crate::typed::Typed;
-use facts::Rounds;
 
 mod facts;
 mod foreign_keys;
@@ -104,7 +104,7 @@ fn expression(text: &str, mariadb: bool) -> Option<String> {
 pub struct Metadata {
     tables: DashMap<SeenAs, (Instant, Arc<TableInfo>)>,
     /// Looks at tables, with or without the foreign keys that point at them.
-    rounds: DashMap<(String, String, bool), Arc<Rounds>>,
+    rounds: DashMap<(String, String, bool), Arc<Rounds<facts::Seen>>>,
 }
 
 /// Schema, name, and the column definitions that a session sees.

@@ -1,12 +1,16 @@
 //! The service account's connections.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, DriverError, Error, Opts, OptsBuilder, Pool};
 
 use crate::tls::{self, ServerTls, ServerTlsMode};
 
 /// How long a look waits for a table that is being altered, in seconds, where the transaction that looks may be waited for.
-pub(crate) const BRIEF_LOCK_WAIT_S: u32 = 2;
+const BRIEF_LOCK_WAIT_S: u32 = 2;
+/// How many connections are kept for looks.
+pub(crate) const MAX_LOOKING: usize = 4;
 
 /// Makes the next SELECT see what others have committed, and nothing else, whatever the server's default isolation level is.
 ///
@@ -23,6 +27,8 @@ pub struct ServicePool {
     pool: Pool,
     /// For a server that does not offer TLS, where it is only preferred.
     plain: Option<Pool>,
+    /// Connections that have looked at something, and will again.
+    looking: Arc<Mutex<Vec<Conn>>>,
 }
 
 impl ServicePool {
@@ -30,11 +36,11 @@ impl ServicePool {
     pub fn new(options: OptsBuilder, server_tls: &ServerTls) -> ServicePool {
         let plain = Opts::from(options.clone());
         let Some(ssl) = tls::service_options(server_tls) else {
-            return ServicePool { pool: Pool::new(plain), plain: None };
+            return ServicePool { pool: Pool::new(plain), plain: None, looking: Arc::default() };
         };
         let pool = Pool::new(Opts::from(options.ssl_opts(Some(ssl))));
         let preferred = server_tls.mode == ServerTlsMode::Preferred;
-        ServicePool { pool, plain: preferred.then(|| Pool::new(plain)) }
+        ServicePool { pool, plain: preferred.then(|| Pool::new(plain)), looking: Arc::default() }
     }
 
     /// The same that waits for a few seconds only where a table is being altered: for the transaction that looks, perhaps.
@@ -44,6 +50,48 @@ impl ServicePool {
     pub async fn brief_conn(&self) -> Result<Conn, Error> {
         let mut conn = self.get_conn().await?;
         conn.query_drop(format!("SET lock_wait_timeout = {BRIEF_LOCK_WAIT_S}")).await?;
+        Ok(conn)
+    }
+
+    /// Looks at something, which takes no longer than [`BRIEF_LOCK_WAIT_S`] for a lock, under `sql_mode = ''`. Connections for
+    /// that stay apart from the pool: to take one from there and to give it back takes longer than a look.
+    ///
+    /// # Errors
+    /// What the server or the system says.
+    pub(crate) async fn look<T, F>(&self, look: impl Fn(Conn) -> F) -> Result<T, Error>
+    where
+        F: Future<Output = (Conn, Result<T, Error>)> + Send,
+    {
+        loop {
+            let kept = self.looking.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let was_kept = kept.is_some();
+            let conn = match kept {
+                Some(conn) => conn,
+                None => self.looking_conn().await?,
+            };
+            let (conn, looked) = look(conn).await;
+            match &looked {
+                Ok(_) | Err(Error::Server(_)) => {
+                    let mut looking = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
+                    if looking.len() < MAX_LOOKING {
+                        looking.push(conn);
+                    }
+                }
+                // The server has closed it meanwhile
+                Err(_) if was_kept => continue,
+                Err(_) => {}
+            }
+            return looked;
+        }
+    }
+
+    async fn looking_conn(&self) -> Result<Conn, Error> {
+        let mut conn = self.get_conn().await?;
+        // What SHOW CREATE says depends on the first two
+        conn.query_drop(format!(
+            "SET SESSION sql_mode = '', SESSION sql_quote_show_create = 1, SESSION lock_wait_timeout = {BRIEF_LOCK_WAIT_S}"
+        ))
+        .await?;
         Ok(conn)
     }
 

@@ -27,6 +27,13 @@ pub(crate) trait Typed {
         &mut self,
         sql: impl AsRef<str> + Send + Sync,
     ) -> Result<Option<T>, Error>;
+
+    /// The rows of two queries in text, that go to the server together.
+    async fn two_results<A: FromRow, B: FromRow>(
+        &mut self,
+        first: &str,
+        second: &str,
+    ) -> Result<(Vec<A>, Vec<B>), Error>;
 }
 
 impl Typed for Conn {
@@ -59,6 +66,18 @@ impl Typed for Conn {
     ) -> Result<Option<T>, Error> {
         let row: Option<Row> = self.query_first(sql.as_ref()).await?;
         row.map(typed).transpose()
+    }
+
+    async fn two_results<A: FromRow, B: FromRow>(
+        &mut self,
+        first: &str,
+        second: &str,
+    ) -> Result<(Vec<A>, Vec<B>), Error> {
+        let mut results = self.query_iter(format!("{first}; {second}")).await?;
+        let first: Vec<Row> = results.collect().await?;
+        let second: Vec<Row> = results.collect().await?;
+        let first = first.into_iter().map(typed).collect::<Result<_, _>>()?;
+        Ok((first, second.into_iter().map(typed).collect::<Result<_, _>>()?))
     }
 }
 

@@ -1,18 +1,23 @@
 //! Views that call functions: a SELECT from one may write, without a word of it in the statement.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
-use atone_sql::{Mode, Statement, TableName, analyze, table_names};
+use atone_sql::{Mode, Statement, TableName, analyze, select_of_view, table_names};
 use atone_undo::quote_identifier;
+use dashmap::DashMap;
 use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, Error};
+use mysql_async::{Conn, Error, Row};
 
 use crate::meta::Stale;
-use crate::service::{BRIEF_LOCK_WAIT_S, ServicePool};
+use crate::rounds::Rounds;
+use crate::service::ServicePool;
 use crate::typed::Typed;
 
+/// How many names are remembered; beyond it all are forgotten.
+const MAX_NAMES: usize = 10_000;
 /// How many views are looked into for one statement: each may name others.
-pub(crate) const MAX_VIEWS: usize = 1000;
+const MAX_VIEWS: usize = 1000;
 /// Schemas of the server's own: nothing in them is captured, and their views call nothing that writes.
 const OWN_SCHEMAS: [&str; 4] = ["information_schema", "mysql", "performance_schema", "sys"];
 /// `ER_WRONG_OBJECT`: a table is no view.
@@ -34,80 +39,109 @@ enum Found {
     Writes(String),
 }
 
-/// Why a statement that names these tables and views may write behind its text; `None` where it can't. Nothing is remembered:
-/// any client may have put a view in the place of a table meanwhile.
-///
-/// # Errors
-/// What the server says to the service account.
-pub(crate) async fn refusal(
-    pool: &ServicePool,
-    names: Vec<Qualified>,
-    mariadb: bool,
-) -> Result<Option<String>, Error> {
-    if names.is_empty() {
-        return Ok(None);
-    }
-    let mut conn = pool.get_conn().await?;
-    let mut done: HashSet<Qualified> = HashSet::new();
-    let mut todo = names;
-    while let Some(name) = todo.pop() {
-        if done.contains(&name) {
-            continue;
-        }
-        if done.len() == MAX_VIEWS {
-            return Ok(Some(format!("the statement reads more than {MAX_VIEWS} tables and views")));
-        }
-        if may_be_view(&mut conn, &name).await? {
-            match look(&mut conn, &name, mariadb).await? {
-                Some(Found::Writes(why)) => return Ok(Some(why)),
-                Some(Found::Over(names)) => todo.extend(names),
-                None => {}
+/// The text with which the server shows a view, if the name is that of one; or why the server was not asked.
+type Shown = Result<Option<Arc<str>>, String>;
+
+/// Looks at names, one after the other for each. What a name stands for is asked each time: any client may have put a view in
+/// the place of a table meanwhile.
+#[derive(Debug, Default)]
+pub(crate) struct Views {
+    looks: DashMap<Qualified, Arc<Rounds<Shown>>>,
+}
+
+impl Views {
+    /// Why a statement that names these tables and views may write behind its text; `None` where it can't.
+    ///
+    /// # Errors
+    /// What the server or the system says to the service account.
+    pub(crate) async fn refusal(
+        &self,
+        pool: &ServicePool,
+        names: Vec<Qualified>,
+        mariadb: bool,
+    ) -> Result<Option<String>, String> {
+        let mut done: HashSet<Qualified> = HashSet::new();
+        let mut todo = names;
+        while let Some(name) = todo.pop() {
+            if done.contains(&name) {
+                continue;
             }
+            if done.len() == MAX_VIEWS {
+                return Ok(Some(format!("the statement reads more than {MAX_VIEWS} tables and views")));
+            }
+            if let Some(shown) = self.shown(pool, &name).await? {
+                let found = match shown.is_empty() {
+                    true => unseen(pool, &name).await.map_err(|e| e.to_string())?,
+                    false => look_into(&name, &shown, mariadb),
+                };
+                match found {
+                    Found::Writes(why) => return Ok(Some(why)),
+                    Found::Over(names) => todo.extend(names),
+                }
+            }
+            done.insert(name);
         }
-        done.insert(name);
+        Ok(None)
     }
-    Ok(None)
+
+    /// Whether what a local transaction has read, and keeps, are tables, and views that write nothing.
+    ///
+    /// # Errors
+    /// [`Stale`]
+    pub(crate) async fn verify(
+        &self,
+        pool: &ServicePool,
+        names: Vec<Qualified>,
+        mariadb: bool,
+    ) -> Result<(), Stale> {
+        match self.refusal(pool, names, mariadb).await {
+            Ok(None) => Ok(()),
+            Ok(Some(why)) => Err(Stale::Changed(format!("what was read was altered meanwhile: {why}"))),
+            Err(why) => Err(Stale::Unread(why)),
+        }
+    }
+
+    /// Looks at a name. A server tells a table from a view without a look at the information schema, which costs it much more.
+    async fn shown(&self, pool: &ServicePool, name: &Qualified) -> Shown {
+        if self.looks.len() >= MAX_NAMES {
+            self.looks.clear();
+        }
+        let looks = self.looks.entry(name.clone()).or_default().clone();
+        let show = format!("SHOW CREATE VIEW {}.{}", quote_identifier(&name.0), quote_identifier(&name.1));
+        let first = |mut conn: Conn| async {
+            let row = conn.query_first(&show).await;
+            (conn, row)
+        };
+        let look = async {
+            match pool.look(first).await {
+                Ok(row) => {
+                    let row: Option<Row> = row;
+                    let text = row.and_then(|row| row.get_opt::<String, _>(1)).and_then(Result::ok);
+                    Ok(Some(text.unwrap_or_default().into()))
+                }
+                Err(Error::Server(e)) if e.code == NO_VIEW || NOTHING.contains(&e.code) => Ok(None),
+                Err(Error::Server(e)) if UNSEEN.contains(&e.code) => Ok(Some("".into())),
+                Err(e) => Err(e.to_string()),
+            }
+        };
+        looks.see(look).await
+    }
 }
 
-/// Whether what a local transaction has read, and keeps, are tables, and views that write nothing.
-///
-/// # Errors
-/// [`Stale`]
-pub(crate) async fn verify(pool: &ServicePool, names: Vec<Qualified>, mariadb: bool) -> Result<(), Stale> {
-    match refusal(pool, names, mariadb).await {
-        Ok(None) => Ok(()),
-        Ok(Some(why)) => Err(Stale::Changed(format!("what was read was altered meanwhile: {why}"))),
-        Err(e) => Err(Stale::Unread(e.to_string())),
-    }
-}
-
-/// Whether the name is not one of a table, or of nothing at all. A server knows its tables without a look at the
-/// information schema, which costs it much more.
-async fn may_be_view(conn: &mut Conn, (schema, name): &Qualified) -> Result<bool, Error> {
-    let name = format!("{}.{}", quote_identifier(schema), quote_identifier(name));
-    // A table that another client is altering is not waited for longer, since that client may wait for the session that asks
-    let show = format!("SET lock_wait_timeout = {BRIEF_LOCK_WAIT_S}; SHOW CREATE VIEW {name}");
-    match conn.query_drop(show).await {
-        Ok(()) => Ok(true),
-        Err(Error::Server(e)) if e.code == NO_VIEW || NOTHING.contains(&e.code) => Ok(false),
-        Err(Error::Server(e)) if UNSEEN.contains(&e.code) => Ok(true),
-        Err(e) => Err(e),
-    }
-}
-
-async fn look(conn: &mut Conn, name: &Qualified, mariadb: bool) -> Result<Option<Found>, Error> {
-    let definition: Option<Option<String>> = conn
+/// What a name is that the server does not show: a view only where the information schema has one, which calls nothing where
+/// there are no functions.
+async fn unseen(pool: &ServicePool, (schema, name): &Qualified) -> Result<Found, Error> {
+    let mut conn = pool.get_conn().await?;
+    let views: Option<u64> = conn
         .first_row(
-            "SELECT VIEW_DEFINITION FROM information_schema.VIEWS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?",
-            (&name.0, &name.1),
+            "SELECT COUNT(*) FROM information_schema.VIEWS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?",
+            (schema, name),
         )
         .await?;
-    let Some(definition) = definition else { return Ok(None) };
-    let definition = definition.filter(|text| !text.is_empty());
-    Ok(Some(match definition {
-        None if !has_functions(conn).await? => Found::Over(Vec::new()),
-        definition => look_into(name, definition.as_deref(), mariadb),
-    }))
+    if views == Some(0) || !has_functions(&mut conn).await? {
+        return Ok(Found::Over(Vec::new()));
+    }
+    Ok(Found::Writes(format!("the service account cannot see the definition of the view {schema}.{name}")))
 }
 
 /// Whether the server may have functions of its users' making.
@@ -152,25 +186,19 @@ pub(crate) fn qualified(names: Vec<TableName>, database: Option<&str>) -> Vec<Qu
         .collect()
 }
 
-/// What a view's definition says, as the server tells it: a SELECT with qualified names.
-fn look_into((schema, name): &Qualified, definition: Option<&str>, mariadb: bool) -> Found {
-    let Some(definition) = definition else {
-        return Found::Writes(format!(
-            "the service account cannot see the definition of the view {schema}.{name}"
-        ));
-    };
+/// What a view is by its SHOW CREATE VIEW: a SELECT with qualified names.
+fn look_into((schema, name): &Qualified, shown: &str, mariadb: bool) -> Found {
     let mode = Mode { mariadb, ..Mode::default() };
-    let calls = match analyze(definition.as_bytes(), mode).statement {
-        Statement::Refused(refusal) => Some(refusal.reason),
-        Statement::Read | Statement::Diagnostics | Statement::SelectsDiagnostics { .. } => None,
-        _ => Some("it is no SELECT".to_owned()),
-    };
-    match (calls, table_names(definition.as_bytes(), mode)) {
-        (None, Some(names)) => Found::Over(qualified(names, None)),
-        (why, _) => Found::Writes(format!(
-            "the view {schema}.{name}: {}",
-            why.unwrap_or_else(|| "it is not understood".into())
-        )),
+    let not_understood = || Found::Writes(format!("the view {schema}.{name}: it is not understood"));
+    let Some(select) = select_of_view(shown.as_bytes(), mode) else { return not_understood() };
+    match (analyze(select, mode).statement, table_names(select, mode)) {
+        (Statement::Read | Statement::Diagnostics | Statement::SelectsDiagnostics { .. }, Some(names)) => {
+            Found::Over(qualified(names, None))
+        }
+        (Statement::Refused(refusal), _) => {
+            Found::Writes(format!("the view {schema}.{name}: {}", refusal.reason))
+        }
+        _ => not_understood(),
     }
 }
 
@@ -178,19 +206,24 @@ fn look_into((schema, name): &Qualified, definition: Option<&str>, mariadb: bool
 mod tests {
     use super::*;
 
-    fn found(definition: Option<&str>) -> Found {
-        look_into(&("s".into(), "v".into()), definition, true)
+    fn found(select: &str) -> Found {
+        let shown = format!(
+            "CREATE ALGORITHM=UNDEFINED DEFINER=`a as b`@`localhost` SQL SECURITY DEFINER VIEW `s`.`v` AS {select}"
+        );
+        look_into(&("s".into(), "v".into()), &shown, true)
     }
 
     #[test]
     fn what_definitions_say() {
-        let over =
-            found(Some("select `s`.`t`.`id` AS `id`,count(0) AS `n` from (`s`.`t` join `s`.`w` on(1))"));
-        assert!(
-            matches!(over, Found::Over(names) if names == [("s".into(), "t".into()), ("s".into(), "w".into())])
-        );
-        for definition in [None, Some("select `s`.`f`(1) AS `f`"), Some("select nextval(`s`.`q`)")] {
-            assert!(matches!(found(definition), Found::Writes(_)), "{definition:?}");
+        for end in ["", " WITH CASCADED CHECK OPTION"] {
+            let over = found(&format!(
+                "select `s`.`t`.`id` AS `id`,count(0) AS `n` from (`s`.`t` join `s`.`w` on(1)){end}"
+            ));
+            let Found::Over(names) = over else { panic!("{over:?}") };
+            assert_eq!(names, [("s".to_owned(), "t".to_owned()), ("s".to_owned(), "w".to_owned())]);
+        }
+        for select in ["", "select `s`.`f`(1) AS `f`", "select nextval(`s`.`q`)"] {
+            assert!(matches!(found(select), Found::Writes(_)), "{select:?}");
         }
     }
 }

@@ -55,4 +55,4 @@ pub use types::{
     Insert, InsertValue, Joined, JoinedAction, Load, LoadFormat, OnConflict, Prepare, Refusal, SourceQuery,
     Span, Statement, StatementText, TableRef, Update, XidHint, XidValue,
 };
-pub use view::{ViewOfOne, view_of_one};
+pub use view::{ViewOfOne, select_of_view, view_of_one};

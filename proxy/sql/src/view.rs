@@ -56,9 +56,41 @@ pub fn view_of_one(definition: &[u8], mode: Mode) -> Option<ViewOfOne> {
     Some(ViewOfOne { schema: schema?, table, columns })
 }
 
+/// The SELECT in a SHOW CREATE VIEW. `None` where the text is another.
+pub fn select_of_view(shown: &[u8], mode: Mode) -> Option<&[u8]> {
+    let lexed = lexer::lex(shown, mode, Executable::Skip).ok()?;
+    let text = Text { sql: shown, mode, tokens: &lexed.tokens };
+    let view = text.find(0..text.len(), |at| text.is(at, "VIEW"))?;
+    let (_, _, behind) = dml::table_name(&text, view + 1..text.len())?;
+    let at = if text.punct(behind, b'(') { text.skip_parens(behind)? } else { behind };
+    let checked =
+        text.len().checked_sub(3).is_some_and(|end| text.are(end, &["CASCADED", "CHECK", "OPTION"]))
+            || text.len().checked_sub(3).is_some_and(|end| text.are(end, &["LOCAL", "CHECK", "OPTION"]));
+    let end = if checked { text.len() - 4 } else { text.len() };
+    if !text.is(at, "AS") || at + 1 >= end {
+        return None;
+    }
+    shown.get(text.span(at + 1..end))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_select_of_a_view() {
+        let select = |shown: &str| select_of_view(shown.as_bytes(), Mode::default()).map(<[u8]>::to_vec);
+        let head = "CREATE ALGORITHM=UNDEFINED DEFINER=`view`@`%` SQL SECURITY DEFINER VIEW `s`.`v`";
+        for columns in ["", " (`a`,`b as (`)"] {
+            for check in ["", " WITH CASCADED CHECK OPTION", " WITH LOCAL CHECK OPTION"] {
+                let shown = format!("{head}{columns} AS select 1 AS `with`{check}");
+                assert_eq!(select(&shown).as_deref(), Some(&b"select 1 AS `with`"[..]), "{shown}");
+            }
+        }
+        for other in [head.to_owned(), format!("{head} AS "), "CREATE TABLE `view` (a INT)".to_owned()] {
+            assert_eq!(select(&other), None, "{other}");
+        }
+    }
 
     #[test]
     fn definitions_as_the_servers_tell_them() {

@@ -2,12 +2,10 @@
 //! and its triggers.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use atone_undo::quote_identifier;
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
-use tokio::sync::Mutex;
 
 use super::foreign_keys::{self, References};
 use super::triggers::{self, Trigger};
@@ -40,10 +38,22 @@ pub(super) async fn read(
         "SET SESSION sql_mode = '', SESSION sql_quote_show_create = 1, SESSION lock_wait_timeout = {LOCK_WAIT_S}"
     ))
     .await?;
+    read_as_set(conn, schema, name, mariadb).await
+}
+
+/// The same on a connection whose settings are known.
+async fn read_as_set(
+    conn: &mut Conn,
+    schema: &str,
+    name: &str,
+    mariadb: bool,
+) -> Result<Facts, mysql_async::Error> {
     let show = format!("SHOW CREATE TABLE {}.{}", quote_identifier(schema), quote_identifier(name));
-    let shown: Option<(String, String)> = conn.first_text_row(show).await?;
+    let (shown, triggers) = conn.two_results(&show, &triggers::select(schema, name)).await?;
+    let shown: Option<(String, String)> = shown.into_iter().next();
     let definition = without_next_number(&shown.map(|(_, text)| text).unwrap_or_default());
-    Ok(Facts { definition, triggers: triggers::read(conn, schema, name, mariadb).await? })
+    let triggers = triggers::parse(triggers, mariadb);
+    Ok(Facts { definition, triggers: triggers::with_logs(conn, schema, name, triggers, mariadb).await? })
 }
 
 /// Leaves out ` AUTO_INCREMENT=7`, which every INSERT changes.
@@ -61,21 +71,14 @@ fn without_next_number(definition: &str) -> String {
 
 /// A table as it is now.
 #[derive(Debug)]
-struct Now {
+pub(super) struct Now {
     facts: Facts,
     /// Where they were asked for.
     references: Option<References>,
 }
 
-/// Looks at one table, one after the other; each serves all who asked before it began.
-#[derive(Debug, Default)]
-pub(super) struct Rounds {
-    started: AtomicU64,
-    last: Mutex<Option<Round>>,
-}
-
-/// One look: its number, and what was seen or why nothing was.
-type Round = (u64, Result<Arc<Now>, String>);
+/// A look at a table, or why there was none.
+pub(super) type Seen = Result<Arc<Now>, String>;
 
 /// Why a table cannot be vouched for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -136,26 +139,20 @@ impl Metadata {
         }
         let key = (table.schema.clone(), table.name.clone(), with_references);
         let rounds = self.rounds.entry(key).or_default().clone();
-        let wanted = rounds.started.load(Ordering::SeqCst) + 1;
-        let mut last = rounds.last.lock().await;
-        if let Some((round, result)) = &*last
-            && *round >= wanted
-        {
-            return result.clone();
-        }
-        let round = rounds.started.fetch_add(1, Ordering::SeqCst) + 1;
         let look = async {
-            let mut conn = pool.get_conn().await?;
-            let facts = read(&mut conn, &table.schema, &table.name, mariadb).await?;
+            let (schema, name) = (&table.schema, &table.name);
+            let facts = |mut conn: Conn| async move {
+                let facts = read_as_set(&mut conn, schema, name, mariadb).await;
+                (conn, facts)
+            };
+            let facts = pool.look(facts).await?;
             let references = match with_references {
-                true => Some(foreign_keys::load(&mut conn, table, mariadb).await?),
+                true => Some(foreign_keys::load(&mut pool.brief_conn().await?, table, mariadb).await?),
                 false => None,
             };
             Ok(Arc::new(Now { facts, references }))
         };
-        let result = look.await.map_err(|e: mysql_async::Error| e.to_string());
-        *last = Some((round, result.clone()));
-        result
+        rounds.see(async { look.await.map_err(|e: mysql_async::Error| e.to_string()) }).await
     }
 
     /// What is known of a table counts no more.

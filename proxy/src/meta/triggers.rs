@@ -134,16 +134,16 @@ pub fn undo_refusal(table: &Table, triggers: &[Trigger], write: Write) -> Option
     })
 }
 
-type TriggerRow = (String, String, String, Option<String>, String);
+pub(super) type TriggerRow = (String, String, String, Option<String>, String);
 
-/// Reads the triggers of a table, and looks at the tables to which they add rows.
-pub(super) async fn read(
+/// Looks at the tables to which a table's triggers add rows.
+pub(super) async fn with_logs(
     conn: &mut Conn,
     schema: &str,
     name: &str,
+    mut triggers: Vec<Trigger>,
     mariadb: bool,
 ) -> Result<Vec<Trigger>, mysql_async::Error> {
-    let mut triggers = bodies(conn, schema, name, mariadb).await?;
     let mut logs = Logs::new(schema, name, mariadb);
     for trigger in &mut triggers {
         let inserts = trigger.effect.as_ref().map(|body| body.inserts.clone()).unwrap_or_default();
@@ -167,16 +167,24 @@ pub(super) async fn bodies(
     name: &str,
     mariadb: bool,
 ) -> Result<Vec<Trigger>, mysql_async::Error> {
-    let rows: Vec<TriggerRow> = conn
-        .rows(
-            "SELECT TRIGGER_NAME, EVENT_MANIPULATION, ACTION_TIMING, ACTION_STATEMENT, CAST(SQL_MODE AS CHAR) \
-             FROM information_schema.TRIGGERS WHERE EVENT_OBJECT_SCHEMA = ? AND EVENT_OBJECT_TABLE = ? \
-             ORDER BY EVENT_MANIPULATION, ACTION_TIMING, ACTION_ORDER, TRIGGER_NAME",
-            (schema, name),
-        )
-        .await?;
-    Ok(rows
-        .into_iter()
+    Ok(parse(conn.text_rows(select(schema, name)).await?, mariadb))
+}
+
+/// The query for the triggers of a table, under a `sql_mode` with backslash escapes.
+pub(super) fn select(schema: &str, name: &str) -> String {
+    let quote = |name: &str| name.replace('\\', "\\\\").replace('\'', "''");
+    format!(
+        "SELECT TRIGGER_NAME, EVENT_MANIPULATION, ACTION_TIMING, ACTION_STATEMENT, CAST(SQL_MODE AS CHAR) \
+         FROM information_schema.TRIGGERS WHERE EVENT_OBJECT_SCHEMA = '{}' AND EVENT_OBJECT_TABLE = '{}' \
+         ORDER BY EVENT_MANIPULATION, ACTION_TIMING, ACTION_ORDER, TRIGGER_NAME",
+        quote(schema),
+        quote(name)
+    )
+}
+
+/// The triggers in the rows of [`select`].
+pub(super) fn parse(rows: Vec<TriggerRow>, mariadb: bool) -> Vec<Trigger> {
+    rows.into_iter()
         .map(|(name, event, timing, body, sql_mode)| {
             let body = body.unwrap_or_default();
             let effect = Mode::from_sql_mode(&sql_mode, mariadb)
@@ -184,7 +192,7 @@ pub(super) async fn bodies(
                 .and_then(|mode| trigger_body(body.as_bytes(), mode));
             Trigger { name, event, timing, body, sql_mode, effect, logs: Vec::new() }
         })
-        .collect())
+        .collect()
 }
 
 /// Whether the service account would see a table's triggers.

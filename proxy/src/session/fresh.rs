@@ -5,7 +5,6 @@ use tokio::task::JoinHandle;
 use super::Session;
 use crate::error::{End, SqlError};
 use crate::meta::Stale;
-use crate::views;
 
 /// A look at the tables of a branch that is under way, all of whose statements have run.
 #[derive(Debug)]
@@ -22,7 +21,7 @@ impl Fresh {
             for met in met.into_iter().filter(|met| met.as_parent || !met.held) {
                 backend.metadata.verify(&backend.pool, &met.info, met.as_parent, mariadb).await?;
             }
-            views::verify(&backend.pool, reads, mariadb).await
+            backend.views.verify(&backend.pool, reads, mariadb).await
         }))
     }
 }

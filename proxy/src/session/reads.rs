@@ -10,7 +10,7 @@ use atone_sql::{Statement, TableName, table_names};
 use super::Session;
 use super::tables::FOREIGN_NAME;
 use crate::error::{End, SqlError};
-use crate::views::{self, Qualified, qualified};
+use crate::views::{Qualified, qualified};
 
 /// The table that a statement writes and names alone: what it is, is looked at when it is held.
 fn written(statement: &Statement) -> Option<TableName> {
@@ -57,14 +57,14 @@ impl Session {
 
     async fn look_at(&mut self, names: Vec<Qualified>) -> Result<Option<SqlError>, End> {
         let xid = self.xid();
-        match views::refusal(&self.backend.pool, names.clone(), self.mariadb).await {
+        match self.backend.views.refusal(&self.backend.pool, names.clone(), self.mariadb).await {
             Ok(None) => {
                 self.branch.read(names);
                 Ok(None)
             }
             Ok(Some(why)) => Ok(Some(SqlError::refused(&xid, &why))),
-            Err(e) => {
-                let why = format!("the service account cannot read views: {e}");
+            Err(why) => {
+                let why = format!("the service account cannot read views: {why}");
                 Ok(Some(SqlError::unavailable(&xid, &why)))
             }
         }
@@ -81,7 +81,7 @@ impl Session {
 
     /// Whether what the local transaction has read is what it was taken for: nothing that writes.
     pub(super) async fn reads_are_kept(&self) -> Result<(), SqlError> {
-        let seen = views::verify(&self.backend.pool, self.branch.reads(), self.mariadb).await;
+        let seen = self.backend.views.verify(&self.backend.pool, self.branch.reads(), self.mariadb).await;
         seen.map_err(|stale| self.stale(stale))
     }
 }
