@@ -51,6 +51,7 @@ fn bears_on_vars(name: &str) -> bool {
             name,
             "sql_mode"
                 | "auto_increment_increment"
+                | "auto_increment_offset"
                 | "innodb_lock_wait_timeout"
                 | "max_allowed_packet"
                 | "resultset_metadata"

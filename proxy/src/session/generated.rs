@@ -16,7 +16,7 @@ use mysql_async::prelude::Queryable as _;
 use super::Session;
 use super::cascade::key_only;
 use super::dml::{KEYS_PER_SELECT, decode, locking_read, locking_read_by_key};
-use super::inject::{Reply, flights};
+use super::inject::{Numbering, Reply, flights};
 use super::logged::Log;
 use crate::branch::Presence;
 use crate::error::End;
@@ -29,21 +29,23 @@ pub(super) const MAX_FOREIGN_ROWS: usize = 10_000;
 
 /// The numbers that rows get: the first one generated, then one step after the other. A number that a row gives by
 /// itself moves what follows behind it.
-fn expected(first: i128, given: &[Option<i128>], step: i128) -> Vec<i128> {
+fn expected(first: u64, given: &[Option<i128>], numbering: Numbering) -> Vec<i128> {
     let mut next = first;
     given
         .iter()
         .map(|given| match given {
             Some(id) => {
-                if *id >= next && step > 0 {
-                    next += ((id - next) / step + 1) * step;
+                if let Ok(id) = u64::try_from(*id)
+                    && id >= next
+                {
+                    next = numbering.after(id);
                 }
                 *id
             }
             None => {
                 let id = next;
-                next += step;
-                id
+                next = numbering.after(id);
+                id.into()
             }
         })
         .collect()
@@ -95,8 +97,7 @@ impl Session {
         }
         let first = i128::from(ok.last_insert_id);
         let vars = self.session_vars().await?;
-        let step = i128::from(vars.auto_increment_increment.max(1));
-        let mut ids = expected(first, &given, step);
+        let mut ids = expected(ok.last_insert_id, &given, vars.numbering);
         for last in [false, true] {
             match self.own_rows(table, column, &ids, KEYS_PER_SELECT).await? {
                 Ok(rows) if rows.len() == count => return Ok(Ok(rows)),
@@ -237,14 +238,29 @@ fn numbered(table: &Table, column: usize) -> Option<Numbered> {
 
 #[cfg(test)]
 mod tests {
-    use super::expected;
+    use super::{Numbering, expected};
+
+    fn by(increment: u64, offset: u64) -> Numbering {
+        Numbering { increment, offset }
+    }
 
     #[test]
     fn numbers_that_are_given_move_those_that_follow() {
-        assert_eq!(expected(5, &[None, None], 1), [5, 6]);
-        assert_eq!(expected(5, &[None, Some(7), None, None], 1), [5, 7, 8, 9]);
-        assert_eq!(expected(5, &[Some(2), None, Some(1), None], 1), [2, 5, 1, 6]);
-        assert_eq!(expected(5, &[None, Some(14), None], 5), [5, 14, 15]);
-        assert_eq!(expected(5, &[None, Some(15), None], 5), [5, 15, 20]);
+        assert_eq!(expected(5, &[None, None], by(1, 1)), [5, 6]);
+        assert_eq!(expected(5, &[None, Some(7), None, None], by(1, 7)), [5, 7, 8, 9]);
+        assert_eq!(expected(5, &[Some(2), None, Some(-1), None], by(1, 1)), [2, 5, -1, 6]);
+        assert_eq!(expected(5, &[None, Some(14), None], by(5, 5)), [5, 14, 15]);
+        assert_eq!(expected(5, &[None, Some(15), None], by(5, 5)), [5, 15, 20]);
+    }
+
+    #[test]
+    fn numbers_behind_one_that_was_set() {
+        let four = |first, numbering: Numbering| numbering.from(first).take(4).collect::<Vec<_>>();
+        assert_eq!(four(30, by(3, 1)), [30, 31, 34, 37]);
+        assert_eq!(four(30, by(3, 2)), [30, 32, 35, 38]);
+        assert_eq!(four(31, by(3, 1)), [31, 34, 37, 40]);
+        // As the servers do, whose arithmetic wraps around
+        assert_eq!(four(30, by(3, 7)), [30, 31, 34, 37]);
+        assert_eq!(four(1, by(5, 12)), [1, 6, 11, 12]);
     }
 }

@@ -109,7 +109,7 @@ pub(super) struct Vars {
     pub(super) results_value: String,
     pub(super) charset_connection: String,
     pub(super) collation_connection: String,
-    pub(super) auto_increment_increment: u64,
+    pub(super) numbering: Numbering,
     pub(super) lock_wait_timeout_ms: u64,
     pub(super) max_allowed_packet: usize,
     pub(super) database: Option<String>,
@@ -117,6 +117,33 @@ pub(super) struct Vars {
     pub(super) safe_updates: bool,
     /// Why nothing can be captured under these settings.
     pub(super) refuse: Option<String>,
+}
+
+/// How the session steps from one generated number to the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Numbering {
+    /// `auto_increment_increment`
+    pub(super) increment: u64,
+    /// `auto_increment_offset`
+    pub(super) offset: u64,
+}
+
+impl Numbering {
+    /// The number that the server generates behind this one: the next of offset, offset + increment, and so on, to which the
+    /// first one need not belong where `insert_id` was set. An offset above the increment makes its unsigned arithmetic
+    /// wrap around, as here.
+    pub(super) fn after(self, number: u64) -> u64 {
+        if self.increment <= 1 {
+            return number.wrapping_add(1);
+        }
+        let steps = number.wrapping_add(self.increment).wrapping_sub(self.offset) / self.increment;
+        steps.wrapping_mul(self.increment).wrapping_add(self.offset)
+    }
+
+    /// The numbers of rows that are all generated.
+    pub(super) fn from(self, first: u64) -> impl Iterator<Item = u64> {
+        std::iter::successors(Some(first), move |number| Some(self.after(*number)))
+    }
 }
 
 impl Vars {
@@ -141,7 +168,7 @@ const MAX_COLUMNS: u64 = 1 << 13;
 const VARS_SQL: &str = "SELECT @@sql_mode, @@character_set_client, IFNULL(@@character_set_results, 'NULL'), \
      @@character_set_connection, \
      @@auto_increment_increment, @@innodb_lock_wait_timeout, @@max_allowed_packet, HEX(DATABASE()), @@collation_connection, \
-     @@sql_safe_updates";
+     @@sql_safe_updates, @@auto_increment_offset";
 /// One more of MySQL's, where the client can do without column definitions.
 const RESULTSET_METADATA_SQL: &str = ", @@resultset_metadata";
 
@@ -382,7 +409,7 @@ fn parse_vars(rows: &Rows, mariadb: bool, capabilities: u64) -> Result<Vars, End
     if UNREADABLE_CHARSETS.contains(&charset_client.as_str()) {
         refuse = Some(format!("character_set_client {charset_client} is not understood"));
     }
-    if cells.get(10).copied().flatten().is_some_and(|v| v != b"FULL") {
+    if cells.get(11).copied().flatten().is_some_and(|v| v != b"FULL") {
         refuse = Some("resultset_metadata is not FULL: tables are told by their column definitions".into());
     }
     let database = match cells.get(7).copied().flatten() {
@@ -407,7 +434,7 @@ fn parse_vars(rows: &Rows, mariadb: bool, capabilities: u64) -> Result<Vars, End
         charset_connection,
         collation_connection: text(8),
         safe_updates: text(9) == "1",
-        auto_increment_increment: number(4)?,
+        numbering: Numbering { increment: number(4)?, offset: number(10)? },
         lock_wait_timeout_ms: number(5)?.saturating_mul(1000),
         max_allowed_packet: usize::try_from(number(6)?).unwrap_or(usize::MAX),
         database,

@@ -205,7 +205,7 @@ impl Session {
         let alone = manner.alone;
         match keys {
             InsertKeys::Known(rows) => {
-                let keys = generated_keys(rows, ok.last_insert_id, vars.auto_increment_increment);
+                let keys = generated_keys(rows, vars.numbering.from(ok.last_insert_id));
                 if target.logs.is_empty() {
                     self.inserted(ok, table, keys, Logged::default(), alone).await?;
                 } else {
@@ -359,7 +359,7 @@ impl Session {
     ) -> Result<(), End> {
         let table = &target.info.table;
         let kept = self.keep_diagnostics(&ok).await?;
-        let predicates = literal_predicates(table, literals, vars.auto_increment_increment);
+        let predicates = literal_predicates(table, literals, vars.numbering.from(ok.last_insert_id));
         let found = self.one_row_each(table, &predicates).await?;
         let mut found = found.filter(|_| ok.affected_rows == literals.len() as u64);
         if let Some(rows) = &found

@@ -276,24 +276,28 @@ pub(super) fn pins_one_row(sql: &[u8], pinned: &[(String, Span)], table: &Table,
     })
 }
 
-/// For each inserted row whose key only the server can work out the condition that finds it. The one that it generated is
-/// the first of the statement and `step` more for each row.
-pub(super) fn literal_predicates(table: &Table, rows: &[Vec<Option<Vec<u8>>>], step: u64) -> Vec<Vec<u8>> {
+/// For each inserted row whose key only the server can work out the condition that finds it, with the row's number where it
+/// is generated.
+pub(super) fn literal_predicates(
+    table: &Table,
+    rows: &[Vec<Option<Vec<u8>>>],
+    numbers: impl Iterator<Item = u64>,
+) -> Vec<Vec<u8>> {
     let columns = table.keys.first().map(|key| key.columns.as_slice()).unwrap_or_default();
-    let part = |(&c, literal): (&usize, &Option<Vec<u8>>), i: usize| {
+    let part = |(&c, literal): (&usize, &Option<Vec<u8>>), number: u64| {
         let column = &table.columns[c];
         let mut out = quote_identifier(&column.name).into_bytes();
         out.extend_from_slice(b" = ");
         match literal {
             Some(text) => out.extend_from_slice(&compared(column, text)),
-            None => out.extend_from_slice(format!("LAST_INSERT_ID() + {}", i as u64 * step).as_bytes()),
+            None => out.extend_from_slice(number.to_string().as_bytes()),
         }
         out
     };
-    let row = |(i, row): (usize, &Vec<Option<Vec<u8>>>)| {
-        columns.iter().zip(row).map(|pair| part(pair, i)).collect::<Vec<_>>().join(&b" AND "[..])
+    let row = |(row, number): (&Vec<Option<Vec<u8>>>, u64)| {
+        columns.iter().zip(row).map(|pair| part(pair, number)).collect::<Vec<_>>().join(&b" AND "[..])
     };
-    rows.iter().enumerate().map(row).collect()
+    rows.iter().zip(numbers).map(row).collect()
 }
 
 /// What a column is compared with to find the row in which a literal was stored: as the column holds it.
@@ -327,21 +331,19 @@ pub(super) fn finds_no_others(table: &Table, rows: &[Vec<Option<Vec<u8>>>]) -> b
     rows.iter().all(|row| columns.iter().zip(row).all(exact))
 }
 
-/// Fills the generated parts of known keys: the first generated value and the step between rows.
-pub(super) fn generated_keys(rows: Vec<Vec<Option<Value>>>, first: u64, step: u64) -> Vec<Key> {
-    rows.into_iter()
-        .enumerate()
-        .map(|(i, row)| {
-            let generated = i128::from(first) + i as i128 * i128::from(step);
-            Key(row.into_iter().map(|part| part.unwrap_or(Value::Int(generated))).collect())
-        })
-        .collect()
+/// Fills the generated parts of known keys with the rows' numbers.
+pub(super) fn generated_keys(rows: Vec<Vec<Option<Value>>>, numbers: impl Iterator<Item = u64>) -> Vec<Key> {
+    let key = |(row, number): (Vec<Option<Value>>, u64)| {
+        Key(row.into_iter().map(|part| part.unwrap_or(Value::Int(number.into()))).collect())
+    };
+    rows.into_iter().zip(numbers).map(key).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::samples;
+    use crate::session::inject::Numbering;
     use atone_sql::{Mode, Statement, analyze};
     use atone_undo::UniqueKey;
 
@@ -355,7 +357,7 @@ mod tests {
             charset_connection: "utf8mb4".into(),
             collation_connection: "utf8mb4_general_ci".into(),
             safe_updates: false,
-            auto_increment_increment: 1,
+            numbering: Numbering { increment: 1, offset: 1 },
             lock_wait_timeout_ms: 0,
             max_allowed_packet: 1 << 20,
             database: None,
@@ -435,7 +437,7 @@ mod tests {
         let mixed = InsertKeys::Mixed(0, vec![None, Some(7)]);
         assert_eq!(keys_of("INSERT INTO t VALUES (NULL, 1), (7, 2)", &auto), Ok(mixed));
         assert!(keys_of("INSERT INTO t VALUES ('x', 1)", &auto).is_err());
-        let keys = generated_keys(vec![vec![None], vec![None]], 10, 5);
+        let keys = generated_keys(vec![vec![None], vec![None]], [10, 15].into_iter());
         assert_eq!(keys, [Key(vec![Value::Int(10)]), Key(vec![Value::Int(15)])]);
     }
 

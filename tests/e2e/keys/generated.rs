@@ -13,6 +13,7 @@ use super::compare;
 
 atone_tests::shared_tests!(
     given_and_generated,
+    behind_a_number_that_was_set,
     rows_of_others_in_between,
     rows_of_others_meanwhile,
     generated_from_queries,
@@ -52,6 +53,35 @@ async fn given_and_generated(c: Arc<Cluster>) -> Result<()> {
         steps.push(q("INSERT INTO k (id, v) VALUES (NULL, 1), (1000, 2) RETURNING id, v"));
     }
     compare(&c, "given and generated", steps).await
+}
+
+/// `SET insert_id` says the first number; the next ones are in step again, as the server counts.
+async fn behind_a_number_that_was_set(c: Arc<Cluster>) -> Result<()> {
+    for (increment, offset) in [(1, 1), (3, 1), (3, 2), (3, 7), (5, 12), (10, 10)] {
+        let mut steps =
+            vec![q(&format!("SET auto_increment_increment = {increment}, auto_increment_offset = {offset}"))];
+        for (at, statement) in [
+            "INSERT INTO k (v) VALUES (1), (2), (3), (4)",
+            "INSERT INTO k (v) VALUES (1)",
+            "INSERT INTO k (id, v) VALUES (NULL, 1), (5000, 2), (NULL, 3), (NULL, 4)",
+            "INSERT INTO k (id, v) VALUES (2, 1), (NULL, 2), (NULL, 3)",
+            "INSERT INTO k (v) SELECT a FROM src",
+            "INSERT IGNORE INTO k (m, v) VALUES ('x', 1), ('y', 2), ('z', 3)",
+            "REPLACE INTO k (m, v) VALUES ('x', 1), ('y', 2), ('z', 3)",
+            "INSERT INTO k (m, v) VALUES ('w', 1), ('new', 2) ON DUPLICATE KEY UPDATE v = 9",
+            "INSERT INTO pairs (b, v) VALUES (1.5, 1), ('2.5', 2), (3, 3)",
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let number = 100 * (at + 1);
+            steps.push(q(&format!("SET insert_id = {number}")));
+            steps.push(q(statement));
+            steps.push(q("SELECT LAST_INSERT_ID()"));
+        }
+        compare(&c, "behind a number that was set", steps).await?;
+    }
+    Ok(())
 }
 
 /// The rows of a statement and those that others insert between them are told apart.
