@@ -75,6 +75,10 @@ async fn through_views(c: Arc<Cluster>) -> Result<()> {
         q("UPDATE plain SET nosuch = 1"),
         q("UPDATE temporary_one SET v = 1"),
         q("DELETE FROM temporary_one"),
+        q("INSERT INTO temporary_one SELECT * FROM t"),
+        // What is wrong with the view comes before what is wrong with its rows
+        q("INSERT INTO temporary_one (id) SELECT (SELECT id FROM t) FROM t"),
+        q("SHOW WARNINGS"),
         e("UPDATE some SET val = ? WHERE `key` = ?", &[&77, &12]),
         e("INSERT INTO some (`key`, val) VALUES (?, ?)", &[&90, &91]),
     ];

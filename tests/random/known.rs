@@ -31,5 +31,9 @@ pub(crate) const DANGLING_CHILDREN: bool = false;
 /// Warnings of a statement over several tables that finds no row: its rows are read first, and that may warn.
 pub(crate) const WARNINGS_OF_JOINS: bool = false;
 
+/// MySQL: how many digits of a fraction a zero date has in a message depends on whether a parameter or a literal stands beside its
+/// column.
+pub(crate) const DIGITS_OF_ZERO_DATES: bool = false;
+
 /// MySQL: a parameter that `character_set_connection` can't hold: as a literal it warns once more.
 pub(crate) const NARROW_PARAMETERS: bool = false;

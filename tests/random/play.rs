@@ -444,6 +444,9 @@ fn normal(op: &Op, mut effect: Effect, schema: &str) -> Effect {
     }
     for text in effect.error.iter_mut().map(|e| &mut e.message).chain(&mut effect.rows) {
         *text = text.replace(schema, "<schema>");
+        if !known::DIGITS_OF_ZERO_DATES && writes(op) {
+            *text = text.replace("'0000-00-00 00:00:00.000000'", "'0000-00-00 00:00:00'");
+        }
         if op.role != Role::Plain && !tells_rows(&op.step) {
             *text = without_row_number(&text.replace("``.`(temporary)`.", ""));
         }

@@ -36,10 +36,10 @@ impl Session {
             Some(Reply::Err(e)) => {
                 let kept = self.diagnostics.take();
                 let ignore = target.insert.ignore;
-                if (e.code == 1064 || ignore)
+                if (e.code == 1064 || ignore || target.view.is_some())
                     && let Reply::Err(own) = self.run_one(self.plan_of(target.text)).await?
                 {
-                    // The server names the place in the statement itself
+                    // The server names the place in the statement itself, and may have more to say against the view
                     return self.statement_failed(own, alone).await;
                 }
                 if ignore {
