@@ -241,10 +241,21 @@ impl Server {
         if upper.starts_with("SELECT @@SQL_MODE") {
             let mode =
                 *["", "STRICT_TRANS_TABLES", "ANSI_QUOTES", "NO_BACKSLASH_ESCAPES"].choose(rng).unwrap();
-            let mut row: Vec<Option<String>> =
-                [mode, "utf8mb4", "utf8mb4", "utf8mb4", "1", "50", "67108864", "74657374"]
-                    .map(|c| Some(c.into()))
-                    .into();
+            let mut row: Vec<Option<String>> = [
+                mode,
+                "utf8mb4",
+                "utf8mb4",
+                "utf8mb4",
+                "1",
+                "50",
+                "67108864",
+                "74657374",
+                "utf8mb4_bin",
+                "0",
+                "1",
+            ]
+            .map(|c| Some(c.into()))
+            .into();
             if sql.contains("resultset_metadata") {
                 row.push(Some("FULL".into()));
             }
