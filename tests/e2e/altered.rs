@@ -18,6 +18,7 @@ atone_tests::owned_tests!(believing() =>
     noticed_in_a_transaction,
     another_engine,
     another_engine_behind_a_savepoint,
+    another_engine_behind_a_commit,
     other_ways_to_another_engine,
     nothing_waits_for_one_who_waits,
     nothing_waits_for_ever,
@@ -265,6 +266,31 @@ async fn another_engine_behind_a_savepoint(c: Harmable) -> Result<()> {
     }
     sql::run_all(&mut app, &["COMMIT", "ROLLBACK GLOBAL TRANSACTION"]).await?;
     c.rest().wait_for_status(&xid, "rolled_back", SOON).await?;
+    assert_eq!(content(c, &schema).await?, before);
+    Ok(())
+}
+
+/// A COMMIT gives the tables back also where the next transaction begins with it.
+async fn another_engine_behind_a_commit(c: Harmable) -> Result<()> {
+    let c = &*c.lock().await;
+    let (schema, mut app) = known(c).await?;
+    let before = content(c, &schema).await?;
+    let mut outsider = c.server(Bank::One).connect(atone_tests::server::ADMIN, Some(&schema)).await?;
+    for end in ["COMMIT AND CHAIN", "BEGIN", "ROLLBACK AND CHAIN"] {
+        for first in ["UPDATE t SET a = 5 WHERE id = 99", "UPDATE t SET a = 5 WHERE id = 1"] {
+            let case = async {
+                let xid = sql::start_global(&mut app).await?;
+                sql::run_all(&mut app, &["BEGIN", first, end]).await?;
+                sql::run(&mut outsider, "ALTER TABLE t ENGINE = MyISAM").await?;
+                let refused = sql::refused(&mut app, "UPDATE t SET a = 6 WHERE id = 1").await?;
+                refused.expect_naming(1235, "42000", &xid)?;
+                sql::run(&mut outsider, "ALTER TABLE t ENGINE = InnoDB").await?;
+                sql::run_all(&mut app, &["ROLLBACK", "ROLLBACK GLOBAL TRANSACTION"]).await?;
+                c.rest().wait_for_status(&xid, "rolled_back", SOON).await
+            };
+            case.await.with_context(|| format!("{first} {end}"))?;
+        }
+    }
     assert_eq!(content(c, &schema).await?, before);
     Ok(())
 }

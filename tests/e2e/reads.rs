@@ -231,10 +231,17 @@ async fn behind_what_lets_it_go(c: Harmable) -> Result<()> {
     assert_eq!(sql::refused(&mut outsider, TO_VIEW[0]).await?.code, 1205);
     sql::run(&mut app, "ROLLBACK").await?;
     for behind in [
-        ["SAVEPOINT s", "SELECT * FROM other", "ROLLBACK TO s"].as_slice(),
-        &["SELECT 1 FROM other, nowhere"],
+        ["BEGIN", "SAVEPOINT s", "SELECT * FROM other", "ROLLBACK TO s"].as_slice(),
+        &["BEGIN", "UPDATE t SET a = 1 WHERE id = 1", "SAVEPOINT s", "SELECT * FROM other", "ROLLBACK TO s"],
+        &["BEGIN", "SELECT 1 FROM other, nowhere"],
+        &["BEGIN", "UPDATE t SET a = 1 WHERE id = 1", "SELECT 1 FROM other, nowhere"],
+        &["BEGIN", "SELECT * FROM other", "BEGIN"],
+        &["BEGIN", "SELECT * FROM other", "COMMIT AND CHAIN"],
+        &["BEGIN", "SELECT * FROM other", "ROLLBACK AND CHAIN"],
+        &["BEGIN", "UPDATE t SET a = 1 WHERE id IN (SELECT id FROM other)", "COMMIT AND CHAIN"],
+        &["SELECT * FROM other", "BEGIN"],
+        &["SET autocommit = 0", "SELECT * FROM other", "SET autocommit = 1", "BEGIN"],
     ] {
-        sql::run_all(&mut app, &["BEGIN", "UPDATE t SET a = 1 WHERE id = 1"]).await?;
         for statement in behind {
             if statement.contains("nowhere") {
                 assert_eq!(sql::refused(&mut app, statement).await?.code, 1146);
@@ -245,7 +252,8 @@ async fn behind_what_lets_it_go(c: Harmable) -> Result<()> {
         match sql::run(&mut outsider, TO_VIEW[0]).await {
             Ok(()) => {
                 sql::run(&mut outsider, TO_VIEW[1]).await?;
-                sql::refused(&mut app, "SELECT * FROM other").await?.expect_naming(1235, "42000", &xid)?;
+                let refused = sql::refused(&mut app, "SELECT * FROM other").await;
+                refused?.expect_naming(1235, "42000", &xid).with_context(|| format!("{behind:?}"))?;
                 sql::run_all(&mut outsider, &TO_TABLE).await?;
             }
             // The server keeps the lock

@@ -39,7 +39,7 @@ const BEFORE_ONE: [&str; 3] = ["INTO", "INSERT", "REPLACE"];
 /// Words behind which commas, at the same depth of parentheses, separate something else than tables.
 const ENDS_LIST: [&str; 6] = ["SELECT", "SET", "WHERE", "GROUP", "ORDER", "HAVING"];
 /// Reserved words that stand where a table could.
-const NONE: [&str; 20] = [
+const NONE: [&str; 19] = [
     "SELECT",
     "NULL",
     "DISTINCT",
@@ -59,7 +59,6 @@ const NONE: [&str; 20] = [
     "DELAYED",
     "INDEX",
     "KEY",
-    "DUAL",
 ];
 
 /// Every name in the statement that stands where a table or a view can: each once, sorted. Columns and aliases may be

@@ -208,13 +208,16 @@ impl Session {
             }
             Statement::Begin { .. } | Statement::Commit { .. } => {
                 self.heard_end();
-                return if !self.branch.is_clean() {
-                    self.commit_with(&sql, analysis.terminator).await
-                } else if self.in_transaction() && self.reads_have_written().await? {
-                    Ok(())
-                } else {
-                    self.pass(origin).await
-                };
+                if !self.branch.is_clean() {
+                    return self.commit_with(&sql, analysis.terminator).await;
+                }
+                if self.in_transaction() && self.reads_have_written().await? {
+                    return Ok(());
+                }
+                // The next transaction may begin with it, and holds nothing yet
+                if self.forward(origin, Expect::Results).await?.failed().is_none() {
+                    self.branch.clear();
+                }
             }
             Statement::Rollback { .. } => {
                 self.heard_end();
