@@ -9,6 +9,9 @@ pub(crate) const CONVERTING_CONDITIONS: bool = false;
 /// or joins, where the server sees beforehand that no row can be meant: by itself it gives none then.
 pub(crate) const INFO_OF_NO_ROWS: bool = false;
 
+/// MariaDB answers a DELETE … RETURNING with OK, and not with a result without rows, where it sees beforehand that no row can be meant.
+pub(crate) const NO_ROWS_RETURNED: bool = false;
+
 /// MySQL: what a statement is warned of when it is parsed (that VALUES() is deprecated, or a literal is no text of the
 /// connection's charset) is told when it is prepared, not
 /// when it runs. Bound it is told both times.

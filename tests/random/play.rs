@@ -438,6 +438,13 @@ fn normal(op: &Op, mut effect: Effect, schema: &str) -> Effect {
             effect.info = rows.to_owned();
         }
     }
+    if !known::NO_ROWS_RETURNED && text.contains("DELETE") && text.contains(" RETURNING ") {
+        let none = "0 None 0 ";
+        effect.rows.iter_mut().filter(|row| *row == none).for_each(|row| *row = "rows".to_owned());
+        if effect.rows.is_empty() {
+            effect.columns.clear();
+        }
+    }
     if writes(op) && text.contains("(SELECT ") && text.contains(" RETURNING ") {
         // MariaDB does not sort the rows of a DELETE whose condition holds a subquery
         effect.rows.sort_unstable();
