@@ -148,8 +148,11 @@ impl Branch {
         self.reads.extend(names.into_iter().map(|name| (name, true)));
     }
 
-    /// The server may have let go of what was read.
+    /// The server may have let go of what the transaction has met, and read.
     pub(crate) fn lets_go(&mut self) {
+        for met in &mut self.met {
+            met.held = false;
+        }
         for kept in self.reads.values_mut() {
             *kept = false;
         }
@@ -241,9 +244,6 @@ impl Branch {
     /// The transaction was rolled back to a savepoint: rows first touched after it are as they were.
     pub fn rollback_to(&mut self, name: &str) {
         // The server lets go of what was locked after it
-        for met in &mut self.met {
-            met.held = false;
-        }
         self.lets_go();
         let Some(at) = self.savepoints.iter().position(|(n, _)| n == name) else { return };
         let keep = self.savepoints[at].1;

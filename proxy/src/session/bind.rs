@@ -239,6 +239,8 @@ impl Session {
     }
 
     fn bind(&mut self, xid: String, local_only: bool) {
+        // While it was not bound, one transaction may have followed the other
+        self.branch.lets_go();
         self.binding = Some(Binding { xid, local_only });
         self.diagnostics = None;
     }
