@@ -21,6 +21,18 @@ pub async fn see_committed(conn: &mut Conn) -> Result<(), Error> {
     conn.query_drop("SET TRANSACTION ISOLATION LEVEL READ COMMITTED").await
 }
 
+/// Sets what the text of SHOW CREATE depends on, and how long to wait for a table, in seconds. Phase two sets it otherwise on the
+/// connections that it shares.
+///
+/// # Errors
+/// What the server says.
+pub(crate) async fn set_to_show(conn: &mut Conn, lock_wait_s: u32) -> Result<(), Error> {
+    conn.query_drop(format!(
+        "SET SESSION sql_mode = '', SESSION sql_quote_show_create = 1, SESSION lock_wait_timeout = {lock_wait_s}"
+    ))
+    .await
+}
+
 /// The service account's connections, with TLS as `server_tls` says.
 #[derive(Clone, Debug)]
 pub struct ServicePool {
@@ -87,11 +99,7 @@ impl ServicePool {
 
     async fn looking_conn(&self) -> Result<Conn, Error> {
         let mut conn = self.get_conn().await?;
-        // What SHOW CREATE says depends on the first two
-        conn.query_drop(format!(
-            "SET SESSION sql_mode = '', SESSION sql_quote_show_create = 1, SESSION lock_wait_timeout = {BRIEF_LOCK_WAIT_S}"
-        ))
-        .await?;
+        set_to_show(&mut conn, BRIEF_LOCK_WAIT_S).await?;
         Ok(conn)
     }
 

@@ -8,12 +8,7 @@ use atone_tests::run::Harmable;
 use atone_tests::{Bank, Cluster, ClusterOptions, sql, wait};
 use mysql_async::Conn;
 
-/// What is known of a table is believed for an hour.
-fn believing() -> ClusterOptions {
-    ClusterOptions { proxy_limits: "metadata_ttl_ms = 3600000\n".to_owned(), ..ClusterOptions::default() }
-}
-
-atone_tests::owned_tests!(believing() =>
+atone_tests::owned_tests!(ClusterOptions::believing() =>
     noticed_before_the_commit,
     noticed_in_a_transaction,
     another_engine,

@@ -9,12 +9,7 @@ use atone_tests::run::Harmable;
 use atone_tests::{Bank, Cluster, ClusterOptions, sql};
 use mysql_async::Conn;
 
-/// What is known of a table is believed for an hour.
-fn believing() -> ClusterOptions {
-    ClusterOptions { proxy_limits: "metadata_ttl_ms = 3600000\n".to_owned(), ..ClusterOptions::default() }
-}
-
-atone_tests::owned_tests!(believing() =>
+atone_tests::owned_tests!(ClusterOptions::believing() =>
     views_over_functions,
     tables_that_become_views,
     a_view_however_it_is_named,

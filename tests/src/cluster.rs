@@ -57,6 +57,13 @@ pub struct ClusterOptions {
     pub documented_ports: bool,
 }
 
+impl ClusterOptions {
+    /// What is known of a table is believed for an hour.
+    pub fn believing() -> Self {
+        Self { proxy_limits: "metadata_ttl_ms = 3600000\n".to_owned(), ..Self::default() }
+    }
+}
+
 impl Default for ClusterOptions {
     fn default() -> Self {
         Self {

@@ -63,10 +63,11 @@ pub fn select_of_view(shown: &[u8], mode: Mode) -> Option<&[u8]> {
     let view = text.find(0..text.len(), |at| text.is(at, "VIEW"))?;
     let (_, _, behind) = dml::table_name(&text, view + 1..text.len())?;
     let at = if text.punct(behind, b'(') { text.skip_parens(behind)? } else { behind };
-    let checked =
-        text.len().checked_sub(3).is_some_and(|end| text.are(end, &["CASCADED", "CHECK", "OPTION"]))
-            || text.len().checked_sub(3).is_some_and(|end| text.are(end, &["LOCAL", "CHECK", "OPTION"]));
-    let end = if checked { text.len() - 4 } else { text.len() };
+    // WITH CASCADED CHECK OPTION
+    let checks = |with: &usize| {
+        text.is_any(with + 1, &["CASCADED", "LOCAL"]) && text.are(with + 2, &["CHECK", "OPTION"])
+    };
+    let end = text.len().checked_sub(4).filter(checks).unwrap_or(text.len());
     if !text.is(at, "AS") || at + 1 >= end {
         return None;
     }

@@ -5,12 +5,11 @@ use std::sync::Arc;
 
 use atone_undo::quote_identifier;
 use mysql_async::Conn;
-use mysql_async::prelude::Queryable;
 
 use super::foreign_keys::{self, References};
 use super::triggers::{self, Trigger};
 use super::{MAX_TABLES, Metadata, TableInfo};
-use crate::service::ServicePool;
+use crate::service::{ServicePool, set_to_show};
 use crate::typed::Typed;
 
 /// What only the service account can tell whether it is still so.
@@ -32,12 +31,8 @@ pub(super) async fn read(
     name: &str,
     mariadb: bool,
 ) -> Result<Facts, mysql_async::Error> {
-    // The text depends on these, which phase two sets otherwise on the connections that it shares. A table that another
-    // client is altering is not waited for longer, since that client may wait for the session that asks
-    conn.query_drop(format!(
-        "SET SESSION sql_mode = '', SESSION sql_quote_show_create = 1, SESSION lock_wait_timeout = {LOCK_WAIT_S}"
-    ))
-    .await?;
+    // A table that another client is altering is not waited for longer, since that client may wait for the session that asks
+    set_to_show(conn, LOCK_WAIT_S).await?;
     read_as_set(conn, schema, name, mariadb).await
 }
 
