@@ -41,9 +41,10 @@ impl Flavor {
     }
 
     /// The server program: the one the environment names (`MARIADBD`, `MYSQLD`), one on the PATH, or the one that
-    /// `scripts/install-servers` got.
+    /// `scripts/install-servers` got. Where `ATONE_MARIADB_VERSION` is set, a MariaDB server is of that version.
     pub fn server_program(self) -> Result<PathBuf> {
-        let (variable, candidates): (&str, Vec<Option<PathBuf>>) = match self {
+        let version = if self == Flavor::MariaDb { wanted_version() } else { None };
+        let (variable, mut candidates): (&str, Vec<Option<PathBuf>>) = match self {
             Flavor::MariaDb => (
                 "MARIADBD",
                 vec![
@@ -56,6 +57,9 @@ impl Flavor {
                 ("MYSQLD", vec![paths::on_path("mysqld"), Some(paths::cache_dir().join("mysql/bin/mysqld"))])
             }
         };
+        if let Some(version) = &version {
+            candidates.push(Some(paths::cache_dir().join(format!("mariadb-{version}/bin/mariadbd"))));
+        }
         if let Some(named) = std::env::var_os(variable) {
             let named = PathBuf::from(named);
             match Self::of_program(&named)? {
@@ -64,13 +68,24 @@ impl Flavor {
             }
         }
         for program in candidates.into_iter().flatten() {
-            if program.is_file() && Self::of_program(&program).is_ok_and(|flavor| flavor == self) {
+            let fits = |text: String| match &version {
+                Some(version) => text.contains(&format!("Ver {version}.")),
+                None => true,
+            };
+            if program.is_file()
+                && Self::of_program(&program).is_ok_and(|flavor| flavor == self)
+                && version_of(&program).is_ok_and(fits)
+            {
                 return Ok(program);
             }
         }
+        let (of, option) = match version {
+            Some(version) => (format!(" of version {version}"), format!(" --mariadb {version}")),
+            None => Default::default(),
+        };
         bail!(
-            "there is no {self} server here: run scripts/install-servers (or name one by {variable}, or leave its \
-             tests out by {}=1)",
+            "there is no {self} server{of} here: run scripts/install-servers{option} (or name one by {variable}, or \
+             leave its tests out by {}=1)",
             self.skip_variable()
         )
     }
@@ -82,13 +97,10 @@ impl Flavor {
             (Flavor::MariaDb, "mysqldump") => "mariadb-dump",
             (_, other) => other,
         };
-        if self == Flavor::MySql {
-            let cached = paths::cache_dir().join("mysql/bin").join(own);
-            if cached.is_file() {
-                return Ok(cached);
-            }
-        }
-        paths::on_path(own).with_context(|| format!("there is no {own}: run scripts/install-servers"))
+        let beside = companion(&self.server_program()?, own);
+        beside
+            .or_else(|| paths::on_path(own))
+            .with_context(|| format!("there is no {own}: run scripts/install-servers"))
     }
 
     /// What a server program says it is. Refuses MySQL before 8.0.
@@ -106,6 +118,16 @@ impl Flavor {
             _ => bail!("{} is not a server of a known version: {}", program.display(), text.trim()),
         }
     }
+}
+
+/// The version of MariaDB that the tests are to run on, if the caller asked for one.
+fn wanted_version() -> Option<String> {
+    std::env::var("ATONE_MARIADB_VERSION").ok().filter(|version| !version.is_empty())
+}
+
+/// A program that came with this server, where they lie in one folder: others may be of another version.
+pub(crate) fn companion(server: &Path, name: &str) -> Option<PathBuf> {
+    Some(server.parent()?.join(name)).filter(|file| file.is_file())
 }
 
 /// What `program --version` prints.

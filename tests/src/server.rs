@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use mysql_async::prelude::Queryable as _;
 use mysql_async::{Conn, OptsBuilder};
 
-use crate::flavor::{Flavor, version_of};
+use crate::flavor::{Flavor, companion, version_of};
 use crate::paths;
 use crate::ports::free_port;
 use crate::process::Process;
@@ -245,7 +245,8 @@ async fn build_template(flavor: Flavor, program: &Path, dir: &Path) -> Result<()
     let as_root = rustix::process::geteuid().is_root();
     let mut initialize = match flavor {
         Flavor::MariaDb => {
-            let mut command = Command::new("mariadb-install-db");
+            let installer = companion(program, "mariadb-install-db");
+            let mut command = Command::new(installer.unwrap_or_else(|| "mariadb-install-db".into()));
             command.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]);
             command.args(["--skip-name-resolve", "--innodb-log-file-size=16M"]);
             command
