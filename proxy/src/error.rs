@@ -85,6 +85,19 @@ impl SqlError {
     pub fn unknown_command() -> SqlError {
         SqlError { code: 1047, state: b"08S01", message: "Unknown command".into() }
     }
+    /// 1156: a command whose packet has another number than 0, in the servers' words.
+    pub fn out_of_order() -> SqlError {
+        SqlError { code: 1156, state: b"08S01", message: "Got packets out of order".into() }
+    }
+    /// 1192: binding while the session holds table locks, which a local transaction would release.
+    pub fn locked_tables(xid: &str) -> SqlError {
+        Self::new(
+            1192,
+            b"HY000",
+            xid,
+            "the session holds table locks (LOCK TABLES): release them before it is bound",
+        )
+    }
     /// 1835: a command whose packet does not decode, in the server's words.
     pub fn malformed_packet() -> SqlError {
         SqlError { code: 1835, state: b"HY000", message: "Malformed communication packet.".into() }

@@ -69,6 +69,21 @@ pub fn may_have_hint(sql: &[u8]) -> bool {
         .any(|at| rest.get(at + 1..at + 3).is_some_and(|end| end.eq_ignore_ascii_case(b"id")))
 }
 
+/// Whether a statement seems to name a XID: in `@atone_xid`, or in a comment (`XID(…)`, `xid=…`). For texts that cannot be read.
+pub fn may_name_xid(sql: &[u8]) -> bool {
+    let word = |word: &'static [u8]| {
+        memchr2_iter(b'x', b'X', sql).filter(move |at| {
+            let found = sql.get((at + 3).saturating_sub(word.len())..at + 3);
+            found.is_some_and(|found| found.eq_ignore_ascii_case(word))
+        })
+    };
+    let named = |at: usize| {
+        let behind = sql.get(at + 3..).unwrap_or_default().trim_ascii_start();
+        matches!(behind.first(), Some(b'(' | b'='))
+    };
+    word(b"atone_xid").next().is_some() || (memmem::find(sql, b"/*").is_some() && word(b"xid").any(named))
+}
+
 /// START, COMMIT or ROLLBACK, then GLOBAL.
 fn begins_globally(sql: &[u8]) -> bool {
     // Most statements are told by their first letter. What begins with something else than a letter (blanks, a
@@ -100,4 +115,21 @@ fn goes_on_globally(sql: &[u8]) -> bool {
     let rest = sql.get(at..).unwrap_or_default();
     memchr2_iter(b'g', b'G', rest)
         .any(|at| rest.get(at..at + WORD.len()).is_some_and(|word| word.eq_ignore_ascii_case(WORD)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_that_seem_to_name_a_xid() {
+        for sql in
+            ["SET @Atone_XID = 'x'", "UPDATE /*+ xid ('a') */ t SET a = 1", "SELECT 1 /*a='b',xid='c'*/"]
+        {
+            assert!(may_name_xid(sql.as_bytes()), "{sql}");
+        }
+        for sql in ["SELECT xid FROM t /* x */", "SELECT XID(1)", "SELECT 1", "xi", "x"] {
+            assert!(!may_name_xid(sql.as_bytes()), "{sql}");
+        }
+    }
 }

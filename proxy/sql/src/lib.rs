@@ -33,6 +33,7 @@ mod repeat;
 mod session;
 mod set;
 mod several;
+mod table_locks;
 mod text;
 mod translate;
 mod trigger;
@@ -41,7 +42,7 @@ mod variables;
 mod view;
 
 pub use analysis::{analyze, may_write};
-pub use attention::{may_change_reading, may_have_hint, may_prepare, needs_attention};
+pub use attention::{may_change_reading, may_have_hint, may_name_xid, may_prepare, needs_attention};
 pub use hint::{MAX_XID_LEN, is_valid_xid};
 pub use joined::could_assign;
 pub use mode::{Mode, UnsupportedMode};
@@ -49,6 +50,7 @@ pub use names::{TableName, table_names};
 pub use reading::{Evaluable, NO_LIMIT, evaluable};
 pub use repeat::{Repeated, repeatable};
 pub use several::{NextStatement, concerns_atone, may_be_several, next_statement};
+pub use table_locks::{TableLocks, table_locks};
 pub use trigger::{Given, TriggerBody, TriggerInsert, trigger_body};
 pub use types::{
     Analysis, Assignment, AutocommitValue, Delete, DiagnosticNumber, DiagnosticRead, Execute, ExecuteWhat,

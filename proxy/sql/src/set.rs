@@ -115,6 +115,16 @@ fn item(text: &Text<'_>, part: Range<usize>) -> Result<(Target, Range<usize>), R
     system(text, &name, at + 1, &part)
 }
 
+/// Variables that decide whether replicas get a session's changes, and the value with which they do.
+const REPLICATED: [(&str, bool); 3] =
+    [("sql_log_bin", true), ("skip_replication", false), ("wsrep_on", true)];
+
+/// Whether a value is plainly this one.
+fn is_boolean(text: &Text<'_>, value: Range<usize>, on: bool) -> bool {
+    let expected = if on { AutocommitValue::On } else { AutocommitValue::Off };
+    autocommit_value(text, value) == expected
+}
+
 /// A scope before a dot: only the session's may be assigned.
 fn check_scope(scope: &str) -> Result<(), Refusal> {
     match scope.to_ascii_lowercase().as_str() {
@@ -142,6 +152,12 @@ fn system(
         if !plain {
             return Err(Refusal::new("completion_type changes what COMMIT and ROLLBACK do"));
         }
+    }
+    if let Some((_, on)) = REPLICATED.iter().find(|(known, _)| *known == name)
+        && !is_boolean(text, value.clone(), *on)
+    {
+        let why = format!("{name} keeps changes from replicas, which the rollback would reach all the same");
+        return Err(Refusal::new(why));
     }
     if name == "sql_mode" {
         for mode in ["ORACLE", "MSSQL"] {

@@ -2,14 +2,17 @@
 
 use atone_api::proto::Status;
 use atone_api::{ClientError, Xid};
-use atone_sql::{Mode, Statement, XidHint, XidValue};
+use atone_sql::{Mode, Statement, XidValue};
 use atone_wire::reply::Expect;
 use bytes::Bytes;
 
-use super::Session;
-use super::bound::Origin;
+use super::analysed::{Analysed, Origin};
 use super::inject::{Reply, unhex};
+use super::{HeldLocks, Session};
 use crate::error::{End, SqlError};
+
+/// `ER_BAD_DB_ERROR`, `ER_NO_SUCH_TABLE`: under table locks the server says that a table was not locked.
+const NO_SUCH_TABLE: [u16; 2] = [1049, 1146];
 
 /// The global transaction that statements of this session belong to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,15 +20,6 @@ pub(super) struct Binding {
     pub(super) xid: String,
     /// Bound by a hint: ends with the local transaction.
     pub(super) local_only: bool,
-}
-
-/// The statement with blanks in the place of its XID hint, which the server would warn of.
-pub(super) fn without_hint(sql: &[u8], hint: &XidHint) -> Vec<u8> {
-    let mut blanked = sql.to_vec();
-    if let Some(span) = blanked.get_mut(hint.span.clone()) {
-        span.fill(b' ');
-    }
-    blanked
 }
 
 /// Whether something in the text means different things in different settings of the session.
@@ -38,24 +32,32 @@ impl Session {
     pub(super) async fn looked_at_query(&mut self, sql: Bytes) -> Result<(), End> {
         if self.binding.is_some() && self.vars.is_none() && !depends_on_mode(&sql) {
             // Reading the variables would replace the diagnostics
-            let analysis = atone_sql::analyze(&sql, self.assumed_mode());
-            if matches!(analysis.statement, Statement::Diagnostics | Statement::SelectsDiagnostics { .. }) {
-                return self.looked_at_statement(sql.clone(), analysis, Origin::Query(sql)).await;
+            let analysed = Analysed::query(sql.clone(), self.assumed_mode());
+            let statement = &analysed.analysis.statement;
+            if matches!(statement, Statement::Diagnostics | Statement::SelectsDiagnostics { .. }) {
+                return self.looked_at_statement(analysed).await;
             }
         }
         let mode = match self.reading_mode(&sql).await? {
             Ok(mode) => mode,
             Err(error) => return self.send_error(&error).await,
         };
-        let analysis = atone_sql::analyze(&sql, mode);
-        self.looked_at_statement(sql.clone(), analysis, Origin::Query(sql)).await
+        self.looked_at_statement(Analysed::query(sql, mode)).await
     }
 
     /// How a statement is read; the inner error says why it cannot be, in a bound session, under the session's settings.
     /// Nothing passes under such ones but what certainly is no write, and leads out of them.
     pub(super) async fn reading_mode(&mut self, sql: &[u8]) -> Result<Result<Mode, SqlError>, End> {
         if self.binding.is_none() {
-            return self.unbound_mode(sql).await.map(Ok);
+            let mode = self.unbound_mode(sql).await?;
+            let unreadable = self.vars.as_ref().and_then(|vars| vars.refuse.as_deref());
+            return Ok(match unreadable {
+                // It may ask to be bound where that cannot be read
+                Some(why) if !sql.is_ascii() && atone_sql::may_name_xid(sql) => {
+                    Err(SqlError::refused("", why))
+                }
+                _ => Ok(mode),
+            });
         }
         let vars = self.session_vars().await?;
         let Some(why) = &vars.refuse else { return Ok(Ok(vars.mode)) };
@@ -80,13 +82,9 @@ impl Session {
     }
 
     /// A statement, analyzed, of a bound session or with something for Atone in it.
-    pub(super) async fn looked_at_statement(
-        &mut self,
-        sql: Bytes,
-        analysis: atone_sql::Analysis,
-        origin: Origin,
-    ) -> Result<(), End> {
+    pub(super) async fn looked_at_statement(&mut self, statement: Analysed) -> Result<(), End> {
         self.returned = None;
+        let Analysed { sql, analysis, .. } = &statement;
         let bound = self.binding.is_some() || self.attribute_xid.is_some();
         if analysis.statement.binds()
             && let Some(xid) = &self.attribute_xid
@@ -105,19 +103,21 @@ impl Session {
             Statement::CommitGlobal => return self.end_global(true).await,
             Statement::RollbackGlobal => return self.end_global(false).await,
             Statement::SetXid(XidValue::Literal(xid)) if !xid.is_empty() => {
-                return self.bind_to(xid.clone(), origin).await;
+                return self.bind_to(xid.clone(), statement.origin).await;
             }
-            Statement::SetXid(XidValue::Literal(_) | XidValue::Null) => return self.unbind(origin).await,
+            Statement::SetXid(XidValue::Literal(_) | XidValue::Null) => {
+                return self.unbind(statement.origin).await;
+            }
             Statement::SetXid(XidValue::Placeholder(_)) => {
                 return self.refuse("a parameter of SET @atone_xid outside of a prepared statement").await;
             }
             Statement::TouchesXid => {
                 if self.binding.is_some()
-                    && let Some(error) = self.writing_view(&sql, &analysis.statement).await?
+                    && let Some(error) = self.writing_view(sql, &analysis.statement).await?
                 {
                     return self.send_error(&error).await;
                 }
-                return self.touches_xid(origin).await;
+                return self.touches_xid(statement.origin).await;
             }
             Statement::Refused(_) if analysis.touches_xid => {
                 let why = "@atone_xid is set in a way that is not followed: use SET @atone_xid = '…'";
@@ -140,28 +140,19 @@ impl Session {
             return self.send_error(&error).await;
         }
         if self.binding.is_none() {
-            return match origin {
-                Origin::Query(sql) => self.unbound_statement(&sql).await,
-                Origin::Execute(payload) => self.unbound_execute(&payload, &sql).await,
+            return match statement.origin.execution() {
+                None => self.unbound_statement(sql).await,
+                Some(payload) => self.unbound_execute(payload, sql).await,
             };
         }
-        let (sql, origin) = match &analysis.xid_hint {
-            Some(hint) => {
-                let blanked = without_hint(&sql, hint);
-                let origin = match origin {
-                    Origin::Query(_) => Origin::query(&blanked),
-                    execute @ Origin::Execute(_) => execute,
-                };
-                (Bytes::from(blanked), origin)
-            }
-            None => (sql, origin),
-        };
+        let statement = statement.without_hint();
+        let Analysed { sql, analysis, .. } = &statement;
         if !matches!(analysis.statement, Statement::Refused(_))
-            && let Some(error) = self.writing_view(&sql, &analysis.statement).await?
+            && let Some(error) = self.writing_view(sql, &analysis.statement).await?
         {
             return self.send_error(&error).await;
         }
-        self.bound_statement(sql, analysis, origin).await
+        self.bound_statement(statement).await
     }
 
     /// Why the session can't be bound or unbound now, if it can't.
@@ -179,6 +170,30 @@ impl Session {
             return Some(SqlError::outside(wanted, text));
         }
         None
+    }
+
+    /// Why the session can't be bound as it is, if it can't.
+    async fn bind_refusal(&mut self, xid: &str) -> Result<Option<SqlError>, End> {
+        if let Some(error) = self.rebind_refusal(xid) {
+            return Ok(Some(error));
+        }
+        if self.binding.is_none() && self.holds_table_locks().await? {
+            return Ok(Some(SqlError::locked_tables(xid)));
+        }
+        let unreplicated = self.session_vars().await?.unreplicated;
+        Ok(unreplicated.map(|why| SqlError::refused(xid, why)))
+    }
+
+    /// Whether the session holds table locks; the server is asked where its statements do not tell.
+    async fn holds_table_locks(&mut self) -> Result<bool, End> {
+        if self.table_locks == HeldLocks::Unknown {
+            let held = match self.run_one("SELECT 1 FROM `atone:locks` LIMIT 0").await? {
+                Reply::Err(e) if NO_SUCH_TABLE.contains(&e.code) => HeldLocks::No,
+                _ => HeldLocks::Yes,
+            };
+            self.table_locks = held;
+        }
+        Ok(self.table_locks == HeldLocks::Yes)
     }
 
     /// Asks the coordinator whether statements may still run under `xid`.
@@ -204,15 +219,13 @@ impl Session {
 
     /// `START GLOBAL TRANSACTION`
     async fn start_global(&mut self, name: Option<String>, timeout_s: Option<u64>) -> Result<(), End> {
-        if let Some(binding) = self.binding.clone() {
-            if self.check_active(&binding.xid).await.is_ok() {
-                let text = "this session is bound already: end that global transaction or unbind first";
-                return self.send_error(&SqlError::outside(&binding.xid, text)).await;
-            }
-            if let Some(error) = self.rebind_refusal("") {
-                return self.send_error(&error).await;
-            }
-        } else if let Some(error) = self.rebind_refusal("") {
+        if let Some(binding) = self.binding.clone()
+            && self.check_active(&binding.xid).await.is_ok()
+        {
+            let text = "this session is bound already: end that global transaction or unbind first";
+            return self.send_error(&SqlError::outside(&binding.xid, text)).await;
+        }
+        if let Some(error) = self.bind_refusal("").await? {
             return self.send_error(&error).await;
         }
         if timeout_s == Some(0) {
@@ -247,7 +260,7 @@ impl Session {
 
     /// `SET @atone_xid = '…'`
     async fn bind_to(&mut self, xid: String, origin: Origin) -> Result<(), End> {
-        let refusal = match self.rebind_refusal(&xid) {
+        let refusal = match self.bind_refusal(&xid).await? {
             Some(error) => Some(error),
             None => self.check_active(&xid).await.err(),
         };
@@ -278,7 +291,7 @@ impl Session {
     /// afterwards, and put back where the session can't be bound to what it says.
     async fn touches_xid(&mut self, origin: Origin) -> Result<(), End> {
         let before = self.read_variable().await?;
-        let reply = self.run_one(origin.text()).await?;
+        let reply = self.run_one(origin.sql()).await?;
         let Reply::Ok(ok) = reply else {
             let text = "@atone_xid is set in a statement that answers with rows: use SET @atone_xid = '…'";
             return match reply {
@@ -296,13 +309,11 @@ impl Session {
         let refusal = match (&now, &self.binding) {
             (Some(xid), Some(binding)) if binding.xid == *xid => None,
             (None, None) => None,
-            (wanted, _) => match self.rebind_refusal(wanted.as_deref().unwrap_or("")) {
+            (Some(xid), _) => match self.bind_refusal(xid).await? {
                 Some(error) => Some(error),
-                None => match wanted {
-                    Some(xid) => self.check_active(xid).await.err(),
-                    None => None,
-                },
+                None => self.check_active(xid).await.err(),
             },
+            (None, _) => self.rebind_refusal(""),
         };
         if let Some(error) = refusal {
             self.restore_variable(&before).await?;
@@ -348,7 +359,7 @@ impl Session {
             let text = "the statement's XID is another than the session's";
             return Ok(Err(SqlError::outside(&binding.xid, text)));
         }
-        if let Some(error) = self.rebind_refusal(xid) {
+        if let Some(error) = self.bind_refusal(xid).await? {
             return Ok(Err(error));
         }
         if let Err(error) = self.check_active(xid).await {

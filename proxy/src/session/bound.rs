@@ -1,46 +1,16 @@
 //! Commands of a bound session, other than those that write rows.
 
-use atone_sql::{Analysis, AutocommitValue, Statement};
+use atone_sql::{AutocommitValue, Statement};
 use atone_wire::caps::status;
-use atone_wire::reply::{Expect, ReplyTracker};
+use atone_wire::reply::Expect;
 use atone_wire::{command, response::ErrPacket};
 use bytes::Bytes;
 
 use super::Session;
-use super::inject::Reply;
+use super::analysed::{Analysed, Origin, Uncaptured};
+use super::gate::Harmless;
+use super::inject::{Flight, Reply};
 use crate::error::{End, SqlError};
-
-/// What a statement came in.
-#[derive(Clone, Debug)]
-pub(super) enum Origin {
-    /// The text of a `COM_QUERY`, or one statement of it.
-    Query(Bytes),
-    /// `COM_STMT_EXECUTE`, whole.
-    Execute(Bytes),
-}
-
-/// A command byte and what follows it.
-pub(super) fn packet(byte: u8, rest: &[u8]) -> Bytes {
-    let mut out = Vec::with_capacity(rest.len() + 1);
-    out.push(byte);
-    out.extend_from_slice(rest);
-    out.into()
-}
-
-impl Origin {
-    /// A `COM_QUERY` of this text.
-    pub(super) fn query(sql: &[u8]) -> Origin {
-        Origin::Query(Bytes::copy_from_slice(sql))
-    }
-
-    /// The text of a `COM_QUERY`.
-    pub(super) fn text(&self) -> Bytes {
-        match self {
-            Origin::Query(sql) => sql.clone(),
-            Origin::Execute(_) => Bytes::new(),
-        }
-    }
-}
 
 /// Session variables that [`super::inject::Vars`] holds, or that change what it holds.
 fn bears_on_vars(name: &str) -> bool {
@@ -61,25 +31,13 @@ fn bears_on_vars(name: &str) -> bool {
 }
 
 impl Session {
-    /// Forwards a command as it came and relays the reply.
-    pub(super) async fn forward(&mut self, origin: Origin, expect: Expect) -> Result<ReplyTracker, End> {
-        match origin {
-            Origin::Query(sql) => self.send_query(&sql).await?,
-            Origin::Execute(payload) => self.send_command(&payload).await?,
-        }
-        let tracker = self.relay_reply(expect).await?;
-        if let Some(code) = tracker.failed() {
-            self.after_error(code).await?;
-        }
-        Ok(tracker)
-    }
-
     /// Runs a statement on a temporary table, of which nothing is captured.
     pub(super) async fn pass_temporary(&mut self, origin: Origin) -> Result<(), End> {
         if self.held.is_none() {
-            return self.pass(origin).await;
+            self.forward_uncaptured(origin, Expect::Results, Uncaptured::Temporary).await?;
+            return Ok(());
         }
-        match self.run_one(origin.text()).await? {
+        match self.run_one(origin.sql()).await? {
             Reply::Ok(ok) => self.send_ok(ok).await,
             Reply::Err(e) => {
                 self.after_error(e.code).await?;
@@ -111,12 +69,8 @@ impl Session {
     }
 
     /// A statement of a bound session.
-    pub(super) async fn bound_statement(
-        &mut self,
-        sql: Bytes,
-        analysis: Analysis,
-        origin: Origin,
-    ) -> Result<(), End> {
+    pub(super) async fn bound_statement(&mut self, statement: Analysed) -> Result<(), End> {
+        let Analysed { sql, analysis, origin } = statement;
         if let Some(error) = self.asks_lost_rows(&sql) {
             return self.send_error(&error).await;
         }
@@ -158,8 +112,8 @@ impl Session {
             Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_) | Statement::Joined(_)
         );
         if writes && self.status & status::IN_TRANS_READONLY != 0 {
-            // The server lets no table be written, and says so before anything else
-            return self.pass(origin).await;
+            self.forward_uncaptured(origin, Expect::Results, Uncaptured::ReadOnly).await?;
+            return Ok(());
         }
         match analysis.statement {
             Statement::Empty => {
@@ -281,12 +235,18 @@ impl Session {
         Ok(())
     }
 
-    /// Forwards another statement than the application's, as its own came.
+    /// Sends another statement than the application's, as its own came, and relays the reply.
     pub(super) async fn pass_instead(&mut self, sql: &[u8], origin: &Origin) -> Result<(), End> {
-        match origin {
-            Origin::Query(_) => self.pass(Origin::query(sql)).await,
-            Origin::Execute(payload) => self.execute_instead(sql, payload).await,
+        if let Some(payload) = origin.execution() {
+            return self.execute_instead(sql, payload).await;
         }
+        let mut flight = Flight::default();
+        flight.push(sql);
+        self.send_flight(&flight).await?;
+        if let Some(code) = self.relay_reply(Expect::Results).await?.failed() {
+            self.after_error(code).await?;
+        }
+        Ok(())
     }
 
     /// Commits the branch by a statement of the application's.
@@ -302,23 +262,11 @@ impl Session {
 
     /// Any other command of a bound session.
     pub(super) async fn bound_command(&mut self, byte: u8, payload: Bytes) -> Result<(), End> {
+        if let Some(kind) = Harmless::of(byte) {
+            self.forward_harmless(kind, &payload).await?;
+            return self.finish_plain(byte, &payload).await;
+        }
         match byte {
-            command::QUIT
-            | command::FIELD_LIST
-            | command::STATISTICS
-            | command::PROCESS_INFO
-            | command::PROCESS_KILL
-            | command::DEBUG
-            | command::PING
-            | command::RESET_CONNECTION
-            | command::STMT_CLOSE
-            | command::STMT_RESET
-            | command::STMT_FETCH
-            | command::INIT_DB
-            | command::SET_OPTION => {
-                self.send_command(&payload).await?;
-                self.finish_plain(byte, &payload).await
-            }
             command::CREATE_DB
             | command::DROP_DB
             | command::REFRESH

@@ -7,7 +7,7 @@ use atone_wire::response::OkPacket;
 use bytes::Bytes;
 
 use super::Session;
-use super::bound::Origin;
+use super::analysed::Analysed;
 use super::change::Change;
 use super::inject::Reply;
 use crate::error::{End, SqlError};
@@ -54,8 +54,7 @@ impl Session {
                     Ok(text) => Bytes::from(text),
                     Err(why) => return self.send_error(&self.bulk_refusal(why)).await,
                 };
-                let analysis = atone_sql::analyze(&text, mode);
-                self.answered_in_binary(text, analysis).await
+                self.answered_in_binary(Analysed::query(text, mode)).await
             }
             Sql::Delete(delete) if delete.returning.is_some() => {
                 let why = "a bulk execution of a DELETE with RETURNING";
@@ -133,8 +132,7 @@ impl Session {
                 Ok(text) => text,
                 Err(why) => return self.send_error(&self.bulk_refusal(why)).await,
             };
-            let analysis = atone_sql::analyze(&text, mode);
-            let origin = Origin::query(&text);
+            let Analysed { sql: text, analysis, origin } = Analysed::query(text.into(), mode);
             match &analysis.statement {
                 Sql::Update(update) => {
                     self.change(&text, Change::Update(update), &analysis, origin).await?;

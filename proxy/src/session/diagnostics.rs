@@ -9,7 +9,7 @@ use atone_wire::response::{OkPacket, parse_eof};
 use bytes::Bytes;
 
 use super::Session;
-use super::bound::Origin;
+use super::analysed::Origin;
 use super::inject::{Flight, Reply, Rows};
 use crate::error::End;
 use crate::meta::TableInfo;
@@ -134,7 +134,7 @@ impl Session {
         let Some(warnings) = &kept.warnings else { return Ok(false) };
         let rows = warnings.rows.iter().filter(|row| !only_errors || is_error(row));
         let rows = rows.skip(limit.0).take(limit.1);
-        if matches!(origin, Origin::Execute(_)) {
+        if origin.execution().is_some() {
             let rows: Vec<_> = rows.map(binary_row).collect::<Result<_, _>>()?;
             self.send_rows(warnings, rows.into_iter()).await?;
         } else {

@@ -210,16 +210,16 @@ impl Session {
         if let Err(error) = may_log_in(&self.backend, &self.client, user_of_change_user(payload)) {
             return Err(refuse(&mut self.client, 1, &error).await?);
         }
-        let legs = legs(&self.client, &self.server);
+        let legs = legs(&self.client, self.server.in_login());
         let proof = Proof::of_change_user(payload, self.capabilities);
         // The salt is that of the request for a plugin which the server answers with
         let auth = match begin(legs, self.mariadb, proof, &[]) {
             Ok(auth) => auth,
             Err(error) => return Err(refuse(&mut self.client, 1, &error).await?),
         };
-        self.send_command(payload).await?;
+        self.forward_change_user(payload).await?;
         self.expect_more(true);
-        let status = authenticate(&mut self.client, &mut self.server, auth, 0, 1, None).await?;
+        let status = authenticate(&mut self.client, self.server.in_login(), auth, 0, 1, None).await?;
         self.expect_more(false);
         // Where it fails MySQL closes, and MariaDB goes on with the former user; the rest it has forgotten by then
         self.forget_session();

@@ -12,6 +12,7 @@ use atone_wire::{Malformed, command};
 use bytes::Bytes;
 
 use super::Session;
+use super::gate::Own;
 use crate::error::{End, SqlError};
 
 /// Several statements that go to the server as one packet; the server stops at the first that fails.
@@ -28,6 +29,11 @@ impl Flight {
         }
         self.sql.extend_from_slice(statement.as_ref());
         self.statements += 1;
+    }
+
+    /// The statements, as one packet has them.
+    pub(super) fn text(&self) -> &[u8] {
+        &self.sql
     }
 
     /// The same with a statement in front.
@@ -115,6 +121,8 @@ pub(super) struct Vars {
     pub(super) database: Option<String>,
     /// `sql_safe_updates`
     pub(super) safe_updates: bool,
+    /// Why the session's changes do not reach replicas, which a rollback would reach all the same.
+    pub(super) unreplicated: Option<&'static str>,
     /// Why nothing can be captured under these settings.
     pub(super) refuse: Option<String>,
 }
@@ -168,7 +176,9 @@ const MAX_COLUMNS: u64 = 1 << 13;
 const VARS_SQL: &str = "SELECT @@sql_mode, @@character_set_client, IFNULL(@@character_set_results, 'NULL'), \
      @@character_set_connection, \
      @@auto_increment_increment, @@innodb_lock_wait_timeout, @@max_allowed_packet, HEX(DATABASE()), @@collation_connection, \
-     @@sql_safe_updates, @@auto_increment_offset";
+     @@sql_safe_updates, @@auto_increment_offset, @@sql_log_bin";
+/// One more of MariaDB's.
+const SKIP_REPLICATION_SQL: &str = ", @@skip_replication";
 /// One more of MySQL's, where the client can do without column definitions.
 const RESULTSET_METADATA_SQL: &str = ", @@resultset_metadata";
 
@@ -192,7 +202,7 @@ impl Session {
         if flight.statements > 1 {
             self.enable_multi_statements().await?;
         }
-        self.send_query(&flight.sql).await?;
+        self.send_flight(&flight).await?;
         let mut replies = Vec::with_capacity(flight.statements);
         loop {
             let (reply, more) = self.read_reply().await?;
@@ -337,8 +347,7 @@ impl Session {
     }
 
     async fn set_option(&mut self, option: u16) -> Result<(), End> {
-        let [low, high] = option.to_le_bytes();
-        self.send_command(&[command::SET_OPTION, low, high]).await?;
+        self.send_own(Own::SetOption(option)).await?;
         let reply = self.server_packet().await?;
         match reply.first() {
             Some(0x00 | 0xfe) => Ok(()),
@@ -346,8 +355,8 @@ impl Session {
         }
     }
 
-    /// A statement of an unbound session meets the server as the application set it up: several statements in a packet
-    /// only where the application asked for that.
+    /// A statement of the application's own meets the server as the application set it up: several statements in a packet
+    /// only where it asked for that.
     pub(super) async fn restore_multi_statements(&mut self, sql: &[u8]) -> Result<(), End> {
         let wanted = self.capabilities & client::MULTI_STATEMENTS != 0;
         if self.multi_statements && !wanted && memchr::memchr(b';', sql).is_some() {
@@ -368,6 +377,7 @@ impl Session {
             return Ok(vars.clone());
         }
         let mut sql = VARS_SQL.to_string();
+        sql.push_str(if self.mariadb { SKIP_REPLICATION_SQL } else { ", 0" });
         if self.capabilities & client::OPTIONAL_RESULTSET_METADATA != 0 {
             sql.push_str(RESULTSET_METADATA_SQL);
         }
@@ -409,7 +419,7 @@ fn parse_vars(rows: &Rows, mariadb: bool, capabilities: u64) -> Result<Vars, End
     if UNREADABLE_CHARSETS.contains(&charset_client.as_str()) {
         refuse = Some(format!("character_set_client {charset_client} is not understood"));
     }
-    if cells.get(11).copied().flatten().is_some_and(|v| v != b"FULL") {
+    if cells.get(13).copied().flatten().is_some_and(|v| v != b"FULL") {
         refuse = Some("resultset_metadata is not FULL: tables are told by their column definitions".into());
     }
     let database = match cells.get(7).copied().flatten() {
@@ -434,6 +444,11 @@ fn parse_vars(rows: &Rows, mariadb: bool, capabilities: u64) -> Result<Vars, End
         charset_connection,
         collation_connection: text(8),
         safe_updates: text(9) == "1",
+        unreplicated: match (number(11)?, number(12)?) {
+            (1, 0) => None,
+            (1, _) => Some("skip_replication is not 0"),
+            _ => Some("sql_log_bin is 0"),
+        },
         numbering: Numbering { increment: number(4)?, offset: number(10)? },
         lock_wait_timeout_ms: number(5)?.saturating_mul(1000),
         max_allowed_packet: usize::try_from(number(6)?).unwrap_or(usize::MAX),

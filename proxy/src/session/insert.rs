@@ -9,7 +9,7 @@ use atone_undo::{Key, Row, Table, Value};
 use atone_wire::response::OkPacket;
 
 use super::Session;
-use super::bound::Origin;
+use super::analysed::Origin;
 use super::conflicts::conditions;
 use super::diagnostics::Diagnostics;
 use super::dml::{ROLLBACK, decode, locking_read_by_key};

@@ -361,6 +361,7 @@ mod tests {
             lock_wait_timeout_ms: 0,
             max_allowed_packet: 1 << 20,
             database: None,
+            unreplicated: None,
             refuse: None,
         }
     }

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use atone_sql::{Analysis, Insert, InsertValue, Load, OnConflict};
 use atone_undo::Table;
-use atone_wire::frame::{HEADER, Header, put_packet};
+use atone_wire::frame::{HEADER, Header};
 use bytes::{Buf, Bytes};
 
 use super::Session;
-use super::bound::Origin;
+use super::analysed::Origin;
 use super::conflicts::conditions;
 use super::hold::Reached;
-use super::inject::Reply;
+use super::inject::{Flight, Reply};
 use super::insert::{Manner, Target};
 use super::insert_select::generated_column;
 use super::tables::trigger_refusal;
@@ -132,7 +132,9 @@ impl Session {
     /// Runs the statement so that the server asks for the file, takes the file from the client, and gives the server an
     /// empty one: it must not be loaded before its rows are known.
     async fn ask_for_file(&mut self, text: &[u8], alone: bool) -> Result<Asked, End> {
-        self.send_query(text).await?;
+        let mut flight = Flight::default();
+        flight.push(text);
+        self.send_flight(&flight).await?;
         let (packet, seq) = self.numbered_packet().await?;
         match packet.first() {
             Some(0xfb) => {}
@@ -145,9 +147,7 @@ impl Session {
         }
         self.send_packet(&packet).await?;
         let file = self.take_file().await?;
-        let mut empty = Vec::new();
-        put_packet(&mut empty, seq.wrapping_add(1), b"");
-        self.server.write_all(&empty).await.map_err(End::Server)?;
+        self.send_file_packet(seq.wrapping_add(1), b"").await?;
         let (reply, _) = self.read_reply().await?;
         Ok(file.map_or(Asked::TooLong, |file| Asked::File(file, reply)))
     }
@@ -187,9 +187,7 @@ impl Session {
     /// Gives the server the file that it asks for; `seq` is its request's number.
     pub(super) async fn give_file(&mut self, file: &Bytes, mut seq: u8) -> Result<(), End> {
         for piece in file.chunks(PIECE_BYTES).chain([&b""[..]]) {
-            let mut out = Vec::with_capacity(piece.len() + HEADER);
-            seq = put_packet(&mut out, seq.wrapping_add(1), piece).wrapping_sub(1);
-            self.server.write_all(&out).await.map_err(End::Server)?;
+            seq = self.send_file_packet(seq.wrapping_add(1), piece).await?.wrapping_sub(1);
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 //! A session handles one command after the other, as the server does: it forwards the command and relays the reply until
 //! its end, undecoded. Commands of a bound session are looked at first.
 
+mod analysed;
 mod auth;
 mod bind;
 mod bound;
@@ -15,6 +16,7 @@ mod diagnostics;
 mod dml;
 mod evaluated;
 mod fresh;
+mod gate;
 mod generated;
 mod handshake;
 mod hold;
@@ -43,6 +45,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use atone_sql::TableLocks;
 use atone_wire::attributes::Attributes;
 use atone_wire::caps::status;
 use atone_wire::frame::{HEADER, Header, MAX_PAYLOAD};
@@ -59,6 +62,7 @@ use crate::net::{Conn, Peer, Stream};
 
 use bind::Binding;
 use diagnostics::Diagnostics;
+use gate::{Frame, Server};
 
 use inject::{Rows, Vars};
 use prepared::Statement;
@@ -76,7 +80,7 @@ const LAST_WORDS_LIMIT: Duration = Duration::from_secs(10);
 pub struct Session {
     backend: Arc<Backend>,
     client: Conn,
-    server: Conn,
+    server: Server,
     /// Capabilities in force on both legs.
     capabilities: u64,
     mariadb: bool,
@@ -90,6 +94,8 @@ pub struct Session {
     /// How often it has changed, or may have, how the text of a statement is read.
     readings: u64,
     binding: Option<Binding>,
+    /// Whether the session holds table locks, as far as its statements tell.
+    table_locks: HeldLocks,
     /// Whether the open local transaction has, or may have, written while unbound.
     wrote_unbound: bool,
     branch: Branch,
@@ -149,7 +155,7 @@ impl Session {
         let mut session = Session {
             backend: opened.backend,
             client: opened.client,
-            server: opened.server,
+            server: Server::new(opened.server),
             capabilities: opened.capabilities,
             mariadb: opened.mariadb,
             status: opened.status,
@@ -158,6 +164,7 @@ impl Session {
             named: HashMap::new(),
             readings: 0,
             binding: None,
+            table_locks: HeldLocks::No,
             wrote_unbound: false,
             branch: Branch::default(),
             vars: None,
@@ -282,7 +289,7 @@ impl Session {
         }
         if header.len == 0 {
             // No command: the server says what it thinks of that
-            self.client_frame(true).await?;
+            self.client_frame(Frame::Command).await?;
             self.relay_reply(Expect::Single).await?;
             return Ok(());
         }
@@ -312,7 +319,7 @@ impl Session {
             command::CHANGE_USER => self.change_user(&payload).await,
             _ if self.binding.is_some() => self.bound_command(byte, payload).await,
             _ => {
-                self.send_command(&payload).await?;
+                self.forward_unbound(&payload).await?;
                 self.finish_plain(byte, &payload).await
             }
         }
@@ -396,6 +403,7 @@ impl Session {
         self.binding = None;
         self.branch.clear();
         self.wrote_unbound = false;
+        self.table_locks = HeldLocks::No;
         self.vars = None;
         self.tables.clear();
         self.diagnostics = None;
@@ -437,23 +445,35 @@ impl Session {
     /// Forwards a query of an unbound session, as it came, and notes whether it may have written.
     async fn unbound_query(&mut self, payload: &[u8], sql: &[u8]) -> Result<(), End> {
         self.restore_multi_statements(sql).await?;
-        self.send_command(payload).await?;
+        self.forward_unbound(payload).await?;
         self.after_unbound_query(sql).await
     }
 
     /// The same of one statement, with the query attributes of the command that it came in.
     async fn unbound_statement(&mut self, sql: &[u8]) -> Result<(), End> {
         self.restore_multi_statements(sql).await?;
-        self.send_query(sql).await?;
+        self.forward_unbound_statement(sql).await?;
         self.after_unbound_query(sql).await
     }
 
     async fn after_unbound_query(&mut self, sql: &[u8]) -> Result<(), End> {
         self.unbound_activity();
         self.note_reading(Some(sql));
-        self.relay_reply(Expect::Results).await?;
-        self.note_unbound_write(sql);
+        let failed = self.relay_reply(Expect::Results).await?.failed().is_some();
+        self.note_unbound(sql, failed);
         Ok(())
+    }
+
+    /// Notes what a statement of an unbound session has done that bears on whether it can be bound.
+    fn note_unbound(&mut self, sql: &[u8], failed: bool) {
+        self.note_unbound_write(sql);
+        match (atone_sql::table_locks(sql, self.assumed_mode()), failed) {
+            (Some(TableLocks::Taken), false) => self.table_locks = HeldLocks::Yes,
+            (Some(TableLocks::Released), false) => self.table_locks = HeldLocks::No,
+            // Of several statements the first ones may have run
+            (Some(_), _) => self.table_locks = HeldLocks::Unknown,
+            (None, _) => {}
+        }
     }
 
     fn note_unbound_write(&mut self, sql: &[u8]) {
@@ -479,6 +499,15 @@ impl ReplyState {
     fn after(seq: u8) -> ReplyState {
         ReplyState { seq: seq.wrapping_add(1), more: false, failed: false }
     }
+}
+
+/// Whether a session holds table locks (LOCK TABLES).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum HeldLocks {
+    No,
+    Yes,
+    /// A statement may have taken or released some that was not read as far.
+    Unknown,
 }
 
 /// What happens while a session waits for a command.

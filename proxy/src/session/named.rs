@@ -1,14 +1,14 @@
 //! Prepared statements by SQL in a bound session: PREPARE, EXECUTE, EXECUTE IMMEDIATE. What an EXECUTE runs takes the way
 //! of the statement itself, with the values of its variables as literals.
 
-use atone_sql::{Execute, ExecuteWhat, Prepare, Statement as Sql, StatementText, analyze};
+use atone_sql::{Execute, ExecuteWhat, Prepare, Statement as Sql, StatementText};
 use atone_wire::column::ColumnKind;
 use atone_wire::execute::Param;
 use atone_wire::reply::Expect;
 use bytes::Bytes;
 
 use super::Session;
-use super::bound::Origin;
+use super::analysed::{Analysed, Origin};
 use super::inject::{Reply, unhex};
 use super::odd::OddParams;
 use super::prepared::Reading;
@@ -86,7 +86,8 @@ impl Session {
             },
         };
         let vars = self.session_vars().await?;
-        let inner = analyze(&named.sql, vars.mode);
+        let running = Analysed::query(named.sql.clone(), vars.mode);
+        let inner = &running.analysis;
         if let Some(error) = self.read_otherwise(&named.reading, &inner.statement).await? {
             return self.send_error(&error).await;
         }
@@ -105,7 +106,7 @@ impl Session {
             if let Some(error) = self.writing_view(&named.sql, &inner.statement).await? {
                 return self.send_error(&error).await;
             }
-            self.forward(origin, Expect::Results).await?;
+            self.forward(origin.running(&running), Expect::Results).await?;
             return Ok(());
         }
         let params = match self.variables(sql, execute).await? {
@@ -120,9 +121,8 @@ impl Session {
         if text.len() > limit {
             return self.send_error(&SqlError::too_large(&self.xid(), limit)).await;
         }
-        let analysis = analyze(&text, vars.mode);
-        self.odd_params = OddParams::of(&inner, &params);
-        let done = Box::pin(self.looked_at_statement(text.clone(), analysis, Origin::Query(text))).await;
+        self.odd_params = OddParams::of(inner, &params);
+        let done = Box::pin(self.looked_at_statement(Analysed::query(text, vars.mode))).await;
         self.odd_params = OddParams::default();
         done
     }

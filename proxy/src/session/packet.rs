@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::Session;
 use super::bind::depends_on_mode;
+use super::gate::Own;
 use crate::error::{End, SqlError};
 
 /// The query attribute that binds its statement.
@@ -65,22 +66,15 @@ impl Session {
             Ok(mode) => mode,
             Err(error) => return self.send_error(&error).await,
         };
-        let whole = self.capabilities & client::MULTI_STATEMENTS == 0
-            || (self.binding.is_none()
-                && self.attribute_xid.is_none()
-                && !atone_sql::concerns_atone(&sql, mode));
-        if whole {
-            // Of a client that did not ask for several statements in a packet the server refuses them
-            self.restore_multi_statements(&sql).await?;
-            if self.capabilities & client::MULTI_STATEMENTS == 0 && self.multi_statements {
-                return Err(End::Broken("the server takes several statements in a packet".into()));
-            }
-            return if self.binding.is_none() {
-                self.unbound_statement(&sql).await
-            } else {
-                self.forward(super::bound::Origin::Query(sql), atone_wire::reply::Expect::Results)
-                    .await
-                    .map(|_| ())
+        if self.binding.is_none() && self.attribute_xid.is_none() && !atone_sql::concerns_atone(&sql, mode) {
+            return self.unbound_statement(&sql).await;
+        }
+        if self.capabilities & client::MULTI_STATEMENTS == 0 {
+            // The server leaves out what stands at the end of a packet
+            let end = sql.iter().rposition(|b| *b != b';' && !b.is_ascii_whitespace()).map_or(0, |at| at + 1);
+            return match atone_sql::next_statement(&sql[..end], mode) {
+                None => self.looked_at_query(sql).await,
+                Some(_) => self.refuse_several(&sql).await,
             };
         }
         loop {
@@ -96,6 +90,22 @@ impl Session {
             let Some(next) = next.filter(|_| !self.reply.failed) else { return Ok(()) };
             self.after_command();
             sql = sql.slice(next.following..);
+        }
+    }
+
+    /// Of a client that did not ask for several statements in a packet the server refuses them, in its own words: those that it
+    /// has when it is asked to prepare them, which runs nothing.
+    async fn refuse_several(&mut self, sql: &[u8]) -> Result<(), End> {
+        self.send_prepare(sql).await?;
+        match self.read_prepared().await? {
+            Err(error) => {
+                self.prepare_failed().await?;
+                self.send_err(&error).await
+            }
+            Ok((id, _)) => {
+                self.send_own(Own::Close(id)).await?;
+                self.refuse("several statements from a client without CLIENT_MULTI_STATEMENTS").await
+            }
         }
     }
 

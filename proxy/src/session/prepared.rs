@@ -11,8 +11,8 @@ use atone_wire::{Malformed, command};
 use bytes::Bytes;
 
 use super::Session;
-use super::bind::without_hint;
-use super::bound::{Origin, packet};
+use super::analysed::{Analysed, blanked};
+use super::gate::{Harmless, Own};
 use super::inject::{Reply, Vars};
 use super::odd::OddParams;
 use super::packet::{named_xid, names_xid};
@@ -60,13 +60,13 @@ impl Session {
             return self.send_error(&SqlError::too_many_statements(limit)).await;
         }
         let attention = atone_sql::needs_attention(&sql);
-        let mut forwarded = payload.clone();
+        let mut forwarded = sql.clone();
         if attention {
             let mode = self.unbound_mode(&sql).await?;
             let analysis = atone_sql::analyze(&sql, mode);
             match &analysis.statement {
                 Sql::StartGlobal { .. } | Sql::CommitGlobal | Sql::RollbackGlobal => {
-                    forwarded = packet(command::STMT_PREPARE, PLACEHOLDER_SQL);
+                    forwarded = Bytes::from_static(PLACEHOLDER_SQL);
                 }
                 Sql::Refused(refusal) if refusal.for_atone => {
                     let error = SqlError::refused(&self.xid(), &refusal.reason);
@@ -74,20 +74,15 @@ impl Session {
                 }
                 _ => {
                     if let Some(hint) = &analysis.xid_hint {
-                        let blanked = without_hint(&sql, hint);
-                        forwarded = packet(command::STMT_PREPARE, &blanked);
+                        forwarded = blanked(&sql, &hint.span);
                     }
                 }
             }
         }
-        self.send_command(&forwarded).await?;
+        self.send_prepare(&forwarded).await?;
         let tracker = self.relay_reply(Expect::Prepare).await?;
         if tracker.failed().is_some() {
-            self.diagnostics = None;
-            if self.binding.is_some() && self.vars.is_none() {
-                // Reading them would replace the diagnostics
-                self.keep_warnings(-1).await?;
-            }
+            self.prepare_failed().await?;
             // MariaDB's id -1 means none now
             self.last_prepared = u32::MAX;
         }
@@ -106,6 +101,16 @@ impl Session {
                     reading,
                 },
             );
+        }
+        Ok(())
+    }
+
+    /// The server could not prepare a statement.
+    pub(super) async fn prepare_failed(&mut self) -> Result<(), End> {
+        self.diagnostics = None;
+        if self.binding.is_some() && self.vars.is_none() {
+            // Reading them would replace the diagnostics
+            self.keep_warnings(-1).await?;
         }
         Ok(())
     }
@@ -148,7 +153,8 @@ impl Session {
 
     /// `COM_STMT_SEND_LONG_DATA`: no reply.
     pub(super) async fn long_data(&mut self, payload: Bytes) -> Result<(), End> {
-        self.send_command(&payload).await?;
+        let Some(kind) = Harmless::of(command::STMT_SEND_LONG_DATA) else { return Ok(()) };
+        self.forward_harmless(kind, &payload).await?;
         let (Some(id), Some(param), Some(data)) = (payload.get(1..5), payload.get(5..7), payload.get(7..))
         else {
             return self.answer_to_malformed().await;
@@ -250,7 +256,8 @@ impl Session {
             Ok(mode) => mode,
             Err(error) => return self.send_error(&error).await,
         };
-        let analysis = atone_sql::analyze(&sql, mode);
+        let analysed = Analysed::execution(sql, mode, payload);
+        let (sql, analysis) = (&analysed.sql, &analysed.analysis);
         if (self.binding.is_some() || analysis.xid_hint.is_some() || self.attribute_xid.is_some())
             && let Some(error) = self.read_otherwise(reading, &analysis.statement).await?
         {
@@ -266,10 +273,10 @@ impl Session {
                 | Sql::TouchesXid
         );
         if !written_by_params {
-            return self.looked_at_statement(sql, analysis, Origin::Execute(payload)).await;
+            return self.looked_at_statement(analysed).await;
         }
         if analysis.placeholders.is_empty() {
-            return self.answered_in_binary(sql, analysis).await;
+            return self.answered_in_binary(Analysed::query(sql.clone(), mode)).await;
         }
         if long_data_lost {
             let why =
@@ -288,7 +295,7 @@ impl Session {
                     .await;
             }
         }
-        let text = match substitute(&sql, &analysis.placeholders, &params, mode) {
+        let text = match substitute(sql, &analysis.placeholders, &params, mode) {
             Ok(text) => Bytes::from(text),
             Err(why) => return self.refuse(&why).await,
         };
@@ -296,22 +303,16 @@ impl Session {
         if text.len() > limit {
             return self.send_error(&SqlError::too_large(&self.xid(), limit)).await;
         }
-        let odd = OddParams::of(&analysis, &params);
-        let analysis = atone_sql::analyze(&text, mode);
-        self.odd_params = odd;
-        let done = self.answered_in_binary(text, analysis).await;
+        self.odd_params = OddParams::of(analysis, &params);
+        let done = self.answered_in_binary(Analysed::query(text, mode)).await;
         self.odd_params = OddParams::default();
         done
     }
 
     /// The text that stands for an execution: rows that it answers with go in the binary protocol.
-    pub(super) async fn answered_in_binary(
-        &mut self,
-        text: Bytes,
-        analysis: atone_sql::Analysis,
-    ) -> Result<(), End> {
+    pub(super) async fn answered_in_binary(&mut self, statement: Analysed) -> Result<(), End> {
         self.binary = true;
-        let done = self.looked_at_statement(text.clone(), analysis, Origin::Query(text)).await;
+        let done = self.looked_at_statement(statement).await;
         self.binary = false;
         done
     }
@@ -319,7 +320,7 @@ impl Session {
     /// Executes another statement than the one that was prepared, with the same parameters: it is prepared, executed
     /// without a cursor, and closed.
     pub(super) async fn execute_instead(&mut self, sql: &[u8], execute: &[u8]) -> Result<(), End> {
-        self.send_command(&packet(command::STMT_PREPARE, sql)).await?;
+        self.send_prepare(sql).await?;
         let (id, columns) = match self.read_prepared().await? {
             Ok(prepared) => prepared,
             Err(error) => return self.send_err(&error).await,
@@ -342,7 +343,7 @@ impl Session {
                 }
             }
         }
-        self.send_command(&packet(command::STMT_CLOSE, &id.to_le_bytes())).await
+        self.send_own(Own::Close(id)).await
     }
 
     /// Runs a statement that answers with rows, in the protocol that the application has used for its own.
@@ -350,14 +351,14 @@ impl Session {
         if !self.binary {
             return self.run_one(sql).await;
         }
-        self.send_command(&packet(command::STMT_PREPARE, sql)).await?;
+        self.send_prepare(sql).await?;
         let (id, columns) = match self.read_prepared().await? {
             Ok(prepared) => prepared,
             Err(error) => return Ok(Reply::Err(error)),
         };
         self.send_execution(id, &[command::STMT_EXECUTE, 0, 0, 0, 0, 0, 1, 0, 0, 0]).await?;
         let reply = self.read_binary(columns).await?;
-        self.send_command(&packet(command::STMT_CLOSE, &id.to_le_bytes())).await?;
+        self.send_own(Own::Close(id)).await?;
         Ok(reply)
     }
 
@@ -369,7 +370,7 @@ impl Session {
         };
         id_bytes.copy_from_slice(&id.to_le_bytes());
         payload[5] &= !CURSOR_TYPES;
-        self.send_command(&payload).await
+        self.send_own(Own::Execute(&payload)).await
     }
 
     /// The reply to an execution, with the definitions that the server has left out because it has given them when it
@@ -389,11 +390,11 @@ impl Session {
 
     /// An execution in an unbound session.
     pub(super) async fn unbound_execute(&mut self, payload: &[u8], sql: &[u8]) -> Result<(), End> {
-        self.send_command(payload).await?;
+        self.forward_unbound(payload).await?;
         self.unbound_activity();
         self.note_reading(Some(sql));
-        self.relay_reply(Expect::Results).await?;
-        self.note_unbound_write(sql);
+        let failed = self.relay_reply(Expect::Results).await?.failed().is_some();
+        self.note_unbound(sql, failed);
         Ok(())
     }
 }

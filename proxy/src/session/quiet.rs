@@ -4,7 +4,7 @@
 use atone_sql::{Mode, table_names};
 
 use super::Session;
-use super::inject::Reply;
+use super::inject::{Flight, Reply};
 use crate::error::{End, SqlError};
 
 /// How many SET TRANSACTION are remembered for one transaction: two say all.
@@ -62,7 +62,9 @@ impl Session {
         }
         for at in 0..self.quiet.next_transaction.len() {
             let Some(sql) = self.quiet.next_transaction.get(at).cloned() else { break };
-            self.send_query(&sql).await?;
+            let mut flight = Flight::default();
+            flight.push(sql);
+            self.send_flight(&flight).await?;
             self.read_reply().await?;
         }
         Ok(())

@@ -9,7 +9,8 @@ use atone_wire::reply::{Expect, Next, Patch, ReplyTracker};
 use atone_wire::response::{ErrPacket, OkPacket};
 use bytes::Buf;
 
-use super::Session;
+use super::gate::Frame;
+use super::{HeldLocks, Session};
 use crate::error::{End, SqlError};
 
 /// Length of what stands before the data of `COM_STMT_SEND_LONG_DATA`, in bytes.
@@ -25,10 +26,11 @@ impl Session {
                 self.lose_long_data(u32::from_le_bytes(id));
             }
         }
-        while self.client_frame(true).await? == MAX_PAYLOAD {}
+        while self.client_frame(Frame::Command).await? == MAX_PAYLOAD {}
         if matches!(byte, command::QUERY | command::STMT_EXECUTE | command::STMT_BULK_EXECUTE) {
             // Not looked at, so it may have done anything
             self.wrote_unbound = true;
+            self.table_locks = HeldLocks::Unknown;
             self.unbound_activity();
             self.note_reading(None);
         }
@@ -36,8 +38,13 @@ impl Session {
     }
 
     /// Passes a command on whose sequence number is not 0, and what the server says to that until it closes.
+    /// A bound session's goes nowhere: under compression a server may run it.
     pub(super) async fn forward_out_of_order(&mut self) -> Result<(), End> {
-        while self.client_frame(true).await? == MAX_PAYLOAD {}
+        if self.binding.is_some() {
+            self.send_error(&SqlError::out_of_order()).await?;
+            return Err(End::Done);
+        }
+        while self.client_frame(Frame::Command).await? == MAX_PAYLOAD {}
         self.relay_until_closed().await
     }
 
@@ -51,11 +58,11 @@ impl Session {
 
     /// Passes on what the server has said and was not asked for.
     pub(super) async fn pass_unasked(&mut self) -> Result<(), End> {
-        let Some(Header { seq, .. }) = Header::peek(&self.server.rbuf) else { return Ok(()) };
+        let Some(Header { seq, .. }) = Header::peek(self.server.rbuf()) else { return Ok(()) };
         if let Some(codec) = self.client.codec() {
             codec.unasked(seq);
         }
-        let said = self.server.rbuf.split();
+        let said = self.server.rbuf().split();
         self.client.write_all(&said).await.map_err(End::Client)
     }
 
@@ -95,64 +102,9 @@ impl Session {
 
     /// Reads the rest of a command above `max_statement_bytes` and answers that it is too large.
     pub(super) async fn discard_command(&mut self) -> Result<(), End> {
-        while self.client_frame(false).await? == MAX_PAYLOAD {}
+        while self.client_frame(Frame::Dropped).await? == MAX_PAYLOAD {}
         let error = SqlError::too_large(&self.xid(), self.backend.limits.max_statement_bytes);
         self.send_error(&error).await
-    }
-
-    /// Takes one frame from the client while it comes in, and passes it on to the server or drops it. Returns the length
-    /// of its payload.
-    pub(super) async fn client_frame(&mut self, forward: bool) -> Result<usize, End> {
-        self.client.fill_to(HEADER).await.map_err(End::Client)?;
-        let Some(Header { len, seq }) = Header::peek(&self.client.rbuf) else { return Ok(0) };
-        self.reply.seq = seq.wrapping_add(1);
-        if forward {
-            self.server_seq = seq.wrapping_add(1);
-        }
-        let mut left = HEADER + len;
-        while left > 0 {
-            if self.client.rbuf.is_empty() {
-                self.client.fill().await.map_err(End::Client)?;
-            }
-            let n = left.min(self.client.rbuf.len());
-            if forward && let Err(e) = self.server.write_all(&self.client.rbuf[..n]).await {
-                self.server_broke(e).await?;
-            }
-            self.client.rbuf.advance(n);
-            left -= n;
-        }
-        Ok(len)
-    }
-
-    /// The server's socket broke while it was written to: what it said before (why it closed) goes to the client.
-    async fn server_broke(&mut self, error: io::Error) -> Result<(), End> {
-        loop {
-            if let Err(end) = self.server.fill().await {
-                let reset = error.kind() == io::ErrorKind::ConnectionReset;
-                return Err(End::Server(if reset { error } else { end }));
-            }
-            let last = self.server.rbuf.split();
-            self.client.write_all(&last).await.map_err(End::Client)?;
-        }
-    }
-
-    /// Sends one command with its payload to the server.
-    pub(super) async fn send_command(&mut self, payload: &[u8]) -> Result<(), End> {
-        let mut out = Vec::with_capacity(payload.len() + HEADER);
-        self.server_seq = put_packet(&mut out, 0, payload);
-        match self.server.write_all(&out).await {
-            Ok(()) => Ok(()),
-            Err(e) => self.server_broke(e).await,
-        }
-    }
-
-    /// Sends a `COM_QUERY` of this text to the server, with the query attributes of the current command.
-    pub(super) async fn send_query(&mut self, sql: &[u8]) -> Result<(), End> {
-        let mut payload = Vec::with_capacity(1 + self.query_prefix.len() + sql.len());
-        payload.push(command::QUERY);
-        payload.extend_from_slice(&self.query_prefix);
-        payload.extend_from_slice(sql);
-        self.send_command(&payload).await
     }
 
     /// Relays one reply, undecoded, until its end.
@@ -161,11 +113,11 @@ impl Session {
         let patch = Patch { renumber, more: self.reply.more };
         let mut tracker = ReplyTracker::new(expect, self.capabilities).with_patch(patch);
         loop {
-            let fed = tracker.feed(&self.server.rbuf)?;
+            let fed = tracker.feed(self.server.rbuf())?;
             if fed.bytes > 0 {
-                tracker.apply(&mut self.server.rbuf[..fed.bytes]);
-                self.client.write_all(&self.server.rbuf[..fed.bytes]).await.map_err(End::Client)?;
-                self.server.rbuf.advance(fed.bytes);
+                tracker.apply(&mut self.server.rbuf()[..fed.bytes]);
+                self.client.write_all(&self.server.rbuf()[..fed.bytes]).await.map_err(End::Client)?;
+                self.server.rbuf().advance(fed.bytes);
             }
             match fed.next {
                 Next::Done => break,
@@ -195,7 +147,7 @@ impl Session {
             if let Some(seq) = self.client.rbuf.get_mut(HEADER - 1) {
                 *seq = seq.wrapping_sub(renumbered);
             }
-            if self.client_frame(true).await? == 0 {
+            if self.client_frame(Frame::File).await? == 0 {
                 self.expect_more(false);
                 return Ok(());
             }

@@ -19,7 +19,7 @@ pub(super) use self::moves::Reach;
 use self::moves::{Moves, moves};
 use self::restrict::{harmless_sql, restricted_sql, with_hint};
 use super::Session;
-use super::bound::Origin;
+use super::analysed::Origin;
 use super::cascade::{Behind, Effect, Own, Stop, is_parent, may_fire};
 use super::dml::decode_beside;
 use super::hold::Reached;

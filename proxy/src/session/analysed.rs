@@ -1,0 +1,172 @@
+//! A statement and what an analysis of this very text has found.
+
+use atone_sql::{Analysis, Mode, Statement, analyze};
+use bytes::Bytes;
+
+/// A statement that was read. Only an analysis makes one.
+#[derive(Debug)]
+pub(super) struct Analysed {
+    /// The text that was analysed.
+    pub(super) sql: Bytes,
+    pub(super) analysis: Analysis,
+    pub(super) origin: Origin,
+}
+
+/// An analysed statement as it came: what may be forwarded of a bound session, as far as [`Origin::passes`] says.
+#[derive(Clone, Debug)]
+pub(super) struct Origin {
+    sql: Bytes,
+    /// `COM_STMT_EXECUTE`, whole, where the statement was prepared.
+    execution: Option<Bytes>,
+    passes: Passes,
+}
+
+/// Whether a statement of a bound session may run as it came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Passes {
+    /// It writes nothing.
+    AsItCame,
+    /// Only where nothing of it has to be captured.
+    Uncaptured,
+    /// It is refused, or Atone's own.
+    Never,
+}
+
+/// Why nothing has to be captured of a statement that writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Uncaptured {
+    /// Its table is a temporary one, which nobody else sees.
+    Temporary,
+    /// The transaction is read only: the server says so before anything else.
+    ReadOnly,
+}
+
+impl Passes {
+    fn of(statement: &Statement) -> Passes {
+        match statement {
+            Statement::Empty
+            | Statement::Begin { .. }
+            | Statement::Commit { .. }
+            | Statement::Rollback { .. }
+            | Statement::Savepoint(_)
+            | Statement::RollbackTo(_)
+            | Statement::ReleaseSavepoint(_)
+            | Statement::SetXid(_)
+            | Statement::TouchesXid
+            | Statement::SetAutocommit(_)
+            | Statement::Set
+            | Statement::Use(_)
+            | Statement::Read
+            | Statement::Diagnostics
+            | Statement::SelectsDiagnostics { .. }
+            | Statement::Prepare(_)
+            | Statement::Deallocate(_) => Passes::AsItCame,
+            Statement::Insert(_)
+            | Statement::Update(_)
+            | Statement::Delete(_)
+            | Statement::Joined(_)
+            | Statement::Load(_) => Passes::Uncaptured,
+            // What an EXECUTE runs is another text
+            Statement::Execute(_)
+            | Statement::StartGlobal { .. }
+            | Statement::CommitGlobal
+            | Statement::RollbackGlobal
+            | Statement::Refused(_) => Passes::Never,
+        }
+    }
+}
+
+impl Analysed {
+    /// Reads the text of a `COM_QUERY`, or one statement of it.
+    pub(super) fn query(sql: Bytes, mode: Mode) -> Analysed {
+        Analysed::read(sql, mode, None)
+    }
+
+    /// Reads the text of a prepared statement that `payload` executes.
+    pub(super) fn execution(sql: Bytes, mode: Mode, payload: Bytes) -> Analysed {
+        Analysed::read(sql, mode, Some(payload))
+    }
+
+    fn read(sql: Bytes, mode: Mode, execution: Option<Bytes>) -> Analysed {
+        let analysis = analyze(&sql, mode);
+        let passes = Passes::of(&analysis.statement);
+        Analysed { origin: Origin { sql: sql.clone(), execution, passes }, sql, analysis }
+    }
+
+    /// The statement with blanks in the place of its XID hint, which the server would warn of.
+    pub(super) fn without_hint(mut self) -> Analysed {
+        if let Some(hint) = &self.analysis.xid_hint {
+            self.sql = blanked(&self.sql, &hint.span);
+            self.origin.sql = self.sql.clone();
+        }
+        self
+    }
+}
+
+/// A text with blanks in the place of a part that means nothing to the server.
+pub(super) fn blanked(sql: &[u8], span: &atone_sql::Span) -> Bytes {
+    let mut blanked = sql.to_vec();
+    if let Some(span) = blanked.get_mut(span.clone()) {
+        span.fill(b' ');
+    }
+    blanked.into()
+}
+
+impl Origin {
+    /// The statement's text.
+    pub(super) fn sql(&self) -> &Bytes {
+        &self.sql
+    }
+
+    /// `COM_STMT_EXECUTE`, where the statement was prepared.
+    pub(super) fn execution(&self) -> Option<&Bytes> {
+        self.execution.as_ref()
+    }
+
+    pub(super) fn passes(&self) -> Passes {
+        self.passes
+    }
+
+    /// The EXECUTE of a statement that was prepared by SQL: it passes as the statement does that it runs.
+    pub(super) fn running(self, inner: &Analysed) -> Origin {
+        let passes = if self.passes == Passes::Never { inner.origin.passes } else { self.passes };
+        Origin { passes, ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn passes(sql: &str) -> Passes {
+        Analysed::query(Bytes::copy_from_slice(sql.as_bytes()), Mode::default()).origin.passes()
+    }
+
+    #[test]
+    fn only_what_writes_nothing_passes_as_it_came() {
+        for sql in ["SELECT 1", "", "BEGIN", "COMMIT", "SET @a = 1", "USE s", "SET @atone_xid = 'x'"] {
+            assert_eq!(passes(sql), Passes::AsItCame, "{sql}");
+        }
+        for sql in ["UPDATE t SET a = ';' WHERE id = 1", "DELETE FROM t", "INSERT INTO t VALUES (1)"] {
+            assert_eq!(passes(sql), Passes::Uncaptured, "{sql}");
+        }
+        for sql in [
+            "TRUNCATE/*;*/ t",
+            "DROP TABLE t",
+            "EXECUTE s",
+            "SELECT 1; SELECT 2",
+            "COMMIT GLOBAL TRANSACTION",
+            "'",
+        ] {
+            assert_eq!(passes(sql), Passes::Never, "{sql}");
+        }
+    }
+
+    #[test]
+    fn a_hint_is_blanked_in_what_is_forwarded() {
+        let sql = Bytes::from_static(b"SELECT /*+ XID('x') */ 1");
+        let analysed = Analysed::query(sql, Mode::default()).without_hint();
+        assert!(!analysed.origin.sql().windows(3).any(|w| w == b"XID"));
+        assert_eq!(analysed.origin.sql(), &analysed.sql);
+    }
+}
