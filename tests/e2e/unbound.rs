@@ -216,7 +216,7 @@ async fn client(c: &Cluster, port: u16, schema: &str, args: &[&str], input: &[u8
     let port = port.to_string();
     let password = format!("-p{}", ADMIN.1);
     let mut all = vec!["--no-defaults", "-h", "127.0.0.1", "-P", &port, "-u", ADMIN.0, &password];
-    all.push("--default-character-set=utf8mb4");
+    all.extend_from_slice(&["--default-character-set=utf8mb4", c.flavor().without_tls()]);
     if c.flavor() == Flavor::MySql {
         all.push("--get-server-public-key");
     }
@@ -229,6 +229,7 @@ async fn dump(c: &Cluster, port: u16, schema: &str) -> Result<String> {
     let port = port.to_string();
     let password = format!("-p{}", ADMIN.1);
     let mut args = vec!["--no-defaults", "-h", "127.0.0.1", "-P", &port, "-u", ADMIN.0, &password];
+    args.push(c.flavor().without_tls());
     if c.flavor() == Flavor::MySql {
         args.extend_from_slice(&["--get-server-public-key", "--set-gtid-purged=OFF", "--no-tablespaces"]);
     }

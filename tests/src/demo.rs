@@ -204,13 +204,15 @@ fn print_addresses(cluster: &Cluster) {
 pub fn print_invitation(cluster: &Cluster) -> Result<()> {
     let client = cluster.flavor().client_program("mysql")?;
     let (user, password) = APP;
+    // The proxy is not set up for TLS
+    let tls = cluster.flavor().without_tls();
     let key = if cluster.flavor() == Flavor::MySql { " --get-server-public-key" } else { "" };
     let atone = crate::paths::binary("atone")?;
     let url = cluster.rest().base();
     heading("Everything stays up. Try it by hand:");
     for (bank, schema) in [(Bank::One, SHOP), (Bank::Two, BANK)] {
         println!(
-            "  {} -h 127.0.0.1 -P {} -u {user} -p{password}{key} {schema}",
+            "  {} -h 127.0.0.1 -P {} -u {user} -p{password} {tls}{key} {schema}",
             client.display(),
             cluster.proxy_port(bank)
         );

@@ -103,6 +103,14 @@ impl Flavor {
             .with_context(|| format!("there is no {own}: run scripts/install-servers"))
     }
 
+    /// The option that keeps its client programs from TLS, which those of MariaDB 11.4 and later insist on.
+    pub fn without_tls(self) -> &'static str {
+        match self {
+            Flavor::MariaDb => "--skip-ssl",
+            Flavor::MySql => "--ssl-mode=DISABLED",
+        }
+    }
+
     /// What a server program says it is. Refuses MySQL before 8.0.
     pub fn of_program(program: &Path) -> Result<Flavor> {
         let text = version_of(program)?;

@@ -11,6 +11,7 @@ use atone_wire::column::ColumnKind;
 
 use super::Session;
 use super::bound::told;
+use super::collation;
 use super::inject::{Flight, Reply, Rows, Vars};
 use super::insert::Target;
 use super::keys::places;
@@ -168,6 +169,21 @@ fn written(target: Target<'_>, literals: &Literals, vars: &Vars) -> Result<Vec<u
     Ok(out)
 }
 
+/// Whether a day away from a time, by the seconds, is a day away by the clock as well. The text is one that is a literal.
+fn day_away(text: &str, sign: &str) -> String {
+    format!(
+        "CAST(FROM_UNIXTIME(UNIX_TIMESTAMP(TIMESTAMP '{text}') {sign} 86400) AS DATETIME(6)) \
+         = TIMESTAMP '{text}' {sign} INTERVAL 1 DAY"
+    )
+}
+
+/// The types of column definitions.
+const TIMESTAMP: u8 = 7;
+const DATETIME: u8 = 12;
+
+const CLOCK_SHIFT: &str =
+    "a key comes from an expression: a TIMESTAMP within a day of a shift of the session's time zone";
+
 /// `ER_UNKNOWN_CHARACTER_SET`
 const UNKNOWN_CHARSET: u16 = 1115;
 
@@ -204,6 +220,7 @@ impl Session {
         for reply in self.run_under_results("NULL", selects, &vars).await? {
             let why = match reply {
                 Reply::Rows(rows) => match self.literals(&rows, &mut left) {
+                    Ok(_) if !self.are_clear(&rows, &vars).await? => CLOCK_SHIFT.to_owned(),
                     Ok(values) => {
                         literals.extend(values);
                         continue;
@@ -300,11 +317,36 @@ impl Session {
         let mut out = Literals::new();
         for (cell, kind) in rows.cells(0).map_err(unread)?.into_iter().zip(kinds) {
             let (place, slot) = slots.next().ok_or("more values than there are expressions")?;
-            let literal = exact_literal(cell, kind.map_err(unread)?, &slot.text)
+            let mut kind = kind.map_err(unread)?;
+            if kind.kind == TIMESTAMP && self.mariadb {
+                // As its text says, see `are_clear`
+                kind.kind = DATETIME;
+            }
+            let literal = exact_literal(cell, kind, &slot.text)
                 .map_err(|why| format!("a key comes from an expression: {why}"))?;
             out.insert(*place, literal);
         }
         Ok(out)
+    }
+
+    /// Whether each TIMESTAMP of a row is the only one that its text can mean: the session's time zone does not shift within a
+    /// day of it. From MariaDB 11.7 on `NOW()` is one.
+    async fn are_clear(&mut self, rows: &Rows, vars: &Vars) -> Result<bool, End> {
+        let mut terms = Vec::new();
+        // MySQL fails otherwise over a text than over a TIMESTAMP, and has none from the clock: refused
+        for (definition, cell) in rows.columns.iter().zip(rows.cells(0)?) {
+            let text = cell.map(String::from_utf8_lossy);
+            if let (TIMESTAMP, Some(text)) = (ColumnKind::parse(definition, self.capabilities)?.kind, text) {
+                terms.extend(["-", "+"].map(|sign| day_away(&text, sign)));
+            }
+        }
+        if terms.is_empty() {
+            return Ok(true);
+        }
+        let ask = format!("SELECT {}", terms.join(" AND ")).into_bytes();
+        let answer = self.run_under_results("NULL", vec![ask], vars).await?;
+        let Some(Reply::Rows(rows)) = answer.first() else { return Ok(false) };
+        Ok(rows.cells(0)?.first().copied().flatten() == Some(b"1"))
     }
 
     /// Runs SELECTs whose texts come in this charset (`NULL`: each as it is), whatever the session has. Of one that fails the
@@ -364,14 +406,21 @@ impl Session {
     /// The SET NAMES that leaves the session as it is, if there is one. MariaDB takes the number of a charset's default collation
     /// only: another one comes from the login or from SET NAMES … COLLATE, and goes back by that.
     async fn names_back(&mut self, vars: &Vars) -> Result<Option<String>, End> {
-        let ask =
-            "SELECT ID FROM information_schema.COLLATIONS WHERE COLLATION_NAME = @@collation_connection";
-        let Reply::Rows(rows) = self.run_one(ask).await? else { return Ok(None) };
-        let id = if rows.rows.is_empty() { None } else { rows.cells(0)?.first().copied().flatten() };
         let (charset, collation) = (&vars.charset_connection, &vars.collation_connection);
         let one = [&vars.charset_client, &vars.charset_results].iter().all(|other| *other == charset);
         let word = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-        let same = one && id == Some(vars.results_value.as_bytes()) && word(charset) && word(collation);
+        if !(self.mariadb && one && word(charset) && word(collation)) {
+            return Ok(None);
+        }
+        // COLLATIONS has no numbers of the collations that several charsets share
+        let ask = format!(
+            "SELECT ID FROM information_schema.COLLATION_CHARACTER_SET_APPLICABILITY \
+             WHERE FULL_COLLATION_NAME = '{}'",
+            collation::told(collation)
+        );
+        let Reply::Rows(rows) = self.run_one(ask).await? else { return Ok(None) };
+        let id = if rows.rows.is_empty() { None } else { rows.cells(0)?.first().copied().flatten() };
+        let same = id == Some(vars.results_value.as_bytes());
         Ok(same.then(|| format!("SET NAMES {charset} COLLATE {collation}")))
     }
 }

@@ -10,6 +10,7 @@ mod bound;
 mod bulk;
 mod cascade;
 mod change;
+mod collation;
 mod commit;
 mod conflicts;
 mod diagnostics;

@@ -250,7 +250,7 @@ async fn command_line_clients(s: Arc<Own>) -> Result<()> {
     let flavor = s.cluster.flavor();
     let schema = s.cluster.bank_schema("clients").await?;
     let ways: &[(Way, &[&str])] = match flavor {
-        Flavor::MariaDb => &[(Way::None, &[]), (Way::Zlib, &["--compress"])],
+        Flavor::MariaDb => &[(Way::None, &["--skip-ssl"]), (Way::Zlib, &["--skip-ssl", "--compress"])],
         Flavor::MySql => &[
             (Way::None, &["--compression-algorithms=uncompressed"]),
             (Way::Zlib, &["--compression-algorithms=zlib"]),
