@@ -19,7 +19,7 @@ mod triggers;
 pub use facts::{Facts, Stale};
 pub use foreign_keys::{ForeignKey, References, Rule};
 pub use logs::LogTable;
-pub use triggers::{Trigger, Write, are_quiet, logs_of, refusal, replaces, undo_refusal};
+pub use triggers::{Trigger, Write, are_quiet, first_noticed, logs_of, refusal, replaces, undo_refusal};
 
 /// A table as the proxy knows it.
 #[derive(Debug)]

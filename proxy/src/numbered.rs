@@ -47,7 +47,7 @@ impl Numbered {
         limit: usize,
     ) -> Result<Uncommitted, mysql_async::Error> {
         let Numbered { table, column } = self;
-        let mut conn = pool.brief_conn().await?;
+        let mut conn = pool.get_conn().await?;
         conn.query_drop("SET TRANSACTION ISOLATION LEVEL READ UNCOMMITTED").await?;
         let all: Vec<i128> = parsed(
             conn.text_rows(format!(
@@ -78,7 +78,7 @@ impl Numbered {
         at_once: usize,
     ) -> Result<HashSet<i128>, mysql_async::Error> {
         let Numbered { table, column } = self;
-        let mut conn = pool.brief_conn().await?;
+        let mut conn = pool.get_conn().await?;
         let mut all = HashSet::new();
         for chunk in ids.chunks(at_once.max(1)) {
             see_committed(&mut conn).await?;

@@ -1,4 +1,4 @@
-//! The service account's connections.
+//! The service account's connections. Each begins with the settings of [`atone_undo::connection_setup`], and keeps them.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -7,8 +7,6 @@ use mysql_async::{Conn, DriverError, Error, Opts, OptsBuilder, Pool};
 
 use crate::tls::{self, ServerTls, ServerTlsMode};
 
-/// How long a look waits for a table that is being altered, in seconds, where the transaction that looks may be waited for.
-const BRIEF_LOCK_WAIT_S: u32 = 2;
 /// How many connections are kept for looks.
 pub(crate) const MAX_LOOKING: usize = 4;
 
@@ -19,18 +17,6 @@ pub(crate) const MAX_LOOKING: usize = 4;
 pub async fn see_committed(conn: &mut Conn) -> Result<(), Error> {
     // For one transaction, which the SELECT is: the connection is shared with phase two
     conn.query_drop("SET TRANSACTION ISOLATION LEVEL READ COMMITTED").await
-}
-
-/// Sets what the text of SHOW CREATE depends on, and how long to wait for a table, in seconds. Phase two sets it otherwise on the
-/// connections that it shares.
-///
-/// # Errors
-/// What the server says.
-pub(crate) async fn set_to_show(conn: &mut Conn, lock_wait_s: u32) -> Result<(), Error> {
-    conn.query_drop(format!(
-        "SET SESSION sql_mode = '', SESSION sql_quote_show_create = 1, SESSION lock_wait_timeout = {lock_wait_s}"
-    ))
-    .await
 }
 
 /// The service account's connections, with TLS as `server_tls` says.
@@ -55,18 +41,8 @@ impl ServicePool {
         ServicePool { pool, plain: preferred.then(|| Pool::new(plain)), looking: Arc::default() }
     }
 
-    /// The same that waits for a few seconds only where a table is being altered: for the transaction that looks, perhaps.
-    ///
-    /// # Errors
-    /// What the server or the system says.
-    pub async fn brief_conn(&self) -> Result<Conn, Error> {
-        let mut conn = self.get_conn().await?;
-        conn.query_drop(format!("SET lock_wait_timeout = {BRIEF_LOCK_WAIT_S}")).await?;
-        Ok(conn)
-    }
-
-    /// Looks at something, which takes no longer than [`BRIEF_LOCK_WAIT_S`] for a lock, under `sql_mode = ''`. Connections for
-    /// that stay apart from the pool: to take one from there and to give it back takes longer than a look.
+    /// Looks at something. Connections for that stay apart from the pool: to take one from there and to give it back takes
+    /// longer than a look.
     ///
     /// # Errors
     /// What the server or the system says.
@@ -79,7 +55,7 @@ impl ServicePool {
             let was_kept = kept.is_some();
             let conn = match kept {
                 Some(conn) => conn,
-                None => self.looking_conn().await?,
+                None => self.get_conn().await?,
             };
             let (conn, looked) = look(conn).await;
             match &looked {
@@ -95,12 +71,6 @@ impl ServicePool {
             }
             return looked;
         }
-    }
-
-    async fn looking_conn(&self) -> Result<Conn, Error> {
-        let mut conn = self.get_conn().await?;
-        set_to_show(&mut conn, BRIEF_LOCK_WAIT_S).await?;
-        Ok(conn)
     }
 
     /// A connection, one that was used before if there is one.

@@ -11,6 +11,7 @@ atone_tests::shared_tests!(
     an_outsiders_change_stops_the_rollback,
     an_outsiders_delete,
     an_outsiders_insert,
+    a_key_that_is_spelled_otherwise,
     already_restored_rows_are_no_conflict,
     earlier_branches_wait_and_other_servers_do_not,
     a_record_that_does_not_decode,
@@ -111,6 +112,34 @@ async fn an_outsiders_delete(c: Arc<Cluster>) -> Result<()> {
         "UPDATE account SET balance = 1 WHERE id = 9",
     )
     .await
+}
+
+/// It counts as the same key, and the row with it is not gone.
+async fn a_key_that_is_spelled_otherwise(c: Arc<Cluster>) -> Result<()> {
+    let schema = c.schema("spelled").await?;
+    let mut outsider = c.direct(Bank::One, &schema).await?;
+    sql::run_all(
+        &mut outsider,
+        &[
+            "CREATE TABLE w (k VARCHAR(9) COLLATE utf8mb4_general_ci PRIMARY KEY, v INT)",
+            "INSERT INTO w VALUES ('m', 1)",
+        ],
+    )
+    .await?;
+    let mut app = c.app(Bank::One, &schema).await?;
+    let xid = sql::start_global(&mut app).await?;
+    sql::run(&mut app, "INSERT INTO w VALUES ('a', 1), ('b', 2), ('c', 3)").await?;
+    sql::run(&mut outsider, "UPDATE w SET k = 'B' WHERE k = 'b'").await?;
+    sql::run(&mut app, "ROLLBACK GLOBAL TRANSACTION").await?;
+    let transaction = c.rest().wait_for_status(&xid, "rollback_failed", SOON).await?;
+    assert_eq!(transaction["branches"][0]["detail"]["rows"][0]["columns"], json!(["k"]), "{transaction}");
+    let rows = "SELECT k, v FROM w ORDER BY k";
+    assert_eq!(c.rows(Bank::One, &schema, rows).await?, ["a|1", "B|2", "c|3", "m|1"]);
+    sql::run(&mut outsider, "UPDATE w SET k = 'b' WHERE k = 'b'").await?;
+    c.rest().rollback(&xid).await?.expect(200)?;
+    c.rest().wait_for_status(&xid, "rolled_back", SOON).await?;
+    assert_eq!(c.rows(Bank::One, &schema, rows).await?, ["m|1"]);
+    Ok(())
 }
 
 async fn an_outsiders_insert(c: Arc<Cluster>) -> Result<()> {

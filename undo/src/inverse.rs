@@ -71,35 +71,6 @@ pub(crate) fn differing(table: &Table, a: &[Value], b: &[Value]) -> Vec<usize> {
         .collect()
 }
 
-/// The settings under which the compensation runs, as SET statements in order. They must be set on a connection of its
-/// own before its transaction begins.
-///
-/// The SQL mode is permissive, so that what was stored under another mode (zero dates, the ENUM error value) can be
-/// stored again. A permissive server also clamps silently: whoever runs the statements must read the rows again and
-/// [`judge`] them as [`Verdict::AlreadyRestored`] before the local COMMIT.
-pub fn session_setup(mariadb: bool) -> Vec<String> {
-    let mut settings = vec![
-        "SET NAMES utf8mb4",
-        "SET SESSION time_zone = '+00:00'",
-        "SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES,NO_ENGINE_SUBSTITUTION'",
-        "SET SESSION foreign_key_checks = 0",
-        "SET SESSION unique_checks = 1",
-        "SET SESSION sql_safe_updates = 0",
-        "SET SESSION sql_auto_is_null = 0",
-        "SET SESSION sql_select_limit = DEFAULT",
-        "SET SESSION innodb_lock_wait_timeout = 5",
-        // Locking reads see the latest rows under every level; this one also keeps an absent row absent.
-        "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",
-        "SET SESSION TRANSACTION READ WRITE",
-    ];
-    if mariadb {
-        settings.extend(["SET SESSION check_constraint_checks = 0", "SET SESSION max_statement_time = 0"]);
-    } else {
-        settings.push("SET SESSION max_execution_time = 0");
-    }
-    settings.into_iter().map(str::to_owned).collect()
-}
-
 /// The statements that put back the before images of these rows, in order: deletes, then updates, then inserts, so that
 /// no unique key collides in between. An update that changes a further unique key (or spells the key differently)
 /// while other rows are restored too is a delete and an insert of the full row.

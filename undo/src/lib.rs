@@ -18,6 +18,7 @@ mod kind;
 mod literal;
 mod lock_key;
 pub mod record;
+mod session;
 pub mod table;
 mod temporal;
 pub mod undo_log;
@@ -26,10 +27,10 @@ pub use conflict::{ConflictReport, ConflictRow};
 pub use image::{ImageError, Key, LockKey, Row, Value};
 pub use inverse::{
     MAX_STATEMENT_BYTES, Statement, Verdict, inverse, inverse_for, judge, replacing_inverse_for,
-    session_setup,
 };
 pub use kind::Kind;
 pub use record::{Encoded, Layout, RecordError, RowChange, TableChanges, UndoRecord};
+pub use session::{SESSION_IDLE_S, connection_setup, session_setup, session_variables};
 pub use table::{Column, Table, UniqueKey, quote_identifier};
 pub use undo_log::{
     LOG_STATUS_MARKER, LOG_STATUS_PART, LOG_STATUS_RESTORED, LOG_STATUS_UNDO, PART_SEPARATOR, UNDO_LOG_TABLE,

@@ -9,7 +9,7 @@ use mysql_async::Conn;
 use super::foreign_keys::{self, References};
 use super::triggers::{self, Trigger};
 use super::{MAX_TABLES, Metadata, TableInfo};
-use crate::service::{ServicePool, set_to_show};
+use crate::service::ServicePool;
 use crate::typed::Typed;
 
 /// What only the service account can tell whether it is still so.
@@ -21,23 +21,8 @@ pub struct Facts {
     pub triggers: Vec<Trigger>,
 }
 
-/// How long a look waits for a table that is being altered, in seconds.
-const LOCK_WAIT_S: u32 = 3;
-
 /// Reads the facts of a base table.
 pub(super) async fn read(
-    conn: &mut Conn,
-    schema: &str,
-    name: &str,
-    mariadb: bool,
-) -> Result<Facts, mysql_async::Error> {
-    // A table that another client is altering is not waited for longer, since that client may wait for the session that asks
-    set_to_show(conn, LOCK_WAIT_S).await?;
-    read_as_set(conn, schema, name, mariadb).await
-}
-
-/// The same on a connection whose settings are known.
-async fn read_as_set(
     conn: &mut Conn,
     schema: &str,
     name: &str,
@@ -137,12 +122,12 @@ impl Metadata {
         let look = async {
             let (schema, name) = (&table.schema, &table.name);
             let facts = |mut conn: Conn| async move {
-                let facts = read_as_set(&mut conn, schema, name, mariadb).await;
+                let facts = read(&mut conn, schema, name, mariadb).await;
                 (conn, facts)
             };
             let facts = pool.look(facts).await?;
             let references = match with_references {
-                true => Some(foreign_keys::load(&mut pool.brief_conn().await?, table, mariadb).await?),
+                true => Some(foreign_keys::load(&mut pool.get_conn().await?, table, mariadb).await?),
                 false => None,
             };
             Ok(Arc::new(Now { facts, references }))

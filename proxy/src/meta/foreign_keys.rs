@@ -132,11 +132,13 @@ pub(super) async fn load(
 /// warns of those.
 async fn skips_a_table(conn: &mut Conn) -> Result<bool, mysql_async::Error> {
     const LOCK_WAIT_TIMEOUT: u16 = 1205;
-    if conn.get_warnings() == 0 {
+    let count = usize::from(conn.get_warnings());
+    if count == 0 {
         return Ok(false);
     }
     let warnings: Vec<(String, u16, String)> = conn.text_rows("SHOW WARNINGS").await?;
-    Ok(warnings.iter().any(|(_, code, _)| *code == LOCK_WAIT_TIMEOUT))
+    // A server keeps `max_error_count` of them
+    Ok(warnings.len() < count || warnings.iter().any(|(_, code, _)| *code == LOCK_WAIT_TIMEOUT))
 }
 
 /// Why there may be foreign keys that the service account does not see beside the `seen` ones. A server shows an account

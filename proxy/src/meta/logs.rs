@@ -4,7 +4,6 @@
 use atone_sql::{Given, TriggerInsert};
 use atone_undo::quote_identifier;
 use mysql_async::Conn;
-use mysql_async::prelude::Queryable;
 
 use super::triggers;
 use crate::typed::Typed;
@@ -37,8 +36,6 @@ impl LogTable {
     /// # Errors
     /// What the server says.
     pub async fn first_number(&self, conn: &mut Conn) -> Result<i128, mysql_async::Error> {
-        // Phase two sets it otherwise on the connections that it shares
-        conn.query_drop("SET SESSION sql_mode = '', SESSION sql_quote_show_create = 1").await?;
         let shown: Option<(String, String)> =
             conn.first_text_row(format!("SHOW CREATE TABLE {}", self.quoted())).await?;
         // Without one the counter is where it begins

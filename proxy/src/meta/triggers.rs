@@ -88,6 +88,11 @@ pub fn are_quiet(triggers: &[Trigger]) -> bool {
     triggers.iter().all(Trigger::is_quiet)
 }
 
+/// The first trigger that fires when rows are written like this and would be noticed.
+pub fn first_noticed(triggers: &[Trigger], write: Write) -> Option<&Trigger> {
+    triggers.iter().find(|trigger| trigger.event == write.event() && !trigger.is_quiet())
+}
+
 /// Whether an UPDATE of the compensation has to be a DELETE and an INSERT, since triggers for UPDATE only would bend it.
 pub fn replaces(triggers: &[Trigger]) -> bool {
     bends(triggers, &["UPDATE"]).is_some() && bends(triggers, &["INSERT", "DELETE"]).is_none()

@@ -31,7 +31,7 @@ impl Logs {
         let mut out = Logs::default();
         for log in tables {
             if !out.0.iter().any(|(known, _)| *known == log) {
-                let mut conn = backend.pool.brief_conn().await?;
+                let mut conn = backend.pool.get_conn().await?;
                 let first = log.first_number(&mut conn).await?;
                 out.0.push((log, first));
             }

@@ -13,7 +13,7 @@ mod restore;
 use std::sync::Arc;
 
 use atone_api::proto::{BranchRef, Work, WorkKind, WorkOutcome, WorkResult};
-use atone_undo::{ConflictReport, UNDO_LOG_TABLE, quote_identifier, session_setup};
+use atone_undo::{ConflictReport, UNDO_LOG_TABLE, quote_identifier};
 use mysql_async::Error;
 use mysql_async::prelude::Queryable;
 
@@ -118,7 +118,6 @@ async fn rollback(
 ) -> Result<WorkOutcome, Failure> {
     let mut conn = backend.pool.get_conn().await?;
     let mariadb = backend.is_mariadb(&mut conn).await?;
-    conn.query_drop(session_setup(mariadb).join(";")).await?;
     match log::find(backend, &mut conn, work, undo_log, branch).await? {
         Found::Record => {}
         Found::Restored => return Ok(WorkOutcome::Done),

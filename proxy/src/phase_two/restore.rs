@@ -1,10 +1,10 @@
 //! Putting a branch's rows back, in one local transaction and some rows at a time.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use atone_api::proto::BranchRef;
 use atone_undo::{
-    ConflictReport, Key, Row, RowChange, Statement, TableChanges, Value, Verdict, inverse_for, judge,
+    ConflictReport, Key, Row, RowChange, Statement, Table, TableChanges, Value, Verdict, inverse_for, judge,
     quote_identifier, replacing_inverse_for,
 };
 use atone_wire::frame::MAX_PAYLOAD;
@@ -326,18 +326,62 @@ async fn current_rows(
     let table = &changes.table;
     let keys: Vec<Key> = rows.iter().map(|change| key_of(changes, change)).collect::<Result<_, _>>()?;
     let qualifier = quote_identifier(&table.name);
-    let sql = format!(
-        "SELECT {} FROM {}{} WHERE {} FOR UPDATE",
-        table.image_select_list(&qualifier),
-        table.quoted(),
-        table.force_key(),
-        table.keys_predicate(&qualifier, &keys)
-    );
-    let mut out = HashMap::with_capacity(keys.len());
+    let select = |table: &Table, keys: &[Key]| {
+        format!(
+            "SELECT {} FROM {}{} WHERE {} FOR UPDATE",
+            table.image_select_list(&qualifier),
+            table.quoted(),
+            table.force_key(),
+            table.keys_predicate(&qualifier, keys)
+        )
+    };
+    let found = read_rows(conn, table, &select(table, &keys)).await?;
+    let mut count = found.len();
+    let mut out: HashMap<Key, Row> = found.into_iter().map(|row| (row.key(table), row)).collect();
+    let missing: Vec<&Key> = keys.iter().filter(|key| !out.contains_key(key)).collect();
+    if missing.is_empty() {
+        return Ok(out);
+    }
+    // A row that is not among those read is taken for gone only where the server counts no more than were read
+    let counted: Option<u64> = conn
+        .first_text_row(format!(
+            "SELECT COUNT(*) FROM {}{} WHERE {} FOR UPDATE",
+            table.quoted(),
+            table.force_key(),
+            table.keys_predicate(&qualifier, &keys)
+        ))
+        .await?;
+    if counted != Some(count as u64) {
+        return Err(Failure::Retry(format!(
+            "the server counts {counted:?} rows of {}.{} where it gives {count}",
+            table.schema, table.name
+        )));
+    }
+    // Others of them may be rows whose keys count as equal and are spelled otherwise now
+    let expected: HashSet<&Key> = keys.iter().collect();
+    let spelled: Vec<Key> = out.keys().filter(|key| !expected.contains(key)).cloned().collect();
+    let mut one_by_one = missing.into_iter().cloned().collect::<Vec<_>>().into_iter();
+    count = spelled.len();
+    while count > 0 {
+        let Some(key) = one_by_one.next() else {
+            return Err(stuck(format!(
+                "rows of {}.{} have keys of none that was changed",
+                table.schema, table.name
+            )));
+        };
+        for row in read_rows(conn, table, &select(table, std::slice::from_ref(&key))).await? {
+            out.insert(key.clone(), row);
+            count = count.saturating_sub(1);
+        }
+    }
+    Ok(out)
+}
+
+async fn read_rows(conn: &mut Conn, table: &Table, sql: &str) -> Result<Vec<Row>, Failure> {
+    let mut out = Vec::new();
     let mut result = conn.query_iter(sql).await?;
     while let Some(row) = result.next().await? {
-        let row = image(table, row).map_err(|e| stuck(format!("a current row does not decode: {e}")))?;
-        out.insert(row.key(table), row);
+        out.push(image(table, row).map_err(|e| stuck(format!("a current row does not decode: {e}")))?);
     }
     Ok(out)
 }

@@ -201,7 +201,7 @@ impl Session {
         }
         let (qualifier, only) = (quote_identifier(&table.name), key_only(table));
         let list = only.image_select_list(&qualifier);
-        let mut conn = self.backend.pool.brief_conn().await.map_err(|e| e.to_string())?;
+        let mut conn = self.backend.pool.get_conn().await.map_err(|e| e.to_string())?;
         for chunk in keys.chunks(KEYS_PER_SELECT) {
             let condition = table.keys_predicate(&qualifier, chunk);
             let select =
@@ -219,7 +219,7 @@ impl Session {
         if keys.is_empty() {
             return Ok(0);
         }
-        let mut conn = self.backend.pool.brief_conn().await?;
+        let mut conn = self.backend.pool.get_conn().await?;
         let mut seen = 0;
         for chunk in keys.chunks(KEYS_PER_SELECT) {
             let condition = table.keys_predicate(&quote_identifier(&table.name), chunk);

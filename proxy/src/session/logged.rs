@@ -147,7 +147,7 @@ impl Session {
     }
 
     async fn first_number(&self, log: &LogTable) -> Result<i128, mysql_async::Error> {
-        let mut conn = self.backend.pool.brief_conn().await?;
+        let mut conn = self.backend.pool.get_conn().await?;
         log.first_number(&mut conn).await
     }
 

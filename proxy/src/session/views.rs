@@ -175,7 +175,7 @@ impl Session {
     }
 
     async fn definition(&self, schema: &str, name: &str) -> Result<Option<Definition>, mysql_async::Error> {
-        let mut conn = self.backend.pool.brief_conn().await?;
+        let mut conn = self.backend.pool.get_conn().await?;
         let text: Option<Option<String>> = conn
             .first_row(
                 "SELECT VIEW_DEFINITION FROM information_schema.VIEWS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?",

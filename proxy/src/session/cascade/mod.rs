@@ -30,7 +30,7 @@ use super::inject::{Reply, Rows, Vars, flights};
 use super::tables::{Resolved, digest, probe_sql};
 use crate::branch::{Presence, row_bytes};
 use crate::error::End;
-use crate::meta::{ForeignKey, Rule, TableInfo, Write, undo_refusal};
+use crate::meta::{ForeignKey, Rule, TableInfo, Write, first_noticed, undo_refusal};
 use crate::service::see_committed;
 use crate::typed::image;
 
@@ -200,6 +200,9 @@ pub(super) struct Behind {
     comes_back: bool,
 }
 
+/// Whether foreign keys change anything, and whether triggers fire for what they change; `sql_select_limit` may be 0.
+const SETTINGS_SQL: &str = "SELECT @@foreign_key_checks, 0 /*!90700 OR @@enable_cascade_triggers */ LIMIT 1";
+
 fn is_same(one: &Table, other: &Table) -> bool {
     one.schema == other.schema && one.name == other.name
 }
@@ -226,14 +229,15 @@ impl Session {
         if images.is_empty() || !may_fire(info, &effect) {
             return Ok(Ok(behind));
         }
-        match self.run_one("SELECT @@foreign_key_checks").await? {
-            Reply::Rows(rows) if rows.cells(0)?.first() == Some(&Some(b"0".as_slice())) => {
-                return Ok(Ok(behind));
-            }
-            Reply::Rows(_) => {}
+        let fires_triggers = match self.run_one(SETTINGS_SQL).await? {
+            Reply::Rows(rows) => match rows.cells(0)?.as_slice() {
+                [Some(b"0"), _] => return Ok(Ok(behind)),
+                [_, fires] => *fires != Some(b"0".as_slice()),
+                _ => return Err(End::Broken("two variables in other columns".into())),
+            },
             Reply::Err(e) => return Ok(Err(Stop::Server(e))),
             _ => return Err(End::Broken("a variable without a row".into())),
-        }
+        };
         let own = behind.place(&info.table);
         let keys: Vec<Key> = images.iter().map(|row| row.key(&info.table)).collect();
         for key in &keys {
@@ -257,6 +261,13 @@ impl Session {
                     Err(stop) => return Ok(Err(stop)),
                 };
                 let effect = behind_effect(&child, key, rule, &step.effect);
+                let fired = first_noticed(&child.facts.triggers, effect.write(&child));
+                if let Some(trigger) = fired.filter(|_| fires_triggers && !rows.is_empty()) {
+                    return Ok(Err(Stop::Refuse(format!(
+                        "under enable_cascade_triggers foreign key {} of {}.{} fires the trigger {}",
+                        key.name, key.schema, key.table, trigger.name
+                    ))));
+                }
                 let place = behind.place(&child.table);
                 behind.reaches_own |= place == own && !rows.is_empty();
                 behind.comes_back |= step.path.contains(&place) && !rows.is_empty();

@@ -11,14 +11,10 @@ use crate::Failure;
 /// How many rows are read at once.
 const BATCH: usize = 200;
 
-/// Sets the session up as a rollback would, so that conditions and literals mean the same; and takes no locks.
-pub(crate) async fn set_up(conn: &mut Conn) -> Result<Vec<String>, Failure> {
+/// The settings under which a rollback runs on this server: those that this connection has begun with.
+pub(crate) async fn settings(conn: &mut Conn) -> Result<Vec<String>, Failure> {
     let version: Option<String> = conn.query_first("SELECT VERSION()").await.map_err(Failure::failed)?;
-    let settings = session_setup(version.is_some_and(|v| v.to_lowercase().contains("mariadb")));
-    for setting in &settings {
-        conn.query_drop(setting).await.map_err(|e| Failure::Failed(format!("{setting}: {e}")))?;
-    }
-    Ok(settings)
+    Ok(session_setup(version.is_some_and(|v| v.to_lowercase().contains("mariadb"))))
 }
 
 /// What the undo of later branches leaves: rows as they will be when an earlier branch's turn comes. Branches are judged

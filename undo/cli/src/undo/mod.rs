@@ -5,7 +5,8 @@ mod live;
 mod log;
 mod view;
 
-use mysql_async::Conn;
+use atone_undo::connection_setup;
+use mysql_async::{Conn, OptsBuilder};
 use serde_json::Value;
 
 use crate::args::{Source, Undo};
@@ -32,7 +33,7 @@ pub(crate) async fn run(command: Undo, json: bool, palette: Palette) -> Result<R
 }
 
 async fn connect(source: &Source) -> Result<Conn, Failure> {
-    let opts = config::server(source)?;
+    let opts = OptsBuilder::from_opts(config::server(source)?).setup(vec![connection_setup()]);
     match tokio::time::timeout(CONNECT_LIMIT, Conn::new(opts)).await {
         Ok(Ok(conn)) => Ok(conn),
         Ok(Err(error)) => Err(Failure::Failed(format!("the server does not let us in: {error}"))),
@@ -140,7 +141,6 @@ async fn show(
 ) -> Result<Report, Failure> {
     let mut conn = connect(source).await?;
     let rows = find(&mut conn, source, xid, branch).await?;
-    live::set_up(&mut conn).await?;
     let mut judged = judge_all(&mut conn, &rows).await;
     judged.retain(|(row, _)| is_wanted(row, branch));
     judged.reverse();
@@ -168,7 +168,7 @@ async fn show(
 async fn sql(source: &Source, xid: &str, branch: Option<u64>, json: bool) -> Result<Report, Failure> {
     let mut conn = connect(source).await?;
     let rows = find(&mut conn, source, xid, branch).await?;
-    let settings = live::set_up(&mut conn).await?;
+    let settings = live::settings(&mut conn).await?;
     let mut judged = judge_all(&mut conn, &rows).await;
     judged.retain(|(row, _)| is_wanted(row, branch));
     let failure = failure(&judged);
