@@ -106,6 +106,7 @@ const HARMLESS: &[(&str, &str)] = &[
          session_track_transaction_info",
     ),
     ("it bears on the threads and sockets that serve a session", "tcp_nodelay thread_pool_priority"),
+    ("it is another name of one that is set", "transaction_isolation transaction_read_only"),
     ("no version that is supported lets it change what is found", "old show_create_table_verbosity"),
     ("foreign keys are looked for on MariaDB by its warnings, and there it has a value", "max_error_count"),
 ];
