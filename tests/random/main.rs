@@ -12,8 +12,17 @@
 //! | `ATONE_RANDOM_STATEMENTS` | no case begins after so many statements have passed (default: no limit) |
 //! | `ATONE_RANDOM_FAILURES` | the run ends at so many failures (default 1) |
 //! | `ATONE_RANDOM_PLAYERS` | how many cases run beside each other (default 3) |
+//! | `ATONE_RANDOM_WITHOUT` | kinds of surroundings to leave out, with commas: `single`, `semicolons`, `latin1`, `gbk`, `parameters`, `disturbed`, `globals`, `packets`, `rights`. The statements of a seed stay as they are but for what the kind puts into them |
+//!
+//! What surrounds a case comes from its seed as well: the clients' ways to talk (`around.rs`), the servers' globals and the
+//! rights of the proxy's account (`globals.rs`), other clients that interfere (`disturb.rs`). Four seeds that follow each
+//! other have the same servers. A case that others interfere with depends on the clock, too: it is not compared with a
+//! straight run, but what it leaves behind is held to the same. A long run that never met one of the kinds has failed.
 
+mod around;
 mod behind;
+mod disturb;
+mod globals;
 mod known;
 mod plan;
 mod play;
@@ -22,6 +31,7 @@ mod schema;
 mod script;
 mod settings;
 mod shrink;
+mod single;
 mod statements;
 mod stats;
 mod types;
@@ -31,15 +41,24 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use atone_tests::run::block_on;
-use atone_tests::{Cluster, Flavor};
+use atone_tests::{Bank, Cluster, Flavor};
 use futures::future::try_join_all;
 
+use around::{Kind, Kinds};
+use globals::Servers;
 use play::{Failure, Outcome, Player};
 use script::Case;
+use single::Single;
 use stats::Stats;
 
 /// How many cases the test command runs.
 const SLICE: u64 = 30;
+
+/// A run of so many cases meets every kind of surroundings.
+const LONG: usize = 400;
+
+/// The kinds that are left out unless `ATONE_RANDOM_WITHOUT` says otherwise.
+const NOT_YET: &str = "parameters,disturbed,packets,rights";
 
 #[test]
 fn mariadb() {
@@ -91,9 +110,18 @@ async fn cases(flavor: Flavor) -> Result<()> {
     let seconds = number("ATONE_RANDOM_SECONDS", 24 * 3600)?;
     let statements = number("ATONE_RANDOM_STATEMENTS", u64::MAX)?;
     let players = number("ATONE_RANDOM_PLAYERS", 3)?.clamp(1, 64);
+    let without = std::env::var("ATONE_RANDOM_WITHOUT").unwrap_or_else(|_| NOT_YET.to_owned());
+    let kinds = Kinds::without(&without).map_err(|why| anyhow::anyhow!("ATONE_RANDOM_WITHOUT: {why}"))?;
     let cluster = Cluster::start(flavor).await?;
+    let banks = [Bank::One, Bank::Two];
+    let straight = banks.map(|bank| cluster.server(bank).port());
+    let single =
+        Single::before(straight.into_iter().chain(banks.map(|bank| cluster.proxy_port(bank)))).await?;
     let run = Run {
         flavor,
+        kinds: &kinds,
+        servers: Servers::new(&cluster).await?,
+        single: &single,
         cluster: &cluster,
         next: AtomicU64::new(first),
         end: first.saturating_add(cases),
@@ -118,6 +146,10 @@ async fn cases(flavor: Flavor) -> Result<()> {
     if total.effective == 0 {
         bail!("no case changed a row: nothing was tested");
     }
+    let never: Vec<&str> = kinds.iter().filter(|&kind| total.among(kind) == 0).map(Kind::name).collect();
+    if total.cases >= LONG && !never.is_empty() {
+        bail!("of {} cases none was among {}", total.cases, never.join(", "));
+    }
     if total.unmade * 20 > total.cases {
         bail!("of {} cases the servers did not make {}: little was tested", total.cases, total.unmade);
     }
@@ -127,6 +159,9 @@ async fn cases(flavor: Flavor) -> Result<()> {
 /// What the players of a run share.
 struct Run<'a> {
     flavor: Flavor,
+    kinds: &'a Kinds,
+    servers: Servers,
+    single: &'a Single,
     cluster: &'a Cluster,
     /// The seed of the next case.
     next: AtomicU64,
@@ -151,7 +186,7 @@ impl Run<'_> {
 
     /// One player's part: the next case, until there is none.
     async fn play(&self, number: u64) -> Result<Stats> {
-        let mut player = Player::new(self.cluster, usize::try_from(number)?).await?;
+        let mut player = Player::new(self.cluster, self.single, usize::try_from(number)?).await?;
         let mut total = Stats::default();
         loop {
             let over = self.began.elapsed() >= self.limit
@@ -166,7 +201,8 @@ impl Run<'_> {
                 [first, _, ..] => self.seeds[usize::try_from(seed - first)?],
                 _ => seed,
             };
-            let case = Case::new(self.flavor, seed);
+            let case = Case::new(self.flavor, seed, self.kinds);
+            let _era = self.servers.enter(&case.around.era).await?;
             let outcome =
                 player.play(&case).await.with_context(|| format!("seed {seed}\n{}", case.script()))?;
             match outcome {

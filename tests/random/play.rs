@@ -5,15 +5,19 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use atone_tests::cluster::SOON;
 use atone_tests::effects::{Effect, Step};
+use atone_tests::server::APP;
 use atone_tests::wait::until;
 use atone_tests::{Bank, Cluster, Flavor, sql};
 use mysql_async::prelude::Queryable as _;
 use mysql_async::{Conn, Row};
+use tokio::task::JoinSet;
 
 use crate::behind::TRAIL;
+use crate::disturb::Disturber;
 use crate::known;
 use crate::plan;
 use crate::script::{Case, Op, Role, shown};
+use crate::single::Single;
 use crate::stats::Stats;
 
 const BANKS: [Bank; 2] = [Bank::One, Bank::Two];
@@ -58,6 +62,7 @@ fn failure<T>(kind: &'static str, detail: impl Into<String>) -> Checked<T> {
 #[derive(Debug)]
 pub(crate) struct Player<'a> {
     cluster: &'a Cluster,
+    single: &'a Single,
     number: usize,
     next: u64,
     admins: [Conn; 2],
@@ -71,9 +76,26 @@ struct Place {
 
 impl<'a> Player<'a> {
     /// The player of this number: their schemas differ.
-    pub(crate) async fn new(cluster: &'a Cluster, number: usize) -> Result<Self> {
+    pub(crate) async fn new(cluster: &'a Cluster, single: &'a Single, number: usize) -> Result<Self> {
         let admins = [cluster.bank1.admin().await?, cluster.bank2.admin().await?];
-        Ok(Self { cluster, number, next: 1, admins })
+        Ok(Self { cluster, single, number, next: 1, admins })
+    }
+
+    /// The sessions of a case, each on the port of its server.
+    async fn sessions(&self, case: &Case, schema: &str, port: impl Fn(Bank) -> u16) -> Result<Vec<Conn>> {
+        let prelude = case.around.era.prelude(case.flavor);
+        let mut sessions = Vec::new();
+        for (&bank, talk) in case.sessions.iter().zip(case.around.talks) {
+            let port = if talk.single { self.single.port(port(bank))? } else { port(bank) };
+            // What is too large is for the server to say
+            let options = sql::options(port, APP, Some(schema)).max_allowed_packet(Some(64 << 20));
+            let mut conn = sql::connect_with(options).await?;
+            for statement in &prelude {
+                sql::run(&mut conn, statement).await?;
+            }
+            sessions.push(conn);
+        }
+        Ok(sessions)
     }
 
     /// Runs a case.
@@ -113,7 +135,7 @@ impl<'a> Player<'a> {
         let bound = checked!(self.bound(case, b, End::Commit).await);
         let committed = self.dump(case, &b.schema).await?;
         let mut stats = Stats::of(case, &bound);
-        if case.volatile {
+        if case.volatile || case.around.disturbed {
             stats.not_compared += 1;
         } else if let Err(failure) = self.as_straight(case, a, &bound, b, &committed).await? {
             if !case.used_up_numbers(&bound) && failure.kind != OTHER_PLAN {
@@ -242,16 +264,21 @@ impl<'a> Player<'a> {
 
     /// Runs the case through the proxy, bound to one global transaction, and ends that.
     async fn bound(&mut self, case: &Case, place: &Place, end: End) -> Checked<Vec<Effect>> {
-        let mut sessions = Vec::new();
+        let cluster = self.cluster;
+        let mut sessions = self.sessions(case, &place.schema, |bank| cluster.proxy_port(bank)).await?;
         let mut xid = String::new();
-        for &bank in &case.sessions {
-            let mut conn = self.cluster.app(bank, &place.schema).await?;
+        for conn in &mut sessions {
             if xid.is_empty() {
-                xid = sql::start_global(&mut conn).await?;
+                xid = sql::start_global(conn).await?;
             } else {
-                sql::run(&mut conn, format!("SET @atone_xid = '{xid}'")).await?;
+                sql::run(conn, format!("SET @atone_xid = '{xid}'")).await?;
             }
-            sessions.push(conn);
+        }
+        // Aborted where it is dropped
+        let mut others = JoinSet::new();
+        if case.around.disturbed {
+            let disturber = Disturber::new(cluster, case, &place.schema, &mut sessions).await?;
+            others.spawn(disturber.disturb());
         }
         let mut effects: Vec<Effect> = Vec::new();
         for op in &case.ops {
@@ -265,6 +292,16 @@ impl<'a> Player<'a> {
                 return failure("refused late", format!("{}\n{reason}", shown(&op.step)));
             }
             effects.push(effect);
+        }
+        if case.around.disturbed {
+            if let Some(ended) = others.try_join_next() {
+                ended??;
+            }
+            others.shutdown().await;
+            // A COMMIT that was killed has not ended its local transaction
+            for conn in &mut sessions {
+                sql::run(conn, "COMMIT").await?;
+            }
         }
         let (word, status) = match end {
             End::Commit => ("COMMIT", "committed"),
@@ -312,10 +349,8 @@ impl<'a> Player<'a> {
 
     /// Runs what was not refused straight on the servers, and compares the effects.
     async fn straight(&mut self, case: &Case, place: &Place, bound: &[Effect], other: &str) -> Checked<()> {
-        let mut sessions = Vec::new();
-        for &bank in &case.sessions {
-            sessions.push(self.cluster.direct(bank, &place.schema).await?);
-        }
+        let cluster = self.cluster;
+        let mut sessions = self.sessions(case, &place.schema, |bank| cluster.server(bank).port()).await?;
         let mut refused_before = vec![false; sessions.len()];
         let mut last = vec![String::new(); sessions.len()];
         let mut more_errors = vec![false; sessions.len()];
@@ -399,12 +434,19 @@ fn index(bank: Bank) -> usize {
 
 /// Why the proxy refused a statement, if it did.
 pub(crate) fn refusal(effect: &Effect) -> Option<String> {
-    let error = effect.error.as_ref().filter(|e| e.code == 1235 && e.message.starts_with("atone:"))?;
+    let error = effect
+        .error
+        .as_ref()
+        .filter(|e| [1235, 1153].contains(&e.code) && e.message.starts_with("atone:"))?;
     Some(error.message.clone())
 }
 
 /// Refusals that are found only after the statement ran: every statement is refused before it runs, or can be undone.
 fn late(op: &Op, reason: &str) -> bool {
+    // Whatever it says: nothing is understood under gbk, and nothing of it has run
+    if reason.contains("character_set_client gbk is not understood") {
+        return false;
+    }
     let commits = ["BEGIN", "START", "COMMIT", "SET AUTOCOMMIT", "SET @@SESSION.AUTOCOMMIT"];
     let sql = op.step.sql().to_ascii_uppercase();
     (!writes(op) && commits.iter().any(|word| sql.starts_with(word)))

@@ -111,8 +111,8 @@ const RULES: &[&str] = &[
     " ON DELETE NO ACTION ON UPDATE SET NULL",
 ];
 
-const TABLE_NAMES: &[&str] = &["t0", "t1", "t2", "`order`", "`T up`", "`q``t`", "`d.t`", "`T3`"];
-const COLUMN_NAMES: &[&str] = &["c0", "c1", "c2", "c3", "`select`", "`c 5`", "C6", "`q``c`", "`d.c`", "c9"];
+const TABLE_NAMES: &[&str] = &["t0", "t1", "t2", "`order`", "`T up`", "`q``t`", "`s;t`", "`T3`"];
+const COLUMN_NAMES: &[&str] = &["c0", "c1", "c2", "c3", "`select`", "`c 5`", "C6", "`q``c`", "`d;c`", "c9"];
 
 fn column(name: &str, ty: Type, nullable: bool) -> Column {
     let definition = format!("{name} {}{}", ty.sql, if nullable { " NULL" } else { " NOT NULL" });

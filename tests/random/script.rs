@@ -6,6 +6,7 @@ use atone_tests::effects::{Effect, Step};
 use atone_tests::sql::text;
 use atone_tests::{Bank, Flavor};
 
+use crate::around::{Around, Kinds};
 use crate::behind;
 use crate::play::refusal;
 use crate::rng::Rng;
@@ -61,11 +62,14 @@ pub(crate) struct Case {
     /// Its statements may choose rows or values freely (RAND(), LIMIT without an order): two runs can't be compared,
     /// but a rollback must restore the rows all the same.
     pub(crate) volatile: bool,
+    /// What it runs among.
+    pub(crate) around: Around,
 }
 
 impl Case {
-    /// The case of this seed.
-    pub(crate) fn new(flavor: Flavor, seed: u64) -> Self {
+    /// The case of this seed, among these kinds of surroundings.
+    pub(crate) fn new(flavor: Flavor, seed: u64, kinds: &Kinds) -> Self {
+        let around = Around::draw(flavor, seed, kinds);
         let mut rng = Rng::new(seed);
         let volatile = rng.percent(10);
         let mut tables: Vec<Table> = Vec::new();
@@ -119,11 +123,22 @@ impl Case {
                 let session = sessions.len();
                 sessions.push(bank);
                 let mine: Vec<&Table> = tables.iter().filter(|t| t.bank == bank).collect();
-                let mut author = Author::new(flavor, &mut rng, mine, volatile);
+                let mut author = Author::new(flavor, &mut rng, mine, volatile, &around);
                 let routines = before[usize::from(bank == Bank::Two)].iter().any(|s| s == behind::FUNCTION);
-                let script = author.session(routines);
+                let talk = around.talks[session];
+                let script = author.session(routines, talk);
                 queue.push(Op { session, step: Step::Query(CLOCK.to_owned()), role: Role::Frame });
+                if let Some(charset) = talk.charset {
+                    let step = Step::Query(format!("SET NAMES {charset}"));
+                    let role = if charset == "gbk" { Role::Frame } else { Role::Plain };
+                    queue.push(Op { session, step, role });
+                }
                 queue.extend(script.into_iter().map(|(step, role)| Op { session, step, role }));
+                if talk.charset == Some("gbk") {
+                    // Its last word is to be understood
+                    let step = Step::Query("SET NAMES utf8mb4".to_owned());
+                    queue.push(Op { session, step, role: Role::Frame });
+                }
                 let end = if rng.percent(75) { "COMMIT" } else { "ROLLBACK" };
                 queue.push(Op { session, step: Step::Query(end.to_owned()), role: Role::Frame });
             }
@@ -135,7 +150,7 @@ impl Case {
             let queue = rng.below(queues.len());
             ops.extend(queues[queue].pop());
         }
-        Self { seed, flavor, tables, before, sessions, ops, volatile }
+        Self { seed, flavor, tables, before, sessions, ops, volatile, around }
     }
 
     /// The statements that make its tables on one server.
@@ -169,6 +184,7 @@ impl Case {
             self.flavor,
             if self.volatile { ", volatile" } else { "" }
         );
+        let _ = writeln!(out, "-- {}", self.around.shown(self.sessions.len()));
         for bank in [Bank::One, Bank::Two] {
             for statement in self.setup(bank) {
                 let _ = writeln!(out, "{}> {statement};", bank.resource());

@@ -5,6 +5,7 @@ use std::fmt;
 
 use atone_tests::effects::Effect;
 
+use crate::around::Kind;
 use crate::play::{refusal, writes};
 use crate::script::{Case, Role};
 
@@ -43,12 +44,21 @@ pub(crate) struct Stats {
     reasons: BTreeMap<String, usize>,
     forms: BTreeMap<&'static str, Tally>,
     tables: BTreeMap<&'static str, Tally>,
+    /// Cases and statements among each kind of surroundings.
+    around: BTreeMap<Kind, (usize, usize)>,
+    /// Statements that failed where others interfered.
+    pub(crate) disturbed: usize,
 }
 
 impl Stats {
     /// The figures of one case that ran bound.
     pub(crate) fn of(case: &Case, effects: &[Effect]) -> Self {
         let mut stats = Self { cases: 1, statements: effects.len(), ..Self::default() };
+        let around = case.around.kinds(case.sessions.len());
+        stats.around = around.into_iter().map(|kind| (kind, (1, effects.len()))).collect();
+        if case.around.disturbed {
+            stats.disturbed = effects.iter().filter(|effect| interfered(effect)).count();
+        }
         for (op, effect) in case.ops.iter().zip(effects) {
             let write = writes(op);
             stats.writing += usize::from(write);
@@ -89,10 +99,27 @@ impl Stats {
         for (on, tally) in other.tables {
             self.tables.entry(on).or_default().add(tally);
         }
+        for (kind, (cases, statements)) in other.around {
+            let tally = self.around.entry(kind).or_default();
+            *tally = (tally.0 + cases, tally.1 + statements);
+        }
+        self.disturbed += other.disturbed;
         for (reason, count) in other.reasons {
             *self.reasons.entry(reason).or_default() += count;
         }
     }
+}
+
+impl Stats {
+    /// How many cases were among this kind of surroundings.
+    pub(crate) fn among(&self, kind: Kind) -> usize {
+        self.around.get(&kind).map_or(0, |(cases, _)| *cases)
+    }
+}
+
+/// Whether a statement was killed, waited in vain or died in a deadlock.
+fn interfered(effect: &Effect) -> bool {
+    effect.error.as_ref().is_some_and(|e| [1205, 1213, 1317, 1020].contains(&e.code))
 }
 
 /// A reason without the names of this case: the words behind `column`, `table` and the like vary.
@@ -130,6 +157,11 @@ impl fmt::Display for Stats {
                 writeln!(f, "  {:>7} {:>8} {refused:>8}  {kind}", tally.all, tally.effective)?;
             }
         }
+        writeln!(f, "  {:>7} {:>10}  surroundings", "cases", "statements")?;
+        for (kind, (cases, statements)) in &self.around {
+            writeln!(f, "  {cases:>7} {statements:>10}  {}", kind.name())?;
+        }
+        writeln!(f, "  {:>18}  statements that others interfered with", self.disturbed)?;
         let mut reasons: Vec<_> = self.reasons.iter().collect();
         reasons.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
         for (reason, count) in reasons.into_iter().take(25) {

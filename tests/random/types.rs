@@ -44,6 +44,10 @@ pub(crate) struct Type {
 pub(crate) struct Mode {
     pub(crate) no_backslash_escapes: bool,
     pub(crate) ansi_quotes: bool,
+    /// Texts have `;` in them.
+    pub(crate) semicolons: bool,
+    /// `max_allowed_packet`, where texts are to come near it, in bytes.
+    pub(crate) packet: Option<usize>,
 }
 
 const INTS: &[&str] = &[
@@ -392,6 +396,8 @@ const WORDS: &[&str] = &[
     "12",
     "1e3",
 ];
+const SEMICOLONS: &[&str] =
+    &["a;b", ";", "Tom &amp; Jerry", "x'; DELETE FROM t0; --", "; SET @atone_xid = NULL", "\";`;'"];
 const KEY_WORDS: &[&str] = &[
     "",
     "a",
@@ -454,8 +460,14 @@ fn hex(bytes: &[u8]) -> String {
         + if bytes.is_empty() { "00" } else { "" }
 }
 
+/// A long text, by an expression: the statement stays short.
+pub(crate) fn near(rng: &mut Rng, packet: usize) -> String {
+    let part = *rng.pick(&[20, 35, 50, 60, 90, 100, 110]);
+    format!("REPEAT('{}', {})", rng.pick(&["x", "a'", "\u{e9}"]).replace('\'', "''"), packet * part / 100)
+}
+
 fn text_literal(rng: &mut Rng, mode: Mode, word: fn(&mut Rng) -> &'static str) -> String {
-    let text = word(rng);
+    let text = if mode.semicolons && rng.percent(30) { rng.pick::<&str>(SEMICOLONS) } else { word(rng) };
     match rng.below(20) {
         0 => format!("_utf8mb4 0x{}", hex(text.as_bytes())),
         1 if text.is_ascii() => format!("_latin1'{}'", text.replace(['\'', '\\'], "")),

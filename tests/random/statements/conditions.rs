@@ -45,7 +45,7 @@ impl<'a> Author<'a> {
             return self.value(ty, key);
         }
         if self.prepared && self.rng.percent(70) && ty.compares_as_parameter() {
-            let param = ty.param(self.rng, key);
+            let param = self.param(ty, key);
             self.params.push(param);
             return "?".to_owned();
         }

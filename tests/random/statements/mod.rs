@@ -9,6 +9,7 @@ mod conditions;
 mod insert;
 mod several;
 
+use crate::around::{Around, Talk};
 use crate::known;
 use crate::rng::Rng;
 use crate::schema::Table;
@@ -16,7 +17,7 @@ use crate::script::{Kind, Role};
 use crate::settings::{
     DIAGNOSTICS, MARIADB_MODES, MARIADB_SETTINGS, MODES, MYSQL_MODES, MYSQL_SETTINGS, SAVEPOINTS, SETTINGS,
 };
-use crate::types::{Class, Mode, Type, quote};
+use crate::types::{Class, Mode, Type, near, quote};
 
 /// Writes the statements of one session.
 pub(crate) struct Author<'a> {
@@ -38,18 +39,26 @@ pub(crate) struct Author<'a> {
     form: &'static str,
     /// The function `plus` and the procedure `wipe` are there.
     routines: bool,
+    /// Parameters may have types that are not their columns'.
+    unlike: bool,
 }
 
 type Line = (Step, Role);
 
 impl<'a> Author<'a> {
-    pub(crate) fn new(flavor: Flavor, rng: &'a mut Rng, tables: Vec<&'a Table>, volatile: bool) -> Self {
+    pub(crate) fn new(
+        flavor: Flavor,
+        rng: &'a mut Rng,
+        tables: Vec<&'a Table>,
+        volatile: bool,
+        around: &Around,
+    ) -> Self {
         Self {
             flavor,
             rng,
             tables,
             volatile,
-            mode: Mode::default(),
+            mode: Mode { semicolons: around.semicolons, packet: around.era.packet, ..Mode::default() },
             params: Vec::new(),
             prepared: false,
             flat: false,
@@ -57,11 +66,12 @@ impl<'a> Author<'a> {
             named: false,
             form: "",
             routines: false,
+            unlike: around.parameters,
         }
     }
 
     /// All that a session does, but for its last word.
-    pub(crate) fn session(&mut self, routines: bool) -> Vec<Line> {
+    pub(crate) fn session(&mut self, routines: bool, talk: Talk) -> Vec<Line> {
         self.routines = routines;
         let mut out = Vec::new();
         for _ in 0..self.rng.below(3) {
@@ -90,7 +100,8 @@ impl<'a> Author<'a> {
                     ]))
                     .to_owned(),
                 )),
-                30..=32 => {
+                // Nearly none where they are an error
+                30..=32 if !talk.single || self.rng.percent(10) => {
                     let many = self.several_in_a_packet();
                     out.push(many);
                 }
@@ -105,7 +116,36 @@ impl<'a> Author<'a> {
                 }
             }
         }
+        if self.mode.semicolons {
+            for (step, role) in &mut out {
+                if *role != Role::Diagnostics && self.rng.percent(30) {
+                    self.comment(step);
+                }
+            }
+        }
         out
+    }
+
+    /// Puts a comment with a `;` into a step.
+    fn comment(&mut self, step: &mut Step) {
+        let form = self.rng.below(4);
+        let commented = |sql: &str| match form {
+            0 => format!("{sql} /* a;b */"),
+            1 => format!("{sql} -- ;"),
+            2 => format!("{sql} # it's; x"),
+            _ => match sql.split_once(' ') {
+                Some((verb, rest)) => format!("{verb} /*;*/ {rest}"),
+                None => format!("{sql}/*;*/"),
+            },
+        };
+        match step {
+            Step::Query(sql) | Step::Exec(sql, _) | Step::Load(sql, _) => *sql = commented(sql),
+            Step::Many(all) => {
+                if let Some(last) = all.last_mut() {
+                    *last = commented(last);
+                }
+            }
+        }
     }
 
     fn diagnostics(&mut self) -> Line {
@@ -153,6 +193,7 @@ impl<'a> Author<'a> {
             self.mode = Mode {
                 no_backslash_escapes: mode.contains("NO_BACKSLASH_ESCAPES"),
                 ansi_quotes: mode.contains("ANSI"),
+                ..self.mode
             };
             return query(format!("SET sql_mode = '{mode}'"));
         }
@@ -233,9 +274,16 @@ impl<'a> Author<'a> {
     /// A value for a column, as a literal or a parameter.
     fn value(&mut self, ty: &Type, key: bool) -> String {
         if self.prepared && self.rng.percent(70) && !matches!(ty.class, Class::Geometry | Class::Vector) {
-            let param = ty.param(self.rng, key);
+            let param = self.param(ty, key);
             self.params.push(param);
             return "?".to_owned();
+        }
+        if let Some(packet) = self.mode.packet
+            && ty.large
+            && !key
+            && self.rng.percent(40)
+        {
+            return near(self.rng, packet);
         }
         loop {
             let literal =
@@ -244,6 +292,15 @@ impl<'a> Author<'a> {
                 return literal;
             }
         }
+    }
+
+    /// A parameter for a column, now and then of another type.
+    fn param(&mut self, ty: &Type, key: bool) -> Value {
+        if self.unlike && self.rng.percent(35) {
+            let other = Type::any(self.flavor, self.rng);
+            return other.param(self.rng, key);
+        }
+        ty.param(self.rng, key)
     }
 
     /// Whether the statement is warned of its words when it is prepared.

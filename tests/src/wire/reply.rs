@@ -381,6 +381,15 @@ fn progress(packet: &[u8]) -> Result<Decoded> {
     Ok(progress.with("stages", stages).with("thousandths", done).with_bytes("info", rest.text()?))
 }
 
+/// The info of an OK without the proof of its certificate that MariaDB 11.4 and later end a login with: a byte and a digest
+/// that differs from login to login.
+fn without_proof(info: &[u8]) -> &[u8] {
+    match info.split_last_chunk::<65>() {
+        Some((head, [1, digest @ ..])) if digest.iter().all(u8::is_ascii_hexdigit) => head,
+        _ => info,
+    }
+}
+
 /// OK, and its status flags.
 pub fn ok_packet(packet: &[u8], session_track: bool) -> Result<(Decoded, u64)> {
     let mut rest = Reader(packet.get(1..).unwrap_or_default());
@@ -390,10 +399,10 @@ pub fn ok_packet(packet: &[u8], session_track: bool) -> Result<(Decoded, u64)> {
     let status = rest.int(2)?;
     ok = ok.with("status", format!("{status:#06x}")).with("warnings", rest.int(2)?);
     if !session_track {
-        return Ok((if rest.is_empty() { ok } else { ok.with_bytes("info", rest.0) }, status));
+        return Ok((if rest.is_empty() { ok } else { ok.with_bytes("info", without_proof(rest.0)) }, status));
     }
     if !rest.is_empty() {
-        ok = ok.with_bytes("info", rest.text()?);
+        ok = ok.with_bytes("info", without_proof(rest.text()?));
     }
     if status & STATE_CHANGED != 0 {
         let mut changes = Reader(rest.text()?);
