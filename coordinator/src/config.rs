@@ -95,6 +95,7 @@ impl Config {
                 .duration("rollback_retry_interval", defaults.rollback_retry_interval_ms)?,
             history_retention_ms: transaction.duration("history_retention", defaults.history_retention_ms)?,
             work_timeout_ms: transaction.duration("work_timeout", defaults.work_timeout_ms)?,
+            report_delay_ms: transaction.duration("report_delay", defaults.report_delay_ms)?,
             purge_delay_ms: transaction.duration("purge_delay", defaults.purge_delay_ms)?,
             limits: {
                 let mut section = root.section("limits")?;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use atone_api::proto::{self, ErrorCode};
 use atone_core::{
-    LockSet, Outcome, Refusal, RefusalCode, RegisterRequest, Status, TransactionView, Work, WorkKind,
-    WorkOutcome,
+    Leftover, LockSet, Outcome, Refusal, RefusalCode, RegisterRequest, Status, TransactionView, Work,
+    WorkKind, WorkOutcome,
 };
 
 pub(crate) fn transaction_to_proto(view: &TransactionView) -> proto::Transaction {
@@ -29,12 +29,12 @@ pub(crate) fn transaction_to_proto(view: &TransactionView) -> proto::Transaction
 pub(crate) fn refusal_to_proto(refusal: Refusal) -> proto::Error {
     let code = match refusal.code {
         RefusalCode::UnknownXid => ErrorCode::UnknownXid,
-        RefusalCode::Ended => ErrorCode::Ended,
+        RefusalCode::Ended | RefusalCode::Stopped | RefusalCode::NotStopped => ErrorCode::Ended,
         RefusalCode::RolledBack => ErrorCode::RolledBack,
         RefusalCode::TimedOut => ErrorCode::TimedOut,
         RefusalCode::LockTimeout => ErrorCode::LockTimeout,
         RefusalCode::LockDeadlock => ErrorCode::LockDeadlock,
-        RefusalCode::Invalid => ErrorCode::Invalid,
+        RefusalCode::Invalid | RefusalCode::UnknownBranch => ErrorCode::Invalid,
     };
     proto::Error {
         code: code.into(),
@@ -48,10 +48,17 @@ pub(crate) fn work_to_proto(work: Work) -> proto::Work {
     let kind = match work.kind {
         WorkKind::Rollback => proto::WorkKind::Rollback,
         WorkKind::Check => proto::WorkKind::Check,
+        WorkKind::Keep => proto::WorkKind::Keep,
         WorkKind::Purge => proto::WorkKind::Purge,
     };
-    let branches =
-        work.branches.into_iter().map(|(xid, id)| proto::BranchRef { xid: xid.to_string(), branch_id: id.0 });
+    let branches = work.branches.into_iter().map(|branch| {
+        let leftover = match branch.leftover {
+            Leftover::Unknown => proto::Leftover::Unspecified,
+            Leftover::Record => proto::Leftover::Record,
+            Leftover::Restored => proto::Leftover::Restored,
+        };
+        proto::BranchRef { xid: branch.xid.to_string(), branch_id: branch.id.0, leftover: leftover.into() }
+    });
     proto::Work {
         work_id: work.work_id,
         kind: kind.into(),

@@ -21,12 +21,13 @@ const BODY_MAX_BYTES: usize = 64 << 10;
 pub const OPENAPI: &str = include_str!("http/openapi.json");
 
 /// Every route, by method and path: what the description has to describe.
-pub const ROUTES: [(&str, &str); 10] = [
+pub const ROUTES: [(&str, &str); 11] = [
     ("post", "/v1/transactions"),
     ("get", "/v1/transactions"),
     ("get", "/v1/transactions/{xid}"),
     ("post", "/v1/transactions/{xid}/commit"),
     ("post", "/v1/transactions/{xid}/rollback"),
+    ("post", "/v1/transactions/{xid}/branches/{branch_id}/resolve"),
     ("get", "/v1/locks"),
     ("get", "/openapi.json"),
     ("get", "/livez"),
@@ -65,6 +66,7 @@ pub(crate) fn router(shared: Shared) -> Router {
         .route("/v1/transactions/{xid}", get(routes::transaction))
         .route("/v1/transactions/{xid}/commit", post(routes::commit))
         .route("/v1/transactions/{xid}/rollback", post(routes::rollback))
+        .route("/v1/transactions/{xid}/branches/{branch_id}/resolve", post(routes::resolve))
         .route("/v1/locks", get(routes::locks))
         .route("/openapi.json", get(routes::openapi))
         .route("/livez", get(routes::livez))

@@ -22,6 +22,8 @@ pub(crate) struct Outgoing {
     pub(crate) sender: mpsc::Sender<Result<CoordinatorMessage, tonic::Status>>,
     /// Ends the stream.
     pub(crate) end: CancellationToken,
+    /// Its proxy wants to know which of its reports are durable.
+    pub(crate) confirms_reports: bool,
 }
 
 /// Used from many threads at once, hence the concurrent maps.
@@ -77,6 +79,13 @@ impl Hub {
                 let body = coordinator_message::Body::Work(convert::work_to_proto(work));
                 self.send(stream, CoordinatorMessage { id: 0, body: Some(body) });
             }
+            Effect::Confirm(stream, branches) => {
+                if self.streams.get(&stream).is_some_and(|outgoing| outgoing.confirms_reports) {
+                    let branch_ids = branches.into_iter().map(|branch| branch.0).collect();
+                    let body = coordinator_message::Body::ReportsKept(proto::ReportsKept { branch_ids });
+                    self.send(stream, CoordinatorMessage { id: 0, body: Some(body) });
+                }
+            }
             Effect::Reply(ReplyTo::Call(call), answer) => {
                 // The caller may have gone.
                 if let Some((_, sender)) = self.calls.remove(&call) {
@@ -94,6 +103,8 @@ impl Hub {
                     Ok(Reply::Registered(branch)) => {
                         coordinator_message::Body::Registered(proto::Registered { branch_id: branch.0 })
                     }
+                    // Asked for by single calls only.
+                    Ok(Reply::Branch(_)) => return,
                     Err(refusal) => coordinator_message::Body::Error(convert::refusal_to_proto(refusal)),
                 };
                 self.send(stream, CoordinatorMessage { id, body: Some(body) });

@@ -95,7 +95,9 @@ impl Rpc {
     ) -> Result<Response<proto::Transaction>, Status> {
         match self.coordinator.call(event).await.map_err(|e| unavailable(&e))? {
             Ok(Reply::Transaction(view)) => Ok(Response::new(convert::transaction_to_proto(&view))),
-            Ok(Reply::Registered(_)) => Err(Status::internal("a registration was answered to another call")),
+            Ok(Reply::Registered(_) | Reply::Branch(_)) => {
+                Err(Status::internal("the answer to another question was given to this call"))
+            }
             Err(refusal) => {
                 let error = convert::refusal_to_proto(refusal);
                 let code = match error.code() {
@@ -124,12 +126,13 @@ async fn session(
     };
     check_hello(&hello)?;
     let end = CancellationToken::new();
-    let reply = HelloReply { coordinator_id: coordinator.id().to_owned() };
+    let reply = HelloReply { coordinator_id: coordinator.id().to_owned(), confirms_reports: true };
     let reply = CoordinatorMessage { id, body: Some(coordinator_message::Body::Hello(reply)) };
     // Before the stream is known to the core, so that it comes before any work.
     let _ = sender.try_send(Ok(reply));
     tracing::info!(peer, proxy = hello.proxy_id, resources = ?hello.resources, "a proxy connected");
-    let outgoing = Outgoing { sender: sender.clone(), end: end.clone() };
+    let outgoing =
+        Outgoing { sender: sender.clone(), end: end.clone(), confirms_reports: hello.confirm_reports };
     let stream = coordinator.stream_up(outgoing, hello.resources).await.map_err(|e| unavailable(&e))?;
     let result = receive(coordinator, &mut incoming, stream, &end).await;
     coordinator.stream_down(stream).await;
@@ -191,7 +194,7 @@ async fn take(coordinator: &Coordinator, stream: StreamId, message: ProxyMessage
         proxy_message::Body::Report(report) => {
             let outcome = convert::branch_outcome(report.outcome())
                 .ok_or_else(|| Status::invalid_argument("a report with an outcome that is not known"))?;
-            Event::Report { xid: report.xid, branch: BranchId(report.branch_id), outcome }
+            Event::Report { stream, xid: report.xid, branch: BranchId(report.branch_id), outcome }
         }
         proxy_message::Body::WorkResult(result) => Event::WorkResult {
             stream,

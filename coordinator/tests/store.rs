@@ -9,7 +9,8 @@ use atone_coordinator::store::codec::{Kind, encode};
 use atone_coordinator::store::embedded::{EmbeddedStore, FILE_NAME};
 use atone_coordinator::store::{Store, StoreError};
 use atone_core::{
-    BranchId, BranchRecord, BranchState, Change, Counters, Decision, LockSet, Records, TransactionRecord, Xid,
+    Action, BranchId, BranchRecord, BranchState, Change, Counters, Decision, LockSet, Records, Resolution,
+    TransactionRecord, Xid,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -72,6 +73,15 @@ fn branch(id: u64, seq: u64) -> BranchRecord {
         lock_count: 2,
         registered_at_ms: 5,
         detail: "{\"a\": 1}".to_owned(),
+        is_committed: id % 2 == 1,
+        resolution: id.is_multiple_of(3).then(|| {
+            Box::new(Resolution {
+                action: Action::KeepCurrent,
+                by: "é".to_owned(),
+                at_ms: id,
+                given_up: "{\"b\": \"c\"}".to_owned(),
+            })
+        }),
     }
 }
 

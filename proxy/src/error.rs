@@ -42,13 +42,14 @@ impl SqlError {
     pub fn ended(xid: &str, text: &str) -> SqlError {
         Self::new(1399, b"XAE07", xid, text)
     }
-    /// 1402: it was rolled back.
+    /// 1402: it was rolled back, or will be.
     pub fn rolled_back(xid: &str) -> SqlError {
-        Self::new(1402, b"XA100", xid, "the global transaction was rolled back")
+        Self::new(1402, b"XA100", xid, "the global transaction was rolled back, or is being rolled back")
     }
-    /// 1613: it was rolled back by its timeout.
+    /// 1613: the same by its timeout.
     pub fn timed_out(xid: &str) -> SqlError {
-        Self::new(1613, b"XA106", xid, "the global transaction was rolled back by its timeout")
+        let text = "the global transaction was rolled back, or is being rolled back, by its timeout";
+        Self::new(1613, b"XA106", xid, text)
     }
     /// 1205: a global row lock was not to be had in time; the local transaction is still open.
     pub fn lock_timeout(xid: &str, detail: &str) -> SqlError {
@@ -166,7 +167,7 @@ impl SqlError {
             }
             ClientError::Refused(e) => match e.code() {
                 ErrorCode::UnknownXid => Self::unknown_xid(xid),
-                ErrorCode::Ended => Self::ended(xid, "the global transaction has ended or is ending"),
+                ErrorCode::Ended => Self::ended(xid, &e.message),
                 ErrorCode::RolledBack => Self::rolled_back(xid),
                 ErrorCode::TimedOut => Self::timed_out(xid),
                 ErrorCode::LockTimeout => {

@@ -74,7 +74,7 @@ impl Client {
         let endpoints = endpoints.iter().map(|text| parse_endpoint(text)).collect::<Result<Vec<_>, _>>()?;
         let (connected, _) = watch::channel(false);
         let state = Arc::new(State::new(connected));
-        let hello = proto::Hello { proxy_id, resources };
+        let hello = proto::Hello { proxy_id, resources, confirm_reports: true };
         let task = tokio::spawn(link::run(state.clone(), endpoints, hello, work)).abort_handle();
         Ok(Client { handle: Arc::new(Handle { state, task }) })
     }
@@ -116,7 +116,7 @@ impl Client {
     }
 
     /// Reports what became of a registered branch. Not lost while the process lives: it is sent again on a new stream
-    /// until an answer proves that the coordinator read it. The coordinator reads it before any later call of this client.
+    /// until the coordinator says that it is durable. The coordinator reads it before any later call of this client.
     pub fn report(&self, xid: &str, branch_id: u64, outcome: BranchOutcome) {
         self.handle.state.report(Report { xid: xid.to_owned(), branch_id, outcome: outcome.into() });
     }
@@ -127,12 +127,23 @@ impl Client {
         self.handle.state.work_result(result);
     }
 
-    /// Waits until the coordinator has read all that was sent before, such as reports: for an orderly end.
+    /// Waits until the coordinator has read all that was sent before, and what was reported is durable there: for an
+    /// orderly end.
     pub async fn flush(&self) -> Result<(), ClientError> {
         match self.call(proxy_message::Body::Ping(Ping {}), CALL_TIMEOUT).await? {
-            coordinator_message::Body::Pong(_) => Ok(()),
-            other => Err(unexpected(&other)),
+            coordinator_message::Body::Pong(_) => {}
+            other => return Err(unexpected(&other)),
         }
+        tokio::time::timeout(CALL_TIMEOUT, self.handle.state.reports_kept()).await.map_err(|_| {
+            let limit_ms = CALL_TIMEOUT.as_millis();
+            ClientError::Unavailable(format!("reports were not confirmed within {limit_ms} ms"))
+        })
+    }
+
+    /// The id of the coordinator that the stream is with, or was last: what its XIDs begin with. Nothing before the first
+    /// stream.
+    pub fn coordinator_id(&self) -> Option<String> {
+        self.handle.state.coordinator_id()
     }
 
     /// Whether the stream is up.
@@ -244,6 +255,7 @@ fn unexpected(body: &coordinator_message::Body) -> ClientError {
         coordinator_message::Body::Error(_) => "Error",
         coordinator_message::Body::Work(_) => "Work",
         coordinator_message::Body::Pong(_) => "Pong",
+        coordinator_message::Body::ReportsKept(_) => "ReportsKept",
     };
     ClientError::Unavailable(format!("the coordinator answered with an unexpected {kind}"))
 }

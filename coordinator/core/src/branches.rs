@@ -6,11 +6,11 @@ use std::sync::Arc;
 use atone_api::BranchId;
 
 use crate::core::{BRANCH_ID_BLOCK, Core, Registration, WaitingRegister};
-use crate::decisions::{rolled_back, unknown};
+use crate::decisions::{refusal_of, unknown};
 use crate::locks::{Acquire, Conflict, Woken};
 use crate::record::{BranchState, Change, Counters};
 use crate::state::{Branch, BranchWork, State};
-use crate::step::{LockSet, Outcome, Refusal, RefusalCode, RegisterRequest, Reply, ReplyTo, StreamId};
+use crate::step::{LockSet, Refusal, RefusalCode, RegisterRequest, Reply, ReplyTo, StreamId};
 use crate::timers::Timer;
 
 /// The longest name of a resource, a schema or a table, and the longest text of a key, in bytes. Keys of MySQL have
@@ -50,7 +50,7 @@ impl Core {
                 return Err(Refusal::new(RefusalCode::Ended, format!("transaction {xid} was committed")));
             }
             State::RollingBack { .. } | State::RolledBack { .. } => {
-                return Err(rolled_back(&transaction.xid, transaction.reason()));
+                return Err(refusal_of(transaction));
             }
         }
         check_texts(&resource, &schema, &locks)?;
@@ -118,11 +118,13 @@ impl Core {
             locks: Some(locks.clone()),
             state: BranchState::Registered,
             is_committed: false,
+            is_commit_kept: false,
             reporter: Some((stream, id)),
             detail: String::new(),
             work: BranchWork::None,
             attempts: 0,
-            is_kicked: false,
+            resolution: None,
+            resolve_calls: Vec::new(),
         };
         self.step.persist.push(Change::PutBranch(branch.record(branch_id, seq)));
         self.step.persist.push(Change::PutLocks(branch_id, locks));
@@ -224,15 +226,6 @@ impl Core {
         }
     }
 
-    pub(crate) fn report(&mut self, xid: &str, branch: BranchId, outcome: Outcome) {
-        // One about an ended transaction says nothing new.
-        let Some(seq) = self.seq_of(xid) else { return };
-        match outcome {
-            Outcome::Aborted => self.aborted(seq, branch),
-            Outcome::Committed => self.committed(seq, branch),
-        }
-    }
-
     /// A branch is known to have committed locally.
     pub(crate) fn committed(&mut self, seq: u64, id: BranchId) {
         self.outcome_known(seq, id);
@@ -242,15 +235,19 @@ impl Core {
             return;
         }
         branch.is_committed = true;
+        let is_kept = branch.is_commit_kept;
         if matches!(transaction.state, State::Committing { .. }) {
             let work = std::mem::replace(&mut branch.work, BranchWork::None);
             self.withdraw(work);
             self.commit_if_known(seq);
         }
+        if !is_kept {
+            self.keep_report_later(seq, id);
+        }
     }
 
     /// A branch is known to have been rolled back locally, before the decision or while it is carried out.
-    fn aborted(&mut self, seq: u64, id: BranchId) {
+    pub(crate) fn aborted(&mut self, seq: u64, id: BranchId) {
         self.outcome_known(seq, id);
         let Some(transaction) = self.live.get_mut(&seq) else { return };
         let Some(branch) = transaction.branches.get_mut(&id) else { return };
@@ -296,6 +293,7 @@ impl Core {
 
     pub(crate) fn stream_down(&mut self, stream: StreamId) {
         let lost = self.dispatcher.stream_down(stream);
+        self.reports.forget_stream(stream);
         let registrations = self.streams.remove(&stream).unwrap_or_default();
         let mut waiters = Vec::new();
         let mut in_doubt = Vec::new();

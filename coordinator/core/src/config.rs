@@ -16,6 +16,9 @@ pub struct Config {
     pub history_retention_ms: u64,
     /// How long a proxy may take for a piece of work before it is given out again, in milliseconds.
     pub work_timeout_ms: u64,
+    /// How long reported outcomes are collected before they are made durable together, in milliseconds. Those of
+    /// transactions that are committed meanwhile need not be.
+    pub report_delay_ms: u64,
     /// How long the undo rows of committed branches are collected before they are deleted together, in milliseconds.
     pub purge_delay_ms: u64,
     /// The bounds of what is held in memory.
@@ -50,6 +53,7 @@ impl Default for Config {
             rollback_retry_interval_ms: 30_000,
             history_retention_ms: 24 * 3_600_000,
             work_timeout_ms: 120_000,
+            report_delay_ms: 50,
             purge_delay_ms: 100,
             limits: Limits::default(),
         }

@@ -10,6 +10,7 @@ use crate::dispatch::Dispatcher;
 use crate::locks::LockTable;
 use crate::query::Totals;
 use crate::record::{Change, Counters};
+use crate::reports::Reports;
 use crate::state::Transaction;
 use crate::step::{Effect, Event, Refusal, Reply, ReplyTo, Step, StreamId};
 use crate::timers::{Timer, TimerKey, Timers};
@@ -42,6 +43,7 @@ pub struct Core {
     pub(crate) timers: Timers,
     pub(crate) dispatcher: Dispatcher,
     pub(crate) purges: BTreeMap<(Arc<str>, Arc<str>), PurgeQueue>,
+    pub(crate) reports: Reports,
     pub(crate) counters: Counters,
     pub(crate) next_seq: u64,
     pub(crate) next_branch: u64,
@@ -95,7 +97,10 @@ impl Core {
             Event::Rollback { to, xid } => self.rollback(to, &xid),
             Event::Register { stream, id, request } => self.register(stream, id, request),
             Event::Cancel { stream, id } => self.cancel(stream, id),
-            Event::Report { xid, branch, outcome } => self.report(&xid, branch, outcome),
+            Event::KeepCurrent { to, xid, branch, by, dry_run } => {
+                self.keep_current(to, &xid, branch, by, dry_run);
+            }
+            Event::Report { stream, xid, branch, outcome } => self.report(stream, &xid, branch, outcome),
             Event::WorkResult { stream, work_id, outcome, detail } => {
                 self.work_result(stream, work_id, outcome, detail);
             }
@@ -123,6 +128,7 @@ impl Core {
             Timer::Check { seq } => self.check_unknown(seq, false),
             Timer::Waiter { waiter } => self.waiter_timed_out(waiter),
             Timer::Retry { seq, branch } => self.retry_due(seq, branch),
+            Timer::Reports => self.keep_reports(),
             Timer::Purge { resource, schema } => self.purge_due(resource, schema),
             Timer::Work { work_id } => self.work_timed_out(work_id),
         }

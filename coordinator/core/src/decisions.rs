@@ -7,7 +7,7 @@ use atone_api::{BranchId, Xid};
 
 use crate::core::{Core, SERIAL_BITS};
 use crate::record::Change;
-use crate::state::{Branch, BranchWork, REASON_TIMEOUT, State, Transaction};
+use crate::state::{Branch, BranchWork, REASON_TIMEOUT, State, Status, Transaction};
 use crate::step::{Refusal, RefusalCode, Reply, ReplyTo, WorkKind};
 use crate::timers::Timer;
 
@@ -111,7 +111,7 @@ impl Core {
         };
         match &transaction.state {
             State::Committed { .. } => Ok(Reply::Transaction(transaction.view())),
-            _ => Err(rolled_back(&transaction.xid, transaction.reason())),
+            _ => Err(refusal_of(transaction)),
         }
     }
 
@@ -214,10 +214,16 @@ impl Core {
         self.totals.rolled_back += 1;
         self.totals.timed_out += u64::from(reason == REASON_TIMEOUT);
         transaction.state = State::RollingBack { decided_at_ms: self.now_ms, reason: reason.to_owned() };
-        let refusal = rolled_back(&transaction.xid, reason);
+        let refusal = refusal_of(transaction);
         if !transaction.branches.is_empty() {
             // Without branches the end is recorded at once instead.
             self.step.persist.push(Change::PutTransaction(transaction.record()));
+        }
+        // What is known to have committed must not be forgotten from here on: an undo row that is gone is then a loss.
+        for (id, branch) in &mut transaction.branches {
+            if branch.is_committed && !branch.is_commit_kept {
+                self.step.persist.push(branch.put(*id, seq));
+            }
         }
         let mut held = Vec::new();
         let mut superseded = Vec::new();
@@ -297,14 +303,21 @@ pub(crate) fn unknown(xid: &str) -> Refusal {
     Refusal::new(RefusalCode::UnknownXid, format!("there is no transaction {shown:?}"))
 }
 
-pub(crate) fn rolled_back(xid: &Xid, reason: &str) -> Refusal {
-    match reason {
-        REASON_TIMEOUT => {
-            Refusal::new(RefusalCode::TimedOut, format!("transaction {xid} was rolled back by its timeout"))
+/// Why nothing can be done any more in a transaction that is not to be committed.
+pub(crate) fn refusal_of(transaction: &Transaction) -> Refusal {
+    let (xid, reason) = (&transaction.xid, transaction.reason());
+    let is = match transaction.status() {
+        Status::RollbackFailed => {
+            let message = format!("the rollback of transaction {xid} has stopped (rollback_failed)");
+            return Refusal::new(RefusalCode::Stopped, message);
         }
-        "" => Refusal::new(RefusalCode::RolledBack, format!("transaction {xid} was rolled back")),
-        reason => {
-            Refusal::new(RefusalCode::RolledBack, format!("transaction {xid} was rolled back: {reason}"))
-        }
-    }
+        Status::RolledBack => "was",
+        _ => "is being",
+    };
+    let (code, why) = match reason {
+        REASON_TIMEOUT => (RefusalCode::TimedOut, " by its timeout".to_owned()),
+        "" => (RefusalCode::RolledBack, String::new()),
+        reason => (RefusalCode::RolledBack, format!(": {reason}")),
+    };
+    Refusal::new(code, format!("transaction {xid} {is} rolled back{why}"))
 }

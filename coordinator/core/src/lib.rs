@@ -19,6 +19,8 @@ mod phase_two;
 mod query;
 mod record;
 mod recover;
+mod reports;
+mod resolve;
 mod state;
 mod step;
 mod timers;
@@ -30,10 +32,12 @@ pub use query::{
     BranchView, LockCursor, LockFilter, LockView, Page, Stats, Totals, TransactionDetail, TransactionFilter,
     TransactionView,
 };
-pub use record::{BranchRecord, BranchState, Change, Counters, Decision, Records, TransactionRecord};
+pub use record::{
+    Action, BranchRecord, BranchState, Change, Counters, Decision, Records, Resolution, TransactionRecord,
+};
 pub use recover::RecoverError;
 pub use state::{BranchStatus, REASON_TIMEOUT, Status};
 pub use step::{
-    Effect, Event, LockGroup, LockSet, Outcome, Refusal, RefusalCode, RegisterRequest, Reply, ReplyTo, Step,
-    StreamId, Work, WorkKind, WorkOutcome,
+    Effect, Event, Leftover, LockGroup, LockSet, Outcome, Refusal, RefusalCode, RegisterRequest, Reply,
+    ReplyTo, Step, StreamId, Work, WorkBranch, WorkKind, WorkOutcome,
 };

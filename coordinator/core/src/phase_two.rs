@@ -8,11 +8,14 @@ use crate::core::Core;
 use crate::dispatch::{Job, Outstanding};
 use crate::record::{BranchState, Change};
 use crate::state::{BranchWork, State};
-use crate::step::{Effect, StreamId, Work, WorkKind, WorkOutcome};
+use crate::step::{Effect, Leftover, StreamId, Work, WorkBranch, WorkKind, WorkOutcome};
 use crate::timers::Timer;
 
 /// The pause before work is tried for the second time, in milliseconds; it doubles from there.
 const RETRY_MIN_MS: u64 = 100;
+/// The report of a branch that committed and whose undo row is gone.
+const UNDO_MISSING: &str = "{\"problem\":\"undo_missing\",\"reason\":\"the branch committed, but its row in undo_log is gone: \
+     what it changed is still there\"}";
 /// The longest detail of a branch that is kept, in bytes.
 const DETAIL_MAX_BYTES: usize = 1 << 20;
 
@@ -44,12 +47,18 @@ impl Core {
                     }
                     branch.work = BranchWork::Sent(work_id);
                     branch.attempts = branch.attempts.saturating_add(1);
-                    (*kind, branch.schema.clone(), vec![(transaction.xid.clone(), *id)])
+                    let branch_ref =
+                        WorkBranch { xid: transaction.xid.clone(), id: *id, leftover: Leftover::Unknown };
+                    (*kind, branch.schema.clone(), vec![branch_ref])
                 }
                 Job::Purge { schema, branches } => {
                     let refs = branches.iter().filter_map(|(seq, id)| {
                         let transaction = self.live.get(seq).or_else(|| self.ended.get(seq))?;
-                        Some((transaction.xid.clone(), *id))
+                        let leftover = match transaction.state {
+                            State::Committed { .. } => Leftover::Record,
+                            _ => Leftover::Restored,
+                        };
+                        Some(WorkBranch { xid: transaction.xid.clone(), id: *id, leftover })
                     });
                     (WorkKind::Purge, schema.clone(), refs.collect())
                 }
@@ -83,8 +92,21 @@ impl Core {
             }
         }
         for id in next {
-            self.enqueue(seq, id, WorkKind::Rollback);
+            self.enqueue_due(seq, id);
         }
+    }
+
+    /// Queues the work that a branch needs as its transaction is now.
+    pub(crate) fn enqueue_due(&mut self, seq: u64, id: BranchId) {
+        let Some(transaction) = self.live.get(&seq) else { return };
+        let Some(branch) = transaction.branches.get(&id) else { return };
+        let kind = match transaction.state {
+            State::RollingBack { .. } if branch.resolution.is_some() => WorkKind::Keep,
+            State::RollingBack { .. } => WorkKind::Rollback,
+            State::Committing { .. } => WorkKind::Check,
+            _ => return,
+        };
+        self.enqueue(seq, id, kind);
     }
 
     pub(crate) fn work_result(
@@ -114,10 +136,13 @@ impl Core {
                         }
                         is_current
                     });
-                if is_current && kind == WorkKind::Check {
-                    self.checked(seq, branch, outcome, detail);
-                } else if is_current {
-                    self.rollback_tried(seq, branch, outcome, detail);
+                match kind {
+                    _ if !is_current => {}
+                    WorkKind::Check => self.checked(seq, branch, outcome, detail),
+                    WorkKind::Keep => self.kept(seq, branch, outcome, detail),
+                    WorkKind::Rollback | WorkKind::Purge => {
+                        self.rollback_tried(seq, branch, outcome, detail);
+                    }
                 }
             }
         }
@@ -142,27 +167,26 @@ impl Core {
         else {
             return;
         };
-        let is_kicked = std::mem::take(&mut branch.is_kicked);
         match outcome {
             WorkOutcome::Done => {
-                let (resource, schema) = (branch.resource.clone(), branch.schema.clone());
-                self.undone(seq, id, BranchState::Restored);
-                // What is left of the undo row says to a second try that the first one succeeded; no longer needed
-                // once that is durable here, which it is before the purge is sent.
-                self.purge_later(&resource, &schema, seq, id);
+                self.restored(seq, id);
             }
             WorkOutcome::Absent => {
                 // Undo rows do not vanish: one that should be there was deleted by an outsider, or the server was
-                // restored from an old backup. After a failure the operator's word counts.
-                let has_failed = branch.state == BranchState::RollbackFailed;
-                if (branch.is_committed || has_failed) && !is_kicked {
-                    let detail = "{\"problem\":\"undo_missing\",\"message\":\"the branch committed but its undo_log row is gone; put its rows right and roll back again\"}";
-                    self.failed(seq, id, detail.to_owned());
+                // restored from an old backup. That is for an operator to decide about: being asked again, by
+                // whomever, is no decision.
+                if branch.is_committed || branch.state == BranchState::RollbackFailed {
+                    self.failed(seq, id, UNDO_MISSING.to_owned());
                 } else {
                     self.branch_undone(seq, id);
                 }
             }
-            WorkOutcome::Conflict | WorkOutcome::Stuck => self.failed(seq, id, detail),
+            WorkOutcome::Conflict => {
+                // The record is there, so it did.
+                branch.is_committed = true;
+                self.failed(seq, id, detail);
+            }
+            WorkOutcome::Stuck => self.failed(seq, id, detail),
             WorkOutcome::Retry => self.pause(seq, id, detail, None),
             WorkOutcome::Committed | WorkOutcome::Unknown => {
                 self.pause(seq, id, "the proxy's answer makes no sense for a rollback".to_owned(), None);
@@ -170,7 +194,21 @@ impl Core {
         }
     }
 
-    /// A branch never committed and never will: its locks are free.
+    /// A branch's rows are restored.
+    pub(crate) fn restored(&mut self, seq: u64, id: BranchId) {
+        let Some(branch) = self.live.get_mut(&seq).and_then(|transaction| transaction.branches.get_mut(&id))
+        else {
+            return;
+        };
+        branch.is_committed = true;
+        let (resource, schema) = (branch.resource.clone(), branch.schema.clone());
+        self.undone(seq, id, BranchState::Restored);
+        // What is left of the undo row says to a second try that the first one succeeded; no longer needed once that
+        // is durable here, which it is before the purge is sent.
+        self.purge_later(&resource, &schema, seq, id);
+    }
+
+    /// A branch never committed and never will, or is not to be undone: its locks are free.
     pub(crate) fn branch_undone(&mut self, seq: u64, id: BranchId) {
         self.undone(seq, id, BranchState::RolledBack);
     }
@@ -187,7 +225,7 @@ impl Core {
         branch.state = state;
         branch.detail = String::new();
         let work = std::mem::replace(&mut branch.work, BranchWork::None);
-        self.step.persist.push(Change::PutBranch(branch.record(id, seq)));
+        self.step.persist.push(branch.put(id, seq));
         let locks = branch.locks.take();
         let resource = branch.resource.clone();
         if let Some(locks) = locks {
@@ -206,17 +244,19 @@ impl Core {
         else {
             return;
         };
-        let is_new = branch.state != BranchState::RollbackFailed || branch.detail != detail;
+        let is_new = branch.state != BranchState::RollbackFailed
+            || branch.detail != detail
+            || branch.is_committed != branch.is_commit_kept;
         branch.state = BranchState::RollbackFailed;
         branch.detail.clone_from(&detail);
         if is_new {
-            self.step.persist.push(Change::PutBranch(branch.record(id, seq)));
+            self.step.persist.push(branch.put(id, seq));
         }
         self.pause(seq, id, detail, Some(self.config.rollback_retry_interval_ms));
     }
 
     /// Tries work for a branch again after a while: after `pause_ms`, or else after a pause that grows.
-    fn pause(&mut self, seq: u64, id: BranchId, mut detail: String, pause_ms: Option<u64>) {
+    pub(crate) fn pause(&mut self, seq: u64, id: BranchId, mut detail: String, pause_ms: Option<u64>) {
         truncate(&mut detail);
         let max_ms = self.config.rollback_retry_interval_ms;
         let Some(branch) = self.live.get_mut(&seq).and_then(|transaction| transaction.branches.get_mut(&id))
@@ -224,7 +264,7 @@ impl Core {
             return;
         };
         // The report of what can't be undone is worth more than the note that a retry could not be made.
-        if branch.state != BranchState::RollbackFailed {
+        if branch.state != BranchState::RollbackFailed || branch.resolution.is_some() {
             branch.detail = detail;
         }
         let pause_ms = pause_ms.unwrap_or_else(|| backoff_ms(branch.attempts, max_ms));
@@ -233,19 +273,13 @@ impl Core {
     }
 
     pub(crate) fn retry_due(&mut self, seq: u64, id: BranchId) {
-        let Some(transaction) = self.live.get_mut(&seq) else { return };
-        let kind = match transaction.state {
-            State::RollingBack { .. } => WorkKind::Rollback,
-            State::Committing { .. } => WorkKind::Check,
-            _ => return,
-        };
-        let Some(branch) = transaction.branches.get(&id) else { return };
-        if matches!(branch.work, BranchWork::Pausing(_)) {
-            self.enqueue(seq, id, kind);
+        let branch = self.live.get(&seq).and_then(|transaction| transaction.branches.get(&id));
+        if branch.is_some_and(|branch| matches!(branch.work, BranchWork::Pausing(_))) {
+            self.enqueue_due(seq, id);
         }
     }
 
-    /// An operator asked for the rollback again: what pauses is tried now.
+    /// The rollback was asked for again: what pauses is tried now. That is all it says; nothing is given up by it.
     pub(crate) fn retry_now(&mut self, seq: u64) {
         let Some(transaction) = self.live.get_mut(&seq) else { return };
         let mut pausing = Vec::new();
@@ -253,12 +287,11 @@ impl Core {
             if let BranchWork::Pausing(key) = branch.work {
                 pausing.push((*id, key));
                 branch.attempts = 1;
-                branch.is_kicked = true;
             }
         }
         for (id, key) in pausing {
             self.timers.cancel(key);
-            self.enqueue(seq, id, WorkKind::Rollback);
+            self.enqueue_due(seq, id);
         }
     }
 
@@ -369,7 +402,7 @@ impl Core {
         let is_committed = matches!(transaction.state, State::Committed { .. });
         let Some(branch) = transaction.branches.get_mut(&id) else { return };
         branch.state = if is_committed { BranchState::Purged } else { BranchState::RolledBack };
-        self.step.persist.push(Change::PutBranch(branch.record(id, seq)));
+        self.step.persist.push(branch.put(id, seq));
         if !is_committed {
             return;
         }

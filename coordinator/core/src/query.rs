@@ -7,8 +7,8 @@ use std::sync::Arc;
 use atone_api::{BranchId, Xid};
 
 use crate::core::Core;
-use crate::record::Records;
-use crate::state::{BranchStatus, Status, Transaction};
+use crate::record::{Records, Resolution};
+use crate::state::{Branch, BranchStatus, Status, Transaction};
 use crate::step::{Refusal, RefusalCode};
 
 /// A transaction without its branches. Times are in milliseconds since 1970.
@@ -49,6 +49,8 @@ pub struct BranchView {
     pub registered_at_ms: u64,
     /// Why it could not be rolled back, or why a try has to be repeated; else empty.
     pub detail: String,
+    /// What an operator decided about it.
+    pub resolution: Option<Resolution>,
 }
 
 /// A transaction with its branches.
@@ -171,6 +173,19 @@ impl Transaction {
             ended_at_ms: self.ended_at_ms(),
         }
     }
+
+    pub(crate) fn branch_view(&self, id: BranchId, branch: &Branch) -> BranchView {
+        BranchView {
+            branch_id: id,
+            resource: branch.resource.clone(),
+            schema: branch.schema.clone(),
+            status: self.branch_status(branch),
+            lock_count: branch.lock_count,
+            registered_at_ms: branch.registered_at_ms,
+            detail: branch.detail.clone(),
+            resolution: branch.resolution.as_deref().cloned(),
+        }
+    }
 }
 
 impl Core {
@@ -178,15 +193,7 @@ impl Core {
     pub fn transaction(&self, xid: &str) -> Option<TransactionDetail> {
         let seq = self.seq_of(xid)?;
         let transaction = self.live.get(&seq).or_else(|| self.ended.get(&seq))?;
-        let branches = transaction.branches.iter().map(|(id, branch)| BranchView {
-            branch_id: *id,
-            resource: branch.resource.clone(),
-            schema: branch.schema.clone(),
-            status: transaction.branch_status(branch),
-            lock_count: branch.lock_count,
-            registered_at_ms: branch.registered_at_ms,
-            detail: branch.detail.clone(),
-        });
+        let branches = transaction.branches.iter().map(|(id, branch)| transaction.branch_view(*id, branch));
         Some(TransactionDetail { transaction: transaction.view(), branches: branches.collect() })
     }
 

@@ -59,7 +59,7 @@ pub enum BranchState {
     Registered,
     /// It is undone, and what is left of its undo row is still to be deleted.
     Restored,
-    /// It is undone, or never committed and never will.
+    /// It is undone, or never committed and never will, or an operator gave up to undo it.
     RolledBack,
     /// It could not be undone.
     RollbackFailed,
@@ -67,7 +67,38 @@ pub enum BranchState {
     Purged,
 }
 
-/// A branch, as stored.
+/// What an operator can decide about a branch that can't be undone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// Its rows stay as they are, and it is not undone.
+    KeepCurrent,
+}
+
+impl Action {
+    /// The name in the REST API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Action::KeepCurrent => "keep_current",
+        }
+    }
+}
+
+/// What an operator decided about a branch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Resolution {
+    /// What was decided.
+    pub action: Action,
+    /// By whom, as far as that was said; may be empty.
+    pub by: String,
+    /// When, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// Why the branch could not be undone: what was given up.
+    pub given_up: String,
+}
+
+/// A branch, as stored. What a version has added is left out where it says nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BranchRecord {
@@ -89,6 +120,17 @@ pub struct BranchRecord {
     pub registered_at_ms: u64,
     /// Why it could not be rolled back; else empty.
     pub detail: String,
+    /// It is known to have committed locally. Where not, that is unknown, or follows from the transaction.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub is_committed: bool,
+    /// What an operator decided about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolution: Option<Box<Resolution>>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// The counters that outlive the process.

@@ -10,6 +10,7 @@ use crate::dispatch::Dispatcher;
 use crate::locks::LockTable;
 use crate::query::Totals;
 use crate::record::{BranchRecord, BranchState, Change, Counters, Decision, Records, TransactionRecord};
+use crate::reports::Reports;
 use crate::state::{Branch, BranchWork, State, Transaction};
 use crate::step::Step;
 use crate::timers::{Timer, Timers};
@@ -65,6 +66,7 @@ impl Core {
             timers: Timers::default(),
             dispatcher: Dispatcher::default(),
             purges: BTreeMap::new(),
+            reports: Reports::default(),
             counters,
             next_seq: (boot << SERIAL_BITS) + 1,
             next_branch,
@@ -169,6 +171,10 @@ impl Core {
         if !is_consistent {
             return wrong("its state or its locks contradict its transaction".to_owned());
         }
+        let is_stopped = matches!(record.state, BranchState::RollbackFailed | BranchState::RolledBack);
+        if record.resolution.is_some() && !is_stopped {
+            return wrong("an operator decided about it, and it never stopped".to_owned());
+        }
         if locks.as_ref().is_some_and(|locks| locks.len() != record.lock_count) {
             return wrong("it does not have as many locks as it took".to_owned());
         }
@@ -187,13 +193,15 @@ impl Core {
             lock_count: record.lock_count,
             locks,
             state: record.state,
-            is_committed: matches!(transaction.state, State::Committed { .. }),
+            is_committed: record.is_committed || matches!(transaction.state, State::Committed { .. }),
+            is_commit_kept: record.is_committed,
             // The stream is gone with the process; its proxy may still report on a new one.
             reporter: None,
             detail: record.detail,
             work: BranchWork::None,
             attempts: 0,
-            is_kicked: false,
+            resolution: record.resolution,
+            resolve_calls: Vec::new(),
         };
         transaction.branches.insert(id, Box::new(branch));
         Ok(())

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use atone_api::{BranchId, Xid};
 
-use crate::record::{BranchRecord, BranchState, Decision, TransactionRecord};
+use crate::record::{BranchRecord, BranchState, Change, Decision, Resolution, TransactionRecord};
 use crate::step::{LockSet, ReplyTo, StreamId, WorkKind};
 use crate::timers::TimerKey;
 
@@ -24,7 +24,7 @@ pub const REASON_TIMEOUT: &str = "timeout";
 ///    │ timeout                 ▼
 ///    └──────────────────▶ rolling_back ──────────────────────────────────────▶ rolled_back
 ///                          │       ▲       every branch undone
-///   a branch can't be      ▼       │       it could be undone after all
+///   a branch can't be      ▼       │       it could be undone after all, or an operator gave that up
 ///   undone               rollback_failed
 /// ```
 ///
@@ -94,6 +94,10 @@ pub enum BranchStatus {
     RolledBack,
     /// It can't be undone.
     RollbackFailed,
+    /// An operator gave up to undo it; that is still to be said to its server.
+    Resolving,
+    /// An operator gave up to undo it.
+    Resolved,
     /// It is committed for good and its undo row is deleted.
     Purged,
 }
@@ -107,6 +111,8 @@ impl BranchStatus {
             BranchStatus::RollingBack => "rolling_back",
             BranchStatus::RolledBack => "rolled_back",
             BranchStatus::RollbackFailed => "rollback_failed",
+            BranchStatus::Resolving => "resolving",
+            BranchStatus::Resolved => "resolved",
             BranchStatus::Purged => "purged",
         }
     }
@@ -149,6 +155,8 @@ pub(crate) struct Branch {
     pub(crate) state: BranchState,
     /// It is known to have committed locally.
     pub(crate) is_committed: bool,
+    /// That is durable.
+    pub(crate) is_commit_kept: bool,
     /// The registration it came from, as long as its stream is there and no outcome was reported.
     pub(crate) reporter: Option<(StreamId, u64)>,
     /// Why it can't be undone, or why the last try has to be repeated.
@@ -156,8 +164,10 @@ pub(crate) struct Branch {
     pub(crate) work: BranchWork,
     /// How often work for it was given out.
     pub(crate) attempts: u32,
-    /// An operator asked to try again.
-    pub(crate) is_kicked: bool,
+    /// What an operator decided about it.
+    pub(crate) resolution: Option<Box<Resolution>>,
+    /// The calls that wait until that is done.
+    pub(crate) resolve_calls: Vec<ReplyTo>,
 }
 
 /// Where the work for a branch is.
@@ -174,10 +184,17 @@ impl Branch {
         matches!(self.state, BranchState::Restored | BranchState::RolledBack)
     }
 
+    /// The change that makes all durable that is known of it.
+    pub(crate) fn put(&mut self, id: BranchId, seq: u64) -> Change {
+        self.is_commit_kept = self.is_committed;
+        Change::PutBranch(self.record(id, seq))
+    }
+
+    /// What should be durable by now.
     pub(crate) fn record(&self, id: BranchId, seq: u64) -> BranchRecord {
         // A detail of a try that is to be repeated is not worth a write.
-        let detail =
-            if self.state == BranchState::RollbackFailed { self.detail.clone() } else { String::new() };
+        let has_report = self.state == BranchState::RollbackFailed && self.resolution.is_none();
+        let detail = if has_report { self.detail.clone() } else { String::new() };
         BranchRecord {
             branch_id: id.0,
             seq,
@@ -187,6 +204,8 @@ impl Branch {
             lock_count: self.lock_count,
             registered_at_ms: self.registered_at_ms,
             detail,
+            is_committed: self.is_commit_kept,
+            resolution: self.resolution.clone(),
         }
     }
 }
@@ -210,6 +229,8 @@ impl Transaction {
 
     pub(crate) fn branch_status(&self, branch: &Branch) -> BranchStatus {
         match branch.state {
+            BranchState::RollbackFailed if branch.resolution.is_some() => BranchStatus::Resolving,
+            BranchState::RolledBack if branch.resolution.is_some() => BranchStatus::Resolved,
             BranchState::Restored | BranchState::RolledBack => BranchStatus::RolledBack,
             BranchState::RollbackFailed => BranchStatus::RollbackFailed,
             BranchState::Purged => BranchStatus::Purged,

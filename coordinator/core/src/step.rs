@@ -6,7 +6,7 @@ use std::sync::Arc;
 use atone_api::{BranchId, Xid};
 use serde::{Deserialize, Serialize};
 
-use crate::query::TransactionView;
+use crate::query::{BranchView, TransactionView};
 use crate::record::Change;
 
 /// Names a stream from a proxy. Given by the shell, never used twice while it runs.
@@ -105,18 +105,20 @@ pub enum WorkKind {
     Rollback,
     /// Find out whether the branch committed locally; if not, leave a marker.
     Check,
-    /// Delete the undo rows of these committed branches.
+    /// Put a marker in the place of whatever there is of the branch, so that it is never undone.
+    Keep,
+    /// Delete what is left in undo_log of these branches.
     Purge,
 }
 
 /// What a proxy answers to a piece of work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WorkOutcome {
-    /// Undone; purged.
+    /// Undone, now or before; purged.
     Done,
     /// Check: the branch committed locally.
     Committed,
-    /// Check, rollback: there was no undo row; a marker is there now.
+    /// Check, rollback: there was no undo row; a marker is there now. Keep: a marker is there now.
     Absent,
     /// Rollback: an outsider changed a row since.
     Conflict,
@@ -140,7 +142,29 @@ pub struct Work {
     /// In which schema's undo_log.
     pub schema: Arc<str>,
     /// For which branches: exactly one, but for a purge.
-    pub branches: Vec<(Xid, BranchId)>,
+    pub branches: Vec<WorkBranch>,
+}
+
+/// A branch that work is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkBranch {
+    /// Its transaction.
+    pub xid: Xid,
+    /// Its id.
+    pub id: BranchId,
+    /// What a purge should find and may delete.
+    pub leftover: Leftover,
+}
+
+/// What there should be of a branch in undo_log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leftover {
+    /// That is to be found out.
+    Unknown,
+    /// Its record: its transaction was committed.
+    Record,
+    /// What says that it was restored.
+    Restored,
 }
 
 /// Something that happened.
@@ -176,6 +200,19 @@ pub enum Event {
         /// Its XID, as received.
         xid: String,
     },
+    /// An operator decides about a branch that can't be undone: its rows are to stay as they are.
+    KeepCurrent {
+        /// Where the answer goes, once that is done.
+        to: ReplyTo,
+        /// The transaction's XID, as received.
+        xid: String,
+        /// The branch.
+        branch: BranchId,
+        /// Who decides, as far as that was said; may be empty.
+        by: String,
+        /// Only tell what would be given up.
+        dry_run: bool,
+    },
     /// Register a branch.
     Register {
         /// The stream that asks.
@@ -194,6 +231,8 @@ pub enum Event {
     },
     /// A branch's local transaction ended.
     Report {
+        /// The stream that the report came on.
+        stream: StreamId,
         /// The XID, as received.
         xid: String,
         /// The branch.
@@ -239,6 +278,12 @@ pub enum RefusalCode {
     RolledBack,
     /// The same, by its timeout.
     TimedOut,
+    /// It is being rolled back, which has stopped: it needs an operator.
+    Stopped,
+    /// The transaction has no such branch.
+    UnknownBranch,
+    /// The branch is in a status in which nothing is to be decided about it.
+    NotStopped,
     /// A lock was not to be had in time.
     LockTimeout,
     /// Waiting would deadlock, or the holder is being rolled back.
@@ -277,6 +322,8 @@ impl fmt::Display for Refusal {
 pub enum Reply {
     /// Begin, get, commit, rollback.
     Transaction(TransactionView),
+    /// An operator's decision: its branch as it is then.
+    Branch(Box<BranchView>),
     /// Register.
     Registered(BranchId),
 }
@@ -288,6 +335,8 @@ pub enum Effect {
     Reply(ReplyTo, Result<Reply, Refusal>),
     /// Work for a proxy.
     Push(StreamId, Work),
+    /// To a proxy: what it reported of these branches is durable, or of no more use.
+    Confirm(StreamId, Vec<BranchId>),
 }
 
 /// What one event led to. `effects` may be seen by others only after `persist` is durable, and with it the changes of

@@ -16,6 +16,8 @@ pub(crate) enum Timer {
     Waiter { waiter: u64 },
     /// Work on a branch is to be tried again.
     Retry { seq: u64, branch: BranchId },
+    /// Reported outcomes are to be made durable.
+    Reports,
     /// Undo rows are to be purged.
     Purge { resource: Arc<str>, schema: Arc<str> },
     /// A proxy took too long for a piece of work.

@@ -17,6 +17,7 @@ fn config() -> Config {
         default_timeout_ms: 5_000,
         rollback_retry_interval_ms: 2_000,
         branch_report_timeout_ms: 300,
+        report_delay_ms: 150,
         limits: Limits { max_history: 40, max_purge_batch: 3, max_work_in_flight: 2, ..Limits::default() },
         ..Config::default()
     }
@@ -33,6 +34,12 @@ enum Local {
     Swept,
     Marked,
     Purged,
+    /// Committed, and then its undo row was deleted by hand.
+    Lost,
+    /// The same, and a marker is there instead.
+    LostMarked,
+    /// Committed, and a marker is there instead of its undo row since an operator wanted it so.
+    Kept,
 }
 
 struct World {
@@ -48,6 +55,12 @@ struct World {
     locals: BTreeMap<(String, u64), Local>,
     /// The branches of open local transactions and those that did not report.
     unreported: BTreeSet<(String, u64)>,
+    /// What the proxies report, until it is confirmed.
+    reports: BTreeMap<(String, u64), Outcome>,
+    /// Committed branches whose reports were confirmed: known for ever.
+    confirmed: BTreeSet<(String, u64)>,
+    /// What an operator decided about.
+    given_up: BTreeSet<(String, u64)>,
     works: Vec<(StreamId, Work)>,
     /// Final answers that somebody was given.
     told: HashMap<String, Status>,
@@ -73,6 +86,9 @@ impl World {
             xids: Vec::new(),
             locals: BTreeMap::new(),
             unreported: BTreeSet::new(),
+            reports: BTreeMap::new(),
+            confirmed: BTreeSet::new(),
+            given_up: BTreeSet::new(),
             works: Vec::new(),
             told: HashMap::new(),
             registering: HashMap::new(),
@@ -120,6 +136,16 @@ impl World {
                 assert!(self.streams.contains(&stream));
                 self.works.push((stream, work));
             }
+            Effect::Confirm(_, branches) => {
+                for branch in branches {
+                    let Some(key) = self.reports.keys().find(|key| key.1 == branch.0).cloned() else {
+                        continue;
+                    };
+                    if self.reports.remove(&key) == Some(Outcome::Committed) {
+                        self.confirmed.insert(key);
+                    }
+                }
+            }
             Effect::Reply(to, reply) => {
                 assert!(self.answered.insert(to), "{to:?} was answered twice");
                 match reply {
@@ -133,6 +159,10 @@ impl World {
                         self.unreported.insert((xid, branch.0));
                     }
                     Ok(Reply::Transaction(view)) => self.tell(&view),
+                    // Only when it is done.
+                    Ok(Reply::Branch(view)) => {
+                        assert!(matches!(view.status, BranchStatus::Resolved | BranchStatus::RolledBack));
+                    }
                     Err(refusal) => {
                         self.waits_ended += u64::from(matches!(
                             refusal.code,
@@ -161,6 +191,7 @@ impl World {
                 if *xid == view.xid.as_str() {
                     // A marker makes the local commit fail; where that was reported the application knows of it.
                     let fine = matches!(local, Local::Committed | Local::Purged | Local::RolledBack)
+                        || matches!(local, Local::Lost | Local::LostMarked)
                         || (*local == Local::Marked && !self.unreported.contains(key));
                     assert!(fine, "{xid} is committed, its branch {branch} is {local:?}");
                 }
@@ -178,6 +209,9 @@ impl World {
         self.next_stream += 1;
         self.streams.push(stream);
         self.event(Event::StreamUp { stream, resources: vec!["r0".into(), "r1".into()] });
+        for ((xid, branch), outcome) in self.reports.clone() {
+            self.event(Event::Report { stream, xid, branch: BranchId(branch), outcome });
+        }
     }
 
     fn disconnect(&mut self) {
@@ -203,6 +237,10 @@ impl World {
         self.streams.clear();
         self.works.clear();
         self.registering.clear();
+        if self.rng.random_bool(0.2) {
+            // The proxies were killed as well.
+            self.reports.clear();
+        }
         self.take(step);
         // Nothing but the counters and what was too old has changed.
         assert_eq!(self.records.branches, before.branches.clone());
@@ -254,10 +292,41 @@ impl World {
         }
         self.unreported.remove(&key);
         let outcome = match self.locals[&key] {
-            Local::Committed | Local::Undone | Local::Swept | Local::Purged => Outcome::Committed,
-            _ => Outcome::Aborted,
+            Local::Open | Local::RolledBack | Local::Marked => Outcome::Aborted,
+            _ => Outcome::Committed,
         };
-        self.event(Event::Report { xid: key.0, branch: BranchId(key.1), outcome });
+        self.reports.insert(key.clone(), outcome);
+        if let Some(stream) = self.streams.choose(&mut self.rng).copied() {
+            self.event(Event::Report { stream, xid: key.0, branch: BranchId(key.1), outcome });
+        }
+    }
+
+    /// Somebody deletes the undo row of a branch by hand.
+    fn tamper(&mut self) {
+        let there: Vec<_> = self.locals.iter().filter(|(_, local)| **local == Local::Committed).collect();
+        let Some(key) = there.choose(&mut self.rng).map(|(key, _)| (*key).clone()) else { return };
+        self.locals.insert(key, Local::Lost);
+    }
+
+    /// An operator decides about branches that can't be undone: all that have stopped, or those without an undo row.
+    fn resolve(&mut self, only_missing: bool) {
+        let filter = TransactionFilter {
+            status: Some(Status::RollbackFailed),
+            limit: 100,
+            ..TransactionFilter::default()
+        };
+        for transaction in self.core.transactions(&filter).unwrap().items {
+            let xid = transaction.xid.to_string();
+            for branch in self.core.transaction(&xid).unwrap().branches {
+                let is_stopped = branch.status == BranchStatus::RollbackFailed;
+                if is_stopped && (!only_missing || branch.detail.contains("undo_missing")) {
+                    self.given_up.insert((xid.clone(), branch.branch_id.0));
+                    let to = ReplyTo::Call(self.id());
+                    let (xid, branch) = (xid.clone(), branch.branch_id);
+                    self.event(Event::KeepCurrent { to, xid, branch, by: "me".into(), dry_run: false });
+                }
+            }
+        }
     }
 
     fn do_work(&mut self) {
@@ -267,10 +336,12 @@ impl World {
         let index = self.rng.random_range(0..self.works.len());
         let (stream, work) = self.works.remove(index);
         let fails = self.rng.random_bool(0.2);
-        let outcome = if fails {
-            *[WorkOutcome::Retry, WorkOutcome::Conflict, WorkOutcome::Stuck, WorkOutcome::Unknown]
-                .choose(&mut self.rng)
-                .unwrap()
+        let key = (work.branches[0].xid.to_string(), work.branches[0].id.0);
+        let has_record = self.locals.get(&key) == Some(&Local::Committed);
+        let outcome = if fails && has_record && work.kind == WorkKind::Rollback && self.rng.random_bool(0.5) {
+            WorkOutcome::Conflict
+        } else if fails {
+            *[WorkOutcome::Retry, WorkOutcome::Stuck, WorkOutcome::Unknown].choose(&mut self.rng).unwrap()
         } else {
             self.execute(&work)
         };
@@ -285,13 +356,17 @@ impl World {
     /// What a proxy does, as far as it matters here.
     fn execute(&mut self, work: &Work) -> WorkOutcome {
         let mut outcome = WorkOutcome::Done;
-        for (xid, branch) in &work.branches {
+        for WorkBranch { xid, id: branch, leftover } in &work.branches {
             let key = (xid.to_string(), branch.0);
             // Branches registered just before a stream broke are unknown to the client: they never commit.
             let local = self.locals.entry(key.clone()).or_insert(Local::Open);
             match (work.kind, *local) {
-                (WorkKind::Purge, Local::Committed | Local::Purged) => *local = Local::Purged,
+                (WorkKind::Purge, Local::Committed | Local::Purged | Local::Lost | Local::LostMarked) => {
+                    assert_eq!(*leftover, Leftover::Record);
+                    *local = Local::Purged;
+                }
                 (WorkKind::Purge, Local::Undone | Local::Swept) => {
+                    assert_eq!(*leftover, Leftover::Restored);
                     // Only when the outcome can't be forgotten any more: a second try would find nothing.
                     let record = self.records.branches.get(&branch.0);
                     let is_undone = |state| matches!(state, BranchState::Restored | BranchState::RolledBack);
@@ -299,6 +374,19 @@ impl World {
                     *local = Local::Swept;
                 }
                 (WorkKind::Purge, other) => panic!("purge of {key:?}, which is {other:?}"),
+                (WorkKind::Keep, Local::Committed | Local::Kept) => {
+                    // The decision can't be forgotten any more.
+                    let record = self.records.branches.get(&branch.0);
+                    assert!(record.is_none_or(|record| record.resolution.is_some()), "{key:?}");
+                    *local = Local::Kept;
+                    outcome = WorkOutcome::Absent;
+                }
+                (WorkKind::Keep, Local::Undone) => {}
+                (_, Local::Kept) => outcome = WorkOutcome::Absent,
+                (_, Local::Lost | Local::LostMarked) => {
+                    *local = Local::LostMarked;
+                    outcome = WorkOutcome::Absent;
+                }
                 (WorkKind::Check, Local::Committed) => outcome = WorkOutcome::Committed,
                 (WorkKind::Rollback, Local::Committed) => {
                     // Later branches of the transaction on the resource have to be undone before.
@@ -317,9 +405,11 @@ impl World {
                 }
                 // A check that was withdrawn when the report came, and is done much later.
                 (WorkKind::Check, Local::Purged) => outcome = WorkOutcome::Absent,
-                (WorkKind::Rollback, Local::Purged) => panic!("rollback of {key:?}, which is purged"),
+                (WorkKind::Rollback | WorkKind::Keep, Local::Purged) => {
+                    panic!("{:?} of {key:?}, which is purged", work.kind)
+                }
                 (WorkKind::Rollback, Local::Undone) => {}
-                (WorkKind::Check, Local::Undone) => outcome = WorkOutcome::Committed,
+                (WorkKind::Check, Local::Undone) => outcome = WorkOutcome::Stuck,
                 // Work that was given to another since, and is done much later: its answer says nothing.
                 (_, Local::Swept) => outcome = WorkOutcome::Absent,
                 (_, Local::Marked) => outcome = WorkOutcome::Absent,
@@ -367,6 +457,8 @@ impl World {
             }
             91..93 if self.streams.len() < 3 => self.connect(),
             93 => self.disconnect(),
+            95 if self.rng.random_bool(0.3) => self.tamper(),
+            96 if self.rng.random_bool(0.3) => self.resolve(false),
             94 if self.rng.random_bool(0.2) => self.crash(),
             _ => {
                 self.now_ms += self.rng.random_range(0..400);
@@ -377,9 +469,8 @@ impl World {
 
     /// Lets everything come to its end and looks at what is left.
     fn drain(&mut self) {
-        if self.streams.is_empty() {
-            self.connect();
-        }
+        // One that reports what the others could not.
+        self.connect();
         for _ in 0..100_000 {
             if self.core.stats().transactions.iter().all(|(status, count)| {
                 *count == 0 || matches!(status, Status::Committed | Status::RolledBack)
@@ -394,7 +485,7 @@ impl World {
                     Event::WorkResult { stream, work_id: work.work_id, outcome, detail: String::new() };
                 self.event(event);
             } else {
-                // What failed for an absent undo row waits for an operator.
+                // What has stopped waits for an operator.
                 let failed = TransactionFilter {
                     status: Some(Status::RollbackFailed),
                     limit: 100,
@@ -404,6 +495,7 @@ impl World {
                     let to = ReplyTo::Call(self.id());
                     self.event(Event::Rollback { to, xid: transaction.xid.to_string() });
                 }
+                self.resolve(true);
                 if self.works.is_empty() {
                     self.now_ms = self.core.next_at_ms().expect("something is to be done").max(self.now_ms);
                     self.event(Event::Tick);
@@ -420,7 +512,7 @@ impl World {
             match self.told.get(xid) {
                 Some(Status::Committed) => {
                     assert!(
-                        !matches!(local, Local::Undone | Local::Swept | Local::Open),
+                        !matches!(local, Local::Undone | Local::Swept | Local::Open | Local::Kept),
                         "{xid} {branch} {local:?}"
                     );
                     assert!(
@@ -429,7 +521,14 @@ impl World {
                     );
                 }
                 Some(_) => {
-                    assert!(!matches!(local, Local::Committed | Local::Purged), "{xid} {branch} {local:?}")
+                    assert!(!matches!(local, Local::Committed | Local::Purged), "{xid} {branch} {local:?}");
+                    // No change stays behind a rollback but by an operator's word, or where nobody could know of it.
+                    let stays = *local == Local::Kept
+                        || (matches!(local, Local::Lost | Local::LostMarked) && self.confirmed.contains(key));
+                    assert!(
+                        !stays || self.given_up.contains(key),
+                        "{xid} {branch} {local:?}: nobody gave it up"
+                    );
                 }
                 None => {}
             }
@@ -455,15 +554,19 @@ fn random_events_keep_the_promises() {
         return;
     }
     let base: u64 = rand::rng().random_range(0..1_000_000_000);
-    let (mut branches, mut told, mut waits) = (0, 0, 0);
+    let (mut branches, mut told, mut waits, mut given_up, mut lost) = (0, 0, 0, 0, 0);
     for offset in 0..60 {
         let world = run(base + offset, 1_500);
         branches += world.branch_ids.len();
         told += world.told.len();
         waits += world.waits_ended;
+        given_up += world.given_up.len();
+        lost +=
+            world.given_up.iter().filter(|key| world.locals.get(*key) == Some(&Local::LostMarked)).count();
     }
     // The walk went where it should.
     assert!(branches > 1_000 && told > 300 && waits > 100, "{branches} {told} {waits}");
+    assert!(given_up > 10 && lost > 3, "{given_up} {lost}");
 }
 
 /// A crash after any step: what is durable then is enough to start from, and to start from again.

@@ -15,12 +15,15 @@ struct Case {
     records: Records,
     now_ms: u64,
     next_id: u64,
+    /// The branches whose reports the proxy was told are durable.
+    confirmed: Vec<BranchId>,
 }
 
 impl Case {
     fn new(config: Config) -> Self {
         let (core, step) = Core::recover(config, "test", Records::default(), START_MS).unwrap();
-        let mut case = Case { core, records: Records::default(), now_ms: START_MS, next_id: 1 };
+        let mut case =
+            Case { core, records: Records::default(), now_ms: START_MS, next_id: 1, confirmed: Vec::new() };
         step.persist.iter().for_each(|change| case.records.apply(change));
         case.event(Event::StreamUp { stream: STREAM, resources: vec!["a".into(), "b".into()] });
         case
@@ -30,7 +33,13 @@ impl Case {
         let step = self.core.handle(self.now_ms, event);
         step.persist.iter().for_each(|change| self.records.apply(change));
         assert_eq!(self.records, self.core.records());
-        step.effects
+        let (confirms, others): (Vec<_>, Vec<_>) =
+            step.effects.into_iter().partition(|effect| matches!(effect, Effect::Confirm(..)));
+        for confirm in confirms {
+            let Effect::Confirm(_, branches) = confirm else { continue };
+            self.confirmed.extend(branches);
+        }
+        others
     }
 
     /// Lets time pass up to now + `ms`, ticking whenever it is due.
@@ -71,7 +80,12 @@ impl Case {
     fn branch(&mut self, xid: &Xid, resource: &str, key: &str) -> BranchId {
         let (_, effects) = self.register(xid, resource, key, 0);
         let [Effect::Reply(_, Ok(Reply::Registered(branch)))] = effects[..] else { panic!("{effects:?}") };
-        self.event(Event::Report { xid: xid.to_string(), branch, outcome: Outcome::Committed });
+        self.event(Event::Report {
+            stream: STREAM,
+            xid: xid.to_string(),
+            branch,
+            outcome: Outcome::Committed,
+        });
         branch
     }
 
@@ -92,6 +106,37 @@ impl Case {
     fn status(&self, xid: &Xid) -> Status {
         self.core.transaction(xid.as_str()).unwrap().transaction.status
     }
+
+    /// A branch whose outcome nobody has reported.
+    fn silent_branch(&mut self, xid: &Xid, resource: &str, key: &str) -> BranchId {
+        let (_, effects) = self.register(xid, resource, key, 0);
+        let [Effect::Reply(_, Ok(Reply::Registered(branch)))] = effects[..] else { panic!("{effects:?}") };
+        branch
+    }
+
+    fn report(&mut self, xid: &Xid, branch: BranchId, outcome: Outcome) -> Vec<Effect> {
+        self.event(Event::Report { stream: STREAM, xid: xid.to_string(), branch, outcome })
+    }
+
+    fn keep_current(&mut self, xid: &Xid, branch: BranchId, dry_run: bool) -> Vec<Effect> {
+        let to = ReplyTo::Call(3);
+        let by = "an operator".to_owned();
+        self.event(Event::KeepCurrent { to, xid: xid.to_string(), branch, by, dry_run })
+    }
+
+    fn view(&self, xid: &Xid, branch: BranchId) -> BranchView {
+        let detail = self.core.transaction(xid.as_str()).unwrap();
+        detail.branches.into_iter().find(|view| view.branch_id == branch).unwrap()
+    }
+
+    /// SIGKILL and a start on what is durable; then a proxy connects.
+    fn restart(&mut self) -> Vec<Effect> {
+        let (core, step) =
+            Core::recover(Config::default(), "test", self.records.clone(), self.now_ms).unwrap();
+        self.core = core;
+        step.persist.iter().for_each(|change| self.records.apply(change));
+        self.event(Event::StreamUp { stream: STREAM, resources: vec!["a".into(), "b".into()] })
+    }
 }
 
 /// The answers among these effects: a status, a branch, or the code of a refusal.
@@ -99,8 +144,9 @@ fn replies(effects: &[Effect]) -> Vec<String> {
     let text = |effect: &Effect| match effect {
         Effect::Reply(_, Ok(Reply::Transaction(view))) => Some(view.status.to_string()),
         Effect::Reply(_, Ok(Reply::Registered(_))) => Some("registered".to_owned()),
+        Effect::Reply(_, Ok(Reply::Branch(view))) => Some(view.status.as_str().to_owned()),
         Effect::Reply(_, Err(refusal)) => Some(format!("{:?}", refusal.code)),
-        Effect::Push(..) => None,
+        Effect::Push(..) | Effect::Confirm(..) => None,
     };
     effects.iter().filter_map(text).collect()
 }
@@ -108,7 +154,7 @@ fn replies(effects: &[Effect]) -> Vec<String> {
 fn works(effects: &[Effect]) -> Vec<Work> {
     let works = effects.iter().filter_map(|effect| match effect {
         Effect::Push(_, work) => Some(work.clone()),
-        Effect::Reply(..) => None,
+        Effect::Reply(..) | Effect::Confirm(..) => None,
     });
     works.collect()
 }
@@ -368,4 +414,241 @@ fn limits_are_named() {
     let [Effect::Reply(_, Err(refusal))] = &effects[..] else { panic!("{effects:?}") };
     assert_eq!(refusal.code, RefusalCode::Invalid);
     assert!(refusal.message.contains("max_waiters"), "{refusal}");
+}
+
+/// What is concluded from a branch without an undo row: see "What a missing or marked row says" in docs/undo-format.md.
+mod missing_row {
+    use super::*;
+
+    /// Reported as committed: a loss, however often and by whomever the rollback is asked for.
+    #[test]
+    fn of_a_reported_branch_is_a_loss() {
+        let mut case = Case::new(Config::default());
+        let xid = case.begin();
+        let branch = case.branch(&xid, "a", "1");
+        let mut work = only_work(&case.rollback(&xid), WorkKind::Rollback);
+        for _ in 0..3 {
+            case.answer(&work, WorkOutcome::Absent);
+            assert_eq!(case.status(&xid), Status::RollbackFailed);
+            assert!(case.view(&xid, branch).detail.contains("undo_missing"));
+            assert_eq!(case.core.stats().locks, 1);
+            let effects = case.rollback(&xid);
+            assert_eq!(replies(&effects), ["rollback_failed"]);
+            work = only_work(&effects, WorkKind::Rollback);
+        }
+        // Lost with its stream, tried by another proxy, by the timer, and after restarts: none of that is consent.
+        case.event(Event::StreamDown { stream: STREAM });
+        let effects = case.event(Event::StreamUp { stream: STREAM, resources: vec!["a".into()] });
+        case.answer(&only_work(&effects, WorkKind::Rollback), WorkOutcome::Absent);
+        assert_eq!(case.status(&xid), Status::RollbackFailed);
+        work = only_work(&case.pass(30_000), WorkKind::Rollback);
+        case.answer(&work, WorkOutcome::Absent);
+        assert_eq!(case.status(&xid), Status::RollbackFailed);
+        for _ in 0..2 {
+            work = only_work(&case.restart(), WorkKind::Rollback);
+            case.rollback(&xid);
+            case.answer(&work, WorkOutcome::Absent);
+            assert_eq!(case.status(&xid), Status::RollbackFailed);
+        }
+        assert_eq!(case.core.stats().locks, 1);
+        // Nobody is told that it was rolled back.
+        assert_eq!(replies(&case.commit(&xid)), ["Stopped"]);
+        assert_eq!(replies(&case.register(&xid, "a", "9", 0).1), ["Stopped"]);
+    }
+
+    /// Not reported, or as aborted: it never committed, and never will.
+    #[test]
+    fn of_an_unreported_branch_means_that_it_never_committed() {
+        let mut case = Case::new(Config::default());
+        let xid = case.begin();
+        case.silent_branch(&xid, "a", "1");
+        let work = only_work(&case.rollback(&xid), WorkKind::Rollback);
+        case.answer(&work, WorkOutcome::Absent);
+        assert_eq!(case.status(&xid), Status::RolledBack);
+    }
+
+    /// Its record was seen before.
+    #[test]
+    fn that_was_there_before_is_a_loss() {
+        for seen in [WorkOutcome::Conflict, WorkOutcome::Stuck] {
+            let mut case = Case::new(Config::default());
+            let xid = case.begin();
+            case.silent_branch(&xid, "a", "1");
+            let work = only_work(&case.rollback(&xid), WorkKind::Rollback);
+            case.answer(&work, seen);
+            let work = only_work(&case.restart(), WorkKind::Rollback);
+            case.answer(&work, WorkOutcome::Absent);
+            assert_eq!(case.status(&xid), Status::RollbackFailed, "{seen:?}");
+        }
+    }
+
+    /// The proxy was told that its report is durable, and it is.
+    #[test]
+    fn is_a_loss_after_a_restart_too() {
+        let mut case = Case::new(Config::default());
+        let xid = case.begin();
+        let branch = case.silent_branch(&xid, "a", "1");
+        assert_eq!(case.report(&xid, branch, Outcome::Committed), []);
+        assert_eq!(case.pass(49), []);
+        assert!(!case.records.branches[&branch.0].is_committed);
+        assert_eq!(case.confirmed, []);
+        case.pass(1);
+        assert_eq!(case.confirmed, [branch]);
+        assert!(case.records.branches[&branch.0].is_committed);
+        case.restart();
+        assert_eq!(case.view(&xid, branch).status, BranchStatus::Committed);
+        let work = only_work(&case.rollback(&xid), WorkKind::Rollback);
+        case.answer(&work, WorkOutcome::Absent);
+        assert_eq!(case.status(&xid), Status::RollbackFailed);
+    }
+
+    /// A report that was not durable was not confirmed: the proxy sends it again.
+    #[test]
+    fn is_a_loss_by_a_report_that_came_again() {
+        let mut case = Case::new(Config::default());
+        let xid = case.begin();
+        let branch = case.silent_branch(&xid, "a", "1");
+        assert_eq!(case.report(&xid, branch, Outcome::Committed), []);
+        case.restart();
+        assert_eq!(case.view(&xid, branch).status, BranchStatus::Registered);
+        assert_eq!(case.report(&xid, branch, Outcome::Committed), []);
+        let work = only_work(&case.rollback(&xid), WorkKind::Rollback);
+        // With the decision, before any work is sent.
+        assert!(case.records.branches[&branch.0].is_committed);
+        case.answer(&work, WorkOutcome::Absent);
+        assert_eq!(case.status(&xid), Status::RollbackFailed);
+        // While the rollback is under way as well.
+        let xid = case.begin();
+        let branch = case.silent_branch(&xid, "b", "1");
+        let work = only_work(&case.rollback(&xid), WorkKind::Rollback);
+        case.report(&xid, branch, Outcome::Committed);
+        case.answer(&work, WorkOutcome::Absent);
+        assert_eq!(case.status(&xid), Status::RollbackFailed);
+    }
+
+    /// A commit does not ask about a branch that is known to have committed, before a restart and after.
+    #[test]
+    fn of_a_known_branch_is_not_looked_for_by_a_commit() {
+        let mut case = Case::new(Config::default());
+        let xid = case.begin();
+        case.branch(&xid, "a", "1");
+        case.pass(50);
+        case.restart();
+        assert_eq!(replies(&case.commit(&xid)), ["committed"]);
+    }
+}
+
+#[test]
+fn reports_of_what_is_committed_soon_are_not_written() {
+    let mut case = Case::new(Config::default());
+    let xid = case.begin();
+    let branch = case.branch(&xid, "a", "1");
+    assert_eq!(replies(&case.commit(&xid)), ["committed"]);
+    assert_eq!(case.confirmed, []);
+    case.pass(50);
+    assert_eq!(case.confirmed, [branch]);
+    assert!(!case.records.branches[&branch.0].is_committed);
+}
+
+#[test]
+fn reports_that_say_nothing_new_are_confirmed_at_once() {
+    let mut case = Case::new(Config::default());
+    let xid = case.begin();
+    let branch = case.branch(&xid, "a", "1");
+    case.pass(50);
+    let aborted = case.silent_branch(&xid, "a", "2");
+    for (xid, branch, outcome) in [
+        (xid.to_string(), branch, Outcome::Committed),
+        (xid.to_string(), aborted, Outcome::Aborted),
+        (xid.to_string(), aborted, Outcome::Aborted),
+        ("nobody:1".to_owned(), BranchId(1), Outcome::Committed),
+    ] {
+        case.confirmed.clear();
+        case.event(Event::Report { stream: STREAM, xid, branch, outcome });
+        assert_eq!(case.confirmed, [branch]);
+    }
+}
+
+mod keep_current {
+    use super::*;
+
+    /// Two branches on `a`, the second of which can't be undone.
+    fn stopped() -> (Case, Xid, [BranchId; 2]) {
+        let mut case = Case::new(Config::default());
+        let xid = case.begin();
+        let branches = [case.branch(&xid, "a", "1"), case.branch(&xid, "a", "2")];
+        let work = only_work(&case.rollback(&xid), WorkKind::Rollback);
+        case.answer(&work, WorkOutcome::Absent);
+        (case, xid, branches)
+    }
+
+    #[test]
+    fn is_durable_then_done_then_frees_the_locks() {
+        let (mut case, xid, [first, second]) = stopped();
+        let before = case.records.clone();
+        assert_eq!(replies(&case.keep_current(&xid, second, true)), ["rollback_failed"]);
+        assert_eq!(case.records, before, "a dry run changes nothing");
+        let effects = case.keep_current(&xid, second, false);
+        assert_eq!(replies(&effects), [""; 0], "it is answered when it is done");
+        let work = only_work(&effects, WorkKind::Keep);
+        let resolution = case.records.branches[&second.0].resolution.clone().unwrap();
+        assert_eq!((resolution.by.as_str(), resolution.at_ms), ("an operator", case.now_ms));
+        assert!(resolution.given_up.contains("undo_missing"));
+        assert_eq!(case.view(&xid, second).status, BranchStatus::Resolving);
+        assert_eq!(case.status(&xid), Status::RollbackFailed);
+        assert_eq!(case.core.stats().locks, 2);
+        // The same again waits with the first; a rollback that is asked for changes nothing.
+        assert_eq!(case.keep_current(&xid, second, false), []);
+        assert_eq!(works(&case.rollback(&xid)), []);
+        let effects = case.answer(&work, WorkOutcome::Absent);
+        assert_eq!(replies(&effects), ["resolved", "resolved"]);
+        assert_eq!(case.core.stats().locks, 1);
+        // The rest of the rollback goes on.
+        let work = only_work(&effects, WorkKind::Rollback);
+        assert_eq!(work.branches[0].id, first);
+        case.answer(&work, WorkOutcome::Done);
+        assert_eq!(case.status(&xid), Status::RolledBack);
+        let view = case.view(&xid, second);
+        assert_eq!((view.status, view.resolution), (BranchStatus::Resolved, Some(*resolution)));
+        assert_eq!(replies(&case.keep_current(&xid, second, false)), ["resolved"]);
+        case.restart();
+        assert_eq!(replies(&case.keep_current(&xid, second, false)), ["resolved"]);
+        assert_eq!(replies(&case.keep_current(&xid, first, false)), ["NotStopped"]);
+    }
+
+    #[test]
+    fn goes_on_after_a_restart() {
+        let (mut case, xid, [_, second]) = stopped();
+        case.keep_current(&xid, second, false);
+        let work = only_work(&case.restart(), WorkKind::Keep);
+        assert_eq!(case.answer(&work, WorkOutcome::Retry), []);
+        let work = only_work(&case.pass(100), WorkKind::Keep);
+        case.answer(&work, WorkOutcome::Absent);
+        assert_eq!(case.view(&xid, second).status, BranchStatus::Resolved);
+    }
+
+    /// A try that was under way restores the rows before the decision reaches the server.
+    #[test]
+    fn that_comes_too_late_gives_nothing_up() {
+        let (mut case, xid, [_, second]) = stopped();
+        let tried = only_work(&case.rollback(&xid), WorkKind::Rollback);
+        let work = only_work(&case.keep_current(&xid, second, false), WorkKind::Keep);
+        assert_eq!(case.answer(&tried, WorkOutcome::Done), [], "it was withdrawn");
+        assert_eq!(replies(&case.answer(&work, WorkOutcome::Done)), ["rolled_back"]);
+        assert_eq!(case.view(&xid, second).resolution, None);
+    }
+
+    #[test]
+    fn is_refused_where_nothing_has_stopped() {
+        let (mut case, xid, [first, _]) = stopped();
+        assert_eq!(replies(&case.keep_current(&xid, first, false)), ["NotStopped"]);
+        assert_eq!(replies(&case.keep_current(&xid, BranchId(999), false)), ["UnknownBranch"]);
+        let active = case.begin();
+        let branch = case.branch(&active, "b", "1");
+        assert_eq!(replies(&case.keep_current(&active, branch, true)), ["NotStopped"]);
+        case.commit(&active);
+        assert_eq!(replies(&case.keep_current(&active, branch, false)), ["NotStopped"]);
+        let unknown = Xid::new("test:0000000000000000").unwrap();
+        assert_eq!(replies(&case.keep_current(&unknown, branch, false)), ["UnknownXid"]);
+    }
 }

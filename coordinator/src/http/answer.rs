@@ -1,6 +1,8 @@
 //! What is answered: JSON, and problem details (RFC 9457) for errors.
 
-use atone_core::{BranchView, LockView, Refusal, RefusalCode, TransactionDetail, TransactionView};
+use atone_core::{
+    BranchStatus, BranchView, LockView, Refusal, RefusalCode, Resolution, TransactionDetail, TransactionView,
+};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -47,9 +49,18 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "unknown_xid", "The transaction is not known", detail)
     }
 
+    pub(crate) fn not_supported(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_IMPLEMENTED, "not_supported", "This version can't do that", detail)
+    }
+
     pub(crate) fn method_not_allowed() -> Self {
         let detail = "this path does not have that method; see /openapi.json";
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "The method is not allowed", detail)
+    }
+
+    /// Must not be; said rather than taken for an answer.
+    pub(crate) fn other_answer() -> Self {
+        Self::unavailable("the coordinator gave the answer to another question")
     }
 
     pub(crate) fn unavailable(detail: impl Into<String>) -> Self {
@@ -77,6 +88,15 @@ impl From<Refusal> for Problem {
                 "The transaction was rolled back by its timeout",
                 refusal.message,
             ),
+            RefusalCode::Stopped => {
+                Self::new(conflict, "rollback_failed", "The rollback has stopped", refusal.message)
+            }
+            RefusalCode::NotStopped => {
+                Self::new(conflict, "not_stopped", "There is nothing to resolve", refusal.message)
+            }
+            RefusalCode::UnknownBranch => {
+                Self::new(StatusCode::NOT_FOUND, "unknown_branch", "The branch is not known", refusal.message)
+            }
             // Locks are not taken over REST.
             RefusalCode::LockTimeout | RefusalCode::LockDeadlock | RefusalCode::Invalid => {
                 Self::invalid(refusal.message)
@@ -128,6 +148,54 @@ pub(crate) struct BranchJson {
     registered_at: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resolution: Option<ResolutionJson>,
+}
+
+/// What an operator decided about a branch.
+#[derive(Debug, Serialize)]
+pub(crate) struct ResolutionJson {
+    action: &'static str,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    by: String,
+    decided_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    given_up: Option<Value>,
+}
+
+/// The answer to an operator's decision.
+#[derive(Debug, Serialize)]
+pub(crate) struct ResolvedJson {
+    xid: String,
+    branch_id: u64,
+    action: &'static str,
+    dry_run: bool,
+    status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    given_up: Option<Value>,
+}
+
+impl ResolvedJson {
+    /// What was done, or would be done in a dry run.
+    pub(crate) fn new(xid: String, action: &'static str, dry_run: bool, view: BranchView) -> Self {
+        let given_up = match (&view.resolution, view.status) {
+            (Some(resolution), _) => parsed(&resolution.given_up),
+            (None, BranchStatus::RollbackFailed) => parsed(&view.detail),
+            // A try that was under way has restored it.
+            (None, _) => None,
+        };
+        let (branch_id, status) = (view.branch_id.0, view.status.as_str());
+        Self { xid, branch_id, action, dry_run, status, given_up }
+    }
+}
+
+/// What a proxy reports of a conflict is JSON; anything else is a sentence.
+fn parsed(detail: &str) -> Option<Value> {
+    match serde_json::from_str(detail) {
+        Ok(object @ Value::Object(_)) => Some(object),
+        _ if detail.is_empty() => None,
+        _ => Some(Value::String(detail.to_owned())),
+    }
 }
 
 /// A lock.
@@ -181,12 +249,6 @@ impl From<TransactionDetail> for TransactionJson {
 
 impl From<BranchView> for BranchJson {
     fn from(view: BranchView) -> Self {
-        // What a proxy reports of a conflict is JSON; anything else is a sentence.
-        let detail = match serde_json::from_str(&view.detail) {
-            Ok(object @ Value::Object(_)) => Some(object),
-            _ if view.detail.is_empty() => None,
-            _ => Some(Value::String(view.detail)),
-        };
         Self {
             branch_id: view.branch_id.0,
             resource: view.resource.to_string(),
@@ -194,7 +256,19 @@ impl From<BranchView> for BranchJson {
             status: view.status.as_str(),
             locks: view.lock_count,
             registered_at: rfc3339(view.registered_at_ms),
-            detail,
+            detail: parsed(&view.detail),
+            resolution: view.resolution.map(ResolutionJson::from),
+        }
+    }
+}
+
+impl From<Resolution> for ResolutionJson {
+    fn from(resolution: Resolution) -> Self {
+        Self {
+            action: resolution.action.as_str(),
+            by: resolution.by,
+            decided_at: rfc3339(resolution.at_ms),
+            given_up: parsed(&resolution.given_up),
         }
     }
 }

@@ -1,6 +1,10 @@
 //! The handlers.
 
-use atone_core::{Event, LockCursor, LockFilter, Reply, ReplyTo, Status, TransactionFilter};
+use std::time::Duration;
+
+use atone_core::{
+    Action, BranchId, Event, LockCursor, LockFilter, Reply, ReplyTo, Status, TransactionFilter,
+};
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
@@ -9,12 +13,14 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
-use super::answer::{LocksJson, Problem, TransactionJson, TransactionsJson};
+use super::answer::{LocksJson, Problem, ResolvedJson, TransactionJson, TransactionsJson};
 use super::{BODY_MAX_BYTES, OPENAPI, Shared};
 
 /// How many items a list has where no limit is given, and at most.
 const LIMIT_DEFAULT: usize = 100;
 const LIMIT_MAX: usize = 1_000;
+/// How long a decision's answer waits until a proxy has carried it out.
+const RESOLVE_WAIT: Duration = Duration::from_secs(10);
 
 type Body = Result<Bytes, BytesRejection>;
 type XidPath = Result<Path<String>, PathRejection>;
@@ -31,6 +37,17 @@ struct BeginBody {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct EmptyBody {}
+
+/// The body of a resolve.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ResolveBody {
+    action: Option<String>,
+    rows: Option<serde_json::Value>,
+    #[serde(default)]
+    dry_run: bool,
+    by: Option<String>,
+}
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -77,6 +94,56 @@ pub(super) async fn rollback(
 ) -> Result<Json<TransactionJson>, Problem> {
     let (xid, EmptyBody {}) = (xid(path)?, parse_body(body)?);
     call(&shared, |to| Event::Rollback { to, xid }).await.map(Json)
+}
+
+pub(super) async fn resolve(
+    State(shared): State<Shared>,
+    path: Result<Path<(String, u64)>, PathRejection>,
+    body: Body,
+) -> Result<Json<ResolvedJson>, Problem> {
+    let Path((xid, branch_id)) = path.map_err(|rejection| Problem::invalid(rejection.body_text()))?;
+    let ResolveBody { action, rows, dry_run, by } = parse_body(body)?;
+    let action = match action.as_deref() {
+        Some("keep_current") => Action::KeepCurrent,
+        Some("force_before") => {
+            return Err(Problem::not_supported(
+                "force_before is not built: put the rows to their values before by hand (`atone undo sql` prints the \
+                 statements) and roll back again",
+            ));
+        }
+        Some(other) => return Err(Problem::invalid(format!("action {other:?} is not known"))),
+        None => return Err(Problem::invalid("action is missing")),
+    };
+    if rows.is_some() {
+        return Err(Problem::not_supported(
+            "a decision about some rows is not built: it is about the branch",
+        ));
+    }
+    let (branch, by) = (BranchId(branch_id), by.unwrap_or_default());
+    let coordinator = shared.coordinator()?;
+    if !dry_run {
+        tracing::warn!(
+            xid,
+            branch = branch_id,
+            by,
+            "an operator asks to keep the rows of a branch as they are"
+        );
+    }
+    let ask =
+        coordinator.call(|to| Event::KeepCurrent { to, xid: xid.clone(), branch, by: by.clone(), dry_run });
+    let view = match tokio::time::timeout(RESOLVE_WAIT, ask).await {
+        Ok(answer) => match answer?? {
+            Reply::Branch(view) => *view,
+            Reply::Transaction(_) | Reply::Registered(_) => return Err(Problem::other_answer()),
+        },
+        // It is decided, and no proxy of the server has carried it out yet.
+        Err(_) => {
+            let detail = coordinator.read(|core| core.transaction(&xid)).await?;
+            let found = detail.and_then(|d| d.branches.into_iter().find(|found| found.branch_id == branch));
+            found.ok_or_else(|| Problem::unknown_xid(format!("there is no transaction {xid:?}")))?
+        }
+    };
+    Ok(Json(ResolvedJson::new(xid, action.as_str(), dry_run, view)))
 }
 
 pub(super) async fn transaction(
@@ -160,9 +227,7 @@ pub(super) async fn metrics(State(shared): State<Shared>) -> Result<Response, Pr
 async fn call(shared: &Shared, event: impl FnOnce(ReplyTo) -> Event) -> Result<TransactionJson, Problem> {
     match shared.coordinator()?.call(event).await?? {
         Reply::Transaction(view) => Ok(view.into()),
-        Reply::Registered(_) => {
-            Err(Problem::unavailable("the coordinator gave the answer to another question"))
-        }
+        Reply::Registered(_) | Reply::Branch(_) => Err(Problem::other_answer()),
     }
 }
 

@@ -91,11 +91,48 @@ async fn a_missing_undo_row_is_not_taken_for_undone() {
     proxy.answer(&work, WorkOutcome::Absent, "");
     let transaction = coordinator.until(&xid, "rollback_failed").await;
     assert_eq!(transaction["branches"][0]["detail"]["problem"], "undo_missing");
-    // The operator put the rows right and says so.
+    // Asking again is no consent.
+    for _ in 0..3 {
+        assert_eq!(proxy.client.rollback(&xid).await.unwrap().status(), Status::RollbackFailed);
+        let work = proxy.next_of(WorkKind::Rollback).await;
+        proxy.answer(&work, WorkOutcome::Absent, "");
+        proxy.client.flush().await.unwrap();
+        assert_eq!(coordinator.transaction(&xid).await["status"], "rollback_failed");
+        assert_eq!(coordinator.locks().await, 1);
+    }
+    assert_eq!(refused(proxy.client.commit(&xid).await), ErrorCode::Ended);
+    assert_eq!(refused(proxy.register(&xid, "bank1", &["2"]).await), ErrorCode::Ended);
+}
+
+/// An operator's decision outlives a coordinator that is killed before a proxy has carried it out.
+#[tokio::test]
+async fn a_decision_survives_a_kill() {
+    let mut coordinator = Coordinator::start("");
+    let mut proxy = coordinator.proxy(&["bank1"]).connected().await;
+    let xid = coordinator.begin().await;
+    let branch = proxy.branch(&xid, "bank1", &["1"]).await;
     proxy.client.rollback(&xid).await.unwrap();
     let work = proxy.next_of(WorkKind::Rollback).await;
+    proxy.answer(&work, WorkOutcome::Stuck, r#"{"reason":"why"}"#);
+    coordinator.until(&xid, "rollback_failed").await;
+    let path = format!("/v1/transactions/{xid}/branches/{branch}/resolve");
+    let url = format!("http://{}{path}", coordinator.http);
+    let asked = tokio::spawn(async move {
+        reqwest::Client::new().post(url).body(r#"{"action":"keep_current"}"#).send().await
+    });
+    proxy.next_of(WorkKind::Keep).await;
+    coordinator.kill();
+    asked.await.unwrap().unwrap_err();
+    coordinator.restart();
+    assert_eq!(coordinator.locks().await, 1);
+    let mut proxy = proxy.connected().await;
+    let work = proxy.next_of(WorkKind::Keep).await;
     proxy.answer(&work, WorkOutcome::Absent, "");
-    coordinator.until(&xid, "rolled_back").await;
+    let transaction = coordinator.until(&xid, "rolled_back").await;
+    assert_eq!(transaction["branches"][0]["status"], "resolved");
+    assert_eq!(transaction["branches"][0]["resolution"]["given_up"]["reason"], "why");
+    let (status, again) = coordinator.post(&path, r#"{"action":"keep_current"}"#).await;
+    assert_eq!((status, again["status"].as_str()), (200, Some("resolved")));
 }
 
 #[tokio::test]

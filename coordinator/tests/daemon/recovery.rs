@@ -4,14 +4,15 @@ use std::collections::HashSet;
 
 use atone_api::proto::{BranchOutcome, ErrorCode, Status, WorkKind, WorkOutcome};
 
-use crate::support::{Coordinator, refused, request};
+use crate::support::{Coordinator, SOON, refused, request};
 
 #[tokio::test]
 async fn everything_is_there_after_a_kill() {
     let mut coordinator = Coordinator::start("");
     let mut proxy = coordinator.proxy(&["bank1", "bank2"]).connected().await;
     let active = proxy.client.begin("active", 0).await.unwrap().xid;
-    let first = proxy.branch(&active, "bank1", &["1", "2"]).await;
+    // Its outcome is not reported.
+    let first = proxy.register(&active, "bank1", &["1", "2"]).await.unwrap();
     let committed = coordinator.begin().await;
     proxy.branch(&committed, "bank1", &["3"]).await;
     proxy.client.commit(&committed).await.unwrap();
@@ -79,6 +80,52 @@ async fn reports_survive_a_restart_of_the_coordinator() {
     coordinator.restart();
     let proxy = proxy.connected().await;
     // Without the report this would ask the server, and nobody here would answer.
+    assert_eq!(proxy.client.commit(&xid).await.unwrap().status(), Status::Committed);
+}
+
+/// What a proxy was told to be durable is: it forgets its reports, and the restarted coordinator knows them.
+#[tokio::test]
+async fn confirmed_reports_are_durable() {
+    let mut coordinator = Coordinator::start("");
+    let proxy = coordinator.proxy(&["bank1"]).connected().await;
+    let xid = coordinator.begin().await;
+    proxy.branch(&xid, "bank1", &["1"]).await;
+    proxy.client.flush().await.unwrap();
+    coordinator.kill();
+    drop(proxy);
+    coordinator.restart();
+    assert_eq!(coordinator.transaction(&xid).await["branches"][0]["status"], "committed");
+    // An undo row that is gone is then a loss, and stays one however often the rollback is asked for.
+    let mut proxy = coordinator.proxy(&["bank1"]).connected().await;
+    proxy.client.rollback(&xid).await.unwrap();
+    for _ in 0..2 {
+        let work = proxy.next_of(WorkKind::Rollback).await;
+        proxy.answer(&work, WorkOutcome::Absent, "");
+        let transaction = coordinator.until(&xid, "rollback_failed").await;
+        assert_eq!(transaction["branches"][0]["detail"]["problem"], "undo_missing");
+        coordinator.kill();
+        coordinator.restart();
+        proxy = proxy.connected().await;
+    }
+}
+
+/// A report is not confirmed before it is durable: a coordinator that is killed before gets it again.
+#[tokio::test]
+async fn reports_that_are_not_durable_come_again() {
+    let mut coordinator = Coordinator::start("[transaction]\nreport_delay = \"1h\"\n");
+    let proxy = coordinator.proxy(&["bank1"]).connected().await;
+    let xid = coordinator.begin().await;
+    proxy.branch(&xid, "bank1", &["1"]).await;
+    // The coordinator has read it, and answers what was sent behind it.
+    proxy.client.get(&xid).await.unwrap();
+    assert_eq!(coordinator.transaction(&xid).await["branches"][0]["status"], "committed");
+    coordinator.kill();
+    coordinator.restart();
+    // The client may not know yet that the old stream is broken. What it reports again comes before what it asks.
+    let began = std::time::Instant::now();
+    while let Err(error) = proxy.client.get(&xid).await {
+        assert!(began.elapsed() < SOON, "{error}");
+    }
     assert_eq!(proxy.client.commit(&xid).await.unwrap().status(), Status::Committed);
 }
 

@@ -177,7 +177,45 @@ async fn answers_are_as_described() {
     let (_, failed) = call(&coordinator, "get", one, &format!("{transactions}/{other}"), None).await;
     assert_eq!(failed["branches"][0]["detail"], "a sentence");
     let (status, problem) = post("commit", &other, None).await;
-    assert_eq!((status, problem["code"].as_str()), (409, Some("rolled_back")));
+    assert_eq!((status, problem["code"].as_str()), (409, Some("rollback_failed")));
+
+    let resolve_path = format!("{one}/branches/{{branch_id}}/resolve");
+    let resolve = async |xid: &str, branch: &str, body: &str| {
+        let url = format!("{transactions}/{xid}/branches/{branch}/resolve");
+        call(&coordinator, "post", &resolve_path, &url, Some(body)).await
+    };
+    let stopped = failed["branches"][0]["branch_id"].to_string();
+    let keep = r#"{"action": "keep_current", "by": "ann"}"#;
+    for (xid, branch, body, expected) in [
+        (other.as_str(), stopped.as_str(), "", (400, "invalid")),
+        (&other, &stopped, r#"{"action": "forget"}"#, (400, "invalid")),
+        (&other, &stopped, r#"{"action": "keep_current", "more": 1}"#, (400, "invalid")),
+        (&other, "x", keep, (400, "invalid")),
+        (&other, &stopped, r#"{"action": "force_before"}"#, (501, "not_supported")),
+        (&other, &stopped, r#"{"action": "keep_current", "rows": []}"#, (501, "not_supported")),
+        (&other, "999", keep, (404, "unknown_branch")),
+        ("nobody", &stopped, keep, (404, "unknown_xid")),
+        (xid, &transaction["branches"][0]["branch_id"].to_string(), keep, (409, "not_stopped")),
+    ] {
+        let (status, problem) = resolve(xid, branch, body).await;
+        assert_eq!((status, problem["code"].as_str().unwrap()), expected, "{xid} {branch} {body}");
+    }
+    let (status, dry) = resolve(&other, &stopped, r#"{"action": "keep_current", "dry_run": true}"#).await;
+    assert_eq!(
+        (status, &dry["status"], &dry["given_up"]),
+        (200, &json!("rollback_failed"), &json!("a sentence"))
+    );
+    let answering = async {
+        let work = proxy.next_work().await;
+        assert_eq!(work.kind(), WorkKind::Keep);
+        assert_eq!(coordinator.transaction(&other).await["branches"][0]["status"], "resolving");
+        proxy.answer(&work, WorkOutcome::Absent, "");
+    };
+    let ((status, done), ()) = tokio::join!(resolve(&other, &stopped, keep), answering);
+    assert_eq!((status, &done["status"], &done["given_up"]), (200, &json!("resolved"), &json!("a sentence")));
+    let (_, resolved) = call(&coordinator, "get", one, &format!("{transactions}/{other}"), None).await;
+    assert_eq!(resolved["status"], "rolled_back");
+    assert_eq!(resolved["branches"][0]["resolution"]["by"], "ann", "{resolved}");
     for what in ["commit", "rollback"] {
         let (status, problem) = post(what, "nobody", None).await;
         assert_eq!((status, problem["code"].as_str()), (404, Some("unknown_xid")));

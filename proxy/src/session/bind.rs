@@ -205,14 +205,15 @@ impl Session {
             self.backend.coordinator.get(xid).await.map_err(|e| SqlError::from_client(xid, &e))?;
         match transaction.status() {
             Status::Active => Ok(()),
-            Status::RollingBack | Status::RolledBack | Status::RollbackFailed
-                if transaction.reason == "timeout" =>
-            {
+            Status::RollingBack | Status::RolledBack if transaction.reason == "timeout" => {
                 Err(SqlError::timed_out(xid))
             }
-            Status::RollingBack | Status::RolledBack | Status::RollbackFailed => {
-                Err(SqlError::rolled_back(xid))
-            }
+            Status::RollingBack | Status::RolledBack => Err(SqlError::rolled_back(xid)),
+            // Changes of it are still there, and may stay
+            Status::RollbackFailed => Err(SqlError::ended(
+                xid,
+                "the rollback of the global transaction has stopped (rollback_failed)",
+            )),
             _ => Err(SqlError::ended(xid, "the global transaction has ended or is ending")),
         }
     }

@@ -32,7 +32,9 @@ fn answer(message: ProxyMessage) -> Option<CoordinatorMessage> {
     };
     let odd = rand::random_range(0..8) == 0;
     let body = match message.body? {
-        Body::Hello(_) => Answer::Hello(HelloReply { coordinator_id: "fuzz".into() }),
+        Body::Hello(_) => {
+            Answer::Hello(HelloReply { coordinator_id: "fuzz".into(), confirms_reports: false })
+        }
         Body::Begin(_) if odd => refused(ErrorCode::Unavailable),
         Body::Get(_) if odd => refused(ErrorCode::UnknownXid),
         Body::Commit(_) if odd => refused(ErrorCode::RolledBack),

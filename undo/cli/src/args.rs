@@ -72,6 +72,21 @@ pub(crate) enum Tx {
     Commit { xid: String },
     /// Roll a transaction back, or try a failed rollback again
     Rollback { xid: String },
+    /// Decide about a branch that can't be rolled back (rollback_failed)
+    #[command(group = ArgGroup::new("action").required(true).args(["keep_current"]))]
+    Resolve {
+        xid: String,
+        branch: u64,
+        /// Leave its rows as they are: what it changed stays, its locks are freed, and the rest is rolled back
+        #[arg(long)]
+        keep_current: bool,
+        /// Only show what would be given up
+        #[arg(long)]
+        dry_run: bool,
+        /// Who decides: kept with the branch [default: $USER]
+        #[arg(long, value_name = "NAME")]
+        by: Option<String>,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use reqwest::{Method, Url};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::Failure;
 
@@ -45,10 +45,14 @@ impl Coordinator {
     }
 
     async fn call(&self, method: Method, url: Url) -> Result<Value, Failure> {
+        self.call_with(self.client.request(method, url)).await
+    }
+
+    async fn call_with(&self, request: reqwest::RequestBuilder) -> Result<Value, Failure> {
         let unreachable = |e: reqwest::Error| {
             Failure::Failed(format!("the coordinator at {} does not answer: {}", self.base, cause(&e)))
         };
-        let answer = self.client.request(method, url).send().await.map_err(unreachable)?;
+        let answer = request.send().await.map_err(unreachable)?;
         let status = answer.status();
         let body = answer.bytes().await.map_err(unreachable)?;
         if !status.is_success() {
@@ -60,14 +64,26 @@ impl Coordinator {
 
     /// One transaction, after the action where one is given.
     pub(crate) async fn transaction(&self, xid: &str, action: Option<&str>) -> Result<Value, Failure> {
-        if xid.is_empty() || xid.chars().all(|c| c == '.') {
-            // Path segments that a URL would swallow.
-            return Err(Failure::Usage(format!("{xid:?} is no XID")));
-        }
+        check_xid(xid)?;
         let mut segments = vec!["v1", "transactions", xid];
         segments.extend(action);
         let method = if action.is_some() { Method::POST } else { Method::GET };
         self.call(method, self.url(&segments)?).await
+    }
+
+    /// Leaves the rows of a branch that can't be rolled back as they are; what was done, or would be.
+    pub(crate) async fn keep_current(
+        &self,
+        xid: &str,
+        branch: u64,
+        dry_run: bool,
+        by: &str,
+    ) -> Result<Value, Failure> {
+        check_xid(xid)?;
+        let url = self.url(&["v1", "transactions", xid, "branches", &branch.to_string(), "resolve"])?;
+        let body = json!({ "action": "keep_current", "dry_run": dry_run, "by": by });
+        let request = self.client.post(url).header("content-type", "application/json").body(body.to_string());
+        self.call_with(request).await
     }
 
     /// A list, followed over its pages up to `limit` items; and whether there are more.
@@ -116,6 +132,14 @@ impl Coordinator {
             }
         }
     }
+}
+
+fn check_xid(xid: &str) -> Result<(), Failure> {
+    if xid.is_empty() || xid.chars().all(|c| c == '.') {
+        // Path segments that a URL would swallow.
+        return Err(Failure::Usage(format!("{xid:?} is no XID")));
+    }
+    Ok(())
 }
 
 /// The innermost reason: the outer ones repeat the URL.

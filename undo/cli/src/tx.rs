@@ -26,6 +26,14 @@ pub(crate) async fn run(
         Tx::Show { xid } => (xid, None),
         Tx::Commit { xid } => (xid, Some("commit")),
         Tx::Rollback { xid } => (xid, Some("rollback")),
+        Tx::Resolve { xid, branch, keep_current: _, dry_run, by } => {
+            let by = by.or_else(|| std::env::var("USER").ok()).unwrap_or_default();
+            let answer = coordinator.keep_current(&xid, branch, dry_run, &by).await?;
+            if json {
+                return Report::json(&answer);
+            }
+            return Ok(Report { text: resolved(&answer, palette), failure: None });
+        }
     };
     let transaction = coordinator.transaction(&xid, action).await?;
     if json {
@@ -119,6 +127,36 @@ fn show(transaction: &Value, palette: Palette) -> String {
                 reported(detail, palette)
             ));
         }
+        if let Some(resolution) = branch.get("resolution").filter(|r| !r.is_null()) {
+            let title = format!("branch {} on {}", field(branch, "branch_id"), field(branch, "resource"));
+            text.push_str(&format!(
+                "\n{}: {} by {} at {}\n",
+                palette.paint(Style::Heading, &title),
+                field(resolution, "action"),
+                field(resolution, "by"),
+                field(resolution, "decided_at")
+            ));
+            if let Some(given_up) = resolution.get("given_up").filter(|g| !g.is_null()) {
+                text.push_str(&format!("given up: {}", reported(given_up, palette)));
+            }
+        }
+    }
+    text
+}
+
+/// What an operator's decision did, or would do.
+fn resolved(answer: &Value, palette: Palette) -> String {
+    let dry_run = answer.get("dry_run").and_then(Value::as_bool).unwrap_or(false);
+    let mut text = format!(
+        "branch {} of {}: {}{}\n",
+        field(answer, "branch_id"),
+        field(answer, "xid"),
+        field(answer, "status"),
+        if dry_run { " (dry run: nothing was done)" } else { "" }
+    );
+    if let Some(given_up) = answer.get("given_up").filter(|given_up| !given_up.is_null()) {
+        let what = if dry_run { "would be given up" } else { "given up" };
+        text.push_str(&format!("{what}: {}", reported(given_up, palette)));
     }
     text
 }
@@ -220,6 +258,28 @@ mod tests {
         ] {
             assert!(text.lines().any(|l| l == line), "no line {line:?} in\n{text}");
         }
+    }
+
+    #[test]
+    fn a_decision_is_shown() {
+        let given_up = json!({"problem": "undo_missing", "reason": "its row is gone"});
+        let mut transaction = failed();
+        transaction["branches"] = json!([{"branch_id": 7, "resource": "bank1", "schema": "bank", "status": "resolved",
+            "locks": 2, "resolution": {"action": "keep_current", "by": "ann", "decided_at": "2026-11-22T00:00:02.000Z",
+            "given_up": given_up}}]);
+        let text = show(&transaction, Palette::Plain);
+        for line in [
+            "branch 7 on bank1: keep_current by ann at 2026-11-22T00:00:02.000Z",
+            "given up: its row is gone",
+        ] {
+            assert!(text.lines().any(|l| l == line), "no line {line:?} in\n{text}");
+        }
+        let answer = json!({"xid": "x:1", "branch_id": 7, "action": "keep_current", "dry_run": true,
+            "status": "rollback_failed", "given_up": given_up});
+        assert_eq!(
+            resolved(&answer, Palette::Plain),
+            "branch 7 of x:1: rollback_failed (dry run: nothing was done)\nwould be given up: its row is gone\n"
+        );
     }
 
     #[test]

@@ -13,7 +13,9 @@ use tonic::transport::Endpoint;
 use super::state::State;
 use crate::MESSAGE_MAX_BYTES;
 use crate::proto::coordinator_client::CoordinatorClient;
-use crate::proto::{Hello, ProxyMessage, Work, coordinator_message, proxy_message};
+use crate::proto::{
+    CoordinatorMessage, Hello, HelloReply, ProxyMessage, Work, coordinator_message, proxy_message,
+};
 
 /// The pause after a round in which no endpoint could be reached; it doubles up to the maximum.
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
@@ -56,8 +58,8 @@ async fn session(
     let queued = Arc::new(AtomicIsize::new(0));
     let opened =
         tokio::time::timeout(HELLO_TIMEOUT, open(endpoint, hello, &sender, receiver, queued.clone())).await;
-    let mut incoming = match opened {
-        Ok(Ok(incoming)) => incoming,
+    let (hello_reply, mut incoming) = match opened {
+        Ok(Ok(opened)) => opened,
         Ok(Err(reason)) => return Err(Failure { reason, was_up: false }),
         Err(_) => {
             let reason = format!("{}: no answer to Hello within {HELLO_TIMEOUT:?}", endpoint.uri());
@@ -65,7 +67,7 @@ async fn session(
         }
     };
     tracing::info!(endpoint = %endpoint.uri(), "connected to the coordinator");
-    state.link_up(sender, queued);
+    state.link_up(sender, queued, hello_reply);
     let mut connected = state.connected.subscribe();
     let reason = loop {
         tokio::select! {
@@ -91,7 +93,7 @@ async fn open(
     sender: &mpsc::UnboundedSender<ProxyMessage>,
     receiver: mpsc::UnboundedReceiver<ProxyMessage>,
     queued: Arc<AtomicIsize>,
-) -> Result<tonic::Streaming<crate::proto::CoordinatorMessage>, String> {
+) -> Result<(HelloReply, tonic::Streaming<CoordinatorMessage>), String> {
     let uri = endpoint.uri();
     let channel = endpoint.connect().await.map_err(|e| format!("{uri}: {}", root_cause(&e)))?;
     let mut client = CoordinatorClient::new(channel)
@@ -105,8 +107,8 @@ async fn open(
     let mut incoming =
         client.session(outgoing).await.map_err(|e| format!("{uri}: {}", e.message()))?.into_inner();
     match incoming.next().await {
-        Some(Ok(message)) if matches!(message.body, Some(coordinator_message::Body::Hello(_))) => {
-            Ok(incoming)
+        Some(Ok(CoordinatorMessage { body: Some(coordinator_message::Body::Hello(reply)), .. })) => {
+            Ok((reply, incoming))
         }
         Some(Ok(_)) => Err(format!("{uri}: the answer to Hello is not understood")),
         Some(Err(status)) => Err(format!("{uri}: {}", status.message())),

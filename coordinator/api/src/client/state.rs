@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicIsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::ClientError;
 use crate::proto::{
-    CancelRegister, CoordinatorMessage, ProxyMessage, Report, Work, WorkOutcome, WorkResult,
+    CancelRegister, CoordinatorMessage, HelloReply, ProxyMessage, Report, Work, WorkOutcome, WorkResult,
     coordinator_message, proxy_message,
 };
 
@@ -22,10 +22,14 @@ type Answer = Result<coordinator_message::Body, ClientError>;
 pub(super) struct State {
     inner: Mutex<Inner>,
     pub(super) connected: watch::Sender<bool>,
+    /// Some reports were confirmed.
+    confirmed: Notify,
 }
 
 struct Inner {
     link: Option<Link>,
+    /// That of the last stream.
+    coordinator_id: Option<String>,
     /// Of the next request. Ids rise over all streams of this client.
     next_id: u64,
     pending: HashMap<u64, oneshot::Sender<Answer>>,
@@ -40,6 +44,9 @@ struct Link {
     queued: Arc<AtomicIsize>,
     /// Work that this stream brought and that is not answered. Work ids mean nothing on another stream.
     work: HashSet<u64>,
+    /// The coordinator says by itself which reports are durable; one that does not confirms by each answer that it has
+    /// read all that was sent before.
+    confirms_reports: bool,
 }
 
 impl Link {
@@ -56,12 +63,13 @@ impl State {
     pub(super) fn new(connected: watch::Sender<bool>) -> Self {
         let inner = Inner {
             link: None,
+            coordinator_id: None,
             next_id: 1,
             pending: HashMap::new(),
             reports: BTreeMap::new(),
             down_reason: "not connected yet".to_owned(),
         };
-        Self { inner: Mutex::new(inner), connected }
+        Self { inner: Mutex::new(inner), connected, confirmed: Notify::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -74,7 +82,12 @@ impl State {
     }
 
     /// Takes a stream into use, after its Hello was answered: the unconfirmed reports go first.
-    pub(super) fn link_up(&self, sender: mpsc::UnboundedSender<ProxyMessage>, queued: Arc<AtomicIsize>) {
+    pub(super) fn link_up(
+        &self,
+        sender: mpsc::UnboundedSender<ProxyMessage>,
+        queued: Arc<AtomicIsize>,
+        hello: HelloReply,
+    ) {
         let mut inner = self.lock();
         let next_id = inner.next_id;
         for (report, sent_before) in inner.reports.values_mut() {
@@ -84,8 +97,25 @@ impl State {
             let _ =
                 sender.send(ProxyMessage { id: 0, body: Some(proxy_message::Body::Report(report.clone())) });
         }
-        inner.link = Some(Link { sender, queued, work: HashSet::new() });
+        let HelloReply { coordinator_id, confirms_reports } = hello;
+        inner.coordinator_id = Some(coordinator_id);
+        inner.link = Some(Link { sender, queued, work: HashSet::new(), confirms_reports });
         self.connected.send_replace(true);
+    }
+
+    pub(super) fn coordinator_id(&self) -> Option<String> {
+        self.lock().coordinator_id.clone()
+    }
+
+    /// Waits until no report is unconfirmed.
+    pub(super) async fn reports_kept(&self) {
+        loop {
+            let confirmed = self.confirmed.notified();
+            if self.lock().reports.is_empty() {
+                return;
+            }
+            confirmed.await;
+        }
     }
 
     /// Ends the use of the stream: what waits for an answer fails.
@@ -172,9 +202,19 @@ impl State {
                 }
                 Ok(())
             }
+            Some(coordinator_message::Body::ReportsKept(kept)) => {
+                for branch in kept.branch_ids {
+                    inner.reports.remove(&branch);
+                }
+                self.confirmed.notify_waiters();
+                Ok(())
+            }
             Some(body) if message.id != 0 => {
-                // The coordinator reads a stream in order, so an answer confirms all that was sent before its request.
-                inner.reports.retain(|_, (_, sent_before)| *sent_before > message.id);
+                if inner.link.as_ref().is_some_and(|link| !link.confirms_reports) {
+                    // It reads a stream in order, so an answer says that all that was sent before its request was read.
+                    inner.reports.retain(|_, (_, sent_before)| *sent_before > message.id);
+                    self.confirmed.notify_waiters();
+                }
                 if let Some(waiting) = inner.pending.remove(&message.id) {
                     // The caller may have gone: its guard cancels what has to be cancelled.
                     let _ = waiting.send(Ok(body));
