@@ -9,6 +9,7 @@
 //! The format is specified in `docs/undo-format.md`.
 #![forbid(unsafe_code)]
 
+mod branch_rows;
 mod charset;
 pub mod conflict;
 pub mod image;
@@ -23,6 +24,7 @@ pub mod table;
 mod temporal;
 pub mod undo_log;
 
+pub use branch_rows::{BranchRows, RowHead, judge_rows};
 pub use conflict::{ConflictReport, ConflictRow};
 pub use image::{ImageError, Key, LockKey, Row, Value};
 pub use inverse::{

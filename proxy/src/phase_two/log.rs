@@ -2,70 +2,86 @@
 
 use atone_api::proto::{BranchRef, Work};
 use atone_undo::{
-    Encoded, LOG_STATUS_MARKER, LOG_STATUS_PART, LOG_STATUS_RESTORED, LOG_STATUS_UNDO, UndoRecord,
-    branch_condition, insert_marker_sql, part_xid,
+    BranchRows, Encoded, LOG_STATUS_MARKER, LOG_STATUS_PART, LOG_STATUS_RESTORED, LOG_STATUS_UNDO, RowHead,
+    UndoRecord, branch_condition, insert_marker_sql, judge_rows, part_xid,
 };
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error};
 
 use super::{Failure, stuck};
-use crate::backend::{Backend, UndoLogError};
 use crate::typed::Typed;
 
 /// Records of more bytes are decoded where they hold nobody up.
 const LARGE_RECORD_BYTES: usize = 256 << 10;
 
-/// What there is of a branch in undo_log.
-pub(super) enum Found {
-    /// Its record.
-    Record,
-    /// Its rows were restored before.
-    Restored,
-    /// It never committed and never will.
-    Marker,
-}
-
-/// Looks for the undo row of a branch. Where there is none, a marker is left, after which there never will be. The first
-/// part of a record is there exactly when the others are: they were committed together.
+/// Looks for the undo row of a branch. Where there is none, a marker is left, after which there never will be.
 pub(super) async fn find(
-    backend: &Backend,
     conn: &mut Conn,
     work: &Work,
     undo_log: &str,
     branch: &BranchRef,
-) -> Result<Found, Failure> {
-    let select = format!("SELECT log_status FROM {undo_log} WHERE branch_id = ? AND xid = ?");
+) -> Result<BranchRows, Failure> {
     // Twice: the branch may commit between the look and the marker, which then collides
     for _ in 0..2 {
-        let status: Option<i32> = match conn.first_row(&select, (branch.branch_id, &branch.xid)).await {
-            Ok(status) => status,
-            Err(Error::Server(e)) if e.code == 1146 => {
-                backend.forget_undo_log(&work.schema);
-                backend.ensure_undo_log(&work.schema).await.map_err(|e| match e {
-                    UndoLogError::Server(e) => Failure::from(e),
-                    unusable => stuck(format!("{}.undo_log: {unusable}", work.schema)),
-                })?;
-                None
-            }
-            Err(e) => return Err(e.into()),
-        };
-        match status {
-            Some(LOG_STATUS_UNDO) => return Ok(Found::Record),
-            Some(LOG_STATUS_RESTORED) => return Ok(Found::Restored),
-            Some(LOG_STATUS_MARKER) => return Ok(Found::Marker),
-            Some(other) => {
-                return Err(stuck(format!("the undo row has the unknown log_status {other}")));
-            }
-            None => {}
+        match look(conn, undo_log, branch).await?.says.map_err(stuck)? {
+            BranchRows::None => {}
+            found => return Ok(found),
         }
-        let marker = insert_marker_sql(&work.schema, &branch.xid, branch.branch_id);
-        match conn.query_drop(marker).await {
-            Ok(()) => return Ok(Found::Marker),
-            Err(Error::Server(e)) if e.code == 1062 => {}
-            Err(e) => return Err(e.into()),
+        if insert_marker(conn, work, branch).await? {
+            return Ok(BranchRows::Marker);
         }
     }
     Err(Failure::Retry("the undo row appears and disappears".into()))
+}
+
+/// Inserts a marker; false where a row is there already.
+pub(super) async fn insert_marker(conn: &mut Conn, work: &Work, branch: &BranchRef) -> Result<bool, Failure> {
+    match conn.query_drop(insert_marker_sql(&work.schema, &branch.xid, branch.branch_id)).await {
+        Ok(()) => Ok(true),
+        Err(Error::Server(e)) if e.code == 1062 => Ok(false),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// What a branch's rows say, or how they contradict each other, and the column `xid` of all of them.
+pub(super) struct Seen {
+    pub(super) says: Result<BranchRows, String>,
+    pub(super) xids: Vec<String>,
+}
+
+/// Looks at the rows of a branch without what they hold.
+pub(super) async fn look(conn: &mut Conn, undo_log: &str, branch: &BranchRef) -> Result<Seen, Failure> {
+    let select = format!(
+        "SELECT xid, log_status, LENGTH(context) FROM {undo_log} WHERE {}",
+        branch_condition("?", "?")
+    );
+    let found: Vec<(Vec<u8>, i32, u64)> = match conn.rows(select, (branch.branch_id, &branch.xid)).await {
+        Ok(found) => found,
+        // It was there when the branch was registered. An empty one in its place would say that no branch ever committed
+        Err(Error::Server(e)) if matches!(e.code, 1049 | 1146) => {
+            return Err(stuck(format!(
+                "{undo_log} is gone: whether the branch committed, and what it changed, cannot be told"
+            )));
+        }
+        Err(e) => return Err(e.into()),
+    };
+    let mut rows = Vec::with_capacity(found.len());
+    for (xid, status, context_bytes) in found {
+        let xid = String::from_utf8_lossy(&xid).into_owned();
+        let mut has_content = context_bytes > 0;
+        if !has_content && matches!(status, LOG_STATUS_MARKER | LOG_STATUS_RESTORED) {
+            let held: Option<u64> = conn
+                .first_row(
+                    format!("SELECT LENGTH(rollback_info) FROM {undo_log} WHERE branch_id = ? AND xid = ?"),
+                    (branch.branch_id, &xid),
+                )
+                .await?;
+            has_content = held.ok_or_else(|| Failure::Retry("the undo row went away".into()))? > 0;
+        }
+        rows.push(RowHead { xid, status, has_content });
+    }
+    let says = judge_rows(&branch.xid, &rows);
+    Ok(Seen { says, xids: rows.into_iter().map(|row| row.xid).collect() })
 }
 
 /// Locks the undo row of a branch, reads all parts of its record, and decodes them.

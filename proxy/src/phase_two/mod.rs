@@ -1,10 +1,12 @@
 //! Phase two: what the coordinator asks to be done with branches that have committed locally.
 //!
 //! Everything here can be done twice: the transaction that restores the rows marks the undo row as restored, and a branch
-//! without an undo row gets a marker that makes a late local COMMIT fail.
+//! without an undo row gets a marker that makes a late local COMMIT fail. What is concluded from a row that is missing or
+//! marked stands in docs/undo-format.md.
 
 mod adapt;
 mod foreign_keys;
+mod keep;
 mod log;
 mod logs;
 mod purge;
@@ -13,12 +15,11 @@ mod restore;
 use std::sync::Arc;
 
 use atone_api::proto::{BranchRef, Work, WorkKind, WorkOutcome, WorkResult};
-use atone_undo::{ConflictReport, UNDO_LOG_TABLE, quote_identifier};
+use atone_undo::{BranchRows, ConflictReport, UNDO_LOG_TABLE, quote_identifier};
 use mysql_async::Error;
 use mysql_async::prelude::Queryable;
 
 use crate::backend::Backend;
-use log::Found;
 
 /// Why a job could not be done.
 #[derive(Debug)]
@@ -100,11 +101,14 @@ async fn perform(backend: &Backend, work: &Work) -> Result<WorkOutcome, Failure>
         (WorkKind::Purge, branches) => purge::purge(backend, &undo_log, branches).await,
         (WorkKind::Check, [branch]) => {
             let mut conn = backend.pool.get_conn().await?;
-            Ok(match log::find(backend, &mut conn, work, &undo_log, branch).await? {
-                Found::Record | Found::Restored => WorkOutcome::Committed,
-                Found::Marker => WorkOutcome::Absent,
-            })
+            match log::find(&mut conn, work, &undo_log, branch).await? {
+                BranchRows::Record => Ok(WorkOutcome::Committed),
+                // Nobody restores a branch while its transaction may still be committed
+                BranchRows::Restored => Err(stuck("the branch was rolled back before that was decided")),
+                BranchRows::Marker | BranchRows::None => Ok(WorkOutcome::Absent),
+            }
         }
+        (WorkKind::Keep, [branch]) => keep::keep(backend, work, &undo_log, branch).await,
         (WorkKind::Rollback, [branch]) => rollback(backend, work, &undo_log, branch).await,
         _ => Err(stuck("work of unknown kind, or for another number of branches than one")),
     }
@@ -118,10 +122,10 @@ async fn rollback(
 ) -> Result<WorkOutcome, Failure> {
     let mut conn = backend.pool.get_conn().await?;
     let mariadb = backend.is_mariadb(&mut conn).await?;
-    match log::find(backend, &mut conn, work, undo_log, branch).await? {
-        Found::Record => {}
-        Found::Restored => return Ok(WorkOutcome::Done),
-        Found::Marker => return Ok(WorkOutcome::Absent),
+    match log::find(&mut conn, work, undo_log, branch).await? {
+        BranchRows::Record => {}
+        BranchRows::Restored => return Ok(WorkOutcome::Done),
+        BranchRows::Marker | BranchRows::None => return Ok(WorkOutcome::Absent),
     }
     conn.query_drop("START TRANSACTION").await?;
     match restore::restore(backend, &mut conn, mariadb, undo_log, branch).await {

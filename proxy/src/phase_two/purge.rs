@@ -1,9 +1,9 @@
 //! Undo rows that are of no more use.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
-use atone_api::Xid;
-use atone_api::proto::{BranchRef, WorkOutcome};
+use atone_api::proto::{BranchRef, ErrorCode, Leftover, Status, WorkOutcome};
+use atone_api::{ClientError, Xid};
 use atone_undo::{LOG_STATUS_MARKER, LOG_STATUS_PART, LOG_STATUS_RESTORED, LOG_STATUS_UNDO, PART_SEPARATOR};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error};
@@ -17,18 +17,18 @@ const BRANCHES_PER_DELETE: usize = 1000;
 /// How many rows of each sort a sweep deletes.
 const ROWS_PER_SWEEP: usize = 1000;
 
-/// Deletes the undo rows of branches whose global transaction has committed.
+/// Deletes what is left of branches whose global transaction has committed, or which were restored.
 pub(super) async fn purge(
     backend: &Backend,
     undo_log: &str,
     branches: &[BranchRef],
 ) -> Result<WorkOutcome, Failure> {
+    if let Some(wrong) = branches.iter().find(|branch| Xid::new(&branch.xid).is_err()) {
+        return Err(stuck(format!("{:?} is no XID", wrong.xid)));
+    }
     let mut conn = backend.pool.get_conn().await?;
     for chunk in branches.chunks(BRANCHES_PER_DELETE) {
-        let ids: Vec<String> = chunk.iter().map(|b| b.branch_id.to_string()).collect();
-        let xids = chunk.iter().map(|b| Xid::new(&b.xid).map(|xid| format!("'{}'", xid.as_str())));
-        let xids: Vec<String> = xids.collect::<Result<_, _>>().map_err(|e| stuck(e.to_string()))?;
-        match purge_some(&mut conn, undo_log, chunk, &ids.join(","), &xids.join(",")).await {
+        match purge_some(&mut conn, undo_log, chunk).await {
             Ok(()) => {}
             // The schema or the table is gone, and its rows with it
             Err(Error::Server(e)) if matches!(e.code, 1146 | 1049) => return Ok(WorkOutcome::Done),
@@ -36,38 +36,89 @@ pub(super) async fn purge(
         }
     }
     if backend.is_sweep_due(undo_log) {
-        sweep(&mut conn, undo_log).await?;
+        sweep(backend, &mut conn, undo_log).await?;
     }
     Ok(WorkOutcome::Done)
 }
 
-async fn purge_some(
-    conn: &mut Conn,
-    undo_log: &str,
-    branches: &[BranchRef],
-    ids: &str,
-    xids: &str,
-) -> Result<(), Error> {
-    let parts: Vec<(u64, String)> = conn
+async fn purge_some(conn: &mut Conn, undo_log: &str, branches: &[BranchRef]) -> Result<(), Error> {
+    let ids: Vec<String> = branches.iter().map(|b| b.branch_id.to_string()).collect();
+    let rows: Vec<(u64, String, i32)> = conn
         .text_rows(format!(
-            "SELECT branch_id, xid FROM {undo_log} WHERE branch_id IN ({ids}) AND log_status = {LOG_STATUS_PART}"
+            "SELECT branch_id, xid, log_status FROM {undo_log} WHERE branch_id IN ({})",
+            ids.join(",")
         ))
         .await?;
-    // Another coordinator may have given out the same numbers
-    conn.query_drop(format!(
-        "DELETE FROM {undo_log} WHERE branch_id IN ({ids}) AND xid IN ({xids}) \
-         AND log_status IN ({LOG_STATUS_UNDO}, {LOG_STATUS_RESTORED})"
-    ))
-    .await?;
-    // Behind the first parts: a record of which only these are left is found again when the purge is repeated
-    let wanted: HashSet<(u64, &str)> = branches.iter().map(|b| (b.branch_id, b.xid.as_str())).collect();
-    for (branch_id, part) in parts {
-        let xid = part.split_once(PART_SEPARATOR).map_or(part.as_str(), |(xid, _)| xid);
-        if wanted.contains(&(branch_id, xid)) {
-            delete_part(conn, undo_log, branch_id, &part).await?;
+    let Sorted { firsts, parts, odd } = sort(branches, rows);
+    for (branch_id, xid, status) in odd {
+        // The server has lost what it had acknowledged, or somebody changed the row: it may be all that is left
+        tracing::error!(
+            undo_log,
+            branch_id,
+            xid,
+            status,
+            "an undo row is not what the coordinator knows of its branch; it is kept"
+        );
+    }
+    for status in [LOG_STATUS_UNDO, LOG_STATUS_RESTORED] {
+        let of: Vec<&(u64, String)> =
+            firsts.iter().filter(|(_, found)| *found == status).map(|(row, _)| row).collect();
+        if of.is_empty() {
+            continue;
         }
+        let ids: Vec<String> = of.iter().map(|(id, _)| id.to_string()).collect();
+        let xids: Vec<String> = of.iter().map(|(_, xid)| format!("'{xid}'")).collect();
+        // Another coordinator may have given out the same numbers
+        conn.query_drop(format!(
+            "DELETE FROM {undo_log} WHERE branch_id IN ({}) AND xid IN ({}) AND log_status = {status}",
+            ids.join(","),
+            xids.join(",")
+        ))
+        .await?;
+    }
+    // Behind the first parts: a record of which only these are left is found again when the purge is repeated
+    for (branch_id, part) in parts {
+        delete_part(conn, undo_log, branch_id, &part).await?;
     }
     Ok(())
+}
+
+/// The rows of branches that are to be purged.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Sorted {
+    /// First rows to delete, with their status.
+    firsts: Vec<((u64, String), i32)>,
+    /// Further parts to delete.
+    parts: Vec<(u64, String)>,
+    /// What must not be there.
+    odd: Vec<(u64, String, i32)>,
+}
+
+/// Sorts rows by what there should be of their branches. Rows of others are left out.
+fn sort(branches: &[BranchRef], rows: Vec<(u64, String, i32)>) -> Sorted {
+    let wanted: HashMap<(u64, &str), Leftover> =
+        branches.iter().map(|b| ((b.branch_id, b.xid.as_str()), b.leftover())).collect();
+    let mut sorted = Sorted::default();
+    for (branch_id, row_xid, status) in rows {
+        let xid = row_xid.split_once(PART_SEPARATOR).map_or(row_xid.as_str(), |(xid, _)| xid);
+        let Some(leftover) = wanted.get(&(branch_id, xid)) else { continue };
+        let is_first = xid == row_xid;
+        match (leftover, status) {
+            // It holds nothing, and stops what may still be on its way
+            (_, LOG_STATUS_MARKER) if is_first => {}
+            (Leftover::Record | Leftover::Unspecified, LOG_STATUS_UNDO)
+            | (Leftover::Restored | Leftover::Unspecified, LOG_STATUS_RESTORED)
+                if is_first =>
+            {
+                sorted.firsts.push(((branch_id, row_xid), status));
+            }
+            (Leftover::Record | Leftover::Unspecified, LOG_STATUS_PART) if !is_first => {
+                sorted.parts.push((branch_id, row_xid));
+            }
+            _ => sorted.odd.push((branch_id, row_xid, status)),
+        }
+    }
+    sorted
 }
 
 async fn delete_part(conn: &mut Conn, undo_log: &str, branch_id: u64, part: &str) -> Result<(), Error> {
@@ -76,24 +127,122 @@ async fn delete_part(conn: &mut Conn, undo_log: &str, branch_id: u64, part: &str
     conn.exec_drop(sql, (branch_id, part)).await
 }
 
-/// Deletes markers and leftovers of more than a day, some at a time: no local COMMIT is on its way for that long.
-async fn sweep(conn: &mut Conn, undo_log: &str) -> Result<(), Error> {
+/// Deletes what a purge would have deleted and did not, some at a time: markers of more than a day, and of restored
+/// branches and of parts without their first row what the coordinator has no more use for.
+async fn sweep(backend: &Backend, conn: &mut Conn, undo_log: &str) -> Result<(), Error> {
+    // A local COMMIT that a marker has to stop needs a connection, which the server ends when it is silent for this long
     conn.query_drop(format!(
-        "DELETE FROM {undo_log} WHERE log_status IN ({LOG_STATUS_MARKER}, {LOG_STATUS_RESTORED}) \
-         AND log_created < UTC_TIMESTAMP(6) - INTERVAL 1 DAY LIMIT {ROWS_PER_SWEEP}"
+        "DELETE FROM {undo_log} WHERE log_status = {LOG_STATUS_MARKER} AND log_modified < UTC_TIMESTAMP(6) \
+         - INTERVAL (86400 + GREATEST(@@GLOBAL.wait_timeout, @@GLOBAL.interactive_timeout)) SECOND \
+         LIMIT {ROWS_PER_SWEEP}"
     ))
     .await?;
+    let Some(coordinator) = backend.coordinator.coordinator_id() else { return Ok(()) };
+    let own = format!("{coordinator}:");
+    let restored: Vec<(u64, String)> = conn
+        .rows(
+            format!(
+                "SELECT branch_id, xid FROM {undo_log} WHERE log_status = {LOG_STATUS_RESTORED} \
+                 AND log_modified < UTC_TIMESTAMP(6) - INTERVAL 1 DAY AND LEFT(xid, LENGTH(?)) = ? \
+                 LIMIT {ROWS_PER_SWEEP}"
+            ),
+            (&own, &own),
+        )
+        .await?;
     // What a version left that knew no parts
     let orphans: Vec<(u64, String)> = conn
-        .text_rows(format!(
-            "SELECT p.branch_id, p.xid FROM {undo_log} p LEFT JOIN {undo_log} f ON f.branch_id = p.branch_id \
-             AND f.xid = SUBSTRING_INDEX(p.xid, '{PART_SEPARATOR}', 1) \
-             WHERE p.log_status = {LOG_STATUS_PART} AND p.log_created < UTC_TIMESTAMP(6) - INTERVAL 1 DAY \
-             AND f.branch_id IS NULL LIMIT {ROWS_PER_SWEEP}"
-        ))
+        .rows(
+            format!(
+                "SELECT p.branch_id, p.xid FROM {undo_log} p LEFT JOIN {undo_log} f ON f.branch_id = p.branch_id \
+                 AND f.xid = SUBSTRING_INDEX(p.xid, '{PART_SEPARATOR}', 1) \
+                 WHERE p.log_status = {LOG_STATUS_PART} AND p.log_modified < UTC_TIMESTAMP(6) - INTERVAL 1 DAY \
+                 AND f.branch_id IS NULL AND LEFT(p.xid, LENGTH(?)) = ? LIMIT {ROWS_PER_SWEEP}"
+            ),
+            (&own, &own),
+        )
         .await?;
-    for (branch_id, part) in orphans {
-        delete_part(conn, undo_log, branch_id, &part).await?;
+    let ended = ended(backend, restored.iter().chain(&orphans).map(|(_, xid)| xid.as_str())).await;
+    for (branch_id, xid) in restored.iter().filter(|(_, xid)| ended.contains(xid.as_str())) {
+        let sql = format!(
+            "DELETE FROM {undo_log} WHERE branch_id = ? AND xid = ? AND log_status = {LOG_STATUS_RESTORED} \
+             AND context = '' AND rollback_info = ''"
+        );
+        conn.exec_drop(sql, (branch_id, xid)).await?;
+    }
+    for (branch_id, part) in &orphans {
+        if part.split_once(PART_SEPARATOR).is_some_and(|(xid, _)| ended.contains(xid)) {
+            delete_part(conn, undo_log, *branch_id, part).await?;
+        }
     }
     Ok(())
+}
+
+/// Those of these transactions of this coordinator that have ended: it says so, or has forgotten them, which it does only
+/// when nothing is left to do.
+async fn ended<'a>(backend: &Backend, xids: impl Iterator<Item = &'a str>) -> HashSet<&'a str> {
+    let xids: HashSet<&str> =
+        xids.map(|xid| xid.split_once(PART_SEPARATOR).map_or(xid, |(xid, _)| xid)).collect();
+    let mut ended = HashSet::new();
+    for xid in xids {
+        let is_ended = match backend.coordinator.get(xid).await {
+            Ok(transaction) => matches!(transaction.status(), Status::Committed | Status::RolledBack),
+            Err(ClientError::Refused(refusal)) => refusal.code() == ErrorCode::UnknownXid,
+            // Another time
+            Err(ClientError::Unavailable(_)) => return HashSet::new(),
+        };
+        if is_ended {
+            ended.insert(xid);
+        }
+    }
+    ended
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn branch(branch_id: u64, leftover: Leftover) -> BranchRef {
+        BranchRef { xid: "x:1".to_owned(), branch_id, leftover: leftover.into() }
+    }
+
+    fn row(branch_id: u64, xid: &str, status: i32) -> (u64, String, i32) {
+        (branch_id, xid.to_owned(), status)
+    }
+
+    #[test]
+    fn only_what_should_be_there_is_deleted() {
+        let branches =
+            [branch(1, Leftover::Record), branch(2, Leftover::Restored), branch(3, Leftover::Unspecified)];
+        let sorted = sort(
+            &branches,
+            vec![
+                row(1, "x:1", 0),
+                row(1, "x:1#2", 3),
+                row(2, "x:1", 2),
+                row(3, "x:1", 2),
+                row(2, "y:1", 0),
+                row(9, "x:1", 0),
+            ],
+        );
+        let first = |id| (id, "x:1".to_owned());
+        assert_eq!(sorted.firsts, [(first(1), 0), (first(2), 2), (first(3), 2)]);
+        assert_eq!(sorted.parts, [(1, "x:1#2".to_owned())]);
+        assert_eq!(sorted.odd, []);
+    }
+
+    #[test]
+    fn what_contradicts_the_coordinator_is_kept() {
+        let branches = [branch(1, Leftover::Record), branch(2, Leftover::Restored)];
+        let odd = [
+            row(1, "x:1", 2),
+            row(1, "x:1", 3),
+            row(1, "x:1#2", 0),
+            row(2, "x:1", 0),
+            row(2, "x:1#2", 3),
+            row(2, "x:1", 9),
+        ];
+        let sorted = sort(&branches, odd.to_vec());
+        assert_eq!(sorted, Sorted { odd: odd.to_vec(), ..Sorted::default() });
+        assert_eq!(sort(&branches, vec![row(1, "x:1", 1), row(2, "x:1", 1)]), Sorted::default());
+    }
 }

@@ -1,0 +1,78 @@
+//! An operator gave up to undo a branch: whatever there is of it in undo_log becomes a marker, so that no try that is still
+//! under way somewhere can undo it.
+
+use atone_api::proto::{BranchRef, Work, WorkOutcome};
+use atone_undo::{BranchRows, LOG_STATUS_MARKER};
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Error};
+
+use super::{Failure, log, stuck};
+use crate::backend::{Backend, UndoLogError};
+use crate::typed::Typed;
+
+/// Sees to it that the branch is never undone; `Done` where it was undone before.
+pub(super) async fn keep(
+    backend: &Backend,
+    work: &Work,
+    undo_log: &str,
+    branch: &BranchRef,
+) -> Result<WorkOutcome, Failure> {
+    // The table may be what is gone
+    backend.forget_undo_log(&work.schema);
+    match backend.ensure_undo_log(&work.schema).await {
+        Ok(()) => {}
+        // Nothing can be undone without the schema
+        Err(UndoLogError::Server(Error::Server(e))) if e.code == 1049 => return Ok(WorkOutcome::Absent),
+        Err(UndoLogError::Server(e)) => return Err(e.into()),
+        Err(unusable) => return Err(stuck(format!("{}.undo_log: {unusable}", work.schema))),
+    }
+    let mut conn = backend.pool.get_conn().await?;
+    // Parts without their first row may be left
+    log::insert_marker(&mut conn, work, branch).await?;
+    replace(&mut conn, undo_log, branch).await
+}
+
+/// Puts a marker in the place of the branch's rows, the first of which is there.
+async fn replace(conn: &mut Conn, undo_log: &str, branch: &BranchRef) -> Result<WorkOutcome, Failure> {
+    conn.query_drop("START TRANSACTION").await?;
+    match replace_in_transaction(conn, undo_log, branch).await {
+        Ok(outcome) => {
+            conn.query_drop("COMMIT").await?;
+            Ok(outcome)
+        }
+        Err(failure) => {
+            conn.query_drop("ROLLBACK").await?;
+            Err(failure)
+        }
+    }
+}
+
+async fn replace_in_transaction(
+    conn: &mut Conn,
+    undo_log: &str,
+    branch: &BranchRef,
+) -> Result<WorkOutcome, Failure> {
+    // A rollback that is under way holds this row until it is through
+    let lock = format!("SELECT log_status FROM {undo_log} WHERE branch_id = ? AND xid = ? FOR UPDATE");
+    let held: Option<i32> = conn.first_row(lock, (branch.branch_id, &branch.xid)).await?;
+    if held.is_none() {
+        return Err(Failure::Retry("the undo row went away".into()));
+    }
+    let seen = log::look(conn, undo_log, branch).await?;
+    match seen.says {
+        Ok(BranchRows::Restored) => return Ok(WorkOutcome::Done),
+        Ok(BranchRows::Marker) => return Ok(WorkOutcome::Absent),
+        // What contradicts itself is given up as well: that is what was decided
+        Ok(BranchRows::Record | BranchRows::None) | Err(_) => {}
+    }
+    let marked = format!(
+        "UPDATE {undo_log} SET log_status = {LOG_STATUS_MARKER}, context = '', rollback_info = '', \
+         log_modified = UTC_TIMESTAMP(6) WHERE branch_id = ? AND xid = ?"
+    );
+    conn.exec_drop(marked, (branch.branch_id, &branch.xid)).await?;
+    let gone = format!("DELETE FROM {undo_log} WHERE branch_id = ? AND xid = ?");
+    for part in seen.xids.iter().filter(|xid| **xid != branch.xid) {
+        conn.exec_drop(&gone, (branch.branch_id, part)).await?;
+    }
+    Ok(WorkOutcome::Absent)
+}
