@@ -1,6 +1,8 @@
 //! Other clients that get in the way while a case runs bound: they kill its statements, the proxy's own among them, and
 //! hold rows that it wants, so that it waits or dies in a deadlock.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -17,6 +19,8 @@ pub(crate) struct Disturber {
     rng: Rng,
     /// The connection of each session to its server.
     ids: Vec<(Bank, u64)>,
+    /// The session that runs a statement.
+    now: Arc<AtomicUsize>,
     killers: [Conn; 2],
     holders: [Conn; 2],
     /// Statements that hold rows, of each server.
@@ -30,6 +34,7 @@ impl Disturber {
         case: &Case,
         schema: &str,
         sessions: &mut [Conn],
+        now: Arc<AtomicUsize>,
     ) -> Result<Self> {
         let mut ids = Vec::new();
         for (conn, &bank) in sessions.iter_mut().zip(&case.sessions) {
@@ -44,7 +49,7 @@ impl Disturber {
             })
             .collect()
         });
-        Ok(Self { rng: Rng::new(!case.seed), ids, killers, holders, holds })
+        Ok(Self { rng: Rng::new(!case.seed), ids, now, killers, holders, holds })
     }
 
     /// Disturbs without end. Its own errors (that somebody is gone, a deadlock) are of no matter.
@@ -53,10 +58,10 @@ impl Disturber {
             sql::run(holder, "SET innodb_lock_wait_timeout = 1").await?;
         }
         loop {
-            tokio::time::sleep(Duration::from_millis(self.rng.between(1, 15) as u64)).await;
-            let (bank, id) = *self.rng.pick(&self.ids);
+            tokio::time::sleep(Duration::from_millis(self.rng.between(0, 4) as u64)).await;
+            let Some(&(bank, id)) = self.ids.get(self.now.load(Ordering::Relaxed)) else { continue };
             let at = usize::from(bank == Bank::Two);
-            if self.rng.percent(75) || self.holds[at].is_empty() {
+            if self.rng.percent(90) || self.holds[at].is_empty() {
                 ignored(self.killers[at].query_drop(format!("KILL QUERY {id}")).await)?;
                 continue;
             }

@@ -146,7 +146,7 @@ async fn cases(flavor: Flavor) -> Result<()> {
     if total.effective == 0 {
         bail!("no case changed a row: nothing was tested");
     }
-    let never: Vec<&str> = kinds.iter().filter(|&kind| total.among(kind) == 0).map(Kind::name).collect();
+    let never: Vec<&str> = kinds.iter().filter(|&kind| total.met(kind) == 0).map(Kind::name).collect();
     if total.cases >= LONG && !never.is_empty() {
         bail!("of {} cases none was among {}", total.cases, never.join(", "));
     }

@@ -1,5 +1,7 @@
 //! Runs a case three ways and compares.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -276,12 +278,14 @@ impl<'a> Player<'a> {
         }
         // Aborted where it is dropped
         let mut others = JoinSet::new();
+        let now = Arc::new(AtomicUsize::new(0));
         if case.around.disturbed {
-            let disturber = Disturber::new(cluster, case, &place.schema, &mut sessions).await?;
+            let disturber = Disturber::new(cluster, case, &place.schema, &mut sessions, now.clone()).await?;
             others.spawn(disturber.disturb());
         }
         let mut effects: Vec<Effect> = Vec::new();
         for op in &case.ops {
+            now.store(op.session, Ordering::Relaxed);
             let effect = match op.step.run(&mut sessions[op.session]).await {
                 Ok(effect) => effect,
                 Err(error) => return failure("broken", format!("{}\n{error:#}", shown(&op.step))),
@@ -314,12 +318,23 @@ impl<'a> Player<'a> {
             return failure("no global end", format!("{error:#}"));
         }
         if let Err(error) = self.nothing_left(&place.schema, &xid).await {
-            return failure("left over", format!("{error:#}"));
+            let left = self.left(&place.schema).await;
+            return failure("left over", format!("{error:#}\n{}", left.join("\n")));
         }
         for conn in sessions {
             conn.disconnect().await?;
         }
         Ok(Ok(effects))
+    }
+
+    /// The undo rows that are left on each server.
+    async fn left(&mut self, schema: &str) -> Vec<String> {
+        let mut out = Vec::new();
+        for (admin, bank) in self.admins.iter_mut().zip(BANKS) {
+            let query = format!("SELECT branch_id, log_status, log_created FROM {schema}.undo_log");
+            out.push(format!("{}: {:?}", bank.resource(), sql::rows(admin, query).await));
+        }
+        out
     }
 
     /// Waits until no undo row and no lock is left.
@@ -333,8 +348,9 @@ impl<'a> Player<'a> {
             let admin = tokio::sync::Mutex::new(admin);
             until(&format!("no undo rows of {xid}"), SOON, || async {
                 let mut admin = admin.lock().await;
-                let count: mysql_async::Result<Option<u64>> =
-                    admin.query_first(format!("SELECT COUNT(*) FROM {schema}.undo_log")).await;
+                // A marker (1) of a branch that has not committed stays for a while
+                let rows = format!("SELECT COUNT(*) FROM {schema}.undo_log WHERE log_status <> 1");
+                let count: mysql_async::Result<Option<u64>> = admin.query_first(rows).await;
                 match count {
                     Ok(count) => Ok((count == Some(0)).then_some(())),
                     // Nothing was written here

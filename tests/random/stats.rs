@@ -111,9 +111,12 @@ impl Stats {
 }
 
 impl Stats {
-    /// How many cases were among this kind of surroundings.
-    pub(crate) fn among(&self, kind: Kind) -> usize {
-        self.around.get(&kind).map_or(0, |(cases, _)| *cases)
+    /// How often this kind of surroundings was met: in so many cases, or others in so many statements.
+    pub(crate) fn met(&self, kind: Kind) -> usize {
+        match kind {
+            Kind::Disturbed => self.disturbed,
+            _ => self.around.get(&kind).map_or(0, |(cases, _)| *cases),
+        }
     }
 }
 
