@@ -7,6 +7,8 @@ use atone_api::proto::ErrorCode;
 use atone_wire::Malformed;
 use atone_wire::response::ErrPacket;
 
+use crate::session::Fault;
+
 /// An error that Atone itself answers a command with: a MySQL code, and a message that begins with `atone:`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
@@ -54,6 +56,15 @@ impl SqlError {
     /// 1205: a global row lock was not to be had in time; the local transaction is still open.
     pub fn lock_timeout(xid: &str, detail: &str) -> SqlError {
         Self::new(1205, b"HY000", xid, &format!("lock wait timeout exceeded for a global row lock: {detail}"))
+    }
+    /// 1317: a KILL QUERY has ended a wait, in the servers' words.
+    pub fn interrupted() -> SqlError {
+        SqlError { code: 1317, state: b"70100", message: "Query execution was interrupted".into() }
+    }
+    /// 1969: `max_statement_time` has ended a wait, in MariaDB's words.
+    pub fn statement_time() -> SqlError {
+        let message = "Query execution was interrupted (max_statement_time exceeded)".into();
+        SqlError { code: 1969, state: b"70100", message }
     }
     /// 1213: the local transaction was rolled back; run it again.
     pub fn deadlock(xid: &str, detail: &str) -> SqlError {
@@ -202,7 +213,7 @@ impl SqlError {
     }
 }
 
-/// Why a session ended. None of these harms another session.
+/// Why a session ended, or what it did. None of these harms another session.
 #[derive(Debug, thiserror::Error)]
 pub enum End {
     /// The client closed or its socket broke.
@@ -217,6 +228,10 @@ pub enum End {
     /// The client has said QUIT, or was told why it must go.
     #[error("done")]
     Done,
+    /// The server's error in a statement of the proxy's own: what it served ends with it, and the session only where the
+    /// connection does.
+    #[error("a statement of our own: {0}")]
+    Fault(Fault),
     /// Something that must not be; the session ends, so that nothing is committed.
     #[error("broken: {0}")]
     Broken(String),

@@ -4,9 +4,11 @@ use atone_api::proto::Status;
 use atone_api::{ClientError, Xid};
 use atone_sql::{Mode, Statement, XidValue};
 use atone_wire::reply::Expect;
+use atone_wire::response::OkPacket;
 use bytes::Bytes;
 
 use super::analysed::{Analysed, Origin};
+use super::fault::Progress;
 use super::inject::{Reply, unhex};
 use super::{HeldLocks, Session};
 use crate::error::{End, SqlError};
@@ -84,6 +86,7 @@ impl Session {
     /// A statement, analyzed, of a bound session or with something for Atone in it.
     pub(super) async fn looked_at_statement(&mut self, statement: Analysed) -> Result<(), End> {
         self.returned = None;
+        self.progress = Progress::default();
         let Analysed { sql, analysis, .. } = &statement;
         let bound = self.binding.is_some() || self.attribute_xid.is_some();
         if analysis.statement.binds()
@@ -187,7 +190,7 @@ impl Session {
     /// Whether the session holds table locks; the server is asked where its statements do not tell.
     async fn holds_table_locks(&mut self) -> Result<bool, End> {
         if self.table_locks == HeldLocks::Unknown {
-            let held = match self.run_one("SELECT 1 FROM `atone:locks` LIMIT 0").await? {
+            let held = match self.try_one("SELECT 1 FROM `atone:locks` LIMIT 0").await? {
                 Reply::Err(e) if NO_SUCH_TABLE.contains(&e.code) => HeldLocks::No,
                 _ => HeldLocks::Yes,
             };
@@ -240,14 +243,14 @@ impl Session {
             Ok(transaction) => transaction.xid,
             Err(e) => return self.send_error(&SqlError::from_client("", &e)).await,
         };
-        match self.run_one(format!("SET @atone_xid = '{xid}'")).await? {
-            Reply::Ok(ok) => {
+        match self.run_one(format!("SET @atone_xid = '{xid}'")).await {
+            Ok(Reply::Ok(ok)) => {
                 self.bind(xid, false);
                 self.send_ok(ok).await
             }
-            reply => {
+            failed => {
                 let _ = self.backend.coordinator.rollback(&xid).await;
-                self.unexpected(reply).await
+                failed.and(Err(End::Broken("SET answered with rows".into())))
             }
         }
     }
@@ -292,11 +295,11 @@ impl Session {
     /// afterwards, and put back where the session can't be bound to what it says.
     async fn touches_xid(&mut self, origin: Origin) -> Result<(), End> {
         let before = self.read_variable().await?;
-        let reply = self.run_one(origin.sql()).await?;
+        let reply = self.run_theirs(origin.sql()).await?;
         let Reply::Ok(ok) = reply else {
             let text = "@atone_xid is set in a statement that answers with rows: use SET @atone_xid = '…'";
             return match reply {
-                Reply::Err(e) => self.send_err(&e).await,
+                Reply::Err(e) => self.statement_failed(e).await,
                 _ => {
                     self.restore_variable(&before).await?;
                     self.refuse(text).await
@@ -305,7 +308,14 @@ impl Session {
         };
         self.vars = None;
         let status = self.status;
-        let now = self.read_variable().await?;
+        let now = match self.read_variable().await {
+            Ok(now) => now,
+            Err(end) => {
+                // Not bound to what it says
+                self.restore_variable(&before).await?;
+                return Err(end);
+            }
+        };
         let now = if now.is_empty() { None } else { Some(now) };
         let refusal = match (&now, &self.binding) {
             (Some(xid), Some(binding)) if binding.xid == *xid => None,
@@ -335,7 +345,6 @@ impl Session {
                 let hex = cells.first().copied().flatten().unwrap_or_default();
                 Ok(String::from_utf8_lossy(&unhex(hex).unwrap_or_default()).into_owned())
             }
-            Reply::Err(e) => Err(End::Broken(format!("@atone_xid: {}", String::from_utf8_lossy(&e.message)))),
             _ => Err(End::Broken("@atone_xid: no rows".into())),
         }
     }
@@ -386,7 +395,7 @@ impl Session {
         if self.in_transaction() || !self.branch.is_empty() {
             if commit {
                 if let Err(error) = self.commit_branch(super::dml::COMMIT).await? {
-                    return self.send_error(&error).await;
+                    return self.send_err(&error).await;
                 }
             } else {
                 self.rollback_local().await?;
@@ -399,13 +408,15 @@ impl Session {
             return self.send_error(&SqlError::from_client(&xid, error)).await;
         }
         self.binding = None;
-        let reply = self.run_one("SET @atone_xid = NULL").await?;
-        match decided {
-            Err(error) => self.send_error(&SqlError::from_client(&xid, &error)).await,
-            Ok(_) => match reply {
-                Reply::Ok(ok) => self.send_ok(ok).await,
-                reply => self.unexpected(reply).await,
-            },
+        // It is decided, whatever becomes of this: the variable is for the application to look at
+        let mut reply = self.fly_one("SET @atone_xid = NULL").await?;
+        if let Reply::Err(_) = reply {
+            reply = self.fly_one("SET @atone_xid = NULL").await?;
+        }
+        match (decided, reply) {
+            (Err(error), _) => self.send_error(&SqlError::from_client(&xid, &error)).await,
+            (Ok(_), Reply::Ok(ok)) => self.send_ok(ok).await,
+            (Ok(_), _) => self.send_ok(OkPacket { status: self.status, ..OkPacket::default() }).await,
         }
     }
 }

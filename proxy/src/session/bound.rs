@@ -24,6 +24,7 @@ fn bears_on_vars(name: &str) -> bool {
                 | "auto_increment_offset"
                 | "innodb_lock_wait_timeout"
                 | "max_allowed_packet"
+                | "max_statement_time"
                 | "resultset_metadata"
                 | "sql_safe_updates"
                 | "transaction"
@@ -37,34 +38,10 @@ impl Session {
             self.forward_uncaptured(origin, Expect::Results, Uncaptured::Temporary).await?;
             return Ok(());
         }
-        match self.run_one(origin.sql()).await? {
+        match self.run_theirs(origin.sql()).await? {
             Reply::Ok(ok) => self.send_ok(ok).await,
-            Reply::Err(e) => {
-                self.after_error(e.code).await?;
-                self.send_err(&e).await
-            }
+            Reply::Err(e) => self.statement_failed(e).await,
             _ => Err(End::Broken("a statement that writes answered with rows".into())),
-        }
-    }
-
-    /// After an error the server may have rolled the whole local transaction back: its flags tell.
-    pub(super) async fn after_error(&mut self, code: u16) -> Result<(), End> {
-        // What it had opened may be free again
-        self.branch.lets_go();
-        let harmless = matches!(code, 1046 | 1049 | 1054 | 1064 | 1146 | 1062 | 1305);
-        if self.in_transaction() && !harmless {
-            self.keep_warnings(-1).await?;
-        }
-        Ok(())
-    }
-
-    /// Answers the client with a reply that should have been OK.
-    pub(super) async fn unexpected(&mut self, reply: Reply) -> Result<(), End> {
-        match reply {
-            Reply::Err(e) => self.send_err(&e).await,
-            Reply::Ok(_) | Reply::Rows(_) | Reply::TooLarge => {
-                Err(End::Broken("an injected statement answered with rows".into()))
-            }
         }
     }
 
@@ -224,7 +201,7 @@ impl Session {
         let failed = self.forward(origin, Expect::Results).await?.failed().is_some();
         if self.vars.is_none() {
             // Reading them again would replace the diagnostics
-            self.keep_warnings(if failed { -1 } else { 0 }).await?;
+            self.keep_warnings_behind(if failed { -1 } else { 0 }).await?;
         }
         Ok(!failed)
     }
@@ -256,7 +233,7 @@ impl Session {
         }
         match self.commit_branch(sql.get(..end).unwrap_or(sql)).await? {
             Ok(ok) => self.send_ok(ok).await,
-            Err(error) => self.send_error(&error).await,
+            Err(error) => self.send_err(&error).await,
         }
     }
 

@@ -94,22 +94,21 @@ impl Session {
         let alone = self.stands_alone();
         self.diagnostics = None;
         let begin = if alone { "START TRANSACTION".to_string() } else { format!("SAVEPOINT {SAVEPOINT}") };
-        if let Reply::Err(e) = self.run_one(begin).await? {
-            return self.send_err(&e).await;
-        }
+        self.progress.alone = alone;
+        self.run_one(begin).await?;
         self.branch.savepoint(SAVEPOINT);
         self.held = Some(Vec::new());
         let ran = self.changes(sql, analysis, rows, mode).await;
         let held = self.held.take().unwrap_or_default();
-        ran?;
+        match ran {
+            Err(End::Fault(fault)) => self.answer_fault(fault).await?,
+            ran => ran?,
+        }
         if self.reply.failed {
             return self.undo_bulk(alone).await;
         }
         let update = matches!(analysis.statement, Sql::Update(_));
         let ok = sum(&held, update);
-        if !alone && let Reply::Err(_) = self.run_one(format!("RELEASE SAVEPOINT {SAVEPOINT}")).await? {
-            return Err(End::Broken("the server refuses RELEASE SAVEPOINT".into()));
-        }
         self.branch.release(SAVEPOINT);
         self.statement_done(ok, alone).await
     }
@@ -154,14 +153,14 @@ impl Session {
         if alone {
             return self.rollback_local().await;
         }
-        match self.run_one(format!("ROLLBACK TO {SAVEPOINT}")).await? {
-            Reply::Ok(_) => {
+        for _ in 0..2 {
+            if let Reply::Ok(_) = self.fly_one(format!("ROLLBACK TO {SAVEPOINT}")).await? {
                 self.branch.rollback_to(SAVEPOINT);
                 self.branch.release(SAVEPOINT);
-                Ok(())
+                return Ok(());
             }
-            _ => Err(End::Broken("the server refuses ROLLBACK TO".into())),
         }
+        Err(End::Broken("the server refuses ROLLBACK TO".into()))
     }
 }
 

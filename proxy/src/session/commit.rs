@@ -1,6 +1,8 @@
 //! The local COMMIT of a branch: after images, global locks, the undo record, and then the COMMIT itself.
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use atone_api::proto::{BranchOutcome, Register, TableLocks};
 use atone_undo::{
@@ -10,11 +12,11 @@ use atone_undo::{
 use atone_wire::caps::status;
 use atone_wire::response::{ErrPacket, OkPacket};
 
-use super::Session;
-use super::bound::told;
 use super::dml::{KEYS_PER_SELECT, decode, locking_read_by_key};
+use super::fault::{Class, class, ended_a_wait, of_rolled_back};
 use super::fresh::Fresh;
 use super::inject::{Flight, Reply, flights};
+use super::{Extent, Fault, Session};
 use crate::branch::Changes;
 use crate::error::{End, SqlError};
 
@@ -25,35 +27,51 @@ const SLACK_BYTES: usize = 64;
 /// Records of more rows, or with a value of more bytes, are encoded where they hold nobody up.
 const MANY_ROWS: usize = 200;
 const LARGE_VALUE_BYTES: usize = 64 << 10;
+/// How long a wait for locks is before it is one on the server too, where it can be seen and killed.
+const SILENT_WAIT: Duration = Duration::from_millis(50);
+/// How it is so: a moment at a time, for which a lock that comes meanwhile has to wait.
+const WAIT_SQL: &str = "SELECT /* atone: waits for a global row lock */ SLEEP(0.05) LIMIT 1";
 /// How much more a client may send, in bytes, while its COMMIT waits for locks.
 const MAX_PIPELINED_BYTES: usize = 64 << 10;
 
 impl Session {
     /// Commits the local transaction by `commit`, a statement that commits, as a branch of the global transaction.
     ///
-    /// The inner error is for the client: the local transaction was rolled back then, but for 1205, after which it is
-    /// still open.
-    pub(super) async fn commit_branch(&mut self, commit: &[u8]) -> Result<Result<OkPacket, SqlError>, End> {
+    /// The inner error is for the client: the local transaction was rolled back then, but where only a wait has ended (1205,
+    /// 1317, 1969, 3024), after which it is still open and can be committed again.
+    pub(super) async fn commit_branch(&mut self, commit: &[u8]) -> Result<Result<OkPacket, ErrPacket>, End> {
+        let fault = match self.try_commit(commit).await {
+            Err(End::Fault(fault)) => fault,
+            done => return done,
+        };
+        match fault.extent {
+            Extent::Connection => Err(End::Fault(fault)),
+            Extent::Statement if ended_a_wait(fault.error.code) => Ok(Err(fault.error)),
+            Extent::Statement | Extent::Transaction => self.give_up(fault.error).await,
+        }
+    }
+
+    async fn try_commit(&mut self, commit: &[u8]) -> Result<Result<OkPacket, ErrPacket>, End> {
         let xid = self.xid();
         if self.branch.is_clean() {
             return match self.reads_are_kept().await {
                 Ok(()) => self.commit_as_is(commit).await,
-                Err(error) => self.give_up(error).await,
+                Err(error) => self.give_up(error.err()).await,
             };
         }
         let fresh = Fresh::look(self);
         let after = match self.rows_now(self.branch.keys()).await? {
             Ok(after) => after,
-            Err(why) => return self.give_up(SqlError::refused(&xid, &why)).await,
+            Err(why) => return self.give_up(SqlError::refused(&xid, &why).err()).await,
         };
         let changes = match self.branch.changes(after) {
             Ok(changes) => changes,
-            Err(why) => return self.give_up(SqlError::refused(&xid, &why)).await,
+            Err(why) => return self.give_up(SqlError::refused(&xid, &why).err()).await,
         };
         if changes.tables.is_empty() {
             return match self.fresh(fresh).await? {
                 Ok(()) => self.commit_as_is(commit).await,
-                Err(error) => self.give_up(error).await,
+                Err(error) => self.give_up(error.err()).await,
             };
         }
         let Some(schema) = self.branch.schema().map(str::to_string) else {
@@ -61,37 +79,38 @@ impl Session {
         };
         let branch_id = match self.register(&xid, &schema, &changes).await? {
             Ok(branch_id) => branch_id,
-            Err(error) if error.code == 1205 => return Ok(Err(error)),
-            Err(error) => return self.give_up(error).await,
+            Err(error) if ended_a_wait(error.code) => return Ok(Err(error.err())),
+            Err(error) => return self.give_up(error.err()).await,
         };
         if let Err(error) = self.fresh(fresh).await? {
-            return self.give_up_branch(&xid, branch_id, error).await;
+            return self.give_up_branch(&xid, branch_id, error.err()).await;
         }
         self.write_and_commit(&xid, &schema, branch_id, changes, commit).await
     }
 
     /// A local transaction that has changed nothing needs no branch.
-    async fn commit_as_is(&mut self, commit: &[u8]) -> Result<Result<OkPacket, SqlError>, End> {
-        match self.run_one(commit).await? {
+    async fn commit_as_is(&mut self, commit: &[u8]) -> Result<Result<OkPacket, ErrPacket>, End> {
+        match self.fly_one(commit).await? {
             Reply::Ok(ok) => {
                 self.branch.clear();
                 Ok(Ok(ok))
             }
-            Reply::Err(e) => {
-                let error = SqlError {
-                    code: e.code,
-                    state: b"HY000",
-                    message: String::from_utf8_lossy(&e.message).into_owned(),
-                };
-                self.give_up(error).await
-            }
+            Reply::Err(e) => self.not_committed(e).await,
             _ => Err(End::Broken("COMMIT answered with rows".into())),
         }
     }
 
-    async fn give_up(&mut self, error: SqlError) -> Result<Result<OkPacket, SqlError>, End> {
+    async fn give_up(&mut self, error: ErrPacket) -> Result<Result<OkPacket, ErrPacket>, End> {
         self.rollback_local().await?;
         Ok(Err(error))
+    }
+
+    /// The COMMIT itself failed: nothing of it can be kept open.
+    async fn not_committed(&mut self, error: ErrPacket) -> Result<Result<OkPacket, ErrPacket>, End> {
+        if class(error.code, self.mariadb) == Class::Connection {
+            return Err(End::Fault(Fault { error, extent: Extent::Connection }));
+        }
+        self.give_up(of_rolled_back(error, &self.xid())).await
     }
 
     /// Reads rows as they are now; the inner error is why they cannot be read.
@@ -106,18 +125,20 @@ impl Session {
             for (reply, table) in self.run_flight(flight).await?.into_iter().zip(&mut tables) {
                 match reply {
                     Reply::Rows(rows) => out.push((table.clone(), decode(table, &rows)?)),
-                    Reply::Err(e) => return Ok(Err(told("the after images cannot be read", &e))),
                     Reply::TooLarge => {
                         return Ok(Err(self.above_bytes("the after images are")));
                     }
-                    Reply::Ok(_) => return Err(End::Broken("an after image without rows".into())),
+                    Reply::Err(_) | Reply::Ok(_) => {
+                        return Err(End::Broken("an after image without rows".into()));
+                    }
                 }
             }
         }
         Ok(Ok(out))
     }
 
-    /// Registers the branch and takes all its locks. A client that goes away meanwhile gives up its wait.
+    /// Registers the branch and takes all its locks. A client that goes away meanwhile gives up its wait. So does a KILL of the
+    /// session on the server, or of its statement, which is one that waits as well for that.
     async fn register(
         &mut self,
         xid: &str,
@@ -137,12 +158,35 @@ impl Session {
             wait_timeout_ms: vars.lock_wait_timeout_ms,
         };
         let coordinator = self.backend.coordinator.clone();
-        let client = &mut self.client;
-        let gone = client.gone(MAX_PIPELINED_BYTES);
-        tokio::select! {
-            registered = coordinator.register(request) => Ok(registered.map_err(|e| SqlError::from_client(xid, &e))),
-            e = gone => Err(End::Client(e)),
+        let limit = vars.max_statement_time;
+        let (began, mut silent) = (Instant::now(), SILENT_WAIT);
+        let mut registered = pin!(coordinator.register(request));
+        loop {
+            tokio::select! {
+                biased;
+                // First: nobody would hear of a lock that has come meanwhile
+                e = self.client.gone(MAX_PIPELINED_BYTES) => return Err(End::Client(e)),
+                registered = &mut registered => {
+                    return Ok(registered.map_err(|e| SqlError::from_client(xid, &e)));
+                }
+                () = tokio::time::sleep(silent) => {}
+            }
+            if limit.is_some_and(|limit| began.elapsed() >= limit) {
+                return Ok(Err(SqlError::statement_time()));
+            }
+            if self.wait_on_server().await? {
+                return Ok(Err(SqlError::interrupted()));
+            }
+            silent = Duration::ZERO;
         }
+    }
+
+    /// Waits a moment in a statement on the server; whether it was killed meanwhile.
+    async fn wait_on_server(&mut self) -> Result<bool, End> {
+        let Reply::Rows(rows) = self.run_one(WAIT_SQL).await? else {
+            return Err(End::Broken("SLEEP() without a row".into()));
+        };
+        Ok(rows.cells(0)?.first() != Some(&Some(b"0".as_slice())))
     }
 
     /// Writes the undo record and commits: the last packet holds the last part of the record and the COMMIT, which does not
@@ -154,7 +198,7 @@ impl Session {
         branch_id: u64,
         changes: Changes,
         commit: &[u8],
-    ) -> Result<Result<OkPacket, SqlError>, End> {
+    ) -> Result<Result<OkPacket, ErrPacket>, End> {
         let packet_bytes = self.session_vars().await?.max_allowed_packet;
         let layout = Layout {
             compress_bytes: self.backend.limits.undo_compress_bytes,
@@ -168,7 +212,7 @@ impl Session {
             Ok(rows) => rows,
             Err(e) => {
                 let error = SqlError::refused(xid, &format!("the undo record: {e}"));
-                return self.give_up_branch(xid, branch_id, error).await;
+                return self.give_up_branch(xid, branch_id, error.err()).await;
             }
         };
         let mut parts = (1..).zip(rows).peekable();
@@ -180,14 +224,18 @@ impl Session {
             if last {
                 flight.push(commit);
             }
-            let mut replies = self.run_flight(flight).await?.into_iter();
+            let mut replies = self.fly(flight).await?.into_iter();
             match replies.next() {
                 Some(Reply::Ok(_)) => {}
                 Some(Reply::Err(e)) => {
                     if e.code == 1146 {
                         self.backend.forget_undo_log(schema);
                     }
-                    let error = not_written(xid, part, &e);
+                    if class(e.code, self.mariadb) == Class::Connection {
+                        // The coordinator asks what became of it
+                        return Err(End::Fault(Fault { error: e, extent: Extent::Connection }));
+                    }
+                    let error = not_written(xid, part, e);
                     return self.give_up_branch(xid, branch_id, error).await;
                 }
                 _ => return Err(End::Broken("an INSERT answered with rows".into())),
@@ -205,17 +253,15 @@ impl Session {
         xid: &str,
         branch_id: u64,
         reply: Option<Reply>,
-    ) -> Result<Result<OkPacket, SqlError>, End> {
+    ) -> Result<Result<OkPacket, ErrPacket>, End> {
         match reply {
             Some(Reply::Ok(mut ok)) => {
                 self.backend.coordinator.report(xid, branch_id, BranchOutcome::Committed);
                 ok.status &= !status::MORE_RESULTS_EXISTS;
                 Ok(Ok(ok))
             }
-            Some(Reply::Err(e)) => {
-                // Whether it committed all the same is for the undo record to say: no report
-                self.give_up(own_error(xid, "COMMIT failed", &e)).await
-            }
+            // Whether it committed all the same is for the undo record to say: no report
+            Some(Reply::Err(e)) => self.not_committed(e).await,
             _ => Err(End::Broken("COMMIT without an answer".into())),
         }
     }
@@ -225,8 +271,8 @@ impl Session {
         &mut self,
         xid: &str,
         branch_id: u64,
-        error: SqlError,
-    ) -> Result<Result<OkPacket, SqlError>, End> {
+        error: ErrPacket,
+    ) -> Result<Result<OkPacket, ErrPacket>, End> {
         let given_up = self.give_up(error).await?;
         self.backend.coordinator.report(xid, branch_id, BranchOutcome::Aborted);
         Ok(given_up)
@@ -254,21 +300,16 @@ fn is_large(record: &UndoRecord) -> bool {
     rows > MANY_ROWS || images.any(|values| values.iter().any(large))
 }
 
-fn own_error(xid: &str, context: &str, error: &ErrPacket) -> SqlError {
-    let message = format!("atone: {} (xid {xid})", told(context, error));
-    SqlError { code: error.code, state: b"HY000", message }
-}
-
 /// Why a part of the undo record was not written.
-fn not_written(xid: &str, part: usize, error: &ErrPacket) -> SqlError {
+fn not_written(xid: &str, part: usize, error: ErrPacket) -> ErrPacket {
     match (error.code, part) {
         // The marker of phase two: this branch was given up meanwhile
-        (1062, 1) => SqlError::rolled_back(xid),
+        (1062, 1) => SqlError::rolled_back(xid).err(),
         (1062, _) => {
             let why = "the undo record needs several rows, which a unique key of undo_log does not allow";
-            SqlError::refused(xid, why)
+            SqlError::refused(xid, why).err()
         }
-        _ => own_error(xid, "the undo record cannot be written", error),
+        _ => of_rolled_back(error, xid),
     }
 }
 

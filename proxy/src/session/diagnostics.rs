@@ -5,7 +5,7 @@ use atone_wire::caps::{client, status};
 use atone_wire::column::text_row;
 use atone_wire::frame::put_packet;
 use atone_wire::read::{put_lenenc, put_lenenc_bytes};
-use atone_wire::response::{OkPacket, parse_eof};
+use atone_wire::response::{ErrPacket, OkPacket, parse_eof};
 use bytes::Bytes;
 
 use super::Session;
@@ -58,13 +58,36 @@ impl Session {
         Ok(())
     }
 
-    /// Reads the warnings of the statement that ran last, before others run.
+    /// Reads the warnings of the statement that ran last, before others run and before the client has its answer.
     pub(super) async fn keep_warnings(&mut self, row_count: i128) -> Result<(), End> {
+        match self.read_warnings(row_count).await? {
+            None => Ok(()),
+            Some(error) => Err(End::Fault(self.fault(error).await?)),
+        }
+    }
+
+    /// The same of a statement whose answer the client has.
+    pub(super) async fn keep_warnings_behind(&mut self, row_count: i128) -> Result<(), End> {
+        match self.read_warnings(row_count).await? {
+            None => Ok(()),
+            Some(error) => {
+                self.diagnostics = None;
+                self.after_error(error.code).await
+            }
+        }
+    }
+
+    /// Reads the warnings of the statement that ran last; the error where the server does not give them.
+    pub(super) async fn read_warnings(&mut self, row_count: i128) -> Result<Option<ErrPacket>, End> {
         let mut flight = Flight::default();
         for sql in ["SHOW COUNT(*) WARNINGS", "SHOW COUNT(*) ERRORS", "SHOW WARNINGS"] {
             flight.push(sql);
         }
-        let mut replies = self.run_flight(flight).await?.into_iter();
+        let replies = self.fly(flight).await?;
+        if let Some(Reply::Err(error)) = replies.last() {
+            return Ok(Some(error.clone()));
+        }
+        let mut replies = replies.into_iter();
         let mut count = || match replies.next() {
             Some(Reply::Rows(rows)) => only_number(&rows),
             _ => None,
@@ -83,7 +106,7 @@ impl Session {
             warning_count,
             error_count: error_count.unwrap_or(shown_errors).max(shown_errors),
         });
-        Ok(())
+        Ok(None)
     }
 
     /// Answers `SHOW WARNINGS` and its like from what was kept; whether it could.

@@ -6,7 +6,8 @@ use atone_wire::caps::status;
 use atone_wire::response::{ErrPacket, OkPacket};
 
 use super::Session;
-use super::inject::{Reply, Rows};
+use super::fault::Progress;
+use super::inject::Rows;
 use crate::error::{End, SqlError};
 
 /// What `completion_type` does not turn into more than a COMMIT.
@@ -34,6 +35,8 @@ impl Session {
     /// The statement succeeded: where it stands alone its branch commits.
     pub(super) async fn statement_done(&mut self, ok: OkPacket, alone: bool) -> Result<(), End> {
         let mut ok = ok.without_session_state(self.capabilities);
+        // What it has changed is in the journal
+        self.progress = Progress { alone: self.progress.alone, ..Progress::default() };
         let returned = self.returned.take();
         if alone {
             // Behind a statement that answers with rows it is -1
@@ -48,7 +51,7 @@ impl Session {
                     self.rollback_local().await?;
                 }
                 self.diagnostics = None;
-                return self.send_error(&error).await;
+                return self.send_err(&error).await;
             }
         }
         if let Some(rows) = returned {
@@ -59,14 +62,9 @@ impl Session {
     }
 
     /// The statement failed: the server has undone what it did; one that stands alone ends its local transaction.
-    pub(super) async fn statement_failed(&mut self, error: ErrPacket, alone: bool) -> Result<(), End> {
-        if alone {
-            self.keep_warnings(-1).await?;
-            self.rollback_local().await?;
-        } else {
-            self.after_error(error.code).await?;
-        }
-        self.send_err(&error).await
+    pub(super) async fn statement_failed(&mut self, error: ErrPacket) -> Result<(), End> {
+        let fault = self.fault(error).await?;
+        self.answer_fault(fault).await
     }
 
     /// Answers that a statement is refused; nothing of it has run, or stays.
@@ -83,17 +81,6 @@ impl Session {
     pub(super) async fn rolled_back(&mut self, why: &str) -> Result<(), End> {
         self.rollback_local().await?;
         self.send_error(&SqlError::deadlock(&self.xid(), why)).await
-    }
-
-    /// Rolls the local transaction back.
-    pub(super) async fn rollback_local(&mut self) -> Result<(), End> {
-        match self.run_one(ROLLBACK).await? {
-            Reply::Ok(_) => {
-                self.branch.clear();
-                Ok(())
-            }
-            _ => Err(End::Broken("the server refuses ROLLBACK".into())),
-        }
     }
 }
 

@@ -9,14 +9,15 @@ use atone_sql::{
 use atone_undo::quote_identifier;
 use atone_wire::column::ColumnKind;
 
-use super::Session;
 use super::bound::told;
 use super::collation;
+use super::fault::{Class, class};
 use super::inject::{Flight, Reply, Rows, Vars};
 use super::insert::Target;
 use super::keys::places;
 use super::tables::Resolved;
 use super::values::exact_literal;
+use super::{Extent, Session};
 use crate::error::{End, SqlError};
 use crate::meta::{ColumnDefault, TableInfo};
 
@@ -199,10 +200,10 @@ impl Session {
         let vars = self.session_vars().await?;
         let sql = target.text;
         if slots.values().any(|slot| slot.subquery)
-            && let Reply::Err(e) = self.run_one(self.plan_of(sql)).await?
+            && let Reply::Err(e) = self.run_theirs(self.plan_of(sql)).await?
         {
             // What the statement itself may not read
-            self.statement_failed(e, alone).await?;
+            self.statement_failed(e).await?;
             return Ok(None);
         }
         if let Some(why) = self.reads_earlier_rows(target, slots, &vars).await? {
@@ -230,14 +231,14 @@ impl Session {
                 Reply::Err(e) => {
                     let kept = self.diagnostics.take();
                     // The statement may have an error of its own, under a name of its own
-                    let explained = self.run_one(self.plan_of(sql)).await?;
+                    let explained = self.run_theirs(self.plan_of(sql)).await?;
                     match explained {
                         Reply::Err(own) => {
-                            self.statement_failed(own, alone).await?;
+                            self.statement_failed(own).await?;
                             return Ok(None);
                         }
                         _ if e.code != 1054 && target.insert.on_conflict != OnConflict::Ignore => {
-                            self.statement_failed(e, alone).await?;
+                            self.statement_failed(e).await?;
                             self.diagnostics = kept;
                             return Ok(None);
                         }
@@ -386,17 +387,20 @@ impl Session {
             flight.push(select);
         }
         flight.push(back);
-        let mut replies = self.run_flight(flight).await?;
-        if let Some(Reply::Err(e)) = replies.first()
-            && e.code == UNKNOWN_CHARSET
-        {
-            return Ok(None);
-        }
-        if matches!(replies.last(), Some(Reply::Err(_))) {
-            self.keep_warnings(-1).await?;
-            // One above max_allowed_packet has not even begun
-            if !matches!(self.run_one(back).await?, Reply::Ok(_)) {
-                return Err(End::Broken("the server refuses SET character_set_results".into()));
+        let mut replies = self.fly(flight).await?;
+        if let Some(Reply::Err(e)) = replies.last() {
+            let error = e.clone();
+            if replies.len() == 1 && error.code == UNKNOWN_CHARSET {
+                return Ok(None);
+            }
+            let of_text = class(error.code, self.mariadb) == Class::Text;
+            let mut fault = self.fault(error).await?;
+            if fault.extent != Extent::Connection && !matches!(self.fly_one(back).await?, Reply::Ok(_)) {
+                // The application would read its results in another charset
+                fault.extent = Extent::Connection;
+            }
+            if !of_text || fault.extent == Extent::Connection {
+                return Err(End::Fault(fault));
             }
         }
         replies.retain(|reply| !matches!(reply, Reply::Ok(_)));

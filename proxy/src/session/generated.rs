@@ -147,11 +147,10 @@ impl Session {
             for reply in self.run_flight(flight).await? {
                 match reply {
                     Reply::Rows(found) => rows.extend(decode(table, &found)?),
-                    Reply::Err(e) => return Ok(Err(super::bound::told("the rows cannot be read", &e))),
                     Reply::TooLarge => {
                         return Ok(Err(self.above_bytes("the rows are")));
                     }
-                    Reply::Ok(_) => return Err(End::Broken("an image without rows".into())),
+                    Reply::Err(_) | Reply::Ok(_) => return Err(End::Broken("an image without rows".into())),
                 }
             }
         }

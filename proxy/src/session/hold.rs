@@ -71,7 +71,7 @@ impl Session {
                     }
                 }
                 Resolved::Answer(e) => {
-                    self.statement_failed(e, false).await?;
+                    self.statement_failed(e).await?;
                     break;
                 }
             };
@@ -139,6 +139,7 @@ impl Session {
         let mut flight = Flight::default();
         if alone {
             flight.push("START TRANSACTION");
+            self.progress.alone = true;
         }
         for taken in open {
             flight.push(probe_sql(&taken.info.table));
@@ -146,9 +147,9 @@ impl Session {
         if let Some(view) = view {
             flight.push(format!("SELECT * FROM {} LIMIT 0", view.quoted()));
         }
-        let mut replies = self.run_flight(flight).await?.into_iter();
+        let mut replies = self.try_flight(flight).await?.into_iter();
         if alone && let Some(Reply::Err(e)) = replies.next() {
-            self.statement_failed(e, false).await?;
+            self.statement_failed(e).await?;
             return Ok(None);
         }
         let mut same = true;
@@ -160,7 +161,7 @@ impl Session {
                 }
                 (Some(Reply::Rows(_)), _) => {}
                 (Some(Reply::Err(e)), _) => {
-                    self.statement_failed(e, alone).await?;
+                    self.statement_failed(e).await?;
                     return Ok(None);
                 }
                 _ => return Err(End::Broken("the probe of a table has no columns".into())),

@@ -1,6 +1,7 @@
 //! Statements of our own on the application's connection.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use atone_sql::Mode;
 use atone_wire::caps::{client, status};
@@ -11,8 +12,10 @@ use atone_wire::response::{ErrPacket, OkPacket, parse_eof};
 use atone_wire::{Malformed, command};
 use bytes::Bytes;
 
-use super::Session;
+use super::fault::{Class, class, extent};
 use super::gate::Own;
+use super::insert::SAVEPOINT;
+use super::{Fault, Session};
 use crate::error::{End, SqlError};
 
 /// Several statements that go to the server as one packet; the server stops at the first that fails.
@@ -20,6 +23,10 @@ use crate::error::{End, SqlError};
 pub(super) struct Flight {
     sql: Vec<u8>,
     statements: usize,
+    /// The application's own statement is its last.
+    writes: bool,
+    /// The savepoint of ours is in it.
+    savepoint: bool,
 }
 
 impl Flight {
@@ -36,12 +43,24 @@ impl Flight {
         &self.sql
     }
 
+    /// Ends it with the application's own statement, which writes.
+    pub(super) fn push_write(&mut self, statement: impl AsRef<[u8]>) {
+        self.push(statement);
+        self.writes = true;
+    }
+
+    /// The savepoint to which the application's statement is taken back.
+    pub(super) fn push_savepoint(&mut self) {
+        self.push(format!("SAVEPOINT {SAVEPOINT}"));
+        self.savepoint = true;
+    }
+
     /// The same with a statement in front.
     pub(super) fn behind(self, first: impl AsRef<[u8]>) -> Flight {
         let mut out = Flight::default();
         out.push(first);
-        out.push(self.sql);
-        Flight { statements: self.statements + 1, ..out }
+        out.push(&self.sql);
+        Flight { sql: out.sql, statements: self.statements + 1, ..self }
     }
 }
 
@@ -117,6 +136,8 @@ pub(super) struct Vars {
     pub(super) collation_connection: String,
     pub(super) numbering: Numbering,
     pub(super) lock_wait_timeout_ms: u64,
+    /// MariaDB's `max_statement_time`, where it is set.
+    pub(super) max_statement_time: Option<Duration>,
     pub(super) max_allowed_packet: usize,
     pub(super) database: Option<String>,
     /// `sql_safe_updates`
@@ -181,14 +202,53 @@ const VARS_SQL: &str = "SELECT @@sql_mode, @@character_set_client, IFNULL(@@char
 const SKIP_REPLICATION_SQL: &str = ", @@skip_replication";
 /// One more of MySQL's, where the client can do without column definitions.
 const RESULTSET_METADATA_SQL: &str = ", @@resultset_metadata";
+/// One more of MariaDB's.
+const STATEMENT_TIME_SQL: &str = ", @@max_statement_time";
 
 impl Session {
-    /// Runs one flight and collects its replies. The last one is an error where a statement failed; those behind it did
-    /// not run.
+    /// Runs one flight and collects its replies. The last one is an error only where the application's own statement, which
+    /// is its last, failed.
+    ///
+    /// # Errors
+    /// A statement of ours failed, and those behind it did not run: see [`super::fault`]. The connection broke, or one packet was
+    /// above `max_branch_bytes`.
+    pub(super) async fn run_flight(&mut self, flight: Flight) -> Result<Vec<Reply>, End> {
+        self.run_ours(flight, false).await
+    }
+
+    /// The same where a statement of ours may be wrong in its text, as the application's is: such an error comes back as the
+    /// last reply.
+    pub(super) async fn try_flight(&mut self, flight: Flight) -> Result<Vec<Reply>, End> {
+        self.run_ours(flight, true).await
+    }
+
+    async fn run_ours(&mut self, flight: Flight, tries: bool) -> Result<Vec<Reply>, End> {
+        let Flight { writes, savepoint, statements, .. } = flight;
+        if writes {
+            self.check_open()?;
+        }
+        let replies = self.fly(flight).await?;
+        let theirs = writes && replies.len() == statements;
+        match replies.last() {
+            Some(Reply::Err(_)) if theirs => {}
+            Some(Reply::Err(e)) if tries && class(e.code, self.mariadb) == Class::Text => {}
+            Some(Reply::Err(e)) => {
+                let e = e.clone();
+                return Err(End::Fault(self.fault(e).await?));
+            }
+            _ => {
+                self.progress.savepoint |= savepoint;
+                self.progress.wrote |= writes;
+            }
+        }
+        Ok(replies)
+    }
+
+    /// Runs one flight and collects its replies, whatever they are: the last one is an error where a statement failed.
     ///
     /// # Errors
     /// The connection broke, or one packet was above `max_branch_bytes`.
-    pub(super) async fn run_flight(&mut self, flight: Flight) -> Result<Vec<Reply>, End> {
+    pub(super) async fn fly(&mut self, flight: Flight) -> Result<Vec<Reply>, End> {
         if flight.statements == 0 {
             return Ok(Vec::new());
         }
@@ -222,11 +282,25 @@ impl Session {
         Ok(replies)
     }
 
-    /// Runs one statement and returns its reply.
+    /// Runs one statement of ours and returns its reply, which is no error.
     pub(super) async fn run_one(&mut self, statement: impl AsRef<[u8]>) -> Result<Reply, End> {
         let mut flight = Flight::default();
         flight.push(statement);
-        self.run_flight(flight).await?.pop().ok_or_else(|| End::Broken("a statement without a reply".into()))
+        only(self.run_flight(flight).await?)
+    }
+
+    /// The same where it may be wrong in its text.
+    pub(super) async fn try_one(&mut self, statement: impl AsRef<[u8]>) -> Result<Reply, End> {
+        let mut flight = Flight::default();
+        flight.push(statement);
+        only(self.try_flight(flight).await?)
+    }
+
+    /// Runs the application's own statement, which writes.
+    pub(super) async fn run_write(&mut self, statement: impl AsRef<[u8]>) -> Result<Reply, End> {
+        let mut flight = Flight::default();
+        flight.push_write(statement);
+        only(self.run_flight(flight).await?)
     }
 
     /// The next packet from the server; its reports of progress are passed over.
@@ -351,6 +425,12 @@ impl Session {
         let reply = self.server_packet().await?;
         match reply.first() {
             Some(0x00 | 0xfe) => Ok(()),
+            Some(0xff) => {
+                let error = ErrPacket::parse(&reply)?;
+                // It belongs to no transaction
+                let extent = extent(class(error.code, self.mariadb), false, false);
+                Err(End::Fault(Fault { error, extent }))
+            }
             _ => Err(End::Broken("the server refuses COM_SET_OPTION".into())),
         }
     }
@@ -378,25 +458,25 @@ impl Session {
         }
         let mut sql = VARS_SQL.to_string();
         sql.push_str(if self.mariadb { SKIP_REPLICATION_SQL } else { ", 0" });
-        if self.capabilities & client::OPTIONAL_RESULTSET_METADATA != 0 {
+        if self.mariadb {
+            sql.push_str(STATEMENT_TIME_SQL);
+        } else if self.capabilities & client::OPTIONAL_RESULTSET_METADATA != 0 {
             sql.push_str(RESULTSET_METADATA_SQL);
         }
         // sql_select_limit may be 0
         sql.push_str(" LIMIT 1");
         let vars = match self.run_one(sql).await? {
             Reply::Rows(rows) => Arc::new(parse_vars(&rows, self.mariadb, self.capabilities)?),
-            Reply::Err(e) => {
-                return Err(End::Broken(format!(
-                    "session variables: {}",
-                    String::from_utf8_lossy(&e.message)
-                )));
-            }
             _ => return Err(End::Broken("session variables: no rows".into())),
         };
         self.vars = Some(vars.clone());
         self.forget_digests();
         Ok(vars)
     }
+}
+
+fn only(mut replies: Vec<Reply>) -> Result<Reply, End> {
+    replies.pop().ok_or_else(|| End::Broken("a statement without a reply".into()))
 }
 
 /// Client charsets whose characters hold bytes that look like quotes or backslashes.
@@ -419,7 +499,7 @@ fn parse_vars(rows: &Rows, mariadb: bool, capabilities: u64) -> Result<Vars, End
     if UNREADABLE_CHARSETS.contains(&charset_client.as_str()) {
         refuse = Some(format!("character_set_client {charset_client} is not understood"));
     }
-    if cells.get(13).copied().flatten().is_some_and(|v| v != b"FULL") {
+    if !mariadb && cells.get(13).copied().flatten().is_some_and(|v| v != b"FULL") {
         refuse = Some("resultset_metadata is not FULL: tables are told by their column definitions".into());
     }
     let database = match cells.get(7).copied().flatten() {
@@ -429,6 +509,7 @@ fn parse_vars(rows: &Rows, mariadb: bool, capabilities: u64) -> Result<Vars, End
             Some(name.ok_or_else(|| End::Broken("the current schema's name is not UTF-8".into()))?)
         }
     };
+    let max_statement_time = text(13).parse().ok().and_then(|s| Duration::try_from_secs_f64(s).ok());
     let results_value = match rows.columns.first() {
         Some(definition) if charset_results != "NULL" => {
             ColumnKind::parse(definition, capabilities)?.collation.to_string()
@@ -451,6 +532,7 @@ fn parse_vars(rows: &Rows, mariadb: bool, capabilities: u64) -> Result<Vars, End
         },
         numbering: Numbering { increment: number(4)?, offset: number(10)? },
         lock_wait_timeout_ms: number(5)?.saturating_mul(1000),
+        max_statement_time: max_statement_time.filter(|limit| mariadb && !limit.is_zero()),
         max_allowed_packet: usize::try_from(number(6)?).unwrap_or(usize::MAX),
         database,
         refuse,

@@ -12,8 +12,9 @@ use super::Session;
 use super::analysed::Origin;
 use super::conflicts::conditions;
 use super::diagnostics::Diagnostics;
-use super::dml::{ROLLBACK, decode, locking_read_by_key};
+use super::dml::{decode, locking_read_by_key};
 use super::evaluated::slots;
+use super::fault::Progress;
 use super::hold::Reached;
 use super::inject::{Flight, Reply, Vars, flights};
 use super::keys::{InsertKeys, finds_no_others, generated_keys, insert_keys, literal_predicates, width};
@@ -131,8 +132,8 @@ impl Session {
         let width = width(insert, info);
         if insert.rows.iter().any(|row| !row.is_empty() && row.len() != width) {
             // The server says so
-            return match self.run_one(self.plan_of(text)).await? {
-                Reply::Err(e) => self.statement_failed(e, manner.alone).await,
+            return match self.run_theirs(self.plan_of(text)).await? {
+                Reply::Err(e) => self.statement_failed(e).await,
                 _ => self.refuse_insert("rows of another length than the column list", manner).await,
             };
         }
@@ -231,14 +232,14 @@ impl Session {
         savepoint: bool,
     ) -> Result<Option<OkPacket>, End> {
         let mut flight = Flight::default();
-        if savepoint {
-            flight.push(format!("SAVEPOINT {SAVEPOINT}"));
+        if savepoint || target.insert.returning {
+            flight.push_savepoint();
         }
         let text = target.run_text(manner);
         match self.run_ending_with(flight, &text, target.insert.returning).await?.pop() {
             Some(Reply::Ok(ok)) => Ok(Some(ok)),
             Some(Reply::Err(e)) => {
-                self.statement_failed(e, manner.alone).await?;
+                self.statement_failed(e).await?;
                 Ok(None)
             }
             _ => Err(End::Broken("a statement that writes answered with rows".into())),
@@ -253,10 +254,10 @@ impl Session {
         returning: bool,
     ) -> Result<Vec<Reply>, End> {
         if !returning {
-            flight.push(text);
-            return self.run_flight(flight).await;
+            flight.push_write(text);
+            return self.try_flight(flight).await;
         }
-        let mut replies = self.run_flight(flight).await?;
+        let mut replies = self.try_flight(flight).await?;
         if !matches!(replies.last(), Some(Reply::Err(_))) {
             let returned = self.returning(text).await?;
             replies.push(returned);
@@ -282,30 +283,24 @@ impl Session {
         }
     }
 
-    /// The rows of an INSERT are what they have to be: its savepoint is not needed any more.
-    pub(super) async fn release_insert(&mut self, alone: bool) -> Result<(), End> {
-        if !alone && let Reply::Err(_) = self.run_one(format!("RELEASE SAVEPOINT {SAVEPOINT}")).await? {
-            return Err(End::Broken("the server refuses RELEASE SAVEPOINT".into()));
-        }
-        Ok(())
-    }
-
-    /// Takes an INSERT back to its savepoint, and refuses it.
+    /// Takes an INSERT back to its savepoint, and refuses it. The savepoint of one that is not taken back stays, which nobody
+    /// minds: the next one of that name takes its place.
     pub(super) async fn take_insert_back(&mut self, why: &str, alone: bool) -> Result<(), End> {
-        let mut undo = Flight::default();
-        undo.push(format!("ROLLBACK TO {SAVEPOINT}"));
         if alone {
-            undo.push(ROLLBACK);
+            self.rollback_local().await?;
+        } else if !self.back_to_savepoint().await? {
+            return self.rolled_back(why).await;
         }
-        if !matches!(self.run_flight(undo).await?.pop(), Some(Reply::Ok(_))) {
-            return Err(End::Broken("the server refuses ROLLBACK TO".into()));
-        }
+        self.progress = Progress::default();
         self.refuse(why).await
     }
 
     /// Runs a statement that answers with the rows it has written, which are kept; its OK as far as that can be told.
     pub(super) async fn returning(&mut self, text: &[u8]) -> Result<Reply, End> {
-        let rows = match self.run_for_rows(text).await? {
+        self.check_open()?;
+        let reply = self.run_for_rows(text).await?;
+        self.progress.wrote = !matches!(reply, Reply::Err(_));
+        let rows = match reply {
             Reply::Rows(rows) => rows,
             Reply::TooLarge => {
                 self.rollback_local().await?;
@@ -390,8 +385,8 @@ impl Session {
             for reply in self.run_flight(flight).await? {
                 match reply {
                     Reply::Rows(rows) if rows.rows.len() == 1 => found.extend(decode(table, &rows)?),
-                    Reply::Rows(_) | Reply::Err(_) | Reply::TooLarge => return Ok(None),
-                    Reply::Ok(_) => return Err(End::Broken("an image without rows".into())),
+                    Reply::Rows(_) | Reply::TooLarge => return Ok(None),
+                    Reply::Err(_) | Reply::Ok(_) => return Err(End::Broken("an image without rows".into())),
                 }
             }
         }

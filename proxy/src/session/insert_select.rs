@@ -6,7 +6,7 @@ use atone_wire::column::ColumnKind;
 use super::Session;
 use super::bound::told;
 use super::conflicts::conditions;
-use super::inject::{Reply, Rows};
+use super::inject::{Flight, Reply, Rows};
 use super::insert::{Manner, Target};
 use super::keys::{places, same_name, width};
 use super::values::{BINARY, exact_literal, text_literal};
@@ -37,17 +37,17 @@ impl Session {
                 let kept = self.diagnostics.take();
                 let ignore = target.insert.ignore;
                 if (e.code == 1064 || ignore || target.view.is_some())
-                    && let Reply::Err(own) = self.run_one(self.plan_of(target.text)).await?
+                    && let Reply::Err(own) = self.run_theirs(self.plan_of(target.text)).await?
                 {
                     // The server names the place in the statement itself, and may have more to say against the view
-                    return self.statement_failed(own, alone).await;
+                    return self.statement_failed(own).await;
                 }
                 if ignore {
                     // It may be but a warning there
                     let why = told("the SELECT of an INSERT IGNORE cannot be read by itself", &e);
                     return self.refuse_insert(&why, manner).await;
                 }
-                self.statement_failed(e, alone).await?;
+                self.statement_failed(e).await?;
                 self.diagnostics = kept;
                 return Ok(());
             }
@@ -115,14 +115,14 @@ impl Session {
 
     /// The SELECT has no rows, or ones that do not fit: the statement must insert none.
     async fn insert_nothing(&mut self, target: Target<'_>, alone: bool) -> Result<(), End> {
-        if let Reply::Err(e) = self.run_one(format!("SAVEPOINT {}", super::insert::SAVEPOINT)).await? {
-            return self.statement_failed(e, alone).await;
-        }
-        match self.run_one(target.text).await? {
-            Reply::Ok(ok) if ok.affected_rows == 0 && target.logs.is_empty() => {
+        let mut flight = Flight::default();
+        flight.push_savepoint();
+        flight.push_write(target.text);
+        match self.run_flight(flight).await?.pop() {
+            Some(Reply::Ok(ok)) if ok.affected_rows == 0 && target.logs.is_empty() => {
                 self.statement_done(ok, alone).await
             }
-            Reply::Ok(ok) if ok.affected_rows == 0 => {
+            Some(Reply::Ok(ok)) if ok.affected_rows == 0 => {
                 // A row that came meanwhile and was left out has fired triggers all the same
                 let kept = self.keep_diagnostics(&ok).await?;
                 let Some(logged) = self.settle(target.logs, alone).await? else { return Ok(()) };
@@ -131,11 +131,11 @@ impl Session {
                 self.restore_diagnostics(kept, alone);
                 Ok(())
             }
-            Reply::Ok(_) => {
+            Some(Reply::Ok(_)) => {
                 let why = "the SELECT of the INSERT has other rows or columns when it is read before it";
                 self.take_insert_back(why, alone).await
             }
-            Reply::Err(e) => self.statement_failed(e, alone).await,
+            Some(Reply::Err(e)) => self.statement_failed(e).await,
             _ => Err(End::Broken("a statement that writes answered with rows".into())),
         }
     }

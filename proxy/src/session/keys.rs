@@ -359,6 +359,7 @@ mod tests {
             safe_updates: false,
             numbering: Numbering { increment: 1, offset: 1 },
             lock_wait_timeout_ms: 0,
+            max_statement_time: None,
             max_allowed_packet: 1 << 20,
             database: None,
             unreplicated: None,

@@ -66,7 +66,7 @@ impl Session {
             let why = "LOAD DATA without a list of columns, into a table with generated or invisible ones";
             return self.refuse_insert(why, manner).await;
         }
-        let (file, reply) = match self.ask_for_file(text, alone).await? {
+        let (file, reply) = match self.ask_for_file(text).await? {
             Asked::File(file, reply) => (file, reply),
             Asked::TooLong => {
                 self.abandon(alone).await?;
@@ -81,7 +81,6 @@ impl Session {
             Ok(None) => {
                 return match reply {
                     Reply::Ok(ok) => self.statement_done(ok, alone).await,
-                    Reply::Err(e) => self.statement_failed(e, alone).await,
                     _ => Err(End::Broken("a LOAD DATA answered with rows".into())),
                 };
             }
@@ -131,7 +130,7 @@ impl Session {
 
     /// Runs the statement so that the server asks for the file, takes the file from the client, and gives the server an
     /// empty one: it must not be loaded before its rows are known.
-    async fn ask_for_file(&mut self, text: &[u8], alone: bool) -> Result<Asked, End> {
+    async fn ask_for_file(&mut self, text: &[u8]) -> Result<Asked, End> {
         let mut flight = Flight::default();
         flight.push(text);
         self.send_flight(&flight).await?;
@@ -140,7 +139,7 @@ impl Session {
             Some(0xfb) => {}
             Some(0xff) => {
                 let error = atone_wire::response::ErrPacket::parse(&packet)?;
-                self.statement_failed(error, alone).await?;
+                self.statement_failed(error).await?;
                 return Ok(Asked::Answered);
             }
             _ => return Err(End::Broken("a LOAD DATA that asks for no file".into())),
@@ -149,6 +148,11 @@ impl Session {
         let file = self.take_file().await?;
         self.send_file_packet(seq.wrapping_add(1), b"").await?;
         let (reply, _) = self.read_reply().await?;
+        if let Reply::Err(error) = reply {
+            // It has loaded nothing yet, and would not run
+            self.statement_failed(error).await?;
+            return Ok(Asked::Answered);
+        }
         Ok(file.map_or(Asked::TooLong, |file| Asked::File(file, reply)))
     }
 

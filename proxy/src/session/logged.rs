@@ -89,14 +89,14 @@ impl Session {
             flight.push(format!("SELECT * FROM {} LIMIT 0 FOR UPDATE", log.table.quoted()));
         }
         let mut why = None;
-        let mut replies = self.run_flight(flight).await?.into_iter();
+        let mut replies = self.try_flight(flight).await?.into_iter();
         match replies.next() {
             Some(Reply::Rows(rows)) if rows.cells(0)?.first() == Some(&Some(b"0".as_slice())) => {}
             Some(Reply::Rows(_)) => {
                 why = Some("insert_id is set, and a trigger adds rows to another table".to_owned());
             }
             Some(Reply::Err(e)) => {
-                self.statement_failed(e, alone).await?;
+                self.statement_failed(e).await?;
                 return Ok(false);
             }
             _ => return Err(End::Broken("a variable without a row".into())),
@@ -117,7 +117,7 @@ impl Session {
                     break;
                 }
                 Some(Reply::Err(e)) => {
-                    self.statement_failed(e, alone).await?;
+                    self.statement_failed(e).await?;
                     return Ok(false);
                 }
                 _ => return Err(End::Broken("the probe of a table has no columns".into())),
@@ -168,7 +168,6 @@ impl Session {
                 }
             }
         }
-        self.release_insert(alone).await?;
         Ok(Some(logged))
     }
 

@@ -16,6 +16,7 @@ mod conflicts;
 mod diagnostics;
 mod dml;
 mod evaluated;
+mod fault;
 mod fresh;
 mod gate;
 mod generated;
@@ -38,6 +39,7 @@ mod reads;
 mod relay;
 mod tables;
 mod upsert;
+mod upsert_new;
 mod values;
 mod views;
 
@@ -63,6 +65,8 @@ use crate::net::{Conn, Peer, Stream};
 
 use bind::Binding;
 use diagnostics::Diagnostics;
+use fault::Progress;
+pub use fault::{Extent, Fault};
 use gate::{Frame, Server};
 
 use inject::{Rows, Vars};
@@ -108,6 +112,8 @@ pub struct Session {
     multi_statements: bool,
     /// The diagnostics of a statement behind which others were run.
     diagnostics: Option<Diagnostics>,
+    /// How far the application's current statement has got.
+    progress: Progress,
     /// The server may list warnings of the current statement that its OK packet does not count.
     uncounted_warnings: bool,
     /// What our own statements must not disturb.
@@ -172,6 +178,7 @@ impl Session {
             tables: HashMap::new(),
             multi_statements: opened.capabilities & caps::client::MULTI_STATEMENTS != 0,
             diagnostics: None,
+            progress: Progress::default(),
             uncounted_warnings: false,
             quiet: Quiet::default(),
             odd_params: odd::OddParams::default(),
@@ -222,7 +229,11 @@ impl Session {
     async fn run(&mut self) -> Result<(), End> {
         loop {
             self.await_command().await?;
-            self.one_command().await?;
+            self.progress = Progress::default();
+            match self.one_command().await {
+                Err(End::Fault(fault)) => self.answer_fault(fault).await?,
+                done => done?,
+            }
             self.after_command();
         }
     }
@@ -384,6 +395,9 @@ impl Session {
             _ => {}
         }
         let tracker = self.relay_reply(expected(byte)).await?;
+        if let Some(code) = tracker.failed().filter(|_| self.binding.is_some()) {
+            self.after_error(code).await?;
+        }
         match byte {
             command::RESET_CONNECTION if tracker.failed().is_none() => self.forget_session(),
             command::STMT_RESET => self.reset_statement(payload),

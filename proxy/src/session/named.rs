@@ -171,7 +171,7 @@ impl Session {
             select.extend_from_slice(name);
             select.extend_from_slice(format!(" USING {charset}))").as_bytes());
         }
-        let rows = match self.run_one(select).await? {
+        let rows = match self.try_one(select).await? {
             Reply::Rows(rows) => rows,
             Reply::Err(e) => return Ok(Err(super::bound::told("the user variables cannot be read", &e))),
             Reply::TooLarge => {

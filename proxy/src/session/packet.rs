@@ -100,7 +100,7 @@ impl Session {
         match self.read_prepared().await? {
             Err(error) => {
                 self.prepare_failed().await?;
-                self.send_err(&error).await
+                self.statement_failed(error).await
             }
             Ok((id, _)) => {
                 self.send_own(Own::Close(id)).await?;

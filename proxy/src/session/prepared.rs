@@ -81,8 +81,11 @@ impl Session {
         }
         self.send_prepare(&forwarded).await?;
         let tracker = self.relay_reply(Expect::Prepare).await?;
-        if tracker.failed().is_some() {
+        if let Some(code) = tracker.failed() {
             self.prepare_failed().await?;
+            if self.binding.is_some() {
+                self.after_error(code).await?;
+            }
             // MariaDB's id -1 means none now
             self.last_prepared = u32::MAX;
         }
@@ -110,7 +113,7 @@ impl Session {
         self.diagnostics = None;
         if self.binding.is_some() && self.vars.is_none() {
             // Reading them would replace the diagnostics
-            self.keep_warnings(-1).await?;
+            self.keep_warnings_behind(-1).await?;
         }
         Ok(())
     }
@@ -323,18 +326,21 @@ impl Session {
         self.send_prepare(sql).await?;
         let (id, columns) = match self.read_prepared().await? {
             Ok(prepared) => prepared,
-            Err(error) => return self.send_err(&error).await,
+            Err(error) => return self.statement_failed(error).await,
         };
         self.send_execution(id, execute).await?;
         if self.capabilities & client::MARIADB_CACHE_METADATA == 0 {
-            self.relay_reply(Expect::Results).await?;
+            let tracker = self.relay_reply(Expect::Results).await?;
+            if let Some(code) = tracker.failed() {
+                self.after_error(code).await?;
+            }
         } else {
             match self.read_binary(columns).await? {
                 Reply::Rows(rows) => {
                     self.send_rows(&rows, rows.rows.iter().map(|row| row.to_vec())).await?;
                 }
                 Reply::Ok(ok) => self.send_ok(ok).await?,
-                Reply::Err(e) => self.send_err(&e).await?,
+                Reply::Err(e) => self.statement_failed(e).await?,
                 Reply::TooLarge => {
                     let limit = self.backend.limits.max_branch_bytes;
                     let why =

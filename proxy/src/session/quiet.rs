@@ -3,8 +3,8 @@
 
 use atone_sql::{Mode, table_names};
 
-use super::Session;
 use super::inject::{Flight, Reply};
+use super::{Extent, Fault, Session};
 use crate::error::{End, SqlError};
 
 /// How many SET TRANSACTION are remembered for one transaction: two say all.
@@ -65,7 +65,10 @@ impl Session {
             let mut flight = Flight::default();
             flight.push(sql);
             self.send_flight(&flight).await?;
-            self.read_reply().await?;
+            if let (Reply::Err(error), _) = self.read_reply().await? {
+                // The next transaction would be another than the application has asked for
+                return Err(End::Fault(Fault { error, extent: Extent::Connection }));
+            }
         }
         Ok(())
     }

@@ -124,7 +124,7 @@ impl Session {
             });
         }
         if seen.is_none() {
-            match self.run_one(format!("SHOW CREATE TABLE {quoted}")).await? {
+            match self.try_one(format!("SHOW CREATE TABLE {quoted}")).await? {
                 // Whoever may use a view need not be allowed to see what it is
                 Reply::Err(e) if e.code == 1142 && e.message.starts_with(b"SHOW VIEW") => {
                     return Ok(Resolved::View(schema, name));
@@ -142,7 +142,7 @@ impl Session {
                 _ => return Err(End::Broken("SHOW CREATE TABLE without rows".into())),
             }
         }
-        let probe = match self.run_one(format!("SELECT * FROM {quoted} LIMIT 0")).await? {
+        let probe = match self.try_one(format!("SELECT * FROM {quoted} LIMIT 0")).await? {
             Reply::Rows(rows) => digest(vars, &rows),
             Reply::Err(e) => return Ok(Resolved::Answer(e)),
             _ => return Err(End::Broken("SELECT without columns".into())),

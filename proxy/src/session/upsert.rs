@@ -11,7 +11,8 @@ use super::cascade::{Behind, Effect, Own, Stop, is_parent, may_fire};
 use super::conflicts::{Conditions, Counted, Touched, any_of, touched};
 use super::dml::{decode, locking_read};
 use super::inject::{Flight, Reply};
-use super::insert::{Manner, SAVEPOINT, Target};
+use super::insert::{Manner, Target};
+use super::upsert_new::only_key;
 use crate::error::End;
 use crate::meta::TableInfo;
 
@@ -46,17 +47,22 @@ impl Session {
         let text: &[u8] = &target.run_text(manner);
         let vars = self.session_vars().await?;
         let table = &info.table;
-        let mut flight = Flight::default();
-        flight.push(locking_read(table, &any_of(conditions)));
-        flight.push(format!("SAVEPOINT {SAVEPOINT}"));
-        let mut behind = Behind::default();
         let effect = effect(insert, info);
         self.branch.meet(info, effect.as_ref().is_some_and(|effect| is_parent(info, effect)));
+        if let Some(keys) = only_key(target, conditions, effect.as_ref(), &vars)
+            && self.upsert_new(target, conditions, keys, manner).await?
+        {
+            return Ok(());
+        }
+        let mut flight = Flight::default();
+        flight.push(locking_read(table, &any_of(conditions)));
+        flight.push_savepoint();
+        let mut behind = Behind::default();
         let mut replies = match effect.filter(|effect| may_fire(info, effect)) {
             None => self.run_ending_with(flight, text, insert.returning).await?,
             Some(effect) => {
                 // The rows that foreign keys change have to be read before the statement runs
-                let mut replies = self.run_flight(flight).await?;
+                let mut replies = self.try_flight(flight).await?;
                 if !matches!(replies.last(), Some(Reply::Err(_))) {
                     let before = match replies.first() {
                         Some(Reply::Rows(rows)) => decode(table, rows)?,
@@ -70,11 +76,11 @@ impl Session {
                         }
                         Ok(behind) => behind,
                         Err(Stop::Refuse(why)) => return self.take_insert_back(&why, alone).await,
-                        Err(Stop::Server(e)) => return self.statement_failed(e, alone).await,
+                        Err(Stop::Server(e)) => return self.statement_failed(e).await,
                     };
                     replies.push(match insert.returning {
                         true => self.returning(text).await?,
-                        false => self.run_one(text).await?,
+                        false => self.run_write(text).await?,
                     });
                 }
                 replies
@@ -86,7 +92,7 @@ impl Session {
                 let why = told("the rows that are in the way cannot be looked for", &e);
                 return self.refuse_insert(&why, manner).await;
             }
-            Some(Reply::Err(e)) => return self.statement_failed(e, alone).await,
+            Some(Reply::Err(e)) => return self.statement_failed(e).await,
             statement => statement,
         };
         let before = match replies.into_iter().next() {
@@ -110,7 +116,7 @@ impl Session {
         }
         let after: Option<Vec<Row>> = match self.run_one(locking_read(table, &condition)).await? {
             Reply::Rows(rows) => Some(decode(table, &rows)?),
-            Reply::Err(_) | Reply::TooLarge => None,
+            Reply::TooLarge => None,
             _ => return Err(End::Broken("an image without rows".into())),
         };
         let counted = Counted {

@@ -235,7 +235,6 @@ impl Session {
                 [_, fires] => *fires != Some(b"0".as_slice()),
                 _ => return Err(End::Broken("two variables in other columns".into())),
             },
-            Reply::Err(e) => return Ok(Err(Stop::Server(e))),
             _ => return Err(End::Broken("a variable without a row".into())),
         };
         let own = behind.place(&info.table);
@@ -357,7 +356,7 @@ impl Session {
         let mut found = Vec::new();
         for flight in flights(selects) {
             let flight = flight.behind(probe_sql(&child.table));
-            let mut replies = self.run_flight(flight).await?.into_iter();
+            let mut replies = self.try_flight(flight).await?.into_iter();
             match replies.next() {
                 Some(Reply::Rows(rows)) if digest(vars, &rows) == probe => {}
                 Some(Reply::Rows(_)) => {
@@ -446,7 +445,7 @@ impl Session {
     }
 }
 
-/// An error of the read of children: the application may not read them, or the local transaction has ended.
+/// An error of the read of children: the application may not read them, for example.
 fn failed(key: &ForeignKey, error: ErrPacket) -> Stop {
     if matches!(error.code, 1142 | 1143) {
         let name = format!("the rows that foreign key {} changes cannot be read", key.name);

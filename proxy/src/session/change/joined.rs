@@ -20,7 +20,6 @@ use crate::session::cascade::{Behind, Own, Stop, is_parent, may_fire};
 use crate::session::dml::MAX_TRIES;
 use crate::session::hold::{Hold, Taken};
 use crate::session::inject::{Flight, Reply, Vars};
-use crate::session::insert::SAVEPOINT;
 use crate::session::odd::OddParams;
 use crate::session::tables::Resolved;
 
@@ -133,7 +132,7 @@ impl Session {
             columns = match self.columns_of(sql, joined).await? {
                 Ok(columns) => columns,
                 Err(e) => {
-                    self.statement_failed(e, false).await?;
+                    self.statement_failed(e).await?;
                     return Ok(Looked::Done);
                 }
             };
@@ -174,7 +173,7 @@ impl Session {
                     return Ok(Looked::Done);
                 }
                 Resolved::Answer(e) => {
-                    self.statement_failed(e, false).await?;
+                    self.statement_failed(e).await?;
                     return Ok(Looked::Done);
                 }
             };
@@ -198,7 +197,7 @@ impl Session {
             flight.push(probe);
         }
         let mut out = Columns::default();
-        for reply in self.run_flight(flight).await? {
+        for reply in self.try_flight(flight).await? {
             match reply {
                 Reply::Rows(rows) => {
                     let mut names = Vec::with_capacity(rows.columns.len());
@@ -220,8 +219,8 @@ impl Session {
     /// The server is to say itself what is wrong with the statement, which is run so that it can change no row; where
     /// it finds nothing, the statement is refused.
     async fn ask_for_error(&mut self, harmless: &[u8], why: &str) -> Result<(), End> {
-        match self.run_one(harmless).await? {
-            Reply::Err(e) => self.statement_failed(e, false).await,
+        match self.run_theirs(harmless).await? {
+            Reply::Err(e) => self.statement_failed(e).await,
             Reply::Ok(_) => self.refuse(why).await,
             _ => Err(End::Broken("a statement that writes answered with rows".into())),
         }
@@ -248,12 +247,12 @@ impl Session {
         let mut flight = Flight::default();
         if t.joined.volatile {
             // It may have to be taken back; nobody else minds that the savepoint stays
-            flight.push(format!("SAVEPOINT {SAVEPOINT}"));
+            flight.push_savepoint();
         }
-        flight.push(restricted);
+        flight.push_write(restricted);
         let ok = match self.run_flight(flight).await?.pop() {
             Some(Reply::Ok(ok)) => ok,
-            Some(Reply::Err(e)) => return self.statement_failed(e, t.alone).await,
+            Some(Reply::Err(e)) => return self.statement_failed(e).await,
             _ => return Err(End::Broken("a statement that writes answered with rows".into())),
         };
         let most = images.iter().map(Vec::len).sum::<usize>() as u64;
@@ -316,11 +315,11 @@ impl Session {
     /// Reads the rows that the statement will change, for each table that is written; nothing where it was answered.
     async fn joined_images(&mut self, t: &Run<'_>) -> Result<Option<Vec<Vec<Row>>>, End> {
         let image = image_sql(t.sql, t.joined, &t.written, self.mariadb);
-        let rows = match self.run_one(image).await? {
+        let rows = match self.try_one(image).await? {
             Reply::Rows(rows) => rows,
             Reply::Err(e) => {
                 let e = self.own_error(e, &nowhere_sql(t.sql, t.joined, t.analysis)).await?;
-                self.statement_failed(e, t.alone).await?;
+                self.statement_failed(e).await?;
                 return Ok(None);
             }
             Reply::TooLarge => {

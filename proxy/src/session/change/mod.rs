@@ -24,7 +24,6 @@ use super::cascade::{Behind, Effect, Own, Stop, is_parent, may_fire};
 use super::dml::decode_beside;
 use super::hold::Reached;
 use super::inject::{Flight, Reply, Vars};
-use super::insert::SAVEPOINT;
 use super::keys::{pins_one_row, same_name};
 use super::logged::Log;
 use super::odd::OddParams;
@@ -152,9 +151,9 @@ impl Session {
         let vars = self.session_vars().await?;
         if !self.mariadb && change.volatile() && change.subquery() {
             // What the server says of a subquery on the table that is written is lost with the condition
-            match self.run_one(harmless_sql(sql, change, analysis)).await? {
+            match self.run_theirs(harmless_sql(sql, change, analysis)).await? {
                 Reply::Ok(_) => {}
-                Reply::Err(e) => return self.statement_failed(e, false).await,
+                Reply::Err(e) => return self.statement_failed(e).await,
                 _ => return Err(End::Broken("a statement that writes answered with rows".into())),
             }
         }
@@ -273,17 +272,12 @@ impl Session {
                 if t.moves.is_some() && !images.is_empty() {
                     return self.move_rows(&t, restricted, images, keys, behind).await;
                 }
-                if !t.logs.is_empty()
-                    && let Reply::Err(e) = self.run_one(format!("SAVEPOINT {SAVEPOINT}")).await?
-                {
-                    return self.statement_failed(e, t.alone).await;
-                }
-                self.run_change(t.change, restricted).await?
+                self.run_change(t.change, restricted, !t.logs.is_empty()).await?
             }
         };
         let ok = match reply {
             Reply::Ok(ok) => ok,
-            Reply::Err(e) => return self.statement_failed(e, t.alone).await,
+            Reply::Err(e) => return self.statement_failed(e).await,
             _ => return Err(End::Broken("a statement that writes answered with rows".into())),
         };
         let found_none = images.is_empty();
@@ -327,16 +321,24 @@ impl Session {
     async fn stop_change(&mut self, stop: Stop, alone: bool) -> Result<(), End> {
         match stop {
             Stop::Refuse(why) => self.refuse_change(&why, alone).await,
-            Stop::Server(e) => self.statement_failed(e, alone).await,
+            Stop::Server(e) => self.statement_failed(e).await,
         }
     }
 
-    /// Runs the statement on the imaged rows.
-    async fn run_change(&mut self, change: Change<'_>, restricted: Vec<u8>) -> Result<Reply, End> {
-        match change.returning() {
-            Some(_) => self.returning(&restricted).await,
-            None => self.run_one(restricted).await,
+    /// Runs the statement on the imaged rows, behind a savepoint where it may have to be taken back.
+    async fn run_change(
+        &mut self,
+        change: Change<'_>,
+        restricted: Vec<u8>,
+        savepoint: bool,
+    ) -> Result<Reply, End> {
+        let mut flight = Flight::default();
+        let returning = change.returning().is_some();
+        if savepoint || returning {
+            flight.push_savepoint();
         }
+        let mut replies = self.run_ending_with(flight, &restricted, returning).await?;
+        replies.pop().ok_or_else(|| End::Broken("a statement without a reply".into()))
     }
 
     /// Notes the rows that a statement has changed. False where it met others than were imaged: the local transaction is
@@ -391,21 +393,21 @@ impl Session {
         let mut flight = Flight::default();
         flight.push(image_sql(t.sql, t.change, table, t.moves.as_ref()));
         if t.one_row {
-            flight.push(&t.sql[..t.analysis.terminator]);
+            flight.push_write(&t.sql[..t.analysis.terminator]);
         }
-        let mut replies = self.run_flight(flight).await?.into_iter();
+        let mut replies = self.try_flight(flight).await?.into_iter();
         let mut image = replies.next();
         let mut moves = t.moves.as_ref();
         if let (Some(Reply::Err(_)), Some(_)) = (&image, moves) {
             // The statement itself is to say what is wrong with its new keys
             moves = None;
-            image = Some(self.run_one(image_sql(t.sql, t.change, table, moves)).await?);
+            image = Some(self.try_one(image_sql(t.sql, t.change, table, moves)).await?);
         }
         let rows = match image {
             Some(Reply::Rows(rows)) => rows,
             Some(Reply::Err(e)) => {
                 let e = self.own_error(e, &harmless_sql(t.sql, t.change, t.analysis)).await?;
-                self.statement_failed(e, alone).await?;
+                self.statement_failed(e).await?;
                 return Ok(None);
             }
             Some(Reply::TooLarge) => {
@@ -450,7 +452,7 @@ impl Session {
         if !matches!(wrong.code, 1052 | 1054 | 1241 | 1267 | 1270 | 1271 | 3854) {
             return Ok(wrong);
         }
-        match self.run_one(harmless).await? {
+        match self.run_theirs(harmless).await? {
             Reply::Err(own) => Ok(own),
             _ => Ok(wrong),
         }

@@ -11,7 +11,6 @@ use crate::session::Session;
 use crate::session::cascade::Behind;
 use crate::session::conflicts::Touched;
 use crate::session::inject::{Flight, Reply};
-use crate::session::insert::SAVEPOINT;
 
 impl Session {
     /// Runs the statement on the imaged rows; `keys` are those that they are to have.
@@ -35,11 +34,11 @@ impl Session {
             Err(why) => return self.refuse_change(&why, t.alone).await,
         };
         let mut flight = Flight::default();
-        flight.push(format!("SAVEPOINT {SAVEPOINT}"));
-        flight.push(restricted);
+        flight.push_savepoint();
+        flight.push_write(restricted);
         let ok = match self.run_flight(flight).await?.pop() {
             Some(Reply::Ok(ok)) => ok,
-            Some(Reply::Err(e)) => return self.statement_failed(e, t.alone).await,
+            Some(Reply::Err(e)) => return self.statement_failed(e).await,
             _ => return Err(End::Broken("a statement that writes answered with rows".into())),
         };
         let kept = self.keep_diagnostics(&ok).await?;

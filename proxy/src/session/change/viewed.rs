@@ -54,7 +54,7 @@ impl Session {
             Ok(key_table) => key_table,
             Err(why) => return self.refuse_change(&why, alone).await,
         };
-        let found = match self.run_one(image_sql(sql, change, &key_table, None)).await? {
+        let found = match self.try_one(image_sql(sql, change, &key_table, None)).await? {
             Reply::Rows(rows) => match decode(&key_table, &rows) {
                 Ok(found) => found,
                 // MariaDB gives no instant for a zero TIMESTAMP of a view, and finds none by it
@@ -66,7 +66,7 @@ impl Session {
             },
             Reply::Err(e) => {
                 let e = self.own_error(e, &harmless_sql(sql, change, analysis)).await?;
-                return self.statement_failed(e, alone).await;
+                return self.statement_failed(e).await;
             }
             Reply::TooLarge => {
                 let why = self.above_bytes("the keys of the statement's rows are");
@@ -95,9 +95,9 @@ impl Session {
         if let Some(why) = too_long(&restricted, &vars) {
             return self.refuse_change(why, alone).await;
         }
-        let ok = match self.run_change(change, restricted).await? {
+        let ok = match self.run_change(change, restricted, false).await? {
             Reply::Ok(ok) => ok,
-            Reply::Err(e) => return self.statement_failed(e, alone).await,
+            Reply::Err(e) => return self.statement_failed(e).await,
             _ => return Err(End::Broken("a statement that writes answered with rows".into())),
         };
         if self.changed(table, images, behind, &ok, change).await? {
