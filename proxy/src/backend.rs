@@ -11,7 +11,7 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, OptsBuilder, PoolConstraints, PoolOpts};
 use tokio::sync::{OnceCell, Semaphore};
 
-use atone_undo::{SESSION_IDLE_S, UNDO_LOG_TABLE, connection_setup};
+use atone_undo::{SESSION_IDLE_S, UNDO_LOG_TABLE};
 
 use crate::compressed::Compression;
 use crate::config::{Address, BackendConfig, Limits, Network, ProxyProtocol};
@@ -105,7 +105,6 @@ impl Backend {
             // What it may send is asked of the server; a row that it reads may be longer
             .max_allowed_packet(Some(MAX_SERVICE_PACKET_BYTES))
             .wait_timeout(Some(SESSION_IDLE_S))
-            .setup(vec![connection_setup()])
             .stmt_cache_size(64)
             .pool_opts(PoolOpts::default().with_constraints(constraints).with_reset_connection(false));
         opts = match &address {

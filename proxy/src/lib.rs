@@ -15,6 +15,7 @@ pub mod numbered;
 pub mod own_user;
 pub mod params;
 pub mod phase_two;
+pub mod rights;
 pub mod rounds;
 pub mod run;
 #[cfg(test)]

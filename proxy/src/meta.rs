@@ -7,6 +7,7 @@ use atone_undo::{Column, Kind, Table, UniqueKey};
 use dashmap::DashMap;
 use mysql_async::Conn;
 
+use crate::rights::Rights;
 use crate::rounds::Rounds;
 use crate::service::ServicePool;
 use crate::typed::Typed;
@@ -146,10 +147,17 @@ impl Metadata {
             return Ok(hit.1.clone());
         }
         let read_at = Instant::now();
-        let mut conn = pool.get_conn().await?;
-        let mut info = load(&mut conn, schema, name, mariadb).await?;
-        info.references = foreign_keys::load(&mut conn, &info.table, mariadb).await?;
-        let info = Arc::new(info);
+        let info = ServicePool::again(|| async {
+            let (mut conn, begun) = begun(pool).await?;
+            let (mut info, rights) = load(&mut conn, (pool, begun), (schema, name), mariadb).await?;
+            info.references = foreign_keys::load(&mut conn, &info.table, &rights, mariadb).await?;
+            Ok::<_, MetaError>(Arc::new(info))
+        })
+        .await?;
+        if info.facts.lacking.is_some() {
+            // The right may be granted at any time
+            return Ok(info);
+        }
         if self.tables.len() >= MAX_TABLES {
             self.tables.clear();
         }
@@ -170,15 +178,29 @@ impl Metadata {
         name: &str,
         mariadb: bool,
     ) -> Result<TableInfo, MetaError> {
-        let mut conn = pool.get_conn().await?;
-        load(&mut conn, schema, name, mariadb).await
+        ServicePool::again(|| async {
+            let (mut conn, begun) = begun(pool).await?;
+            load(&mut conn, (pool, begun), (schema, name), mariadb).await.map(|(info, _)| info)
+        })
+        .await
     }
 }
 
 type ColumnRow = (String, String, String, Option<String>, Option<String>, String, String, Option<String>);
 
-async fn load(conn: &mut Conn, schema: &str, name: &str, mariadb: bool) -> Result<TableInfo, MetaError> {
-    let id = (schema, name);
+/// A connection, and when it was got.
+async fn begun(pool: &ServicePool) -> Result<(Conn, u64), MetaError> {
+    let begun = pool.begin();
+    Ok((pool.get_conn().await?, begun))
+}
+
+async fn load(
+    conn: &mut Conn,
+    begun: (&ServicePool, u64),
+    id: (&str, &str),
+    mariadb: bool,
+) -> Result<(TableInfo, Arc<Rights>), MetaError> {
+    let (schema, name) = id;
     let head: Option<(String, String, Option<String>, String)> = conn
         .first_row(
             "SELECT TABLE_SCHEMA, TABLE_NAME, ENGINE, TABLE_TYPE FROM information_schema.TABLES \
@@ -190,9 +212,9 @@ async fn load(conn: &mut Conn, schema: &str, name: &str, mariadb: bool) -> Resul
         return Err(MetaError::NoTable(format!("{schema}.{name}")));
     };
     // Before all else: what changes meanwhile will be noticed
-    let mut facts = Facts::default();
+    let (mut facts, mut rights) = (Facts::default(), Arc::default());
     if table_type == "BASE TABLE" {
-        facts = facts::read(conn, &schema, &name, mariadb).await?;
+        (facts, rights) = facts::read(conn, begun, (&schema, &name), mariadb).await?;
     }
     let id = (schema.as_str(), name.as_str());
     let columns: Vec<ColumnRow> = conn
@@ -267,13 +289,15 @@ async fn load(conn: &mut Conn, schema: &str, name: &str, mariadb: bool) -> Resul
     if refuse_any.is_none() && facts.definition.contains("WITHOUT OVERLAPS") {
         refuse_any = Some(format!("{schema}.{name} has a unique key WITHOUT OVERLAPS"));
     }
-    if refuse_any.is_none() && !triggers::are_seen(conn, &schema, &name).await? {
-        refuse_any = Some(format!("the service account lacks the TRIGGER privilege on {schema}.{name}"));
+    if refuse_any.is_none()
+        && let Some(right) = facts.lacking
+    {
+        refuse_any = Some(format!("the service account lacks the {right} privilege on {schema}.{name}"));
     }
     let key_follows_update = keys.first().is_some_and(|key| key.columns.iter().any(|&c| follows_update[c]));
     let table = Arc::new(Table { schema, name, columns: parsed, keys });
     let references = References::default();
-    Ok(TableInfo {
+    let info = TableInfo {
         table,
         refuse_any,
         facts,
@@ -283,7 +307,8 @@ async fn load(conn: &mut Conn, schema: &str, name: &str, mariadb: bool) -> Resul
         key_follows_update,
         defaults,
         hidden,
-    })
+    };
+    Ok((info, rights))
 }
 
 /// The unique keys, the one that identifies rows first.

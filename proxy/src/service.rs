@@ -1,14 +1,24 @@
 //! The service account's connections. Each begins with the settings of [`atone_undo::connection_setup`], and keeps them.
+//!
+//! A session goes on with rights that the account had when it began: what is granted on all schemas, and by roles, comes
+//! later or never. So where the account's rights are others than they were, all connections are given up, and what may be
+//! seen is what the account's grants are: [`ServicePool::begin`] and [`ServicePool::judged`] stand around each look.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use atone_undo::connection_setup;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, DriverError, Error, Opts, OptsBuilder, Pool};
 
+use crate::rights::Rights;
 use crate::tls::{self, ServerTls, ServerTlsMode};
 
 /// How many connections are kept for looks.
 pub(crate) const MAX_LOOKING: usize = 4;
+/// How often a look begins again since the account's rights have changed meanwhile.
+const MAX_TRIES: usize = 3;
+/// Why it does.
+const CHANGED: &str = "the service account's rights have changed meanwhile";
 
 /// Makes the next SELECT see what others have committed, and nothing else, whatever the server's default isolation level is.
 ///
@@ -22,23 +32,128 @@ pub async fn see_committed(conn: &mut Conn) -> Result<(), Error> {
 /// The service account's connections, with TLS as `server_tls` says.
 #[derive(Clone, Debug)]
 pub struct ServicePool {
-    pool: Pool,
+    /// As they are wanted.
+    options: Opts,
     /// For a server that does not offer TLS, where it is only preferred.
+    plain_options: Option<Opts>,
+    known: Arc<Mutex<Known>>,
+    pools: Arc<Mutex<Pools>>,
+}
+
+/// What the account may do.
+#[derive(Debug, Default)]
+struct Known {
+    rights: Option<Arc<Rights>>,
+    /// How often they were others than before.
+    changes: u64,
+}
+
+impl Known {
+    /// Takes note of the rights as they are now; whether they are those that were known.
+    fn note(&mut self, rights: Rights) -> bool {
+        let same = self.rights.as_ref().is_none_or(|known| **known == rights);
+        if !same || self.rights.is_none() {
+            self.changes += u64::from(!same);
+            self.rights = Some(Arc::new(rights));
+        }
+        same
+    }
+}
+
+/// Connections that were all made under the same rights.
+#[derive(Debug)]
+struct Pools {
+    changes: u64,
+    pool: Pool,
     plain: Option<Pool>,
     /// Connections that have looked at something, and will again.
-    looking: Arc<Mutex<Vec<Conn>>>,
+    looking: Vec<Conn>,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl ServicePool {
     /// Connects nowhere yet.
     pub fn new(options: OptsBuilder, server_tls: &ServerTls) -> ServicePool {
+        let known = Arc::new(Mutex::new(Known::default()));
+        let noted = known.clone();
+        let options = options.after_connect(move |conn| {
+            let noted = noted.clone();
+            Box::pin(async move {
+                conn.query_drop(connection_setup()).await?;
+                let rights = Rights::read(conn).await?;
+                // Where they are others it is found out before the connection is used
+                locked(&noted).note(rights);
+                Ok(())
+            })
+        });
         let plain = Opts::from(options.clone());
-        let Some(ssl) = tls::service_options(server_tls) else {
-            return ServicePool { pool: Pool::new(plain), plain: None, looking: Arc::default() };
+        let (options, plain_options) = match tls::service_options(server_tls) {
+            None => (plain, None),
+            Some(ssl) => {
+                let preferred = server_tls.mode == ServerTlsMode::Preferred;
+                (Opts::from(options.ssl_opts(Some(ssl))), preferred.then_some(plain))
+            }
         };
-        let pool = Pool::new(Opts::from(options.ssl_opts(Some(ssl))));
-        let preferred = server_tls.mode == ServerTlsMode::Preferred;
-        ServicePool { pool, plain: preferred.then(|| Pool::new(plain)), looking: Arc::default() }
+        let pools = Pools {
+            changes: 0,
+            pool: Pool::new(options.clone()),
+            plain: plain_options.clone().map(Pool::new),
+            looking: Vec::new(),
+        };
+        ServicePool { options, plain_options, known, pools: Arc::new(Mutex::new(pools)) }
+    }
+
+    /// The connections of now; those from under other rights are given up.
+    fn pools(&self) -> MutexGuard<'_, Pools> {
+        let changes = locked(&self.known).changes;
+        let mut pools = locked(&self.pools);
+        if pools.changes < changes {
+            *pools = Pools {
+                changes,
+                pool: Pool::new(self.options.clone()),
+                plain: self.plain_options.clone().map(Pool::new),
+                looking: Vec::new(),
+            };
+        }
+        pools
+    }
+
+    /// What stands in front of a look that depends on the account's rights, and is given to [`ServicePool::judged`].
+    pub(crate) fn begin(&self) -> u64 {
+        locked(&self.known).changes
+    }
+
+    /// The account's rights, read behind a look on a connection that was got behind its beginning.
+    ///
+    /// # Errors
+    /// They are others than the connection may have begun with: see [`ServicePool::again`].
+    pub(crate) fn judged(&self, begun: u64, rights: Rights) -> Result<Arc<Rights>, Error> {
+        let mut known = locked(&self.known);
+        match (known.note(rights), &known.rights) {
+            (true, Some(rights)) if known.changes == begun => Ok(rights.clone()),
+            _ => Err(Error::Other(CHANGED.into())),
+        }
+    }
+
+    /// Looks again where the account's rights have changed meanwhile.
+    ///
+    /// # Errors
+    /// What the last look says.
+    pub(crate) async fn again<T, E, F>(look: impl Fn() -> F) -> Result<T, E>
+    where
+        E: std::fmt::Display,
+        F: Future<Output = Result<T, E>>,
+    {
+        let mut tries = 1;
+        loop {
+            match look().await {
+                Err(e) if tries < MAX_TRIES && e.to_string().contains(CHANGED) => tries += 1,
+                looked => return looked,
+            }
+        }
     }
 
     /// Looks at something. Connections for that stay apart from the pool: to take one from there and to give it back takes
@@ -51,7 +166,10 @@ impl ServicePool {
         F: Future<Output = (Conn, Result<T, Error>)> + Send,
     {
         loop {
-            let kept = self.looking.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let (kept, changes) = {
+                let mut pools = self.pools();
+                (pools.looking.pop(), pools.changes)
+            };
             let was_kept = kept.is_some();
             let conn = match kept {
                 Some(conn) => conn,
@@ -60,12 +178,13 @@ impl ServicePool {
             let (conn, looked) = look(conn).await;
             match &looked {
                 Ok(_) | Err(Error::Server(_)) => {
-                    let mut looking = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
-                    if looking.len() < MAX_LOOKING {
-                        looking.push(conn);
+                    let mut pools = self.pools();
+                    if pools.changes == changes && pools.looking.len() < MAX_LOOKING {
+                        pools.looking.push(conn);
                     }
                 }
                 // The server has closed it meanwhile
+                Err(Error::Other(_)) => {}
                 Err(_) if was_kept => continue,
                 Err(_) => {}
             }
@@ -78,11 +197,25 @@ impl ServicePool {
     /// # Errors
     /// What the server or the system says.
     pub async fn get_conn(&self) -> Result<Conn, Error> {
-        match (self.pool.get_conn().await, &self.plain) {
-            (Err(Error::Driver(DriverError::NoClientSslFlagFromServer)), Some(plain)) => {
-                plain.get_conn().await
+        let mut tries = 1;
+        loop {
+            let (pool, plain, changes) = {
+                let pools = self.pools();
+                (pools.pool.clone(), pools.plain.clone(), pools.changes)
+            };
+            let conn = match (pool.get_conn().await, plain) {
+                (Err(Error::Driver(DriverError::NoClientSslFlagFromServer)), Some(plain)) => {
+                    plain.get_conn().await
+                }
+                (got, _) => got,
+            }?;
+            if locked(&self.known).changes == changes {
+                return Ok(conn);
             }
-            (got, _) => got,
+            if tries == MAX_TRIES {
+                return Err(Error::Other(CHANGED.into()));
+            }
+            tries += 1;
         }
     }
 }

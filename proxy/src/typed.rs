@@ -28,12 +28,8 @@ pub(crate) trait Typed {
         sql: impl AsRef<str> + Send + Sync,
     ) -> Result<Option<T>, Error>;
 
-    /// The rows of two queries in text, that go to the server together.
-    async fn two_results<A: FromRow, B: FromRow>(
-        &mut self,
-        first: &str,
-        second: &str,
-    ) -> Result<(Vec<A>, Vec<B>), Error>;
+    /// The rows of several queries in text, that go to the server together.
+    async fn results<const N: usize>(&mut self, queries: [&str; N]) -> Result<[Vec<Row>; N], Error>;
 }
 
 impl Typed for Conn {
@@ -68,17 +64,19 @@ impl Typed for Conn {
         row.map(typed).transpose()
     }
 
-    async fn two_results<A: FromRow, B: FromRow>(
-        &mut self,
-        first: &str,
-        second: &str,
-    ) -> Result<(Vec<A>, Vec<B>), Error> {
-        let mut results = self.query_iter(format!("{first}; {second}")).await?;
-        let first: Vec<Row> = results.collect().await?;
-        let second: Vec<Row> = results.collect().await?;
-        let first = first.into_iter().map(typed).collect::<Result<_, _>>()?;
-        Ok((first, second.into_iter().map(typed).collect::<Result<_, _>>()?))
+    async fn results<const N: usize>(&mut self, queries: [&str; N]) -> Result<[Vec<Row>; N], Error> {
+        let mut results = self.query_iter(queries.join("; ")).await?;
+        let mut out = [const { Vec::new() }; N];
+        for rows in &mut out {
+            *rows = results.collect().await?;
+        }
+        Ok(out)
     }
+}
+
+/// Rows of one of several results.
+pub(crate) fn typed_rows<T: FromRow>(rows: Vec<Row>) -> Result<Vec<T>, Error> {
+    rows.into_iter().map(typed).collect()
 }
 
 fn typed<T: FromRow>(row: Row) -> Result<T, Error> {

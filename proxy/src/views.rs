@@ -10,6 +10,7 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error, Row};
 
 use crate::meta::Stale;
+use crate::rights::Rights;
 use crate::rounds::Rounds;
 use crate::service::ServicePool;
 use crate::typed::Typed;
@@ -71,7 +72,7 @@ impl Views {
             }
             if let Some(shown) = self.shown(pool, &name).await? {
                 let found = match shown.is_empty() {
-                    true => unseen(pool, &name).await.map_err(|e| e.to_string())?,
+                    true => ServicePool::again(|| unseen(pool, &name)).await.map_err(|e| e.to_string())?,
                     false => look_into(&name, &shown, mariadb),
                 };
                 match found {
@@ -128,9 +129,10 @@ impl Views {
     }
 }
 
-/// What a name is that the server does not show: a view only where the information schema has one, which calls nothing where
-/// there are no functions.
+/// What a name is that the server does not show. Only to who may read it the information schema tells whether it is a view; and
+/// one calls nothing where there are no functions.
 async fn unseen(pool: &ServicePool, (schema, name): &Qualified) -> Result<Found, Error> {
+    let begun = pool.begin();
     let mut conn = pool.get_conn().await?;
     let views: Option<u64> = conn
         .first_row(
@@ -138,23 +140,21 @@ async fn unseen(pool: &ServicePool, (schema, name): &Qualified) -> Result<Found,
             (schema, name),
         )
         .await?;
-    if views == Some(0) || !has_functions(&mut conn).await? {
+    let functions = count_functions(&mut conn).await?;
+    let rights = pool.judged(begun, Rights::read(&mut conn).await?)?;
+    let is_no_view = views == Some(0) && rights.on_table("SELECT", schema, name);
+    // Who may read all tables sees all routines
+    let no_functions = functions == Some(0) && rights.on_all_tables("SELECT");
+    if is_no_view || no_functions {
         return Ok(Found::Over(Vec::new()));
     }
-    Ok(Found::Writes(format!("the service account cannot see the definition of the view {schema}.{name}")))
+    Ok(Found::Writes(format!(
+        "the service account cannot see what {schema}.{name} is: it lacks SELECT or SHOW VIEW on it"
+    )))
 }
 
-/// Whether the server may have functions of its users' making.
-async fn has_functions(conn: &mut Conn) -> Result<bool, Error> {
-    // Who may read all tables sees all routines
-    let sees: Option<u64> = conn
-        .first_text_row(
-            "SELECT COUNT(*) FROM information_schema.USER_PRIVILEGES WHERE PRIVILEGE_TYPE = 'SELECT'",
-        )
-        .await?;
-    if sees.unwrap_or(0) == 0 {
-        return Ok(true);
-    }
+/// How many functions of its users' making the server shows; `None` where it does not show all.
+async fn count_functions(conn: &mut Conn) -> Result<Option<u64>, Error> {
     let own = OWN_SCHEMAS.map(|schema| format!("'{schema}'")).join(", ");
     let functions: Result<Option<u64>, _> = conn
         .first_text_row(format!(
@@ -163,10 +163,8 @@ async fn has_functions(conn: &mut Conn) -> Result<bool, Error> {
         ))
         .await;
     match functions {
-        Ok(functions) => Ok(functions != Some(0)),
-        // Not allowed to see all of it
-        Err(Error::Server(_)) => Ok(true),
-        Err(e) => Err(e),
+        Err(Error::Server(_)) => Ok(None),
+        functions => functions,
     }
 }
 

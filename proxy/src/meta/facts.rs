@@ -9,8 +9,9 @@ use mysql_async::Conn;
 use super::foreign_keys::{self, References};
 use super::triggers::{self, Trigger};
 use super::{MAX_TABLES, Metadata, TableInfo};
+use crate::rights::{RIGHTS_SQL, Rights};
 use crate::service::ServicePool;
-use crate::typed::Typed;
+use crate::typed::{Typed, typed_rows};
 
 /// What only the service account can tell whether it is still so.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,21 +20,29 @@ pub struct Facts {
     pub definition: String,
     /// The triggers that are seen, in the order in which they fire.
     pub triggers: Vec<Trigger>,
+    /// A privilege without which the service account does not see all of the table.
+    pub lacking: Option<&'static str>,
 }
 
-/// Reads the facts of a base table.
+/// Reads the facts of a base table, and what the account that reads them may do.
 pub(super) async fn read(
     conn: &mut Conn,
-    schema: &str,
-    name: &str,
+    (pool, begun): (&ServicePool, u64),
+    (schema, name): (&str, &str),
     mariadb: bool,
-) -> Result<Facts, mysql_async::Error> {
+) -> Result<(Facts, Arc<Rights>), mysql_async::Error> {
     let show = format!("SHOW CREATE TABLE {}.{}", quote_identifier(schema), quote_identifier(name));
-    let (shown, triggers) = conn.two_results(&show, &triggers::select(schema, name)).await?;
-    let shown: Option<(String, String)> = shown.into_iter().next();
+    let [show_grants, literal] = RIGHTS_SQL;
+    // The rights behind what depends on them
+    let queries = [show.as_str(), &triggers::select(schema, name), show_grants, literal];
+    let [shown, triggers, grants, literal] = conn.results(queries).await?;
+    let rights = pool.judged(begun, Rights::of(grants, literal)?)?;
+    let shown: Option<(String, String)> = typed_rows(shown)?.into_iter().next();
     let definition = without_next_number(&shown.map(|(_, text)| text).unwrap_or_default());
-    let triggers = triggers::parse(triggers, mariadb);
-    Ok(Facts { definition, triggers: triggers::with_logs(conn, schema, name, triggers, mariadb).await? })
+    let triggers = triggers::parse(typed_rows(triggers)?, mariadb);
+    let triggers = triggers::with_logs(conn, schema, name, triggers, &rights, mariadb).await?;
+    let lacks = |right: &&str| !rights.on_table(right, schema, name);
+    Ok((Facts { definition, triggers, lacking: ["SELECT", "TRIGGER"].into_iter().find(lacks) }, rights))
 }
 
 /// Leaves out ` AUTO_INCREMENT=7`, which every INSERT changes.
@@ -96,7 +105,9 @@ impl Metadata {
             // Its definition names the foreign key
             self.forget(&child.schema, &child.table);
         }
-        let what = if now.facts.definition != info.facts.definition {
+        let what = if now.facts.lacking != info.facts.lacking {
+            "what the service account may see of the table"
+        } else if now.facts.definition != info.facts.definition {
             "the table"
         } else if now.facts.triggers != info.facts.triggers {
             "a trigger of the table"
@@ -119,19 +130,21 @@ impl Metadata {
         }
         let key = (table.schema.clone(), table.name.clone(), with_references);
         let rounds = self.rounds.entry(key).or_default().clone();
-        let look = async {
-            let (schema, name) = (&table.schema, &table.name);
+        let (schema, name) = (table.schema.as_str(), table.name.as_str());
+        let look = || async {
+            let begun = pool.begin();
             let facts = |mut conn: Conn| async move {
-                let facts = read(&mut conn, schema, name, mariadb).await;
+                let facts = read(&mut conn, (pool, begun), (schema, name), mariadb).await;
                 (conn, facts)
             };
-            let facts = pool.look(facts).await?;
+            let (facts, rights) = pool.look(facts).await?;
             let references = match with_references {
-                true => Some(foreign_keys::load(&mut pool.get_conn().await?, table, mariadb).await?),
+                true => Some(foreign_keys::load(&mut pool.get_conn().await?, table, &rights, mariadb).await?),
                 false => None,
             };
             Ok(Arc::new(Now { facts, references }))
         };
+        let look = ServicePool::again(look);
         rounds.see(async { look.await.map_err(|e: mysql_async::Error| e.to_string()) }).await
     }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use atone_undo::Table;
 use mysql_async::Conn;
 
+use crate::rights::Rights;
 use crate::typed::Typed;
 
 /// What becomes of the rows that refer to a row which is deleted, or whose referenced columns are updated.
@@ -64,6 +65,7 @@ type Id = (String, String, String);
 pub(super) async fn load(
     conn: &mut Conn,
     table: &Table,
+    rights: &Rights,
     mariadb: bool,
 ) -> Result<References, mysql_async::Error> {
     let id = (table.schema.as_str(), table.name.as_str());
@@ -96,7 +98,7 @@ pub(super) async fn load(
         return Err(mysql_async::Error::Other(why.into()));
     }
     let mut out =
-        References { keys: Vec::new(), unproven: unproven(conn, table, rules.len(), mariadb).await? };
+        References { keys: Vec::new(), unproven: unproven(conn, table, rules.len(), rights, mariadb).await? };
     for (schema, child, name, on_delete, on_update) in rules {
         let key = columns.remove(&(schema.clone(), child.clone(), name.clone()));
         let key = key.zip(Rule::parse(&on_delete).zip(Rule::parse(&on_update)));
@@ -148,23 +150,14 @@ async fn unproven(
     conn: &mut Conn,
     table: &Table,
     seen: usize,
+    rights: &Rights,
     mariadb: bool,
 ) -> Result<Option<String>, mysql_async::Error> {
-    // MySQL can take a right on all schemas back for some
-    let revoked = if mariadb { "0" } else { "@@partial_revokes" };
-    let rights: Vec<String> = conn
-        .text_rows(format!(
-            "SELECT DISTINCT PRIVILEGE_TYPE FROM information_schema.USER_PRIVILEGES \
-             WHERE (PRIVILEGE_TYPE = 'PROCESS' OR (PRIVILEGE_TYPE IN ('TRIGGER', 'SELECT') AND {revoked} = 0)) \
-             AND GRANTEE = CONCAT('''', REPLACE(CURRENT_USER(), '@', '''@'''), '''')"
-        ))
-        .await?;
-    let has = |right: &str| rights.iter().any(|r| r == right);
-    if has("TRIGGER") && has("SELECT") {
+    if rights.on_all_tables("TRIGGER") && rights.on_all_tables("SELECT") {
         return Ok(None);
     }
     let plain = |name: &str| name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-    if has("PROCESS") && plain(&table.schema) && plain(&table.name) {
+    if rights.on_server("PROCESS") && plain(&table.schema) && plain(&table.name) {
         let list = if mariadb { "INNODB_SYS_FOREIGN" } else { "INNODB_FOREIGN" };
         let all: Option<u64> = conn
             .first_row(

@@ -6,6 +6,7 @@ use atone_undo::quote_identifier;
 use mysql_async::Conn;
 
 use super::triggers;
+use crate::rights::Rights;
 use crate::typed::Typed;
 
 /// The largest `auto_increment_increment`: so far below the largest number of a column's type lies the last one that is
@@ -104,14 +105,15 @@ struct Looked {
 pub(super) struct Logs<'a> {
     schema: &'a str,
     name: &'a str,
+    rights: &'a Rights,
     mariadb: bool,
     looked: Vec<((String, String), Result<Looked, String>)>,
 }
 
 impl<'a> Logs<'a> {
     /// Of the triggers of this table.
-    pub(super) fn new(schema: &'a str, name: &'a str, mariadb: bool) -> Logs<'a> {
-        Logs { schema, name, mariadb, looked: Vec::new() }
+    pub(super) fn new(schema: &'a str, name: &'a str, rights: &'a Rights, mariadb: bool) -> Logs<'a> {
+        Logs { schema, name, rights, mariadb, looked: Vec::new() }
     }
 
     /// The table that an INSERT of a trigger writes; the inner error is why it cannot be told which rows that adds.
@@ -125,7 +127,7 @@ impl<'a> Logs<'a> {
         let at = match self.looked.iter().position(|(known, _)| *known == id) {
             Some(at) => at,
             None => {
-                let looked = look(conn, &id.0, &id.1, self.mariadb).await?;
+                let looked = look(conn, &id.0, &id.1, self.rights, self.mariadb).await?;
                 self.looked.push((id, looked));
                 self.looked.len() - 1
             }
@@ -161,6 +163,7 @@ async fn look(
     conn: &mut Conn,
     schema: &str,
     name: &str,
+    rights: &Rights,
     mariadb: bool,
 ) -> Result<Result<Looked, String>, mysql_async::Error> {
     let head: Option<Head> = conn
@@ -215,7 +218,10 @@ async fn look(
     let mut visible =
         columns.iter().filter(|(_, _, extra)| !extra.to_ascii_uppercase().contains("INVISIBLE"));
     let place = visible.position(|(visible, _, _)| visible == column);
-    if !triggers::are_seen(conn, &schema, &name).await? {
+    if !rights.on_table("SELECT", &schema, &name) {
+        return Ok(Err("the service account may not SELECT from".into()));
+    }
+    if !rights.on_table("TRIGGER", &schema, &name) {
         return Ok(Err("may have triggers: the service account lacks the TRIGGER privilege on it".into()));
     }
     let own = triggers::bodies(conn, &schema, &name, mariadb).await?;

@@ -9,6 +9,7 @@ use atone_undo::Table;
 use mysql_async::Conn;
 
 use super::logs::{LogTable, Logs};
+use crate::rights::Rights;
 use crate::typed::Typed;
 
 /// A trigger, as `information_schema.TRIGGERS` shows it.
@@ -147,9 +148,10 @@ pub(super) async fn with_logs(
     schema: &str,
     name: &str,
     mut triggers: Vec<Trigger>,
+    rights: &Rights,
     mariadb: bool,
 ) -> Result<Vec<Trigger>, mysql_async::Error> {
-    let mut logs = Logs::new(schema, name, mariadb);
+    let mut logs = Logs::new(schema, name, rights, mariadb);
     for trigger in &mut triggers {
         let inserts = trigger.effect.as_ref().map(|body| body.inserts.clone()).unwrap_or_default();
         for insert in &inserts {
@@ -198,21 +200,6 @@ pub(super) fn parse(rows: Vec<TriggerRow>, mariadb: bool) -> Vec<Trigger> {
             Trigger { name, event, timing, body, sql_mode, effect, logs: Vec::new() }
         })
         .collect()
-}
-
-/// Whether the service account would see a table's triggers.
-pub(super) async fn are_seen(conn: &mut Conn, schema: &str, name: &str) -> Result<bool, mysql_async::Error> {
-    let rights: Option<u64> = conn
-        .first_row(
-            "SELECT (SELECT COUNT(*) FROM information_schema.USER_PRIVILEGES WHERE PRIVILEGE_TYPE = 'TRIGGER') \
-             + (SELECT COUNT(*) FROM information_schema.SCHEMA_PRIVILEGES WHERE PRIVILEGE_TYPE = 'TRIGGER' \
-                AND ? LIKE TABLE_SCHEMA) \
-             + (SELECT COUNT(*) FROM information_schema.TABLE_PRIVILEGES WHERE PRIVILEGE_TYPE = 'TRIGGER' \
-                AND TABLE_SCHEMA = ? AND TABLE_NAME = ?)",
-            (schema, schema, name),
-        )
-        .await?;
-    Ok(rights.unwrap_or(0) > 0)
 }
 
 #[cfg(test)]

@@ -19,12 +19,22 @@ pub(crate) fn serve(listener: UnixListener) {
 }
 
 /// The rows that a statement is answered with; `None`: it answers OK.
-fn rows(sql: &str) -> Option<(usize, Vec<Vec<Option<&'static str>>>)> {
+fn rows(sql: &str) -> Option<Rows> {
     let some = |cells: &[&'static str]| cells.iter().map(|c| Some(*c)).collect::<Vec<_>>();
+    if sql == "SHOW GRANTS" {
+        return Some((1, vec![some(&["GRANT ALL PRIVILEGES ON *.* TO `atone`@`%`"])]));
+    }
+    if sql.starts_with("SHOW CREATE TABLE") {
+        return Some((2, vec![some(&["t", "CREATE TABLE `t`"])]));
+    }
     if !sql.trim_start().to_ascii_uppercase().starts_with("SELECT") {
         return None;
     }
-    Some(if sql.contains("TABLE_TYPE FROM") {
+    Some(if sql.contains("partial_revokes") {
+        (1, vec![some(&["0"])])
+    } else if sql.contains("information_schema.TRIGGERS") {
+        (5, vec![])
+    } else if sql.contains("TABLE_TYPE FROM") {
         (4, vec![some(&["test", "t", "InnoDB", "BASE TABLE"])])
     } else if sql.contains("information_schema.COLUMNS") {
         let id = vec![Some("id"), Some("int"), Some("int"), None, None, Some("NO"), Some(""), None];
@@ -41,8 +51,6 @@ fn rows(sql: &str) -> Option<(usize, Vec<Vec<Option<&'static str>>>)> {
         (4, vec![vec![Some("PRIMARY"), Some("id"), None, Some("0")]])
     } else if sql.contains("SELECT ENGINE") {
         (1, vec![some(&["InnoDB"])])
-    } else if sql.contains("_PRIVILEGES") {
-        (1, vec![some(&["1"])])
     } else if sql.contains("information_schema") {
         (3, vec![])
     } else if sql.contains("VERSION()") {
@@ -68,15 +76,30 @@ fn answer(sql: &str, binary: bool) -> Vec<u8> {
         put(&mut out, 1, b"\xff\x43\x05#HY000'test.t' is not VIEW");
         return out;
     }
-    let Some((width, rows)) = rows(sql) else {
-        put(&mut out, 1, OK);
-        return out;
-    };
-    let mut seq = put(&mut out, 1, &[width as u8]);
-    for _ in 0..width {
-        seq = put(&mut out, seq, &column());
+    // Only what is asked with the rights comes as several statements that answer with rows
+    let parts: Vec<&str> = if sql.contains("SHOW GRANTS") { sql.split("; ").collect() } else { vec![sql] };
+    let mut seq = 1;
+    for (n, part) in parts.iter().enumerate() {
+        let Some(rows) = rows(part) else {
+            put(&mut out, seq, OK);
+            return out;
+        };
+        // SERVER_MORE_RESULTS_EXISTS
+        let end = [0xfe, 0, 0, if n + 1 < parts.len() { 0x0a } else { 2 }, 0];
+        seq = result(&mut out, seq, rows, &end, binary);
     }
-    seq = put(&mut out, seq, EOF);
+    out
+}
+
+type Rows = (usize, Vec<Vec<Option<&'static str>>>);
+
+/// A result set from this sequence number on; the number behind it.
+fn result(out: &mut Vec<u8>, seq: u8, (width, rows): Rows, end: &[u8], binary: bool) -> u8 {
+    let mut seq = put(out, seq, &[width as u8]);
+    for _ in 0..width {
+        seq = put(out, seq, &column());
+    }
+    seq = put(out, seq, EOF);
     for row in rows {
         let mut packet = Vec::new();
         if binary {
@@ -94,10 +117,9 @@ fn answer(sql: &str, binary: bool) -> Vec<u8> {
                 None => packet.push(0xfb),
             }
         }
-        seq = put(&mut out, seq, &packet);
+        seq = put(out, seq, &packet);
     }
-    put(&mut out, seq, EOF);
-    out
+    put(out, seq, end)
 }
 
 async fn session(mut stream: UnixStream) -> Option<()> {
