@@ -219,3 +219,34 @@ impl ServicePool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rights_that_are_others_count_as_a_change() {
+        let rights = |grant: &str| Rights::parse(&[format!("GRANT {grant} ON *.* TO `a`@`%`")], false);
+        let mut known = Known::default();
+        assert!(known.note(rights("SELECT")) && known.note(rights("SELECT")) && known.changes == 0);
+        assert!(!known.note(rights("SELECT, TRIGGER")) && known.note(rights("SELECT, TRIGGER")));
+        assert!(!known.note(rights("SELECT")) && known.changes == 2);
+    }
+
+    #[tokio::test]
+    async fn a_look_begins_again_where_the_rights_have_changed() {
+        let count = std::cell::Cell::new(0);
+        let look = |fails: usize| {
+            count.set(0);
+            let count = &count;
+            ServicePool::again(move || async move {
+                count.set(count.get() + 1);
+                if count.get() <= fails { Err(Error::Other(CHANGED.into())) } else { Ok(()) }
+            })
+        };
+        assert!(look(1).await.is_ok());
+        assert_eq!(count.get(), 2);
+        assert!(look(9).await.is_err());
+        assert_eq!(count.get(), MAX_TRIES);
+    }
+}

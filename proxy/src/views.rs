@@ -148,8 +148,9 @@ async fn unseen(pool: &ServicePool, (schema, name): &Qualified) -> Result<Found,
     if is_no_view || no_functions {
         return Ok(Found::Over(Vec::new()));
     }
+    // Without a right on it, it may be a table as well
     Ok(Found::Writes(format!(
-        "the service account cannot see what {schema}.{name} is: it lacks SELECT or SHOW VIEW on it"
+        "the service account cannot see the definition of the view {schema}.{name}: it lacks SELECT or SHOW VIEW on it"
     )))
 }
 

@@ -1,6 +1,6 @@
 //! Putting a branch's rows back, in one local transaction and some rows at a time.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use atone_api::proto::BranchRef;
 use atone_undo::{
@@ -72,7 +72,7 @@ pub(super) async fn restore(
         let all: Vec<&RowChange> = changes.rows.iter().collect();
         let mut restore = Vec::new();
         for batch in batches(&all, packet_bytes) {
-            let current = current_rows(conn, changes, batch).await?;
+            let current = rows_left(conn, changes, batch).await?;
             for change in batch {
                 let now = current.get(&key_of(changes, change)?).map(|row| row.values.as_slice());
                 match judge(&changes.table, change, now) {
@@ -325,56 +325,41 @@ async fn current_rows(
 ) -> Result<HashMap<Key, Row>, Failure> {
     let table = &changes.table;
     let keys: Vec<Key> = rows.iter().map(|change| key_of(changes, change)).collect::<Result<_, _>>()?;
-    let qualifier = quote_identifier(&table.name);
-    let select = |table: &Table, keys: &[Key]| {
-        format!(
-            "SELECT {} FROM {}{} WHERE {} FOR UPDATE",
-            table.image_select_list(&qualifier),
-            table.quoted(),
-            table.force_key(),
-            table.keys_predicate(&qualifier, keys)
-        )
-    };
     let found = read_rows(conn, table, &select(table, &keys)).await?;
-    let mut count = found.len();
-    let mut out: HashMap<Key, Row> = found.into_iter().map(|row| (row.key(table), row)).collect();
-    let missing: Vec<&Key> = keys.iter().filter(|key| !out.contains_key(key)).collect();
-    if missing.is_empty() {
-        return Ok(out);
-    }
-    // A row that is not among those read is taken for gone only where the server counts no more than were read
-    let counted: Option<u64> = conn
-        .first_text_row(format!(
-            "SELECT COUNT(*) FROM {}{} WHERE {} FOR UPDATE",
-            table.quoted(),
-            table.force_key(),
-            table.keys_predicate(&qualifier, &keys)
-        ))
-        .await?;
-    if counted != Some(count as u64) {
-        return Err(Failure::Retry(format!(
-            "the server counts {counted:?} rows of {}.{} where it gives {count}",
-            table.schema, table.name
-        )));
-    }
-    // Others of them may be rows whose keys count as equal and are spelled otherwise now
-    let expected: HashSet<&Key> = keys.iter().collect();
-    let spelled: Vec<Key> = out.keys().filter(|key| !expected.contains(key)).cloned().collect();
-    let mut one_by_one = missing.into_iter().cloned().collect::<Vec<_>>().into_iter();
-    count = spelled.len();
-    while count > 0 {
-        let Some(key) = one_by_one.next() else {
-            return Err(stuck(format!(
-                "rows of {}.{} have keys of none that was changed",
-                table.schema, table.name
-            )));
-        };
-        for row in read_rows(conn, table, &select(table, std::slice::from_ref(&key))).await? {
-            out.insert(key.clone(), row);
-            count = count.saturating_sub(1);
+    Ok(found.into_iter().map(|row| (row.key(table), row)).collect())
+}
+
+/// The same before anything is restored: a row that the branch has left and that is not among those read is looked for by
+/// itself before it is taken for gone. Its key may be spelled otherwise now, and count as equal.
+///
+/// A row that a read does not give afterwards has been deleted by a statement whose rows were counted.
+async fn rows_left(
+    conn: &mut Conn,
+    changes: &TableChanges,
+    rows: &[&RowChange],
+) -> Result<HashMap<Key, Row>, Failure> {
+    let table = &changes.table;
+    let mut out = current_rows(conn, changes, rows).await?;
+    for change in rows.iter().filter(|change| change.after.is_some()) {
+        let key = key_of(changes, change)?;
+        if !out.contains_key(&key) {
+            let found = read_rows(conn, table, &select(table, std::slice::from_ref(&key))).await?;
+            out.extend(found.into_iter().next().map(|row| (key, row)));
         }
     }
     Ok(out)
+}
+
+/// Reads and locks the rows of these keys.
+fn select(table: &Table, keys: &[Key]) -> String {
+    let qualifier = quote_identifier(&table.name);
+    format!(
+        "SELECT {} FROM {}{} WHERE {} FOR UPDATE",
+        table.image_select_list(&qualifier),
+        table.quoted(),
+        table.force_key(),
+        table.keys_predicate(&qualifier, keys)
+    )
 }
 
 async fn read_rows(conn: &mut Conn, table: &Table, sql: &str) -> Result<Vec<Row>, Failure> {
