@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use atone_undo::{Key, Row, RowChange, Table, TableChanges, UndoRecord, Value};
+use atone_undo::{Assigned, Key, Obstacle, Row, RowChange, Table, TableChanges, UndoRecord, Value, obstacle};
 
-use crate::meta::TableInfo;
+use crate::meta::{TableInfo, replaces};
 use crate::views::Qualified;
 
 /// Whether a touched row must be there when the branch commits.
@@ -71,16 +71,24 @@ pub struct Changes {
     pub locks: Vec<(String, Vec<String>)>,
 }
 
+/// Why a branch must not commit.
+#[derive(Debug, PartialEq, Eq)]
+pub enum NotCommitted {
+    /// A sentence.
+    Because(String),
+    /// A row of this table could not be put back.
+    Obstacle(Arc<Table>, Obstacle),
+}
+
+impl From<String> for NotCommitted {
+    fn from(why: String) -> NotCommitted {
+        NotCommitted::Because(why)
+    }
+}
+
 /// About how much memory an image takes, in bytes.
 pub fn row_bytes(row: &Row) -> usize {
-    row.values
-        .iter()
-        .map(|v| match v {
-            Value::Text(s) => s.len() + 32,
-            Value::Bytes(b) => b.len() + 32,
-            Value::Null | Value::Int(_) => 32,
-        })
-        .sum()
+    row.values.iter().map(|value| value.long_bytes() + 32).sum()
 }
 
 impl Branch {
@@ -200,6 +208,28 @@ impl Branch {
         self.entry(table, key).is_some_and(|entry| entry.before.is_some())
     }
 
+    /// Why a row could not be put back in a rollback.
+    fn obstacle(
+        &self,
+        table: &Table,
+        before: &[Value],
+        after: Option<&[Value]>,
+        packet_bytes: usize,
+    ) -> Option<Obstacle> {
+        let fires = || {
+            let mut same = self.met.iter().map(|met| &met.info);
+            same.any(|info| {
+                info.table.schema == table.schema
+                    && info.table.name == table.name
+                    && replaces(&info.facts.triggers)
+            })
+        };
+        let stays = after.filter(|after| !table.changes_key(before, after) && !fires());
+        let Some(after) = stays else { return obstacle(table, before, Assigned::Row, packet_bytes) };
+        let changed = (0..before.len()).filter(|&at| before.get(at) != after.get(at)).collect();
+        obstacle(table, before, Assigned::Columns(&changed), packet_bytes)
+    }
+
     /// The schema of the first table written.
     pub fn schema(&self) -> Option<&str> {
         self.tables.first().map(|t| t.schema.as_str())
@@ -276,26 +306,28 @@ impl Branch {
     }
 
     /// Pairs the before images with the rows as they are now. `after` holds, per table as [`Branch::keys`] gave them, the
-    /// rows found.
+    /// rows found. What has to be put back must fit a packet of `packet_bytes`.
     ///
     /// # Errors
     /// A row that must be there and is not, or the other way round, or one that was not asked for: something changed rows
     /// that were not captured, so that this transaction must not commit.
-    pub fn changes(&self, after: Vec<(Arc<Table>, Vec<Row>)>) -> Result<Changes, String> {
+    pub fn changes(
+        &self,
+        after: Vec<(Arc<Table>, Vec<Row>)>,
+        packet_bytes: usize,
+    ) -> Result<Changes, NotCommitted> {
         let mut found: HashMap<(usize, Key), Row> = HashMap::new();
         for (table, rows) in after {
             let t = self
                 .tables
                 .iter()
                 .position(|x| x.schema == table.schema && x.name == table.name)
-                .ok_or("an after image of a table that was not touched")?;
+                .ok_or_else(|| "an after image of a table that was not touched".to_owned())?;
             for row in rows {
                 let key = row.key(&table);
                 if !self.seen.contains_key(&(t, key.clone())) {
-                    return Err(format!(
-                        "a row of {}.{} changed under another key",
-                        table.schema, table.name
-                    ));
+                    let why = format!("a row of {}.{} changed under another key", table.schema, table.name);
+                    return Err(why.into());
                 }
                 found.insert((t, key), row);
             }
@@ -312,23 +344,22 @@ impl Branch {
                 Presence::Unknown => false,
             };
             if wrong {
-                return Err(format!(
-                    "a row of {}.{} is not as its statement left it",
-                    table.schema, table.name
-                ));
+                let why = format!("a row of {}.{} is not as its statement left it", table.schema, table.name);
+                return Err(why.into());
             }
             let before_values = entry.before.as_ref().map(|r| &r.values);
             if before_values == after.as_ref().map(|r| &r.values) {
                 continue;
             }
-            let before = before_values.into_iter().flatten();
-            if let Some((column, _)) =
-                table.columns.iter().zip(before).find(|(c, value)| !c.takes_back(value))
+            if let Some(before) = before_values
+                && let Some(obstacle) = self.obstacle(
+                    table,
+                    before,
+                    after.as_ref().map(|row| row.values.as_slice()),
+                    packet_bytes,
+                )
             {
-                return Err(format!(
-                    "the column {} of {}.{} holds a value that it would not take back in a rollback",
-                    column.name, table.schema, table.name
-                ));
+                return Err(NotCommitted::Obstacle(table.clone(), obstacle));
             }
             let rows = [entry.before.as_ref(), after.as_ref()];
             locks[entry.table]
@@ -364,6 +395,8 @@ mod tests {
     use crate::samples;
     use atone_undo::LockKey;
 
+    const MIB: usize = 1 << 20;
+
     fn table() -> Arc<Table> {
         Arc::new(samples::table(&["id", "v"]))
     }
@@ -381,7 +414,7 @@ mod tests {
         let (t, mut b) = (table(), Branch::default());
         b.touch(&t, key(1), Some(row(1, 10)), Presence::Present);
         b.touch(&t, key(1), Some(row(1, 20)), Presence::Present);
-        let changes = b.changes(vec![(t, vec![row(1, 30)])]).unwrap();
+        let changes = b.changes(vec![(t, vec![row(1, 30)])], MIB).unwrap();
         assert_eq!(changes.tables[0].rows.len(), 1);
         assert_eq!(changes.tables[0].rows[0].before, Some(row(1, 10).values));
         assert_eq!(changes.tables[0].rows[0].after, Some(row(1, 30).values));
@@ -394,7 +427,7 @@ mod tests {
         b.touch(&t, key(1), Some(row(1, 10)), Presence::Present);
         b.touch(&t, key(2), None, Presence::Present);
         b.touch(&t, key(2), Some(row(2, 1)), Presence::Absent);
-        let changes = b.changes(vec![(t, vec![row(1, 10)])]).unwrap();
+        let changes = b.changes(vec![(t, vec![row(1, 10)])], MIB).unwrap();
         assert!(changes.tables.is_empty() && changes.locks.is_empty());
     }
 
@@ -407,7 +440,7 @@ mod tests {
         b.touch(&t, key(1), Some(row(1, 11)), Presence::Absent);
         b.rollback_to("a");
         assert_eq!(b.rows(), 1);
-        let changes = b.changes(vec![(t.clone(), vec![row(1, 11)])]).unwrap();
+        let changes = b.changes(vec![(t.clone(), vec![row(1, 11)])], MIB).unwrap();
         assert_eq!(changes.tables[0].rows.len(), 1);
         b.rollback_to("a");
         b.release("a");
@@ -419,9 +452,9 @@ mod tests {
     fn rows_that_are_not_as_they_must_be_stop_the_commit() {
         let (t, mut b) = (table(), Branch::default());
         b.touch(&t, key(1), None, Presence::Present);
-        assert!(b.changes(vec![]).is_err());
-        assert!(b.changes(vec![(t.clone(), vec![row(1, 1), row(9, 9)])]).is_err());
+        assert!(b.changes(vec![], MIB).is_err());
+        assert!(b.changes(vec![(t.clone(), vec![row(1, 1), row(9, 9)])], MIB).is_err());
         b.touch(&t, key(1), Some(row(1, 1)), Presence::Absent);
-        assert!(b.changes(vec![(t, vec![row(1, 1)])]).is_err());
+        assert!(b.changes(vec![(t, vec![row(1, 1)])], MIB).is_err());
     }
 }

@@ -93,6 +93,10 @@ impl SqlError {
         let text = format!("a statement, with its images, of more than max_allowed_packet = {limit} bytes");
         Self::new(1153, b"08S01", xid, &text)
     }
+    /// 1153: a row that could not be read, or put back, within the server's `max_allowed_packet`.
+    pub fn not_restorable(xid: &str, why: &str) -> SqlError {
+        Self::new(1153, b"08S01", xid, &format!("refused in a global transaction: {why}"))
+    }
     /// 1047: a command that is not known, in the servers' words.
     pub fn unknown_command() -> SqlError {
         SqlError { code: 1047, state: b"08S01", message: "Unknown command".into() }

@@ -12,6 +12,7 @@ use mysql_async::{Conn, DriverError, Error, Opts, OptsBuilder, Pool};
 
 use crate::rights::Rights;
 use crate::tls::{self, ServerTls, ServerTlsMode};
+use crate::typed::Typed;
 
 /// How many connections are kept for looks.
 pub(crate) const MAX_LOOKING: usize = 4;
@@ -189,6 +190,24 @@ impl ServicePool {
                 Err(_) => {}
             }
             return looked;
+        }
+    }
+
+    /// A connection whose packets may be as long as the server's global `max_allowed_packet` says now: those that are kept
+    /// have what it said when they were opened.
+    ///
+    /// # Errors
+    /// What the server or the system says.
+    pub(crate) async fn conn_of_now(&self) -> Result<Conn, Error> {
+        loop {
+            let mut conn = self.get_conn().await?;
+            let sizes: Option<(u64, u64)> = conn
+                .first_text_row("SELECT @@SESSION.max_allowed_packet, @@GLOBAL.max_allowed_packet LIMIT 1")
+                .await?;
+            match sizes {
+                Some((own, global)) if own < global => conn.disconnect().await?,
+                _ => return Ok(conn),
+            }
         }
     }
 

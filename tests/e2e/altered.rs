@@ -48,7 +48,7 @@ async fn nothing_waits_for_ever(c: Harmable) -> Result<()> {
     Ok(())
 }
 
-atone_tests::shared_tests!(undone_where_exact, stopped_else);
+atone_tests::shared_tests!(undone_where_exact, stopped_else, exchanged_names);
 
 const SETUP: &[&str] = &[
     "CREATE TABLE t (id INT PRIMARY KEY AUTO_INCREMENT, a INT, b INT, KEY (a), KEY (b))",
@@ -541,6 +541,81 @@ async fn stopped_else(c: Arc<Cluster>) -> Result<()> {
             Ok(())
         };
         case.await.with_context(|| format!("{ddl:?}"))?;
+    }
+    Ok(())
+}
+
+/// Columns that exchange their names while their values are equal in the rows of the branch, and such as are moved only.
+async fn exchanged_names(c: Arc<Cluster>) -> Result<()> {
+    const EXCHANGE: &[&str] = &[
+        "ALTER TABLE t RENAME COLUMN a TO x",
+        "ALTER TABLE t RENAME COLUMN b TO a",
+        "ALTER TABLE t RENAME COLUMN x TO b",
+    ];
+    const MOVE: &[&str] = &["ALTER TABLE t MODIFY b INT AFTER id"];
+    let ambiguous = "UPDATE t SET a = 5 WHERE id = 1";
+    let told = "UPDATE t SET a = 6 WHERE id = 2";
+    for (statements, ddl, stops) in [
+        (&[ambiguous][..], EXCHANGE, true),
+        (&[ambiguous], MOVE, true),
+        (&["DELETE FROM t WHERE id = 2"], EXCHANGE, true),
+        (&["UPDATE t SET a = b, b = 5 WHERE id = 1"], EXCHANGE, true),
+        (&[ambiguous, told], MOVE, false),
+        (
+            &[
+                "DELETE FROM t WHERE id = 2",
+                told,
+                "INSERT INTO t VALUES (9, 5, 5, 'n')",
+                "UPDATE t SET a = 6 WHERE id = 3",
+            ],
+            MOVE,
+            false,
+        ),
+        (&["INSERT INTO t VALUES (9, 5, 5, 'n')", "DELETE FROM t WHERE id = 4"], MOVE, false),
+        (
+            &[ambiguous],
+            &["ALTER TABLE t MODIFY s VARCHAR(9) FIRST", "ALTER TABLE t ADD COLUMN n INT AFTER a"],
+            false,
+        ),
+    ] {
+        let case = async {
+            let schema = c.schema("exchanged").await?;
+            let mut outsider = c.direct(Bank::One, &schema).await?;
+            sql::run_all(
+                &mut outsider,
+                &[
+                    "CREATE TABLE t (id INT PRIMARY KEY, a INT, b INT, s VARCHAR(9))",
+                    "INSERT INTO t VALUES (1, 1, 5, 'x'), (2, 2, 3, 'y'), (3, 4, 3, 'z'), (4, 7, 7, 'w')",
+                ],
+            )
+            .await?;
+            let all = "SELECT id, a, b, s FROM t ORDER BY id";
+            let before = c.rows(Bank::One, &schema, all).await?;
+            let mut app = c.app(Bank::One, &schema).await?;
+            let xid = sql::start_global(&mut app).await?;
+            sql::run_all(&mut app, &["BEGIN"]).await?;
+            sql::run_all(&mut app, statements).await?;
+            sql::run_all(&mut app, &["COMMIT"]).await?;
+            sql::run_all(&mut outsider, ddl).await?;
+            let altered = c.rows(Bank::One, &schema, all).await?;
+            let shown = c.atone_undo(Bank::One, &["sql", &xid]).await?.stdout;
+            anyhow::ensure!(shown.contains("exchanged their names") == stops, "atone undo sql: {shown}");
+            sql::run(&mut app, "ROLLBACK GLOBAL TRANSACTION").await?;
+            if stops {
+                let failed = c.rest().wait_for_status(&xid, "rollback_failed", SOON).await?;
+                let said = failed["branches"][0]["detail"]["reason"].as_str().unwrap_or_default().to_owned();
+                anyhow::ensure!(said.contains("exchanged their names"), "the reason is {said}");
+                anyhow::ensure!(c.rows(Bank::One, &schema, all).await? == altered, "rows have changed");
+                let back = if ddl == EXCHANGE { EXCHANGE } else { &["ALTER TABLE t MODIFY b INT AFTER a"] };
+                sql::run_all(&mut outsider, back).await?;
+                c.atone(&["tx", "rollback", &xid]).await?;
+            }
+            c.rest().wait_for_status(&xid, "rolled_back", SOON).await?;
+            let after = c.rows(Bank::One, &schema, all).await?;
+            anyhow::ensure!(after == before, "expected {before:?}\nfound {after:?}");
+            Ok(())
+        };
+        case.await.with_context(|| format!("{statements:?} {ddl:?}"))?;
     }
     Ok(())
 }

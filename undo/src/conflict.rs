@@ -108,6 +108,9 @@ fn cut(value: &Value) -> Json {
             object.insert("cut_bytes".to_owned(), Json::from(bytes.len()));
             Json::Object(object)
         }
+        Value::Document(document) if document.text().len() > max => {
+            cut(&Value::Text(document.text().to_owned()))
+        }
         other => cell_json(other),
     }
 }

@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 
+use crate::document::Document;
 use crate::table::Table;
 
 /// One column's value, exact to the byte. Which variant a column uses follows from its [`crate::Kind`].
@@ -16,6 +17,8 @@ pub enum Value {
     Int(i128),
     /// Binary values, and strings that are not decoded (bytes in the column's charset).
     Bytes(Vec<u8>),
+    /// A document of MySQL's JSON that its text does not tell in full; one that it does is [`Value::Text`].
+    Document(Document),
 }
 
 /// A row as read by [`Table::image_select_list`].
@@ -29,6 +32,19 @@ pub struct Row {
 }
 
 impl Value {
+    /// How many bytes it has besides those that every value takes.
+    pub fn long_bytes(&self) -> usize {
+        match self {
+            Value::Null | Value::Int(_) => 0,
+            Value::Text(text) => text.len(),
+            Value::Bytes(bytes) => bytes.len(),
+            Value::Document(document) => {
+                let types = document.types().iter().map(|(path, kind)| path.len() + kind.len());
+                document.text().len() + types.sum::<usize>()
+            }
+        }
+    }
+
     /// The value as an undo record shows it: null, a number, a string, or `{"hex": "…"}`.
     pub fn to_json(&self) -> serde_json::Value {
         crate::record::cell_json(self)
@@ -73,6 +89,12 @@ pub enum ImageError {
         /// The column's name.
         column: String,
     },
+    /// The column has a value, which the server does not give: what reads it is above the session's `max_allowed_packet`.
+    #[error("the value of column `{column}` cannot be read within max_allowed_packet")]
+    Lost {
+        /// The column's name.
+        column: String,
+    },
     /// A value that is not of the column's kind.
     #[error("column `{column}` has the value {head:?} in a row image, which is no {column_type}")]
     BadValue {
@@ -82,6 +104,12 @@ pub enum ImageError {
         column_type: String,
         /// The first bytes of the value.
         head: String,
+    },
+    /// It is not said whether the column is NULL.
+    #[error("it is not told whether column `{column}` is NULL in a row image")]
+    NoNulls {
+        /// The column's name.
+        column: String,
     },
     /// The weight of a collated key part is missing or malformed.
     #[error("the collation weight of column `{column}` is missing in a row image")]

@@ -1,10 +1,12 @@
 //! What a rollback does with one table's changes: judge each row against what is there now, and put back the before
 //! images.
 
+use std::collections::BTreeSet;
 use std::iter::Peekable;
 use std::vec::IntoIter;
 
 use crate::image::{Key, Value};
+use crate::kind::Kind;
 use crate::literal::{self, Long, Session};
 use crate::record::RowChange;
 use crate::table::{Table, quote_identifier};
@@ -102,6 +104,96 @@ pub fn replacing_inverse_for<'a>(
     Inverse { rows_per_delete: 1, ..Inverse::new(table, rows, max_bytes, true, true) }
 }
 
+/// What a rollback assigns of a row.
+#[derive(Clone, Copy, Debug)]
+pub enum Assigned<'a> {
+    /// All of it: it is inserted again.
+    Row,
+    /// No more than these columns, as indices.
+    Columns(&'a BTreeSet<usize>),
+}
+
+impl Assigned<'_> {
+    fn has(&self, column: usize) -> bool {
+        match self {
+            Assigned::Row => true,
+            Assigned::Columns(columns) => columns.contains(&column),
+        }
+    }
+}
+
+/// Why a row cannot be put back exactly.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Obstacle {
+    /// The column's value has no literal that gives it.
+    Value {
+        /// The column's name.
+        column: String,
+        /// What of it is lost.
+        what: String,
+    },
+    /// The statement that does it is longer than a packet may be.
+    Packet {
+        /// What it needs, in bytes.
+        needed_bytes: usize,
+    },
+}
+
+/// Why a rollback could not assign what it has to of a before image, if it could not, where a packet has `packet_bytes`.
+pub fn obstacle(
+    table: &Table,
+    before: &[Value],
+    assigned: Assigned<'_>,
+    packet_bytes: usize,
+) -> Option<Obstacle> {
+    let columns = || {
+        let all = table.columns.iter().zip(before).enumerate();
+        all.filter(|(at, (column, _))| !column.generated && assigned.has(*at)).map(|(_, of)| of)
+    };
+    let lost = columns().find_map(|(column, value)| {
+        let what = match value {
+            Value::Document(document) => document.lost_type().map(|kind| format!("a {kind} in it")),
+            value => (!column.takes_back(value)).then(|| "digits beyond its type".to_owned()),
+        };
+        Some(Obstacle::Value { column: column.name.clone(), what: what? })
+    });
+    if lost.is_some() {
+        return lost;
+    }
+    let long: usize = columns().map(|(_, value)| value.long_bytes()).sum();
+    if long < packet_bytes / 16 && long < LONG_VALUE_BYTES {
+        return None;
+    }
+    let inverse = Inverse::new(table, &[], packet_bytes / 4, true, false);
+    let spelled = |name: String, literal: String| format!("{name} = {literal}");
+    let (sql, params) = inverse.with_values(before, |at| assigned.has(at), spelled);
+    let condition = table.predicate("", &[table.key_of(before)], Session::Compensation);
+    let sql = format!("{sql}{}{condition}{AROUND}", table.quoted());
+    let needed_bytes = Statement { sql, params, rows: 1 }.needed_bytes();
+    (needed_bytes >= packet_bytes).then_some(Obstacle::Packet { needed_bytes })
+}
+
+/// What a parameter has beside its bytes, and a command beside its parameters, in bytes at most.
+const EXECUTE_BYTES: usize = 32;
+/// About what a statement has besides names, values and its condition.
+const AROUND: &str = "INSERT INTO () VALUES () ; UPDATE SET WHERE";
+/// Parameters that are longer than this together travel one by one, as the driver sends them.
+const MAX_TOGETHER_BYTES: usize = (1 << 24) - 1;
+
+impl Statement {
+    /// How long the longest packet is that carries it, in bytes at most.
+    pub fn needed_bytes(&self) -> usize {
+        let text = self.sql.len() + EXECUTE_BYTES;
+        if self.params.is_empty() {
+            return text;
+        }
+        let together: usize = self.params.iter().map(|param| param.len() + EXECUTE_BYTES).sum();
+        let longest = self.params.iter().map(|param| param.len() + EXECUTE_BYTES).max().unwrap_or(0);
+        let params = if together < MAX_TOGETHER_BYTES { together } else { longest };
+        text.max(params + EXECUTE_BYTES)
+    }
+}
+
 /// What is left to do.
 struct Inverse<'a> {
     table: &'a Table,
@@ -120,6 +212,8 @@ impl<'a> Inverse<'a> {
         let (mut deletes, mut updates, mut inserts) = (Vec::new(), Vec::new(), Vec::new());
         for row in rows {
             match (row.before.as_deref(), row.after.as_deref()) {
+                // Nothing of it can be assigned
+                (Some(before), Some(after)) if differing(table, before, after).is_empty() => {}
                 (None, None) => {}
                 (None, Some(after)) => deletes.push(after),
                 (Some(before), None) => inserts.push(before),
@@ -168,8 +262,17 @@ impl<'a> Inverse<'a> {
         let (before, after) = self.updates.next()?;
         let table = self.table;
         let key = table.key_of(after);
-        // Every column is assigned, so that no ON UPDATE CURRENT_TIMESTAMP fires.
-        let (mut sql, params) = self.with_values(before, |name, literal| format!("{name} = {literal}"));
+        let differing = differing(table, before, after);
+        let of = |column: usize| differing.contains(&column);
+        let (mut sql, params) = self.with_values(before, of, |name, literal| format!("{name} = {literal}"));
+        for (at, column) in table.columns.iter().enumerate() {
+            // Assigned itself, no ON UPDATE CURRENT_TIMESTAMP fires
+            let may_follow = matches!(column.kind, Kind::Timestamp | Kind::DateTime) && !column.generated;
+            if may_follow && !of(at) {
+                let name = quote_identifier(&column.name);
+                sql.push_str(&format!(", {name} = {name}"));
+            }
+        }
         sql.insert_str(0, &format!("UPDATE {} SET ", table.quoted()));
         sql.push_str(" WHERE ");
         sql.push_str(&table.predicate("", &[key], Session::Compensation));
@@ -203,19 +306,21 @@ impl<'a> Inverse<'a> {
 
     fn tuple(&mut self) -> Option<(String, Vec<Vec<u8>>)> {
         let values = self.inserts.next()?;
-        Some(self.with_values(values, |_, literal| literal))
+        Some(self.with_values(values, |_| true, |_, literal| literal))
     }
 
-    /// The values of a row as literals, or parameters where they are long, each as `shown` shows it beside its column.
+    /// The values of a row's columns as literals, or parameters where they are long, each as `shown` shows it beside its column.
     fn with_values(
         &self,
         values: &[Value],
+        of: impl Fn(usize) -> bool,
         shown: impl Fn(String, String) -> String,
     ) -> (String, Vec<Vec<u8>>) {
         let written = |above_bytes: usize| {
             let mut params = Vec::new();
             let mut sql = String::new();
-            for (column, value) in self.table.columns.iter().zip(values).filter(|(c, _)| !c.generated) {
+            let columns = self.table.columns.iter().zip(values).enumerate();
+            for (_, (column, value)) in columns.filter(|(at, (c, _))| !c.generated && of(*at)) {
                 let literal = if self.params {
                     let mut long = Long { above_bytes, params: &mut params };
                     literal::assign_long(column, value, &mut long)

@@ -36,7 +36,9 @@ pub enum Kind {
     Set,
     /// BINARY, VARBINARY and the BLOB types.
     Binary,
-    /// MySQL's JSON. MariaDB's JSON is LONGTEXT, hence `Text`.
+    /// MySQL's JSON, read with the types that its text does not tell. MariaDB's JSON is LONGTEXT, hence `Text`.
+    Document,
+    /// MySQL's JSON by its text alone, as records from before [`Kind::Document`] have it.
     Json,
     /// GEOMETRY and its subtypes, in the server's own format (SRID, then WKB).
     Geometry,
@@ -68,7 +70,7 @@ impl Kind {
             "enum" => Kind::Enum,
             "set" => Kind::Set,
             "binary" | "varbinary" | "tinyblob" | "blob" | "mediumblob" | "longblob" => Kind::Binary,
-            "json" => Kind::Json,
+            "json" => Kind::Document,
             "geometry" | "point" | "linestring" | "polygon" | "multipoint" | "multilinestring"
             | "multipolygon" | "geometrycollection" | "geomcollection" => Kind::Geometry,
             "vector" => Kind::Vector,

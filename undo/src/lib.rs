@@ -12,9 +12,10 @@
 mod branch_rows;
 mod charset;
 pub mod conflict;
+mod document;
+mod exchange;
 pub mod image;
 mod inverse;
-mod json_numbers;
 mod kind;
 mod literal;
 mod lock_key;
@@ -26,9 +27,12 @@ pub mod undo_log;
 
 pub use branch_rows::{BranchRows, RowHead, judge_rows};
 pub use conflict::{ConflictReport, ConflictRow};
+pub use document::Document;
+pub use exchange::Exchanges;
 pub use image::{ImageError, Key, LockKey, Row, Value};
 pub use inverse::{
-    MAX_STATEMENT_BYTES, Statement, Verdict, inverse, inverse_for, judge, replacing_inverse_for,
+    Assigned, MAX_STATEMENT_BYTES, Obstacle, Statement, Verdict, inverse, inverse_for, judge, obstacle,
+    replacing_inverse_for,
 };
 pub use kind::Kind;
 pub use record::{Encoded, Layout, RecordError, RowChange, TableChanges, UndoRecord};

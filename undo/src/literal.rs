@@ -2,8 +2,8 @@
 //! value that does not fit its column's kind is still written as a harmless literal, never as raw text.
 
 use crate::charset;
+use crate::document;
 use crate::image::Value;
-use crate::json_numbers;
 use crate::kind::Kind;
 use crate::table::Column;
 use crate::temporal;
@@ -109,10 +109,10 @@ fn quoted(text: &str, well_formed: bool) -> String {
     if well_formed { format!("'{text}'") } else { utf8(text) }
 }
 
-/// A document of MySQL's JSON; numbers that were DECIMALs are put back as such.
+/// A document of which only the text was kept; numbers that must have been DECIMALs are put back as such.
 fn json(text: &str, literal: &str) -> String {
     let document = format!("CAST({literal} AS JSON)");
-    let decimals = json_numbers::decimals(text);
+    let decimals = document::decimals(text);
     if decimals.is_empty() {
         return document;
     }
@@ -135,6 +135,7 @@ pub(crate) fn assign(column: &Column, value: &Value) -> String {
             }
             Kind::Other => quoted(text, is_address(text)),
             Kind::Json => json(text, &utf8(text)),
+            Kind::Document => format!("CAST({} AS JSON)", utf8(text)),
             // The error value; a column with an empty member is written by number.
             Kind::Enum if text.is_empty() => "0".to_owned(),
             Kind::Char | Kind::Text | Kind::Enum | Kind::Set => string(column, text),
@@ -144,6 +145,7 @@ pub(crate) fn assign(column: &Column, value: &Value) -> String {
             Some(charset) => in_charset(charset, bytes),
             None => binary(bytes),
         },
+        Value::Document(document) => document.sql(&format!("CAST({} AS JSON)", utf8(document.text())), utf8),
     }
 }
 
@@ -159,8 +161,9 @@ pub(crate) struct Long<'a> {
 pub(crate) fn assign_long(column: &Column, value: &Value, long: &mut Long<'_>) -> String {
     let mut placeholder = |charset: Option<&str>, bytes: Vec<u8>| {
         let placeholder = match charset {
-            Some(charset) => format!("CONVERT(CAST(? AS BINARY) USING {})", spoken(charset, &bytes)),
-            None => "CAST(? AS BINARY)".to_owned(),
+            // For MariaDB CAST(? AS BINARY) is still a text in the connection's charset
+            Some(charset) => format!("CONVERT(CONVERT(? USING binary) USING {})", spoken(charset, &bytes)),
+            None => "CONVERT(? USING binary)".to_owned(),
         };
         long.params.push(bytes);
         placeholder
@@ -171,6 +174,9 @@ pub(crate) fn assign_long(column: &Column, value: &Value, long: &mut Long<'_>) -
         Value::Bytes(bytes) if bytes.len() > long.above_bytes => placeholder(charset, bytes.clone()),
         Value::Text(text) if text.len() > long.above_bytes => match column.kind {
             Kind::Json => json(text, &placeholder(Some("utf8mb4"), text.clone().into_bytes())),
+            Kind::Document => {
+                format!("CAST({} AS JSON)", placeholder(Some("utf8mb4"), text.clone().into_bytes()))
+            }
             Kind::Char | Kind::Text => {
                 let encoded = charset.and_then(|charset| Some((charset, charset::encode(charset, text)?)));
                 let (charset, bytes) = encoded.unwrap_or_else(|| ("utf8mb4", text.clone().into_bytes()));
@@ -178,6 +184,10 @@ pub(crate) fn assign_long(column: &Column, value: &Value, long: &mut Long<'_>) -
             }
             _ => assign(column, value),
         },
+        Value::Document(document) if document.text().len() > long.above_bytes => {
+            let text = placeholder(Some("utf8mb4"), document.text().to_owned().into_bytes());
+            document.sql(&format!("CAST({text} AS JSON)"), utf8)
+        }
         _ => assign(column, value),
     }
 }
@@ -185,12 +195,12 @@ pub(crate) fn assign_long(column: &Column, value: &Value, long: &mut Long<'_>) -
 /// What may stand on the right of `column =` or in `column IN (…)`; `None` where the comparison needs another form.
 pub(crate) fn plain_operand(column: &Column, value: &Value, session: Session) -> Option<String> {
     match value {
-        Value::Null => None,
+        Value::Null | Value::Document(_) => None,
         Value::Int(0) if column.kind == Kind::Year => None,
         Value::Text(text) => match column.kind {
             Kind::Date | Kind::DateTime if !temporal::is_real_date(text) => None,
             Kind::Timestamp if session == Session::Any || !temporal::is_real_date(text) => None,
-            Kind::Json | Kind::Geometry | Kind::Vector => None,
+            Kind::Document | Kind::Json | Kind::Geometry | Kind::Vector => None,
             _ => Some(assign(column, value)),
         },
         Value::Int(_) | Value::Bytes(_) => Some(assign(column, value)),
@@ -239,5 +249,6 @@ pub(crate) fn equals(column: &Column, name: &str, value: &Value, session: Sessio
             _ => "1 = 0".to_owned(),
         },
         Value::Bytes(bytes) => format!("{name} = {}", binary(bytes)),
+        Value::Document(_) => "1 = 0".to_owned(),
     }
 }

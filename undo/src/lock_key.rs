@@ -103,6 +103,7 @@ fn part_text(column: &Column, value: &Value, prefix: Option<u32>) -> String {
     match value {
         Value::Null => String::new(),
         Value::Int(n) => n.to_string(),
+        Value::Document(document) => printable(document.text()),
         Value::Text(text) => match column.kind {
             Kind::Float | Kind::Double if text == "-0" => "0".to_owned(),
             Kind::Char | Kind::Text => {

@@ -274,6 +274,7 @@ fn fits(column: &Column, value: &Value) -> bool {
         (Value::Int(n), Kind::Int | Kind::Bit | Kind::Year) => fits_json(*n),
         (Value::Int(n), Kind::Enum | Kind::Set) => column.by_number() && fits_json(*n),
         (Value::Int(_), _) => false,
+        (Value::Document(_), kind) => kind == Kind::Document,
         (Value::Bytes(_), Kind::Binary | Kind::Geometry | Kind::Vector) => true,
         (Value::Bytes(_), kind) => kind.has_charset(),
         (Value::Text(_), Kind::Enum | Kind::Set) => !column.by_number(),

@@ -1,6 +1,9 @@
 //! What is known of a table, and the SQL that reads its rows exactly.
 
+use std::collections::HashMap;
+
 use crate::charset;
+use crate::document::{self, Document};
 use crate::image::{ImageError, Key, Row, Value};
 use crate::kind::Kind;
 use crate::literal::{self, Session};
@@ -93,19 +96,52 @@ impl Column {
         if self.by_number() { format!("{name}+0 = {other}+0") } else { format!("{name} = {other}") }
     }
 
+    /// Whether it may be NULL: a generated one whatever it was declared.
+    fn may_be_null(&self) -> bool {
+        self.nullable || self.generated
+    }
+
+    /// Whether it is read by its name alone: a NULL is then the column's, and not that of a function that gives up.
+    fn is_read_as_it_is(&self) -> bool {
+        match self.kind {
+            Kind::Int
+            | Kind::Decimal
+            | Kind::Year
+            | Kind::Date
+            | Kind::Time
+            | Kind::DateTime
+            | Kind::Binary
+            | Kind::Geometry
+            | Kind::Vector
+            | Kind::Other => true,
+            Kind::Float
+            | Kind::Double
+            | Kind::Bit
+            | Kind::Timestamp
+            | Kind::Char
+            | Kind::Text
+            | Kind::Enum
+            | Kind::Set
+            | Kind::Document
+            | Kind::Json => false,
+        }
+    }
+
     /// The expression that reads this column, of the qualified name, so that no session setting bends it.
     fn image_expression(&self, qualifier: &str) -> String {
         let name = format!("{qualifier}.{}", quote_identifier(&self.name));
         match self.kind {
-            Kind::Char | Kind::Text => format!("CAST({name} AS BINARY)"),
             Kind::Enum | Kind::Set if self.by_number() => format!("{name}+0"),
-            Kind::Enum | Kind::Set => format!("CAST({name} AS BINARY)"),
+            // CAST AS BINARY gives NULL on MariaDB where the value is above max_allowed_packet
+            Kind::Char | Kind::Text | Kind::Enum | Kind::Set => format!("CONVERT({name} USING binary)"),
             // FLOAT would be shown with six digits; FLOAT(m,d) and DOUBLE(m,d) with d decimals.
             Kind::Float | Kind::Double => format!("{name}*1e0"),
             Kind::Bit => format!("{name}+0"),
             // The stored instant: the session's time zone repeats an hour in autumn.
             Kind::Timestamp => format!("UNIX_TIMESTAMP({name})"),
-            Kind::Json => format!("CAST(CAST({name} AS CHAR CHARACTER SET utf8mb4) AS BINARY)"),
+            Kind::Document | Kind::Json => {
+                format!("CONVERT(CAST({name} AS CHAR CHARACTER SET utf8mb4) USING binary)")
+            }
             Kind::Int
             | Kind::Decimal
             | Kind::Year
@@ -116,6 +152,23 @@ impl Column {
             | Kind::Geometry
             | Kind::Vector
             | Kind::Other => name,
+        }
+    }
+
+    fn lost(&self) -> ImageError {
+        ImageError::Lost { column: self.name.clone() }
+    }
+
+    /// The document with the types of its members, as [`document::types_expression`] gives them.
+    fn with_types(&self, value: Value, types: Option<&[u8]>) -> Result<Value, ImageError> {
+        match (value, types) {
+            (value, None) => Ok(value),
+            (_, Some([])) => Err(self.lost()),
+            (Value::Text(text), Some(types)) => {
+                let read = std::str::from_utf8(types).ok().and_then(|types| Document::read(&text, types));
+                read.map(Value::Document).ok_or_else(|| self.bad_value(types))
+            }
+            (_, Some(types)) => Err(self.bad_value(types)),
         }
     }
 
@@ -168,11 +221,13 @@ impl Column {
     /// It is no value of this column.
     pub fn decode_cell(&self, cell: Option<&[u8]>) -> Result<Value, ImageError> {
         let Some(bytes) = cell else {
-            // A generated column may be NULL whatever it was declared.
-            if self.nullable || self.generated {
-                return Ok(Value::Null);
-            }
-            return Err(ImageError::UnexpectedNull { column: self.name.clone() });
+            return if self.may_be_null() {
+                Ok(Value::Null)
+            } else if self.is_read_as_it_is() {
+                Err(ImageError::UnexpectedNull { column: self.name.clone() })
+            } else {
+                Err(self.lost())
+            };
         };
         let bad = || self.bad_value(bytes);
         let ascii = || std::str::from_utf8(bytes).map_err(|_| bad());
@@ -199,7 +254,9 @@ impl Column {
                     None => Value::Bytes(bytes.to_vec()),
                 })
             }
-            Kind::Json => ascii().map(|text| Value::Text(text.to_owned())),
+            // No document has an empty text: MySQL gives it for one above max_allowed_packet
+            Kind::Document | Kind::Json if bytes.is_empty() => Err(self.lost()),
+            Kind::Document | Kind::Json => ascii().map(|text| Value::Text(text.to_owned())),
             Kind::Other => {
                 let text = ascii()?;
                 literal::is_address(text).then(|| Value::Text(text.to_owned())).ok_or_else(bad)
@@ -208,6 +265,9 @@ impl Column {
         }
     }
 }
+
+/// How many columns a number says of whether they are NULL.
+const NULLS_PER_NUMBER: usize = 32;
 
 /// Whether `enum('','a')` has the empty member.
 fn has_empty_member(column_type: &str) -> bool {
@@ -254,19 +314,53 @@ impl Table {
             .map_or_else(String::new, |key| format!(" FORCE INDEX ({})", quote_identifier(&key.name)))
     }
 
-    /// The select list that reads a full row so that no session setting bends it, then one expression for each
-    /// collated key part. Column references are qualified with `qualifier`, an alias or a quoted table, as it is.
+    /// The select list that reads a full row so that no session setting bends it: the columns; for each document the types that
+    /// its text does not tell; numbers whose bits say which columns are NULL that are read by a function; and one expression for
+    /// each collated key part. Column references are qualified with `qualifier`, an alias or a quoted table, as it is.
     pub fn image_select_list(&self, qualifier: &str) -> String {
+        let name = |column: &Column| format!("{qualifier}.{}", quote_identifier(&column.name));
         let columns = self.columns.iter().map(|c| c.image_expression(qualifier));
+        let types = self.documents().map(|(_, column)| document::types_expression(&name(column)));
+        let told: Vec<&Column> = self.told_null().map(|(_, column)| column).collect();
+        let bits = |group: &[&Column]| {
+            let bit = |(at, column): (usize, &&Column)| format!("(({} IS NULL)<<{at})", name(column));
+            group.iter().enumerate().map(bit).collect::<Vec<_>>().join("|")
+        };
+        let nulls: Vec<String> = told.chunks(NULLS_PER_NUMBER).map(bits).collect();
         let weights = self.weighted_parts().map(|(column, prefix)| {
             column.weight_expression(&format!("{qualifier}.{}", quote_identifier(&column.name)), prefix)
         });
-        columns.chain(weights).collect::<Vec<_>>().join(",")
+        columns.chain(types).chain(nulls).chain(weights).collect::<Vec<_>>().join(",")
     }
 
     /// How many columns that list has.
     pub fn image_width(&self) -> usize {
-        self.columns.len() + self.weighted_parts().count()
+        self.columns.len()
+            + self.documents().count()
+            + self.told_null().count().div_ceil(NULLS_PER_NUMBER)
+            + self.weighted_parts().count()
+    }
+
+    fn documents(&self) -> impl Iterator<Item = (usize, &Column)> {
+        self.columns.iter().enumerate().filter(|(_, column)| column.kind == Kind::Document)
+    }
+
+    /// The columns of which it is told apart from their value whether they are NULL.
+    fn told_null(&self) -> impl Iterator<Item = (usize, &Column)> {
+        let columns = self.columns.iter().enumerate();
+        columns.filter(|(_, column)| column.may_be_null() && !column.is_read_as_it_is())
+    }
+
+    /// Which of the columns are NULL, of those of which it is told.
+    fn nulls(&self, numbers: &[Option<&[u8]>]) -> Result<HashMap<usize, bool>, ImageError> {
+        let numbers: Vec<Option<u64>> =
+            numbers.iter().map(|cell| std::str::from_utf8((*cell)?).ok()?.parse().ok()).collect();
+        let told = self.told_null().enumerate().map(|(nth, (at, column))| {
+            let number = numbers.get(nth / NULLS_PER_NUMBER).copied().flatten();
+            let number = number.ok_or_else(|| ImageError::NoNulls { column: column.name.clone() })?;
+            Ok((at, number >> (nth % NULLS_PER_NUMBER) & 1 == 1))
+        });
+        told.collect()
     }
 
     fn weighted_parts(&self) -> impl Iterator<Item = (&Column, Option<u32>)> {
@@ -284,13 +378,23 @@ impl Table {
         if cells.len() != expected {
             return Err(ImageError::Width { expected, got: cells.len() });
         }
-        let (columns, weights) = cells.split_at(self.columns.len());
-        let values = self
-            .columns
-            .iter()
-            .zip(columns)
-            .map(|(column, cell)| column.decode_cell(*cell))
-            .collect::<Result<Vec<_>, _>>()?;
+        let (columns, rest) = cells.split_at(self.columns.len());
+        let (types, rest) = rest.split_at(self.documents().count());
+        let (nulls, weights) = rest.split_at(rest.len() - self.weighted_parts().count());
+        let nulls = self.nulls(nulls)?;
+        let mut types = types.iter();
+        let mut values = Vec::with_capacity(self.columns.len());
+        for (at, (column, cell)) in self.columns.iter().zip(columns).enumerate() {
+            let mut value = match (nulls.get(&at), cell) {
+                (Some(false), None) => return Err(column.lost()),
+                (Some(true), Some(cell)) => return Err(column.bad_value(cell)),
+                _ => column.decode_cell(*cell)?,
+            };
+            if column.kind == Kind::Document {
+                value = column.with_types(value, types.next().copied().flatten())?;
+            }
+            values.push(value);
+        }
         let lock_keys = lock_key::lock_keys(self, &values, weights.iter().copied())?;
         Ok(Row { values, lock_keys })
     }

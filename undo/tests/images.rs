@@ -17,7 +17,7 @@ fn kinds() {
         ("year", "year(4)", Some(Kind::Year)),
         ("year", "year(2)", None),
         ("longtext", "longtext", Some(Kind::Text)),
-        ("json", "json", Some(Kind::Json)),
+        ("json", "json", Some(Kind::Document)),
         ("multipolygon", "multipolygon", Some(Kind::Geometry)),
         ("inet6", "inet6", Some(Kind::Other)),
         ("xmltype", "xmltype", None),
@@ -40,9 +40,18 @@ fn the_select_list_reads_exactly() {
         list.starts_with("t.`id`,t.`n`,t.`amount`,t.`f`*1e0,t.`d`*1e0,t.`bits`+0,t.`y`,t.`day`,"),
         "{list}"
     );
-    assert!(list.contains(",UNIX_TIMESTAMP(t.`ts`),CAST(t.`c` AS BINARY),"), "{list}");
-    assert!(list.contains(",CAST(t.`e` AS BINARY),t.`e0`+0,"), "{list}");
-    assert_eq!(t.image_width(), t.columns.len());
+    assert!(list.contains(",UNIX_TIMESTAMP(t.`ts`),CONVERT(t.`c` USING binary),"), "{list}");
+    assert!(list.contains(",CONVERT(t.`e` USING binary),t.`e0`+0,"), "{list}");
+    assert!(list.contains("FROM JSON_TABLE(t.`doc`,'$' COLUMNS "), "{list}");
+    assert!(
+        list.ends_with(
+            ",((t.`f` IS NULL)<<0)|((t.`d` IS NULL)<<1)|((t.`bits` IS NULL)<<2)|((t.`ts` IS NULL)<<3)\
+             |((t.`c` IS NULL)<<4)|((t.`v` IS NULL)<<5)|((t.`zh` IS NULL)<<6)|((t.`e` IS NULL)<<7)\
+             |((t.`e0` IS NULL)<<8)|((t.`s` IS NULL)<<9)|((t.`doc` IS NULL)<<10)"
+        ),
+        "{list}"
+    );
+    assert_eq!(t.image_width(), t.columns.len() + 2);
 }
 
 #[test]
@@ -72,6 +81,8 @@ fn a_row_of_every_kind() {
         Some(b"\0\0\x80\x3F"),
         Some(b"::1"),
         None,
+        None,
+        Some(b"0"),
     ];
     let row = t.decode_row(&cells).unwrap();
     let text = |s: &str| Value::Text(s.to_owned());
@@ -94,12 +105,72 @@ fn a_row_of_every_kind() {
         (10, Some(b"-5")),
         (18, Some(b"\xFF")),
         (21, Some(b"0\x001")),
+        (23, Some(b"[[null, 1, \"DECIMAL\"]]")),
+        (24, None),
+        (24, Some(b"1")),
+        (24, Some(b"x")),
     ] {
         let mut damaged = cells.clone();
         damaged[at] = bad;
         assert!(t.decode_row(&damaged).is_err(), "column {at}");
     }
     assert!(matches!(t.decode_row(&cells[1..]), Err(ImageError::Width { .. })));
+}
+
+/// A function that gives up answers NULL, or an empty text.
+#[test]
+fn a_value_that_is_not_given_is_not_null() {
+    let t = table(
+        vec![
+            not_null(column("id", "int", "int")),
+            text("a", "longtext", "utf8mb4", "utf8mb4_bin"),
+            not_null(text("b", "longtext", "latin1", "latin1_bin")),
+            column("c", "json", "json"),
+        ],
+        vec![unique("PRIMARY", &[0])],
+    );
+    let cells: [Option<&[u8]>; 6] = [Some(b"1"), None, Some(b""), None, None, Some(b"3")];
+    let row = t.decode_row(&cells).unwrap();
+    assert_eq!(row.values, [Value::Int(1), Value::Null, Value::Text(String::new()), Value::Null]);
+    for (at, cell, nulls, lost) in [
+        (1, None, &b"2"[..], "a"),
+        (2, None, b"3", "b"),
+        (3, None, b"1", "c"),
+        (3, Some(&b""[..]), b"1", "c"),
+        (4, Some(b""), b"3", "c"),
+    ] {
+        let mut cells = cells;
+        (cells[at], cells[5]) = (cell, Some(nulls));
+        assert_eq!(t.decode_row(&cells), Err(ImageError::Lost { column: lost.to_owned() }));
+    }
+}
+
+#[test]
+fn a_document_has_its_types() {
+    let t = table(
+        vec![not_null(column("id", "int", "int")), column("c", "json", "json")],
+        vec![unique("PRIMARY", &[0])],
+    );
+    let read = |types: Option<&[u8]>| t.decode_row(&[Some(b"1"), Some(b"[1.5]"), types, Some(b"0")]);
+    assert_eq!(read(None).unwrap().values[1], Value::Text("[1.5]".to_owned()));
+    let row = read(Some(b"[[null, 1, \"DECIMAL\"]]")).unwrap();
+    let Value::Document(document) = &row.values[1] else { panic!("{row:?}") };
+    assert_eq!((document.text(), document.types()[0].1.as_str()), ("[1.5]", "DECIMAL"));
+    assert!(read(Some(b"[[null, 2, \"DECIMAL\"]]")).is_err());
+}
+
+#[test]
+fn many_columns_that_may_be_null() {
+    let mut columns = vec![not_null(column("id", "int", "int"))];
+    columns.extend((0..70).map(|i| column(&format!("c{i}"), "bit", "bit(1)")));
+    let t = table(columns, vec![unique("PRIMARY", &[0])]);
+    assert_eq!(t.image_width(), 71 + 3);
+    let mut cells: Vec<Option<&[u8]>> = vec![Some(b"1"); 71];
+    (cells[1], cells[33], cells[70]) = (None, None, None);
+    cells.extend([Some(&b"1"[..]), Some(b"1"), Some(b"32")]);
+    let values = t.decode_row(&cells).unwrap().values;
+    let null: Vec<usize> = (0..71).filter(|&at| values[at] == Value::Null).collect();
+    assert_eq!(null, [1, 33, 70]);
 }
 
 /// A table whose key is collated and has a further unique key with a prefix.
@@ -121,7 +192,7 @@ fn members() -> Table {
 #[test]
 fn lock_keys_follow_the_index() {
     let t = members();
-    assert_eq!(t.image_width(), 6);
+    assert_eq!(t.image_width(), 7);
     let list = t.image_select_list("`bank`.`account`");
     assert!(
         list.ends_with(
@@ -134,7 +205,9 @@ fn lock_keys_follow_the_index() {
     );
     let weight = [7u8; 32];
     let keys = |mail: Option<&[u8]>, photo: Option<&[u8]>, bio: Option<&[u8]>, bio_weight: Option<&[u8]>| {
-        let row = t.decode_row(&[Some(b"Bob"), mail, photo, bio, Some(&weight), bio_weight]).unwrap();
+        let nulls = format!("{}", u8::from(mail.is_none()) + 2 * u8::from(bio.is_none()));
+        let cells = [Some(&b"Bob"[..]), mail, photo, bio, Some(nulls.as_bytes()), Some(&weight), bio_weight];
+        let row = t.decode_row(&cells).unwrap();
         row.lock_keys.into_iter().map(|k| k.0).collect::<Vec<_>>()
     };
     let name = "~07070707070707070707070707070707";
@@ -143,7 +216,7 @@ fn lock_keys_follow_the_index() {
     assert_eq!(keys(Some(b"ab  "), None, None, None), [name, "mail:ab"], "PAD SPACE");
     assert_eq!(keys(None, Some(b"\x01\x02\x03"), None, None), [name, "photo:x0102"]);
     assert_eq!(keys(None, None, Some(b"x"), Some(&weight))[1], format!("bio:{name}"));
-    let missing = t.decode_row(&[Some(b"Bob"), None, None, None, None, None]);
+    let missing = t.decode_row(&[Some(b"Bob"), None, None, None, Some(b"3"), None, None]);
     assert!(matches!(missing, Err(ImageError::NoWeight { .. })), "{missing:?}");
 }
 

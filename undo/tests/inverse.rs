@@ -7,8 +7,8 @@ mod common;
 use std::collections::{BTreeMap, BTreeSet};
 
 use atone_undo::{
-    Column, ConflictReport, Key, MAX_STATEMENT_BYTES, RowChange, Statement, Table, Value, Verdict, inverse,
-    judge,
+    Assigned, Column, ConflictReport, Key, MAX_STATEMENT_BYTES, Obstacle, RowChange, Statement, Table, Value,
+    Verdict, inverse, judge, obstacle,
 };
 use common::{all_kinds, column, not_null, table, text, unique};
 use proptest::collection::vec;
@@ -82,9 +82,14 @@ impl Model {
         }
         if let Some(rest) = sql.strip_prefix("UPDATE `bank`.`account` SET ") {
             let (set, condition) = rest.split_once(" WHERE ").unwrap();
-            let row: Vec<Value> = set.split(", ").map(|a| value(a.split_once(" = ").unwrap().1)).collect();
             let ids = ids(condition);
             assert_eq!(ids.len(), 1);
+            let mut row = self.rows[&ids[0]].clone();
+            for (name, assigned) in set.split(", ").map(|a| a.split_once(" = ").unwrap()) {
+                let at = self.table.columns.iter().position(|c| format!("`{}`", c.name) == name).unwrap();
+                assert_ne!(row[at], value(assigned), "{sql}: it has that value");
+                row[at] = value(assigned);
+            }
             assert!(self.update(ids[0], row), "{sql} failed on {:?}", self.rows);
             return 1;
         }
@@ -262,8 +267,7 @@ fn swapped_unique_values_do_not_collide() {
     assert_eq!(
         alone,
         [Statement {
-            sql: "UPDATE `bank`.`account` SET `id` = 1, `mail` = 10, `a` = 0, `b` = 0, `v` = 0 WHERE (`id` = 1)"
-                .to_owned(),
+            sql: "UPDATE `bank`.`account` SET `mail` = 10 WHERE (`id` = 1)".to_owned(),
             params: Vec::new(),
             rows: 1
         }]
@@ -286,6 +290,65 @@ fn generated_columns_are_never_assigned() {
     for statement in inverse(&t, &[&gone]).into_iter().chain(inverse(&t, &[&changed])) {
         assert!(!statement.sql.contains("twice"), "{}", statement.sql);
     }
+}
+
+/// Else ON UPDATE CURRENT_TIMESTAMP would change them.
+#[test]
+fn instants_that_are_as_they_were_are_assigned_themselves() {
+    let t = all_kinds();
+    let mut before = vec![Value::Null; t.columns.len()];
+    before[0] = Value::Int(1);
+    before[10] = Value::Text("2020-01-01 00:00:00.000000".into());
+    let mut after = before.clone();
+    after[1] = Value::Int(5);
+    let sql = |after: &[Value]| {
+        let change = change(Some(before.clone()), Some(after.to_vec()));
+        inverse(&t, &[&change]).into_iter().map(|s| s.sql).collect::<Vec<_>>().join(";")
+    };
+    assert_eq!(
+        sql(&after),
+        "UPDATE `bank`.`account` SET `n` = NULL, `dt` = `dt`, `ts` = `ts` WHERE (`id` = 1)"
+    );
+    after[10] = Value::Text("2021-01-01 00:00:00.000000".into());
+    assert_eq!(
+        sql(&after),
+        "UPDATE `bank`.`account` SET `n` = NULL, `ts` = '2020-01-01 00:00:00.000000', `dt` = `dt` WHERE (`id` = 1)"
+    );
+    // What is generated follows by itself
+    let mut after = before.clone();
+    *after.last_mut().unwrap() = Value::Int(7);
+    assert_eq!(sql(&after), "");
+}
+
+#[test]
+fn what_stands_in_the_way() {
+    let t = table(
+        vec![
+            not_null(column("id", "int", "int")),
+            text("a", "longtext", "utf8mb4", "utf8mb4_bin"),
+            column("b", "longblob", "longblob"),
+            column("d", "double", "double(5,2)"),
+        ],
+        vec![unique("PRIMARY", &[0])],
+    );
+    let before = [
+        Value::Int(1),
+        Value::Text("x".repeat(60_000)),
+        Value::Bytes(vec![0; 50_000]),
+        Value::Text("0.125".into()),
+    ];
+    let of = |columns: &[usize], packet_bytes| {
+        let columns = columns.iter().copied().collect();
+        obstacle(&t, &before, Assigned::Columns(&columns), packet_bytes)
+    };
+    assert_eq!(of(&[1], 65_536), None);
+    assert_eq!(of(&[2], 65_536), None);
+    assert!(matches!(of(&[1, 2], 65_536), Some(Obstacle::Packet { needed_bytes: 110_000..111_000 })));
+    assert_eq!(of(&[1, 2], 120_000), None);
+    assert!(matches!(of(&[1], 60_000), Some(Obstacle::Packet { .. })));
+    assert!(matches!(of(&[3], 65_536), Some(Obstacle::Value { column, .. }) if column == "d"));
+    assert!(matches!(obstacle(&t, &before, Assigned::Row, 120_000), Some(Obstacle::Value { .. })));
+    assert_eq!(of(&[], 1024), None);
 }
 
 #[test]

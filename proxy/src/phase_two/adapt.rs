@@ -2,7 +2,8 @@
 //!
 //! A rollback leaves what there would be if the branch had never been and the table had been altered then. It is done where
 //! that can be told from the columns' names: each column of the record is there under its name with a type that
-//! holds the same values, and the key still identifies rows. A column that was added keeps its value in rows that stand; rows that are inserted
+//! holds the same values, and the key still identifies rows. Where columns stand in another order, the rows must tell that they
+//! have not exchanged their names ([`Exchanges`](atone_undo::Exchanges)). A column that was added keeps its value in rows that stand; rows that are inserted
 //! again get its default, as they would have had from the ALTER. All else stops the branch.
 
 use std::collections::HashSet;
@@ -16,6 +17,8 @@ use crate::meta::{ColumnDefault, LogTable, TableInfo, Write, logs_of, replaces, 
 pub(super) struct Adapted {
     /// The record's columns, in its order, as they are now.
     pub(super) table: Table,
+    /// Where each of them stands among the table's columns.
+    pub(super) places: Vec<usize>,
     /// A condition under which a row's added columns have what an ALTER gives them, where there are such columns.
     pub(super) untouched: Option<String>,
     /// Rows are deleted and inserted, since triggers fire for UPDATE.
@@ -89,7 +92,12 @@ pub(super) fn adapt(recorded: &Table, rows: &[RowChange], now: &TableInfo) -> Re
                 was.name, was.column_type, is.column_type
             ));
         }
-        columns.push(is.clone());
+        let mut is = is.clone();
+        if was.kind == Kind::Json {
+            // All that the record has of a document is its text
+            is.kind = Kind::Json;
+        }
+        columns.push(is);
     }
     let mut table =
         Table { schema: recorded.schema.clone(), name: recorded.name.clone(), columns, keys: Vec::new() };
@@ -112,7 +120,7 @@ pub(super) fn adapt(recorded: &Table, rows: &[RowChange], now: &TableInfo) -> Re
     let fired = [(needs.insert, "INSERT"), (needs.update, "UPDATE"), (needs.delete, "DELETE")];
     let fired: Vec<&str> = fired.into_iter().filter(|(needed, _)| *needed).map(|(_, event)| event).collect();
     let logs = logs_of(triggers, &fired).into_iter().cloned().collect();
-    let kept: HashSet<usize> = places.into_iter().collect();
+    let kept: HashSet<usize> = places.iter().copied().collect();
     let mut untouched = Vec::new();
     for (at, column) in now.table.columns.iter().enumerate() {
         if kept.contains(&at) || column.generated {
@@ -143,7 +151,7 @@ pub(super) fn adapt(recorded: &Table, rows: &[RowChange], now: &TableInfo) -> Re
         }
     }
     let untouched = (needs.delete && !untouched.is_empty()).then(|| untouched.join(" AND "));
-    Ok(Adapted { table, untouched, replaces, logs })
+    Ok(Adapted { table, places, untouched, replaces, logs })
 }
 
 fn has_bytes(rows: &[RowChange], column: usize) -> bool {
@@ -157,7 +165,8 @@ fn holds_the_same(was: &Column, is: &Column) -> bool {
     if was.generated != is.generated {
         return false;
     }
-    if was.column_type == is.column_type && was.kind == is.kind {
+    let documents = was.kind == Kind::Json && is.kind == Kind::Document;
+    if was.column_type == is.column_type && (was.kind == is.kind || documents) {
         return true;
     }
     match (was.kind, is.kind) {

@@ -49,11 +49,13 @@ impl From<Error> for Failure {
                         | 1142
                         | 1143
                         | 1146
+                        | 1153
                         | 1227
                         | 1235
                         | 1264
                         | 1265
                         | 1292
+                        | 1301
                         | 1364
                         | 1366
                         | 1406
@@ -120,7 +122,7 @@ async fn rollback(
     undo_log: &str,
     branch: &BranchRef,
 ) -> Result<WorkOutcome, Failure> {
-    let mut conn = backend.pool.get_conn().await?;
+    let mut conn = backend.pool.conn_of_now().await?;
     let mariadb = backend.is_mariadb(&mut conn).await?;
     match log::find(&mut conn, work, undo_log, branch).await? {
         BranchRows::Record => {}

@@ -4,10 +4,9 @@ use std::collections::HashMap;
 
 use atone_api::proto::BranchRef;
 use atone_undo::{
-    ConflictReport, Key, Row, RowChange, Statement, Table, TableChanges, Value, Verdict, inverse_for, judge,
-    quote_identifier, replacing_inverse_for,
+    ConflictReport, Exchanges, Key, Row, RowChange, Statement, Table, TableChanges, Value, Verdict,
+    inverse_for, judge, quote_identifier, replacing_inverse_for,
 };
-use atone_wire::frame::MAX_PAYLOAD;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Params, Value as Cell};
 
@@ -22,9 +21,6 @@ use crate::typed::{Typed, image};
 pub(super) const ROWS_PER_BATCH: usize = 500;
 /// How many bytes of images such a batch has, and of statements; a single row may have more.
 const BATCH_BYTES: usize = 1 << 20;
-
-/// What a parameter has beside its bytes, and a command beside its parameters, in bytes at most.
-const EXECUTE_BYTES: usize = 32;
 
 /// The rows of one table that are to be put back.
 struct Wanted<'a> {
@@ -63,24 +59,29 @@ pub(super) async fn restore(
         let adapted = as_it_is(backend, conn, mariadb, changes).await?;
         changes.table = adapted.table;
         written.extend(adapted.logs);
-        untouched.push((adapted.untouched, adapted.replaces));
+        untouched.push((adapted.places, adapted.untouched, adapted.replaces));
     }
     let logs = Logs::of(backend, written).await?;
     let record = &loaded.record;
     let mut wanted: Vec<Wanted<'_>> = Vec::new();
-    for (changes, (untouched, replaces)) in record.tables.iter().zip(untouched) {
+    for (changes, (places, untouched, replaces)) in record.tables.iter().zip(untouched) {
         let all: Vec<&RowChange> = changes.rows.iter().collect();
         let mut restore = Vec::new();
+        let mut exchanges = Exchanges::new(&changes.table, &places);
         for batch in batches(&all, packet_bytes) {
             let current = rows_left(conn, changes, batch).await?;
             for change in batch {
                 let now = current.get(&key_of(changes, change)?).map(|row| row.values.as_slice());
+                exchanges.look(change, now);
                 match judge(&changes.table, change, now) {
                     Verdict::Restore => restore.push(*change),
                     Verdict::AlreadyRestored => {}
                     Verdict::Conflict { columns } => report.add(&changes.table, change, now, &columns),
                 }
             }
+        }
+        if let Some(why) = exchanges.refusal() {
+            return Err(stuck(why));
         }
         if let Some(untouched) = untouched {
             new_columns_untouched(conn, changes, &restore, (&untouched, replaces), packet_bytes).await?;
@@ -179,11 +180,8 @@ pub(super) async fn run_batch(conn: &mut Conn, statements: Vec<Statement>) -> Re
 
 /// Runs a statement whose long values are parameters: they travel as they are, in packets of their own where they are long.
 async fn run_long(conn: &mut Conn, statement: Statement, packet_bytes: usize) -> Result<(), Failure> {
-    let longest = statement.params.iter().map(Vec::len).max().unwrap_or(0).max(statement.sql.len());
-    let together: usize = statement.params.iter().map(|p| p.len() + EXECUTE_BYTES).sum();
-    // The driver sends parameters one by one where they are longer than one frame together
-    let needed = if together < MAX_PAYLOAD { together } else { longest };
-    if needed + EXECUTE_BYTES >= packet_bytes {
+    let needed = statement.needed_bytes();
+    if needed >= packet_bytes {
         return Err(stuck(format!(
             "a row of {needed} bytes cannot be restored with max_allowed_packet = {packet_bytes}"
         )));
@@ -215,12 +213,7 @@ fn key_of(changes: &TableChanges, change: &RowChange) -> Result<Key, Failure> {
 
 /// About how much memory a row takes while it is looked at, in bytes.
 fn size(change: &RowChange) -> usize {
-    let value = |value: &Value| match value {
-        Value::Text(text) => text.len(),
-        Value::Bytes(bytes) => bytes.len(),
-        Value::Null | Value::Int(_) => 0,
-    };
-    [&change.before, &change.after].into_iter().flatten().flatten().map(|v| value(v) + 16).sum()
+    [&change.before, &change.after].into_iter().flatten().flatten().map(|v| v.long_bytes() + 16).sum()
 }
 
 /// Cuts rows into batches of bounded numbers of rows and bytes.
@@ -367,6 +360,15 @@ async fn read_rows(conn: &mut Conn, table: &Table, sql: &str) -> Result<Vec<Row>
     let mut result = conn.query_iter(sql).await?;
     while let Some(row) = result.next().await? {
         out.push(image(table, row).map_err(|e| stuck(format!("a current row does not decode: {e}")))?);
+    }
+    drop(result);
+    if conn.get_warnings() > 0 {
+        // Nothing that was asked for gives reason to one
+        let warnings: Vec<(String, u16, String)> = conn.text_rows("SHOW WARNINGS").await?;
+        let said = warnings.into_iter().map(|(_, code, message)| format!("{code} {message}"));
+        let said: Vec<String> = said.take(3).collect();
+        let name = format!("{}.{}", table.schema, table.name);
+        return Err(stuck(format!("the server warns of what it reads of {name}: {}", said.join("; "))));
     }
     Ok(out)
 }

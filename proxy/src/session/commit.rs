@@ -12,12 +12,13 @@ use atone_undo::{
 use atone_wire::caps::status;
 use atone_wire::response::{ErrPacket, OkPacket};
 
-use super::dml::{KEYS_PER_SELECT, decode, locking_read_by_key};
+use super::dml::{KEYS_PER_SELECT, Unread, decode, locking_read_by_key};
 use super::fault::{Class, class, ended_a_wait, of_rolled_back};
 use super::fresh::Fresh;
 use super::inject::{Flight, Reply, flights};
+use super::restorable::stops;
 use super::{Extent, Fault, Session};
-use crate::branch::Changes;
+use crate::branch::{Changes, NotCommitted};
 use crate::error::{End, SqlError};
 
 /// The most bytes of an undo record in one row: what a packet holds may be much more, but would stand in memory at once.
@@ -33,6 +34,23 @@ const SILENT_WAIT: Duration = Duration::from_millis(50);
 const WAIT_SQL: &str = "SELECT /* atone: waits for a global row lock */ SLEEP(0.05) LIMIT 1";
 /// How much more a client may send, in bytes, while its COMMIT waits for locks.
 const MAX_PIPELINED_BYTES: usize = 64 << 10;
+
+/// Why rows cannot be read as they are now, in a sentence.
+#[derive(Debug)]
+pub(super) enum NotRead {
+    /// A value is above `max_allowed_packet`.
+    Lost(String),
+    /// Something else.
+    Because(String),
+}
+
+impl From<NotRead> for String {
+    fn from(not_read: NotRead) -> String {
+        match not_read {
+            NotRead::Lost(why) | NotRead::Because(why) => why,
+        }
+    }
+}
 
 impl Session {
     /// Commits the local transaction by `commit`, a statement that commits, as a branch of the global transaction.
@@ -62,11 +80,21 @@ impl Session {
         let fresh = Fresh::look(self);
         let after = match self.rows_now(self.branch.keys()).await? {
             Ok(after) => after,
-            Err(why) => return self.give_up(SqlError::refused(&xid, &why).err()).await,
+            Err(NotRead::Lost(why)) => {
+                return self.give_up(SqlError::not_restorable(&xid, &why).err()).await;
+            }
+            Err(NotRead::Because(why)) => return self.give_up(SqlError::refused(&xid, &why).err()).await,
         };
-        let changes = match self.branch.changes(after) {
+        let packet_bytes = self.restoring_packet_bytes(self.branch.bytes()).await?;
+        let changes = match self.branch.changes(after, packet_bytes) {
             Ok(changes) => changes,
-            Err(why) => return self.give_up(SqlError::refused(&xid, &why).err()).await,
+            Err(NotCommitted::Because(why)) => {
+                return self.give_up(SqlError::refused(&xid, &why).err()).await;
+            }
+            Err(NotCommitted::Obstacle(table, obstacle)) => {
+                let error = stops(&xid, &table, &obstacle, packet_bytes);
+                return self.give_up(error.err()).await;
+            }
         };
         if changes.tables.is_empty() {
             return match self.fresh(fresh).await? {
@@ -117,16 +145,25 @@ impl Session {
     pub(super) async fn rows_now(
         &mut self,
         keys: Vec<(Arc<Table>, Vec<Key>)>,
-    ) -> Result<Result<Vec<(Arc<Table>, Vec<Row>)>, String>, End> {
+    ) -> Result<Result<Vec<(Arc<Table>, Vec<Row>)>, NotRead>, End> {
         let mut out: Vec<(Arc<Table>, Vec<Row>)> = Vec::new();
         let selects = after_selects(keys);
         let mut tables = selects.iter().map(|(table, _)| table);
         for flight in flights(selects.iter().map(|(_, select)| select)) {
             for (reply, table) in self.run_flight(flight).await?.into_iter().zip(&mut tables) {
                 match reply {
-                    Reply::Rows(rows) => out.push((table.clone(), decode(table, &rows)?)),
+                    Reply::Rows(rows) => match decode(table, &rows) {
+                        Ok(_) if rows.warnings(self.capabilities)? > 0 => {
+                            let name = format!("{}.{}", table.schema, table.name);
+                            let why = format!("the server warns of what it has read of {name}");
+                            return Ok(Err(NotRead::Because(why)));
+                        }
+                        Ok(rows) => out.push((table.clone(), rows)),
+                        Err(Unread::Lost(why)) => return Ok(Err(NotRead::Lost(why))),
+                        Err(Unread::End(end)) => return Err(end),
+                    },
                     Reply::TooLarge => {
-                        return Ok(Err(self.above_bytes("the after images are")));
+                        return Ok(Err(NotRead::Because(self.above_bytes("the after images are"))));
                     }
                     Reply::Err(_) | Reply::Ok(_) => {
                         return Err(End::Broken("an after image without rows".into()));
@@ -291,11 +328,7 @@ async fn encoded(record: UndoRecord, layout: Layout) -> Result<Result<Vec<Encode
 
 fn is_large(record: &UndoRecord) -> bool {
     let rows: usize = record.tables.iter().map(|changes| changes.rows.len()).sum();
-    let large = |value: &Value| match value {
-        Value::Text(text) => text.len() > LARGE_VALUE_BYTES,
-        Value::Bytes(bytes) => bytes.len() > LARGE_VALUE_BYTES,
-        Value::Null | Value::Int(_) => false,
-    };
+    let large = |value: &Value| value.long_bytes() > LARGE_VALUE_BYTES;
     let mut images = record.tables.iter().flat_map(|c| &c.rows).flat_map(|r| [&r.before, &r.after]).flatten();
     rows > MANY_ROWS || images.any(|values| values.iter().any(large))
 }

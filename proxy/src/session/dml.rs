@@ -1,7 +1,8 @@
 //! What statements that write rows have in common: reading images, and the ways in which such a statement ends.
 
 use atone_sql::NO_LIMIT;
-use atone_undo::{Row, Table, quote_identifier};
+use atone_undo::{ImageError, Row, Table, quote_identifier};
+use atone_wire::Malformed;
 use atone_wire::caps::status;
 use atone_wire::response::{ErrPacket, OkPacket};
 
@@ -67,6 +68,12 @@ impl Session {
         self.answer_fault(fault).await
     }
 
+    /// The same with the error that says why.
+    pub(super) async fn refuse_with(&mut self, error: &SqlError, alone: bool) -> Result<(), End> {
+        self.abandon(alone).await?;
+        self.send_error(error).await
+    }
+
     /// Answers that a statement is refused; nothing of it has run, or stays.
     pub(super) async fn refuse(&mut self, why: &str) -> Result<(), End> {
         self.send_error(&SqlError::refused(&self.xid(), why)).await
@@ -84,22 +91,57 @@ impl Session {
     }
 }
 
+/// Why the rows of an image cannot be used.
+#[derive(Debug)]
+pub(super) enum Unread {
+    /// A value is above `max_allowed_packet`, in a sentence.
+    Lost(String),
+    /// The session must end.
+    End(End),
+}
+
+impl Unread {
+    /// What does not decode.
+    pub(super) fn of(table: &Table, error: &ImageError) -> Unread {
+        match error {
+            ImageError::Lost { .. } => Unread::Lost(format!("{}.{}: {error}", table.schema, table.name)),
+            _ => Unread::End(End::Broken(format!("an image does not decode: {error}"))),
+        }
+    }
+}
+
+impl From<Malformed> for Unread {
+    fn from(error: Malformed) -> Unread {
+        Unread::End(error.into())
+    }
+}
+
+impl From<Unread> for End {
+    fn from(unread: Unread) -> End {
+        match unread {
+            Unread::Lost(why) => End::Broken(why),
+            Unread::End(end) => end,
+        }
+    }
+}
+
 /// Decodes the rows of an image.
-pub(super) fn decode(table: &Table, rows: &Rows) -> Result<Vec<Row>, End> {
+pub(super) fn decode(table: &Table, rows: &Rows) -> Result<Vec<Row>, Unread> {
     if rows.columns.len() != table.image_width() {
-        return Err(End::Broken("an image of another width".into()));
+        return Err(Unread::End(End::Broken("an image of another width".into())));
     }
     decode_beside(table, rows)
 }
 
 /// Decodes rows that begin with an image.
-pub(super) fn decode_beside(table: &Table, rows: &Rows) -> Result<Vec<Row>, End> {
+pub(super) fn decode_beside(table: &Table, rows: &Rows) -> Result<Vec<Row>, Unread> {
     let width = table.image_width();
     (0..rows.rows.len())
         .map(|i| {
             let cells = rows.cells(i)?;
-            let image = cells.get(..width).ok_or_else(|| End::Broken("an image of another width".into()))?;
-            table.decode_row(image).map_err(|e| End::Broken(format!("an image does not decode: {e}")))
+            let other = || Unread::End(End::Broken("an image of another width".into()));
+            let image = cells.get(..width).ok_or_else(other)?;
+            table.decode_row(image).map_err(|e| Unread::of(table, &e))
         })
         .collect()
 }

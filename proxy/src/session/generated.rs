@@ -15,7 +15,7 @@ use mysql_async::prelude::Queryable as _;
 
 use super::Session;
 use super::cascade::key_only;
-use super::dml::{KEYS_PER_SELECT, decode, locking_read, locking_read_by_key};
+use super::dml::{KEYS_PER_SELECT, Unread, decode, locking_read, locking_read_by_key};
 use super::inject::{Numbering, Reply, flights};
 use super::logged::Log;
 use crate::branch::Presence;
@@ -146,7 +146,11 @@ impl Session {
         for flight in flights(selects) {
             for reply in self.run_flight(flight).await? {
                 match reply {
-                    Reply::Rows(found) => rows.extend(decode(table, &found)?),
+                    Reply::Rows(found) => match decode(table, &found) {
+                        Ok(found) => rows.extend(found),
+                        Err(Unread::Lost(why)) => return Ok(Err(why)),
+                        Err(Unread::End(end)) => return Err(end),
+                    },
                     Reply::TooLarge => {
                         return Ok(Err(self.above_bytes("the rows are")));
                     }

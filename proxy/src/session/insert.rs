@@ -12,7 +12,7 @@ use super::Session;
 use super::analysed::Origin;
 use super::conflicts::conditions;
 use super::diagnostics::Diagnostics;
-use super::dml::{decode, locking_read_by_key};
+use super::dml::{Unread, decode, locking_read_by_key};
 use super::evaluated::slots;
 use super::fault::Progress;
 use super::hold::Reached;
@@ -286,13 +286,19 @@ impl Session {
     /// Takes an INSERT back to its savepoint, and refuses it. The savepoint of one that is not taken back stays, which nobody
     /// minds: the next one of that name takes its place.
     pub(super) async fn take_insert_back(&mut self, why: &str, alone: bool) -> Result<(), End> {
+        let error = SqlError::refused(&self.xid(), why);
+        self.take_back_with(&error, alone).await
+    }
+
+    /// The same with the error that says why.
+    pub(super) async fn take_back_with(&mut self, error: &SqlError, alone: bool) -> Result<(), End> {
         if alone {
             self.rollback_local().await?;
         } else if !self.back_to_savepoint().await? {
-            return self.rolled_back(why).await;
+            return self.rolled_back(&error.message).await;
         }
         self.progress = Progress::default();
-        self.refuse(why).await
+        self.send_error(error).await
     }
 
     /// Runs a statement that answers with the rows it has written, which are kept; its OK as far as that can be told.
@@ -384,7 +390,11 @@ impl Session {
         for flight in flights(conditions.iter().map(|condition| locking_read_by_key(table, condition))) {
             for reply in self.run_flight(flight).await? {
                 match reply {
-                    Reply::Rows(rows) if rows.rows.len() == 1 => found.extend(decode(table, &rows)?),
+                    Reply::Rows(rows) if rows.rows.len() == 1 => match decode(table, &rows) {
+                        Ok(rows) => found.extend(rows),
+                        Err(Unread::Lost(_)) => return Ok(None),
+                        Err(Unread::End(end)) => return Err(end),
+                    },
                     Reply::Rows(_) | Reply::TooLarge => return Ok(None),
                     Reply::Err(_) | Reply::Ok(_) => return Err(End::Broken("an image without rows".into())),
                 }

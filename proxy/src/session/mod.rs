@@ -37,6 +37,7 @@ mod prepared;
 mod quiet;
 mod reads;
 mod relay;
+mod restorable;
 mod tables;
 mod upsert;
 mod upsert_new;

@@ -48,6 +48,7 @@ impl Session {
         let vars = self.session_vars().await?;
         let table = &info.table;
         let effect = effect(insert, info);
+        let changes = effect.clone();
         self.branch.meet(info, effect.as_ref().is_some_and(|effect| is_parent(info, effect)));
         if let Some(keys) = only_key(target, conditions, effect.as_ref(), &vars)
             && self.upsert_new(target, conditions, keys, manner).await?
@@ -65,9 +66,18 @@ impl Session {
                 let mut replies = self.try_flight(flight).await?;
                 if !matches!(replies.last(), Some(Reply::Err(_))) {
                     let before = match replies.first() {
-                        Some(Reply::Rows(rows)) => decode(table, rows)?,
+                        Some(Reply::Rows(rows)) => match decode(table, rows) {
+                            Ok(rows) => rows,
+                            Err(unread) => {
+                                let error = self.unread(unread)?;
+                                return self.take_back_with(&error, alone).await;
+                            }
+                        },
                         _ => Vec::new(),
                     };
+                    if let Some(error) = self.unrestorable(info, before.iter(), &effect).await? {
+                        return self.take_back_with(&error, alone).await;
+                    }
                     let own = Own { info, images: &before, new_keys: &[], effect };
                     behind = match self.image_behind(own, &vars).await? {
                         Ok(behind) if behind.reaches_own => {
@@ -96,7 +106,13 @@ impl Session {
             statement => statement,
         };
         let before = match replies.into_iter().next() {
-            Some(Reply::Rows(rows)) => decode(table, &rows)?,
+            Some(Reply::Rows(rows)) => match decode(table, &rows) {
+                Ok(rows) => rows,
+                Err(unread) => {
+                    let error = self.unread(unread)?;
+                    return self.take_back_with(&error, alone).await;
+                }
+            },
             Some(Reply::TooLarge) => {
                 let why = self.above_bytes("the before image of the statement is");
                 return self.take_insert_back(&why, alone).await;
@@ -107,6 +123,11 @@ impl Session {
             return Err(End::Broken("a statement that writes answered with rows".into()));
         };
         let kept = self.keep_diagnostics(&ok).await?;
+        if let Some(changes) = &changes
+            && let Some(error) = self.unrestorable(info, before.iter(), changes).await?
+        {
+            return self.take_back_with(&error, alone).await;
+        }
         let mut condition = any_of(conditions);
         if !before.is_empty() {
             let keys: Vec<Key> = before.iter().map(|row| row.key(table)).collect();
@@ -115,7 +136,13 @@ impl Session {
                 .extend_from_slice(table.keys_predicate(&quote_identifier(&table.name), &keys).as_bytes());
         }
         let after: Option<Vec<Row>> = match self.run_one(locking_read(table, &condition)).await? {
-            Reply::Rows(rows) => Some(decode(table, &rows)?),
+            Reply::Rows(rows) => match decode(table, &rows) {
+                Ok(rows) => Some(rows),
+                Err(unread) => {
+                    let error = self.unread(unread)?;
+                    return self.take_back_with(&error, alone).await;
+                }
+            },
             Reply::TooLarge => None,
             _ => return Err(End::Broken("an image without rows".into())),
         };

@@ -7,10 +7,11 @@ use serde::ser::{Error as _, SerializeMap};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{RecordError, malformed};
+use crate::document::Document;
 use crate::image::Value;
 use crate::table::{Column, Table};
 
-/// A value as JSON: null, a number, a string, or `{"hex":"…"}` for bytes.
+/// A value as JSON: null, a number, a string, `{"hex":"…"}` for bytes, or `{"json":"…","types":{…}}`.
 pub(crate) struct Cell<'a>(pub(crate) &'a Value);
 
 impl Serialize for Cell<'_> {
@@ -28,7 +29,45 @@ impl Serialize for Cell<'_> {
                 map.serialize_entry("hex", &HexOut(bytes))?;
                 map.end()
             }
+            Value::Document(document) => {
+                let mut map = serializer.serialize_map(Some(2))?;
+                map.serialize_entry("json", document.text())?;
+                map.serialize_entry("types", &TypesOut(document.types()))?;
+                map.end()
+            }
         }
+    }
+}
+
+/// The types of a document's members, by path.
+struct TypesOut<'a>(&'a [(String, String)]);
+
+impl Serialize for TypesOut<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(path, kind)| (path, kind)))
+    }
+}
+
+/// The same as they are read, a path that is there twice as well.
+struct TypesIn(Vec<(String, String)>);
+
+impl<'de> Deserialize<'de> for TypesIn {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct TypesVisitor;
+        impl<'de> Visitor<'de> for TypesVisitor {
+            type Value = TypesIn;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of types")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<TypesIn, A::Error> {
+                let mut types = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    types.push(entry);
+                }
+                Ok(TypesIn(types))
+            }
+        }
+        deserializer.deserialize_map(TypesVisitor)
     }
 }
 
@@ -139,7 +178,7 @@ impl<'de> Deserialize<'de> for CellIn {
         impl<'de> Visitor<'de> for CellVisitor {
             type Value = CellIn;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("null, an integer, a string or {\"hex\": …}")
+                f.write_str("null, an integer, a string, {\"hex\": …} or {\"json\": …, \"types\": …}")
             }
             fn visit_unit<E: de::Error>(self) -> Result<CellIn, E> {
                 Ok(CellIn(Value::Null))
@@ -157,13 +196,26 @@ impl<'de> Deserialize<'de> for CellIn {
                 Ok(CellIn(Value::Text(text)))
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<CellIn, A::Error> {
-                let Some((name, HexIn(bytes))) = map.next_entry::<String, HexIn>()? else {
-                    return Err(de::Error::custom("an empty object as a value"));
+                let value = match map.next_key::<String>()?.as_deref() {
+                    Some("hex") => Value::Bytes(map.next_value::<HexIn>()?.0),
+                    Some("json") => {
+                        let text: String = map.next_value()?;
+                        if map.next_key::<String>()?.as_deref() != Some("types") {
+                            return Err(de::Error::custom("a document without its types"));
+                        }
+                        let TypesIn(types) = map.next_value()?;
+                        let document = Document::recorded(text, types);
+                        let document = document.ok_or_else(|| {
+                            de::Error::custom("the types of a document are not those of its members")
+                        })?;
+                        Value::Document(document)
+                    }
+                    _ => return Err(de::Error::custom("an object as a value that is none of those known")),
                 };
-                if name != "hex" || map.next_key::<String>()?.is_some() {
-                    return Err(de::Error::custom("an object other than {\"hex\": …} as a value"));
+                if map.next_key::<String>()?.is_some() {
+                    return Err(de::Error::custom("an object as a value has more than it should"));
                 }
-                Ok(CellIn(Value::Bytes(bytes)))
+                Ok(CellIn(value))
             }
         }
         deserializer.deserialize_any(CellVisitor)

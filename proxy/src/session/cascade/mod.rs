@@ -61,11 +61,13 @@ impl Effect {
     pub(super) fn write(&self, info: &TableInfo) -> Write {
         match self {
             Effect::Deleted => Write::Delete,
-            Effect::Updated(columns) => {
-                let keys = info.table.keys.iter().flat_map(|key| &key.columns).any(|c| columns.contains(c));
-                Write::Update { keys }
-            }
+            Effect::Updated(_) => Write::Update { keys: self.touches_a_key(&info.table) },
         }
+    }
+
+    /// Whether it changes a column of a unique key, or may.
+    pub(super) fn touches_a_key(&self, table: &Table) -> bool {
+        table.keys.iter().any(|key| self.touches(&key.columns))
     }
 
     /// Whether it changes any of these columns.
@@ -114,7 +116,7 @@ fn unproven<'a>(info: &'a TableInfo, effect: &Effect) -> Option<&'a String> {
 pub(super) enum Stop {
     /// It is refused for this reason.
     Refuse(String),
-    /// The server says so, and may have ended the local transaction.
+    /// It is refused with this error, or the server says so and may have ended the local transaction.
     Server(ErrPacket),
 }
 
@@ -267,6 +269,11 @@ impl Session {
                         key.name, key.schema, key.table, trigger.name
                     ))));
                 }
+                if let Some(error) =
+                    self.unrestorable(&child, rows.iter().map(|(row, _)| row), &effect).await?
+                {
+                    return Ok(Err(Stop::Server(error.err())));
+                }
                 let place = behind.place(&child.table);
                 behind.reaches_own |= place == own && !rows.is_empty();
                 behind.comes_back |= step.path.contains(&place) && !rows.is_empty();
@@ -372,7 +379,11 @@ impl Session {
                         let parents =
                             if moves { parents(&step.info.table, &child.table, &rows)? } else { Vec::new() };
                         let mut parents = parents.into_iter();
-                        for row in decode_beside(&child.table, &rows)? {
+                        let decoded = match decode_beside(&child.table, &rows) {
+                            Ok(decoded) => decoded,
+                            Err(unread) => return Ok(Err(Stop::Server(self.unread(unread)?.err()))),
+                        };
+                        for row in decoded {
                             let new = match parents.next() {
                                 Some(parent) => cascaded(step, key, &parent, &child.table, &row, &columns),
                                 None => Ok(NewValues::new()),

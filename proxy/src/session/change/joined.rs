@@ -329,7 +329,21 @@ impl Session {
             }
             Reply::Ok(_) => return Err(End::Broken("a before image without rows".into())),
         };
-        let images = decode_written(&t.written, &rows)?;
+        let images = match decode_written(&t.written, &rows) {
+            Ok(images) => images,
+            Err(unread) => {
+                let error = self.unread(unread)?;
+                self.refuse_with(&error, t.alone).await?;
+                return Ok(None);
+            }
+        };
+        for (written, rows) in t.written.iter().zip(&images) {
+            let effect = written.effect(&t.joined.action);
+            if let Some(error) = self.unrestorable(&written.info, rows.iter(), &effect).await? {
+                self.refuse_with(&error, t.alone).await?;
+                return Ok(None);
+            }
+        }
         if let Some(why) = self.too_much(images.iter().map(Vec::len).sum()) {
             self.refuse_change(&why, t.alone).await?;
             return Ok(None);

@@ -27,6 +27,7 @@ use super::inject::{Flight, Reply, Vars};
 use super::keys::{pins_one_row, same_name};
 use super::logged::Log;
 use super::odd::OddParams;
+use super::restorable::always_restorable;
 use crate::branch::Presence;
 use crate::error::{End, SqlError};
 use crate::meta::{TableInfo, refusal};
@@ -223,6 +224,7 @@ impl Session {
             && moves.is_none()
             && logs.is_empty()
             && !may_fire(&info, &effect)
+            && always_restorable(&info, &effect, &vars)
             && change.pinned().is_some_and(|p| pins_one_row(sql, p, &info.table, &vars));
         if vars.safe_updates && !one_row && (change.volatile() || change.limit().is_some()) {
             // What the server would look at is not in the statement on the imaged rows
@@ -418,7 +420,22 @@ impl Session {
             }
             _ => return Err(End::Broken("a before image without rows".into())),
         };
-        let images = decode_beside(table, &rows)?;
+        let images = match decode_beside(table, &rows) {
+            Ok(images) => images,
+            // One that ran in the same flight is on a table whose images can always be read
+            Err(unread) if !t.one_row => {
+                let error = self.unread(unread)?;
+                self.refuse_with(&error, alone).await?;
+                return Ok(None);
+            }
+            Err(unread) => return Err(unread.into()),
+        };
+        if !t.one_row
+            && let Some(error) = self.unrestorable(t.info, images.iter(), &effect(t.change, t.info)).await?
+        {
+            self.refuse_with(&error, alone).await?;
+            return Ok(None);
+        }
         let keys = match moves {
             Some(moves) => moves.keys(table, &images, &rows)?,
             None => Vec::new(),

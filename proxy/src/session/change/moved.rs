@@ -88,6 +88,7 @@ impl Session {
             return Ok(Ok(Vec::new()));
         }
         let found = self.rows_now(vec![(table.clone(), keys)]).await?;
+        let found = found.map_err(String::from);
         Ok(found.map(|tables| tables.into_iter().flat_map(|(_, rows)| rows).collect()))
     }
 }

@@ -101,7 +101,7 @@ fn stored_as(column: &Column, value: &str) -> Option<String> {
         Kind::Time => format!("CAST(({value}) AS TIME{precision})"),
         Kind::DateTime => format!("CAST(({value}) AS DATETIME{precision})"),
         Kind::Timestamp => format!("UNIX_TIMESTAMP(CAST(({value}) AS DATETIME{precision}))"),
-        Kind::Json | Kind::Geometry | Kind::Vector => return None,
+        Kind::Document | Kind::Json | Kind::Geometry | Kind::Vector => return None,
     })
 }
 

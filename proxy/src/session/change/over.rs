@@ -11,6 +11,7 @@ use super::restrict::no_row;
 use crate::error::End;
 use crate::meta::TableInfo;
 use crate::session::cascade::Effect;
+use crate::session::dml::Unread;
 use crate::session::inject::Rows;
 use crate::session::keys::same_name;
 
@@ -131,7 +132,7 @@ fn locks(joined: &Joined, written: &[Written<'_>], mariadb: bool) -> String {
 }
 
 /// Decodes the rows of that read: for each table its rows, each once.
-pub(super) fn decode_written(written: &[Written<'_>], rows: &Rows) -> Result<Vec<Vec<Row>>, End> {
+pub(super) fn decode_written(written: &[Written<'_>], rows: &Rows) -> Result<Vec<Vec<Row>>, Unread> {
     let mut out: Vec<Vec<Row>> = written.iter().map(|_| Vec::new()).collect();
     let mut seen: Vec<HashSet<Key>> = written.iter().map(|_| HashSet::new()).collect();
     for i in 0..rows.rows.len() {
@@ -141,20 +142,19 @@ pub(super) fn decode_written(written: &[Written<'_>], rows: &Rows) -> Result<Vec
             let table = &written.info.table;
             let (image, others) = rest
                 .split_at_checked(table.image_width())
-                .ok_or_else(|| End::Broken("an image of another width".into()))?;
+                .ok_or_else(|| Unread::End(End::Broken("an image of another width".into())))?;
             rest = others;
             let key = table.keys.first().map(|key| key.columns.as_slice()).unwrap_or_default();
             if key.iter().any(|&c| image.get(c).copied().flatten().is_none()) {
                 continue; // no row of this table: that of another has no match
             }
-            let row =
-                table.decode_row(image).map_err(|e| End::Broken(format!("an image does not decode: {e}")))?;
+            let row = table.decode_row(image).map_err(|e| Unread::of(table, &e))?;
             if seen.insert(row.key(table)) {
                 images.push(row);
             }
         }
         if !rest.is_empty() {
-            return Err(End::Broken("an image of another width".into()));
+            return Err(Unread::End(End::Broken("an image of another width".into())));
         }
     }
     Ok(out)

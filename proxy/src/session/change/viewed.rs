@@ -10,7 +10,7 @@ use super::{Change, table_refusal, too_long};
 use crate::error::End;
 use crate::session::Session;
 use crate::session::cascade::{Effect, Own};
-use crate::session::dml::decode;
+use crate::session::dml::{Unread, decode};
 use crate::session::inject::Reply;
 use crate::session::odd::OddParams;
 use crate::session::tables::trigger_refusal;
@@ -58,11 +58,11 @@ impl Session {
             Reply::Rows(rows) => match decode(&key_table, &rows) {
                 Ok(found) => found,
                 // MariaDB gives no instant for a zero TIMESTAMP of a view, and finds none by it
-                Err(End::Broken(why)) => {
+                Err(Unread::Lost(why) | Unread::End(End::Broken(why))) => {
                     let why = format!("the keys of the rows cannot be read through the view: {why}");
                     return self.refuse_change(&why, alone).await;
                 }
-                Err(end) => return Err(end),
+                Err(Unread::End(end)) => return Err(end),
             },
             Reply::Err(e) => {
                 let e = self.own_error(e, &harmless_sql(sql, change, analysis)).await?;

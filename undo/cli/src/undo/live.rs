@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use atone_undo::{Key, Row, RowChange, Table, Verdict, judge, session_setup};
+use atone_undo::{Exchanges, Key, Row, RowChange, Table, Verdict, judge, session_setup};
 use mysql_async::prelude::Queryable as _;
 use mysql_async::{Conn, Value};
 
@@ -62,7 +62,27 @@ pub(crate) async fn judged<'a>(
             found.push(Judged { change, current, verdict });
         }
     }
-    Ok(found)
+    let places = places(conn, table).await?;
+    let mut exchanges = Exchanges::new(table, &places);
+    for judged in &found {
+        exchanges.look(judged.change, judged.current.as_deref());
+    }
+    exchanges.refusal().map_or(Ok(found), Err)
+}
+
+/// Where each column stands now, found by its name.
+async fn places(conn: &mut Conn, table: &Table) -> Result<Vec<usize>, String> {
+    let names: Vec<String> = conn
+        .exec(
+            "SELECT COLUMN_NAME FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? \
+             ORDER BY ORDINAL_POSITION",
+            (&table.schema, &table.name),
+        )
+        .await
+        .map_err(|e| e.to_string())?;
+    let place = |name: &str| names.iter().position(|now| now.eq_ignore_ascii_case(name));
+    let places = table.columns.iter().map(|column| place(&column.name).ok_or(&column.name));
+    places.collect::<Result<_, _>>().map_err(|name| format!("the column {name} is gone"))
 }
 
 fn key(table: &Table, change: &RowChange) -> Option<Key> {
