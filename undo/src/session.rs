@@ -87,6 +87,12 @@ const OPTIONAL: [&str; 2] = [
     "EXECUTE IMMEDIATE @atone_optional",
 ];
 
+/// Whether a warning says that something is going out of use, a charset for example (`ER_WARN_DEPRECATED_SYNTAX` and its like):
+/// it says nothing of what was read.
+pub fn is_deprecation(code: u16) -> bool {
+    matches!(code, 1287 | 1681 | 3719 | 3720 | 3778 | 3779)
+}
+
 /// The names of all variables that are set on a server of either kind, in lower case.
 pub fn session_variables(mariadb: bool) -> Vec<&'static str> {
     let of = |server: &Server| *server == Server::Any || (*server == Server::MariaDb) == mariadb;

@@ -301,6 +301,15 @@ fn has_empty_member(column_type: &str) -> bool {
 }
 
 impl Table {
+    /// Whether a key has a column of a charset of which MySQL warns that it is going out of use.
+    pub fn has_deprecated_charset(&self) -> bool {
+        let charset = |&c: &usize| self.columns.get(c)?.charset.as_deref();
+        let mut charsets = self.keys.iter().flat_map(|key| &key.columns).filter_map(charset);
+        charsets.any(|charset| {
+            matches!(charset, "utf8mb3" | "utf8" | "ucs2" | "macroman" | "macce" | "dec8" | "hp8")
+        })
+    }
+
     /// `` `schema`.`name` ``.
     pub fn quoted(&self) -> String {
         format!("{}.{}", quote_identifier(&self.schema), quote_identifier(&self.name))

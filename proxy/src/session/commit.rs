@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use atone_api::proto::{BranchOutcome, Register, TableLocks};
 use atone_undo::{
-    Encoded, Key, Layout, RecordError, Row, Table, UndoRecord, Value, insert_part_sql, part_bytes,
-    quote_identifier,
+    Encoded, Key, Layout, RecordError, Row, Table, UndoRecord, Value, insert_part_sql, is_deprecation,
+    part_bytes, quote_identifier,
 };
 use atone_wire::caps::status;
 use atone_wire::response::{ErrPacket, OkPacket};
@@ -148,12 +148,15 @@ impl Session {
     ) -> Result<Result<Vec<(Arc<Table>, Vec<Row>)>, NotRead>, End> {
         let mut out: Vec<(Arc<Table>, Vec<Row>)> = Vec::new();
         let selects = after_selects(keys);
-        let mut tables = selects.iter().map(|(table, _)| table);
+        let mut sent = selects.iter();
         for flight in flights(selects.iter().map(|(_, select)| select)) {
-            for (reply, table) in self.run_flight(flight).await?.into_iter().zip(&mut tables) {
+            for (reply, (table, select)) in self.run_flight(flight).await?.into_iter().zip(&mut sent) {
                 match reply {
                     Reply::Rows(rows) => match decode(table, &rows) {
-                        Ok(_) if rows.warnings(self.capabilities)? > 0 => {
+                        Ok(_)
+                            if rows.warnings(self.capabilities)? > 0
+                                && !self.warns_harmlessly(table, select).await? =>
+                        {
                             let name = format!("{}.{}", table.schema, table.name);
                             let why = format!("the server warns of what it has read of {name}");
                             return Ok(Err(NotRead::Because(why)));
@@ -172,6 +175,27 @@ impl Session {
             }
         }
         Ok(Ok(out))
+    }
+
+    /// Whether the server warns only of charsets that are going out of use, as MySQL does for the weight of a key, in a read of
+    /// rows that are locked.
+    async fn warns_harmlessly(&mut self, table: &Table, select: &[u8]) -> Result<bool, End> {
+        let mut flight = Flight::default();
+        flight.push(select);
+        flight.push("SHOW WARNINGS");
+        let replies = self.run_flight(flight).await?;
+        let [Reply::Rows(read), Reply::Rows(list)] = replies.as_slice() else {
+            return Err(End::Broken("warnings without rows".into()));
+        };
+        let mut codes = Vec::with_capacity(list.rows.len());
+        for at in 0..list.rows.len() {
+            let code = list.cells(at)?.get(1).copied().flatten().unwrap_or_default().to_vec();
+            codes.push(String::from_utf8_lossy(&code).parse().unwrap_or_default());
+        }
+        // A small max_error_count cuts the list
+        let whole = codes.len() >= usize::from(read.warnings(self.capabilities)?);
+        Ok(codes.into_iter().all(is_deprecation)
+            && (whole || (!self.mariadb && table.has_deprecated_charset())))
     }
 
     /// Registers the branch and takes all its locks. A client that goes away meanwhile gives up its wait. So does a KILL of the
