@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use atone_sql::{Analysis, Joined, JoinedAction};
 use atone_undo::{Key, Row};
 use atone_wire::caps::client;
-use atone_wire::column::{ColumnKind, column_name};
+use atone_wire::column::column_name;
 use atone_wire::response::{ErrPacket, OkPacket};
 
 use super::over::{Written, decode_written, image_sql, nowhere_sql, restricted_sql, targets};
@@ -20,7 +20,6 @@ use crate::session::cascade::{Behind, Own, Stop, is_parent, may_fire};
 use crate::session::dml::MAX_TRIES;
 use crate::session::hold::{Hold, Taken};
 use crate::session::inject::{Flight, Reply, Vars};
-use crate::session::odd::OddParams;
 use crate::session::tables::Resolved;
 
 /// A statement over several tables, which are held.
@@ -33,20 +32,6 @@ struct Run<'a> {
     /// Its local transaction was begun for it.
     alone: bool,
 }
-
-/// The columns of the tables that a statement names, as far as the session sees them.
-#[derive(Debug, Default)]
-struct Columns {
-    /// For each table reference their names.
-    names: Vec<Vec<String>>,
-    /// Which parameters would be odd beside one of them.
-    odd: OddParams,
-}
-
-/// `MYSQL_TYPE_YEAR`
-const TYPE_YEAR: u8 = 13;
-/// `MYSQL_TYPE_TIME`
-const TYPE_TIME: u8 = 11;
 
 /// What came of looking at the tables of the statement.
 enum Looked<'a> {
@@ -63,7 +48,7 @@ fn refusal_of(joined: &Joined, written: &Written<'_>) -> Option<String> {
         JoinedAction::Delete(_) => None,
     };
     let write = written.effect(&joined.action).write(info);
-    super::table_refusal(info, assignments.is_some(), OddParams::default())
+    super::table_refusal(info, assignments.is_some())
         .or_else(|| assignments.and_then(|assignments| written.assigned_key(assignments)))
         .or_else(|| refusal(&info.table, &info.facts.triggers, write))
         .or_else(|| {
@@ -126,9 +111,8 @@ impl Session {
             JoinedAction::Update(assignments) => assignments.iter().any(|a| a.qualifiers.is_empty()),
             JoinedAction::Delete(_) => false,
         };
-        let odd = self.odd_params();
-        let mut columns = Columns::default();
-        if unqualified || !odd.is_none() {
+        let mut columns = Vec::new();
+        if unqualified {
             columns = match self.columns_of(sql, joined).await? {
                 Ok(columns) => columns,
                 Err(e) => {
@@ -136,10 +120,6 @@ impl Session {
                     return Ok(Looked::Done);
                 }
             };
-            if let Some(why) = odd.refusal(columns.odd.small_number, columns.odd.fraction) {
-                self.refuse(why).await?;
-                return Ok(Looked::Done);
-            }
         }
         let references = match &joined.action {
             JoinedAction::Delete(targets) => {
@@ -148,7 +128,7 @@ impl Session {
                 targets.dedup();
                 targets
             }
-            JoinedAction::Update(assignments) => match targets(assignments, &joined.tables, &columns.names) {
+            JoinedAction::Update(assignments) => match targets(assignments, &joined.tables, &columns) {
                 Ok(targets) => targets,
                 Err(why) => {
                     self.ask_for_error(&nowhere_sql(sql, joined, analysis), &why).await?;
@@ -182,8 +162,12 @@ impl Session {
         Ok(Looked::Written(written))
     }
 
-    /// The columns of each table reference.
-    async fn columns_of(&mut self, sql: &[u8], joined: &Joined) -> Result<Result<Columns, ErrPacket>, End> {
+    /// The names of the columns of each table reference, as far as the session sees them.
+    async fn columns_of(
+        &mut self,
+        sql: &[u8],
+        joined: &Joined,
+    ) -> Result<Result<Vec<Vec<String>>, ErrPacket>, End> {
         let mut flight = Flight::default();
         for table in &joined.tables {
             let mut probe = Vec::new();
@@ -196,18 +180,15 @@ impl Session {
             probe.extend_from_slice(b" LIMIT 0");
             flight.push(probe);
         }
-        let mut out = Columns::default();
+        let mut out = Vec::new();
         for reply in self.try_flight(flight).await? {
             match reply {
                 Reply::Rows(rows) => {
                     let mut names = Vec::with_capacity(rows.columns.len());
                     for definition in &rows.columns {
                         names.push(String::from_utf8_lossy(column_name(definition)?).into_owned());
-                        let kind = ColumnKind::parse(definition, self.capabilities)?.kind;
-                        out.odd.small_number |= kind == TYPE_YEAR;
-                        out.odd.fraction |= kind == TYPE_TIME;
                     }
-                    out.names.push(names);
+                    out.push(names);
                 }
                 Reply::Err(e) => return Ok(Err(e)),
                 _ => return Err(End::Broken("SELECT without columns".into())),
