@@ -214,10 +214,7 @@ impl Session {
             return Ok(None);
         }
         let mut selects = Vec::new();
-        // With literals for parameters: as a value of its own MySQL pads a parameter that is a DECIMAL
-        let texts: Option<Vec<Cow<'_, [u8]>>> =
-            slots.values().map(|slot| self.marks.without(&slot.text)).collect();
-        let texts = texts.ok_or_else(|| End::Broken("a key with a part of a parameter".into()))?;
+        let texts: Vec<&[u8]> = slots.values().map(|slot| slot.text.as_slice()).collect();
         for chunk in texts.chunks(EXPRESSIONS_PER_SELECT) {
             selects.push([b"SELECT ", chunk.join(&b", "[..]).as_slice(), b" LIMIT 1"].concat());
         }
@@ -327,6 +324,11 @@ impl Session {
             if kind.kind == TIMESTAMP && self.mariadb {
                 // As its text says, see `are_clear`
                 kind.kind = DATETIME;
+            }
+            let by_params = !self.mariadb && self.marks.are_in(&slot.text);
+            if by_params && kind.is_exact_number() && kind.decimals > 0 {
+                // As a value of its own it has more digits than where it is stored
+                return Err("a key comes from an expression of parameters that is a DECIMAL".into());
             }
             let source = self.marks.without(&slot.text).unwrap_or_default();
             let literal = exact_literal(cell, kind, &source)

@@ -30,6 +30,7 @@ mod load;
 mod logged;
 mod login;
 mod named;
+mod odd;
 mod origin;
 mod own;
 mod packet;
@@ -50,6 +51,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use atone_sql::{Marks, TableLocks};
+use atone_undo::Kind;
 use atone_wire::attributes::Attributes;
 use atone_wire::caps::status;
 use atone_wire::frame::{HEADER, Header, MAX_PAYLOAD};
@@ -120,6 +122,9 @@ pub struct Session {
     uncounted_warnings: bool,
     /// What our own statements must not disturb.
     quiet: Quiet,
+    /// The kinds of columns beside which MySQL's UPDATE and DELETE may read a parameter of the current execution otherwise than its
+    /// SELECT.
+    odd: Vec<Kind>,
     /// The application's own statement was executed for its current execution.
     executed: bool,
     /// How literals are marked that stand for parameters.
@@ -195,6 +200,7 @@ impl Session {
             progress: Progress::default(),
             uncounted_warnings: false,
             quiet: Quiet::default(),
+            odd: Vec::new(),
             executed: false,
             marks,
             carried: Carried::default(),

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use super::Session;
 use super::analysed::{Analysed, Origin};
 use super::inject::{Reply, unhex};
+use super::odd::odd_kinds;
 use super::own::Carried;
 use super::prepared::Reading;
 use crate::error::{End, SqlError};
@@ -124,9 +125,13 @@ impl Session {
         let analysed = Analysed::query(text, vars.mode);
         let origin = if params.is_empty() { analysed.origin.clone() } else { origin.running(&analysed) };
         let using = execute.using.iter().map(|span| sql.get(span.clone()).unwrap_or_default().to_vec());
+        if !self.mariadb {
+            self.odd = odd_kinds(inner, &params);
+        }
         self.carried = Carried::Variables(using.collect());
         let done = Box::pin(self.looked_at_statement(Analysed { origin, ..analysed })).await;
         self.carried = Carried::default();
+        self.odd = Vec::new();
         done
     }
 

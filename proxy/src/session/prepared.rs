@@ -14,6 +14,7 @@ use super::Session;
 use super::analysed::{Analysed, blanked};
 use super::gate::{Harmless, Own};
 use super::inject::{Reply, Vars};
+use super::odd::odd_kinds;
 use super::own::{Answer, Carried};
 use super::packet::{named_xid, names_xid};
 use crate::error::{End, SqlError};
@@ -333,9 +334,13 @@ impl Session {
         if text.len() > limit {
             return self.send_error(&SqlError::too_large(&self.xid(), limit)).await;
         }
+        if !self.mariadb {
+            self.odd = odd_kinds(analysis, &params);
+        }
         self.carried = Carried::Execution { params: raw, attributes };
         let done = self.answered_in_binary(Analysed::execution(text, mode, payload)).await;
         self.carried = Carried::default();
+        self.odd = Vec::new();
         done
     }
 

@@ -4,9 +4,9 @@
 use std::collections::HashSet;
 
 use atone_sql::{Analysis, Joined, JoinedAction};
-use atone_undo::{Key, Row};
+use atone_undo::{Key, Kind, Row};
 use atone_wire::caps::client;
-use atone_wire::column::column_name;
+use atone_wire::column::{ColumnKind, column_name};
 use atone_wire::response::{ErrPacket, OkPacket};
 
 use super::over::{Written, decode_written, image_sql, nowhere_sql, restricted_sql, targets};
@@ -20,6 +20,7 @@ use crate::session::cascade::{Behind, Own, Stop, is_parent, may_fire};
 use crate::session::dml::MAX_TRIES;
 use crate::session::hold::{Hold, Taken};
 use crate::session::inject::{Flight, Reply, Vars};
+use crate::session::odd::ODD;
 use crate::session::tables::Resolved;
 
 /// A statement over several tables, which are held.
@@ -32,6 +33,20 @@ struct Run<'a> {
     /// Its local transaction was begun for it.
     alone: bool,
 }
+
+/// The columns of the tables that a statement names, as far as the session sees them.
+#[derive(Debug, Default)]
+struct Columns {
+    /// For each table reference their names.
+    names: Vec<Vec<String>>,
+    /// Which of YEAR and TIME are among them.
+    kinds: Vec<Kind>,
+}
+
+/// `MYSQL_TYPE_YEAR`
+const TYPE_YEAR: u8 = 13;
+/// `MYSQL_TYPE_TIME`
+const TYPE_TIME: u8 = 11;
 
 /// What came of looking at the tables of the statement.
 enum Looked<'a> {
@@ -111,8 +126,8 @@ impl Session {
             JoinedAction::Update(assignments) => assignments.iter().any(|a| a.qualifiers.is_empty()),
             JoinedAction::Delete(_) => false,
         };
-        let mut columns = Vec::new();
-        if unqualified {
+        let mut columns = Columns::default();
+        if unqualified || !self.odd.is_empty() {
             columns = match self.columns_of(sql, joined).await? {
                 Ok(columns) => columns,
                 Err(e) => {
@@ -121,6 +136,10 @@ impl Session {
                 }
             };
         }
+        if self.odd.iter().any(|kind| columns.kinds.contains(kind)) {
+            self.refuse(ODD).await?;
+            return Ok(Looked::Done);
+        }
         let references = match &joined.action {
             JoinedAction::Delete(targets) => {
                 let mut targets = targets.clone();
@@ -128,7 +147,7 @@ impl Session {
                 targets.dedup();
                 targets
             }
-            JoinedAction::Update(assignments) => match targets(assignments, &joined.tables, &columns) {
+            JoinedAction::Update(assignments) => match targets(assignments, &joined.tables, &columns.names) {
                 Ok(targets) => targets,
                 Err(why) => {
                     self.ask_for_error(&nowhere_sql(sql, joined, analysis), &why).await?;
@@ -162,12 +181,8 @@ impl Session {
         Ok(Looked::Written(written))
     }
 
-    /// The names of the columns of each table reference, as far as the session sees them.
-    async fn columns_of(
-        &mut self,
-        sql: &[u8],
-        joined: &Joined,
-    ) -> Result<Result<Vec<Vec<String>>, ErrPacket>, End> {
+    /// The columns of each table reference.
+    async fn columns_of(&mut self, sql: &[u8], joined: &Joined) -> Result<Result<Columns, ErrPacket>, End> {
         let mut flight = Flight::default();
         for table in &joined.tables {
             let mut probe = Vec::new();
@@ -180,15 +195,20 @@ impl Session {
             probe.extend_from_slice(b" LIMIT 0");
             flight.push(probe);
         }
-        let mut out = Vec::new();
+        let mut out = Columns::default();
         for reply in self.try_flight(flight).await? {
             match reply {
                 Reply::Rows(rows) => {
                     let mut names = Vec::with_capacity(rows.columns.len());
                     for definition in &rows.columns {
                         names.push(String::from_utf8_lossy(column_name(definition)?).into_owned());
+                        match ColumnKind::parse(definition, self.capabilities)?.kind {
+                            TYPE_YEAR => out.kinds.push(Kind::Year),
+                            TYPE_TIME => out.kinds.push(Kind::Time),
+                            _ => {}
+                        }
                     }
-                    out.push(names);
+                    out.names.push(names);
                 }
                 Reply::Err(e) => return Ok(Err(e)),
                 _ => return Err(End::Broken("SELECT without columns".into())),

@@ -26,6 +26,7 @@ use super::hold::Reached;
 use super::inject::{Flight, Reply, Vars};
 use super::keys::pins_one_row;
 use super::logged::Log;
+use super::odd::{ODD, compares};
 use super::restorable::always_restorable;
 use crate::branch::Presence;
 use crate::error::{End, SqlError};
@@ -105,7 +106,7 @@ impl<'a> Change<'a> {
             Change::Delete(d) => d.subquery,
         }
     }
-    fn pinned(self) -> Option<&'a [(String, Span)]> {
+    pub(super) fn pinned(self) -> Option<&'a [(String, Span)]> {
         match self {
             Change::Update(u) => u.pinned.as_deref(),
             Change::Delete(d) => d.pinned.as_deref(),
@@ -182,6 +183,9 @@ impl Session {
             // With the keys beside the subquery, the server assigns values of other rows
             let why = "an UPDATE with ORDER BY and a subquery in its condition, on MariaDB";
             return self.refuse_change(why, alone).await;
+        }
+        if compares(&self.odd, change, &info) {
+            return self.refuse_change(ODD, alone).await;
         }
         let rewritten = self.mariadb && change.volatile() && change.subquery();
         if let (true, Change::Update(Update { assignments, .. })) = (rewritten, change)

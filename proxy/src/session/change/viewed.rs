@@ -12,6 +12,7 @@ use crate::session::Session;
 use crate::session::cascade::{Effect, Own};
 use crate::session::dml::{Unread, decode};
 use crate::session::inject::Reply;
+use crate::session::odd::{ODD, compares};
 use crate::session::tables::trigger_refusal;
 use crate::session::views::View;
 
@@ -48,6 +49,9 @@ impl Session {
     ) -> Result<(), End> {
         let vars = self.session_vars().await?;
         let table = &view.info.table;
+        if compares(&self.odd, change, &view.info) {
+            return self.refuse_change(ODD, alone).await;
+        }
         let refused = trigger_refusal(&view.info).or_else(|| refusal(change, view));
         let key_table = match refused.map_or_else(|| view.key_table(), Err) {
             Ok(key_table) => key_table,
