@@ -292,6 +292,10 @@ impl Pair {
             self.refused.push(format!("{sql} [{name}] {}", bound.answer));
             return Ok(());
         }
+        if bound.code() == "3854" && sql.starts_with("INSERT IGNORE") {
+            // So says the look for the row that is in the way: nothing was done, where the server by itself stores another value
+            return Ok(());
+        }
         // MySQL would read the parameters by the types of the executions before
         self.plain.close(sql).await?;
         let plain = self.plain.execute(sql, params).await?;

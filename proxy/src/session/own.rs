@@ -50,6 +50,8 @@ struct Kept {
 #[derive(Debug, Default)]
 pub(super) struct OwnStatements {
     kept: Vec<Kept>,
+    /// One of our own was prepared behind the application's last.
+    pub(super) was_last: bool,
     /// [`Session::readings`] when they were prepared.
     readings: u64,
     /// Hashes of texts that were prepared and not kept.
@@ -280,10 +282,12 @@ impl Session {
         Ok(Ok(Prepared { id, columns, kept }))
     }
 
-    async fn prepare_own(
+    /// Prepares a statement of our own.
+    pub(super) async fn prepare_own(
         &mut self,
         sql: &[u8],
     ) -> Result<Result<(u32, Vec<Bytes>), atone_wire::response::ErrPacket>, End> {
+        self.own.was_last = true;
         self.send_prepare(sql).await?;
         self.read_prepared().await
     }

@@ -92,6 +92,7 @@ impl Session {
             // MariaDB's id -1 means none now
             self.last_prepared = u32::MAX;
         }
+        self.own.was_last = false;
         if let Some(prepared) = tracker.prepared() {
             self.last_prepared = prepared.statement_id;
             let reading = self.reading();
@@ -222,7 +223,13 @@ impl Session {
                 | command::STMT_RESET
                 | command::STMT_FETCH
         );
-        if !names_statement || !self.mariadb || payload.get(1..5) != Some(&u32::MAX.to_le_bytes()) {
+        let known = self.statements.contains_key(&self.last_prepared);
+        if !names_statement
+            || !self.mariadb
+            || !known
+            || !self.own.was_last
+            || payload.get(1..5) != Some(&u32::MAX.to_le_bytes())
+        {
             return payload;
         }
         let rest = payload.get(5..).unwrap_or_default();
@@ -355,8 +362,7 @@ impl Session {
     /// Executes another statement than the one that was prepared, with the same parameters: it is prepared, executed
     /// without a cursor, and closed.
     pub(super) async fn execute_instead(&mut self, sql: &[u8], execute: &[u8]) -> Result<(), End> {
-        self.send_prepare(sql).await?;
-        let (id, columns) = match self.read_prepared().await? {
+        let (id, columns) = match self.prepare_own(sql).await? {
             Ok(prepared) => prepared,
             Err(error) => return self.statement_failed(error).await,
         };
@@ -392,8 +398,7 @@ impl Session {
         if !self.binary {
             return self.run_one(sql).await;
         }
-        self.send_prepare(sql).await?;
-        let (id, columns) = match self.read_prepared().await? {
+        let (id, columns) = match self.prepare_own(sql).await? {
             Ok(prepared) => prepared,
             Err(error) => return Ok(Reply::Err(error)),
         };
