@@ -253,12 +253,20 @@ impl Server {
                 "utf8mb4_bin",
                 "0",
                 "1",
+                "1",
             ]
             .map(|c| Some(c.into()))
             .into();
-            if sql.contains("resultset_metadata") {
-                row.push(Some("FULL".into()));
-            }
+            let further = [
+                ("@@resultset_metadata", "FULL"),
+                ("@@skip_replication", "0"),
+                (", 0", "0"),
+                ("@@max_statement_time", "0"),
+            ];
+            let mut asked: Vec<_> =
+                further.iter().filter_map(|(name, value)| Some((sql.find(name)?, *value))).collect();
+            asked.sort_unstable();
+            row.extend(asked.into_iter().map(|(_, value)| Some(value.into())));
             return self.table(rng, row.len(), &[row], status(self));
         }
         if upper.contains("HEX(CAST(@ATONE_XID") {
