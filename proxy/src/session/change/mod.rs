@@ -448,7 +448,9 @@ impl Session {
             self.refuse_change(&why, alone).await?;
             return Ok(None);
         }
-        let warned = rows.warnings(self.capabilities)? > 0;
+        // MySQL warns of the charset of a key by itself
+        let told = self.mariadb || !table.has_deprecated_charset();
+        let warned = told && rows.warnings(self.capabilities)? > 0;
         Ok(Some(Before { images, keys, reply: replies.next(), warned }))
     }
 
