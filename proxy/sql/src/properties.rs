@@ -72,7 +72,6 @@ fn mode() -> impl Strategy<Value = Mode> {
         no_backslash_escapes,
         ignore_space,
         mariadb,
-        marks: None,
     })
 }
 

@@ -5,13 +5,8 @@ mod common;
 use atone_sql::{InsertValue, Mode, Statement, analyze};
 use common::check;
 
-const MYSQL: Mode = Mode {
-    ansi_quotes: false,
-    no_backslash_escapes: false,
-    ignore_space: false,
-    mariadb: false,
-    marks: None,
-};
+const MYSQL: Mode =
+    Mode { ansi_quotes: false, no_backslash_escapes: false, ignore_space: false, mariadb: false };
 
 #[test]
 fn global_transactions() {

@@ -8,10 +8,10 @@ use crate::read::{Reader, put_lenenc, put_lenenc_bytes};
 /// One attribute, its value as the binary protocol has it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Attribute {
-    pub(crate) name: Vec<u8>,
-    pub(crate) ty: ParamType,
+    name: Vec<u8>,
+    ty: ParamType,
     /// `None` is NULL.
-    pub(crate) value: Option<Vec<u8>>,
+    value: Option<Vec<u8>>,
 }
 
 impl Attribute {
@@ -40,10 +40,6 @@ pub struct Attributes(Vec<Attribute>);
 impl Attributes {
     pub(crate) fn new(attributes: Vec<Attribute>) -> Attributes {
         Attributes(attributes)
-    }
-
-    pub(crate) fn all(&self) -> &[Attribute] {
-        &self.0
     }
 
     /// Whether there are none.
@@ -82,7 +78,7 @@ impl Attributes {
         out.extend_from_slice(&nulls);
         out.push(1); // types follow
         for Attribute { name, ty, .. } in &self.0 {
-            ty.put(&mut out);
+            out.extend_from_slice(&[ty.kind, u8::from(ty.unsigned) << 7]);
             put_lenenc_bytes(&mut out, name);
         }
         for value in self.0.iter().filter_map(|a| a.value.as_ref()) {

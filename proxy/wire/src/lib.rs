@@ -5,7 +5,6 @@
 //! off), never panic, and report [`Malformed`] for what does not fit.
 
 pub mod attributes;
-pub mod binary;
 pub mod caps;
 pub mod column;
 pub mod command;
