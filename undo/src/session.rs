@@ -87,10 +87,11 @@ const OPTIONAL: [&str; 2] = [
     "EXECUTE IMMEDIATE @atone_optional",
 ];
 
-/// Whether a warning says that something is going out of use, a charset for example (`ER_WARN_DEPRECATED_SYNTAX` and its like):
-/// it says nothing of what was read.
-pub fn is_deprecation(code: u16) -> bool {
-    matches!(code, 1287 | 1681 | 3719 | 3720 | 3778 | 3779)
+/// Whether a warning behind a read says nothing of the rows: that something is going out of use, a charset for example
+/// (`ER_WARN_DEPRECATED_SYNTAX` and its like), or that the optimizer had too little memory for a list of keys
+/// (`ER_CAPACITY_EXCEEDED`).
+pub fn says_nothing_of_rows(code: u16) -> bool {
+    matches!(code, 1287 | 1681 | 3170 | 3719 | 3720 | 3778 | 3779)
 }
 
 /// The names of all variables that are set on a server of either kind, in lower case.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use atone_api::proto::BranchRef;
 use atone_undo::{
     ConflictReport, Exchanges, Key, Row, RowChange, Statement, Table, TableChanges, Value, Verdict,
-    inverse_for, is_deprecation, judge, quote_identifier, replacing_inverse_for,
+    inverse_for, judge, quote_identifier, replacing_inverse_for, says_nothing_of_rows,
 };
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Params, Value as Cell};
@@ -365,7 +365,7 @@ async fn read_rows(conn: &mut Conn, table: &Table, sql: &str) -> Result<Vec<Row>
     if conn.get_warnings() > 0 {
         // Nothing else that was asked for gives reason to one
         let warnings: Vec<(String, u16, String)> = conn.text_rows("SHOW WARNINGS").await?;
-        let told = warnings.into_iter().filter(|(_, code, _)| !is_deprecation(*code));
+        let told = warnings.into_iter().filter(|(_, code, _)| !says_nothing_of_rows(*code));
         let said: Vec<String> = told.take(3).map(|(_, code, message)| format!("{code} {message}")).collect();
         if !said.is_empty() {
             let name = format!("{}.{}", table.schema, table.name);

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use atone_api::proto::{BranchOutcome, Register, TableLocks};
 use atone_undo::{
-    Encoded, Key, Layout, RecordError, Row, Table, UndoRecord, Value, insert_part_sql, is_deprecation,
-    part_bytes, quote_identifier,
+    Encoded, Key, Layout, RecordError, Row, Table, UndoRecord, Value, insert_part_sql, part_bytes,
+    quote_identifier, says_nothing_of_rows,
 };
 use atone_wire::caps::status;
 use atone_wire::response::{ErrPacket, OkPacket};
@@ -177,8 +177,8 @@ impl Session {
         Ok(Ok(out))
     }
 
-    /// Whether the server warns only of charsets that are going out of use, as MySQL does for the weight of a key, in a read of
-    /// rows that are locked.
+    /// Whether the server warns of nothing that bears on the rows of a read, which are locked: of charsets that are going out of
+    /// use, for example, as MySQL does for the weight of a key.
     async fn warns_harmlessly(&mut self, table: &Table, select: &[u8]) -> Result<bool, End> {
         let mut flight = Flight::default();
         flight.push(select);
@@ -194,7 +194,7 @@ impl Session {
         }
         // A small max_error_count cuts the list
         let whole = codes.len() >= usize::from(read.warnings(self.capabilities)?);
-        Ok(codes.into_iter().all(is_deprecation)
+        Ok(codes.into_iter().all(says_nothing_of_rows)
             && (whole || (!self.mariadb && table.has_deprecated_charset())))
     }
 
