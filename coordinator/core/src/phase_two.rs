@@ -60,7 +60,14 @@ impl Core {
                         };
                         Some(WorkBranch { xid: transaction.xid.clone(), id: *id, leftover })
                     });
-                    (WorkKind::Purge, schema.clone(), refs.collect())
+                    let refs: Vec<WorkBranch> = refs.collect();
+                    // The history may have forgotten all of them since; a proxy's sweep deletes what they left.
+                    if refs.is_empty() {
+                        let (schema, branches) = (schema.clone(), branches.clone());
+                        self.purged(resource, schema, branches, true);
+                        continue;
+                    }
+                    (WorkKind::Purge, schema.clone(), refs)
                 }
             };
             self.next_work += 1;

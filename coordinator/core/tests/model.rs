@@ -134,6 +134,7 @@ impl World {
         match effect {
             Effect::Push(stream, work) => {
                 assert!(self.streams.contains(&stream));
+                assert!(!work.branches.is_empty(), "work for no branch");
                 self.works.push((stream, work));
             }
             Effect::Confirm(_, branches) => {
@@ -223,6 +224,8 @@ impl World {
     }
 
     fn break_stream(&mut self, stream: StreamId) {
+        // What is due is done while the stream is still taken to be there.
+        self.event(Event::Tick);
         self.streams.retain(|other| *other != stream);
         self.works.retain(|(owner, _)| *owner != stream);
         // Nobody is there to be answered.
