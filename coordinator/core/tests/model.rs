@@ -142,7 +142,11 @@ impl World {
                     let Some(key) = self.reports.keys().find(|key| key.1 == branch.0).cloned() else {
                         continue;
                     };
-                    if self.reports.remove(&key) == Some(Outcome::Committed) {
+                    // One that comes when the branch was found absent already, its undo row having been deleted, is too late.
+                    let is_undone = self.records.branches.get(&branch.0).is_none_or(|record| {
+                        matches!(record.state, BranchState::Restored | BranchState::RolledBack)
+                    });
+                    if self.reports.remove(&key) == Some(Outcome::Committed) && !is_undone {
                         self.confirmed.insert(key);
                     }
                 }
