@@ -1,10 +1,10 @@
-//! Parameters of a prepared statement as literals, so that a prepared statement of a bound session takes the same way as
-//! one in text. Pure.
+//! Parameters of a prepared statement as literals, so that a prepared statement of a bound session is read as one in text. Each
+//! has a mark in front: what is sent to the server has placeholders again. Pure.
 
 use atone_sql::Mode;
 use atone_wire::execute::{BulkParam, Param};
 
-/// The statement's text with each placeholder replaced by its parameter.
+/// The statement's text with each placeholder replaced by its parameter, marked where the mode has marks.
 ///
 /// # Errors
 /// Why a value has no literal that means the same.
@@ -14,7 +14,15 @@ pub fn substitute(
     params: &[Param],
     mode: Mode,
 ) -> Result<Vec<u8>, String> {
-    replaced(sql, placeholders, params, |out, param| literal(out, param, mode))
+    replaced(sql, placeholders, params, |out, nth, param| match mode.marks {
+        None => literal(out, param, mode),
+        Some(marks) => {
+            let mut text = Vec::new();
+            literal(&mut text, param, mode)?;
+            marks.put(out, nth, &text);
+            Ok(())
+        }
+    })
 }
 
 /// The same with a row of a bulk execution.
@@ -27,7 +35,7 @@ pub fn substitute_bulk(
     params: &[BulkParam],
     mode: Mode,
 ) -> Result<Vec<u8>, String> {
-    replaced(sql, placeholders, params, |out, param| match param {
+    replaced(sql, placeholders, params, |out, _, param| match param {
         BulkParam::Value(param) => literal(out, param, mode),
         BulkParam::Default => {
             out.extend_from_slice(b"DEFAULT");
@@ -37,41 +45,22 @@ pub fn substitute_bulk(
     })
 }
 
-/// Whether MySQL has a character for each byte of a text in this charset. Where it has none, a parameter is an error, and the
-/// literal that would stand for it has another character there. UTF-8 is an error in both.
-pub fn is_text(charset: &str, bytes: &[u8]) -> bool {
-    let unknown: &[u8] = match charset {
-        "utf8mb4" | "utf8mb3" | "utf8" | "binary" | "armscii8" | "cp850" | "cp852" | "cp866" | "keybcs2"
-        | "koi8r" | "koi8u" | "latin1" | "latin2" | "latin5" | "latin7" | "macce" | "macroman" | "tis620" => {
-            return true;
-        }
-        "cp1250" => &[0x81, 0x83, 0x88, 0x90, 0x98],
-        "cp1251" => &[0x98],
-        "cp1256" => &[0x8a, 0x8f, 0x98, 0x9a, 0x9f, 0xaa, 0xc0, 0xff],
-        "cp1257" => &[0x81, 0x83, 0x88, 0x8a, 0x8c, 0x90, 0x98, 0x9a, 0x9c, 0x9f, 0xa1, 0xa5],
-        "greek" => &[0xa4, 0xa5, 0xaa, 0xae, 0xd2, 0xff],
-        "hp8" => &[0xff],
-        _ => return bytes.is_ascii(),
-    };
-    !bytes.iter().any(|byte| unknown.contains(byte))
-}
-
 fn replaced<P>(
     sql: &[u8],
     placeholders: &[usize],
     params: &[P],
-    write: impl Fn(&mut Vec<u8>, &P) -> Result<(), String>,
+    write: impl Fn(&mut Vec<u8>, usize, &P) -> Result<(), String>,
 ) -> Result<Vec<u8>, String> {
     if placeholders.len() != params.len() {
         return Err(format!("{} placeholders and {} parameters", placeholders.len(), params.len()));
     }
     let mut out = Vec::with_capacity(sql.len() + params.len() * 16);
     let mut at = 0;
-    for (&offset, param) in placeholders.iter().zip(params) {
+    for (nth, (&offset, param)) in placeholders.iter().zip(params).enumerate() {
         out.extend_from_slice(sql.get(at..offset).ok_or("placeholders out of order")?);
         // A blank on either side, so that the literal cannot join its neighbours
         out.push(b' ');
-        write(&mut out, param)?;
+        write(&mut out, nth, param)?;
         out.push(b' ');
         at = offset + 1;
     }
@@ -138,7 +127,8 @@ fn double(out: &mut Vec<u8>, value: f64) -> Result<(), String> {
     Ok(())
 }
 
-fn quoted(out: &mut Vec<u8>, text: &[u8], mode: Mode) {
+/// Appends a text in quotes.
+pub fn quoted(out: &mut Vec<u8>, text: &[u8], mode: Mode) {
     out.push(b'\'');
     for &byte in text {
         if byte == b'\'' || (byte == b'\\' && !mode.no_backslash_escapes) {
@@ -178,16 +168,6 @@ mod tests {
             Param::Time { negative: true, hours: 100, minute: 1, second: 2, micros: 5 },
             "TIME'-100:01:02.000005'",
         );
-    }
-
-    #[test]
-    fn bytes_without_a_character_are_no_text() {
-        let smile = "\u{1f600}".as_bytes();
-        for charset in ["utf8mb4", "latin1", "koi8r", "cp1250"] {
-            assert_eq!(is_text(charset, smile), charset != "cp1250", "{charset}");
-        }
-        assert!(!is_text("cp1251", smile) && !is_text("ascii", smile) && !is_text("euckr", smile));
-        assert!(is_text("cp1251", b"\xcf\xf0\xe8\xe2\xe5\xf2") && is_text("euckr", b"plain"));
     }
 
     #[test]

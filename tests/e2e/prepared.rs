@@ -1,8 +1,9 @@
-//! Prepared statements whose text would mean something else by the time they are executed, or with literals for parameters.
+//! Prepared statements whose text would mean something else by the time they are executed, or whose parameters are no literals.
 
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use atone_tests::cluster::SOON;
 use atone_tests::{Bank, Cluster, Flavor, sql};
 use mysql_async::prelude::Queryable as _;
 use mysql_async::{Params, Value};
@@ -80,50 +81,72 @@ async fn the_same_again(c: Arc<Cluster>) -> Result<()> {
     Ok(())
 }
 
-/// Beside a YEAR MySQL reads a literal below 100 as one of two digits, beside a TIME it rounds a parameter.
+/// Beside a YEAR MySQL reads a literal below 100 as one of two digits, beside a TIME it rounds a parameter: each is what it is to
+/// the server by itself.
 async fn compared_otherwise(c: Arc<Cluster>) -> Result<()> {
     let schema = c.schema("prepared_odd").await?;
     let setup = [
         "CREATE TABLE y (k YEAR PRIMARY KEY, v VARCHAR(20))",
         "CREATE TABLE h (k TIME PRIMARY KEY, v VARCHAR(20))",
-        "INSERT INTO y VALUES (2003, 'old')",
+        "INSERT INTO y VALUES (2003, 'old'), (2004, 'four')",
         "INSERT INTO h VALUES ('34:11:12', 'old')",
     ];
-    sql::run_all(&mut c.direct(Bank::One, &schema).await?, &setup).await?;
+    for bank in [Bank::One, Bank::Two] {
+        sql::run_all(&mut c.direct(bank, &schema).await?, &setup).await?;
+    }
     let time = |micros| Value::Time(false, 1, 10, 11, 12, micros);
     let mut conn = c.app(Bank::One, &schema).await?;
-    sql::start_global(&mut conn).await?;
-    for (statement, param, odd) in [
-        ("UPDATE y SET v = 'new' WHERE k = ?", Value::Int(3), true),
-        ("UPDATE y SET v = 'new' WHERE k = ?", Value::Int(2003), false),
-        ("UPDATE y SET v = 'new' WHERE v = ?", Value::Bytes(b"3".to_vec()), false),
-        ("INSERT INTO h SELECT '01:00', v FROM y WHERE k = ?", Value::Int(4), true),
-        ("INSERT INTO h SELECT '02:00', v FROM h WHERE LENGTH(v) = ?", Value::Int(4), false),
-        ("INSERT INTO h VALUES ('03:00', (SELECT MAX(v) FROM y WHERE k = ?))", Value::Int(4), true),
-        ("INSERT INTO y VALUES (?, 'small')", Value::Int(7), false),
-        ("UPDATE h SET v = 'new' WHERE v = (SELECT MAX(v) FROM y WHERE k > ?)", Value::Int(4), true),
-        ("DELETE FROM h WHERE k = ?", time(1000), true),
-        ("DELETE x FROM h AS x JOIN h AS z ON x.k = z.k WHERE z.k = ?", time(1000), true),
-        ("UPDATE h SET v = ?", time(1000), false),
-        ("UPDATE h SET v = 'new' WHERE k = ?", time(0), false),
+    let mut plain = c.direct(Bank::Two, &schema).await?;
+    let reads = ["SELECT * FROM y ORDER BY k", "SELECT * FROM h ORDER BY k"];
+    let xid = sql::start_global(&mut conn).await?;
+    for (statement, param) in [
+        ("UPDATE y SET v = 'new' WHERE k = ?", Value::Int(2003)),
+        ("UPDATE y SET v = 'newer' WHERE v = ?", Value::Bytes(b"3".to_vec())),
+        ("INSERT INTO h SELECT '01:00', v FROM y WHERE k = ?", Value::Int(4)),
+        ("INSERT INTO h SELECT '02:00', v FROM h WHERE LENGTH(v) = ?", Value::Int(3)),
+        ("INSERT INTO h VALUES ('03:00', (SELECT MAX(v) FROM y WHERE k = ?))", Value::Int(4)),
+        ("INSERT INTO y VALUES (?, 'small')", Value::Int(7)),
+        ("INSERT IGNORE INTO y VALUES (?, 'smaller')", Value::Int(7)),
+        ("UPDATE h SET v = 'new' WHERE v = (SELECT MAX(v) FROM y WHERE k > ?)", Value::Int(4)),
+        ("UPDATE h SET v = ?", time(1000)),
+        ("UPDATE h SET v = 'new' WHERE k = ?", time(0)),
+        ("UPDATE y SET v = ? WHERE k > 2000", Value::Int(3)),
+    ] {
+        let what = format!("{statement} {param:?}");
+        let params = Params::Positional(vec![param]);
+        conn.exec_drop(statement, params.clone()).await.context(statement)?;
+        plain.exec_drop(statement, params).await?;
+        assert_eq!(conn.affected_rows(), plain.affected_rows(), "{what}");
+        for read in reads {
+            assert_eq!(sql::rows(&mut conn, read).await?, sql::rows(&mut plain, read).await?, "{statement}");
+        }
+    }
+    // An UPDATE looks a YEAR up by a year of two digits, and rounds a TIME; a SELECT does not
+    for (statement, param) in [
+        ("UPDATE y SET v = 'new' WHERE k = ?", Value::Int(3)),
+        ("DELETE y FROM y JOIN h WHERE y.k = ?", Value::Int(3)),
+        ("DELETE FROM h WHERE k = ?", time(1000)),
+        ("DELETE x FROM h AS x JOIN h AS z ON x.k = z.k WHERE z.k = ?", time(1000)),
     ] {
         let done = conn.exec_drop(statement, Params::Positional(vec![param])).await;
-        if odd && c.flavor() == Flavor::MySql {
-            sql::server_error(done, statement)?.expect(1235, "42000")?;
-        } else {
-            done?;
+        match c.flavor() {
+            Flavor::MySql => sql::server_error(done, statement)?.expect(1235, "42000")?,
+            Flavor::MariaDb => done?,
         }
     }
-    // The bytes of an emoji in UTF-8, of which one is no character in cp1251: 3988 by itself
-    sql::run(&mut conn, "SET character_set_client = cp1251").await?;
-    if c.flavor() == Flavor::MySql {
-        for (text, refused) in [("\u{1f600}", true), ("\u{e9}", false)] {
-            let done = conn.exec_drop("UPDATE y SET v = ? WHERE k = 2003", (text,)).await;
-            match refused {
-                true => sql::server_error(done, text)?.expect(1235, "42000")?,
-                false => done?,
-            }
-        }
+    // The bytes of an emoji in UTF-8, of which one is no character in cp1251
+    for conn in [&mut conn, &mut plain] {
+        sql::run(conn, "SET character_set_client = cp1251").await?;
     }
-    sql::run(&mut conn, "ROLLBACK GLOBAL TRANSACTION").await
+    for text in ["\u{1f600}", "\u{e9}"] {
+        let statement = "UPDATE y SET v = ? WHERE k = 2003";
+        let (bound, other) =
+            (conn.exec_drop(statement, (text,)).await, plain.exec_drop(statement, (text,)).await);
+        let code = |done: mysql_async::Result<()>| done.err().map(|e| e.to_string());
+        assert_eq!(code(bound), code(other), "{text}");
+    }
+    sql::run(&mut conn, "ROLLBACK GLOBAL TRANSACTION").await?;
+    c.rest().wait_for_status(&xid, "rolled_back", SOON).await?;
+    assert_eq!(c.rows(Bank::One, &schema, reads[0]).await?, ["2003|old", "2004|four"]);
+    Ok(())
 }

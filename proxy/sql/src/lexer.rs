@@ -42,13 +42,20 @@ pub(crate) enum Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Token {
     pub(crate) kind: Kind,
+    /// Length of the mark in front, which goes with the token wherever it is copied to.
+    mark: u16,
     start: u32,
     end: u32,
 }
 
 impl Token {
+    /// With its mark.
     pub(crate) fn span(self) -> Span {
         self.start()..self.end()
+    }
+    /// Without its mark.
+    pub(crate) fn bare_span(self) -> Span {
+        self.start() + usize::from(self.mark)..self.end()
     }
     pub(crate) fn start(self) -> usize {
         self.start as usize
@@ -154,6 +161,8 @@ impl<'a> Lexer<'a> {
     ) -> Result<Option<Token>, LexError> {
         self.skip_blanks_and_comments(tokens_before, comments)?;
         let start = self.pos;
+        let mark = self.mark().unwrap_or_default();
+        self.pos += usize::from(mark);
         let Some(first) = self.peek(0) else { return Ok(None) };
         let kind = self.token(first)?;
         if let Some(end) = self.inlined_until
@@ -165,7 +174,14 @@ impl<'a> Lexer<'a> {
         let (Ok(start), Ok(end)) = (u32::try_from(start), u32::try_from(self.pos)) else {
             return Err("is longer than 4 GiB");
         };
-        Ok(Some(Token { kind, start, end }))
+        Ok(Some(Token { kind, mark, start, end }))
+    }
+
+    /// The length of the mark that comes next.
+    fn mark(&self) -> Option<u16> {
+        let marks = self.mode.marks?;
+        let len = marks.len_at(self.sql.get(self.pos..)?)?;
+        u16::try_from(len).ok()
     }
 
     fn skip_blanks_and_comments(
@@ -181,6 +197,9 @@ impl<'a> Lexer<'a> {
                 self.pos += 2;
                 self.inlined_until = None;
                 continue;
+            }
+            if self.mark().is_some() {
+                return Ok(());
             }
             let start = self.pos;
             let kind = match (self.peek(0), self.peek(1)) {

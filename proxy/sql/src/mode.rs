@@ -2,6 +2,8 @@
 
 use thiserror::Error;
 
+use crate::marks::Marks;
+
 /// What the session's `sql_mode` and the server's kind change in the reading of a statement.
 ///
 /// Other modes (`PIPES_AS_CONCAT`, `HIGH_NOT_PRECEDENCE`, …) change what an expression means, not where it begins
@@ -16,6 +18,8 @@ pub struct Mode {
     pub ignore_space: bool,
     /// The server is MariaDB: its list of built-in functions holds, and `/*M! … */` is code.
     pub mariadb: bool,
+    /// How literals that stand for parameters are marked, where there may be some.
+    pub marks: Option<Marks>,
 }
 
 /// A `sql_mode` that gives the server another grammar than the one understood here.

@@ -72,6 +72,7 @@ fn mode() -> impl Strategy<Value = Mode> {
         no_backslash_escapes,
         ignore_space,
         mariadb,
+        marks: None,
     })
 }
 

@@ -27,9 +27,9 @@ impl<'a> Text<'a> {
         self.tokens.get(at).map(|token| token.kind)
     }
 
-    /// The text of a token; empty behind the end.
+    /// The text of a token, without its mark; empty behind the end.
     pub(crate) fn bytes(&self, at: usize) -> &'a [u8] {
-        self.tokens.get(at).and_then(|token| self.sql.get(token.span())).unwrap_or_default()
+        self.tokens.get(at).and_then(|token| self.sql.get(token.bare_span())).unwrap_or_default()
     }
 
     /// The text from the first token of the range to its last; the empty span at 0 where the range is empty.

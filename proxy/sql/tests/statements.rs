@@ -5,8 +5,13 @@ mod common;
 use atone_sql::{InsertValue, Mode, Statement, analyze};
 use common::check;
 
-const MYSQL: Mode =
-    Mode { ansi_quotes: false, no_backslash_escapes: false, ignore_space: false, mariadb: false };
+const MYSQL: Mode = Mode {
+    ansi_quotes: false,
+    no_backslash_escapes: false,
+    ignore_space: false,
+    mariadb: false,
+    marks: None,
+};
 
 #[test]
 fn global_transactions() {

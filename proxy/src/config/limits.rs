@@ -25,6 +25,9 @@ pub struct Limits {
     pub max_connections: usize,
     /// The most prepared statements that one session may hold; above it error 1461.
     pub max_prepared_statements: usize,
+    /// The most statements that one session keeps prepared beside the application's own, to run them again; above it the one
+    /// used longest ago is let go. 0: none is kept.
+    pub max_reused_statements: usize,
     /// How long a connection may take to log in, in milliseconds; after it the connection is closed.
     pub handshake_timeout_ms: u64,
     /// How long connecting to a server may take, in milliseconds; after it error 1429.
@@ -52,6 +55,7 @@ impl Default for Limits {
             undo_compress_bytes: 64 << 10,
             max_connections: 10_000,
             max_prepared_statements: 16_382,
+            max_reused_statements: 8,
             handshake_timeout_ms: 10_000,
             connect_timeout_ms: 5_000,
             metadata_ttl_ms: 1_000,

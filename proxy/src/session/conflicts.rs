@@ -3,11 +3,11 @@
 
 use std::collections::HashMap;
 
-use atone_sql::{Insert, InsertValue, OnConflict};
+use atone_sql::{Insert, InsertValue, OnConflict, bare};
 use atone_undo::{Column, Key, Row, Table, quote_identifier};
 
 use super::inject::Vars;
-use super::keys::{bits_by_number, places, same_name};
+use super::keys::{bits_by_number, looked_for, places, same_name};
 use crate::branch::Presence;
 use crate::meta::{ColumnDefault, TableInfo};
 
@@ -112,14 +112,15 @@ fn part(
         Some(InsertValue::Expression(_)) => Err(format!("the unique column {name} comes from an expression")),
         Some(InsertValue::Literal(span)) => {
             let text = sql.get(span.clone()).unwrap_or_default();
-            bits_by_number(column, text)?;
-            if column.auto_increment && text == b"0" {
+            let plain = bare(text, vars.mode.marks);
+            bits_by_number(column, plain)?;
+            if column.auto_increment && plain == b"0" {
                 return Ok(vars.zero_is_no_default().then(|| text.to_vec()));
             }
-            if column.auto_increment && text.iter().all(|b| !b.is_ascii_digit() || *b == b'0') {
+            if column.auto_increment && plain.iter().all(|b| !b.is_ascii_digit() || *b == b'0') {
                 return Err(format!("0 for the auto-increment column {name}"));
             }
-            Ok(Some(text.to_vec()))
+            Ok(Some(looked_for(column, text, vars).to_vec()))
         }
     }
 }

@@ -1,6 +1,7 @@
 //! INSERT whose keys come from expressions or from defaults that are expressions: these are evaluated once, before the
 //! statement, and their values stand in their place.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use atone_sql::{
@@ -56,6 +57,7 @@ pub(super) fn slots(sql: &[u8], insert: &Insert, info: &TableInfo, mode: Mode) -
     }
     // Those would read another value of a column that is now given
     let body = sql.get(insert.body.clone()).unwrap_or_default();
+    let body = mode.marks.and_then(|marks| marks.without(body)).unwrap_or(Cow::Borrowed(body));
     let mut appended: Vec<usize> = slots.keys().map(|&(_, c)| c).filter(|&c| places[c].is_none()).collect();
     appended.sort_unstable();
     appended.dedup();
@@ -323,7 +325,13 @@ impl Session {
                 // As its text says, see `are_clear`
                 kind.kind = DATETIME;
             }
-            let literal = exact_literal(cell, kind, &slot.text)
+            let by_params = !self.mariadb && self.marks.are_in(&slot.text);
+            if by_params && kind.is_exact_number() && kind.decimals > 0 {
+                // As a value of its own it has more digits than where it is stored
+                return Err("a key comes from an expression of parameters that is a DECIMAL".into());
+            }
+            let source = self.marks.without(&slot.text).unwrap_or_default();
+            let literal = exact_literal(cell, kind, &source)
                 .map_err(|why| format!("a key comes from an expression: {why}"))?;
             out.insert(*place, literal);
         }
@@ -380,7 +388,7 @@ impl Session {
         selects: &[Vec<u8>],
         back: &str,
     ) -> Result<Option<Vec<Reply>>, End> {
-        let mut flight = Flight::default();
+        let mut flight = Flight::of_values();
         flight.push(back);
         flight.push(format!("SET character_set_results = {charset}"));
         for select in selects {

@@ -112,6 +112,10 @@ pub(super) enum Own<'a> {
     SetOption(u16),
     /// `COM_STMT_EXECUTE` of a statement that the proxy has prepared.
     Execute(&'a [u8]),
+    /// `COM_STMT_SEND_LONG_DATA` for such a one, without the command byte.
+    LongData(&'a [u8]),
+    /// `COM_STMT_RESET`, which forgets long data.
+    Reset(u32),
     /// `COM_STMT_CLOSE` of such a one.
     Close(u32),
 }
@@ -172,9 +176,12 @@ impl Session {
                 self.send(&[command::SET_OPTION, low, high]).await
             }
             Own::Execute(payload) => self.send(payload).await,
-            Own::Close(id) => {
+            Own::LongData(data) => self.send(&[&[command::STMT_SEND_LONG_DATA], data].concat()).await,
+            Own::Reset(id) | Own::Close(id) => {
+                let byte =
+                    if matches!(own, Own::Close(_)) { command::STMT_CLOSE } else { command::STMT_RESET };
                 let [a, b, c, d] = id.to_le_bytes();
-                self.send(&[command::STMT_CLOSE, a, b, c, d]).await
+                self.send(&[byte, a, b, c, d]).await
             }
         }
     }
@@ -217,7 +224,10 @@ impl Session {
 
     async fn forward_analysed(&mut self, origin: Origin, expect: Expect) -> Result<ReplyTracker, End> {
         match origin.execution() {
-            Some(payload) => self.send(payload).await?,
+            Some(payload) => {
+                self.executed = true;
+                self.send(payload).await?;
+            }
             None => {
                 // What is one statement to us is one to the server, or none
                 self.restore_multi_statements(origin.sql()).await?;
@@ -261,6 +271,9 @@ impl Session {
 
     /// Sends a `COM_QUERY` of this text, with the query attributes of the current command.
     async fn send_query(&mut self, sql: &[u8]) -> Result<(), End> {
+        if self.marks.are_in(sql) {
+            return Err(End::Broken("a parameter in a statement that is sent as text".into()));
+        }
         let mut payload = Vec::with_capacity(1 + self.query_prefix.len() + sql.len());
         payload.push(command::QUERY);
         payload.extend_from_slice(&self.query_prefix);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use atone_sql::Mode;
+use atone_sql::{Marks, Mode};
 use atone_wire::caps::{client, status};
 use atone_wire::column::{ColumnKind, text_row};
 use atone_wire::read::Reader;
@@ -15,6 +15,7 @@ use bytes::Bytes;
 use super::fault::{Class, class, extent};
 use super::gate::Own;
 use super::insert::SAVEPOINT;
+use super::own::Answer;
 use super::{Fault, Session};
 use crate::error::{End, SqlError};
 
@@ -22,20 +23,34 @@ use crate::error::{End, SqlError};
 #[derive(Debug, Default)]
 pub(super) struct Flight {
     sql: Vec<u8>,
-    statements: usize,
+    /// Where in it each statement ends.
+    ends: Vec<usize>,
     /// The application's own statement is its last.
     writes: bool,
     /// The savepoint of ours is in it.
     savepoint: bool,
+    /// Its results have columns whose types depend on parameters.
+    of_values: bool,
 }
 
 impl Flight {
+    /// One whose results have columns whose types depend on parameters.
+    pub(super) fn of_values() -> Flight {
+        Flight { of_values: true, ..Flight::default() }
+    }
+
     pub(super) fn push(&mut self, statement: impl AsRef<[u8]>) {
-        if self.statements > 0 {
-            self.sql.extend_from_slice(b";\n");
+        if !self.ends.is_empty() {
+            self.sql.extend_from_slice(BETWEEN);
         }
         self.sql.extend_from_slice(statement.as_ref());
-        self.statements += 1;
+        self.ends.push(self.sql.len());
+    }
+
+    /// Its statements.
+    fn statements(&self) -> impl Iterator<Item = &[u8]> {
+        let begins = std::iter::once(0).chain(self.ends.iter().map(|end| end + BETWEEN.len()));
+        begins.zip(&self.ends).map(|(begin, &end)| self.sql.get(begin..end).unwrap_or_default())
     }
 
     /// The statements, as one packet has them.
@@ -59,10 +74,15 @@ impl Flight {
     pub(super) fn behind(self, first: impl AsRef<[u8]>) -> Flight {
         let mut out = Flight::default();
         out.push(first);
-        out.push(&self.sql);
-        Flight { sql: out.sql, statements: self.statements + 1, ..self }
+        for statement in self.statements() {
+            out.push(statement);
+        }
+        Flight { sql: out.sql, ends: out.ends, ..self }
     }
 }
+
+/// What stands between two statements of a packet.
+const BETWEEN: &[u8] = b";\n";
 
 /// How long a flight of many statements gets, in bytes, before another begins.
 const FLIGHT_BYTES: usize = 512 << 10;
@@ -223,7 +243,7 @@ impl Session {
     }
 
     async fn run_ours(&mut self, flight: Flight, tries: bool) -> Result<Vec<Reply>, End> {
-        let Flight { writes, savepoint, statements, .. } = flight;
+        let (writes, savepoint, statements) = (flight.writes, flight.savepoint, flight.ends.len());
         if writes {
             self.check_open()?;
         }
@@ -249,37 +269,74 @@ impl Session {
     /// # Errors
     /// The connection broke, or one packet was above `max_branch_bytes`.
     pub(super) async fn fly(&mut self, flight: Flight) -> Result<Vec<Reply>, End> {
-        if flight.statements == 0 {
-            return Ok(Vec::new());
+        let mut replies = Vec::with_capacity(flight.ends.len());
+        if !self.marks.are_in(&flight.sql) {
+            self.run_texts(&flight, &mut replies).await?;
+        } else {
+            let mut texts = Flight::default();
+            for statement in flight.statements() {
+                if !self.marks.are_in(statement) {
+                    texts.push(statement);
+                    continue;
+                }
+                if self.mariadb && flight.of_values {
+                    // It may leave the definitions out although they are others than when it prepared the statement
+                    let text = self.marks.without(statement);
+                    texts.push(text.ok_or_else(|| End::Broken("a part of a parameter".into()))?);
+                    continue;
+                }
+                self.run_texts(&std::mem::take(&mut texts), &mut replies).await?;
+                if matches!(replies.last(), Some(Reply::Err(_))) {
+                    break;
+                }
+                replies.push(self.run_with_params(statement, Answer::Text, !flight.of_values).await?);
+                if matches!(replies.last(), Some(Reply::Err(_))) {
+                    break;
+                }
+            }
+            if !matches!(replies.last(), Some(Reply::Err(_))) {
+                self.run_texts(&texts, &mut replies).await?;
+            }
+        }
+        self.after_own_statements(&replies).await?;
+        Ok(replies)
+    }
+
+    /// Runs the statements of a packet, in text, and adds their replies.
+    pub(super) async fn run_texts(&mut self, flight: &Flight, all: &mut Vec<Reply>) -> Result<(), End> {
+        let statements = flight.ends.len();
+        if statements == 0 {
+            return Ok(());
         }
         if let Some(vars) = &self.vars
             && flight.sql.len() + self.query_prefix.len() >= vars.max_allowed_packet
         {
             // The server would end the connection
             let limit = vars.max_allowed_packet;
-            return Ok(vec![Reply::Err(SqlError::above_packet(&self.xid(), limit).err())]);
+            all.push(Reply::Err(SqlError::above_packet(&self.xid(), limit).err()));
+            return Ok(());
         }
-        if flight.statements > 1 {
+        if statements > 1 {
             self.enable_multi_statements().await?;
         }
-        self.send_flight(&flight).await?;
-        let mut replies = Vec::with_capacity(flight.statements);
+        self.send_flight(flight).await?;
+        let mut replies = Vec::with_capacity(statements);
         loop {
             let (reply, more) = self.read_reply().await?;
             let failed = matches!(reply, Reply::Err(_));
             replies.push(reply);
-            if failed || !more || replies.len() > flight.statements {
+            if failed || !more || replies.len() > statements {
                 break;
             }
         }
-        let complete = replies.len() == flight.statements || matches!(replies.last(), Some(Reply::Err(_)));
-        if !complete || replies.len() > flight.statements {
+        let complete = replies.len() == statements || matches!(replies.last(), Some(Reply::Err(_)));
+        if !complete || replies.len() > statements {
             return Err(End::Broken(
                 "the server answered another number of statements than it was sent".into(),
             ));
         }
-        self.after_own_statements(&replies).await?;
-        Ok(replies)
+        all.append(&mut replies);
+        Ok(())
     }
 
     /// Runs one statement of ours and returns its reply, which is no error.
@@ -448,7 +505,8 @@ impl Session {
 
     /// How statements are read as far as is known without asking the server.
     pub(super) fn assumed_mode(&self) -> Mode {
-        self.vars.as_ref().map_or(Mode { mariadb: self.mariadb, ..Mode::default() }, |vars| vars.mode)
+        let unknown = Mode { mariadb: self.mariadb, marks: Some(self.marks), ..Mode::default() };
+        self.vars.as_ref().map_or(unknown, |vars| vars.mode)
     }
 
     /// The session variables; read from the server where something may have changed them.
@@ -466,7 +524,7 @@ impl Session {
         // sql_select_limit may be 0
         sql.push_str(" LIMIT 1");
         let vars = match self.run_one(sql).await? {
-            Reply::Rows(rows) => Arc::new(parse_vars(&rows, self.mariadb, self.capabilities)?),
+            Reply::Rows(rows) => Arc::new(parse_vars(&rows, self.mariadb, self.capabilities, self.marks)?),
             _ => return Err(End::Broken("session variables: no rows".into())),
         };
         self.vars = Some(vars.clone());
@@ -482,7 +540,7 @@ fn only(mut replies: Vec<Reply>) -> Result<Reply, End> {
 /// Client charsets whose characters hold bytes that look like quotes or backslashes.
 const UNREADABLE_CHARSETS: [&str; 5] = ["big5", "cp932", "gb18030", "gbk", "sjis"];
 
-fn parse_vars(rows: &Rows, mariadb: bool, capabilities: u64) -> Result<Vars, End> {
+fn parse_vars(rows: &Rows, mariadb: bool, capabilities: u64, marks: Marks) -> Result<Vars, End> {
     let cells = rows.cells(0)?;
     let text =
         |i: usize| String::from_utf8_lossy(cells.get(i).copied().flatten().unwrap_or_default()).into_owned();
@@ -496,6 +554,7 @@ fn parse_vars(rows: &Rows, mariadb: bool, capabilities: u64) -> Result<Vars, End
         refuse = Some(e.to_string());
         Mode { mariadb, ..Mode::default() }
     });
+    let mode = Mode { marks: Some(marks), ..mode };
     if UNREADABLE_CHARSETS.contains(&charset_client.as_str()) {
         refuse = Some(format!("character_set_client {charset_client} is not understood"));
     }

@@ -95,9 +95,6 @@ impl Session {
         if insert.ignore {
             self.ignores(&info);
         }
-        if let Some(why) = self.odd_in_insert(text, insert, &vars).await? {
-            return self.refuse_insert(why, manner).await;
-        }
         self.branch.fired();
         let mapped = match view.as_ref().map(|view| view.mapped(insert)).transpose() {
             Ok(mapped) => mapped,

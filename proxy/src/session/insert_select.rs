@@ -1,6 +1,6 @@
 //! INSERT … SELECT in a bound session: the SELECT is read first, and its rows take the way of literal ones.
 
-use atone_sql::{Insert, InsertValue, OnConflict, SourceQuery, Statement};
+use atone_sql::{Insert, InsertValue, Marks, OnConflict, SourceQuery, Statement};
 use atone_wire::column::ColumnKind;
 
 use super::Session;
@@ -89,7 +89,7 @@ impl Session {
     /// Inserts the rows that the SELECT had, as it would have others when it is read again.
     async fn insert_written(&mut self, target: Target<'_>, rows: &Rows, manner: Manner) -> Result<(), End> {
         let vars = self.session_vars().await?;
-        let text = match written_out(target, rows, self.capabilities) {
+        let text = match written_out(target, rows, self.capabilities, self.marks) {
             Ok(text) => text,
             Err(why) => return self.refuse_insert(&why, manner).await,
         };
@@ -172,13 +172,13 @@ fn unread(e: atone_wire::Malformed) -> String {
 }
 
 /// The statement with the rows of its SELECT, whose texts are as they are, in the SELECT's place.
-fn written_out(target: Target<'_>, rows: &Rows, capabilities: u64) -> Result<Vec<u8>, String> {
+fn written_out(target: Target<'_>, rows: &Rows, capabilities: u64, marks: Marks) -> Result<Vec<u8>, String> {
     let Target { text, insert, .. } = target;
     let Some(query) = &insert.query else { return Err("the INSERT has no SELECT".into()) };
     if matches!(insert.on_conflict, OnConflict::Update(_)) {
         return Err("ON DUPLICATE KEY UPDATE with a SELECT that has other values each time".into());
     }
-    let source = text.get(query.span.clone()).unwrap_or_default();
+    let source = marks.without(text.get(query.span.clone()).unwrap_or_default()).unwrap_or_default();
     let kinds = kinds(rows, capabilities)?;
     let mut out = text.get(..query.span.start).unwrap_or_default().to_vec();
     out.extend_from_slice(b"VALUES ");
@@ -188,7 +188,7 @@ fn written_out(target: Target<'_>, rows: &Rows, capabilities: u64) -> Result<Vec
             if place > 0 {
                 out.extend_from_slice(b", ");
             }
-            out.extend_from_slice(&exact_literal(cell, *kind, source)?);
+            out.extend_from_slice(&exact_literal(cell, *kind, &source)?);
         }
         out.push(b')');
     }

@@ -32,6 +32,7 @@ mod login;
 mod named;
 mod odd;
 mod origin;
+mod own;
 mod packet;
 mod prepared;
 mod quiet;
@@ -49,7 +50,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use atone_sql::TableLocks;
+use atone_sql::{Marks, TableLocks};
+use atone_undo::Kind;
 use atone_wire::attributes::Attributes;
 use atone_wire::caps::status;
 use atone_wire::frame::{HEADER, Header, MAX_PAYLOAD};
@@ -71,6 +73,7 @@ pub use fault::{Extent, Fault};
 use gate::{Frame, Server};
 
 use inject::{Rows, Vars};
+use own::{Carried, OwnStatements};
 use prepared::Statement;
 use quiet::Quiet;
 use tables::SeenTable;
@@ -119,8 +122,17 @@ pub struct Session {
     uncounted_warnings: bool,
     /// What our own statements must not disturb.
     quiet: Quiet,
-    /// What the statement's condition had for parameters, which literals stand for now.
-    odd_params: odd::OddParams,
+    /// The kinds of columns beside which MySQL's UPDATE and DELETE may read a parameter of the current execution otherwise than its
+    /// SELECT.
+    odd: Vec<Kind>,
+    /// The application's own statement was executed for its current execution.
+    executed: bool,
+    /// How literals are marked that stand for parameters.
+    marks: Marks,
+    /// The parameters of the execution that is being run.
+    carried: Carried,
+    /// Statements of our own that the server keeps prepared.
+    own: OwnStatements,
     /// The reply to the current command, as far as the client has it.
     reply: ReplyState,
     /// Whether the client has ended its sending side, which was passed on to the server.
@@ -160,6 +172,12 @@ impl Session {
                 return;
             }
         };
+        let mut secret = [0; 8];
+        if aws_lc_rs::rand::fill(&mut secret).is_err() {
+            tracing::error!("the system has no random numbers");
+            return;
+        }
+        let marks = Marks::new(u64::from_le_bytes(secret));
         let mut session = Session {
             backend: opened.backend,
             client: opened.client,
@@ -182,7 +200,11 @@ impl Session {
             progress: Progress::default(),
             uncounted_warnings: false,
             quiet: Quiet::default(),
-            odd_params: odd::OddParams::default(),
+            odd: Vec::new(),
+            executed: false,
+            marks,
+            carried: Carried::default(),
+            own: OwnStatements::default(),
             reply: ReplyState::default(),
             client_ended: false,
             server_seq: 1,
@@ -323,6 +345,7 @@ impl Session {
             Err(_) => return self.discard_command().await,
         };
         self.reply = ReplyState::after(seq);
+        let payload = self.with_statement_id(byte, payload);
         match byte {
             command::QUERY => self.query(payload).await,
             command::STMT_PREPARE => self.prepare(payload).await,
@@ -415,6 +438,7 @@ impl Session {
     /// The server has forgotten everything of this session but the login and the options of the connection.
     fn forget_session(&mut self) {
         self.statements.clear();
+        self.own = OwnStatements::default();
         self.named.clear();
         self.binding = None;
         self.branch.clear();
@@ -440,7 +464,7 @@ impl Session {
 
     /// Something that ran unbound may have changed how statements prepared before it are read; so it does where it is not known.
     fn note_reading(&mut self, sql: Option<&[u8]>) {
-        if self.statements.is_empty() && self.named.is_empty() {
+        if self.statements.is_empty() && self.named.is_empty() && self.own.is_empty() {
             return;
         }
         if sql.is_none_or(atone_sql::may_change_reading) {

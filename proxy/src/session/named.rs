@@ -1,5 +1,5 @@
 //! Prepared statements by SQL in a bound session: PREPARE, EXECUTE, EXECUTE IMMEDIATE. What an EXECUTE runs takes the way
-//! of the statement itself, with the values of its variables as literals.
+//! of the statement itself, read with the values of its variables as literals and run with the variables.
 
 use atone_sql::{Execute, ExecuteWhat, Prepare, Statement as Sql, StatementText};
 use atone_wire::column::ColumnKind;
@@ -10,7 +10,8 @@ use bytes::Bytes;
 use super::Session;
 use super::analysed::{Analysed, Origin};
 use super::inject::{Reply, unhex};
-use super::odd::OddParams;
+use super::odd::odd_kinds;
+use super::own::Carried;
 use super::prepared::Reading;
 use crate::error::{End, SqlError};
 use crate::params::substitute;
@@ -121,9 +122,16 @@ impl Session {
         if text.len() > limit {
             return self.send_error(&SqlError::too_large(&self.xid(), limit)).await;
         }
-        self.odd_params = OddParams::of(inner, &params);
-        let done = Box::pin(self.looked_at_statement(Analysed::query(text, vars.mode))).await;
-        self.odd_params = OddParams::default();
+        let analysed = Analysed::query(text, vars.mode);
+        let origin = if params.is_empty() { analysed.origin.clone() } else { origin.running(&analysed) };
+        let using = execute.using.iter().map(|span| sql.get(span.clone()).unwrap_or_default().to_vec());
+        if !self.mariadb {
+            self.odd = odd_kinds(inner, &params);
+        }
+        self.carried = Carried::Variables(using.collect());
+        let done = Box::pin(self.looked_at_statement(Analysed { origin, ..analysed })).await;
+        self.carried = Carried::default();
+        self.odd = Vec::new();
         done
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use atone_sql::Statement as Sql;
 use atone_wire::caps::client;
-use atone_wire::execute::{ExecuteHead, Execution, Param, ParamType, parse_execution};
+use atone_wire::execute::{ExecuteHead, Execution, ParamType, parse_execution};
 use atone_wire::reply::Expect;
 use atone_wire::{Malformed, command};
 use bytes::Bytes;
@@ -14,10 +14,11 @@ use super::Session;
 use super::analysed::{Analysed, blanked};
 use super::gate::{Harmless, Own};
 use super::inject::{Reply, Vars};
-use super::odd::OddParams;
+use super::odd::odd_kinds;
+use super::own::{Answer, Carried};
 use super::packet::{named_xid, names_xid};
 use crate::error::{End, SqlError};
-use crate::params::{is_text, substitute};
+use crate::params::substitute;
 
 /// A statement that the server has prepared for this session.
 #[derive(Debug)]
@@ -31,6 +32,8 @@ pub(super) struct Statement {
     long_data: HashMap<usize, Vec<u8>>,
     /// Long data was sent that was not kept: in an unbound session, or above `max_statement_bytes`.
     long_data_lost: bool,
+    /// The server has long data of an execution for which another statement was run.
+    pub(super) stale_data: bool,
     /// It must be looked at in an unbound session too.
     pub(super) attention: bool,
     pub(super) reading: Reading,
@@ -89,6 +92,7 @@ impl Session {
             // MariaDB's id -1 means none now
             self.last_prepared = u32::MAX;
         }
+        self.own.was_last = false;
         if let Some(prepared) = tracker.prepared() {
             self.last_prepared = prepared.statement_id;
             let reading = self.reading();
@@ -100,6 +104,7 @@ impl Session {
                     types: Vec::new(),
                     long_data: HashMap::new(),
                     long_data_lost: false,
+                    stale_data: false,
                     attention,
                     reading,
                 },
@@ -156,6 +161,9 @@ impl Session {
 
     /// `COM_STMT_SEND_LONG_DATA`: no reply.
     pub(super) async fn long_data(&mut self, payload: Bytes) -> Result<(), End> {
+        if let Some(id) = payload.get(1..5).and_then(|id| id.try_into().ok()) {
+            self.drop_stale_data(u32::from_le_bytes(id)).await?;
+        }
         let Some(kind) = Harmless::of(command::STMT_SEND_LONG_DATA) else { return Ok(()) };
         self.forward_harmless(kind, &payload).await?;
         let (Some(id), Some(param), Some(data)) = (payload.get(1..5), payload.get(5..7), payload.get(7..))
@@ -199,7 +207,33 @@ impl Session {
         if let Some(statement) = id.and_then(|id| self.statements.get_mut(&id)) {
             statement.long_data.clear();
             statement.long_data_lost = false;
+            statement.stale_data = false;
         }
+    }
+
+    /// A command on MariaDB's statement -1, which is the one prepared last, with that one's id: the server may have prepared one
+    /// of our own meanwhile.
+    pub(super) fn with_statement_id(&self, byte: u8, payload: Bytes) -> Bytes {
+        let names_statement = matches!(
+            byte,
+            command::STMT_EXECUTE
+                | command::STMT_BULK_EXECUTE
+                | command::STMT_SEND_LONG_DATA
+                | command::STMT_CLOSE
+                | command::STMT_RESET
+                | command::STMT_FETCH
+        );
+        let known = self.statements.contains_key(&self.last_prepared);
+        if !names_statement
+            || !self.mariadb
+            || !known
+            || !self.own.was_last
+            || payload.get(1..5) != Some(&u32::MAX.to_le_bytes())
+        {
+            return payload;
+        }
+        let rest = payload.get(5..).unwrap_or_default();
+        [&[byte], &self.last_prepared.to_le_bytes()[..], rest].concat().into()
     }
 
     /// `COM_STMT_EXECUTE`
@@ -210,6 +244,7 @@ impl Session {
             Err(_) if !bound => return self.unbound_execute(&payload, b"").await,
             Err(e) => return self.send_error(&SqlError::bad_parameters(&e.to_string())).await,
         };
+        self.drop_stale_data(id).await?;
         let Some(statement) = self.statements.get_mut(&id) else {
             if bound {
                 return self.send_error(&SqlError::unknown_statement(id, self.mariadb)).await;
@@ -241,7 +276,15 @@ impl Session {
             self.with_attributes(&execution.attributes, xid);
         }
         let execution = execution.map_err(|e| SqlError::bad_parameters(&e.to_string()));
+        let has_long_data = lost || !long_data.is_empty();
+        self.executed = false;
         let done = self.looked_at_execution(sql, &reading, execution, lost, payload).await;
+        if has_long_data
+            && !std::mem::take(&mut self.executed)
+            && let Some(statement) = self.statements.get_mut(&id)
+        {
+            statement.stale_data = true;
+        }
         self.without_attributes();
         done
     }
@@ -259,7 +302,7 @@ impl Session {
             Ok(mode) => mode,
             Err(error) => return self.send_error(&error).await,
         };
-        let analysed = Analysed::execution(sql, mode, payload);
+        let analysed = Analysed::execution(sql, mode, payload.clone());
         let (sql, analysis) = (&analysed.sql, &analysed.analysis);
         if (self.binding.is_some() || analysis.xid_hint.is_some() || self.attribute_xid.is_some())
             && let Some(error) = self.read_otherwise(reading, &analysis.statement).await?
@@ -286,18 +329,10 @@ impl Session {
                 "parameters were sent in pieces before the session was bound, or above max_statement_bytes";
             return self.refuse(why).await;
         }
-        let params = match execution {
-            Ok(execution) => execution.params,
+        let Execution { params, raw, attributes } = match execution {
+            Ok(execution) => execution,
             Err(error) => return self.send_error(&error).await,
         };
-        if !self.mariadb {
-            let charset = &self.session_vars().await?.charset_client;
-            if params.iter().any(|param| matches!(param, Param::Text(text) if !is_text(charset, text))) {
-                return self
-                    .refuse("a parameter with bytes that are no character of character_set_client")
-                    .await;
-            }
-        }
         let text = match substitute(sql, &analysis.placeholders, &params, mode) {
             Ok(text) => Bytes::from(text),
             Err(why) => return self.refuse(&why).await,
@@ -306,9 +341,13 @@ impl Session {
         if text.len() > limit {
             return self.send_error(&SqlError::too_large(&self.xid(), limit)).await;
         }
-        self.odd_params = OddParams::of(analysis, &params);
-        let done = self.answered_in_binary(Analysed::query(text, mode)).await;
-        self.odd_params = OddParams::default();
+        if !self.mariadb {
+            self.odd = odd_kinds(analysis, &params);
+        }
+        self.carried = Carried::Execution { params: raw, attributes };
+        let done = self.answered_in_binary(Analysed::execution(text, mode, payload)).await;
+        self.carried = Carried::default();
+        self.odd = Vec::new();
         done
     }
 
@@ -323,8 +362,7 @@ impl Session {
     /// Executes another statement than the one that was prepared, with the same parameters: it is prepared, executed
     /// without a cursor, and closed.
     pub(super) async fn execute_instead(&mut self, sql: &[u8], execute: &[u8]) -> Result<(), End> {
-        self.send_prepare(sql).await?;
-        let (id, columns) = match self.read_prepared().await? {
+        let (id, columns) = match self.prepare_own(sql).await? {
             Ok(prepared) => prepared,
             Err(error) => return self.statement_failed(error).await,
         };
@@ -354,11 +392,13 @@ impl Session {
 
     /// Runs a statement that answers with rows, in the protocol that the application has used for its own.
     pub(super) async fn run_for_rows(&mut self, sql: &[u8]) -> Result<Reply, End> {
+        if self.marks.are_in(sql) {
+            return self.run_with_params(sql, Answer::Binary, true).await;
+        }
         if !self.binary {
             return self.run_one(sql).await;
         }
-        self.send_prepare(sql).await?;
-        let (id, columns) = match self.read_prepared().await? {
+        let (id, columns) = match self.prepare_own(sql).await? {
             Ok(prepared) => prepared,
             Err(error) => return Ok(Reply::Err(error)),
         };
@@ -369,7 +409,7 @@ impl Session {
     }
 
     /// `COM_STMT_EXECUTE` of another statement, without a cursor.
-    async fn send_execution(&mut self, id: u32, execute: &[u8]) -> Result<(), End> {
+    pub(super) async fn send_execution(&mut self, id: u32, execute: &[u8]) -> Result<(), End> {
         let mut payload = execute.to_vec();
         let (Some(id_bytes), true) = (payload.get_mut(1..5), execute.len() > 5) else {
             return Err(Malformed("COM_STMT_EXECUTE").into());

@@ -16,6 +16,9 @@ use crate::error::{End, SqlError};
 /// Length of what stands before the data of `COM_STMT_SEND_LONG_DATA`, in bytes.
 const LONG_DATA_HEAD: usize = 7;
 
+/// Length of what stands before the parameters of `COM_STMT_EXECUTE`, in bytes.
+const EXECUTE_HEAD: usize = 10;
+
 impl Session {
     /// Passes a command of an unbound session on while it comes in, and relays the reply.
     pub(super) async fn forward_unlooked(&mut self, byte: u8) -> Result<(), End> {
@@ -23,7 +26,16 @@ impl Session {
             self.client.fill_to(HEADER + LONG_DATA_HEAD).await.map_err(End::Client)?;
             let head = &self.client.rbuf[HEADER..HEADER + LONG_DATA_HEAD];
             if let Some(id) = head.get(1..5).and_then(|id| id.try_into().ok()) {
-                self.lose_long_data(u32::from_le_bytes(id));
+                let id = u32::from_le_bytes(id);
+                self.drop_stale_data(id).await?;
+                self.lose_long_data(id);
+            }
+        }
+        if byte == command::STMT_EXECUTE && self.statements.values().any(|statement| statement.stale_data) {
+            self.client.fill_to(HEADER + EXECUTE_HEAD).await.map_err(End::Client)?;
+            let head = &self.client.rbuf[HEADER..HEADER + EXECUTE_HEAD];
+            if let Some(id) = head.get(1..5).and_then(|id| id.try_into().ok()) {
+                self.drop_stale_data(u32::from_le_bytes(id)).await?;
             }
         }
         while self.client_frame(Frame::Command).await? == MAX_PAYLOAD {}

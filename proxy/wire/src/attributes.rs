@@ -8,10 +8,10 @@ use crate::read::{Reader, put_lenenc, put_lenenc_bytes};
 /// One attribute, its value as the binary protocol has it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Attribute {
-    name: Vec<u8>,
-    ty: ParamType,
+    pub(crate) name: Vec<u8>,
+    pub(crate) ty: ParamType,
     /// `None` is NULL.
-    value: Option<Vec<u8>>,
+    pub(crate) value: Option<Vec<u8>>,
 }
 
 impl Attribute {
@@ -40,6 +40,10 @@ pub struct Attributes(Vec<Attribute>);
 impl Attributes {
     pub(crate) fn new(attributes: Vec<Attribute>) -> Attributes {
         Attributes(attributes)
+    }
+
+    pub(crate) fn all(&self) -> &[Attribute] {
+        &self.0
     }
 
     /// Whether there are none.
@@ -78,7 +82,7 @@ impl Attributes {
         out.extend_from_slice(&nulls);
         out.push(1); // types follow
         for Attribute { name, ty, .. } in &self.0 {
-            out.extend_from_slice(&[ty.kind, u8::from(ty.unsigned) << 7]);
+            ty.put(&mut out);
             put_lenenc_bytes(&mut out, name);
         }
         for value in self.0.iter().filter_map(|a| a.value.as_ref()) {

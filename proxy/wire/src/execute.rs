@@ -3,10 +3,10 @@
 use crate::Malformed;
 use crate::attributes::{Attribute, Attributes, is_null, named_types};
 use crate::caps::client;
-use crate::read::Reader;
+use crate::read::{Reader, put_lenenc, put_lenenc_bytes};
 
 /// A parameter's type: the type byte, and whether it is unsigned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ParamType {
     /// `MYSQL_TYPE_*`
     pub kind: u8,
@@ -14,10 +14,34 @@ pub struct ParamType {
     pub unsigned: bool,
 }
 
+/// What a type is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ParamClass {
+    /// Integers, FLOAT, DOUBLE and NULL.
+    Number,
+    /// Texts and bytes.
+    Text,
+    /// DECIMAL, dates and times.
+    Other,
+}
+
 impl ParamType {
+    /// What it is made of.
+    pub fn class(self) -> ParamClass {
+        match self.kind {
+            1..=6 | 8 => ParamClass::Number,
+            15 | 247..=254 => ParamClass::Text,
+            _ => ParamClass::Other,
+        }
+    }
+
     pub(crate) fn parse(r: &mut Reader<'_>) -> Result<ParamType, Malformed> {
         let (kind, flags) = (r.u8()?, r.u8()?);
         Ok(ParamType { kind, unsigned: flags & 0x80 != 0 })
+    }
+
+    pub(crate) fn put(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&[self.kind, u8::from(self.unsigned) << 7]);
     }
 }
 
@@ -102,11 +126,47 @@ impl ExecuteHead {
 /// `PARAMETER_COUNT_AVAILABLE`: the number of parameters and attributes is in the packet though there are no parameters.
 const PARAMETER_COUNT_AVAILABLE: u8 = 8;
 
+/// A parameter as the packet has it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RawParam {
+    ty: ParamType,
+    value: RawValue,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum RawValue {
+    Null,
+    /// The bytes that stand for it in the packet.
+    Bytes(Vec<u8>),
+    /// What `COM_STMT_SEND_LONG_DATA` brought; whether the packet says that it is NULL.
+    Long(Vec<u8>, bool),
+}
+
+impl RawParam {
+    /// Its type; `MYSQL_TYPE_NULL` for each NULL.
+    pub fn type_bound(&self) -> ParamType {
+        match self.value {
+            RawValue::Null => ParamType { kind: 6, unsigned: false },
+            RawValue::Bytes(_) | RawValue::Long(..) => self.ty,
+        }
+    }
+
+    /// What `COM_STMT_SEND_LONG_DATA` brought for it.
+    pub fn long_data(&self) -> Option<&[u8]> {
+        match &self.value {
+            RawValue::Long(data, _) => Some(data),
+            RawValue::Null | RawValue::Bytes(_) => None,
+        }
+    }
+}
+
 /// What a `COM_STMT_EXECUTE` brings.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Execution {
     /// The parameters' values.
     pub params: Vec<Param>,
+    /// The same as the packet has them.
+    pub raw: Vec<RawParam>,
     /// The query attributes.
     pub attributes: Attributes,
 }
@@ -159,21 +219,80 @@ pub fn parse_execution(
         return Err(Malformed("parameters without types"));
     }
     let mut values = Vec::with_capacity(params);
+    let mut raw = Vec::with_capacity(params);
     for (i, ty) in types.iter().enumerate() {
-        let value = if let Some(data) = long_data(i) {
-            if is_blob(ty.kind) { Param::Blob(data) } else { Param::Text(data) }
+        let (param, value) = if let Some(data) = long_data(i) {
+            let param = if is_blob(ty.kind) { Param::Blob(data.clone()) } else { Param::Text(data.clone()) };
+            (param, RawValue::Long(data, is_null(nulls, i)))
         } else if is_null(nulls, i) {
-            Param::Null
+            (Param::Null, RawValue::Null)
         } else {
-            value(&mut r, *ty)?
+            let before = r.rest();
+            let param = value(&mut r, *ty)?;
+            (param, RawValue::Bytes(before[..before.len() - r.rest().len()].to_vec()))
         };
-        values.push(value);
+        values.push(param);
+        raw.push(RawParam { ty: *ty, value });
     }
     let mut attributes = Vec::with_capacity(attribute_types.len());
     for (i, (ty, name)) in attribute_types.into_iter().enumerate() {
         attributes.push(Attribute::parse(&mut r, name, ty, is_null(nulls, params + i))?);
     }
-    Ok(Execution { params: values, attributes: Attributes::new(attributes) })
+    Ok(Execution { params: values, raw, attributes: Attributes::new(attributes) })
+}
+
+/// A `COM_STMT_EXECUTE`, without a cursor, of another statement with parameters and attributes that came in one: the command's
+/// payload. Long data is not in it, and has to be sent before.
+pub fn execution(
+    statement_id: u32,
+    params: &[&RawParam],
+    attributes: &Attributes,
+    capabilities: u64,
+) -> Vec<u8> {
+    let named = capabilities & client::QUERY_ATTRIBUTES != 0;
+    let attributes = if named { attributes.all() } else { &[] };
+    let mut out = vec![crate::command::STMT_EXECUTE];
+    out.extend_from_slice(&statement_id.to_le_bytes());
+    out.push(if named && !attributes.is_empty() { PARAMETER_COUNT_AVAILABLE } else { 0 });
+    out.extend_from_slice(&1u32.to_le_bytes());
+    let count = params.len() + attributes.len();
+    if count == 0 {
+        return out;
+    }
+    if named {
+        put_lenenc(&mut out, count as u64);
+    }
+    let nulls = out.len();
+    out.resize(nulls + count.div_ceil(8), 0);
+    let is_null = params
+        .iter()
+        .map(|param| matches!(param.value, RawValue::Null | RawValue::Long(_, true)))
+        .chain(attributes.iter().map(|attribute| attribute.value.is_none()));
+    for (i, _) in is_null.enumerate().filter(|(_, null)| *null) {
+        if let Some(byte) = out.get_mut(nulls + i / 8) {
+            *byte |= 1 << (i % 8);
+        }
+    }
+    out.push(1); // types follow
+    for param in params {
+        param.ty.put(&mut out);
+        if named {
+            put_lenenc_bytes(&mut out, b"");
+        }
+    }
+    for attribute in attributes {
+        attribute.ty.put(&mut out);
+        put_lenenc_bytes(&mut out, &attribute.name);
+    }
+    for param in params {
+        if let RawValue::Bytes(bytes) = &param.value {
+            out.extend_from_slice(bytes);
+        }
+    }
+    for value in attributes.iter().filter_map(|attribute| attribute.value.as_ref()) {
+        out.extend_from_slice(value);
+    }
+    out
 }
 
 /// A parameter's value in `COM_STMT_BULK_EXECUTE`.
@@ -416,6 +535,34 @@ mod tests {
         let alone = parse(b"\x01\x00\x01\xfd\x00\x01n\x03abc", 0, 8, &mut Vec::new()).unwrap();
         assert_eq!(alone.attributes.get("n"), Ok(Some(Param::Text(b"abc".to_vec()))));
         assert_eq!(parse(b"", 0, 0, &mut Vec::new()), Ok(Execution::default()));
+    }
+
+    #[test]
+    fn an_execution_with_the_parameters_of_another() {
+        for on in [0, client::QUERY_ATTRIBUTES] {
+            let mut types = Vec::new();
+            let body: &[u8] = if on == 0 {
+                b"\x04\x01\xfd\x00\x08\x80\x0c\x00\xfc\x00\x03abc\x07\0\0\0\0\0\0\0"
+            } else {
+                b"\x05\x04\x01\xfd\x00\x00\x08\x80\x00\x0c\x00\x00\xfc\x00\x00\xfd\x00\x01n\x03abc\x07\0\0\0\0\0\0\0\x02hi"
+            };
+            let long = |i: usize| (i == 3).then(|| b"long".to_vec());
+            let first = parse_execution(&packet(body), 4, on, &mut types, long).unwrap();
+            let [text, number, null, data] = first.raw.as_slice() else { panic!() };
+            assert_eq!((text.long_data(), data.long_data()), (None, Some(&b"long"[..])));
+            let order = [number, text, null, text, data];
+            let payload = execution(77, &order, &first.attributes, on);
+            assert_eq!(ExecuteHead::parse(&payload).map(|head| head.statement_id), Ok(77));
+            let long = |i: usize| (i == 4).then(|| b"long".to_vec());
+            let again = parse_execution(&payload, 5, on, &mut Vec::new(), long).unwrap();
+            let want: Vec<RawParam> = order.into_iter().cloned().collect();
+            assert_eq!((again.raw, again.attributes), (want, first.attributes));
+        }
+        let none = execution(1, &[], &Attributes::default(), client::QUERY_ATTRIBUTES);
+        assert_eq!(
+            parse_execution(&none, 0, client::QUERY_ATTRIBUTES, &mut Vec::new(), |_| None),
+            Ok(Execution::default())
+        );
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! off), never panic, and report [`Malformed`] for what does not fit.
 
 pub mod attributes;
+pub mod binary;
 pub mod caps;
 pub mod column;
 pub mod command;

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use atone_sql::{Analysis, Joined, JoinedAction};
-use atone_undo::{Key, Row};
+use atone_undo::{Key, Kind, Row};
 use atone_wire::caps::client;
 use atone_wire::column::{ColumnKind, column_name};
 use atone_wire::response::{ErrPacket, OkPacket};
@@ -20,7 +20,7 @@ use crate::session::cascade::{Behind, Own, Stop, is_parent, may_fire};
 use crate::session::dml::MAX_TRIES;
 use crate::session::hold::{Hold, Taken};
 use crate::session::inject::{Flight, Reply, Vars};
-use crate::session::odd::OddParams;
+use crate::session::odd::ODD;
 use crate::session::tables::Resolved;
 
 /// A statement over several tables, which are held.
@@ -39,8 +39,8 @@ struct Run<'a> {
 struct Columns {
     /// For each table reference their names.
     names: Vec<Vec<String>>,
-    /// Which parameters would be odd beside one of them.
-    odd: OddParams,
+    /// Which of YEAR and TIME are among them.
+    kinds: Vec<Kind>,
 }
 
 /// `MYSQL_TYPE_YEAR`
@@ -63,7 +63,7 @@ fn refusal_of(joined: &Joined, written: &Written<'_>) -> Option<String> {
         JoinedAction::Delete(_) => None,
     };
     let write = written.effect(&joined.action).write(info);
-    super::table_refusal(info, assignments.is_some(), OddParams::default())
+    super::table_refusal(info, assignments.is_some())
         .or_else(|| assignments.and_then(|assignments| written.assigned_key(assignments)))
         .or_else(|| refusal(&info.table, &info.facts.triggers, write))
         .or_else(|| {
@@ -126,9 +126,8 @@ impl Session {
             JoinedAction::Update(assignments) => assignments.iter().any(|a| a.qualifiers.is_empty()),
             JoinedAction::Delete(_) => false,
         };
-        let odd = self.odd_params();
         let mut columns = Columns::default();
-        if unqualified || !odd.is_none() {
+        if unqualified || !self.odd.is_empty() {
             columns = match self.columns_of(sql, joined).await? {
                 Ok(columns) => columns,
                 Err(e) => {
@@ -136,10 +135,10 @@ impl Session {
                     return Ok(Looked::Done);
                 }
             };
-            if let Some(why) = odd.refusal(columns.odd.small_number, columns.odd.fraction) {
-                self.refuse(why).await?;
-                return Ok(Looked::Done);
-            }
+        }
+        if self.odd.iter().any(|kind| columns.kinds.contains(kind)) {
+            self.refuse(ODD).await?;
+            return Ok(Looked::Done);
         }
         let references = match &joined.action {
             JoinedAction::Delete(targets) => {
@@ -203,9 +202,11 @@ impl Session {
                     let mut names = Vec::with_capacity(rows.columns.len());
                     for definition in &rows.columns {
                         names.push(String::from_utf8_lossy(column_name(definition)?).into_owned());
-                        let kind = ColumnKind::parse(definition, self.capabilities)?.kind;
-                        out.odd.small_number |= kind == TYPE_YEAR;
-                        out.odd.fraction |= kind == TYPE_TIME;
+                        match ColumnKind::parse(definition, self.capabilities)?.kind {
+                            TYPE_YEAR => out.kinds.push(Kind::Year),
+                            TYPE_TIME => out.kinds.push(Kind::Time),
+                            _ => {}
+                        }
                     }
                     out.names.push(names);
                 }

@@ -11,7 +11,7 @@ mod viewed;
 use std::sync::Arc;
 
 use atone_sql::{Analysis, Delete, Span, TableRef, Update};
-use atone_undo::{Key, Kind, Row, Table};
+use atone_undo::{Key, Row, Table};
 use atone_wire::response::{ErrPacket, OkPacket};
 
 use self::image::{image_sql, qualifier};
@@ -24,9 +24,9 @@ use super::cascade::{Behind, Effect, Own, Stop, is_parent, may_fire};
 use super::dml::decode_beside;
 use super::hold::Reached;
 use super::inject::{Flight, Reply, Vars};
-use super::keys::{pins_one_row, same_name};
+use super::keys::pins_one_row;
 use super::logged::Log;
-use super::odd::OddParams;
+use super::odd::{ODD, compares};
 use super::restorable::always_restorable;
 use crate::branch::Presence;
 use crate::error::{End, SqlError};
@@ -106,7 +106,7 @@ impl<'a> Change<'a> {
             Change::Delete(d) => d.subquery,
         }
     }
-    fn pinned(self) -> Option<&'a [(String, Span)]> {
+    pub(super) fn pinned(self) -> Option<&'a [(String, Span)]> {
         match self {
             Change::Update(u) => u.pinned.as_deref(),
             Change::Delete(d) => d.pinned.as_deref(),
@@ -138,6 +138,8 @@ struct Before {
     keys: Vec<Option<Key>>,
     /// The statement's reply, where it ran in the same flight.
     reply: Option<Reply>,
+    /// The read has had warnings, which may be errors to the statement.
+    warned: bool,
 }
 
 impl Session {
@@ -182,13 +184,8 @@ impl Session {
             let why = "an UPDATE with ORDER BY and a subquery in its condition, on MariaDB";
             return self.refuse_change(why, alone).await;
         }
-        let mut odd = self.odd_params();
-        odd.small_number &= !compares_no(Kind::Year, change, &info);
-        odd.fraction &= !compares_no(Kind::Time, change, &info);
-        if change.subquery()
-            && let Some(why) = self.odd_in_query(sql, &vars).await?
-        {
-            return self.refuse_change(why, alone).await;
+        if compares(&self.odd, change, &info) {
+            return self.refuse_change(ODD, alone).await;
         }
         let rewritten = self.mariadb && change.volatile() && change.subquery();
         if let (true, Change::Update(Update { assignments, .. })) = (rewritten, change)
@@ -198,7 +195,7 @@ impl Session {
             let why = "several assignments under a condition with a subquery that cannot be evaluated twice";
             return self.refuse_change(why, alone).await;
         }
-        let moves = match (table_refusal(&info, matches!(change, Change::Update(_)), odd), change) {
+        let moves = match (table_refusal(&info, matches!(change, Change::Update(_))), change) {
             (Some(why), _) => Err(why),
             (None, Change::Delete(_)) => Ok(None),
             (None, Change::Update(update)) => moves(sql, update, &info, &qualifier(&update.table), vars.mode),
@@ -236,7 +233,9 @@ impl Session {
     }
 
     async fn run_held(&mut self, mut t: Run<'_>) -> Result<(), End> {
-        let Some(Before { images, keys, reply }) = self.before_images(&t).await? else { return Ok(()) };
+        let Some(Before { images, keys, reply, warned }) = self.before_images(&t).await? else {
+            return Ok(());
+        };
         if images.is_empty() && !t.vars.safe_updates {
             // Restricted to no row it fires no trigger
             t.logs.clear();
@@ -260,11 +259,13 @@ impl Session {
             Some(reply) => reply,
             None => {
                 // Looked up by their keys all rows would be safe to sql_safe_updates
-                let filter = t.vars.safe_updates;
-                let restricted = if filter && images.is_empty() {
+                let restricted = if t.vars.safe_updates && images.is_empty() {
                     // It is for the server to judge, and should it find a row all the same, all is taken back
                     t.sql.get(..t.analysis.terminator).unwrap_or(t.sql).to_vec()
                 } else {
+                    // What the condition warns of may be in any row that the statement looks at
+                    let all = t.change.limit().is_none();
+                    let filter = t.vars.safe_updates || (warned && all);
                     restricted_sql(t.sql, t.change, t.analysis, table, &images, filter)
                 };
                 let restricted = with_hint(restricted, t.change.verb().end, images.len(), self.mariadb);
@@ -376,6 +377,7 @@ impl Session {
     /// that there is none, and leaves the info text out.
     fn of_no_rows(&self, ok: OkPacket, t: &Run<'_>) -> OkPacket {
         let limit = t.change.limit().and_then(|span| t.sql.get(span.clone())).unwrap_or_default();
+        let limit = self.marks.without(limit).unwrap_or_default();
         let told = !self.mariadb
             || !t.change.volatile()
             || matches!(t.change, Change::Delete(_))
@@ -392,7 +394,7 @@ impl Session {
     /// the statement was answered.
     async fn before_images(&mut self, t: &Run<'_>) -> Result<Option<Before>, End> {
         let (table, alone) = (&t.info.table, t.alone);
-        let mut flight = Flight::default();
+        let mut flight = if t.moves.is_some() { Flight::of_values() } else { Flight::default() };
         flight.push(image_sql(t.sql, t.change, table, t.moves.as_ref()));
         if t.one_row {
             flight.push_write(&t.sql[..t.analysis.terminator]);
@@ -446,7 +448,10 @@ impl Session {
             self.refuse_change(&why, alone).await?;
             return Ok(None);
         }
-        Ok(Some(Before { images, keys, reply: replies.next() }))
+        // MySQL warns of the charset of a key by itself
+        let told = self.mariadb || !table.has_deprecated_charset();
+        let warned = told && rows.warnings(self.capabilities)? > 0;
+        Ok(Some(Before { images, keys, reply: replies.next(), warned }))
     }
 
     /// Why so many more rows cannot be in the branch.
@@ -465,8 +470,9 @@ impl Session {
     /// The error that the statement itself gives, where the read of its rows is `wrong` in its names or types: of several the
     /// server may tell another one first. `harmless` is the statement so that it changes no row.
     async fn own_error(&mut self, wrong: ErrPacket, harmless: &[u8]) -> Result<ErrPacket, End> {
-        // Ambiguous and unknown columns, numbers of columns, collations that do not mix, texts that a charset cannot hold
-        if !matches!(wrong.code, 1052 | 1054 | 1241 | 1267 | 1270 | 1271 | 3854) {
+        // Ambiguous and unknown columns, numbers of columns, collations that do not mix, texts that are no date, or that a charset
+        // cannot hold
+        if !matches!(wrong.code, 1052 | 1054 | 1241 | 1267 | 1270 | 1271 | 1525 | 3854) {
             return Ok(wrong);
         }
         match self.run_theirs(harmless).await? {
@@ -509,18 +515,8 @@ fn effect(change: Change<'_>, info: &TableInfo) -> Effect {
     }
 }
 
-/// Whether the condition is but a conjunction of `column = literal` none of whose columns is of this kind.
-fn compares_no(kind: Kind, change: Change<'_>, info: &TableInfo) -> bool {
-    let columns = &info.table.columns;
-    let other = |name: &str| columns.iter().any(|c| c.kind != kind && same_name(&c.name, name));
-    change.pinned().is_some_and(|pinned| pinned.iter().all(|(name, _)| other(name)))
-}
-
 /// Why a statement that updates this table, or deletes from it, can't be undone exactly.
-fn table_refusal(info: &TableInfo, update: bool, odd: OddParams) -> Option<String> {
-    if let Some(why) = odd.beside(info) {
-        return Some(why.into());
-    }
+fn table_refusal(info: &TableInfo, update: bool) -> Option<String> {
     (update && info.key_follows_update)
         .then(|| "an UPDATE changes the table's key, which has a column with ON UPDATE".into())
 }

@@ -90,14 +90,14 @@ pub(super) fn restricted_sql(
         key.columns
             .iter()
             .filter_map(column)
-            .any(|c| matches!(c.kind, Kind::Enum | Kind::Set | Kind::Bit | Kind::Float))
+            .any(|c| matches!(c.kind, Kind::Enum | Kind::Set | Kind::Bit | Kind::Float | Kind::Year))
     });
     let own_plan = !change.volatile() && change.order_by().is_none() && change.limit().is_none();
     let predicate =
         if !keys.is_empty() && (filter || by_number || (own_plan && depends_on_order(sql, change, table))) {
             // With an alternative the server cannot look rows up by the keys, and comes to them as it would have done; nor does
             // MySQL put the text of an ENUM or SET where the statement compares its number, or the number of a BIT where it asks
-            // for the length of its text
+            // for the length of its text, or find that a YEAR looked up by a parameter below 100 is another number
             format!("{} OR {}", table.keys_predicate(&qualified, &keys), no_row(table, &qualified))
         } else if !keys.is_empty() {
             table.keys_predicate(&qualified, &keys)

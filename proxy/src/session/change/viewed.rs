@@ -12,7 +12,7 @@ use crate::session::Session;
 use crate::session::cascade::{Effect, Own};
 use crate::session::dml::{Unread, decode};
 use crate::session::inject::Reply;
-use crate::session::odd::OddParams;
+use crate::session::odd::{ODD, compares};
 use crate::session::tables::trigger_refusal;
 use crate::session::views::View;
 
@@ -28,12 +28,12 @@ fn effect(change: Change<'_>, view: &View) -> Effect {
 }
 
 /// Why the statement can't be undone exactly.
-fn refusal(change: Change<'_>, view: &View, odd: OddParams) -> Option<String> {
-    let Change::Update(update) = change else { return table_refusal(&view.info, false, odd) };
+fn refusal(change: Change<'_>, view: &View) -> Option<String> {
+    let Change::Update(update) = change else { return table_refusal(&view.info, false) };
     let key = view.info.table.keys.first()?;
     let of_key = |name: &str| view.column(name).is_some_and(|c| key.columns.contains(&c));
     let assigned = update.assignments.iter().find(|a| of_key(&a.column));
-    table_refusal(&view.info, true, odd)
+    table_refusal(&view.info, true)
         .or_else(|| assigned.map(|a| format!("an UPDATE through a view assigns the key column {}", a.column)))
 }
 
@@ -49,7 +49,10 @@ impl Session {
     ) -> Result<(), End> {
         let vars = self.session_vars().await?;
         let table = &view.info.table;
-        let refused = trigger_refusal(&view.info).or_else(|| refusal(change, view, self.odd_params()));
+        if compares(&self.odd, change, &view.info) {
+            return self.refuse_change(ODD, alone).await;
+        }
+        let refused = trigger_refusal(&view.info).or_else(|| refusal(change, view));
         let key_table = match refused.map_or_else(|| view.key_table(), Err) {
             Ok(key_table) => key_table,
             Err(why) => return self.refuse_change(&why, alone).await,
