@@ -150,7 +150,16 @@ impl Session {
         };
         let reply = self.execute_carried(prepared.id, &lifted.params, limit).await?;
         let reply = match reply {
-            Some(reply) => self.told_in(reply, prepared.columns, answer)?,
+            Some(reply) => {
+                // MariaDB may define the columns with the first execution only
+                if let Reply::Rows(Rows { columns, .. }) = &reply
+                    && !columns.is_empty()
+                    && let Some(kept) = self.own.kept.iter_mut().find(|kept| kept.id == prepared.id)
+                {
+                    kept.columns.clone_from(columns);
+                }
+                self.told_in(reply, prepared.columns, answer)?
+            }
             None => Reply::Err(SqlError::above_packet(&self.xid(), limit).err()),
         };
         if !prepared.kept {
@@ -223,6 +232,9 @@ impl Session {
         if rows.columns.is_empty() {
             rows.columns = columns;
         }
+        if rows.columns.len() != rows.width {
+            return Err(End::Broken("rows without the definitions of their columns".into()));
+        }
         if answer == Answer::Text {
             rows = self.in_text(rows)?;
         }
@@ -232,9 +244,6 @@ impl Session {
     fn in_text(&self, mut rows: Rows) -> Result<Rows, End> {
         let kinds = rows.columns.iter().map(|column| ColumnKind::parse(column, self.capabilities));
         let kinds: Vec<ColumnKind> = kinds.collect::<Result<_, _>>()?;
-        if kinds.len() != rows.width {
-            return Err(End::Broken("rows without the definitions of their columns".into()));
-        }
         for row in &mut rows.rows {
             *row = text_of_binary(row, &kinds)?.into();
         }

@@ -123,7 +123,7 @@ async fn serve(client: TcpStream, server: u16, plan: Arc<Mutex<Plan>>) -> Result
     let offered = Greeting::parse(&greeting[4..])?.capabilities;
     let answer = client.frame().await?;
     server.send(&answer).await?;
-    let (low, high) = (answer.get(4..8), answer.get(27..31));
+    let (low, high) = (answer.get(4..8), answer.get(32..36));
     let number = |bytes: Option<&[u8]>| -> u64 {
         bytes.and_then(|b| b.try_into().ok()).map_or(0, |b| u64::from(u32::from_le_bytes(b)))
     };
@@ -167,7 +167,8 @@ impl Relay {
                 command::QUERY => self.query(&frame).await?,
                 command::STMT_PREPARE => self.other(&frame, Expect::Prepare).await?,
                 command::STMT_EXECUTE => self.other(&frame, Expect::Results).await?,
-                command::STMT_CLOSE => self.server.send(&frame).await?,
+                // Without a reply
+                command::STMT_CLOSE | command::STMT_SEND_LONG_DATA => self.server.send(&frame).await?,
                 _ => {
                     self.server.send(&frame).await?;
                     self.relay(Expect::Single, false).await?;

@@ -164,10 +164,11 @@ impl Rig {
         let (seen, hit) = self.between.seen();
         let came = Came { hit, seen, result };
         let none = came.hit.is_none();
+        let hit = came.hit.clone().unwrap_or_default();
         let alive = self.look(&mut app, &came, statement, mode, fault).await?;
         self.between.watch(None);
         if alive {
-            sql::run(&mut app, "UPDATE prior SET n = n + 1 WHERE id = 2").await.context("behind it")?;
+            sql::run(&mut app, "UPDATE prior SET n = n + 1 WHERE id = 2").await.with_context(|| format!("behind {hit}"))?;
             let (seen, _) = self.between.seen();
             none_outside(&seen)?;
             sql::run(&mut app, "COMMIT").await.context("COMMIT behind it")?;
