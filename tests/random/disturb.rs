@@ -55,7 +55,8 @@ impl Disturber {
     /// Disturbs without end. Its own errors (that somebody is gone, a deadlock) are of no matter.
     pub(crate) async fn disturb(mut self) -> Result<()> {
         for holder in &mut self.holders {
-            sql::run(holder, "SET innodb_lock_wait_timeout = 1").await?;
+            // A global completion_type of RELEASE would end it with its first ROLLBACK
+            sql::run(holder, "SET innodb_lock_wait_timeout = 1, completion_type = 0").await?;
         }
         loop {
             tokio::time::sleep(Duration::from_millis(self.rng.between(0, 4) as u64)).await;

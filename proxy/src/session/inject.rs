@@ -162,6 +162,7 @@ pub(super) struct Vars {
     pub(super) database: Option<String>,
     /// `sql_safe_updates`
     pub(super) safe_updates: bool,
+    pub(super) autocommit: bool,
     /// Why the session's changes do not reach replicas, which a rollback would reach all the same.
     pub(super) unreplicated: Option<&'static str>,
     /// Why nothing can be captured under these settings.
@@ -217,7 +218,7 @@ const MAX_COLUMNS: u64 = 1 << 13;
 const VARS_SQL: &str = "SELECT @@sql_mode, @@character_set_client, IFNULL(@@character_set_results, 'NULL'), \
      @@character_set_connection, \
      @@auto_increment_increment, @@innodb_lock_wait_timeout, @@max_allowed_packet, HEX(DATABASE()), @@collation_connection, \
-     @@sql_safe_updates, @@auto_increment_offset, @@sql_log_bin";
+     @@sql_safe_updates, @@auto_increment_offset, @@sql_log_bin, @@autocommit";
 /// One more of MariaDB's.
 const SKIP_REPLICATION_SQL: &str = ", @@skip_replication";
 /// One more of MySQL's, where the client can do without column definitions.
@@ -527,6 +528,7 @@ impl Session {
             Reply::Rows(rows) => Arc::new(parse_vars(&rows, self.mariadb, self.capabilities, self.marks)?),
             _ => return Err(End::Broken("session variables: no rows".into())),
         };
+        self.autocommit_hidden = !vars.autocommit && self.status & status::AUTOCOMMIT != 0;
         self.vars = Some(vars.clone());
         self.forget_digests();
         Ok(vars)
@@ -558,7 +560,7 @@ fn parse_vars(rows: &Rows, mariadb: bool, capabilities: u64, marks: Marks) -> Re
     if UNREADABLE_CHARSETS.contains(&charset_client.as_str()) {
         refuse = Some(format!("character_set_client {charset_client} is not understood"));
     }
-    if !mariadb && cells.get(13).copied().flatten().is_some_and(|v| v != b"FULL") {
+    if !mariadb && cells.get(14).copied().flatten().is_some_and(|v| v != b"FULL") {
         refuse = Some("resultset_metadata is not FULL: tables are told by their column definitions".into());
     }
     let database = match cells.get(7).copied().flatten() {
@@ -568,7 +570,7 @@ fn parse_vars(rows: &Rows, mariadb: bool, capabilities: u64, marks: Marks) -> Re
             Some(name.ok_or_else(|| End::Broken("the current schema's name is not UTF-8".into()))?)
         }
     };
-    let max_statement_time = text(13).parse().ok().and_then(|s| Duration::try_from_secs_f64(s).ok());
+    let max_statement_time = text(14).parse().ok().and_then(|s| Duration::try_from_secs_f64(s).ok());
     let results_value = match rows.columns.first() {
         Some(definition) if charset_results != "NULL" => {
             ColumnKind::parse(definition, capabilities)?.collation.to_string()
@@ -584,7 +586,8 @@ fn parse_vars(rows: &Rows, mariadb: bool, capabilities: u64, marks: Marks) -> Re
         charset_connection,
         collation_connection: text(8),
         safe_updates: text(9) == "1",
-        unreplicated: match (number(11)?, number(12)?) {
+        autocommit: text(12) == "1",
+        unreplicated: match (number(11)?, number(13)?) {
             (1, 0) => None,
             (1, _) => Some("skip_replication is not 0"),
             _ => Some("sql_log_bin is 0"),

@@ -129,6 +129,9 @@ pub struct Session {
     executed: bool,
     /// How literals are marked that stand for parameters.
     marks: Marks,
+    /// `autocommit` is off although the status flags say that it is on: MySQL's do so in a session that has it from the global
+    /// variable, until it is set to 1.
+    autocommit_hidden: bool,
     /// The parameters of the execution that is being run.
     carried: Carried,
     /// Statements of our own that the server keeps prepared.
@@ -203,6 +206,7 @@ impl Session {
             odd: Vec::new(),
             executed: false,
             marks,
+            autocommit_hidden: false,
             carried: Carried::default(),
             own: OwnStatements::default(),
             reply: ReplyState::default(),
@@ -395,7 +399,7 @@ impl Session {
 
     /// Whether each statement outside of an explicit transaction commits by itself.
     fn autocommit(&self) -> bool {
-        self.status & status::AUTOCOMMIT != 0
+        self.status & status::AUTOCOMMIT != 0 && !self.autocommit_hidden
     }
 
     /// The XID that this session is bound to, or nothing, for messages.
@@ -438,6 +442,7 @@ impl Session {
     /// The server has forgotten everything of this session but the login and the options of the connection.
     fn forget_session(&mut self) {
         self.statements.clear();
+        self.autocommit_hidden = false;
         self.own = OwnStatements::default();
         self.named.clear();
         self.binding = None;

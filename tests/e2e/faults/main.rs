@@ -168,7 +168,9 @@ impl Rig {
         let alive = self.look(&mut app, &came, statement, mode, fault).await?;
         self.between.watch(None);
         if alive {
-            sql::run(&mut app, "UPDATE prior SET n = n + 1 WHERE id = 2").await.with_context(|| format!("behind {hit}"))?;
+            sql::run(&mut app, "UPDATE prior SET n = n + 1 WHERE id = 2")
+                .await
+                .with_context(|| format!("behind {hit}"))?;
             let (seen, _) = self.between.seen();
             none_outside(&seen)?;
             sql::run(&mut app, "COMMIT").await.context("COMMIT behind it")?;

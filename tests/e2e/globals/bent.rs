@@ -9,7 +9,8 @@ use atone_tests::{Bank, Cluster, ClusterOptions, Flavor, sql, wait};
 use mysql_async::Conn;
 use serde_json::Value;
 
-atone_tests::owned_tests!(ClusterOptions::default() => each_variable, large_joins, what_init_connect_sets, hidden_keys);
+atone_tests::owned_tests!(ClusterOptions::default() => each_variable, large_joins, what_init_connect_sets, hidden_keys,
+    autocommit_off_from_the_start);
 
 /// A variable, its value, and what an application has to set in order to write at all.
 type Bent = (&'static str, &'static str, Option<&'static str>);
@@ -256,5 +257,51 @@ async fn hidden_keys(c: Harmable) -> Result<()> {
     c.rest().wait_for_status(&xid, "rolled_back", SOON).await?;
     let after = sql::rows(&mut admin, rows).await?;
     ensure!(after == before, "expected: {before:?}\nfound:    {after:?}");
+    Ok(())
+}
+
+/// A session that has autocommit off from the global variable, which MySQL does not tell in its status flags: what it changes
+/// is of one local transaction, up to any of its ends.
+async fn autocommit_off_from_the_start(c: Harmable) -> Result<()> {
+    const READ: &str = "SELECT v FROM t ORDER BY id";
+    let mut c = c.lock().await;
+    let schema = c.schema("off").await?;
+    let mut admin = c.server(Bank::One).admin().await?;
+    let begin = [&format!("USE {schema}"), "CREATE TABLE t (id INT PRIMARY KEY, v INT)"];
+    sql::run_all(&mut admin, &begin).await?;
+    sql::run_all(&mut admin, &["INSERT INTO t VALUES (1, 1), (2, 2)", "SET GLOBAL autocommit = 0"]).await?;
+    c.proxy.restart().await?;
+    for renewed in ["new", "reset", "changed"] {
+        for (end, commits) in [
+            ("SET autocommit = 1", true),
+            ("SET SESSION autocommit = ON", true),
+            ("SET @@session.autocommit = 1, @x = 1", true),
+            ("COMMIT", true),
+            ("BEGIN", true),
+            ("ROLLBACK", false),
+        ] {
+            let what = || format!("a {renewed} session, {end}");
+            let mut app = c.app(Bank::One, &schema).await?;
+            match renewed {
+                "reset" => ensure!(app.reset().await?, "COM_RESET_CONNECTION is not supported"),
+                "changed" => {
+                    let same = mysql_async::ChangeUserOpts::default().with_db_name(Some(schema.clone()));
+                    app.change_user(same).await?;
+                }
+                _ => {}
+            }
+            let xid = sql::start_global(&mut app).await.with_context(what)?;
+            let changes =
+                ["UPDATE t SET v = v + 10", "SELECT * FROM t", "UPDATE t SET v = v + 10 WHERE id = 1"];
+            sql::run_all(&mut app, &changes).await?;
+            ensure!(sql::rows(&mut admin, READ).await? == ["1", "2"], "{}: committed too early", what());
+            sql::run(&mut app, end).await.with_context(what)?;
+            let expected = if commits { ["21", "12"] } else { ["1", "2"] };
+            ensure!(sql::rows(&mut admin, READ).await? == expected, "{}: what it has committed", what());
+            sql::run_all(&mut app, &["ROLLBACK", "ROLLBACK GLOBAL TRANSACTION"]).await.with_context(what)?;
+            c.rest().wait_for_status(&xid, "rolled_back", SOON).await?;
+            ensure!(sql::rows(&mut admin, READ).await? == ["1", "2"], "{}: it was not put back", what());
+        }
+    }
     Ok(())
 }
