@@ -95,6 +95,10 @@ impl<'a> Player<'a> {
             for statement in &prelude {
                 sql::run(&mut conn, statement).await?;
             }
+            if case.around.disturbed {
+                // A COMMIT that was killed leaves the rows locked that another session of the case may want
+                sql::run(&mut conn, "SET innodb_lock_wait_timeout = 1").await?;
+            }
             sessions.push(conn);
         }
         Ok(sessions)

@@ -128,7 +128,7 @@ impl Session {
                     let why = "SET autocommit to a value that is not 0 or 1, in a local transaction that has written";
                     return self.refuse(why).await;
                 }
-                return if commits {
+                let done = if commits {
                     self.heard_end();
                     self.commit_with(&sql, analysis.terminator).await
                 } else if ends && self.reads_have_written().await? {
@@ -136,6 +136,9 @@ impl Session {
                 } else {
                     self.forward_setting(origin).await.map(|_| ())
                 };
+                // What goes in front of the statement may have read them
+                self.vars = None;
+                return done;
             }
             Statement::Begin { .. } | Statement::Commit { .. } => {
                 self.heard_end();

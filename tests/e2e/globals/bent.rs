@@ -275,7 +275,7 @@ async fn autocommit_off_from_the_start(c: Harmable) -> Result<()> {
         for (end, commits) in [
             ("SET autocommit = 1", true),
             ("SET SESSION autocommit = ON", true),
-            ("SET @@session.autocommit = 1, @x = 1", true),
+            ("SET @@session.autocommit = 1, sql_mode = 'ANSI_QUOTES'", true),
             ("COMMIT", true),
             ("BEGIN", true),
             ("ROLLBACK", false),
@@ -298,6 +298,18 @@ async fn autocommit_off_from_the_start(c: Harmable) -> Result<()> {
             sql::run(&mut app, end).await.with_context(what)?;
             let expected = if commits { ["21", "12"] } else { ["1", "2"] };
             ensure!(sql::rows(&mut admin, READ).await? == expected, "{}: what it has committed", what());
+            let quoted = if end.contains("ANSI") { "\"t\"" } else { "t" };
+            sql::run(&mut app, format!("DELETE FROM {quoted} WHERE id = 2")).await.with_context(what)?;
+            let expected = match (commits, end.starts_with("SET")) {
+                (_, true) => &["21"][..],
+                (true, false) => &["21", "12"],
+                (false, false) => &["1", "2"],
+            };
+            ensure!(
+                sql::rows(&mut admin, READ).await? == expected,
+                "{}: what it has committed behind it",
+                what()
+            );
             sql::run_all(&mut app, &["ROLLBACK", "ROLLBACK GLOBAL TRANSACTION"]).await.with_context(what)?;
             c.rest().wait_for_status(&xid, "rolled_back", SOON).await?;
             ensure!(sql::rows(&mut admin, READ).await? == ["1", "2"], "{}: it was not put back", what());
