@@ -40,6 +40,11 @@ impl Server {
         self.conn.fill().await
     }
 
+    /// Waits until so many bytes are there. Cancel safe.
+    pub(super) async fn fill_to(&mut self, n: usize) -> io::Result<()> {
+        self.conn.fill_to(n).await
+    }
+
     /// The next packet, of `limit` bytes at most, and the number of its last frame.
     pub(super) async fn packet(&mut self, limit: usize) -> io::Result<(Bytes, u8)> {
         self.conn.packet(limit).await

@@ -6,6 +6,7 @@ use std::time::Duration;
 use atone_sql::{Marks, Mode};
 use atone_wire::caps::{client, status};
 use atone_wire::column::{ColumnKind, text_row};
+use atone_wire::frame::HEADER;
 use atone_wire::read::Reader;
 use atone_wire::reply::PROGRESS;
 use atone_wire::response::{ErrPacket, OkPacket, parse_eof};
@@ -212,6 +213,13 @@ impl Vars {
     }
 }
 
+/// How long the server may be silent between two statements of a packet before it is asked whether it goes on.
+const SILENCE: Duration = Duration::from_millis(100);
+/// How the answer to `COM_SET_OPTION` begins, and no result.
+const EOF: u8 = 0xfe;
+/// `ER_QUERY_INTERRUPTED`
+const INTERRUPTED: u16 = 1317;
+
 /// The most columns that a result of ours may have; tables have fewer.
 const MAX_COLUMNS: u64 = 1 << 13;
 
@@ -322,13 +330,21 @@ impl Session {
         }
         self.send_flight(flight).await?;
         let mut replies = Vec::with_capacity(statements);
+        let mut asked = false;
         loop {
-            let (reply, more) = self.read_reply().await?;
+            let (reply, more) = if replies.is_empty() {
+                self.read_reply().await?
+            } else {
+                self.read_further(&mut asked).await?
+            };
             let failed = matches!(reply, Reply::Err(_));
             replies.push(reply);
             if failed || !more || replies.len() > statements {
                 break;
             }
+        }
+        if asked {
+            self.read_option_set().await?;
         }
         let complete = replies.len() == statements || matches!(replies.last(), Some(Reply::Err(_)));
         if !complete || replies.len() > statements {
@@ -443,6 +459,31 @@ impl Session {
         }
     }
 
+    /// The reply to the next statement of a packet.
+    ///
+    /// Where the server is told to kill the statement (`KILL QUERY`) just between two of a packet it drops those that follow
+    /// without a word, although it has said that more comes. So one that is silent is asked for what a connection has anyway:
+    /// the answer comes behind the packet's replies, and begins as none of them can.
+    async fn read_further(&mut self, asked: &mut bool) -> Result<(Reply, bool), End> {
+        if !*asked && tokio::time::timeout(SILENCE, self.server.fill_to(HEADER + 1)).await.is_err() {
+            self.send_own(Own::SetOption(command::OPTION_MULTI_STATEMENTS_ON)).await?;
+            *asked = true;
+        }
+        if *asked {
+            self.server.fill_to(HEADER + 1).await.map_err(End::Server)?;
+            if self.server.rbuf().get(HEADER) == Some(&EOF) {
+                self.read_option_set().await?;
+                *asked = false;
+                let message = b"Query execution was interrupted".to_vec();
+                return Ok((
+                    Reply::Err(ErrPacket { code: INTERRUPTED, sql_state: *b"70100", message }),
+                    false,
+                ));
+            }
+        }
+        self.read_reply().await
+    }
+
     /// Reads the reply to a `COM_STMT_PREPARE` of our own: the statement's id, and the definitions of its columns.
     pub(super) async fn read_prepared(&mut self) -> Result<Result<(u32, Vec<Bytes>), ErrPacket>, End> {
         let first = self.server_packet().await?;
@@ -480,9 +521,14 @@ impl Session {
 
     async fn set_option(&mut self, option: u16) -> Result<(), End> {
         self.send_own(Own::SetOption(option)).await?;
+        self.read_option_set().await
+    }
+
+    /// Reads the reply to `COM_SET_OPTION`.
+    async fn read_option_set(&mut self) -> Result<(), End> {
         let reply = self.server_packet().await?;
         match reply.first() {
-            Some(0x00 | 0xfe) => Ok(()),
+            Some(&(0x00 | EOF)) => Ok(()),
             Some(0xff) => {
                 let error = ErrPacket::parse(&reply)?;
                 // It belongs to no transaction

@@ -22,6 +22,9 @@ pub(crate) struct Fault {
     pub(crate) state: &'static str,
     /// The server has rolled the local transaction back.
     pub(crate) rolls_back: bool,
+    /// What the server does with a KILL QUERY just between two statements of a packet: behind the first it says nothing more,
+    /// although it has announced it. The error is for the first statement of a packet only.
+    pub(crate) cuts: bool,
 }
 
 /// A statement that has reached the server.
@@ -224,6 +227,9 @@ impl Relay {
             let (last, failed) = self.relay(Expect::Results, true).await?;
             if failed {
                 // The server was faster with an error of its own
+                return Ok(());
+            }
+            if fault.cuts {
                 return Ok(());
             }
             seq = last.wrapping_add(1);

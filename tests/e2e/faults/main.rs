@@ -39,8 +39,11 @@ enum Mode {
 }
 
 const fn fault(code: u16, state: &'static str, rolls_back: bool) -> Fault {
-    Fault { code, state, rolls_back }
+    Fault { code, state, rolls_back, cuts: false }
 }
+
+/// The server drops the rest of a packet without a word.
+const CUTS: Fault = Fault { cuts: true, ..fault(1317, "70100", false) };
 
 /// The local transaction has ended. 1205 under `innodb_rollback_on_timeout`, MariaDB's 1020 under `innodb_snapshot_isolation`.
 const ENDS_TRANSACTION: [Fault; 3] =
@@ -68,7 +71,7 @@ const ENDS_CONNECTION: [Fault; 3] =
 /// each kind, in turn.
 fn faults(turn: usize) -> Vec<Fault> {
     if std::env::var("ATONE_FAULTS").is_ok_and(|value| value == "all") {
-        return [&ENDS_TRANSACTION[..], &ENDS_STATEMENT, &OF_TEXT, &ENDS_CONNECTION].concat();
+        return [&ENDS_TRANSACTION[..], &ENDS_STATEMENT, &[CUTS], &OF_TEXT, &ENDS_CONNECTION].concat();
     }
     let of = |faults: &[Fault], turn: usize| faults.get(turn % faults.len()).copied();
     let mut out = vec![of(&ENDS_TRANSACTION, turn)];
@@ -76,7 +79,7 @@ fn faults(turn: usize) -> Vec<Fault> {
         0 | 2 | 4 | 6 => out.push(of(&ENDS_STATEMENT, turn / 2)),
         1 | 5 => out.push(of(&OF_TEXT, turn / 4)),
         3 => out.push(of(&ENDS_CONNECTION, turn / 8)),
-        _ => {}
+        _ => out.push(Some(CUTS)),
     }
     out.into_iter().flatten().collect()
 }
