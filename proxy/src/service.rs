@@ -83,7 +83,9 @@ impl ServicePool {
         let options = options.after_connect(move |conn| {
             let noted = noted.clone();
             Box::pin(async move {
-                conn.query_drop(connection_setup()).await?;
+                for statement in connection_setup() {
+                    conn.query_drop(statement).await?;
+                }
                 let rights = Rights::read(conn).await?;
                 // Where they are others it is found out before the connection is used
                 locked(&noted).note(rights);

@@ -53,7 +53,10 @@ async fn long_rows(c: &Cluster) -> Result<(String, Conn)> {
     set_packet(c, PACKET).await?;
     let columns: Vec<String> = COLUMNS.iter().map(|(name, kind, _)| format!("{name} {kind}")).collect();
     let columns = columns.join(", ");
-    sql::run(&mut direct, format!("CREATE TABLE t (id INT PRIMARY KEY, v INT NOT NULL, {columns})")).await?;
+    // Short ones stand behind the long ones
+    let create =
+        format!("CREATE TABLE t (id INT PRIMARY KEY, v INT NOT NULL, {columns}, note TEXT, memo BLOB)");
+    sql::run(&mut direct, create).await?;
     for (place, (name, _, value)) in COLUMNS.iter().enumerate() {
         for percent in LENGTHS {
             let (id, n) = (place * 1000 + percent, PACKET * percent / 200 * 2);

@@ -199,8 +199,8 @@ async fn change(admin: &mut Conn, changed: &mut Changed, era: &Era) -> Result<()
             Err(error) => return Err(error),
         };
         sql::run(admin, format!("SET GLOBAL {name} = {value}")).await?;
-        let number = was.parse::<f64>().is_ok();
-        changed.insert(name, if number { was } else { format!("'{was}'") });
+        let plain = was.parse::<f64>().is_ok() || was == "DEFAULT";
+        changed.insert(name, if plain { was } else { format!("'{was}'") });
     }
     if let Some(right) = era.lacks {
         sql::run(admin, format!("REVOKE {right} ON *.* FROM {account}")).await?;

@@ -78,6 +78,8 @@ const SETTINGS: &[(Server, &str, &str)] = &[
 
 /// Locking reads see the latest rows under every level; this one also keeps an absent row absent.
 const TRANSACTIONS: &str = "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ WRITE";
+/// The first of all: the server's time for a statement may be too short for the others.
+const UNTIMED: &str = "SET SESSION autocommit = 1 /*M!100000 , SESSION max_statement_time = 0 */";
 /// The server's charset for what it is sent and sends.
 const NAMES: &str = "SET NAMES utf8mb4";
 /// Sets what not every version of MariaDB has, and the missing of which no comment can tell: patch releases brought it.
@@ -127,22 +129,22 @@ pub fn session_setup(mariadb: bool) -> Vec<String> {
     out
 }
 
-/// The same in one packet of several statements, for a server of either kind: what a connection begins with.
-pub fn connection_setup() -> String {
-    let mut out = format!("{NAMES};{TRANSACTIONS};SET ");
+/// The same for a server of either kind, as few statements: what a connection begins with. Each of them goes in a packet of its
+/// own: a server that ends one by its `max_statement_time` may drop those behind it in the packet without a word.
+pub fn connection_setup() -> Vec<String> {
+    let mut settings = "SET ".to_owned();
     for (at, (server, name, value)) in SETTINGS.iter().enumerate() {
         let comma = if at == 0 { "" } else { ", " };
         match server {
-            Server::Any => out.push_str(&format!("{comma}SESSION {name} = {value}")),
-            Server::MariaDb => out.push_str(&format!(" /*M!100000 {comma}SESSION {name} = {value} */")),
+            Server::Any => settings.push_str(&format!("{comma}SESSION {name} = {value}")),
+            Server::MariaDb => settings.push_str(&format!(" /*M!100000 {comma}SESSION {name} = {value} */")),
             Server::MySql(version) => {
-                out.push_str(&format!(" /*!{version} {comma}SESSION {name} = {value} */"))
+                settings.push_str(&format!(" /*!{version} {comma}SESSION {name} = {value} */"));
             }
         }
     }
-    for statement in OPTIONAL {
-        out.push_str(&format!("; /*!80000 DO 0 */ /*M!100000 {statement} */"));
-    }
+    let mut out = vec![UNTIMED.to_owned(), NAMES.to_owned(), TRANSACTIONS.to_owned(), settings];
+    out.extend(OPTIONAL.iter().map(|statement| format!("/*!80000 DO 0 */ /*M!100000 {statement} */")));
     out
 }
 

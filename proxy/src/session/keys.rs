@@ -363,6 +363,7 @@ mod tests {
             results_value: "45".into(),
             charset_connection: "utf8mb4".into(),
             collation_connection: "utf8mb4_general_ci".into(),
+            autocommit: true,
             safe_updates: false,
             numbering: Numbering { increment: 1, offset: 1 },
             lock_wait_timeout_ms: 0,

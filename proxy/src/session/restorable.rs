@@ -75,21 +75,19 @@ pub(super) fn always_restorable(info: &TableInfo, effect: &Effect, vars: &Vars) 
             Assigned::Columns(columns) => columns.contains(&at),
         };
         let data_type = column.column_type.split(['(', ' ']).next().unwrap_or_default();
-        match column.kind {
+        let bytes = match column.kind {
             // Its text may be above the packet even where it is not written
             Kind::Document => return false,
-            Kind::Text | Kind::Binary if matches!(data_type, "text" | "blob") && is_assigned => {
-                most_bytes += MAX_SHORT_BYTES;
-            }
-            Kind::Text | Kind::Binary if is_assigned && data_type.ends_with("text") => {
-                most_bytes = most_bytes.saturating_add(if data_type == "tinytext" { 0 } else { usize::MAX });
-            }
-            Kind::Text | Kind::Binary if is_assigned && data_type.ends_with("blob") => {
-                most_bytes = most_bytes.saturating_add(if data_type == "tinyblob" { 0 } else { usize::MAX });
-            }
             Kind::Geometry if is_assigned => return false,
-            _ => {}
-        }
+            Kind::Vector if is_assigned => MAX_SHORT_BYTES,
+            Kind::Text | Kind::Binary if is_assigned => match data_type {
+                "text" | "blob" => MAX_SHORT_BYTES,
+                "mediumtext" | "mediumblob" | "longtext" | "longblob" => return false,
+                _ => 0,
+            },
+            _ => 0,
+        };
+        most_bytes = most_bytes.saturating_add(bytes);
     }
     most_bytes < vars.max_allowed_packet / 4
 }

@@ -201,8 +201,10 @@ async fn session_settable(admin: &mut Conn, flavor: Flavor) -> Result<BTreeSet<S
 
 /// What the variables are in a session of the service account that begins as Atone's do.
 async fn settings(server: &Server, names: &BTreeSet<&str>) -> Result<BTreeMap<String, String>> {
-    let options = sql::options(server.port(), SERVICE, None).setup(vec![connection_setup()]);
-    let mut conn = sql::connect_with(options).await?;
+    let mut conn = sql::connect(server.port(), SERVICE, None).await?;
+    for statement in connection_setup() {
+        sql::run(&mut conn, statement).await?;
+    }
     let mut out = BTreeMap::new();
     for row in sql::rows(&mut conn, "SHOW SESSION VARIABLES").await? {
         if let Some((name, value)) = row.split_once('|')

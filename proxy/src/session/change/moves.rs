@@ -58,6 +58,16 @@ pub(super) fn moves(
                         "the key column {name} is assigned from {read}, which is assigned too"
                     ));
                 }
+                // The server converts neither as it stores it
+                let odd = |c: &&Column| {
+                    matches!(c.kind, Kind::Geometry | Kind::Vector) && names.contains(&c.name.to_lowercase())
+                };
+                if let Some(odd) = table.columns.iter().find(odd) {
+                    return Err(format!(
+                        "the key column {name} is assigned from {}, of the type {}",
+                        odd.name, odd.column_type
+                    ));
+                }
                 sql.get(assignment.value.clone()).unwrap_or_default().to_vec()
             }
         };

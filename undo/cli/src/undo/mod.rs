@@ -6,6 +6,7 @@ mod log;
 mod view;
 
 use atone_undo::connection_setup;
+use mysql_async::prelude::Queryable as _;
 use mysql_async::{Conn, OptsBuilder};
 use serde_json::Value;
 
@@ -33,8 +34,15 @@ pub(crate) async fn run(command: Undo, json: bool, palette: Palette) -> Result<R
 }
 
 async fn connect(source: &Source) -> Result<Conn, Failure> {
-    let opts = OptsBuilder::from_opts(config::server(source)?).setup(vec![connection_setup()]);
-    match tokio::time::timeout(CONNECT_LIMIT, Conn::new(opts)).await {
+    let opts = OptsBuilder::from_opts(config::server(source)?);
+    let set_up = async {
+        let mut conn = Conn::new(opts).await?;
+        for statement in connection_setup() {
+            conn.query_drop(statement).await?;
+        }
+        Ok::<_, mysql_async::Error>(conn)
+    };
+    match tokio::time::timeout(CONNECT_LIMIT, set_up).await {
         Ok(Ok(conn)) => Ok(conn),
         Ok(Err(error)) => Err(Failure::Failed(format!("the server does not let us in: {error}"))),
         Err(_) => Err(Failure::Failed(format!("the server did not answer in {} s", CONNECT_LIMIT.as_secs()))),
