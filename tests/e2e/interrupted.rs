@@ -6,7 +6,6 @@ use std::sync::Arc;
 use anyhow::{Result, ensure};
 use atone_tests::cluster::SOON;
 use atone_tests::run::Harmable;
-use atone_tests::wait::until;
 use atone_tests::{Bank, Cluster, ClusterOptions, sql};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable as _;
@@ -28,22 +27,9 @@ atone_tests::owned_tests!(ClusterOptions::default() => two_proxies);
 const BEFORE: [&str; 3] = ["1|ann|100", "2|bob|100", "3|NULL|100"];
 
 async fn roll_back(c: &Cluster, conn: &mut Conn, schema: &str, xid: &str) -> Result<()> {
-    sql::run(conn, "ROLLBACK GLOBAL TRANSACTION").await?;
-    c.rest().wait_for_status(xid, "rolled_back", SOON).await?;
+    c.roll_back_global(conn, xid).await?;
     assert_eq!(c.accounts(Bank::One, schema).await?, BEFORE);
     Ok(())
-}
-
-/// Waits until the server's connection `id` is in a statement like this.
-async fn until_running(c: &Cluster, id: u32, pattern: &str) -> Result<()> {
-    let query = format!(
-        "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE ID = {id} AND INFO LIKE '{pattern}'"
-    );
-    until(&format!("connection {id} runs {pattern}"), SOON, || async {
-        let mut admin = c.server(Bank::One).admin().await?;
-        Ok((sql::cell(&mut admin, &query).await? != "0").then_some(()))
-    })
-    .await
 }
 
 async fn autocommit_set_on_again_commits_nothing(c: Arc<Cluster>) -> Result<()> {
@@ -79,7 +65,7 @@ async fn innodb_deadlock(c: Arc<Cluster>) -> Result<()> {
         let result = outsider.query_drop("SELECT * FROM account WHERE id = 1 FOR UPDATE").await;
         (outsider, result)
     });
-    until_running(&c, id, "%id = 1 FOR UPDATE").await?;
+    c.until_running(id, "%id = 1 FOR UPDATE").await?;
     let error = sql::refused(&mut bound, "UPDATE account SET balance = 2 WHERE id = 2").await?;
     assert_eq!((error.code, error.state.as_str()), (1213, "40001"), "{error:?}");
     let (mut outsider, result) = waiting.await?;
@@ -131,7 +117,7 @@ async fn killed_query(c: Arc<Cluster>) -> Result<()> {
         let result = bound.query_drop("UPDATE account SET balance = 2 WHERE id = 2").await;
         (bound, result)
     });
-    until_running(&c, id, "%account%").await?;
+    c.until_running(id, "%account%").await?;
     sql::run(&mut c.server(Bank::One).admin().await?, format!("KILL QUERY {id}")).await?;
     let (mut bound, result) = waiting.await?;
     let error = sql::server_error(result, "the killed UPDATE")?;

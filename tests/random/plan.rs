@@ -18,7 +18,8 @@ pub(crate) fn decides(case: &Case, op: &Op, plain: &Effect, seen: &Effect) -> bo
                     || converts_for_no_row(case, op, plain, seen)
             }
             Flavor::MariaDb => {
-                changes_while_it_joins(op, plain, seen)
+                converts_for_no_row(case, op, plain, seen)
+                    || changes_while_it_joins(op, plain, seen)
                     || loses_partitions(case, op, plain, seen)
                     || takes_bits_for_digits(case, op, plain, seen)
             }
@@ -85,7 +86,7 @@ pub(crate) fn fails_aside(op: &Op, plain: &Effect, seen: &Effect) -> bool {
         && shown(&op.step).contains(" JOIN (SELECT ")
 }
 
-/// Whether MySQL's UPDATE or DELETE has converted a parameter of another type than its column, and warned or failed, to look for rows that
+/// Whether an UPDATE or DELETE has converted a parameter of another type than its column, and warned or failed, to look for rows that
 /// there are not; the read that goes before it converts none for them.
 fn converts_for_no_row(case: &Case, op: &Op, plain: &Effect, seen: &Effect) -> bool {
     let converts = |e: &ServerError| e.code == 1292 && e.message.starts_with("Truncated incorrect ");

@@ -17,6 +17,7 @@ use crate::ports::{free_port, preferably};
 use crate::rest::Rest;
 use crate::server::{APP, SERVICE, Server};
 use crate::sql;
+use crate::wait::until;
 
 /// How long phase two may take in a test before it counts as not happening.
 pub const SOON: Duration = Duration::from_secs(20);
@@ -291,6 +292,25 @@ impl Cluster {
         self.rows(bank, schema, "SELECT id, name, balance FROM account ORDER BY id").await
     }
 
+    /// Waits until the first server's connection `id` is in a statement like this.
+    pub async fn until_running(&self, id: u32, pattern: &str) -> Result<()> {
+        let query = format!(
+            "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE ID = {id} AND INFO LIKE '{pattern}'"
+        );
+        until(&format!("connection {id} runs {pattern}"), SOON, || async {
+            let mut admin = self.server(Bank::One).admin().await?;
+            Ok((sql::cell(&mut admin, &query).await? != "0").then_some(()))
+        })
+        .await
+    }
+
+    /// Rolls a global transaction back, and waits for it.
+    pub async fn roll_back_global(&self, conn: &mut Conn, xid: &str) -> Result<()> {
+        sql::run(conn, "ROLLBACK GLOBAL TRANSACTION").await?;
+        self.rest().wait_for_status(xid, "rolled_back", SOON).await?;
+        Ok(())
+    }
+
     /// The rows of `undo_log` of this schema as `branch_id|xid|log_status`, without markers of branches that never
     /// committed; none where there is no such table.
     pub async fn undo_list(&self, bank: Bank, schema: &str) -> Result<Vec<String>> {
@@ -316,10 +336,9 @@ impl Cluster {
     /// Waits until the schema has no undo rows on this server.
     pub async fn wait_for_purge(&self, bank: Bank, schema: &str) -> Result<()> {
         let what = format!("undo_log of {schema} on {} is purged", bank.resource());
-        let purged = crate::wait::until(&what, SOON, || async {
-            Ok((self.undo_rows(bank, schema).await? == 0).then_some(()))
-        })
-        .await;
+        let purged =
+            until(&what, SOON, || async { Ok((self.undo_rows(bank, schema).await? == 0).then_some(())) })
+                .await;
         match purged {
             Ok(()) => Ok(()),
             Err(error) => Err(error.context(format!("left: {:?}", self.undo_list(bank, schema).await?))),

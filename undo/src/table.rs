@@ -103,34 +103,18 @@ impl Column {
 
     /// Whether it is read by its name alone: a NULL is then the column's, and not that of a function that gives up.
     fn is_read_as_it_is(&self) -> bool {
-        match self.kind {
-            Kind::Int
-            | Kind::Decimal
-            | Kind::Year
-            | Kind::Date
-            | Kind::Time
-            | Kind::DateTime
-            | Kind::Binary
-            | Kind::Geometry
-            | Kind::Vector
-            | Kind::Other => true,
-            Kind::Float
-            | Kind::Double
-            | Kind::Bit
-            | Kind::Timestamp
-            | Kind::Char
-            | Kind::Text
-            | Kind::Enum
-            | Kind::Set
-            | Kind::Document
-            | Kind::Json => false,
-        }
+        self.image_function("").is_none()
     }
 
     /// The expression that reads this column, of the qualified name, so that no session setting bends it.
     fn image_expression(&self, qualifier: &str) -> String {
         let name = format!("{qualifier}.{}", quote_identifier(&self.name));
-        match self.kind {
+        self.image_function(&name).unwrap_or(name)
+    }
+
+    /// The same where it is not the name alone.
+    fn image_function(&self, name: &str) -> Option<String> {
+        Some(match self.kind {
             Kind::Enum | Kind::Set if self.by_number() => format!("{name}+0"),
             // CAST AS BINARY gives NULL on MariaDB where the value is above max_allowed_packet
             Kind::Char | Kind::Text | Kind::Enum | Kind::Set => format!("CONVERT({name} USING binary)"),
@@ -151,8 +135,8 @@ impl Column {
             | Kind::Binary
             | Kind::Geometry
             | Kind::Vector
-            | Kind::Other => name,
-        }
+            | Kind::Other => return None,
+        })
     }
 
     fn lost(&self) -> ImageError {

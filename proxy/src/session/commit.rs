@@ -155,10 +155,10 @@ impl Session {
                     Reply::Rows(rows) => match decode(table, &rows) {
                         Ok(_)
                             if rows.warnings(self.capabilities)? > 0
-                                && !self.warns_harmlessly(table, select).await? =>
+                                && let Some(what) = self.warning_of(table, select).await? =>
                         {
                             let name = format!("{}.{}", table.schema, table.name);
-                            let why = format!("the server warns of what it has read of {name}");
+                            let why = format!("the server warns of what it has read of {name}: {what}");
                             return Ok(Err(NotRead::Because(why)));
                         }
                         Ok(rows) => out.push((table.clone(), rows)),
@@ -177,9 +177,9 @@ impl Session {
         Ok(Ok(out))
     }
 
-    /// Whether the server warns of nothing that bears on the rows of a read, which are locked: of charsets that are going out of
-    /// use, for example, as MySQL does for the weight of a key.
-    async fn warns_harmlessly(&mut self, table: &Table, select: &[u8]) -> Result<bool, End> {
+    /// What the server warns of that bears on the rows of a read, which are locked. It does not where something is going out of
+    /// use, a charset for example, as MySQL says for the weight of a key.
+    async fn warning_of(&mut self, table: &Table, select: &[u8]) -> Result<Option<String>, End> {
         let mut flight = Flight::default();
         flight.push(select);
         flight.push("SHOW WARNINGS");
@@ -187,15 +187,19 @@ impl Session {
         let [Reply::Rows(read), Reply::Rows(list)] = replies.as_slice() else {
             return Err(End::Broken("warnings without rows".into()));
         };
-        let mut codes = Vec::with_capacity(list.rows.len());
         for at in 0..list.rows.len() {
-            let code = list.cells(at)?.get(1).copied().flatten().unwrap_or_default().to_vec();
-            codes.push(String::from_utf8_lossy(&code).parse().unwrap_or_default());
+            let cells = list.cells(at)?;
+            let text = |i: usize| {
+                String::from_utf8_lossy(cells.get(i).copied().flatten().unwrap_or_default()).into_owned()
+            };
+            if !says_nothing_of_rows(text(1).parse().unwrap_or_default()) {
+                return Ok(Some(format!("{} {}", text(1), text(2))));
+            }
         }
         // A small max_error_count cuts the list
-        let whole = codes.len() >= usize::from(read.warnings(self.capabilities)?);
-        Ok(codes.into_iter().all(says_nothing_of_rows)
-            && (whole || (!self.mariadb && table.has_deprecated_charset())))
+        let whole = list.rows.len() >= usize::from(read.warnings(self.capabilities)?);
+        let known = whole || (!self.mariadb && table.has_deprecated_charset());
+        Ok((!known).then(|| "a warning that max_error_count hides".to_owned()))
     }
 
     /// Registers the branch and takes all its locks. A client that goes away meanwhile gives up its wait. So does a KILL of the

@@ -36,22 +36,9 @@ const STATEMENTS: [&str; 7] = [
 ];
 
 async fn roll_back(c: &Cluster, conn: &mut Conn, schema: &str, xid: &str) -> Result<()> {
-    sql::run(conn, "ROLLBACK GLOBAL TRANSACTION").await?;
-    c.rest().wait_for_status(xid, "rolled_back", SOON).await?;
+    c.roll_back_global(conn, xid).await?;
     assert_eq!(c.accounts(Bank::One, schema).await?, BEFORE);
     Ok(())
-}
-
-/// Waits until the server's connection `id` is in a statement like this.
-async fn until_running(c: &Cluster, id: u32, pattern: &str) -> Result<()> {
-    let query = format!(
-        "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE ID = {id} AND INFO LIKE '{pattern}'"
-    );
-    until(&format!("connection {id} runs {pattern}"), SOON, || async {
-        let mut admin = c.server(Bank::One).admin().await?;
-        Ok((sql::cell(&mut admin, &query).await? != "0").then_some(()))
-    })
-    .await
 }
 
 /// Begins a local transaction with a write.
@@ -88,7 +75,7 @@ async fn deadlocks(c: Arc<Cluster>) -> Result<()> {
                 let result = outsider.query_drop("SELECT * FROM account WHERE id = 1 FOR UPDATE").await;
                 (outsider, result)
             });
-            until_running(&c, id, "%id = 1 FOR UPDATE").await?;
+            c.until_running(id, "%id = 1 FOR UPDATE").await?;
             let error = sql::refused(&mut bound, statement).await?;
             assert_eq!((error.code, error.state.as_str()), (1213, "40001"), "{statement}: {error:?}");
             let result;
@@ -209,7 +196,7 @@ async fn killed_while_waiting_for_a_global_lock(c: Arc<Cluster>) -> Result<()> {
     let open: &[&str] = &["BEGIN", update];
     for (before, statement, left) in [(&[] as &[&str], update, 105), (open, "COMMIT", 110)] {
         let mut w = wait_for_global_lock(&c, &schema, before, statement).await?;
-        until_running(&c, w.id, "%waits for a global row lock%").await?;
+        c.until_running(w.id, "%waits for a global row lock%").await?;
         until("the wait has ended", SOON, || async {
             // One that falls between two of its statements is not heard
             sql::run(&mut c.server(Bank::One).admin().await?, format!("KILL QUERY {}", w.id)).await?;
@@ -232,7 +219,7 @@ async fn killed_while_waiting_for_a_global_lock(c: Arc<Cluster>) -> Result<()> {
     }
     // The connection itself
     let mut w = wait_for_global_lock(&c, &schema, &[], update).await?;
-    until_running(&c, w.id, "%waits for a global row lock%").await?;
+    c.until_running(w.id, "%waits for a global row lock%").await?;
     sql::run(&mut c.server(Bank::One).admin().await?, format!("KILL CONNECTION {}", w.id)).await?;
     let (_, result) = tokio::time::timeout(Duration::from_secs(10), w.task).await??;
     ensure!(result.is_err(), "the UPDATE of a killed connection");
