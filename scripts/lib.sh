@@ -25,8 +25,8 @@ as_root() {
     fi
 }
 
-# Installs Debian packages, named with the reason why they are wanted. Nothing is started: the packages' services are
-# of no use here, and policy-rc.d keeps invoke-rc.d from starting them.
+# Installs Debian packages, named with the reason why they are wanted. Their services are of no use here: a policy-rc.d, for
+# as long as it takes, keeps them from being started, and MariaDB's, where it was not there before, is disabled behind.
 apt_install() {
     local why=$1 status=0
     shift
@@ -47,8 +47,16 @@ apt_install() {
 }
 
 apt_try_install() {
-    as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
-        apt-get -q -y -o DPkg::Lock::Timeout=300 --no-install-recommends install "$@" >&2
+    as_root env DEBIAN_FRONTEND=noninteractive sh -c '
+        policy=/usr/sbin/policy-rc.d ours= had= status=0
+        [ -e /lib/systemd/system/mariadb.service ] && had=1
+        [ -e "$policy" ] || { printf "#!/bin/sh\nexit 101\n" >"$policy" && chmod 755 "$policy" && ours=1; }
+        trap "[ -z \"\$ours\" ] || rm -f \"\$policy\"" EXIT
+        apt-get -q -y -o DPkg::Lock::Timeout=300 --no-install-recommends install "$@" || status=$?
+        if [ -z "$had" ] && [ -e /lib/systemd/system/mariadb.service ] && command -v systemctl >/dev/null; then
+            systemctl disable mariadb.service || true
+        fi
+        exit "$status"' apt_try_install "$@" >&2
 }
 
 # The linker that Rust needs.

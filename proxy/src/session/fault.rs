@@ -75,8 +75,9 @@ pub(super) fn class(code: u16, mariadb: bool) -> Class {
             Class::Text
         }
         // Types, collations, values that do not compare or convert
-        1253 | 1260 | 1264 | 1267 | 1270 | 1271 | 1292 | 1300 | 1365 | 1366 | 1367 | 1411 | 1525 | 1582
-        | 1583 | 1690 => Class::Text,
+        4078 | 4079 if mariadb => Class::Text,
+        1210 | 1253 | 1260 | 1264 | 1267 | 1270 | 1271 | 1292 | 1300 | 1365 | 1366 | 1367 | 1411 | 1525
+        | 1582 | 1583 | 1690 => Class::Text,
         3037 | 3140 | 3141 | 3143 | 3144 | 3685 | 3854 | 3988 => Class::Text,
         _ => Class::Asks,
     }

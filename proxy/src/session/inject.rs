@@ -217,8 +217,6 @@ impl Vars {
 const SILENCE: Duration = Duration::from_millis(100);
 /// How the answer to `COM_SET_OPTION` begins, and no result.
 const EOF: u8 = 0xfe;
-/// `ER_QUERY_INTERRUPTED`
-const INTERRUPTED: u16 = 1317;
 
 /// The most columns that a result of ours may have; tables have fewer.
 const MAX_COLUMNS: u64 = 1 << 13;
@@ -474,11 +472,7 @@ impl Session {
             if self.server.rbuf().get(HEADER) == Some(&EOF) {
                 self.read_option_set().await?;
                 *asked = false;
-                let message = b"Query execution was interrupted".to_vec();
-                return Ok((
-                    Reply::Err(ErrPacket { code: INTERRUPTED, sql_state: *b"70100", message }),
-                    false,
-                ));
+                return Ok((Reply::Err(SqlError::interrupted().err()), false));
             }
         }
         self.read_reply().await
