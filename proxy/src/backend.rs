@@ -11,13 +11,14 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, OptsBuilder, PoolConstraints, PoolOpts};
 use tokio::sync::{OnceCell, Semaphore};
 
-use atone_undo::{SESSION_IDLE_S, UNDO_LOG_TABLE};
+use atone_undo::{LOG_STATUS_MARKER, SESSION_IDLE_S, UNDO_LOG_TABLE, quote_identifier};
 
 use crate::compressed::Compression;
 use crate::config::{Address, BackendConfig, Limits, Network, ProxyProtocol};
 use crate::meta::Metadata;
 use crate::net::Stream;
 use crate::own_user::OwnUser;
+use crate::rights::{RESTORING_RIGHTS, Rights};
 use crate::service::{MAX_LOOKING, ServicePool};
 use crate::tls::{self, Acceptor, Connector, ServerTlsMode};
 use crate::typed::Typed;
@@ -207,8 +208,31 @@ impl Backend {
             // Without it a marker could not stop a late local COMMIT
             return Err(UndoLogError::Unusable("has no unique key on (branch_id, xid)"));
         }
+        let rights = Rights::read(&mut conn).await?;
+        if RESTORING_RIGHTS.iter().any(|right| !rights.on_table(right, schema, UNDO_LOG_TABLE)) {
+            return Err(UndoLogError::Unusable(
+                "is one on which the service account lacks SELECT, INSERT, UPDATE or DELETE",
+            ));
+        }
         self.known_undo_logs().insert(schema.to_string());
         Ok(())
+    }
+
+    /// Whether a branch's undo record is there, committed.
+    ///
+    /// # Errors
+    /// What the server or the system says.
+    pub async fn has_undo_row(
+        &self,
+        schema: &str,
+        xid: &str,
+        branch_id: u64,
+    ) -> Result<bool, mysql_async::Error> {
+        let mut conn = self.pool.get_conn().await?;
+        let undo_log = format!("{}.{UNDO_LOG_TABLE}", quote_identifier(schema));
+        let sql = format!("SELECT log_status FROM {undo_log} WHERE branch_id = ? AND xid = ?");
+        let status: Option<i32> = conn.first_row(sql, (branch_id, xid)).await?;
+        Ok(status.is_some_and(|status| status != LOG_STATUS_MARKER))
     }
 
     /// Whether an hour has passed since old markers were deleted from this table; the caller does it then.

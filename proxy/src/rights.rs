@@ -12,6 +12,9 @@ use crate::typed::{Typed, typed_rows};
 /// The grants, and whether wildcards in schemas' names are taken literally (MySQL's `partial_revokes`).
 pub(crate) const RIGHTS_SQL: [&str; 2] = ["SHOW GRANTS", "SELECT 0 /*!80016 OR @@partial_revokes */ LIMIT 1"];
 
+/// What a rollback needs on the tables that it restores, and on undo_log.
+pub(crate) const RESTORING_RIGHTS: [&str; 4] = ["SELECT", "INSERT", "UPDATE", "DELETE"];
+
 /// Rights by their names, as `SHOW GRANTS` writes them.
 type Names = BTreeSet<String>;
 

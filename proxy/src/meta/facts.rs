@@ -9,7 +9,7 @@ use mysql_async::Conn;
 use super::foreign_keys::{self, References};
 use super::triggers::{self, Trigger};
 use super::{MAX_TABLES, Metadata, TableInfo};
-use crate::rights::{RIGHTS_SQL, Rights};
+use crate::rights::{RESTORING_RIGHTS, RIGHTS_SQL, Rights};
 use crate::service::ServicePool;
 use crate::typed::{Typed, typed_rows};
 
@@ -20,7 +20,7 @@ pub struct Facts {
     pub definition: String,
     /// The triggers that are seen, in the order in which they fire.
     pub triggers: Vec<Trigger>,
-    /// A privilege without which the service account does not see all of the table.
+    /// A privilege without which the service account does not see all of the table, or could not restore its rows.
     pub lacking: Option<&'static str>,
 }
 
@@ -42,7 +42,8 @@ pub(super) async fn read(
     let triggers = triggers::parse(typed_rows(triggers)?, mariadb);
     let triggers = triggers::with_logs(conn, schema, name, triggers, &rights, mariadb).await?;
     let lacks = |right: &&str| !rights.on_table(right, schema, name);
-    Ok((Facts { definition, triggers, lacking: ["SELECT", "TRIGGER"].into_iter().find(lacks) }, rights))
+    let lacking = RESTORING_RIGHTS.into_iter().chain(["TRIGGER"]).find(lacks);
+    Ok((Facts { definition, triggers, lacking }, rights))
 }
 
 /// Leaves out ` AUTO_INCREMENT=7`, which every INSERT changes.

@@ -138,7 +138,7 @@ impl Session {
         if class(error.code, self.mariadb) == Class::Connection {
             return Err(End::Fault(Fault { error, extent: Extent::Connection }));
         }
-        self.give_up(of_rolled_back(error, &self.xid())).await
+        self.give_up(of_rolled_back(error, &self.xid(), self.progress.alone)).await
     }
 
     /// Reads rows as they are now; the inner error is why they cannot be read.
@@ -300,13 +300,13 @@ impl Session {
                         // The coordinator asks what became of it
                         return Err(End::Fault(Fault { error: e, extent: Extent::Connection }));
                     }
-                    let error = not_written(xid, part, e);
+                    let error = not_written(xid, part, e, self.progress.alone);
                     return self.give_up_branch(xid, branch_id, error).await;
                 }
                 _ => return Err(End::Broken("an INSERT answered with rows".into())),
             }
             if last {
-                return self.committed(xid, branch_id, replies.next()).await;
+                return self.committed(xid, schema, branch_id, replies.next()).await;
             }
         }
         Err(End::Broken("an undo record without rows".into()))
@@ -316,6 +316,7 @@ impl Session {
     async fn committed(
         &mut self,
         xid: &str,
+        schema: &str,
         branch_id: u64,
         reply: Option<Reply>,
     ) -> Result<Result<OkPacket, ErrPacket>, End> {
@@ -325,8 +326,19 @@ impl Session {
                 ok.status &= !status::MORE_RESULTS_EXISTS;
                 Ok(Ok(ok))
             }
-            // Whether it committed all the same is for the undo record to say: no report
-            Some(Reply::Err(e)) => self.not_committed(e).await,
+            Some(Reply::Err(e)) => {
+                let given_up = self.not_committed(e).await?;
+                // Whether it committed all the same is for the undo record to say, and that for ever: behind the ROLLBACK nothing
+                // of it is open. Where it cannot be read the coordinator asks
+                match self.backend.has_undo_row(schema, xid, branch_id).await {
+                    Ok(there) => {
+                        let outcome = if there { BranchOutcome::Committed } else { BranchOutcome::Aborted };
+                        self.backend.coordinator.report(xid, branch_id, outcome);
+                    }
+                    Err(error) => tracing::warn!(xid, branch_id, %error, "a branch's outcome is not known"),
+                }
+                Ok(given_up)
+            }
             _ => Err(End::Broken("COMMIT without an answer".into())),
         }
     }
@@ -362,7 +374,7 @@ fn is_large(record: &UndoRecord) -> bool {
 }
 
 /// Why a part of the undo record was not written.
-fn not_written(xid: &str, part: usize, error: ErrPacket) -> ErrPacket {
+fn not_written(xid: &str, part: usize, error: ErrPacket, alone: bool) -> ErrPacket {
     match (error.code, part) {
         // The marker of phase two: this branch was given up meanwhile
         (1062, 1) => SqlError::rolled_back(xid).err(),
@@ -370,7 +382,7 @@ fn not_written(xid: &str, part: usize, error: ErrPacket) -> ErrPacket {
             let why = "the undo record needs several rows, which a unique key of undo_log does not allow";
             SqlError::refused(xid, why).err()
         }
-        _ => of_rolled_back(error, xid),
+        _ => of_rolled_back(error, xid, alone),
     }
 }
 

@@ -241,9 +241,10 @@ impl Session {
     }
 }
 
-/// The error for a client whose whole local transaction was rolled back by us behind this one.
-pub(super) fn of_rolled_back(error: ErrPacket, xid: &str) -> ErrPacket {
-    if !implies_open(error.code) {
+/// The error for a client whose whole local transaction was rolled back by us behind this one. `alone`: it was that of one
+/// statement, of which nothing stays with any error.
+pub(super) fn of_rolled_back(error: ErrPacket, xid: &str, alone: bool) -> ErrPacket {
+    if !implies_open(error.code) && (alone || !ended_a_wait(error.code)) {
         return error;
     }
     SqlError::deadlock(xid, &super::bound::told("the undo record cannot be written", &error)).err()
@@ -280,7 +281,15 @@ mod tests {
     #[test]
     fn a_client_that_was_rolled_back_does_not_run_one_statement_again() {
         let error = |code| ErrPacket { code, sql_state: *b"HY000", message: Vec::new() };
-        assert_eq!(of_rolled_back(error(1205), "x").code, 1213);
-        assert_eq!(of_rolled_back(error(1290), "x").code, 1290);
+        for code in [1205, 1317, 1969, 3024, 3572] {
+            assert_eq!(
+                of_rolled_back(error(code), "x", false).code,
+                1213,
+                "{code} may be a wait to be repeated"
+            );
+        }
+        assert_eq!(of_rolled_back(error(1205), "x", true).code, 1213);
+        assert_eq!(of_rolled_back(error(1317), "x", true).code, 1317);
+        assert_eq!(of_rolled_back(error(1290), "x", false).code, 1290);
     }
 }

@@ -25,6 +25,7 @@ atone_tests::shared_tests!(
     changes_without_autocommit,
     inserts_without_autocommit,
     commits,
+    killed_commits,
 );
 
 /// How the statement stands.
@@ -225,7 +226,8 @@ impl Rig {
         // The client has to know that all of it is gone
         let all_gone = told == 1213 && (rolled_back || mode == Mode::Alone);
         ensure!(own || refused || all_gone, "told {told} behind {hit}: {:?}", came.result);
-        let lets_know = told == 1213 || fault.rolls_back || statement.ends;
+        let may_wait = matches!(told, 1205 | 1317 | 1969 | 3024 | 3572);
+        let lets_know = told == 1213 || fault.rolls_back || (statement.ends && !may_wait);
         ensure!(!rolled_back || lets_know, "told {told}, and the writes before it are gone, behind {hit}");
         ensure!(rolled_back || mode == Mode::Alone || !fault.rolls_back, "it was rolled back behind {hit}");
         Ok(true)
@@ -319,4 +321,45 @@ async fn inserts_without_autocommit(c: Arc<Cluster>) -> Result<()> {
 async fn commits(c: Arc<Cluster>) -> Result<()> {
     run(Arc::clone(&c), "commits_explicit", Mode::Explicit, Group::Commits).await?;
     run(c, "commits_implicit", Mode::Implicit, Group::Commits).await
+}
+
+/// A KILL QUERY that meets the INSERT of the undo record, or the COMMIT behind it: the client knows that all is gone, runs it again, and the
+/// global transaction commits.
+async fn killed_commits(c: Arc<Cluster>) -> Result<()> {
+    let mut rig = Rig::start(c, "killed_commits").await?;
+    let killed = fault(1317, "70100", false);
+    for mode in [Mode::Alone, Mode::Explicit] {
+        for (text, fault) in [("INSERT INTO", killed), ("COMMIT", killed), ("COMMIT", CUTS)] {
+            let what = || format!("{mode:?} {text} {fault:?}");
+            let update = "UPDATE t SET v = v + 1 WHERE id = 3";
+            let mut app = rig.app().await?;
+            let before = sql::cell(&mut rig.direct, "SELECT v FROM t WHERE id = 3").await?;
+            let xid = sql::start_global(&mut app).await?;
+            // What comes first looks at more
+            sql::run(&mut app, update).await?;
+            // Where it comes in what is sent
+            let (ahead, ends): (&[&str], &str) =
+                if mode == Mode::Alone { (&[], update) } else { (&["BEGIN", update], "COMMIT") };
+            sql::run_all(&mut app, ahead).await?;
+            rig.between.watch(None);
+            sql::run(&mut app, ends).await?;
+            let (seen, _) = rig.between.seen();
+            let at = seen.iter().rposition(|s| s.text.starts_with(text)).with_context(what)?;
+            sql::run_all(&mut app, ahead).await?;
+            rig.between.watch(Some((at, fault)));
+            let error = sql::refused(&mut app, ends).await?;
+            let (_, hit) = rig.between.seen();
+            ensure!(hit.is_some_and(|hit| hit.starts_with(text)), "{}: not met", what());
+            let expected = if mode == Mode::Alone { 1317 } else { 1213 };
+            ensure!(error.code == expected, "{}: {error:?}", what());
+            rig.between.watch(None);
+            sql::run_all(&mut app, ahead).await.with_context(what)?;
+            sql::run(&mut app, ends).await.with_context(what)?;
+            sql::run(&mut app, "COMMIT GLOBAL TRANSACTION").await.with_context(what)?;
+            rig.c.rest().wait_for_status(&xid, "committed", SOON).await?;
+            let after = sql::cell(&mut rig.direct, "SELECT v FROM t WHERE id = 3").await?;
+            ensure!(after.parse::<i32>()? == before.parse::<i32>()? + 3, "{}: {before} {after}", what());
+        }
+    }
+    Ok(())
 }
