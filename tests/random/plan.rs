@@ -15,10 +15,10 @@ pub(crate) fn decides(case: &Case, op: &Op, plain: &Effect, seen: &Effect) -> bo
             Flavor::MySql => {
                 fails_by_plan(op, plain, seen)
                     || skips_behind_cascades(case, op, plain, seen)
-                    || converts_for_no_row(case, op, plain, seen)
+                    || converts_as_planned(case, op, plain, seen)
             }
             Flavor::MariaDb => {
-                converts_for_no_row(case, op, plain, seen)
+                converts_as_planned(case, op, plain, seen)
                     || changes_while_it_joins(op, plain, seen)
                     || loses_partitions(case, op, plain, seen)
                     || takes_bits_for_digits(case, op, plain, seen)
@@ -86,16 +86,19 @@ pub(crate) fn fails_aside(op: &Op, plain: &Effect, seen: &Effect) -> bool {
         && shown(&op.step).contains(" JOIN (SELECT ")
 }
 
-/// Whether an UPDATE or DELETE has converted a parameter of another type than its column, and warned or failed, to look for rows that
-/// there are not; the read that goes before it converts none for them.
-fn converts_for_no_row(case: &Case, op: &Op, plain: &Effect, seen: &Effect) -> bool {
+/// Whether a parameter of another type than its column was converted in a condition as often as the plan asks for: an UPDATE or DELETE that
+/// looks for rows that there are not may warn or fail where the read that goes before it converts nothing, and a warning comes once more
+/// or less.
+fn converts_as_planned(case: &Case, op: &Op, plain: &Effect, seen: &Effect) -> bool {
     let converts = |e: &ServerError| e.code == 1292 && e.message.starts_with("Truncated incorrect ");
     case.around.parameters
         && matches!(op.step, Step::Exec(..))
-        && plain.affected == 0
-        && seen.affected == 0
         && seen.error.is_none()
-        && plain.error.as_ref().map_or(plain.warnings > seen.warnings, converts)
+        && plain.affected == seen.affected
+        && match &plain.error {
+            Some(e) => seen.affected == 0 && converts(e),
+            None => plain.warnings != seen.warnings,
+        }
 }
 
 fn of_zero_date(e: &ServerError) -> bool {
