@@ -254,6 +254,7 @@ impl Server {
                 "0",
                 "1",
                 "1",
+                "1",
             ]
             .map(|c| Some(c.into()))
             .into();
