@@ -99,6 +99,9 @@ pub(super) fn ended_a_wait(code: u16) -> bool {
     matches!(code, 1205 | 1317 | 1969 | 3024 | 3572)
 }
 
+/// How often a ROLLBACK is sent that clients kill.
+const MAX_ROLLBACKS: usize = 20;
+
 /// Whether a client takes the local transaction to be still open behind this error, and runs only the statement again.
 fn implies_open(code: u16) -> bool {
     matches!(code, 1205 | 3572)
@@ -206,11 +209,15 @@ impl Session {
     /// Rolls the local transaction back.
     pub(super) async fn rollback_local(&mut self) -> Result<(), End> {
         self.progress = Progress::default();
-        // A KILL QUERY may hit it
-        for _ in 0..2 {
-            if let Reply::Ok(_) = self.fly_one(ROLLBACK).await? {
-                self.branch.clear();
-                return Ok(());
+        for tries in 1..=MAX_ROLLBACKS {
+            match self.fly_one(ROLLBACK).await? {
+                Reply::Ok(_) => {
+                    self.branch.clear();
+                    return Ok(());
+                }
+                // A KILL QUERY may hit it, and the next one again
+                Reply::Err(e) if tries == 1 || ended_a_wait(e.code) => {}
+                _ => break,
             }
         }
         Err(End::Broken("the server refuses ROLLBACK".into()))
