@@ -41,28 +41,9 @@ pub fn text_of_binary(payload: &[u8], columns: &[ColumnKind]) -> Result<Vec<u8>,
 }
 
 fn cell(out: &mut Vec<u8>, r: &mut Reader<'_>, column: ColumnKind) -> Result<(), Malformed> {
-    let unsigned = column.flags & UNSIGNED != 0;
-    let int = |signed: i64, unsigned_value: u64| {
-        if unsigned { unsigned_value.to_string() } else { signed.to_string() }
-    };
     let text = match column.kind {
-        1 => {
-            let v = r.u8()?;
-            int(i64::from(v as i8), u64::from(v))
-        }
-        2 => {
-            let v = r.u16()?;
-            int(i64::from(v as i16), u64::from(v))
-        }
+        1 | 2 | 3 | 8 | 9 => r.int(column.kind, column.flags & UNSIGNED != 0)?.to_string(),
         13 => format!("{:04}", r.u16()?),
-        3 | 9 => {
-            let v = r.u32()?;
-            int(i64::from(v as i32), u64::from(v))
-        }
-        8 => {
-            let v = r.u64()?;
-            int(v as i64, v)
-        }
         4 => {
             let value = f32::from_bits(r.u32()?);
             float(f64::from(value), &format!("{value:e}"), column.decimals)

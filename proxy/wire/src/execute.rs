@@ -378,26 +378,8 @@ fn is_blob(kind: u8) -> bool {
 }
 
 pub(crate) fn value(r: &mut Reader<'_>, ty: ParamType) -> Result<Param, Malformed> {
-    let int = |signed: i64, unsigned: u64| {
-        Param::Int(if ty.unsigned { i128::from(unsigned) } else { i128::from(signed) })
-    };
     Ok(match ty.kind {
-        1 => {
-            let v = r.u8()?;
-            int(i64::from(v as i8), u64::from(v))
-        }
-        2 => {
-            let v = r.u16()?;
-            int(i64::from(v as i16), u64::from(v))
-        }
-        3 => {
-            let v = r.u32()?;
-            int(i64::from(v as i32), u64::from(v))
-        }
-        8 => {
-            let v = r.u64()?;
-            int(v as i64, v)
-        }
+        1 | 2 | 3 | 8 => Param::Int(r.int(ty.kind, ty.unsigned)?),
         4 => Param::Float(f32::from_bits(r.u32()?)),
         5 => Param::Double(f64::from_bits(r.u64()?)),
         6 => Param::Null,

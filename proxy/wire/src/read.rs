@@ -71,6 +71,21 @@ impl<'a> Reader<'a> {
         Ok(u64::from_le_bytes(self.array()?))
     }
 
+    /// The integer of a `MYSQL_TYPE_*` in the binary protocol: TINY, SHORT, LONG, INT24 or LONGLONG.
+    ///
+    /// # Errors
+    /// [`Malformed`] behind the end, and for another type.
+    pub(crate) fn int(&mut self, kind: u8, unsigned: bool) -> Result<i128, Malformed> {
+        let (signed, all) = match kind {
+            1 => self.u8().map(|v| (i64::from(v as i8), u64::from(v)))?,
+            2 => self.u16().map(|v| (i64::from(v as i16), u64::from(v)))?,
+            3 | 9 => self.u32().map(|v| (i64::from(v as i32), u64::from(v)))?,
+            8 => self.u64().map(|v| (v as i64, v))?,
+            _ => return Err(Malformed("an integer of unknown type")),
+        };
+        Ok(if unsigned { i128::from(all) } else { i128::from(signed) })
+    }
+
     /// `int<lenenc>`
     pub fn lenenc(&mut self) -> Result<u64, Malformed> {
         match self.u8()? {
