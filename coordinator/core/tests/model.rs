@@ -143,9 +143,8 @@ impl World {
                         continue;
                     };
                     // One that comes when the branch was found absent already, its undo row having been deleted, is too late.
-                    let is_undone = self.records.branches.get(&branch.0).is_none_or(|record| {
-                        matches!(record.state, BranchState::Restored | BranchState::RolledBack)
-                    });
+                    let is_undone =
+                        self.records.branches.get(&branch.0).is_none_or(|record| is_undone(record.state));
                     if self.reports.remove(&key) == Some(Outcome::Committed) && !is_undone {
                         self.confirmed.insert(key);
                     }
@@ -376,7 +375,6 @@ impl World {
                     assert_eq!(*leftover, Leftover::Restored);
                     // Only when the outcome can't be forgotten any more: a second try would find nothing.
                     let record = self.records.branches.get(&branch.0);
-                    let is_undone = |state| matches!(state, BranchState::Restored | BranchState::RolledBack);
                     assert!(record.is_none_or(|record| is_undone(record.state)), "{key:?}");
                     *local = Local::Swept;
                 }
@@ -403,10 +401,7 @@ impl World {
                             && self.records.transactions[&other.seq].xid == *xid
                     });
                     for other in later {
-                        assert!(
-                            matches!(other.state, BranchState::Restored | BranchState::RolledBack),
-                            "{key:?} is undone before {other:?}"
-                        );
+                        assert!(is_undone(other.state), "{key:?} is undone before {other:?}");
                     }
                     *local = Local::Undone;
                 }
@@ -541,6 +536,10 @@ impl World {
             }
         }
     }
+}
+
+fn is_undone(state: BranchState) -> bool {
+    matches!(state, BranchState::Restored | BranchState::RolledBack)
 }
 
 fn run(seed: u64, steps: usize) -> World {

@@ -148,22 +148,21 @@ impl Session {
             Ok(prepared) => prepared,
             Err(error) => return Ok(Reply::Err(error)),
         };
-        let reply = self.execute_carried(prepared.id, &lifted.params, limit).await?;
-        let reply = match reply {
+        let Prepared { id, columns, kept } = prepared;
+        let reply = match self.execute_carried(id, &lifted.params, limit, columns).await? {
             Some(reply) => {
                 // MariaDB may define the columns with the first execution only
                 if let Reply::Rows(Rows { columns, .. }) = &reply
-                    && !columns.is_empty()
-                    && let Some(kept) = self.own.kept.iter_mut().find(|kept| kept.id == prepared.id)
+                    && let Some(kept) = self.own.kept.iter_mut().find(|kept| kept.id == id)
                 {
                     kept.columns.clone_from(columns);
                 }
-                self.told_in(reply, prepared.columns, answer)?
+                self.told_in(reply, answer)?
             }
             None => Reply::Err(SqlError::above_packet(&self.xid(), limit).err()),
         };
-        if !prepared.kept {
-            self.close_statement(prepared.id).await?;
+        if !kept {
+            self.close_statement(id).await?;
         }
         Ok(reply)
     }
@@ -192,6 +191,7 @@ impl Session {
         id: u32,
         order: &[usize],
         limit: usize,
+        columns: Vec<Bytes>,
     ) -> Result<Option<Reply>, End> {
         let none = End::Broken("an execution without parameters".into());
         let Carried::Execution { params, attributes } = &self.carried else { return Err(none) };
@@ -218,20 +218,12 @@ impl Session {
             }
         }
         self.send_own(Own::Execute(&payload)).await?;
-        let (reply, more) = self.read_reply().await?;
-        if more {
-            return Err(End::Broken("a statement of our own with several results".into()));
-        }
-        Ok(Some(reply))
+        self.read_binary(columns).await.map(Some)
     }
 
-    /// The reply with the definitions that the server has left out because it has given them when it prepared the statement, and
-    /// its rows as they are wanted.
-    fn told_in(&mut self, reply: Reply, columns: Vec<Bytes>, answer: Answer) -> Result<Reply, End> {
+    /// The reply with its rows as they are wanted.
+    fn told_in(&self, reply: Reply, answer: Answer) -> Result<Reply, End> {
         let Reply::Rows(mut rows) = reply else { return Ok(reply) };
-        if rows.columns.is_empty() {
-            rows.columns = columns;
-        }
         if rows.columns.len() != rows.width {
             return Err(End::Broken("rows without the definitions of their columns".into()));
         }

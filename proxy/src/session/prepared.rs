@@ -421,7 +421,7 @@ impl Session {
 
     /// The reply to an execution, with the definitions that the server has left out because it has given them when it
     /// prepared the statement: the client has others in mind, or none.
-    async fn read_binary(&mut self, columns: Vec<Bytes>) -> Result<Reply, End> {
+    pub(super) async fn read_binary(&mut self, columns: Vec<Bytes>) -> Result<Reply, End> {
         let (mut reply, more) = self.read_reply().await?;
         if more {
             return Err(End::Broken("a statement of our own with several results".into()));
