@@ -26,6 +26,11 @@ impl Column {
     /// since characters without weight count for the length on some servers.
     pub(crate) fn weight_expression(&self, qualified: &str, prefix: Option<u32>) -> String {
         let length = prefix.or_else(|| declared_length(&self.column_type));
+        // MariaDB 11.8 leaves the second level out where the text is longer than what is weighed
+        let qualified = match prefix {
+            Some(length) => &format!("LEFT({qualified},{length})"),
+            None => qualified,
+        };
         let weight = match length {
             Some(length) => format!("WEIGHT_STRING({qualified} AS CHAR({length}))"),
             None => format!("WEIGHT_STRING({qualified})"),
