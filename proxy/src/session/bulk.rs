@@ -1,15 +1,19 @@
 //! MariaDB's `COM_STMT_BULK_EXECUTE` in a bound session: an INSERT becomes one of several rows, an UPDATE or a DELETE runs
-//! once for each row of parameters, all of them or none.
+//! once for each row of parameters, all of them or none. So does an INSERT that may meet other rows and is to tell of each row
+//! what became of it.
 
-use atone_sql::{Insert, Mode, Statement as Sql};
-use atone_wire::execute::{BulkParam, BulkRows, bulk_statement_id};
+use atone_sql::{Insert, InsertValue, Mode, OnConflict, Statement as Sql, bare};
+use atone_wire::caps::client;
+use atone_wire::execute::{BulkParam, BulkRows, bulk_statement_id, unit_results};
 use atone_wire::response::OkPacket;
 use bytes::Bytes;
 
 use super::Session;
 use super::analysed::Analysed;
 use super::change::Change;
-use super::inject::Reply;
+use super::inject::{Reply, Rows, Vars};
+use super::keys::places;
+use super::tables::Resolved;
 use crate::error::{End, SqlError};
 use crate::params::substitute_bulk;
 
@@ -49,6 +53,17 @@ impl Session {
             return self.send_error(&error).await;
         }
         match &analysis.statement {
+            Sql::Insert(insert) if rows.unit_results => {
+                if insert.returning {
+                    return self
+                        .refuse("a bulk execution with unit results of an INSERT with RETURNING")
+                        .await;
+                }
+                if insert.on_conflict != OnConflict::Fail || insert.query.is_some() {
+                    return self.bulk_change(&sql, &analysis, rows, mode).await;
+                }
+                self.bulk_insert_units(&sql, insert, &analysis, rows, mode).await
+            }
             Sql::Insert(insert) => {
                 let text = match bulk_insert(&sql, insert, &analysis, rows, mode, self.statement_limit()) {
                     Ok(text) => Bytes::from(text),
@@ -83,7 +98,72 @@ impl Session {
         }
     }
 
-    /// An UPDATE or a DELETE, once for each row.
+    /// An INSERT of new rows, answered with the number that was generated for each.
+    async fn bulk_insert_units(
+        &mut self,
+        sql: &[u8],
+        insert: &Insert,
+        analysis: &atone_sql::Analysis,
+        rows: BulkRows<'_>,
+        mode: Mode,
+    ) -> Result<(), End> {
+        let text = match bulk_insert(sql, insert, analysis, rows, mode, self.statement_limit()) {
+            Ok(text) => Bytes::from(text),
+            Err(why) => return self.send_error(&self.bulk_refusal(why)).await,
+        };
+        let vars = self.session_vars().await?;
+        let place = self.place_of_number(insert, &vars).await?;
+        let statement = Analysed::query(text, mode);
+        let given = match &statement.analysis.statement {
+            Sql::Insert(all) => given_numbers(&statement.sql, all, place, &vars),
+            _ => Vec::new(),
+        };
+        self.held = Some(Vec::new());
+        let ran = self.answered_in_binary(statement).await;
+        let held = self.held.take().unwrap_or_default();
+        ran?;
+        let (false, Some(ok)) = (self.reply.failed, held.first()) else { return Ok(()) };
+        let mut numbers = vars.numbering.from(ok.last_insert_id);
+        let mut unit = |given: &bool| {
+            let id = if *given || ok.last_insert_id == 0 { 0 } else { numbers.next().unwrap_or_default() };
+            (id, 1)
+        };
+        let units: Vec<(u64, u64)> = given.iter().map(&mut unit).collect();
+        let rows = self.unit_rows(&units, ok);
+        self.send_rows(&rows, rows.rows.iter().map(|row| row.to_vec())).await
+    }
+
+    /// The result of a bulk execution with unit results.
+    fn unit_rows(&self, units: &[(u64, u64)], ok: &OkPacket) -> Rows {
+        let (columns, rows) = unit_results(units, self.capabilities);
+        let end = if self.capabilities & client::DEPRECATE_EOF != 0 {
+            let mut end = OkPacket { warnings: ok.warnings, ..OkPacket::default() }.encode();
+            if let Some(first) = end.first_mut() {
+                *first = 0xfe;
+            }
+            end
+        } else {
+            let [low, high] = ok.warnings.to_le_bytes();
+            vec![0xfe, low, high, 0, 0]
+        };
+        Rows {
+            width: columns.len(),
+            columns: columns.into_iter().map(Bytes::from).collect(),
+            rows: rows.into_iter().map(Bytes::from).collect(),
+            end: end.into(),
+        }
+    }
+
+    /// Where in its rows an INSERT gives the number that the server generates otherwise.
+    async fn place_of_number(&mut self, insert: &Insert, vars: &Vars) -> Result<Option<usize>, End> {
+        let Resolved::Table(info, _) = self.resolve_name(&insert.table, vars).await? else { return Ok(None) };
+        let Some(column) = info.table.columns.iter().position(|column| column.auto_increment) else {
+            return Ok(None);
+        };
+        Ok(places(insert, &info).ok().and_then(|places| places.get(column).copied().flatten()))
+    }
+
+    /// A statement once for each row.
     async fn bulk_change(
         &mut self,
         sql: &[u8],
@@ -92,6 +172,7 @@ impl Session {
         mode: Mode,
     ) -> Result<(), End> {
         let alone = self.stands_alone();
+        let unit_results = rows.unit_results;
         self.diagnostics = None;
         let begin = if alone { "START TRANSACTION".to_string() } else { format!("SAVEPOINT {SAVEPOINT}") };
         self.progress.alone = alone;
@@ -109,6 +190,11 @@ impl Session {
         }
         let update = matches!(analysis.statement, Sql::Update(_));
         let ok = sum(&held, update);
+        if unit_results {
+            let units: Vec<(u64, u64)> =
+                held.iter().map(|ok| (ok.last_insert_id, ok.affected_rows)).collect();
+            self.returned = Some(self.unit_rows(&units, &ok));
+        }
         self.branch.release(SAVEPOINT);
         self.statement_done(ok, alone).await
     }
@@ -139,6 +225,7 @@ impl Session {
                 Sql::Delete(delete) => {
                     self.change(&text, Change::Delete(delete), &analysis, origin).await?;
                 }
+                Sql::Insert(insert) => self.insert(&text, insert, &analysis, origin).await?,
                 _ => return Err(End::Broken("a statement that its parameters have changed".into())),
             }
         }
@@ -214,6 +301,18 @@ fn one_row(
 ) -> Result<Vec<u8>, Unbuilt> {
     let text = substitute_bulk(text, placeholders, row, mode).map_err(Unbuilt::Refused)?;
     if text.len() > limit { Err(Unbuilt::TooLarge(limit)) } else { Ok(text) }
+}
+
+/// For each row of an INSERT whether it gives a number itself, which stands at this place.
+fn given_numbers(sql: &[u8], insert: &Insert, place: Option<usize>, vars: &Vars) -> Vec<bool> {
+    let gives = |row: &Vec<InsertValue>| match place.and_then(|place| row.get(place)) {
+        Some(InsertValue::Literal(span)) => {
+            let text = bare(sql.get(span.clone()).unwrap_or_default(), vars.mode.marks);
+            vars.zero_is_no_default() || text != b"0"
+        }
+        _ => false,
+    };
+    insert.rows.iter().map(gives).collect()
 }
 
 /// What the server would have said to all of them at once.

@@ -311,6 +311,8 @@ pub enum BulkParam {
 pub struct BulkRows<'a> {
     rest: Reader<'a>,
     types: Vec<ParamType>,
+    /// The answer is a result with a row for each row of parameters: see [`unit_results`].
+    pub unit_results: bool,
 }
 
 /// The statement's id in a `COM_STMT_BULK_EXECUTE`.
@@ -322,12 +324,33 @@ pub fn bulk_statement_id(payload: &[u8]) -> Result<u32, Malformed> {
 
 /// The flag of `COM_STMT_BULK_EXECUTE` that says that types follow.
 const BULK_TYPES: u16 = 128;
+/// The one that asks for a result of each row (`STMT_BULK_FLAG_SEND_UNIT_RESULTS`, MariaDB 11.5).
+const BULK_UNIT_RESULTS: u16 = 64;
+
+/// The result that a bulk execution with unit results is answered with, in the binary protocol: the columns' definitions, and for
+/// each row of parameters the number that was generated for it, or 0, and how many rows it has affected.
+pub fn unit_results(units: &[(u64, u64)], capabilities: u64) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
+    let column = |name: &str| {
+        let mut out = b"\x03def\0\0\0".to_vec();
+        put_lenenc_bytes(&mut out, name.as_bytes());
+        out.push(0);
+        if capabilities & client::MARIADB_EXTENDED_METADATA != 0 {
+            out.push(0);
+        }
+        // Charset 63, 21 characters, BIGINT, NOT NULL and BINARY
+        out.extend_from_slice(&[0x0c, 63, 0, 21, 0, 0, 0, 8, 0x81, 0, 0, 0, 0]);
+        out
+    };
+    let row =
+        |(id, affected): &(u64, u64)| [&[0, 0][..], &id.to_le_bytes(), &affected.to_le_bytes()].concat();
+    (vec![column("Id"), column("Affected_rows")], units.iter().map(row).collect())
+}
 
 impl<'a> BulkRows<'a> {
     /// Reads the head of the packet. `types` as in [`parse_execution`].
     ///
     /// # Errors
-    /// [`Malformed`], also where it asks for a result of each row: `CLIENT_BULK_UNIT_RESULTS`.
+    /// [`Malformed`], also where a flag is not known.
     pub fn parse(
         payload: &'a [u8],
         params: usize,
@@ -336,7 +359,7 @@ impl<'a> BulkRows<'a> {
         let mut r = Reader::new(payload);
         r.bytes(5)?;
         let flags = r.u16()?;
-        if flags & !BULK_TYPES != 0 {
+        if flags & !(BULK_TYPES | BULK_UNIT_RESULTS) != 0 {
             return Err(Malformed("flags of a bulk execution that are not known"));
         }
         if flags & BULK_TYPES != 0 {
@@ -348,7 +371,8 @@ impl<'a> BulkRows<'a> {
         if types.len() != params || params == 0 {
             return Err(Malformed("parameters without types"));
         }
-        Ok(BulkRows { rest: r, types: types.clone() })
+        let unit_results = flags & BULK_UNIT_RESULTS != 0;
+        Ok(BulkRows { rest: r, types: types.clone(), unit_results })
     }
 
     /// The next row of parameters; `None` behind the last.
@@ -548,6 +572,16 @@ mod tests {
     }
 
     #[test]
+    fn unit_results_are_those_of_the_server() {
+        let (columns, rows) = unit_results(&[(13, 2), (0, 1)], client::MARIADB_EXTENDED_METADATA);
+        assert_eq!(columns[0], b"\x03def\0\0\0\x02Id\0\0\x0c?\0\x15\0\0\0\x08\x81\0\0\0\0");
+        assert_eq!(columns[1], b"\x03def\0\0\0\x0dAffected_rows\0\0\x0c?\0\x15\0\0\0\x08\x81\0\0\0\0");
+        assert_eq!(rows[0], b"\0\0\x0d\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0");
+        assert_eq!(rows.len(), 2);
+        assert_eq!(unit_results(&[], 0).0[0].len(), columns[0].len() - 1);
+    }
+
+    #[test]
     fn bulk_rows() {
         let payload = b"\xfa\x03\0\0\0\x80\0\xfd\0\x03\0\0\x01x\0\x01\0\0\0\x01\x02\0\x01y\x03";
         let mut types = Vec::new();
@@ -560,7 +594,9 @@ mod tests {
         assert_eq!(bulk_statement_id(payload), Ok(3));
         let mut rows = BulkRows::parse(b"\xfa\x03\0\0\0\0\0\0\x01x\0", 2, &mut types).unwrap();
         assert!(rows.next_row().is_err());
-        assert!(BulkRows::parse(b"\xfa\x03\0\0\0\x40\0", 2, &mut types).is_err());
+        assert!(!rows.unit_results);
+        assert!(BulkRows::parse(b"\xfa\x03\0\0\0\x40\0", 2, &mut types).unwrap().unit_results);
+        assert!(BulkRows::parse(b"\xfa\x03\0\0\0\x20\0", 2, &mut types).is_err());
         assert!(BulkRows::parse(b"\xfa\x03\0\0\0\0\0", 2, &mut Vec::new()).is_err());
     }
 }
