@@ -403,7 +403,12 @@ impl Session {
             }
             let of_text = class(error.code, self.mariadb) == Class::Text;
             let mut fault = self.fault(error).await?;
-            if fault.extent != Extent::Connection && !matches!(self.fly_one(back).await?, Reply::Ok(_)) {
+            // Neither of the first two statements has changed anything where it failed, and the first may be one that fails
+            let changed = replies.len() > 2;
+            if changed
+                && fault.extent != Extent::Connection
+                && !matches!(self.fly_one(back).await?, Reply::Ok(_))
+            {
                 // The application would read its results in another charset
                 fault.extent = Extent::Connection;
             }

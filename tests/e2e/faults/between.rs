@@ -42,6 +42,8 @@ struct Plan {
     count: usize,
     /// What was answered with the error.
     hit: Option<String>,
+    /// The server did not come to it.
+    missed: bool,
     seen: Vec<Seen>,
 }
 
@@ -81,6 +83,11 @@ impl Between {
     pub(crate) fn seen(&self) -> (Vec<Seen>, Option<String>) {
         let mut plan = self.plan();
         (std::mem::take(&mut plan.seen), plan.hit.take())
+    }
+
+    /// Whether the server did not come to that statement, since one before it in its packet failed by itself.
+    pub(crate) fn missed(&self) -> bool {
+        self.plan().missed
     }
 }
 
@@ -227,6 +234,7 @@ impl Relay {
             let (last, failed) = self.relay(Expect::Results, true).await?;
             if failed {
                 // The server was faster with an error of its own
+                self.plan.lock().unwrap_or_else(PoisonError::into_inner).missed = true;
                 return Ok(());
             }
             if fault.cuts {

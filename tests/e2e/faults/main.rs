@@ -130,6 +130,8 @@ impl Rig {
 /// What came of one statement, one of whose statements was answered with an error.
 struct Came {
     hit: Option<String>,
+    /// The server did not come to that one.
+    missed: bool,
     seen: Vec<Seen>,
     result: mysql_async::Result<()>,
 }
@@ -166,7 +168,7 @@ impl Rig {
         self.between.watch(Some((at, fault)));
         let result = statement.run(&mut app).await;
         let (seen, hit) = self.between.seen();
-        let came = Came { hit, seen, result };
+        let came = Came { hit, missed: self.between.missed(), seen, result };
         let none = came.hit.is_none();
         let hit = came.hit.clone().unwrap_or_default();
         let alive = self.look(&mut app, &came, statement, mode, fault).await?;
@@ -200,7 +202,7 @@ impl Rig {
         fault: Fault,
     ) -> Result<bool> {
         none_outside(&came.seen)?;
-        let Some(hit) = &came.hit else {
+        let Some(hit) = came.hit.as_ref().filter(|_| !came.missed) else {
             ensure!(came.result.is_ok(), "it fails by itself: {:?}", came.result);
             return Ok(true);
         };
