@@ -203,6 +203,13 @@ impl Branch {
         self.entry(table, key).is_some()
     }
 
+    /// How many of these rows of a table, each of which is named once, were not touched.
+    pub fn new_rows<'a>(&self, table: &Table, keys: impl IntoIterator<Item = &'a Key>) -> usize {
+        let found = self.tables.iter().position(|t| t.schema == table.schema && t.name == table.name);
+        let touched = |key: &&Key| found.is_some_and(|at| self.seen.contains_key(&(at, (*key).clone())));
+        keys.into_iter().filter(|key| !touched(key)).count()
+    }
+
     /// Whether this row was there before the transaction, where it was touched.
     pub fn had(&self, table: &Table, key: &Key) -> bool {
         self.entry(table, key).is_some_and(|entry| entry.before.is_some())

@@ -6,6 +6,7 @@ pub mod branch;
 pub mod compressed;
 pub mod config;
 pub mod error;
+mod heavy;
 pub mod http;
 pub mod listener;
 pub mod load_file;

@@ -45,6 +45,17 @@ pub struct TableInfo {
     pub hidden: Vec<usize>,
 }
 
+impl TableInfo {
+    /// The key, where a statement may ask for rows by it: not one that optimizers are told to look away from (MySQL's
+    /// INVISIBLE, MariaDB's IGNORED), which the servers refuse in an index hint.
+    pub fn usable<'a>(&self, key: &'a UniqueKey) -> Option<&'a UniqueKey> {
+        let name = format!("KEY {} (", atone_undo::quote_identifier(&key.name));
+        let line = self.facts.definition.lines().find(|line| line.contains(&name));
+        let hidden = line.is_some_and(|line| line.contains("INVISIBLE") || line.contains("IGNORED"));
+        (!hidden).then_some(key)
+    }
+}
+
 /// What a column has where a row gives it no value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ColumnDefault {

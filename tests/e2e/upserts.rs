@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
+use atone_tests::case::check_queries;
 use atone_tests::{Bank, Cluster, Flavor, sql};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable as _;
@@ -18,6 +19,7 @@ atone_tests::shared_tests!(
     returning,
     partitions,
     from_selects,
+    keys_that_optimizers_look_away_from,
 );
 
 const TABLES: &[&str] = &[
@@ -488,4 +490,20 @@ async fn from_selects(c: Arc<Cluster>) -> Result<()> {
         assert_eq!(contents(bound, c.clone()).await?, before);
     }
     Ok(())
+}
+
+/// Such a key still keeps rows out, and no statement may name it in an index hint.
+async fn keys_that_optimizers_look_away_from(c: Arc<Cluster>) -> Result<()> {
+    let hidden = if c.flavor() == Flavor::MariaDb { "IGNORED" } else { "INVISIBLE" };
+    let table = format!(
+        "CREATE TABLE away (id INT PRIMARY KEY, u INT, v INT, UNIQUE KEY `u``x` (u) {hidden}, UNIQUE KEY v (v))"
+    );
+    let rows = "INSERT INTO away VALUES (1, 10, 100), (2, 20, 200), (3, NULL, 300)";
+    let statements = [
+        "INSERT IGNORE INTO away VALUES (4, 10, 400), (5, 50, 500)",
+        "INSERT INTO away VALUES (6, 20, 600) ON DUPLICATE KEY UPDATE v = v + 1",
+        "REPLACE INTO away VALUES (7, 10, 300)",
+        "REPLACE INTO away VALUES (7, 10, 300)",
+    ];
+    check_queries(&c, &[&table, rows], &["away"], &statements).await
 }

@@ -46,6 +46,11 @@ impl PartialEq for UniqueKey {
 impl Eq for UniqueKey {}
 
 impl UniqueKey {
+    /// The index hint that makes a server find rows by this key: `` FORCE INDEX (`PRIMARY`)``, with a blank before it.
+    pub fn force(&self) -> String {
+        format!(" FORCE INDEX ({})", quote_identifier(&self.name))
+    }
+
     pub(crate) fn prefix(&self, part: usize) -> Option<u32> {
         self.prefixes.get(part).copied().flatten()
     }
@@ -299,12 +304,9 @@ impl Table {
         format!("{}.{}", quote_identifier(&self.schema), quote_identifier(&self.name))
     }
 
-    /// The index hint that makes a server find rows by the key that identifies them: `` FORCE INDEX (`PRIMARY`)``, with a
-    /// blank before it. Nothing where there is no key.
+    /// [`UniqueKey::force`] of the key that identifies rows. Nothing where there is no key.
     pub fn force_key(&self) -> String {
-        self.keys
-            .first()
-            .map_or_else(String::new, |key| format!(" FORCE INDEX ({})", quote_identifier(&key.name)))
+        self.keys.first().map_or_else(String::new, UniqueKey::force)
     }
 
     /// The select list that reads a full row so that no session setting bends it: the columns; for each document the types that

@@ -3,6 +3,8 @@
 use atone_sql::{Analysis, Mode, Statement, analyze};
 use bytes::Bytes;
 
+use crate::heavy::heavy_text;
+
 /// A statement that was read. Only an analysis makes one.
 #[derive(Debug)]
 pub(super) struct Analysed {
@@ -88,7 +90,7 @@ impl Analysed {
     }
 
     fn read(sql: Bytes, mode: Mode, execution: Option<Bytes>) -> Analysed {
-        let analysis = analyze(&sql, mode);
+        let analysis = heavy_text(sql.len(), || analyze(&sql, mode));
         let passes = Passes::of(&analysis.statement);
         Analysed { origin: Origin { sql: sql.clone(), execution, passes }, sql, analysis }
     }

@@ -20,6 +20,7 @@ use super::restorable::stops;
 use super::{Extent, Fault, Session};
 use crate::branch::{Changes, NotCommitted};
 use crate::error::{End, SqlError};
+use crate::heavy::{heavy, heavy_text};
 
 /// The most bytes of an undo record in one row: what a packet holds may be much more, but would stand in memory at once.
 const MAX_PART_BYTES: usize = 4 << 20;
@@ -78,7 +79,8 @@ impl Session {
             };
         }
         let fresh = Fresh::look(self);
-        let after = match self.rows_now(self.branch.keys()).await? {
+        let keys = heavy(self.branch.rows(), || self.branch.keys());
+        let after = match self.rows_now(keys).await? {
             Ok(after) => after,
             Err(NotRead::Lost(why)) => {
                 return self.give_up(SqlError::not_restorable(&xid, &why).err()).await;
@@ -86,7 +88,7 @@ impl Session {
             Err(NotRead::Because(why)) => return self.give_up(SqlError::refused(&xid, &why).err()).await,
         };
         let packet_bytes = self.restoring_packet_bytes(self.branch.bytes()).await?;
-        let changes = match self.branch.changes(after, packet_bytes) {
+        let changes = match heavy(self.branch.rows(), || self.branch.changes(after, packet_bytes)) {
             Ok(changes) => changes,
             Err(NotCommitted::Because(why)) => {
                 return self.give_up(SqlError::refused(&xid, &why).err()).await;
@@ -147,7 +149,8 @@ impl Session {
         keys: Vec<(Arc<Table>, Vec<Key>)>,
     ) -> Result<Result<Vec<(Arc<Table>, Vec<Row>)>, NotRead>, End> {
         let mut out: Vec<(Arc<Table>, Vec<Row>)> = Vec::new();
-        let selects = after_selects(keys);
+        let count = keys.iter().map(|(_, keys)| keys.len()).sum();
+        let selects = heavy(count, || after_selects(keys));
         let mut sent = selects.iter();
         for flight in flights(selects.iter().map(|(_, select)| select)) {
             for (reply, (table, select)) in self.run_flight(flight).await?.into_iter().zip(&mut sent) {
@@ -271,7 +274,7 @@ impl Session {
                 .min(MAX_PART_BYTES),
         };
         // What was imaged is now in `changes`
-        self.branch.clear();
+        heavy(self.branch.rows(), || self.branch.clear());
         let record = changes.into_record(xid, branch_id, &self.backend.name);
         let rows = match encoded(record, layout).await? {
             Ok(rows) => rows,
@@ -283,8 +286,10 @@ impl Session {
         let mut parts = (1..).zip(rows).peekable();
         while let Some((part, row)) = parts.next() {
             let mut flight = Flight::default();
-            flight.push(insert_part_sql(schema, xid, branch_id, part, &row));
-            drop(row);
+            heavy_text(row.rollback_info.len(), || {
+                flight.push(insert_part_sql(schema, xid, branch_id, part, &row));
+                drop(row);
+            });
             let last = parts.peek().is_none();
             if last {
                 flight.push(commit);

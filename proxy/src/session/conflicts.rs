@@ -1,18 +1,41 @@
 //! INSERT IGNORE, REPLACE and ON DUPLICATE KEY UPDATE: which rows stand in the way, and what the statement must have made
 //! of them. Pure.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use atone_sql::{Insert, InsertValue, OnConflict, bare};
-use atone_undo::{Column, Key, Row, Table, quote_identifier};
+use atone_undo::{Column, Key, Kind, Row, Table, UniqueKey, quote_identifier};
 
+use super::dml::{KEYS_PER_SELECT, locking_read_through};
 use super::inject::Vars;
 use super::keys::{bits_by_number, looked_for, places, same_name};
 use crate::branch::Presence;
 use crate::meta::{ColumnDefault, TableInfo};
 
-/// For each row the conditions under which another row keeps it out: one for each unique key that can.
-pub(super) type Conditions = Vec<Vec<Vec<u8>>>;
+/// What a row gives for the columns of one unique key, by which another row can keep it out.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Point {
+    /// Which of the table's unique keys.
+    pub(super) key: usize,
+    /// What each of its columns is compared with.
+    parts: Vec<Operand>,
+}
+
+/// What a column is compared with.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Operand {
+    text: Vec<u8>,
+    /// It may stand in a list with others: all of them are compared as each is by itself.
+    listed: bool,
+}
+
+/// For each row where another row can keep it out: one point for each unique key that can.
+pub(super) type Conditions = Vec<Vec<Point>>;
+
+/// How many points one SELECT names where they cannot stand in a list: each row found is compared with half of them.
+const POINTS_PER_SELECT: usize = 100;
+/// Integers of so many digits are compared as such, however many stand in a list.
+const DIGITS: usize = 18;
 
 /// What stands in the way of each row.
 ///
@@ -42,28 +65,18 @@ pub(super) fn conditions(
     let mut out = Vec::with_capacity(insert.rows.len());
     for row in &insert.rows {
         let mut row_conditions = Vec::new();
-        for key in &table.keys {
+        for (nth, key) in table.keys.iter().enumerate() {
             if key.prefixes.iter().any(Option::is_some) {
                 return Err(format!("the unique key {} is over a part of a column", key.name));
             }
-            let mut condition = Vec::new();
-            let mut conflicts = true;
+            let mut parts = Vec::with_capacity(key.columns.len());
             for &c in &key.columns {
                 let value = places[c].and_then(|place| row.get(place));
-                match part(sql, &table.columns[c], info.defaults.get(c), value, vars)? {
-                    None => conflicts = false,
-                    Some(text) => {
-                        if !condition.is_empty() {
-                            condition.extend_from_slice(b" AND ");
-                        }
-                        condition.extend_from_slice(quote_identifier(&table.columns[c].name).as_bytes());
-                        condition.extend_from_slice(b" = ");
-                        condition.extend_from_slice(&text);
-                    }
-                }
+                parts.push(part(sql, &table.columns[c], info.defaults.get(c), value, vars)?);
             }
-            if conflicts && !condition.is_empty() {
-                row_conditions.push(condition);
+            let parts: Option<Vec<Operand>> = parts.into_iter().collect();
+            if let Some(parts) = parts.filter(|parts| !parts.is_empty()) {
+                row_conditions.push(Point { key: nth, parts });
             }
         }
         out.push(row_conditions);
@@ -87,25 +100,27 @@ fn part(
     default: Option<&ColumnDefault>,
     value: Option<&InsertValue>,
     vars: &Vars,
-) -> Result<Option<Vec<u8>>, String> {
+) -> Result<Option<Operand>, String> {
     let name = &column.name;
     if column.generated {
         return Err(format!("the unique column {name} is generated"));
     }
     match value {
         Some(InsertValue::Default) if column.auto_increment && vars.zero_is_no_default() => {
-            Ok(Some(b"0".to_vec()))
+            Ok(Some(Operand::alone(b"0")))
         }
         None | Some(InsertValue::Default) if column.auto_increment => Ok(None),
         None | Some(InsertValue::Default) => match default {
             Some(ColumnDefault::Null) => Ok(None),
-            Some(ColumnDefault::Constant) => Ok(Some(format!("DEFAULT({})", quote_identifier(name)).into())),
+            Some(ColumnDefault::Constant) => {
+                Ok(Some(Operand::alone(format!("DEFAULT({})", quote_identifier(name)).as_bytes())))
+            }
             // The server refuses the row, or stores what the counts do not fit
-            Some(ColumnDefault::Missing) => Ok(Some(b"NULL".to_vec())),
+            Some(ColumnDefault::Missing) => Ok(Some(Operand::alone(b"NULL"))),
             _ => Err(format!("the unique column {name} takes a default that only the server knows")),
         },
         Some(InsertValue::Null) if column.nullable || column.auto_increment => Ok(None),
-        Some(InsertValue::Null) => Ok(Some(b"NULL".to_vec())),
+        Some(InsertValue::Null) => Ok(Some(Operand::alone(b"NULL"))),
         Some(InsertValue::Placeholder(_)) => {
             Err(format!("the unique column {name} has a parameter without a value"))
         }
@@ -115,25 +130,116 @@ fn part(
             let plain = bare(text, vars.mode.marks);
             bits_by_number(column, plain)?;
             if column.auto_increment && plain == b"0" {
-                return Ok(vars.zero_is_no_default().then(|| text.to_vec()));
+                return Ok(vars.zero_is_no_default().then(|| Operand::alone(text)));
             }
             if column.auto_increment && plain.iter().all(|b| !b.is_ascii_digit() || *b == b'0') {
                 return Err(format!("0 for the auto-increment column {name}"));
             }
-            Ok(Some(looked_for(column, text, vars).to_vec()))
+            Ok(Some(Operand::of(column, looked_for(column, text, vars), plain)))
         }
     }
 }
 
-/// The condition that finds every row that stands in the way.
-pub(super) fn any_of(conditions: &Conditions) -> Vec<u8> {
+impl Operand {
+    fn alone(text: &[u8]) -> Operand {
+        Operand { text: text.to_vec(), listed: false }
+    }
+
+    /// What a column is compared with to find the row that a literal keeps out; `plain` is the literal without its mark.
+    fn of(column: &Column, literal: &[u8], plain: &[u8]) -> Operand {
+        let digits = plain.strip_prefix(b"-").unwrap_or(plain);
+        let integer = (1..=DIGITS).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit);
+        let is_text = matches!(column.kind, Kind::Char | Kind::Text);
+        if is_text && integer && (digits == plain && digits == b"0" || !digits.starts_with(b"0")) {
+            // A number, which the column stores as this text: compared as a number it would be looked for in all rows
+            return Operand { text: [b"'", plain, b"'"].concat(), listed: true };
+        }
+        let unmarked = literal.len() == plain.len();
+        let quoted = is_text && plain.starts_with(b"'");
+        Operand {
+            text: literal.to_vec(),
+            listed: unmarked && (quoted || integer && column.kind == Kind::Int),
+        }
+    }
+}
+
+impl Point {
+    /// The condition under which a row stands there.
+    fn condition(&self, table: &Table) -> Vec<u8> {
+        let columns = table.keys.get(self.key).map(|key| key.columns.as_slice()).unwrap_or_default();
+        let names = columns.iter().filter_map(|&c| table.columns.get(c));
+        let part = |(column, operand): (&Column, &Operand)| {
+            [quote_identifier(&column.name).as_bytes(), b" = ", &operand.text].concat()
+        };
+        names.zip(&self.parts).map(part).collect::<Vec<_>>().join(&b" AND "[..])
+    }
+
+    /// Whether it may stand in a list with others of its key.
+    fn is_listed(&self) -> bool {
+        matches!(self.parts.as_slice(), [only] if only.listed)
+    }
+}
+
+/// The condition that finds what stands at these points of one key, all of which may stand in a list or none.
+fn any_of(table: &Table, points: &[&Point]) -> Vec<u8> {
+    if let [first, _, ..] = points
+        && points.iter().all(|point| point.is_listed())
+        && let Some(column) =
+            table.keys.get(first.key).and_then(|key| table.columns.get(*key.columns.first()?))
+    {
+        let values: Vec<&[u8]> =
+            points.iter().flat_map(|point| &point.parts).map(|part| part.text.as_slice()).collect();
+        return [quote_identifier(&column.name).as_bytes(), b" IN (", &values.join(&b","[..]), b")"].concat();
+    }
+    let conditions: Vec<Vec<u8>> = points.iter().map(|point| point.condition(table)).collect();
+    [b"(", conditions.join(&b") OR ("[..]).as_slice(), b")"].concat()
+}
+
+/// The locking reads of all that stands in the way of the rows: for each unique key those of a bounded number of points, which
+/// lock what they find and no more. A condition over several keys would have the server read all of the table.
+pub(super) fn reads(info: &TableInfo, conditions: &Conditions) -> Vec<Vec<u8>> {
+    let table = &info.table;
+    let mut seen = HashSet::new();
+    let mut groups: Vec<[Vec<&Point>; 2]> = table.keys.iter().map(|_| [Vec::new(), Vec::new()]).collect();
+    for point in conditions.iter().flatten() {
+        if seen.insert(point)
+            && let Some(group) = groups.get_mut(point.key)
+        {
+            group[usize::from(point.is_listed())].push(point);
+        }
+    }
     let mut out = Vec::new();
-    for condition in conditions.iter().flatten() {
-        out.extend_from_slice(if out.is_empty() { b"(" } else { b" OR (" });
-        out.extend_from_slice(condition);
-        out.push(b')');
+    for (key, [single, listed]) in table.keys.iter().zip(&groups) {
+        let chunks = single.chunks(POINTS_PER_SELECT).chain(listed.chunks(KEYS_PER_SELECT));
+        out.extend(chunks.map(|chunk| locking_read_through(table, info.usable(key), &any_of(table, chunk))));
     }
     out
+}
+
+/// For each row of a REPLACE, the statements that count how many of them are found by all of their unique keys at once; nothing
+/// where two rows give the same.
+pub(super) fn counts(info: &TableInfo, conditions: &Conditions) -> Option<Vec<Vec<u8>>> {
+    let table = &info.table;
+    let distinct: HashSet<&Vec<Point>> = conditions.iter().collect();
+    if distinct.len() != conditions.len() {
+        return None;
+    }
+    let mut groups: Vec<Vec<Vec<u8>>> = table.keys.iter().map(|_| Vec::new()).collect();
+    for row in conditions {
+        let all: Vec<Vec<u8>> = row.iter().map(|point| point.condition(table)).collect();
+        groups.get_mut(row.first()?.key)?.push(all.join(&b" AND "[..]));
+    }
+    let mut out = Vec::new();
+    for (key, rows) in table.keys.iter().zip(&groups) {
+        for chunk in rows.chunks(POINTS_PER_SELECT) {
+            let index = info.usable(key).map_or_else(String::new, UniqueKey::force);
+            let head = format!("SELECT COUNT(*) FROM {}{index} WHERE (", table.quoted());
+            out.push(
+                [head.as_bytes(), chunk.join(&b") OR ("[..]).as_slice(), b") LIMIT 1 FOR UPDATE"].concat(),
+            );
+        }
+    }
+    Some(out)
 }
 
 /// A row that the statement has touched: its key, how it was before, and whether it is there now.
@@ -190,10 +296,8 @@ pub(super) fn touched(
         out.push(Touched { key, before: Some(row), presence });
     }
     let new = now.len() as u64;
-    let mut inserted: Vec<Key> = now.into_keys().collect();
     // In the order of the statement, as far as that can be told
-    let place = |key: &Key| after.iter().position(|row| row.key(table) == *key);
-    inserted.sort_by_cached_key(place);
+    let inserted = after.iter().map(|row| row.key(table)).filter(|key| now.contains_key(key));
     out.extend(inserted.into_iter().map(|key| Touched { key, before: None, presence: Presence::Present }));
     let affected = counted.affected_rows;
     let fits = match on_conflict {

@@ -1,7 +1,7 @@
 //! What statements that write rows have in common: reading images, and the ways in which such a statement ends.
 
 use atone_sql::NO_LIMIT;
-use atone_undo::{ImageError, Row, Table, quote_identifier};
+use atone_undo::{ImageError, Key, Row, Table, UniqueKey, quote_identifier};
 use atone_wire::Malformed;
 use atone_wire::caps::status;
 use atone_wire::response::{ErrPacket, OkPacket};
@@ -10,6 +10,7 @@ use super::Session;
 use super::fault::Progress;
 use super::inject::Rows;
 use crate::error::{End, SqlError};
+use crate::heavy::heavy;
 
 /// What `completion_type` does not turn into more than a COMMIT.
 pub(super) const COMMIT: &[u8] = b"COMMIT AND NO CHAIN NO RELEASE";
@@ -84,11 +85,27 @@ impl Session {
         format!("{are} above max_branch_bytes = {}", self.backend.limits.max_branch_bytes)
     }
 
+    /// Why these rows of a table, each of which is named once, cannot be in the branch beside those that it has: they would be
+    /// too many.
+    pub(super) fn too_many<'a>(
+        &self,
+        table: &Table,
+        keys: impl IntoIterator<Item = &'a Key>,
+    ) -> Option<String> {
+        let limit = self.backend.limits.max_branch_rows;
+        (self.branch.rows() + self.branch.new_rows(table, keys) > limit).then(|| too_many_rows(limit))
+    }
+
     /// Rolls the local transaction back, in which a statement met what was not imaged.
     pub(super) async fn rolled_back(&mut self, why: &str) -> Result<(), End> {
         self.rollback_local().await?;
         self.send_error(&SqlError::deadlock(&self.xid(), why)).await
     }
+}
+
+/// Why more rows than these cannot be in one branch.
+pub(super) fn too_many_rows(limit: usize) -> String {
+    format!("more than max_branch_rows = {limit} rows in one branch")
 }
 
 /// Why the rows of an image cannot be used.
@@ -136,29 +153,33 @@ pub(super) fn decode(table: &Table, rows: &Rows) -> Result<Vec<Row>, Unread> {
 /// Decodes rows that begin with an image.
 pub(super) fn decode_beside(table: &Table, rows: &Rows) -> Result<Vec<Row>, Unread> {
     let width = table.image_width();
-    (0..rows.rows.len())
-        .map(|i| {
-            let cells = rows.cells(i)?;
-            let other = || Unread::End(End::Broken("an image of another width".into()));
-            let image = cells.get(..width).ok_or_else(other)?;
-            table.decode_row(image).map_err(|e| Unread::of(table, &e))
-        })
-        .collect()
+    heavy(rows.rows.len(), || {
+        (0..rows.rows.len())
+            .map(|i| {
+                let cells = rows.cells(i)?;
+                let other = || Unread::End(End::Broken("an image of another width".into()));
+                let image = cells.get(..width).ok_or_else(other)?;
+                table.decode_row(image).map_err(|e| Unread::of(table, &e))
+            })
+            .collect()
+    })
 }
 
 /// The locking read of the rows of a table for which a condition holds.
 pub(super) fn locking_read(table: &Table, condition: &[u8]) -> Vec<u8> {
-    read_through(table, "", condition)
+    locking_read_through(table, None, condition)
 }
 
-/// The same where the condition names rows by the key that identifies them. A server may find it cheaper to read all of
-/// a small table, and would then wait for rows that others have locked.
+/// The same where the condition names rows by the key that identifies them.
 pub(super) fn locking_read_by_key(table: &Table, condition: &[u8]) -> Vec<u8> {
-    read_through(table, &table.force_key(), condition)
+    locking_read_through(table, table.keys.first(), condition)
 }
 
-fn read_through(table: &Table, index: &str, condition: &[u8]) -> Vec<u8> {
+/// The same where the condition names rows by this unique key. A server may find it cheaper to read all of a small table, and
+/// would then wait for rows that others have locked.
+pub(super) fn locking_read_through(table: &Table, key: Option<&UniqueKey>, condition: &[u8]) -> Vec<u8> {
     let list = table.image_select_list(&quote_identifier(&table.name));
+    let index = key.map_or_else(String::new, UniqueKey::force);
     let mut out = format!("SELECT {list} FROM {}{index} WHERE ", table.quoted()).into_bytes();
     out.extend_from_slice(condition);
     out.extend_from_slice(NO_LIMIT);

@@ -86,7 +86,7 @@ impl Flight {
 const BETWEEN: &[u8] = b";\n";
 
 /// How long a flight of many statements gets, in bytes, before another begins.
-const FLIGHT_BYTES: usize = 512 << 10;
+pub(super) const FLIGHT_BYTES: usize = 512 << 10;
 
 /// Many statements, as few flights.
 pub(super) fn flights<S: AsRef<[u8]>>(

@@ -12,7 +12,7 @@ use super::Session;
 use super::analysed::Origin;
 use super::conflicts::conditions;
 use super::diagnostics::Diagnostics;
-use super::dml::{Unread, decode, locking_read_by_key};
+use super::dml::{Unread, decode, locking_read_by_key, too_many_rows};
 use super::evaluated::slots;
 use super::fault::Progress;
 use super::hold::Reached;
@@ -23,6 +23,7 @@ use super::tables::trigger_refusal;
 use super::views::View;
 use crate::branch::Presence;
 use crate::error::{End, SqlError};
+use crate::heavy::{heavy, heavy_text};
 use crate::meta::{TableInfo, Write, refusal};
 
 /// The savepoint around an INSERT whose keys are only known behind it.
@@ -134,7 +135,7 @@ impl Session {
                 _ => self.refuse_insert("rows of another length than the column list", manner).await,
             };
         }
-        let slots = match slots(text, insert, info, vars.mode) {
+        let slots = match heavy(insert.rows.len(), || slots(text, insert, info, vars.mode)) {
             Ok(slots) => slots,
             Err(why) => return self.refuse_insert(&why, manner).await,
         };
@@ -144,7 +145,8 @@ impl Session {
         let Some(text) = self.with_values(target, &slots, manner.alone).await? else {
             return Ok(());
         };
-        match atone_sql::analyze(&text, vars.mode).statement {
+        let analysis = heavy_text(text.len(), || atone_sql::analyze(&text, vars.mode));
+        match analysis.statement {
             Statement::Insert(insert) => match target.mapped(&insert) {
                 Ok(mapped) => {
                     self.insert_known(Target { text: &text, insert: &mapped, ..target }, manner).await
@@ -159,10 +161,11 @@ impl Session {
     pub(super) async fn insert_known(&mut self, target: Target<'_>, manner: Manner) -> Result<(), End> {
         if target.insert.on_conflict != OnConflict::Fail {
             let vars = self.session_vars().await?;
-            let conditions = conditions(target.text, target.insert, target.info, &vars);
+            let count = target.insert.rows.len();
+            let conditions = heavy(count, || conditions(target.text, target.insert, target.info, &vars));
             // Else no row of it can meet another one by a unique key
             if conditions.as_ref().map_or(true, |all| all.iter().any(|row| !row.is_empty())) {
-                return match self.capturable(target.insert, conditions) {
+                return match self.capturable(conditions) {
                     Ok(conditions) => self.upsert(target, &conditions, manner).await,
                     Err(why) => self.refuse_insert(&why, manner).await,
                 };
@@ -182,13 +185,11 @@ impl Session {
         let vars = self.session_vars().await?;
         let Target { text, insert, info, .. } = target;
         let table = &info.table;
-        let keys = match insert_keys(text, insert, info, &vars) {
+        let keys = match heavy(insert.rows.len(), || insert_keys(text, insert, info, &vars)) {
             Ok(keys) => keys,
             Err(why) => return self.refuse_insert(&why, manner).await,
         };
-        let limit = self.backend.limits.max_branch_rows;
-        if self.branch.rows() + insert.rows.len() > limit {
-            let why = format!("more than max_branch_rows = {limit} rows in one branch");
+        if let Some(why) = self.too_many_given(table, &keys, insert.rows.len()) {
             return self.refuse_insert(&why, manner).await;
         }
         // Of generated keys of rows that may be left out (one that has no parent, for example) nobody knows whose they are
@@ -219,6 +220,20 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    /// Why so many rows, with these keys as far as they are known, cannot be in the branch beside those that it has.
+    fn too_many_given(&self, table: &Table, keys: &InsertKeys, rows: usize) -> Option<String> {
+        let InsertKeys::Known(known) = keys else {
+            let limit = self.backend.limits.max_branch_rows;
+            return (self.branch.rows() + rows > limit).then(|| too_many_rows(limit));
+        };
+        let whole = |row: &Vec<Option<Value>>| row.iter().cloned().collect::<Option<Vec<Value>>>().map(Key);
+        let keys: Vec<Key> = known.iter().filter_map(whole).collect();
+        let generated = known.len() - keys.len();
+        let new = self.branch.new_rows(table, &keys) + generated;
+        let limit = self.backend.limits.max_branch_rows;
+        (self.branch.rows() + new > limit).then(|| too_many_rows(limit))
     }
 
     /// Runs the statement itself; nothing where it failed, and the application knows.
@@ -339,9 +354,11 @@ impl Session {
         if ok.affected_rows != keys.len() as u64 {
             return self.rolled_back("the INSERT wrote another number of rows than it has").await;
         }
-        for key in keys {
-            self.branch.touch(table, key, None, Presence::Present);
-        }
+        heavy(keys.len(), || {
+            for key in keys {
+                self.branch.touch(table, key, None, Presence::Present);
+            }
+        });
         self.touch_logged(logged);
         self.statement_done(ok, alone).await
     }

@@ -11,6 +11,7 @@ use super::insert::{Manner, Target};
 use super::keys::{places, same_name, width};
 use super::values::{BINARY, exact_literal, text_literal};
 use crate::error::End;
+use crate::heavy::{heavy, heavy_text};
 use crate::meta::{ColumnDefault, TableInfo};
 
 impl Session {
@@ -63,11 +64,13 @@ impl Session {
         if written {
             return self.insert_written(target, &rows, manner).await;
         }
-        let (text, insert) = match literal_rows(target, &rows, self.capabilities) {
+        let count = rows.rows.len();
+        let (text, insert) = match heavy(count, || literal_rows(target, &rows, self.capabilities)) {
             Ok(written) => written,
             Err(why) => return self.refuse_insert(&why, manner).await,
         };
-        let conditions = match self.capturable(&insert, conditions(&text, &insert, target.info, &vars)) {
+        let conditions = heavy(count, || conditions(&text, &insert, target.info, &vars));
+        let conditions = match self.capturable(conditions) {
             Ok(conditions) => conditions,
             Err(why) => return self.refuse_insert(&why, manner).await,
         };
@@ -89,7 +92,8 @@ impl Session {
     /// Inserts the rows that the SELECT had, as it would have others when it is read again.
     async fn insert_written(&mut self, target: Target<'_>, rows: &Rows, manner: Manner) -> Result<(), End> {
         let vars = self.session_vars().await?;
-        let text = match written_out(target, rows, self.capabilities, self.marks) {
+        let count = rows.rows.len();
+        let text = match heavy(count, || written_out(target, rows, self.capabilities, self.marks)) {
             Ok(text) => text,
             Err(why) => return self.refuse_insert(&why, manner).await,
         };
@@ -97,7 +101,8 @@ impl Session {
             let why = "the statement with the rows of its SELECT is longer than max_allowed_packet";
             return self.refuse_insert(why, manner).await;
         }
-        match atone_sql::analyze(&text, vars.mode).statement {
+        let analysis = heavy_text(text.len(), || atone_sql::analyze(&text, vars.mode));
+        match analysis.statement {
             Statement::Insert(insert) => match target.mapped(&insert) {
                 Ok(mapped) => {
                     let target =

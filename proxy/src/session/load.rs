@@ -18,6 +18,7 @@ use super::insert_select::generated_column;
 use super::tables::trigger_refusal;
 use super::values::text_literal;
 use crate::error::{End, SqlError};
+use crate::heavy::{heavy, heavy_text};
 use crate::load_file;
 use crate::meta::TableInfo;
 
@@ -75,17 +76,18 @@ impl Session {
             }
             Asked::Answered => return Ok(()),
         };
-        let (source, insert) = match written_out(text, load, &info.table, &file, &charset) {
-            Ok(Some(written)) => written,
-            // A file without rows has been loaded
-            Ok(None) => {
-                return match reply {
-                    Reply::Ok(ok) => self.statement_done(ok, alone).await,
-                    _ => Err(End::Broken("a LOAD DATA answered with rows".into())),
-                };
-            }
-            Err(why) => return self.refuse_insert(&why, manner).await,
-        };
+        let (source, insert) =
+            match heavy_text(file.len(), || written_out(text, load, &info.table, &file, &charset)) {
+                Ok(Some(written)) => written,
+                // A file without rows has been loaded
+                Ok(None) => {
+                    return match reply {
+                        Reply::Ok(ok) => self.statement_done(ok, alone).await,
+                        _ => Err(End::Broken("a LOAD DATA answered with rows".into())),
+                    };
+                }
+                Err(why) => return self.refuse_insert(&why, manner).await,
+            };
         self.branch.fired();
         let target = Target {
             text: &source,
@@ -104,7 +106,8 @@ impl Session {
 
     async fn load_rows(&mut self, target: Target<'_>, manner: Manner) -> Result<(), End> {
         let vars = self.session_vars().await?;
-        let conditions = conditions(target.text, target.insert, target.info, &vars);
+        let count = target.insert.rows.len();
+        let conditions = heavy(count, || conditions(target.text, target.insert, target.info, &vars));
         let meets_none = conditions.is_ok_and(|all| all.iter().all(Vec::is_empty));
         match generated_column(target.insert, target.info).filter(|_| meets_none) {
             Some(column) => self.insert_generated(target, column, manner).await,

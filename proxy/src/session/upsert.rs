@@ -1,36 +1,32 @@
 //! INSERT IGNORE, REPLACE and ON DUPLICATE KEY UPDATE in a bound session: the rows that stand in the way are imaged before,
 //! and looked at again behind the statement.
 
+use std::collections::HashSet;
+
 use atone_sql::{Insert, OnConflict};
 use atone_undo::{Key, Row, Table, quote_identifier};
 use atone_wire::caps::client;
+use atone_wire::response::ErrPacket;
+use bytes::Bytes;
 
 use super::Session;
 use super::bound::told;
 use super::cascade::{Behind, Effect, Own, Stop, is_parent, may_fire};
-use super::conflicts::{Conditions, Counted, Touched, any_of, touched};
-use super::dml::{decode, locking_read};
-use super::inject::{Flight, Reply};
+use super::conflicts::{Conditions, Counted, Touched, counts, reads, touched};
+use super::dml::{KEYS_PER_SELECT, decode, locking_read_by_key};
+use super::inject::{FLIGHT_BYTES, Flight, Reply, flights};
 use super::insert::{Manner, Target};
 use super::upsert_new::only_key;
-use crate::error::End;
+use crate::error::{End, SqlError};
+use crate::heavy::heavy;
 use crate::meta::TableInfo;
 
 impl Session {
     /// The conditions under which its rows are kept out, where all that the statement may do can be captured.
-    pub(super) fn capturable(
-        &self,
-        insert: &Insert,
-        conditions: Result<Conditions, String>,
-    ) -> Result<Conditions, String> {
+    pub(super) fn capturable(&self, conditions: Result<Conditions, String>) -> Result<Conditions, String> {
         let conditions = conditions?;
         if conditions.iter().any(Vec::is_empty) {
             return Err("some rows have no unique key by which they can be found".into());
-        }
-        let limit = self.backend.limits.max_branch_rows;
-        let most: usize = conditions.iter().map(Vec::len).sum();
-        if self.branch.rows() + insert.rows.len() + most > limit {
-            return Err(format!("more than max_branch_rows = {limit} rows in one branch"));
         }
         Ok(conditions)
     }
@@ -56,69 +52,56 @@ impl Session {
             return Ok(());
         }
         let mut flight = Flight::default();
-        flight.push(locking_read(table, &any_of(conditions)));
+        let mut found = Found::default();
+        let selects = heavy(conditions.len(), || reads(info, conditions));
+        let in_one = selects.iter().map(Vec::len).sum::<usize>() <= FLIGHT_BYTES;
+        let first = if in_one { selects.len() } else { 0 };
+        for select in &selects[..first] {
+            flight.push(select);
+        }
+        if let Err(why) = self.find(table, &selects[first..], &mut found).await? {
+            return self.not_looked(why, false, manner).await;
+        }
         flight.push_savepoint();
         let mut behind = Behind::default();
-        let mut replies = match effect.filter(|effect| may_fire(info, effect)) {
+        let effect = effect.filter(|effect| may_fire(info, effect));
+        let mut replies = match &effect {
             None => self.run_ending_with(flight, text, insert.returning).await?,
-            Some(effect) => {
-                // The rows that foreign keys change have to be read before the statement runs
-                let mut replies = self.try_flight(flight).await?;
-                if !matches!(replies.last(), Some(Reply::Err(_))) {
-                    let before = match replies.first() {
-                        Some(Reply::Rows(rows)) => match decode(table, rows) {
-                            Ok(rows) => rows,
-                            Err(unread) => {
-                                let error = self.unread(unread)?;
-                                return self.take_back_with(&error, alone).await;
-                            }
-                        },
-                        _ => Vec::new(),
-                    };
-                    if let Some(error) = self.unrestorable(info, before.iter(), &effect).await? {
-                        return self.take_back_with(&error, alone).await;
-                    }
-                    let own = Own { info, images: &before, new_keys: &[], effect };
-                    behind = match self.image_behind(own, &vars).await? {
-                        Ok(behind) if behind.reaches_own => {
-                            let why = "a foreign key changes rows of the table itself";
-                            return self.take_insert_back(why, alone).await;
-                        }
-                        Ok(behind) => behind,
-                        Err(Stop::Refuse(why)) => return self.take_insert_back(&why, alone).await,
-                        Err(Stop::Server(e)) => return self.statement_failed(e).await,
-                    };
-                    replies.push(match insert.returning {
-                        true => self.returning(text).await?,
-                        false => self.run_write(text).await?,
-                    });
+            // The rows that foreign keys change have to be read before the statement runs
+            Some(_) => self.try_flight(flight).await?,
+        }
+        .into_iter();
+        let ran = replies.len() > first;
+        for reply in replies.by_ref().take(first) {
+            if let Err(why) = self.keep_found(table, reply, &mut found)? {
+                return self.not_looked(why, ran, manner).await;
+            }
+        }
+        let before = found.rows;
+        // The savepoint's, or the statement's where something failed
+        let mut statement = replies.last();
+        if let (Some(effect), Some(Reply::Ok(_))) = (effect, &statement) {
+            if let Some(error) = self.unrestorable(info, before.iter(), &effect).await? {
+                return self.take_back_with(&error, alone).await;
+            }
+            let own = Own { info, images: &before, new_keys: &[], effect };
+            behind = match self.image_behind(own, &vars).await? {
+                Ok(behind) if behind.reaches_own => {
+                    let why = "a foreign key changes rows of the table itself";
+                    return self.take_insert_back(why, alone).await;
                 }
-                replies
-            }
-        };
-        let statement = match replies.pop() {
-            Some(Reply::Err(e)) if replies.is_empty() => {
-                // A literal that cannot be compared: the statement did not run
-                let why = told("the rows that are in the way cannot be looked for", &e);
-                return self.refuse_insert(&why, manner).await;
-            }
-            Some(Reply::Err(e)) => return self.statement_failed(e).await,
-            statement => statement,
-        };
-        let before = match replies.into_iter().next() {
-            Some(Reply::Rows(rows)) => match decode(table, &rows) {
-                Ok(rows) => rows,
-                Err(unread) => {
-                    let error = self.unread(unread)?;
-                    return self.take_back_with(&error, alone).await;
-                }
-            },
-            Some(Reply::TooLarge) => {
-                let why = self.above_bytes("the before image of the statement is");
-                return self.take_insert_back(&why, alone).await;
-            }
-            _ => return Err(End::Broken("a before image without rows".into())),
-        };
+                Ok(behind) => behind,
+                Err(Stop::Refuse(why)) => return self.take_insert_back(&why, alone).await,
+                Err(Stop::Server(e)) => return self.statement_failed(e).await,
+            };
+            statement = Some(match insert.returning {
+                true => self.returning(text).await?,
+                false => self.run_write(text).await?,
+            });
+        }
+        if let Some(Reply::Err(e)) = statement {
+            return self.statement_failed(e).await;
+        }
         let Some(Reply::Ok(ok)) = statement else {
             return Err(End::Broken("a statement that writes answered with rows".into()));
         };
@@ -128,38 +111,39 @@ impl Session {
         {
             return self.take_back_with(&error, alone).await;
         }
-        let mut condition = any_of(conditions);
-        if !before.is_empty() {
+        let mut selects = selects;
+        heavy(before.len(), || {
             let keys: Vec<Key> = before.iter().map(|row| row.key(table)).collect();
-            condition.extend_from_slice(b" OR ");
-            condition
-                .extend_from_slice(table.keys_predicate(&quote_identifier(&table.name), &keys).as_bytes());
-        }
-        let after: Option<Vec<Row>> = match self.run_one(locking_read(table, &condition)).await? {
-            Reply::Rows(rows) => match decode(table, &rows) {
-                Ok(rows) => Some(rows),
-                Err(unread) => {
-                    let error = self.unread(unread)?;
-                    return self.take_back_with(&error, alone).await;
+            let qualifier = quote_identifier(&table.name);
+            for chunk in keys.chunks(KEYS_PER_SELECT) {
+                selects.push(locking_read_by_key(table, table.keys_predicate(&qualifier, chunk).as_bytes()));
+            }
+        });
+        let mut after = Found::default();
+        if let Err(why) = self.find(table, &selects, &mut after).await? {
+            let error = match why {
+                Unlooked::Text(_) | Unlooked::TooLarge => {
+                    SqlError::refused(&self.xid(), "the rows cannot be read behind the statement")
                 }
-            },
-            Reply::TooLarge => None,
-            _ => return Err(End::Broken("an image without rows".into())),
-        };
+                Unlooked::Lost(error) => error,
+            };
+            return self.take_back_with(&error, alone).await;
+        }
         let counted = Counted {
             affected_rows: ok.affected_rows,
             rows: insert.rows.len(),
             found_rows: self.capabilities & client::FOUND_ROWS != 0,
         };
-        let rows = after
-            .ok_or_else(|| "the rows cannot be read behind the statement".to_string())
-            .and_then(|after| touched(table, &insert.on_conflict, counted, before, &after));
+        let rows = heavy(before.len() + after.rows.len(), || {
+            let rows = touched(table, &insert.on_conflict, counted, before, &after.rows)?;
+            self.too_many(table, rows.iter().map(|row| &row.key)).map_or(Ok(rows), Err)
+        });
         let rows = match rows {
             Ok(rows) => rows,
             Err(why) => return self.take_insert_back(&why, alone).await,
         };
         let replaced_by_equals = insert.on_conflict == OnConflict::Replace && rows.len() < insert.rows.len();
-        if replaced_by_equals && !self.are_there(table, conditions).await? {
+        if replaced_by_equals && !self.are_there(info, conditions).await? {
             let why = "a row that REPLACE gives is not found by all of its keys";
             return self.take_insert_back(why, alone).await;
         }
@@ -167,9 +151,11 @@ impl Session {
             return self.rolled_back(&why).await;
         }
         let Some(logged) = self.settle(target.logs, alone).await? else { return Ok(()) };
-        for Touched { key, before, presence } in rows {
-            self.branch.touch(table, key, before, presence);
-        }
+        heavy(rows.len(), || {
+            for Touched { key, before, presence } in rows {
+                self.branch.touch(table, key, before, presence);
+            }
+        });
         self.touch_behind(behind, false);
         self.touch_logged(logged);
         self.statement_done(ok, alone).await?;
@@ -177,21 +163,114 @@ impl Session {
         Ok(())
     }
 
-    /// Whether each row of a REPLACE is found by all of its unique keys at once. The server counts one that takes the place of
-    /// its equal as it counts a new one, which then may be another than was looked for.
-    async fn are_there(&mut self, table: &Table, conditions: &Conditions) -> Result<bool, End> {
-        let rows: Vec<Vec<u8>> = conditions.iter().map(|row| row.join(&b" AND "[..])).collect();
-        let mut select = format!("SELECT COUNT(*) FROM {} WHERE ", table.quoted()).into_bytes();
-        select.extend_from_slice(&any_of(&vec![rows]));
-        select.extend_from_slice(b" LIMIT 1 FOR UPDATE");
-        match self.run_one(select).await? {
-            Reply::Rows(rows) => {
-                let cells = rows.cells(0)?;
-                Ok(cells.first() == Some(&Some(conditions.len().to_string().as_bytes())))
+    /// Runs locking reads, and keeps each row that they find once. The inner error says why they do not tell the rows.
+    pub(super) async fn find(
+        &mut self,
+        table: &Table,
+        selects: &[Vec<u8>],
+        found: &mut Found,
+    ) -> Result<Result<(), Unlooked>, End> {
+        for flight in flights(selects.iter()) {
+            for reply in self.try_flight(flight).await? {
+                if let Err(why) = self.keep_found(table, reply, found)? {
+                    return Ok(Err(why));
+                }
             }
-            _ => Ok(false),
+        }
+        Ok(Ok(()))
+    }
+
+    /// Keeps the rows that one of these reads has found.
+    fn keep_found(
+        &self,
+        table: &Table,
+        reply: Reply,
+        found: &mut Found,
+    ) -> Result<Result<(), Unlooked>, End> {
+        match reply {
+            Reply::Rows(rows) => {
+                found.bytes += rows.rows.iter().map(Bytes::len).sum::<usize>();
+                if found.bytes > self.backend.limits.max_branch_bytes {
+                    return Ok(Err(Unlooked::TooLarge));
+                }
+                match decode(table, &rows) {
+                    Ok(rows) => heavy(rows.len(), || found.add(table, rows)),
+                    Err(unread) => return Ok(Err(Unlooked::Lost(self.unread(unread)?))),
+                }
+                Ok(Ok(()))
+            }
+            Reply::TooLarge => Ok(Err(Unlooked::TooLarge)),
+            Reply::Err(e) => Ok(Err(Unlooked::Text(e))),
+            Reply::Ok(_) => Err(End::Broken("an image without rows".into())),
         }
     }
+
+    /// Answers a statement of which the rows that are in its way are not known. `ran`: it may have run in the same packet, and
+    /// has its savepoint.
+    async fn not_looked(&mut self, why: Unlooked, ran: bool, manner: Manner) -> Result<(), End> {
+        let error = match why {
+            // A literal that cannot be compared
+            Unlooked::Text(e) => {
+                let why = told("the rows that are in the way cannot be looked for", &e);
+                SqlError::refused(&self.xid(), &why)
+            }
+            Unlooked::TooLarge => {
+                let why = self.above_bytes("the before image of the statement is");
+                SqlError::refused(&self.xid(), &why)
+            }
+            Unlooked::Lost(error) => error,
+        };
+        if ran {
+            return self.take_back_with(&error, manner.alone).await;
+        }
+        self.refuse_with(&error, manner.alone).await
+    }
+
+    /// Whether each row of a REPLACE is found by all of its unique keys at once. The server counts one that takes the place of
+    /// its equal as it counts a new one, which then may be another than was looked for.
+    async fn are_there(&mut self, info: &TableInfo, conditions: &Conditions) -> Result<bool, End> {
+        let Some(selects) = heavy(conditions.len(), || counts(info, conditions)) else { return Ok(false) };
+        let mut there = 0;
+        for flight in flights(selects.iter()) {
+            for reply in self.run_flight(flight).await? {
+                let Reply::Rows(rows) = reply else { return Ok(false) };
+                let cells = rows.cells(0)?;
+                let count = std::str::from_utf8(cells.first().copied().flatten().unwrap_or_default());
+                there += count.ok().and_then(|count| count.parse::<usize>().ok()).unwrap_or_default();
+            }
+        }
+        Ok(there == conditions.len())
+    }
+}
+
+/// The rows that locking reads have found, each once.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) rows: Vec<Row>,
+    keys: HashSet<Key>,
+    /// How many bytes have been read.
+    bytes: usize,
+}
+
+impl Found {
+    fn add(&mut self, table: &Table, rows: Vec<Row>) {
+        for row in rows {
+            if self.keys.insert(row.key(table)) {
+                self.rows.push(row);
+            }
+        }
+    }
+}
+
+/// Why locking reads do not tell the rows.
+#[derive(Debug)]
+pub(super) enum Unlooked {
+    /// The server does not take the text.
+    Text(ErrPacket),
+    /// They are above `max_branch_bytes`.
+    TooLarge,
+    /// A value cannot be read.
+    Lost(SqlError),
 }
 
 /// What the statement does to the rows that are in its way.

@@ -14,12 +14,12 @@ use atone_wire::caps::client;
 
 use super::Session;
 use super::cascade::Effect;
-use super::conflicts::{Conditions, Counted, any_of, touched};
-use super::dml::{decode, locking_read};
+use super::conflicts::{Conditions, Counted, reads, touched};
 use super::fault::Progress;
 use super::inject::{Flight, Reply, Vars};
 use super::insert::{Manner, Target};
 use super::keys::{InsertKeys, insert_keys, same_name};
+use super::upsert::Found;
 use crate::branch::Presence;
 use crate::error::End;
 use crate::meta::TableInfo;
@@ -90,10 +90,9 @@ impl Session {
             _ => return Err(End::Broken("a statement that writes answered with rows".into())),
         };
         let kept = self.keep_diagnostics(&ok).await?;
-        let rows = match self.run_one(locking_read(&table, &any_of(conditions))).await? {
-            Reply::Rows(rows) => decode(&table, &rows)?,
-            _ => Vec::new(),
-        };
+        let mut behind = Found::default();
+        let looked = self.find(&table, &reads(target.info, conditions), &mut behind).await?;
+        let rows = if looked.is_ok() { behind.rows } else { Vec::new() };
         let counted = Counted {
             affected_rows: ok.affected_rows,
             rows: target.insert.rows.len(),

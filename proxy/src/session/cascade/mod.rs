@@ -245,6 +245,7 @@ impl Session {
             behind.fates.entry((own, key.clone())).or_default().add(&effect);
         }
         let mut bytes = images.iter().map(row_bytes).sum();
+        let mut new_rows = self.branch.new_rows(&info.table, &keys);
         let new = new_values(&info.table, &keys, new_keys);
         let mut steps = VecDeque::from([Step { info: info.clone(), path: vec![own], keys, new, effect }]);
         while let Some(step) = steps.pop_front() {
@@ -284,6 +285,9 @@ impl Session {
                     if !new.is_empty() {
                         behind.new.entry(id.clone()).or_default().extend(new);
                     }
+                    if is_new && !self.branch.has(&child.table, &id.1) {
+                        new_rows += 1;
+                    }
                     if behind.fates.entry(id.clone()).or_default().add(&effect) {
                         next_new.extend(behind.new.get(&id).map(|new| (id.1.clone(), new.clone())));
                         next.push(id.1);
@@ -293,8 +297,7 @@ impl Session {
                         behind.rows.push((place, row));
                     }
                 }
-                let rows = images.len() + behind.rows.len();
-                if let Some(why) = self.above_limits(rows, bytes) {
+                if let Some(why) = self.above_limits(new_rows, bytes) {
                     return Ok(Err(Stop::Refuse(why)));
                 }
                 behind.followed.push(Followed {

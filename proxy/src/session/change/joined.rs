@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use atone_sql::{Analysis, Joined, JoinedAction};
-use atone_undo::{Key, Kind, Row};
+use atone_undo::{Key, Kind, Row, Table};
 use atone_wire::caps::client;
 use atone_wire::column::{ColumnKind, column_name};
 use atone_wire::response::{ErrPacket, OkPacket};
@@ -345,7 +345,13 @@ impl Session {
                 return Ok(None);
             }
         }
-        if let Some(why) = self.too_much(images.iter().map(Vec::len).sum()) {
+        let of_tables: Vec<(&Table, &[Row])> = t
+            .written
+            .iter()
+            .zip(&images)
+            .map(|(written, images)| (&*written.info.table, images.as_slice()))
+            .collect();
+        if let Some(why) = self.too_much(&of_tables, std::iter::empty()) {
             self.refuse_change(&why, t.alone).await?;
             return Ok(None);
         }

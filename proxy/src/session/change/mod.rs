@@ -8,6 +8,7 @@ mod over;
 mod restrict;
 mod viewed;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use atone_sql::{Analysis, Delete, Span, TableRef, Update};
@@ -17,7 +18,7 @@ use atone_wire::response::{ErrPacket, OkPacket};
 use self::image::{image_sql, qualifier};
 pub(super) use self::moves::Reach;
 use self::moves::{Moves, moves};
-use self::restrict::{harmless_sql, restricted_sql, with_hint};
+use self::restrict::{harmless_sql, looked_up, restricted_sql, with_hint};
 use super::Session;
 use super::analysed::Origin;
 use super::cascade::{Behind, Effect, Own, Stop, is_parent, may_fire};
@@ -28,8 +29,9 @@ use super::keys::pins_one_row;
 use super::logged::Log;
 use super::odd::{ODD, compares};
 use super::restorable::always_restorable;
-use crate::branch::Presence;
+use crate::branch::{Presence, row_bytes};
 use crate::error::{End, SqlError};
+use crate::heavy::heavy;
 use crate::meta::{TableInfo, refusal};
 
 /// An UPDATE or a DELETE.
@@ -261,14 +263,17 @@ impl Session {
                 // Looked up by their keys all rows would be safe to sql_safe_updates
                 let restricted = if t.vars.safe_updates && images.is_empty() {
                     // It is for the server to judge, and should it find a row all the same, all is taken back
-                    t.sql.get(..t.analysis.terminator).unwrap_or(t.sql).to_vec()
+                    let text = t.sql.get(..t.analysis.terminator).unwrap_or(t.sql).to_vec();
+                    with_hint(text, t.change.verb().end, images.len(), self.mariadb)
                 } else {
                     // What the condition warns of may be in any row that the statement looks at
                     let all = t.change.limit().is_none();
                     let filter = t.vars.safe_updates || (warned && all);
-                    restricted_sql(t.sql, t.change, t.analysis, table, &images, filter)
+                    heavy(images.len(), || {
+                        let restricted = restricted_sql(t.sql, t.change, t.analysis, table, &images, filter);
+                        looked_up(t.sql, t.change, restricted, table, self.mariadb)
+                    })
                 };
-                let restricted = with_hint(restricted, t.change.verb().end, images.len(), self.mariadb);
                 if let Some(why) = too_long(&restricted, t.vars) {
                     return self.refuse_change(why, t.alone).await;
                 }
@@ -364,9 +369,11 @@ impl Session {
             return Ok(false);
         }
         let presence = left(matches!(change, Change::Delete(_)), ok.affected_rows == most);
-        for row in images {
-            self.branch.touch(table, row.key(table), Some(row), presence);
-        }
+        heavy(images.len(), || {
+            for row in images {
+                self.branch.touch(table, row.key(table), Some(row), presence);
+            }
+        });
         // MySQL takes a row away whose children's children had to stay, and lets them and some of the children dangle
         let certain = !matches!(change, Change::Delete(Delete { ignore: true, .. }));
         self.touch_behind(behind, certain && presence == Presence::Absent);
@@ -443,7 +450,8 @@ impl Session {
             None => Vec::new(),
         };
         if !t.one_row
-            && let Some(why) = self.too_much(images.len() + keys.len())
+            && let Some(why) =
+                heavy(images.len(), || self.too_much(&[(table, images.as_slice())], keys.iter().flatten()))
         {
             self.refuse_change(&why, alone).await?;
             return Ok(None);
@@ -454,11 +462,27 @@ impl Session {
         Ok(Some(Before { images, keys, reply: replies.next(), warned }))
     }
 
-    /// Why so many more rows cannot be in the branch.
-    fn too_much(&self, rows: usize) -> Option<String> {
+    /// Why these rows, and those of the first table at the keys that rows move to, cannot be in the branch beside those that it
+    /// has.
+    fn too_much<'k>(
+        &self,
+        images: &[(&Table, &[Row])],
+        moved: impl Iterator<Item = &'k Key>,
+    ) -> Option<String> {
         let limits = &self.backend.limits;
+        let (mut rows, mut bytes) = (0, 0);
+        let mut moved: HashSet<Key> = moved.cloned().collect();
+        for (table, images) in images {
+            let mut keys = std::mem::take(&mut moved);
+            for row in *images {
+                let key = row.key(table);
+                bytes += if self.branch.has(table, &key) { 0 } else { row_bytes(row) };
+                keys.insert(key);
+            }
+            rows += self.branch.new_rows(table, &keys);
+        }
         let above = self.branch.rows() + rows > limits.max_branch_rows
-            || self.branch.bytes() > limits.max_branch_bytes;
+            || self.branch.bytes() + bytes > limits.max_branch_bytes;
         above.then(|| {
             format!(
                 "more than max_branch_rows = {} rows or max_branch_bytes = {} in one branch",

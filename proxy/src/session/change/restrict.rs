@@ -6,23 +6,83 @@ use atone_undo::{Kind, Row, Table, quote_identifier};
 use super::Change;
 use crate::session::keys::same_name;
 
-/// Up to so many keys MySQL looks for without a hint.
-const KEYS_WITHOUT_HINT: usize = 1000;
+/// So many keys a server looks for without being told to.
+const KEYS_WITHOUT_HINT: usize = 100;
 /// Lets MySQL look for any number of keys; else it warns that they are too many for its memory.
-const HINT: &[u8] = b" SET_VAR(range_optimizer_max_mem_size=0) ";
+const HINT: &str = "SET_VAR(range_optimizer_max_mem_size=0)";
 
 /// The statement with a hint, where it has so many keys that MySQL needs one. `verb` is where the verb ends.
 pub(super) fn with_hint(statement: Vec<u8>, verb: usize, keys: usize, mariadb: bool) -> Vec<u8> {
     if mariadb || keys <= KEYS_WITHOUT_HINT {
         return statement;
     }
-    let (head, tail) = statement.split_at_checked(verb).unwrap_or((&statement, &[]));
-    let blanks = tail.iter().take_while(|b| b.is_ascii_whitespace()).count();
-    match tail.get(blanks..).and_then(|tail| tail.strip_prefix(b"/*+")) {
-        // It has hints of its own
-        Some(hints) => [head, b" /*+", HINT, hints].concat(),
-        None => [head, b" /*+", HINT, b"*/", tail].concat(),
+    hinted(&statement, verb, HINT)
+}
+
+/// The statement with these hints of MySQL's, in front of its own.
+fn hinted(statement: &[u8], verb: usize, hints: &str) -> Vec<u8> {
+    let (head, tail) = statement.split_at_checked(verb).unwrap_or((statement, &[]));
+    let hints = hints.as_bytes();
+    match own_hints(tail) {
+        Some(own) => [head, b" /*+ ", hints, b" ", own].concat(),
+        None => [head, b" /*+ ", hints, b" */", tail].concat(),
     }
+}
+
+/// What stands behind the opening of the hints that a statement has, and those hints to the end.
+fn own_hints(behind_verb: &[u8]) -> Option<&[u8]> {
+    behind_verb.trim_ascii_start().strip_prefix(b"/*+")
+}
+
+/// Whether the restricted statement has no LIMIT.
+fn keeps_no_limit(change: Change<'_>) -> bool {
+    change.limit().is_none() || change.image_limit().is_some()
+}
+
+/// Whether a text may say which indexes the server is to use.
+fn names_an_index(text: &[u8]) -> bool {
+    let text = text.to_ascii_uppercase();
+    [&b"INDEX"[..], b"KEY"].iter().any(|word| memchr::memmem::find(&text, word).is_some())
+}
+
+/// The restricted statement so that the server looks the imaged rows up by their keys. Left to itself it finds it cheaper to read
+/// all of a table of which it writes a good part, and locks every row of it.
+///
+/// MySQL is told by a hint. MariaDB has one for an UPDATE only; a DELETE whose number of rows is limited it does not run over the
+/// whole table.
+pub(super) fn looked_up(
+    sql: &[u8],
+    change: Change<'_>,
+    restricted: Restricted,
+    table: &Table,
+    mariadb: bool,
+) -> Vec<u8> {
+    let Restricted { mut text, keys, by_keys } = restricted;
+    let verb = change.verb().end;
+    let Some(key) = table.keys.first().filter(|_| by_keys && keys > KEYS_WITHOUT_HINT) else {
+        return with_hint(text, verb, keys, mariadb);
+    };
+    let reference = change.table();
+    let has_own = names_an_index(sql.get(reference.span.clone()).unwrap_or_default());
+    if !mariadb {
+        let name = quote_identifier(reference.alias.as_deref().unwrap_or(&reference.name));
+        let own = own_hints(sql.get(verb..).unwrap_or_default());
+        let own = own.and_then(|own| own.get(..memchr::memmem::find(own, b"*/")?));
+        if has_own || own.is_some_and(names_an_index) {
+            return with_hint(text, verb, keys, mariadb);
+        }
+        return hinted(&text, verb, &format!("{HINT} INDEX({name} {})", quote_identifier(&key.name)));
+    }
+    match change {
+        Change::Update(_) if !has_own => {
+            text.splice(reference.span.end..reference.span.end, key.force().into_bytes());
+        }
+        Change::Delete(delete) if keeps_no_limit(change) && delete.returning.is_none() => {
+            text.extend_from_slice(format!(" LIMIT {keys}").as_bytes());
+        }
+        _ => {}
+    }
+    text
 }
 
 /// Whether what the statement does depends on the order in which the server comes to the rows, of which the statement says
@@ -63,6 +123,15 @@ pub(super) fn no_row(table: &Table, qualified: &str) -> String {
     )
 }
 
+/// A statement that is restricted to the rows imaged.
+pub(super) struct Restricted {
+    pub(super) text: Vec<u8>,
+    /// How many rows those are.
+    pub(super) keys: usize,
+    /// The server may look them up by their keys.
+    by_keys: bool,
+}
+
 /// The statement restricted to the rows imaged. A condition that could choose other rows the second time is replaced.
 /// `filter`: the server must not look rows up by their keys, whatever the statement is.
 pub(super) fn restricted_sql(
@@ -72,7 +141,7 @@ pub(super) fn restricted_sql(
     table: &Table,
     images: &[Row],
     filter: bool,
-) -> Vec<u8> {
+) -> Restricted {
     let mut keys: Vec<_> = images.iter().map(|row| row.key(table)).collect();
     if let ([only], true) = (keys.as_slice(), is_zerofill(table)) {
         // As one of two it is no constant to MySQL, which would put 5 for a 0000005 of the statement's condition
@@ -93,21 +162,21 @@ pub(super) fn restricted_sql(
             .any(|c| matches!(c.kind, Kind::Enum | Kind::Set | Kind::Bit | Kind::Float | Kind::Year))
     });
     let own_plan = !change.volatile() && change.order_by().is_none() && change.limit().is_none();
-    let predicate =
-        if !keys.is_empty() && (filter || by_number || (own_plan && depends_on_order(sql, change, table))) {
-            // With an alternative the server cannot look rows up by the keys, and comes to them as it would have done; nor does
-            // MySQL put the text of an ENUM or SET where the statement compares its number, or the number of a BIT where it asks
-            // for the length of its text, or find that a YEAR looked up by a parameter below 100 is another number
-            format!("{} OR {}", table.keys_predicate(&qualified, &keys), no_row(table, &qualified))
-        } else if !keys.is_empty() {
-            table.keys_predicate(&qualified, &keys)
-        } else if change.volatile() && change.returning().is_none() {
-            "1=0".to_string()
-        } else {
-            // As false as 1=0, but not known beforehand: the server evaluates the condition and answers as it always does. To a
-            // RETURNING behind a condition that it knows to be false, MariaDB answers with OK instead of a result.
-            no_row(table, &qualified)
-        };
+    let by_keys = !(filter || by_number || (own_plan && depends_on_order(sql, change, table)));
+    let predicate = if !keys.is_empty() && !by_keys {
+        // With an alternative the server cannot look rows up by the keys, and comes to them as it would have done; nor does
+        // MySQL put the text of an ENUM or SET where the statement compares its number, or the number of a BIT where it asks
+        // for the length of its text, or find that a YEAR looked up by a parameter below 100 is another number
+        format!("{} OR {}", table.keys_predicate(&qualified, &keys), no_row(table, &qualified))
+    } else if !keys.is_empty() {
+        table.keys_predicate(&qualified, &keys)
+    } else if change.volatile() && change.returning().is_none() {
+        "1=0".to_string()
+    } else {
+        // As false as 1=0, but not known beforehand: the server evaluates the condition and answers as it always does. To a
+        // RETURNING behind a condition that it knows to be false, MariaDB answers with OK instead of a result.
+        no_row(table, &qualified)
+    };
     let where_end = change.where_clause().map(|span| span.end);
     let head_end = change
         .where_clause()
@@ -137,7 +206,7 @@ pub(super) fn restricted_sql(
     out.extend_from_slice(sql.get(tail_start..tail_end).unwrap_or_default());
     out.push(b' ');
     out.extend_from_slice(sql.get(clauses_end..analysis.terminator).unwrap_or_default());
-    out
+    Restricted { text: out, keys: images.len(), by_keys: by_keys && !images.is_empty() }
 }
 
 /// The statement so that it changes no row, with its condition as it stands.
@@ -162,6 +231,58 @@ pub(super) fn harmless_sql(sql: &[u8], change: Change<'_>, analysis: &Analysis) 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::samples;
+    use atone_sql::{Mode, Statement, analyze};
+    use atone_undo::Value;
+
+    fn restricted(sql: &str, keys: i128, mariadb: bool) -> String {
+        let mode = Mode { mariadb, ..Mode::default() };
+        let analysis = analyze(sql.as_bytes(), mode);
+        let change = match &analysis.statement {
+            Statement::Update(update) => Change::Update(update),
+            Statement::Delete(delete) => Change::Delete(delete),
+            other => panic!("{other:?}"),
+        };
+        let table = samples::table(&["id", "v"]);
+        let row = |id| Row { values: vec![Value::Int(id), Value::Int(0)], lock_keys: Vec::new() };
+        let images: Vec<Row> = (0..keys).map(row).collect();
+        let restricted = restricted_sql(sql.as_bytes(), change, &analysis, &table, &images, false);
+        let text = looked_up(sql.as_bytes(), change, restricted, &table, mariadb);
+        let text = String::from_utf8(text).unwrap();
+        let (head, tail) = text.split_once(" IN (").unwrap();
+        format!("{head} …{}", tail.split_once(')').unwrap().1)
+    }
+
+    #[test]
+    fn many_rows_are_looked_up_by_their_keys() {
+        let update = "UPDATE t SET v = 1 WHERE v = 0";
+        let plain = "UPDATE t SET v = 1 WHERE (v = 0) AND ((`t`.`id` …))";
+        for mariadb in [false, true] {
+            assert_eq!(restricted(update, 100, mariadb).trim_end(), plain);
+        }
+        let hint = "/*+ SET_VAR(range_optimizer_max_mem_size=0) INDEX(`t` `PRIMARY`) */";
+        assert_eq!(
+            restricted(update, 101, false).trim_end(),
+            format!("UPDATE {hint} t SET v = 1 WHERE (v = 0) AND ((`t`.`id` …))")
+        );
+        assert_eq!(
+            restricted("UPDATE t AS x SET v = 1", 101, true).trim_end(),
+            "UPDATE t AS x FORCE INDEX (`PRIMARY`) SET v = 1 WHERE ((`x`.`id` …))"
+        );
+        assert_eq!(
+            restricted("DELETE FROM t WHERE v = 0", 101, true).trim_end(),
+            "DELETE FROM t WHERE (v = 0) AND ((`s`.`t`.`id` …))   LIMIT 101"
+        );
+        assert!(restricted("DELETE FROM t AS x WHERE v = 0", 101, false).contains("INDEX(`x` `PRIMARY`)"));
+        // Values that go on from row to row take the statement's own way to its rows
+        let order = "UPDATE t SET v = (@n := @n + 1) WHERE v = 0";
+        assert!(!restricted(order, 101, true).contains("FORCE"));
+        assert!(!restricted(order, 101, false).contains("INDEX("));
+        // What the statement says of indexes stays its own
+        let own = "UPDATE t USE INDEX (v) SET v = 1 WHERE v = 0";
+        assert!(!restricted(own, 101, true).contains("FORCE"));
+        assert!(!restricted("DELETE /*+ NO_INDEX(t v) */ FROM t", 101, false).contains("PRIMARY"));
+    }
 
     #[test]
     fn many_keys_get_a_hint_on_mysql() {
@@ -169,12 +290,11 @@ mod tests {
             String::from_utf8(with_hint(sql.as_bytes().to_vec(), verb, keys, mariadb)).unwrap()
         };
         let plain = "UPDATE t SET a = 1";
-        assert_eq!(hinted(plain, 6, 1000, false), plain);
+        assert_eq!(hinted(plain, 6, 100, false), plain);
         assert_eq!(hinted(plain, 6, 5000, true), plain);
-        let hint = "SET_VAR(range_optimizer_max_mem_size=0)";
-        assert_eq!(hinted(plain, 6, 5000, false), format!("UPDATE /*+ {hint} */ t SET a = 1"));
+        assert_eq!(hinted(plain, 6, 5000, false), format!("UPDATE /*+ {HINT} */ t SET a = 1"));
         let own = "WITH c AS (SELECT 1) DELETE /*+ BKA(t) */ FROM t";
-        let want = format!("WITH c AS (SELECT 1) DELETE /*+ {hint}  BKA(t) */ FROM t");
+        let want = format!("WITH c AS (SELECT 1) DELETE /*+ {HINT}  BKA(t) */ FROM t");
         assert_eq!(hinted(own, 27, 5000, false), want);
     }
 }

@@ -78,7 +78,7 @@ impl Session {
             Reply::Ok(_) => return Err(End::Broken("a before image without rows".into())),
         };
         let keys: Vec<Key> = found.iter().map(|row| row.key(&key_table)).collect();
-        if let Some(why) = self.too_much(keys.len()) {
+        if let Some(why) = self.too_many(table, &keys) {
             return self.refuse_change(&why, alone).await;
         }
         let images = match self.rows_at(table, keys).await? {
@@ -93,7 +93,7 @@ impl Session {
         let own = Own { info: &view.info, images: &images, new_keys: &[], effect };
         let behind = self.behind_change(own, change, &vars, alone).await?;
         let Some(behind) = behind else { return Ok(()) };
-        let restricted = restricted_sql(sql, change, analysis, &key_table, &found, false);
+        let restricted = restricted_sql(sql, change, analysis, &key_table, &found, false).text;
         let restricted = with_hint(restricted, change.verb().end, found.len(), self.mariadb);
         if let Some(why) = too_long(&restricted, &vars) {
             return self.refuse_change(why, alone).await;
