@@ -11,6 +11,8 @@ use serde_json::json;
 
 atone_tests::shared_tests!(
     spellings,
+    joining,
+    around_the_proxy,
     the_variable,
     unbinding,
     reset_and_change_user_unbind,
@@ -65,6 +67,66 @@ async fn spellings(c: Arc<Cluster>) -> Result<()> {
         assert_ne!(error.code, 0, "{bad}");
         assert_eq!(sql::xid(&mut conn).await?, None, "{bad} bound the session");
     }
+    Ok(())
+}
+
+/// Another session's global transaction is joined, in text and prepared.
+async fn joining(c: Arc<Cluster>) -> Result<()> {
+    let schema = c.bank_schema("joining").await?;
+    let mut first = c.app(Bank::One, &schema).await?;
+    let xid = sql::start_global(&mut first).await?;
+    let mut conn = c.app(Bank::One, &schema).await?;
+    let before = c.accounts(Bank::One, &schema).await?;
+    for (nth, join) in
+        ["START GLOBAL TRANSACTION JOIN '{}'", "start /* x */ global\ttransaction join \"{}\";"]
+            .iter()
+            .enumerate()
+    {
+        sql::run(&mut conn, join.replace("{}", &xid)).await?;
+        assert_eq!(sql::xid(&mut conn).await?, Some(xid.clone()), "{join}");
+        sql::run(&mut conn, format!("UPDATE account SET balance = balance - 1 WHERE id = {}", nth + 1))
+            .await?;
+        sql::run(&mut conn, "SET @atone_xid = NULL").await?;
+    }
+    let join = conn.prep("START GLOBAL TRANSACTION JOIN ?").await?;
+    conn.exec_drop(&join, (xid.as_str(),)).await?;
+    assert_eq!(sql::xid(&mut conn).await?, Some(xid.clone()));
+    sql::run(&mut conn, "UPDATE account SET balance = balance - 1 WHERE id = 3").await?;
+    // As with the SET: the same again, and another one where nothing is open
+    conn.exec_drop(&join, (xid.as_str(),)).await?;
+    let other = c.rest().begin(json!({})).await?;
+    conn.query_drop(format!("START GLOBAL TRANSACTION JOIN '{other}'")).await?;
+    assert_eq!(sql::xid(&mut conn).await?, Some(other.clone()));
+    let error = sql::refused(&mut conn, "START GLOBAL TRANSACTION JOIN 'nobody:1'").await?;
+    error.expect_naming(1397, "XAE04", "nobody:1")?;
+    assert_eq!(sql::xid(&mut conn).await?, Some(other), "the binding is as it was");
+    for bad in ["JOIN", "JOIN ''", "JOIN NULL", "JOIN 'a' 'b', 'c'", "JOIN x", "JOIN 'x' TIMEOUT 3"] {
+        sql::refused(&mut conn, format!("START GLOBAL TRANSACTION {bad}")).await?.expect(1235, "42000")?;
+    }
+    sql::run(&mut first, "ROLLBACK GLOBAL TRANSACTION").await?;
+    c.rest().wait_for_status(&xid, "rolled_back", SOON).await?;
+    assert_eq!(c.accounts(Bank::One, &schema).await?, before);
+    let error = sql::refused(&mut conn, format!("START GLOBAL TRANSACTION JOIN '{xid}'")).await?;
+    error.expect_naming(1402, "XA100", &xid)?;
+    let mut unbound = c.app(Bank::One, &schema).await?;
+    sql::run_all(&mut unbound, &["BEGIN", "UPDATE account SET balance = 0 WHERE id = 1"]).await?;
+    let late = c.rest().begin(json!({})).await?;
+    let error = sql::refused(&mut unbound, format!("START GLOBAL TRANSACTION JOIN '{late}'")).await?;
+    error.expect_naming(1400, "XAE09", &late)
+}
+
+/// A client on the server's host that asks for the server's socket leaves the proxy by itself: the SET goes through then as
+/// any user variable does, and the JOIN is an error.
+async fn around_the_proxy(c: Arc<Cluster>) -> Result<()> {
+    let schema = c.bank_schema("around").await?;
+    let xid = c.rest().begin(json!({})).await?;
+    let mut conn = sql::connect_with(c.app_options(Bank::One, &schema).prefer_socket(true)).await?;
+    let set = format!("SET @atone_xid = '{xid}'");
+    sql::run_all(&mut conn, &[&set, "UPDATE account SET balance = 7 WHERE id = 1"]).await?;
+    let branches = c.rest().transaction(&xid).await?["branches"].as_array().map(Vec::len);
+    assert_eq!(branches, Some(0), "the client has stayed with the proxy: this test shows nothing");
+    let error = sql::refused(&mut conn, format!("START GLOBAL TRANSACTION JOIN '{xid}'")).await?;
+    assert_eq!((error.code, error.message.starts_with("atone:")), (1064, false), "{error:?}");
     Ok(())
 }
 

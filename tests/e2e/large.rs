@@ -178,7 +178,8 @@ async fn changes_lock_their_own_rows(c: Arc<Cluster>) -> Result<()> {
             locks <= bare + bare / 4 + 100,
             "{statement:.100} has locked {locks} rows, {bare} without the proxy"
         );
-        if !statement.contains("texts") {
+        // A server may read all of the table by itself
+        if !statement.contains("texts") && bare < ROWS as u64 / 2 {
             others_can_write(&c, &schema, &statement).await?;
         }
         sql::run(&mut conn, "ROLLBACK").await?;

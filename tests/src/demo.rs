@@ -64,7 +64,11 @@ pub async fn run(flavor: Flavor, options: ClusterOptions) -> Result<Cluster> {
     heading("The application gives up: ROLLBACK GLOBAL TRANSACTION");
     let decided = Instant::now();
     let mut shop = cluster.app(Bank::One, SHOP).await?;
-    sql::run_all(&mut shop, &[&format!("SET @atone_xid = '{xid}'"), "ROLLBACK GLOBAL TRANSACTION"]).await?;
+    sql::run_all(
+        &mut shop,
+        &[&format!("START GLOBAL TRANSACTION JOIN '{xid}'"), "ROLLBACK GLOBAL TRANSACTION"],
+    )
+    .await?;
     cluster.rest().wait_for_status(&xid, "rolled_back", SOON).await?;
     println!("  {xid} is rolled back on both servers after {} ms", decided.elapsed().as_millis());
     let after = show_tables(&cluster, "After the rollback: as before it, to the byte").await?;
@@ -110,7 +114,7 @@ async fn purchase(
         ],
     )
     .await?;
-    run_shown(&mut bank, "bank2", &[format!("SET @atone_xid = '{xid}'")]).await?;
+    run_shown(&mut bank, "bank2", &[format!("START GLOBAL TRANSACTION JOIN '{xid}'")]).await?;
     let pay = format!("UPDATE account SET balance = balance - {price} WHERE customer = '{customer}'");
     say("bank2", &pay);
     match bank.query_drop(pay).await {
@@ -218,7 +222,7 @@ pub fn print_invitation(cluster: &Cluster) -> Result<()> {
         );
     }
     println!("      START GLOBAL TRANSACTION; SELECT @atone_xid;      (in one session)");
-    println!("      SET @atone_xid = '…';                             (in the other)");
+    println!("      START GLOBAL TRANSACTION JOIN '…';                (in the other)");
     println!("  curl {url}/v1/transactions");
     println!("  {} tx ls --coordinator {url}", atone.display());
     println!("  {} undo ls --config {} --resource bank1", atone.display(), cluster.proxy.config().display());

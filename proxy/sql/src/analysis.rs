@@ -93,6 +93,7 @@ pub fn may_write(sql: &[u8], mode: Mode) -> bool {
         | Statement::Diagnostics
         | Statement::SelectsDiagnostics { .. }
         | Statement::StartGlobal { .. }
+        | Statement::JoinGlobal(_)
         | Statement::CommitGlobal
         | Statement::RollbackGlobal
         | Statement::Prepare(_)
@@ -197,7 +198,7 @@ fn classify(text: &Text<'_>, analysis: &mut Analysis) -> Result<Statement, Refus
                 analysis.session_variables = session_variables;
                 statement
             }
-            (Some(Kind::Word), b"START") => session::start(text)?,
+            (Some(Kind::Word), b"START") => session::start(text, &analysis.placeholders)?,
             (Some(Kind::Word), b"BEGIN") => session::begin(text)?,
             (Some(Kind::Word), b"COMMIT") => session::commit(text)?,
             (Some(Kind::Word), b"ROLLBACK") => session::rollback(text)?,

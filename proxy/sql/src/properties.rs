@@ -150,6 +150,7 @@ fn holds(sql: &[u8], mode: Mode) {
     let concerns = matches!(
         analysis.statement,
         Statement::StartGlobal { .. }
+            | Statement::JoinGlobal(_)
             | Statement::CommitGlobal
             | Statement::RollbackGlobal
             | Statement::SetXid(_)

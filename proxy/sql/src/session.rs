@@ -3,14 +3,15 @@
 use crate::{
     lexer::Kind,
     quoting::unquote_string,
+    set::xid_value,
     text::Text,
-    types::{Refusal, Statement},
+    types::{Refusal, Statement, XidValue},
 };
 
 /// `START …`.
-pub(crate) fn start(text: &Text<'_>) -> Result<Statement, Refusal> {
+pub(crate) fn start(text: &Text<'_>, placeholders: &[usize]) -> Result<Statement, Refusal> {
     if text.is(1, "GLOBAL") {
-        return start_global(text);
+        return start_global(text, placeholders);
     }
     if !text.is(1, "TRANSACTION") {
         return Err(Refusal::new("START may change the server"));
@@ -47,11 +48,23 @@ fn misread() -> Refusal {
     Refusal::new("the statement is not understood")
 }
 
-/// `START GLOBAL TRANSACTION [NAME 'text'] [TIMEOUT seconds]`; the two options in either order.
-fn start_global(text: &Text<'_>) -> Result<Statement, Refusal> {
-    let misread = || Refusal::for_atone("expected START GLOBAL TRANSACTION [NAME 'text'] [TIMEOUT seconds]");
+/// `START GLOBAL TRANSACTION [NAME 'text'] [TIMEOUT seconds]`, the two options in either order, or
+/// `START GLOBAL TRANSACTION JOIN 'xid'`.
+fn start_global(text: &Text<'_>, placeholders: &[usize]) -> Result<Statement, Refusal> {
+    let misread = || {
+        Refusal::for_atone("expected START GLOBAL TRANSACTION [NAME 'text'] [TIMEOUT seconds] or JOIN 'xid'")
+    };
     if !text.is(2, "TRANSACTION") {
         return Err(misread());
+    }
+    if text.is(3, "JOIN") {
+        return match xid_value(text, 4..text.len(), placeholders) {
+            Some(XidValue::Literal(xid)) if xid.is_empty() => Err(misread()),
+            Some(value @ (XidValue::Literal(_) | XidValue::Placeholder(_))) => {
+                Ok(Statement::JoinGlobal(value))
+            }
+            Some(XidValue::Null) | None => Err(misread()),
+        };
     }
     let (mut name, mut timeout_s) = (None, None);
     let mut at = 3;

@@ -197,7 +197,7 @@ fn autocommit_value(text: &Text<'_>, value: Range<usize>) -> AutocommitValue {
 }
 
 /// A value of `@atone_xid` that is plain to see.
-fn xid_value(text: &Text<'_>, value: Range<usize>, placeholders: &[usize]) -> Option<XidValue> {
+pub(crate) fn xid_value(text: &Text<'_>, value: Range<usize>, placeholders: &[usize]) -> Option<XidValue> {
     if value.len() != 1 {
         return None;
     }

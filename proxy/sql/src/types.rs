@@ -47,6 +47,8 @@ pub enum Statement {
         /// The number after TIMEOUT, in seconds.
         timeout_s: Option<u64>,
     },
+    /// `START GLOBAL TRANSACTION JOIN value`: binds the session to one that is there, as [`Statement::SetXid`] does.
+    JoinGlobal(XidValue),
     /// `COMMIT GLOBAL TRANSACTION`.
     CommitGlobal,
     /// `ROLLBACK GLOBAL TRANSACTION`.
@@ -454,6 +456,7 @@ impl Statement {
         matches!(
             self,
             Statement::StartGlobal { .. }
+                | Statement::JoinGlobal(_)
                 | Statement::CommitGlobal
                 | Statement::RollbackGlobal
                 | Statement::SetXid(_)

@@ -13,6 +13,7 @@ fn cells(line: &str) -> Option<Vec<&str>> {
 fn becomes(statement: &Statement) -> &'static str {
     match statement {
         Statement::StartGlobal { .. }
+        | Statement::JoinGlobal(_)
         | Statement::CommitGlobal
         | Statement::RollbackGlobal
         | Statement::SetXid(_) => "binding",

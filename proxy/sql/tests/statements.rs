@@ -20,12 +20,17 @@ fn global_transactions() {
         r#"
         START GLOBAL TRANSACTION => StartGlobal { name: None, timeout_s: None }
         start global transaction name 'a''b\'c' timeout 30; => StartGlobal { name: Some("a'b'c"), timeout_s: Some(30) } rest<;>
+        start global transaction join 'a:1'; => JoinGlobal 'a:1' rest<;>
+        START GLOBAL TRANSACTION JOIN ? => JoinGlobal ?0
+        START GLOBAL TRANSACTION JOIN '' => Refused always: expected START GLOBAL TRANSACTION [NAME 'text'] [TIMEOUT seconds] or JOIN 'xid'
+        START GLOBAL TRANSACTION JOIN NULL => Refused always: expected START GLOBAL TRANSACTION [NAME 'text'] [TIMEOUT seconds] or JOIN 'xid'
+        START GLOBAL TRANSACTION JOIN 'a' TIMEOUT 5 => Refused always: expected START GLOBAL TRANSACTION [NAME 'text'] [TIMEOUT seconds] or JOIN 'xid'
         START /* x */ GLOBAL TRANSACTION TIMEOUT 5 NAME "n" => StartGlobal { name: Some("n"), timeout_s: Some(5) }
-        START GLOBAL TRANSACTION NAME x => Refused always: expected START GLOBAL TRANSACTION [NAME 'text'] [TIMEOUT seconds]
-        START GLOBAL TRANSACTION NAME 'a' NAME 'b' => Refused always: expected START GLOBAL TRANSACTION [NAME 'text'] [TIMEOUT seconds]
+        START GLOBAL TRANSACTION NAME x => Refused always: expected START GLOBAL TRANSACTION [NAME 'text'] [TIMEOUT seconds] or JOIN 'xid'
+        START GLOBAL TRANSACTION NAME 'a' NAME 'b' => Refused always: expected START GLOBAL TRANSACTION [NAME 'text'] [TIMEOUT seconds] or JOIN 'xid'
         START GLOBAL TRANSACTION TIMEOUT 1.5 => Refused always: the TIMEOUT of a global transaction must be a whole number of seconds
-        START GLOBAL TRANSACTION TIMEOUT -1 => Refused always: expected START GLOBAL TRANSACTION [NAME 'text'] [TIMEOUT seconds]
-        START GLOBAL => Refused always: expected START GLOBAL TRANSACTION [NAME 'text'] [TIMEOUT seconds]
+        START GLOBAL TRANSACTION TIMEOUT -1 => Refused always: expected START GLOBAL TRANSACTION [NAME 'text'] [TIMEOUT seconds] or JOIN 'xid'
+        START GLOBAL => Refused always: expected START GLOBAL TRANSACTION [NAME 'text'] [TIMEOUT seconds] or JOIN 'xid'
         START GLOBAL TRANSACTION; UPDATE t SET a = 1 => Refused always: several statements in one packet
         COMMIT GLOBAL TRANSACTION => CommitGlobal
         -- A comment of every kind before it.

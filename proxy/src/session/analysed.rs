@@ -71,6 +71,7 @@ impl Passes {
             // What an EXECUTE runs is another text
             Statement::Execute(_)
             | Statement::StartGlobal { .. }
+            | Statement::JoinGlobal(_)
             | Statement::CommitGlobal
             | Statement::RollbackGlobal
             | Statement::Refused(_) => Passes::Never,

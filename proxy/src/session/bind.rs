@@ -103,6 +103,11 @@ impl Session {
             Statement::StartGlobal { name, timeout_s } => {
                 return self.start_global(name.clone(), *timeout_s).await;
             }
+            Statement::JoinGlobal(XidValue::Literal(xid)) => return self.join_global(xid).await,
+            Statement::JoinGlobal(XidValue::Placeholder(_) | XidValue::Null) => {
+                let why = "a parameter of START GLOBAL TRANSACTION JOIN outside of a prepared statement";
+                return self.refuse(why).await;
+            }
             Statement::CommitGlobal => return self.end_global(true).await,
             Statement::RollbackGlobal => return self.end_global(false).await,
             Statement::SetXid(XidValue::Literal(xid)) if !xid.is_empty() => {
@@ -252,6 +257,25 @@ impl Session {
                 let _ = self.backend.coordinator.rollback(&xid).await;
                 failed.and(Err(End::Broken("SET answered with rows".into())))
             }
+        }
+    }
+
+    /// `START GLOBAL TRANSACTION JOIN '…'`
+    async fn join_global(&mut self, xid: &str) -> Result<(), End> {
+        let refusal = match self.bind_refusal(xid).await? {
+            Some(error) => Some(error),
+            None => self.check_active(xid).await.err(),
+        };
+        if let Some(error) = refusal {
+            return self.send_error(&error).await;
+        }
+        // What is active is a valid XID
+        match self.run_one(format!("SET @atone_xid = '{xid}'")).await? {
+            Reply::Ok(ok) => {
+                self.bind(xid.to_owned(), false);
+                self.send_ok(ok).await
+            }
+            _ => Err(End::Broken("SET answered with rows".into())),
         }
     }
 

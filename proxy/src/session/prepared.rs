@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use atone_sql::Statement as Sql;
+use atone_sql::{Statement as Sql, XidValue};
 use atone_wire::caps::client;
 use atone_wire::execute::{ExecuteHead, Execution, ParamType, parse_execution};
 use atone_wire::reply::Expect;
@@ -53,6 +53,8 @@ const CURSOR_TYPES: u8 = 0b111;
 
 /// What the server prepares in place of statements that only Atone knows.
 const PLACEHOLDER_SQL: &[u8] = b"DO 0";
+/// The same of one with a parameter.
+const JOINING_SQL: &[u8] = b"SET @atone_xid = ?";
 
 impl Session {
     /// `COM_STMT_PREPARE`
@@ -70,6 +72,13 @@ impl Session {
             match &analysis.statement {
                 Sql::StartGlobal { .. } | Sql::CommitGlobal | Sql::RollbackGlobal => {
                     forwarded = Bytes::from_static(PLACEHOLDER_SQL);
+                }
+                Sql::JoinGlobal(value) => {
+                    let instead = match value {
+                        XidValue::Placeholder(_) => JOINING_SQL,
+                        XidValue::Literal(_) | XidValue::Null => PLACEHOLDER_SQL,
+                    };
+                    forwarded = Bytes::from_static(instead);
                 }
                 Sql::Refused(refusal) if refusal.for_atone => {
                     let error = SqlError::refused(&self.xid(), &refusal.reason);
@@ -137,6 +146,7 @@ impl Session {
         let indifferent = matches!(
             statement,
             Sql::StartGlobal { .. }
+                | Sql::JoinGlobal(_)
                 | Sql::CommitGlobal
                 | Sql::RollbackGlobal
                 | Sql::SetXid(_)
@@ -316,6 +326,7 @@ impl Session {
                 | Sql::Delete(_)
                 | Sql::Joined(_)
                 | Sql::SetXid(_)
+                | Sql::JoinGlobal(_)
                 | Sql::TouchesXid
         );
         if !written_by_params {

@@ -59,6 +59,8 @@ fn value(sql: &[u8], value: &InsertValue) -> String {
 /// What a statement is, in one line.
 pub(crate) fn show_statement(sql: &[u8], statement: &Statement) -> String {
     match statement {
+        Statement::JoinGlobal(XidValue::Literal(xid)) => format!("JoinGlobal '{xid}'"),
+        Statement::JoinGlobal(XidValue::Placeholder(index)) => format!("JoinGlobal ?{index}"),
         Statement::SetXid(XidValue::Literal(xid)) => format!("SetXid '{xid}'"),
         Statement::SetXid(XidValue::Placeholder(index)) => format!("SetXid ?{index}"),
         Statement::SetXid(XidValue::Null) => "SetXid NULL".into(),

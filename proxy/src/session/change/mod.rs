@@ -270,7 +270,8 @@ impl Session {
                     let all = t.change.limit().is_none();
                     let filter = t.vars.safe_updates || (warned && all);
                     heavy(images.len(), || {
-                        let restricted = restricted_sql(t.sql, t.change, t.analysis, table, &images, filter);
+                        let restricted =
+                            restricted_sql(t.sql, t.change, t.analysis, (t.info, table), &images, filter);
                         looked_up(t.sql, t.change, restricted, table, self.mariadb)
                     })
                 };

@@ -4,6 +4,7 @@ use atone_sql::Analysis;
 use atone_undo::{Kind, Row, Table, quote_identifier};
 
 use super::Change;
+use crate::meta::TableInfo;
 use crate::session::keys::same_name;
 
 /// So many keys a server looks for without being told to.
@@ -104,6 +105,16 @@ fn depends_on_order(sql: &[u8], change: Change<'_>, table: &Table) -> bool {
         })
 }
 
+/// Whether it is all the same in which order a statement comes to the rows imaged, whatever it says: they go, with nothing that
+/// looks at them.
+fn any_order(change: Change<'_>, info: &TableInfo) -> bool {
+    let Change::Delete(delete) = change else { return false };
+    !delete.ignore
+        && delete.returning.is_none()
+        && info.facts.triggers.is_empty()
+        && info.references.keys.is_empty()
+}
+
 /// Whether a column of the key that identifies rows has a text that its number does not have.
 fn is_zerofill(table: &Table) -> bool {
     let key = table.keys.first().map(|key| key.columns.as_slice()).unwrap_or_default();
@@ -138,7 +149,7 @@ pub(super) fn restricted_sql(
     sql: &[u8],
     change: Change<'_>,
     analysis: &Analysis,
-    table: &Table,
+    (info, table): (&TableInfo, &Table),
     images: &[Row],
     filter: bool,
 ) -> Restricted {
@@ -196,7 +207,11 @@ pub(super) fn restricted_sql(
     out.push(b'(');
     out.extend_from_slice(predicate.as_bytes());
     out.extend_from_slice(b") ");
-    let tail_start = where_end.unwrap_or(head_end);
+    let mut tail_start = where_end.unwrap_or(head_end);
+    if let Some(order_by) = change.order_by().filter(|_| !images.is_empty() && any_order(change, info)) {
+        // It says which rows the LIMIT leaves, and they are known; by it the server would read all of the table
+        tail_start = order_by.end;
+    }
     let clauses_end = change.returning().map_or(analysis.terminator, |span| span.start);
     let tail_end = match change.image_limit() {
         // It has done its work; a second time it could choose fewer
@@ -246,7 +261,8 @@ mod tests {
         let table = samples::table(&["id", "v"]);
         let row = |id| Row { values: vec![Value::Int(id), Value::Int(0)], lock_keys: Vec::new() };
         let images: Vec<Row> = (0..keys).map(row).collect();
-        let restricted = restricted_sql(sql.as_bytes(), change, &analysis, &table, &images, false);
+        let info = samples::info(table.clone());
+        let restricted = restricted_sql(sql.as_bytes(), change, &analysis, (&info, &table), &images, false);
         let text = looked_up(sql.as_bytes(), change, restricted, &table, mariadb);
         let text = String::from_utf8(text).unwrap();
         let (head, tail) = text.split_once(" IN (").unwrap();
@@ -274,6 +290,10 @@ mod tests {
             "DELETE FROM t WHERE (v = 0) AND ((`s`.`t`.`id` …))   LIMIT 101"
         );
         assert!(restricted("DELETE FROM t AS x WHERE v = 0", 101, false).contains("INDEX(`x` `PRIMARY`)"));
+        assert_eq!(
+            restricted("DELETE FROM t ORDER BY v LIMIT 101", 101, true).trim_end(),
+            "DELETE FROM t  WHERE ((`s`.`t`.`id` …))    LIMIT 101"
+        );
         // Values that go on from row to row take the statement's own way to its rows
         let order = "UPDATE t SET v = (@n := @n + 1) WHERE v = 0";
         assert!(!restricted(order, 101, true).contains("FORCE"));

@@ -93,7 +93,7 @@ impl Session {
         let own = Own { info: &view.info, images: &images, new_keys: &[], effect };
         let behind = self.behind_change(own, change, &vars, alone).await?;
         let Some(behind) = behind else { return Ok(()) };
-        let restricted = restricted_sql(sql, change, analysis, &key_table, &found, false).text;
+        let restricted = restricted_sql(sql, change, analysis, (&view.info, &key_table), &found, false).text;
         let restricted = with_hint(restricted, change.verb().end, found.len(), self.mariadb);
         if let Some(why) = too_long(&restricted, &vars) {
             return self.refuse_change(why, alone).await;
