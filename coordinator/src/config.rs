@@ -6,7 +6,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use atone_core::Limits;
+use atone_core::{Limits, ROLLBACK_WAIT_MAX_MS};
 use toml::{Table, Value};
 
 /// The whole configuration.
@@ -93,6 +93,11 @@ impl Config {
                 .duration("branch_report_timeout", defaults.branch_report_timeout_ms)?,
             rollback_retry_interval_ms: transaction
                 .duration("rollback_retry_interval", defaults.rollback_retry_interval_ms)?,
+            rollback_wait_ms: transaction.duration_up_to(
+                "rollback_wait",
+                defaults.rollback_wait_ms,
+                ROLLBACK_WAIT_MAX_MS,
+            )?,
             history_retention_ms: transaction.duration("history_retention", defaults.history_retention_ms)?,
             work_timeout_ms: transaction.duration("work_timeout", defaults.work_timeout_ms)?,
             report_delay_ms: transaction.duration("report_delay", defaults.report_delay_ms)?,
@@ -107,6 +112,8 @@ impl Config {
                         .size("max_branches_per_transaction", defaults.max_branches_per_transaction)?,
                     max_transactions: section.size("max_transactions", defaults.max_transactions)?,
                     max_waiters: section.size("max_waiters", defaults.max_waiters)?,
+                    max_rollback_waiters: section
+                        .size("max_rollback_waiters", defaults.max_rollback_waiters)?,
                     max_history: section.size("max_history", defaults.max_history)?,
                     max_purge_batch: section.size("max_purge_batch", defaults.max_purge_batch)?,
                     max_work_in_flight: section.size("max_work_in_flight", defaults.max_work_in_flight)?,
@@ -168,17 +175,32 @@ impl Section {
     /// A duration in whole milliseconds, at least one.
     fn duration(&mut self, key: &str, default_ms: u64) -> Result<u64, KeyError> {
         const MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+        let Some((text, duration)) = self.parsed_duration(key)? else { return Ok(default_ms) };
+        if duration < Duration::from_millis(1) || duration > MAX {
+            return Err(self.error(key, format!("{text:?} is not between 1ms and ten years")));
+        }
+        u64::try_from(duration.as_millis()).map_err(|e| self.error(key, e.to_string()))
+    }
+
+    /// A duration in whole milliseconds, which may be none.
+    fn duration_up_to(&mut self, key: &str, default_ms: u64, max_ms: u64) -> Result<u64, KeyError> {
+        let Some((text, duration)) = self.parsed_duration(key)? else { return Ok(default_ms) };
+        match u64::try_from(duration.as_millis()) {
+            Ok(ms) if ms <= max_ms => Ok(ms),
+            _ => Err(self.error(key, format!("{text:?} is longer than {}s", max_ms / 1_000))),
+        }
+    }
+
+    /// The duration under a key, with its text.
+    fn parsed_duration(&mut self, key: &str) -> Result<Option<(String, Duration)>, KeyError> {
         let text = match self.table.remove(key) {
-            None => return Ok(default_ms),
+            None => return Ok(None),
             Some(Value::String(text)) => text,
             Some(other) => return Err(self.wrong_type(key, "a duration such as \"60s\"", &other)),
         };
         let duration = humantime::parse_duration(&text)
             .map_err(|e| self.error(key, format!("{text:?} is no duration: {e}")))?;
-        if duration < Duration::from_millis(1) || duration > MAX {
-            return Err(self.error(key, format!("{text:?} is not between 1ms and ten years")));
-        }
-        u64::try_from(duration.as_millis()).map_err(|e| self.error(key, e.to_string()))
+        Ok(Some((text, duration)))
     }
 
     /// A whole number from 1 up.
@@ -215,11 +237,12 @@ mod tests {
     #[test]
     fn keys_are_read() {
         let text = "[listen]\nrpc = 'localhost:0'\n[store]\nkind = 'embedded'\npath = '/x'\n[transaction]\n\
-                    default_timeout = '1m 30s'\n[limits]\nmax_waiters = 5";
+                    default_timeout = '1m 30s'\nrollback_wait = '0s'\n[limits]\nmax_waiters = 5";
         let config = Config::parse(text).unwrap();
         assert_eq!(config.rpc, "localhost:0");
         assert_eq!(config.store_path, PathBuf::from("/x"));
         assert_eq!(config.core.default_timeout_ms, 90_000);
+        assert_eq!(config.core.rollback_wait_ms, 0);
         assert_eq!(config.core.limits.max_waiters, 5);
     }
 
@@ -239,6 +262,7 @@ mod tests {
         check("[transaction]\ndefault_timeout = 60", Some("transaction.default_timeout"), "\"60s\"");
         check("[transaction]\ndefault_timeout = 'soon'", Some("transaction.default_timeout"), "soon");
         check("[transaction]\ndefault_timeout = '25h'", Some("transaction.default_timeout"), "max_timeout");
+        check("[transaction]\nrollback_wait = '301s'", Some("transaction.rollback_wait"), "longer than 300s");
         check("[limits]\nmax_waiters = 0", Some("limits.max_waiters"), "from 1 up");
         check("[listen\n", None, "line 1");
     }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use atone_api::proto::{self, ErrorCode};
 use atone_core::{
-    Leftover, LockSet, Outcome, Refusal, RefusalCode, RegisterRequest, Status, TransactionView, Work,
-    WorkKind, WorkOutcome,
+    Leftover, LockSet, Outcome, PendingBranch, Refusal, RefusalCode, RegisterRequest, Status,
+    TransactionView, Work, WorkKind, WorkOutcome,
 };
 
 pub(crate) fn transaction_to_proto(view: &TransactionView) -> proto::Transaction {
@@ -23,7 +23,13 @@ pub(crate) fn transaction_to_proto(view: &TransactionView) -> proto::Transaction
         status: status.into(),
         reason: view.reason.clone(),
         timeout_ms: view.timeout_ms,
+        pending: view.pending.iter().map(pending_to_proto).collect(),
+        pending_count: u64::try_from(view.pending_count).unwrap_or(u64::MAX),
     }
+}
+
+fn pending_to_proto(branch: &PendingBranch) -> proto::PendingBranch {
+    proto::PendingBranch { branch_id: branch.branch_id.0, resource: branch.resource.to_string() }
 }
 
 pub(crate) fn refusal_to_proto(refusal: Refusal) -> proto::Error {

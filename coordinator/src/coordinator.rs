@@ -40,6 +40,7 @@ pub enum StartError {
 
 pub(crate) struct Coordinator {
     id: String,
+    rollback_wait_ms: u64,
     inner: Mutex<Inner>,
     hub: Arc<Hub>,
     places: Arc<Semaphore>,
@@ -98,6 +99,7 @@ impl Coordinator {
         let began = Instant::now();
         let contents = store.load()?;
         let clock = Clock::new();
+        let rollback_wait_ms = config.rollback_wait_ms;
         let (core, step) = Core::recover(config, &contents.id, contents.records, clock.now_ms())?;
         store.apply(&step.persist)?;
         let stats = core.stats();
@@ -120,6 +122,7 @@ impl Coordinator {
         })?;
         let coordinator = Arc::new(Self {
             id: contents.id,
+            rollback_wait_ms,
             inner: Mutex::new(Inner { core, journal: Some(journal) }),
             hub,
             places: Arc::new(Semaphore::new(QUEUE_MAX)),
@@ -134,6 +137,11 @@ impl Coordinator {
 
     pub(crate) fn id(&self) -> &str {
         &self.id
+    }
+
+    /// How long the answer to a rollback waits where the call does not say.
+    pub(crate) fn rollback_wait_ms(&self) -> u64 {
+        self.rollback_wait_ms
     }
 
     pub(crate) fn hub(&self) -> &Hub {
@@ -182,7 +190,7 @@ impl Coordinator {
     /// Makes a request and waits for its answer.
     pub(crate) async fn call(&self, event: impl FnOnce(ReplyTo) -> Event) -> Result<Answer, Unavailable> {
         let (call, answer) = self.hub.add_call();
-        let _guard = CallGuard { hub: &self.hub, call };
+        let _guard = CallGuard { coordinator: self, call };
         self.handle(event(ReplyTo::Call(call))).await?;
         tokio::select! {
             answer = answer => answer.map_err(|_| STORE_FAILED),
@@ -277,13 +285,16 @@ impl Coordinator {
 
 /// Forgets a call whose caller has gone.
 struct CallGuard<'a> {
-    hub: &'a Hub,
+    coordinator: &'a Coordinator,
     call: u64,
 }
 
 impl Drop for CallGuard<'_> {
     fn drop(&mut self) {
-        self.hub.remove_call(self.call);
+        if self.coordinator.hub.remove_call(self.call) {
+            // It was not answered: a rollback need not be waited for any more. Where the store failed nothing matters.
+            let _ = self.coordinator.submit(Event::GiveUp { to: ReplyTo::Call(self.call) }, None);
+        }
     }
 }
 

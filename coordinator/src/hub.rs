@@ -59,8 +59,9 @@ impl Hub {
         (call, receiver)
     }
 
-    pub(crate) fn remove_call(&self, call: u64) {
-        self.calls.remove(&call);
+    /// Whether it was still to be answered.
+    pub(crate) fn remove_call(&self, call: u64) -> bool {
+        self.calls.remove(&call).is_some()
     }
 
     pub(crate) fn register_began(&self, stream: StreamId, id: u64) {

@@ -26,6 +26,7 @@ pub(crate) fn install() -> anyhow::Result<PrometheusHandle> {
     );
     describe_gauge!("atone_locks", "Global row locks that are held");
     describe_gauge!("atone_lock_waiters", "Registrations that wait for row locks");
+    describe_gauge!("atone_rollback_waiters", "Calls that wait until a rollback is done");
     describe_gauge!("atone_proxies", "Connected proxies");
     describe_gauge!("atone_work_waiting", "Phase-two work that waits to be given out");
     describe_gauge!("atone_work_outstanding", "Phase-two work that proxies have");
@@ -57,6 +58,7 @@ pub(crate) fn record(stats: &Stats) {
     }
     gauge!("atone_locks").set(stats.locks as f64);
     gauge!("atone_lock_waiters").set(stats.waiters as f64);
+    gauge!("atone_rollback_waiters").set(stats.rollback_waiters as f64);
     gauge!("atone_proxies").set(stats.streams as f64);
     gauge!("atone_work_waiting").set(stats.work_waiting as f64);
     gauge!("atone_work_outstanding").set(stats.work_outstanding as f64);

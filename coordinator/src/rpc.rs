@@ -82,8 +82,8 @@ impl Service for Rpc {
         &self,
         r: Request<proto::Rollback>,
     ) -> Result<Response<proto::Transaction>, Status> {
-        let proto::Rollback { xid } = r.into_inner();
-        self.call(|to| Event::Rollback { to, xid }).await
+        let proto::Rollback { xid, wait_ms } = r.into_inner();
+        self.call(|to| Event::Rollback { to, xid, wait_ms }).await
     }
 }
 
@@ -126,7 +126,11 @@ async fn session(
     };
     check_hello(&hello)?;
     let end = CancellationToken::new();
-    let reply = HelloReply { coordinator_id: coordinator.id().to_owned(), confirms_reports: true };
+    let reply = HelloReply {
+        coordinator_id: coordinator.id().to_owned(),
+        confirms_reports: true,
+        rollback_wait_ms: coordinator.rollback_wait_ms(),
+    };
     let reply = CoordinatorMessage { id, body: Some(coordinator_message::Body::Hello(reply)) };
     // Before the stream is known to the core, so that it comes before any work.
     let _ = sender.try_send(Ok(reply));
@@ -182,7 +186,9 @@ async fn take(coordinator: &Coordinator, stream: StreamId, message: ProxyMessage
         }
         proxy_message::Body::Get(proto::Get { xid }) => Event::Get { to, xid },
         proxy_message::Body::Commit(proto::Commit { xid }) => Event::Commit { to, xid },
-        proxy_message::Body::Rollback(proto::Rollback { xid }) => Event::Rollback { to, xid },
+        proxy_message::Body::Rollback(proto::Rollback { xid, wait_ms }) => {
+            Event::Rollback { to, xid, wait_ms }
+        }
         proxy_message::Body::Register(request) => {
             coordinator.hub().register_began(stream, id);
             Event::Register { stream, id, request: convert::register_request(request) }

@@ -104,7 +104,8 @@ async fn killed_in_the_middle_of_phase_two(c: Harmable) -> Result<()> {
                 &["BEGIN", "SELECT * FROM account FOR UPDATE", "SELECT * FROM undo_log FOR UPDATE"],
             )
             .await?;
-            let answer = if commit { c.rest().commit(&xid).await? } else { c.rest().rollback(&xid).await? };
+            let rest = c.rest();
+            let answer = if commit { rest.commit(&xid).await? } else { rest.decide_rollback(&xid).await? };
             let status = answer.expect(200)?["status"].clone();
             let decided = if commit { ["committing", "committed"] } else { ["rolling_back", "rolling_back"] };
             assert!(decided.iter().any(|s| status == json!(s)), "{status}");
@@ -143,7 +144,7 @@ async fn servers_away(c: Harmable) -> Result<()> {
     let schema = c.bank_schema("away").await?;
     let xid = transfer(&c, &schema).await?;
     c.bank2.kill9()?;
-    c.rest().rollback(&xid).await?.expect(200)?;
+    c.rest().decide_rollback(&xid).await?.expect(200)?;
     atone_tests::wait::until("bank1 is restored", SOON, || async {
         Ok((c.accounts(Bank::One, &schema).await? == BEFORE).then_some(()))
     })
@@ -218,7 +219,7 @@ async fn proxy_away(c: Harmable) -> Result<()> {
     c.proxy.kill9()?;
     // The open local transaction is gone with its connection; the branch that committed is undone when the proxy is
     // back, and the decision does not wait for it.
-    c.rest().rollback(&xid).await?.expect(200)?;
+    c.rest().decide_rollback(&xid).await?.expect(200)?;
     assert_eq!(c.rest().transaction(&xid).await?["status"], "rolling_back");
     c.proxy.restart().await?;
     c.rest().wait_for_status(&xid, "rolled_back", SOON).await?;

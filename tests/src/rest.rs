@@ -123,6 +123,11 @@ impl Rest {
         self.post(&format!("/v1/transactions/{xid}/rollback")).await
     }
 
+    /// The same, answered when it is decided.
+    pub async fn decide_rollback(&self, xid: &str) -> Result<Answer> {
+        self.post(&format!("/v1/transactions/{xid}/rollback?wait=0s")).await
+    }
+
     /// The transaction with its branches.
     pub async fn transaction(&self, xid: &str) -> Result<Value> {
         self.get(&format!("/v1/transactions/{xid}")).await?.expect(200)

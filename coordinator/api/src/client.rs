@@ -100,7 +100,17 @@ impl Client {
 
     /// Rolls a global transaction back; answered once the decision is durable.
     pub async fn rollback(&self, xid: &str) -> Result<Transaction, ClientError> {
-        self.transaction(proxy_message::Body::Rollback(Rollback { xid: xid.to_owned() }), CALL_TIMEOUT).await
+        let request = Rollback { xid: xid.to_owned(), wait_ms: Some(0) };
+        self.transaction(proxy_message::Body::Rollback(request), CALL_TIMEOUT).await
+    }
+
+    /// The same, answered once every branch is undone, one of them can't be, or the wait is over: the coordinator's
+    /// `rollback_wait` where none is given. Dropping the future gives up the wait, not the rollback.
+    pub async fn rollback_done(&self, xid: &str, wait_ms: Option<u64>) -> Result<Transaction, ClientError> {
+        let longest_ms = wait_ms.unwrap_or_else(|| self.handle.state.rollback_wait_ms()).min(WAIT_MAX_MS);
+        let request = Rollback { xid: xid.to_owned(), wait_ms };
+        let deadline = CALL_TIMEOUT + Duration::from_millis(longest_ms);
+        self.transaction(proxy_message::Body::Rollback(request), deadline).await
     }
 
     /// Registers a branch and takes its locks, waiting up to `wait_timeout_ms` for them; answers its branch id once
@@ -177,9 +187,9 @@ impl Client {
         if !self.is_connected() && tokio::time::timeout(CONNECT_GRACE, self.wait_connected()).await.is_err() {
             return Err(ClientError::Unavailable(self.handle.state.down_reason()));
         }
-        let is_register = matches!(body, proxy_message::Body::Register(_));
+        let waits = matches!(body, proxy_message::Body::Register(_) | proxy_message::Body::Rollback(_));
         let (id, answer) = self.handle.state.request(body)?;
-        let mut pending = Pending { state: &self.handle.state, id, is_register, done: false };
+        let mut pending = Pending { state: &self.handle.state, id, waits, done: false };
         let answer = tokio::time::timeout(deadline, answer).await;
         let result = match answer {
             // The deadline passed: dropping `pending` gives the request up.
@@ -206,14 +216,15 @@ impl Client {
 struct Pending<'a> {
     state: &'a State,
     id: u64,
-    is_register: bool,
+    /// The coordinator may have it wait, which it is told the end of.
+    waits: bool,
     done: bool,
 }
 
 impl Drop for Pending<'_> {
     fn drop(&mut self) {
         if !self.done {
-            let cancel = self.is_register.then_some(CancelRegister { register_id: self.id });
+            let cancel = self.waits.then_some(CancelRegister { register_id: self.id });
             self.state.forget(self.id, cancel);
         }
     }

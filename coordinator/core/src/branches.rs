@@ -221,8 +221,8 @@ impl Core {
                 self.give_up_all(&[waiter]);
             }
             Some(Registration::Branch(seq, branch)) => self.aborted(seq, branch),
-            // It was refused, or the branch was reported.
-            None => {}
+            // It was a rollback, it was refused, or the branch was reported.
+            None => self.give_up_rollback_wait(ReplyTo::Stream(stream, id)),
         }
     }
 
@@ -294,6 +294,7 @@ impl Core {
     pub(crate) fn stream_down(&mut self, stream: StreamId) {
         let lost = self.dispatcher.stream_down(stream);
         self.reports.forget_stream(stream);
+        self.give_up_rollback_waits_of(stream);
         let registrations = self.streams.remove(&stream).unwrap_or_default();
         let mut waiters = Vec::new();
         let mut in_doubt = Vec::new();

@@ -1,5 +1,8 @@
 //! What an operator can set.
 
+/// The longest time that a rollback's answer may wait for its branches to be undone, in milliseconds.
+pub const ROLLBACK_WAIT_MAX_MS: u64 = 300_000;
+
 /// Times and limits that the core works with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -12,6 +15,9 @@ pub struct Config {
     /// The pause before a branch that could not be rolled back is tried again, in milliseconds. Also the longest pause
     /// between the retries of any other work.
     pub rollback_retry_interval_ms: u64,
+    /// How long a rollback's answer waits for its branches to be undone where the call does not say, in milliseconds; 0:
+    /// not at all.
+    pub rollback_wait_ms: u64,
     /// How long ended transactions are remembered, in milliseconds.
     pub history_retention_ms: u64,
     /// How long a proxy may take for a piece of work before it is given out again, in milliseconds.
@@ -36,6 +42,8 @@ pub struct Limits {
     pub max_transactions: usize,
     /// Registrations that wait for locks.
     pub max_waiters: usize,
+    /// Calls that wait until a rollback is done. One above it is answered at once, as if its wait was over.
+    pub max_rollback_waiters: usize,
     /// Ended transactions that are remembered. The oldest are forgotten first.
     pub max_history: usize,
     /// The undo rows that one piece of work deletes.
@@ -51,6 +59,7 @@ impl Default for Config {
             max_timeout_ms: 24 * 3_600_000,
             branch_report_timeout_ms: 5_000,
             rollback_retry_interval_ms: 30_000,
+            rollback_wait_ms: 5_000,
             history_retention_ms: 24 * 3_600_000,
             work_timeout_ms: 120_000,
             report_delay_ms: 50,
@@ -67,6 +76,7 @@ impl Default for Limits {
             max_branches_per_transaction: 10_000,
             max_transactions: 100_000,
             max_waiters: 10_000,
+            max_rollback_waiters: 10_000,
             max_history: 100_000,
             max_purge_batch: 500,
             max_work_in_flight: 32,

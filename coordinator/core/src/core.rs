@@ -11,6 +11,7 @@ use crate::locks::LockTable;
 use crate::query::Totals;
 use crate::record::{Change, Counters};
 use crate::reports::Reports;
+use crate::rollback_waits::RollbackWaits;
 use crate::state::Transaction;
 use crate::step::{Effect, Event, Refusal, Reply, ReplyTo, Step, StreamId};
 use crate::timers::{Timer, TimerKey, Timers};
@@ -44,6 +45,7 @@ pub struct Core {
     pub(crate) dispatcher: Dispatcher,
     pub(crate) purges: BTreeMap<(Arc<str>, Arc<str>), PurgeQueue>,
     pub(crate) reports: Reports,
+    pub(crate) rollback_waits: RollbackWaits,
     pub(crate) counters: Counters,
     pub(crate) next_seq: u64,
     pub(crate) next_branch: u64,
@@ -94,7 +96,8 @@ impl Core {
             Event::Begin { to, name, timeout_ms } => self.begin(to, name, timeout_ms),
             Event::Get { to, xid } => self.get(to, &xid),
             Event::Commit { to, xid } => self.commit(to, &xid),
-            Event::Rollback { to, xid } => self.rollback(to, &xid),
+            Event::Rollback { to, xid, wait_ms } => self.rollback(to, &xid, wait_ms),
+            Event::GiveUp { to } => self.give_up_rollback_wait(to),
             Event::Register { stream, id, request } => self.register(stream, id, request),
             Event::Cancel { stream, id } => self.cancel(stream, id),
             Event::KeepCurrent { to, xid, branch, by, dry_run } => {
@@ -127,6 +130,7 @@ impl Core {
             Timer::Deadline { seq } => self.timed_out(seq),
             Timer::Check { seq } => self.check_unknown(seq, false),
             Timer::Waiter { waiter } => self.waiter_timed_out(waiter),
+            Timer::RollbackWait { to } => self.rollback_wait_over(to),
             Timer::Retry { seq, branch } => self.retry_due(seq, branch),
             Timer::Reports => self.keep_reports(),
             Timer::Purge { resource, schema } => self.purge_due(resource, schema),

@@ -174,22 +174,33 @@ impl Core {
         }
     }
 
-    pub(crate) fn rollback(&mut self, to: ReplyTo, xid: &str) {
+    pub(crate) fn rollback(&mut self, to: ReplyTo, xid: &str, wait_ms: Option<u64>) {
+        if let Err(refusal) = self.check_rollback_wait(to, wait_ms) {
+            return self.reply(to, Err(refusal));
+        }
         let Some(seq) = self.find(xid) else { return self.reply(to, Err(unknown(xid))) };
         match self.live.get(&seq).map(|transaction| &transaction.state) {
             Some(State::Active { .. } | State::Committing { .. }) => self.decide_rollback(seq, "", None),
             Some(State::RollingBack { .. }) => self.retry_now(seq),
             _ => {}
         }
-        let transaction = self.live.get(&seq).or_else(|| self.ended.get(&seq));
-        let reply = match transaction {
-            None => Err(unknown(xid)),
-            Some(transaction) if matches!(transaction.state, State::Committed { .. }) => {
-                Err(Refusal::new(RefusalCode::Ended, format!("transaction {xid} was committed")))
-            }
-            Some(transaction) => Ok(Reply::Transaction(transaction.view())),
-        };
+        if self.wait_for_rollback(to, seq, wait_ms.unwrap_or(self.config.rollback_wait_ms)) {
+            return;
+        }
+        let reply = self.rollback_reply(seq);
         self.reply(to, reply);
+    }
+
+    /// The answer to a rollback as its transaction is now.
+    pub(crate) fn rollback_reply(&self, seq: u64) -> Result<Reply, Refusal> {
+        match self.live.get(&seq).or_else(|| self.ended.get(&seq)) {
+            None => Err(Refusal::new(RefusalCode::UnknownXid, "there is no such transaction")),
+            Some(transaction) if matches!(transaction.state, State::Committed { .. }) => {
+                let message = format!("transaction {} was committed", transaction.xid);
+                Err(Refusal::new(RefusalCode::Ended, message))
+            }
+            Some(transaction) => Ok(Reply::Transaction(transaction.view_with_pending())),
+        }
     }
 
     pub(crate) fn timed_out(&mut self, seq: u64) {
@@ -288,6 +299,7 @@ impl Core {
         transaction.state = State::RolledBack { decided_at_ms, ended_at_ms: self.now_ms, reason };
         self.step.persist.push(Change::PutTransaction(transaction.record()));
         self.move_to_ended(seq);
+        self.answer_rollback_waits(seq);
         true
     }
 

@@ -21,16 +21,17 @@ mod record;
 mod recover;
 mod reports;
 mod resolve;
+mod rollback_waits;
 mod state;
 mod step;
 mod timers;
 
 pub use atone_api::{BranchId, Xid};
-pub use config::{Config, Limits};
+pub use config::{Config, Limits, ROLLBACK_WAIT_MAX_MS};
 pub use core::Core;
 pub use query::{
-    BranchView, LockCursor, LockFilter, LockView, Page, Stats, Totals, TransactionDetail, TransactionFilter,
-    TransactionView,
+    BranchView, LockCursor, LockFilter, LockView, Page, PendingBranch, Stats, Totals, TransactionDetail,
+    TransactionFilter, TransactionView,
 };
 pub use record::{
     Action, BranchRecord, BranchState, Change, Counters, Decision, Records, Resolution, TransactionRecord,

@@ -260,6 +260,8 @@ impl Core {
             self.step.persist.push(branch.put(id, seq));
         }
         self.pause(seq, id, detail, Some(self.config.rollback_retry_interval_ms));
+        // It is tried again, but not so soon that somebody should wait for it.
+        self.answer_rollback_waits(seq);
     }
 
     /// Tries work for a branch again after a while: after `pause_ms`, or else after a pause that grows.

@@ -11,6 +11,9 @@ use crate::record::{Records, Resolution};
 use crate::state::{Branch, BranchStatus, Status, Transaction};
 use crate::step::{Refusal, RefusalCode};
 
+/// How many of the branches that are still to be undone the answer to a rollback names.
+const PENDING_SHOWN_MAX: usize = 10;
+
 /// A transaction without its branches. Times are in milliseconds since 1970.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TransactionView {
@@ -30,6 +33,19 @@ pub struct TransactionView {
     pub decided_at_ms: Option<u64>,
     /// When nothing was left to do.
     pub ended_at_ms: Option<u64>,
+    /// In the answer to a rollback: branches that are still to be undone, the last ones first, a few at most.
+    pub pending: Vec<PendingBranch>,
+    /// In the answer to a rollback: how many there are of them.
+    pub pending_count: usize,
+}
+
+/// A branch that is still to be undone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PendingBranch {
+    /// Its id.
+    pub branch_id: BranchId,
+    /// The resource it is on.
+    pub resource: Arc<str>,
 }
 
 /// A branch.
@@ -146,6 +162,8 @@ pub struct Stats {
     pub locks: usize,
     /// Registrations that wait for locks.
     pub waiters: usize,
+    /// Calls that wait until a rollback is done.
+    pub rollback_waiters: usize,
     /// Connected proxies.
     pub streams: usize,
     /// Phase-two work that waits to be given out.
@@ -171,6 +189,22 @@ impl Transaction {
             created_at_ms: self.created_at_ms,
             decided_at_ms: self.decided_at_ms(),
             ended_at_ms: self.ended_at_ms(),
+            pending: Vec::new(),
+            pending_count: 0,
+        }
+    }
+
+    /// The same with the branches that are still to be undone.
+    pub(crate) fn view_with_pending(&self) -> TransactionView {
+        let to_undo = || self.branches.iter().rev().filter(|(_, branch)| !branch.is_undone());
+        let pending = |(id, branch): (&BranchId, &Box<Branch>)| PendingBranch {
+            branch_id: *id,
+            resource: branch.resource.clone(),
+        };
+        TransactionView {
+            pending: to_undo().take(PENDING_SHOWN_MAX).map(pending).collect(),
+            pending_count: to_undo().count(),
+            ..self.view()
         }
     }
 
@@ -309,6 +343,7 @@ impl Core {
             transactions,
             locks: self.locks.held(),
             waiters: self.locks.waiting(),
+            rollback_waiters: self.rollback_waits.len(),
             streams: self.dispatcher.streams(),
             work_waiting: self.dispatcher.waiting(),
             work_outstanding: self.dispatcher.outstanding(),

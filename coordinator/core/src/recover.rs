@@ -11,6 +11,7 @@ use crate::locks::LockTable;
 use crate::query::Totals;
 use crate::record::{BranchRecord, BranchState, Change, Counters, Decision, Records, TransactionRecord};
 use crate::reports::Reports;
+use crate::rollback_waits::RollbackWaits;
 use crate::state::{Branch, BranchWork, State, Transaction};
 use crate::step::Step;
 use crate::timers::{Timer, Timers};
@@ -67,6 +68,7 @@ impl Core {
             dispatcher: Dispatcher::default(),
             purges: BTreeMap::new(),
             reports: Reports::default(),
+            rollback_waits: RollbackWaits::default(),
             counters,
             next_seq: (boot << SERIAL_BITS) + 1,
             next_branch,

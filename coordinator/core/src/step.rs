@@ -199,6 +199,14 @@ pub enum Event {
         to: ReplyTo,
         /// Its XID, as received.
         xid: String,
+        /// How long the answer waits for the branches to be undone, in milliseconds; 0: not at all. Nothing stands for
+        /// the default.
+        wait_ms: Option<u64>,
+    },
+    /// Nobody wants the answer to a rollback any more. The rollback itself goes on.
+    GiveUp {
+        /// Where the answer would have gone.
+        to: ReplyTo,
     },
     /// An operator decides about a branch that can't be undone: its rows are to stay as they are.
     KeepCurrent {
@@ -222,11 +230,11 @@ pub enum Event {
         /// What is asked for.
         request: RegisterRequest,
     },
-    /// Give a registration up; where it was done already, its branch is aborted.
+    /// Give a registration up; where it was done already, its branch is aborted. Or give up the wait for a rollback.
     Cancel {
         /// The stream that asked.
         stream: StreamId,
-        /// The id of the registration's message.
+        /// The id of the registration's message, or of the rollback's.
         id: u64,
     },
     /// A branch's local transaction ended.

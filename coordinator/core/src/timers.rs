@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use atone_api::BranchId;
 
+use crate::step::ReplyTo;
+
 /// What has to happen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Timer {
@@ -14,6 +16,8 @@ pub(crate) enum Timer {
     Check { seq: u64 },
     /// A registration waited long enough for locks.
     Waiter { waiter: u64 },
+    /// A call waited long enough for a rollback to be done.
+    RollbackWait { to: ReplyTo },
     /// Work on a branch is to be tried again.
     Retry { seq: u64, branch: BranchId },
     /// Reported outcomes are to be made durable.

@@ -449,7 +449,11 @@ impl World {
             }
             86..89 => {
                 if let Some(xid) = self.xids.choose(&mut self.rng).map(Xid::to_string) {
-                    self.event(Event::Rollback { to, xid });
+                    let wait_ms = [None, Some(0), Some(300)].choose(&mut self.rng).copied().flatten();
+                    self.event(Event::Rollback { to, xid, wait_ms });
+                    if self.rng.random_bool(0.1) {
+                        self.event(Event::GiveUp { to });
+                    }
                 }
             }
             89..91 => {
@@ -495,7 +499,8 @@ impl World {
                 };
                 for transaction in self.core.transactions(&failed).unwrap().items {
                     let to = ReplyTo::Call(self.id());
-                    self.event(Event::Rollback { to, xid: transaction.xid.to_string() });
+                    let xid = transaction.xid.to_string();
+                    self.event(Event::Rollback { to, xid, wait_ms: None });
                 }
                 self.resolve(true);
                 if self.works.is_empty() {

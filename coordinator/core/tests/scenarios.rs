@@ -94,7 +94,11 @@ impl Case {
     }
 
     fn rollback(&mut self, xid: &Xid) -> Vec<Effect> {
-        self.event(Event::Rollback { to: ReplyTo::Call(2), xid: xid.to_string() })
+        self.rollback_waiting(xid, ReplyTo::Call(2), 0)
+    }
+
+    fn rollback_waiting(&mut self, xid: &Xid, to: ReplyTo, wait_ms: u64) -> Vec<Effect> {
+        self.event(Event::Rollback { to, xid: xid.to_string(), wait_ms: Some(wait_ms) })
     }
 
     fn answer(&mut self, work: &Work, outcome: WorkOutcome) -> Vec<Effect> {
@@ -651,4 +655,85 @@ mod keep_current {
         let unknown = Xid::new("test:0000000000000000").unwrap();
         assert_eq!(replies(&case.keep_current(&unknown, branch, false)), ["UnknownXid"]);
     }
+}
+
+const ASKS: ReplyTo = ReplyTo::Call(9);
+
+#[test]
+fn a_rollback_is_answered_when_every_branch_is_undone() {
+    let mut case = Case::new(Config::default());
+    let xid = case.begin();
+    case.branch(&xid, "a", "1");
+    case.branch(&xid, "b", "1");
+    let effects = case.rollback_waiting(&xid, ASKS, 5_000);
+    assert_eq!(replies(&effects), [""; 0]);
+    let [first, second] = &works(&effects)[..] else { panic!("{effects:?}") };
+    assert_eq!(replies(&case.answer(first, WorkOutcome::Done)), [""; 0]);
+    assert_eq!(case.core.stats().rollback_waiters, 1);
+    let effects = case.answer(second, WorkOutcome::Done);
+    let [Effect::Reply(to, Ok(Reply::Transaction(view)))] = &effects[..] else { panic!("{effects:?}") };
+    assert_eq!((*to, view.status, view.pending_count), (ASKS, Status::RolledBack, 0));
+    assert_eq!(case.core.stats().rollback_waiters, 0);
+    assert_eq!(replies(&case.pass(5_000)), [""; 0]);
+    // What is done, or has no branches, is not waited for.
+    assert_eq!(replies(&case.rollback_waiting(&xid, ASKS, 5_000)), ["rolled_back"]);
+    let empty = case.begin();
+    assert_eq!(replies(&case.rollback_waiting(&empty, ASKS, 5_000)), ["rolled_back"]);
+}
+
+#[test]
+fn a_rollback_that_takes_too_long_is_answered_with_what_is_left() {
+    let mut case = Case::new(Config { rollback_wait_ms: 700, ..Config::default() });
+    let xid = case.begin();
+    let left: Vec<_> = (0..12).map(|key| case.branch(&xid, "a", &key.to_string())).collect();
+    case.event(Event::Rollback { to: ASKS, xid: xid.to_string(), wait_ms: None });
+    assert_eq!(replies(&case.pass(699)), [""; 0]);
+    let effects = case.pass(1);
+    let [Effect::Reply(to, Ok(Reply::Transaction(view)))] = &effects[..] else { panic!("{effects:?}") };
+    assert_eq!((*to, view.status, view.pending_count), (ASKS, Status::RollingBack, 12));
+    let named: Vec<_> = view.pending.iter().map(|branch| branch.branch_id).collect();
+    assert_eq!(named, left.iter().rev().take(10).copied().collect::<Vec<_>>());
+    let too_long =
+        Event::Rollback { to: ASKS, xid: xid.to_string(), wait_ms: Some(ROLLBACK_WAIT_MAX_MS + 1) };
+    assert_eq!(replies(&case.event(too_long)), ["Invalid"]);
+}
+
+#[test]
+fn a_branch_that_cannot_be_undone_ends_the_wait() {
+    let mut case = Case::new(Config::default());
+    let xid = case.begin();
+    case.branch(&xid, "a", "1");
+    case.branch(&xid, "b", "1");
+    let effects = case.rollback_waiting(&xid, ASKS, 5_000);
+    let work = works(&effects).into_iter().find(|work| &*work.resource == "a").unwrap();
+    assert_eq!(replies(&case.answer(&work, WorkOutcome::Conflict)), ["rollback_failed"]);
+    // Asked for again it is tried again, and that is what is waited for.
+    let effects = case.rollback_waiting(&xid, ASKS, 5_000);
+    assert_eq!(replies(&effects), [""; 0]);
+    let again = only_work(&effects, WorkKind::Rollback);
+    assert_eq!(replies(&case.answer(&again, WorkOutcome::Conflict)), ["rollback_failed"]);
+    assert_eq!(case.core.stats().rollback_waiters, 0);
+}
+
+#[test]
+fn nobody_waits_for_a_rollback_who_has_gone() {
+    let limits = Limits { max_rollback_waiters: 2, ..Limits::default() };
+    let mut case = Case::new(Config { limits, ..Config::default() });
+    let xid = case.begin();
+    case.branch(&xid, "a", "1");
+    let stream = StreamId(7);
+    case.event(Event::StreamUp { stream, resources: Vec::new() });
+    let of_stream = |id| ReplyTo::Stream(stream, id);
+    case.rollback_waiting(&xid, ASKS, 5_000);
+    case.rollback_waiting(&xid, of_stream(1), 5_000);
+    assert_eq!(replies(&case.rollback_waiting(&xid, of_stream(1), 5_000)), ["Invalid"]);
+    assert_eq!(replies(&case.rollback_waiting(&xid, of_stream(2), 5_000)), ["rolling_back"], "the limit");
+    case.event(Event::GiveUp { to: ASKS });
+    assert_eq!(case.core.stats().rollback_waiters, 1);
+    case.event(Event::Cancel { stream, id: 1 });
+    assert_eq!(case.core.stats().rollback_waiters, 0);
+    case.rollback_waiting(&xid, of_stream(3), 5_000);
+    case.event(Event::StreamDown { stream });
+    assert_eq!(case.core.stats().rollback_waiters, 0);
+    assert_eq!(replies(&case.pass(10_000)), [""; 0]);
 }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use atone_core::{
-    Action, BranchId, Event, LockCursor, LockFilter, Reply, ReplyTo, Status, TransactionFilter,
+    Action, BranchId, Event, LockCursor, LockFilter, ROLLBACK_WAIT_MAX_MS, Reply, ReplyTo, Status,
+    TransactionFilter,
 };
 use axum::Json;
 use axum::body::Bytes;
@@ -51,6 +52,12 @@ struct ResolveBody {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub(super) struct RollbackQuery {
+    wait: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct TransactionsQuery {
     status: Option<String>,
     name: Option<String>,
@@ -90,10 +97,13 @@ pub(super) async fn commit(
 pub(super) async fn rollback(
     State(shared): State<Shared>,
     path: XidPath,
+    query: Result<Query<RollbackQuery>, QueryRejection>,
     body: Body,
 ) -> Result<Json<TransactionJson>, Problem> {
+    let Query(RollbackQuery { wait }) = query.map_err(|rejection| Problem::invalid(rejection.body_text()))?;
     let (xid, EmptyBody {}) = (xid(path)?, parse_body(body)?);
-    call(&shared, |to| Event::Rollback { to, xid }).await.map(Json)
+    let wait_ms = wait.as_deref().map(parse_wait).transpose()?;
+    call(&shared, |to| Event::Rollback { to, xid, wait_ms }).await.map(Json)
 }
 
 pub(super) async fn resolve(
@@ -246,6 +256,17 @@ fn parse_body<T: Default + for<'de> Deserialize<'de>>(body: Body) -> Result<T, P
         return Ok(T::default());
     }
     serde_json::from_slice(&body).map_err(|error| Problem::invalid(format!("the body: {error}")))
+}
+
+/// How long a rollback's answer waits, in milliseconds.
+fn parse_wait(text: &str) -> Result<u64, Problem> {
+    let duration = humantime::parse_duration(text).map_err(|error| {
+        Problem::invalid(format!("wait {text:?} is no duration such as 2s or 500ms: {error}"))
+    })?;
+    match u64::try_from(duration.as_millis()) {
+        Ok(ms) if ms <= ROLLBACK_WAIT_MAX_MS => Ok(ms),
+        _ => Err(Problem::invalid(format!("wait {text:?} is longer than {ROLLBACK_WAIT_MAX_MS} ms"))),
+    }
 }
 
 fn limit(limit: Option<usize>) -> Result<usize, Problem> {

@@ -169,7 +169,13 @@ async fn answers_are_as_described() {
     assert_eq!((status, problem["code"].as_str()), (409, Some("ended")));
     let other = coordinator.begin().await;
     proxy.branch(&other, "bank1", &["1"]).await;
-    assert_eq!(post("rollback", &other, None).await.1["status"], "rolling_back");
+    for query in ["wait=x", "wait=301s", "more=1"] {
+        let (path, url) = (format!("{one}/rollback"), format!("{transactions}/{other}/rollback?{query}"));
+        assert_eq!(call(&coordinator, "post", &path, &url, None).await.0, 400, "{query}");
+    }
+    let url = format!("{transactions}/{other}/rollback?wait=0s");
+    let answer = call(&coordinator, "post", &format!("{one}/rollback"), &url, None).await;
+    assert_eq!(answer.1["status"], "rolling_back");
     let work = proxy.next_work().await;
     assert_eq!(work.kind(), WorkKind::Rollback);
     proxy.answer(&work, WorkOutcome::Conflict, "a sentence");

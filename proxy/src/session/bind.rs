@@ -425,8 +425,11 @@ impl Session {
                 self.rollback_local().await?;
             }
         }
-        let coordinator = &self.backend.coordinator;
-        let decided = if commit { coordinator.commit(&xid).await } else { coordinator.rollback(&xid).await };
+        let decided = if commit {
+            self.backend.coordinator.commit(&xid).await
+        } else {
+            self.roll_back_global(&xid).await?
+        };
         if let Err(error @ ClientError::Unavailable(_)) = &decided {
             // The outcome may be decided or not: still bound, so that the application can ask again
             return self.send_error(&SqlError::from_client(&xid, error)).await;
@@ -439,8 +442,16 @@ impl Session {
         }
         match (decided, reply) {
             (Err(error), _) => self.send_error(&SqlError::from_client(&xid, &error)).await,
-            (Ok(_), Reply::Ok(ok)) => self.send_ok(ok).await,
-            (Ok(_), _) => self.send_ok(OkPacket { status: self.status, ..OkPacket::default() }).await,
+            (Ok(transaction), reply) => {
+                let ok = match reply {
+                    Reply::Ok(ok) => ok,
+                    _ => OkPacket { status: self.status, ..OkPacket::default() },
+                };
+                if commit {
+                    return self.send_ok(ok).await;
+                }
+                self.answer_rollback(&transaction, ok).await
+            }
         }
     }
 }

@@ -15,6 +15,7 @@ mod commit;
 mod conflicts;
 mod diagnostics;
 mod dml;
+mod ended;
 mod evaluated;
 mod fault;
 mod fresh;

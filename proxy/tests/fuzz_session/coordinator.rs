@@ -33,7 +33,7 @@ fn answer(message: ProxyMessage) -> Option<CoordinatorMessage> {
     let odd = rand::random_range(0..8) == 0;
     let body = match message.body? {
         Body::Hello(_) => {
-            Answer::Hello(HelloReply { coordinator_id: "fuzz".into(), confirms_reports: false })
+            Answer::Hello(HelloReply { coordinator_id: "fuzz".into(), ..HelloReply::default() })
         }
         Body::Begin(_) if odd => refused(ErrorCode::Unavailable),
         Body::Get(_) if odd => refused(ErrorCode::UnknownXid),

@@ -9,6 +9,8 @@ use crate::Failure;
 
 /// How long one call may take. A commit waits for the reports of its branches.
 const CALL_LIMIT: Duration = Duration::from_secs(30);
+/// How long a rollback is waited for until it is said how far it is: well below the limit of a call.
+const ROLLBACK_WAIT: &str = "10s";
 /// The most that is asked for at once.
 const PAGE: u64 = 1000;
 
@@ -68,7 +70,11 @@ impl Coordinator {
         let mut segments = vec!["v1", "transactions", xid];
         segments.extend(action);
         let method = if action.is_some() { Method::POST } else { Method::GET };
-        self.call(method, self.url(&segments)?).await
+        let mut url = self.url(&segments)?;
+        if action == Some("rollback") {
+            url.query_pairs_mut().append_pair("wait", ROLLBACK_WAIT);
+        }
+        self.call(method, url).await
     }
 
     /// Leaves the rows of a branch that can't be rolled back as they are; what was done, or would be.

@@ -30,6 +30,8 @@ struct Inner {
     link: Option<Link>,
     /// That of the last stream.
     coordinator_id: Option<String>,
+    /// How long that coordinator has the answer to a rollback wait.
+    rollback_wait_ms: u64,
     /// Of the next request. Ids rise over all streams of this client.
     next_id: u64,
     pending: HashMap<u64, oneshot::Sender<Answer>>,
@@ -64,6 +66,7 @@ impl State {
         let inner = Inner {
             link: None,
             coordinator_id: None,
+            rollback_wait_ms: 0,
             next_id: 1,
             pending: HashMap::new(),
             reports: BTreeMap::new(),
@@ -97,7 +100,8 @@ impl State {
             let _ =
                 sender.send(ProxyMessage { id: 0, body: Some(proxy_message::Body::Report(report.clone())) });
         }
-        let HelloReply { coordinator_id, confirms_reports } = hello;
+        let HelloReply { coordinator_id, confirms_reports, rollback_wait_ms } = hello;
+        inner.rollback_wait_ms = rollback_wait_ms;
         inner.coordinator_id = Some(coordinator_id);
         inner.link = Some(Link { sender, queued, work: HashSet::new(), confirms_reports });
         self.connected.send_replace(true);
@@ -105,6 +109,10 @@ impl State {
 
     pub(super) fn coordinator_id(&self) -> Option<String> {
         self.lock().coordinator_id.clone()
+    }
+
+    pub(super) fn rollback_wait_ms(&self) -> u64 {
+        self.lock().rollback_wait_ms
     }
 
     /// Waits until no report is unconfirmed.
@@ -144,7 +152,7 @@ impl State {
         Ok((id, receiver))
     }
 
-    /// Gives a request up. A registration whose stream is still there is cancelled.
+    /// Gives a request up. A registration, or a wait for a rollback, whose stream is still there is cancelled.
     pub(super) fn forget(&self, id: u64, cancel: Option<CancelRegister>) {
         let mut inner = self.lock();
         inner.pending.remove(&id);
