@@ -40,6 +40,7 @@ pub(crate) fn refusal_to_proto(refusal: Refusal) -> proto::Error {
         RefusalCode::TimedOut => ErrorCode::TimedOut,
         RefusalCode::LockTimeout => ErrorCode::LockTimeout,
         RefusalCode::LockDeadlock => ErrorCode::LockDeadlock,
+        RefusalCode::LimitReached => ErrorCode::LimitReached,
         RefusalCode::Invalid | RefusalCode::UnknownBranch => ErrorCode::Invalid,
     };
     proto::Error {

@@ -103,6 +103,7 @@ impl Rpc {
                 let code = match error.code() {
                     ErrorCode::UnknownXid => tonic::Code::NotFound,
                     ErrorCode::Invalid => tonic::Code::InvalidArgument,
+                    ErrorCode::LimitReached => tonic::Code::ResourceExhausted,
                     _ => tonic::Code::FailedPrecondition,
                 };
                 let message = error.message.clone();

@@ -145,6 +145,18 @@ impl SqlError {
     pub fn too_many_connections(limit: usize) -> SqlError {
         Self::new(1040, b"08004", "", &format!("too many connections: max_connections = {limit}"))
     }
+    /// 1040: one of the coordinator's limits is reached, which `detail` names.
+    pub fn limit_reached(xid: &str, detail: &str) -> SqlError {
+        Self::new(1040, b"08004", xid, &format!("a limit of the coordinator is reached: {detail}"))
+    }
+    /// 1429: whether a global transaction was committed is not known.
+    pub fn outcome_unknown(xid: &str, detail: &str) -> SqlError {
+        let text = format!(
+            "the coordinator cannot be reached: {detail}; whether the global transaction was committed is not known: send COMMIT \
+             GLOBAL TRANSACTION again in this session, which tells, or ask GET /v1/transactions/{xid}"
+        );
+        Self::new(1429, b"HY000", xid, &text)
+    }
     /// 1043: a handshake that does not decode.
     pub fn bad_handshake(detail: &str) -> SqlError {
         Self::new(1043, b"08S01", "", &format!("bad handshake: {detail}"))
@@ -193,6 +205,7 @@ impl SqlError {
                     &format!("deadlock on global row lock {}, held by {}", e.lock, e.holder_xid),
                 ),
                 ErrorCode::Invalid => Self::refused(xid, &e.message),
+                ErrorCode::LimitReached => Self::limit_reached(xid, &e.message),
                 ErrorCode::Unavailable | ErrorCode::Unspecified => Self::unavailable(xid, &e.message),
             },
         }

@@ -18,6 +18,13 @@ fn short_login() -> ClusterOptions {
 }
 
 atone_tests::owned_tests!(limits() => each_limit_has_its_error);
+fn of_coordinator() -> ClusterOptions {
+    let limits = "[limits]\nmax_transactions = 2\nmax_branches_per_transaction = 2\nmax_locks_per_branch = 2\n\
+                  max_waiters = 1\n";
+    ClusterOptions { coordinator_transaction: limits.to_owned(), ..ClusterOptions::default() }
+}
+
+atone_tests::owned_tests!(of_coordinator() => limits_of_the_coordinator_say_try_again);
 atone_tests::owned_tests!(short_login() => logins_that_take_too_long);
 
 /// The statement is refused with this code, the rows are as before, and the session can still write a row.
@@ -115,5 +122,45 @@ async fn logins_that_take_too_long(c: Harmable) -> Result<()> {
     let (code, message) = seen?;
     assert_eq!((code, message.contains("handshake_timeout_ms")), (1429, true), "{message}");
     c.app(Bank::One, "information_schema").await?;
+    Ok(())
+}
+
+/// 1040 with the limit's name, from the first to the last.
+async fn limits_of_the_coordinator_say_try_again(c: Harmable) -> Result<()> {
+    let c = &*c.lock().await;
+    let schema = c.bank_schema("coordinator").await?;
+    let reached = async |conn: &mut Conn, statement: &str, limit: &str| -> Result<()> {
+        let error = sql::refused(conn, statement).await?;
+        error.expect(1040, "08004")?;
+        assert!(error.message.starts_with("atone: ") && error.message.contains(limit), "{}", error.message);
+        Ok(())
+    };
+    let (mut one, mut two) = (c.app(Bank::One, &schema).await?, c.app(Bank::One, &schema).await?);
+    let mut more = c.app(Bank::One, &schema).await?;
+    sql::start_global(&mut one).await?;
+    let xid = sql::start_global(&mut two).await?;
+    reached(&mut more, "START GLOBAL TRANSACTION", "max_transactions").await?;
+    let problem = c.rest().post("/v1/transactions").await?.expect_problem(503)?;
+    assert_eq!(problem["code"], "limit_reached");
+    reached(&mut one, "UPDATE account SET balance = 1", "max_locks_per_branch").await?;
+    for id in [1, 2] {
+        sql::run(&mut one, format!("UPDATE account SET balance = {id} WHERE id = {id}")).await?;
+    }
+    reached(&mut one, "UPDATE account SET balance = 3 WHERE id = 3", "max_branches_per_transaction").await?;
+    // One waits; the next one would be the second.
+    sql::run(&mut more, format!("SET @atone_xid = '{xid}'")).await?;
+    let id: u32 = sql::cell(&mut two, "SELECT CONNECTION_ID()").await?.parse()?;
+    let (waited, refused) =
+        tokio::join!(sql::run(&mut two, "UPDATE account SET name = 'x' WHERE id = 1"), async {
+            c.until_running(id, "SELECT /* atone: waits for a global row lock */%").await?;
+            reached(&mut more, "UPDATE account SET name = 'y' WHERE id = 2", "max_waiters").await?;
+            sql::run(&mut one, "COMMIT GLOBAL TRANSACTION").await
+        });
+    refused?;
+    waited?;
+    // What met the limit was rolled back, and can be sent again.
+    sql::run(&mut more, "UPDATE account SET name = 'y' WHERE id = 2").await?;
+    sql::run(&mut two, "COMMIT GLOBAL TRANSACTION").await?;
+    assert_eq!(c.accounts(Bank::One, &schema).await?, ["1|x|1", "2|y|2", "3|NULL|100"]);
     Ok(())
 }

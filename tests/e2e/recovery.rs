@@ -189,6 +189,12 @@ async fn coordinator_away(c: Harmable) -> Result<()> {
     // Nothing committed.
     sql::refused(&mut bound, "COMMIT").await?.expect(1429, "HY000")?;
     assert_eq!(c.accounts(Bank::One, &schema).await?, BEFORE);
+    // Of the whole nobody can say that here.
+    let unknown = sql::refused(&mut bound, "COMMIT GLOBAL TRANSACTION").await?;
+    unknown.expect_naming(1429, "HY000", &xid)?;
+    for part in ["is not known", "again", &format!("GET /v1/transactions/{xid}")] {
+        assert!(unknown.message.contains(part), "{part}: {}", unknown.message);
+    }
     sql::refused(&mut unbound, "START GLOBAL TRANSACTION").await?.expect(1429, "HY000")?;
     sql::refused(&mut unbound, format!("SET @atone_xid = '{xid}'")).await?.expect(1429, "HY000")?;
     // Sessions that have nothing to do with it go on.

@@ -28,6 +28,7 @@ impl Core {
     fn try_register(&mut self, stream: StreamId, id: u64, request: RegisterRequest) -> Result<(), Refusal> {
         let RegisterRequest { xid, resource, schema, locks, wait_timeout_ms } = request;
         let invalid = |message: String| Err(Refusal::new(RefusalCode::Invalid, message));
+        let limit = |message: String| Err(Refusal::new(RefusalCode::LimitReached, message));
         let Some(registrations) = self.streams.get(&stream) else {
             return invalid("a registration needs a stream that said Hello".to_owned());
         };
@@ -58,11 +59,11 @@ impl Core {
         let max = limits.max_locks_per_branch;
         let count = locks.len();
         if count > max {
-            return invalid(format!("a branch with {count} row locks is over max_locks_per_branch, {max}"));
+            return limit(format!("a branch with {count} row locks is over max_locks_per_branch, {max}"));
         }
         let max = limits.max_branches_per_transaction;
         if transaction.branches.len() + transaction.waiting.len() >= max {
-            return invalid(format!(
+            return limit(format!(
                 "transaction {xid} has {max} branches already (max_branches_per_transaction)"
             ));
         }
@@ -85,7 +86,7 @@ impl Core {
                 }
             }
             Acquire::Busy(_) if may_wait => {
-                return invalid(format!("{max} registrations wait for locks already (max_waiters)"));
+                return limit(format!("{max} registrations wait for locks already (max_waiters)"));
             }
             Acquire::Busy(conflict) => {
                 return Err(self.lock_refusal(RefusalCode::LockTimeout, &resource, &conflict));

@@ -24,6 +24,7 @@ impl Core {
 
     fn try_begin(&mut self, name: String, timeout_ms: u64) -> Result<Reply, Refusal> {
         let invalid = |message: String| Err(Refusal::new(RefusalCode::Invalid, message));
+        let limit = |message: String| Err(Refusal::new(RefusalCode::LimitReached, message));
         if name.len() > NAME_MAX_BYTES {
             return invalid(format!("a name of {} bytes is longer than {NAME_MAX_BYTES}", name.len()));
         }
@@ -33,10 +34,10 @@ impl Core {
         }
         let max = self.config.limits.max_transactions;
         if self.live.len() >= max {
-            return invalid(format!("there are {max} transactions at once already (max_transactions)"));
+            return limit(format!("there are {max} transactions at once already (max_transactions)"));
         }
         if self.next_seq >> SERIAL_BITS != self.counters.boot {
-            return invalid("the XIDs of this start are used up: restart the coordinator".to_owned());
+            return limit("the XIDs of this start are used up: restart the coordinator".to_owned());
         }
         let seq = self.next_seq;
         let xid = Xid::new(&format!("{}{seq:016x}", self.prefix))
@@ -92,7 +93,7 @@ impl Core {
             State::Committing { replies, .. } => {
                 if replies.len() >= COMMIT_CALLS_MAX {
                     let message = format!("{COMMIT_CALLS_MAX} calls wait for the commit of {xid} already");
-                    return self.reply(to, Err(Refusal::new(RefusalCode::Invalid, message)));
+                    return self.reply(to, Err(Refusal::new(RefusalCode::LimitReached, message)));
                 }
                 replies.push(to);
             }

@@ -63,7 +63,7 @@ impl Core {
         let Some(branch) = transaction.branches.get_mut(&id) else { return Ok(Some(seq)) };
         if branch.resolve_calls.len() >= RESOLVE_CALLS_MAX {
             let message = format!("{RESOLVE_CALLS_MAX} calls wait for branch {id} of {xid} already");
-            return Err(Refusal::new(RefusalCode::Invalid, message));
+            return Err(Refusal::new(RefusalCode::LimitReached, message));
         }
         branch.resolve_calls.push(to);
         if is_decided {

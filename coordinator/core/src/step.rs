@@ -296,7 +296,9 @@ pub enum RefusalCode {
     LockTimeout,
     /// Waiting would deadlock, or the holder is being rolled back.
     LockDeadlock,
-    /// Malformed, or over a limit.
+    /// One of the coordinator's limits is reached, which the message names.
+    LimitReached,
+    /// Malformed.
     Invalid,
 }
 

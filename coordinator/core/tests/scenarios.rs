@@ -416,7 +416,7 @@ fn limits_are_named() {
     assert_eq!(case.register(&second, "a", "1", 1_000).1, []);
     let (_, effects) = case.register(&second, "a", "1", 1_000);
     let [Effect::Reply(_, Err(refusal))] = &effects[..] else { panic!("{effects:?}") };
-    assert_eq!(refusal.code, RefusalCode::Invalid);
+    assert_eq!(refusal.code, RefusalCode::LimitReached);
     assert!(refusal.message.contains("max_waiters"), "{refusal}");
 }
 

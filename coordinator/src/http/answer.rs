@@ -3,7 +3,7 @@
 use atone_core::{
     BranchStatus, BranchView, LockView, Refusal, RefusalCode, Resolution, TransactionDetail, TransactionView,
 };
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::Value;
@@ -11,6 +11,11 @@ use time::OffsetDateTime;
 use time::macros::format_description;
 
 use crate::coordinator::Unavailable;
+
+/// The `code` of an error that passes when others have ended.
+const LIMIT_REACHED: &str = "limit_reached";
+/// When to try again what met a limit, in seconds.
+const RETRY_AFTER_S: u64 = 1;
 
 /// An error.
 #[derive(Debug, Serialize)]
@@ -97,6 +102,12 @@ impl From<Refusal> for Problem {
             RefusalCode::UnknownBranch => {
                 Self::new(StatusCode::NOT_FOUND, "unknown_branch", "The branch is not known", refusal.message)
             }
+            RefusalCode::LimitReached => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                LIMIT_REACHED,
+                "A limit of the coordinator is reached",
+                refusal.message,
+            ),
             // Locks are not taken over REST.
             RefusalCode::LockTimeout | RefusalCode::LockDeadlock | RefusalCode::Invalid => {
                 Self::invalid(refusal.message)
@@ -115,7 +126,12 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let body = serde_json::to_string(&self).unwrap_or_default();
-        (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response()
+        let mut response =
+            (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
+        if self.code == LIMIT_REACHED {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S));
+        }
+        response
     }
 }
 

@@ -1,10 +1,10 @@
 //! The REST API against its description.
 
-use atone_api::proto::{WorkKind, WorkOutcome};
+use atone_api::proto::{ErrorCode, WorkKind, WorkOutcome};
 use atone_coordinator::{OPENAPI, ROUTES};
 use serde_json::{Value, json};
 
-use crate::support::Coordinator;
+use crate::support::{Coordinator, refused};
 
 fn description() -> Value {
     serde_json::from_str(OPENAPI).unwrap()
@@ -273,4 +273,22 @@ async fn other_paths_and_methods_are_problems_too() {
     assert_eq!((status, kind.as_str()), (404, "application/problem+json"), "{text}");
     let (status, kind, text) = coordinator.send("DELETE", "/v1/transactions", None).await;
     assert_eq!((status, kind.as_str()), (405, "application/problem+json"), "{text}");
+}
+
+/// A limit is no fault of the request: the same one may do later.
+#[tokio::test]
+async fn a_limit_says_when_to_try_again() {
+    let coordinator = Coordinator::start("[limits]\nmax_transactions = 1\n");
+    let xid = coordinator.begin().await;
+    let url = format!("http://{}/v1/transactions", coordinator.http);
+    let answer = reqwest::Client::new().post(url).send().await.unwrap();
+    assert_eq!(answer.status().as_u16(), 503);
+    assert_eq!(answer.headers()["retry-after"].as_bytes(), b"1");
+    let problem: serde_json::Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
+    assert_eq!(problem["code"], "limit_reached");
+    assert!(problem["detail"].as_str().unwrap().contains("max_transactions"), "{problem}");
+    let proxy = coordinator.proxy(&["bank1"]);
+    assert_eq!(refused(proxy.client.begin("", 0).await), ErrorCode::LimitReached);
+    coordinator.post(&format!("/v1/transactions/{xid}/rollback"), "").await;
+    proxy.client.begin("", 0).await.unwrap();
 }

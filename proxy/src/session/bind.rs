@@ -1,6 +1,6 @@
 //! Binding a session to a global transaction, and ending it.
 
-use atone_api::proto::Status;
+use atone_api::proto::{ErrorCode, Status};
 use atone_api::{ClientError, Xid};
 use atone_sql::{Mode, Statement, XidValue};
 use atone_wire::reply::Expect;
@@ -430,9 +430,19 @@ impl Session {
         } else {
             self.roll_back_global(&xid).await?
         };
-        if let Err(error @ ClientError::Unavailable(_)) = &decided {
+        match &decided {
             // The outcome may be decided or not: still bound, so that the application can ask again
-            return self.send_error(&SqlError::from_client(&xid, error)).await;
+            Err(ClientError::Unavailable(why)) if commit => {
+                return self.send_error(&SqlError::outcome_unknown(&xid, why)).await;
+            }
+            Err(error @ ClientError::Unavailable(_)) => {
+                return self.send_error(&SqlError::from_client(&xid, error)).await;
+            }
+            // Nothing was decided
+            Err(error @ ClientError::Refused(refusal)) if refusal.code() == ErrorCode::LimitReached => {
+                return self.send_error(&SqlError::from_client(&xid, error)).await;
+            }
+            _ => {}
         }
         self.binding = None;
         // It is decided, whatever becomes of this: the variable is for the application to look at
