@@ -8,6 +8,7 @@ use atone_tests::cluster::SOON;
 use atone_tests::run::Harmable;
 use atone_tests::wait::until;
 use atone_tests::{Bank, Cluster, ClusterOptions, sql};
+use mysql_async::prelude::Queryable as _;
 use serde_json::{Value, json};
 
 atone_tests::shared_tests!(
@@ -24,6 +25,7 @@ atone_tests::owned_tests!(ClusterOptions::default() =>
 atone_tests::owned_tests!(
     ClusterOptions { coordinator_transaction: "purge_delay = \"5s\"\n".into(), ..ClusterOptions::default() } =>
     a_purge_takes_only_what_should_be_there,
+    a_purge_locks_nothing_but_its_rows,
 );
 
 const BEFORE: [&str; 3] = ["1|ann|100", "2|bob|100", "3|NULL|100"];
@@ -378,4 +380,72 @@ async fn a_purge_takes_only_what_should_be_there(c: Harmable) -> Result<()> {
     .await?;
     assert_eq!(c.undo_rows(Bank::One, &schema).await?, 1);
     Ok(())
+}
+
+/// The statement that the service account has sent is taken from the server's own log.
+async fn a_purge_locks_nothing_but_its_rows(c: Harmable) -> Result<()> {
+    const BRANCHES: usize = 200;
+    let c = c.lock().await;
+    let schema = c.bank_schema("ranged").await?;
+    let mut admin = c.server(Bank::One).admin().await?;
+    sql::run_all(&mut admin, &["SET GLOBAL log_output = 'TABLE'", "SET GLOBAL general_log = 1"]).await?;
+    let mut app = c.app(Bank::One, &schema).await?;
+    let xid = sql::start_global(&mut app).await?;
+    for n in 0..BRANCHES {
+        sql::run(&mut app, format!("UPDATE account SET balance = {n} WHERE id = 1")).await?;
+    }
+    let mut direct = c.direct(Bank::One, &schema).await?;
+    assert_eq!(c.undo_rows(Bank::One, &schema).await?, BRANCHES);
+    // Rows of others, some of them with the same numbers, and in between.
+    sql::run_all(
+        &mut direct,
+        &[
+            "CREATE TABLE saved AS SELECT * FROM undo_log",
+            "CREATE TABLE digit (n INT PRIMARY KEY)",
+            "INSERT INTO digit VALUES (0), (1), (2), (3), (4), (5), (6), (7), (8), (9)",
+            "INSERT INTO undo_log SELECT a.n * 1000 + b.n * 100 + c.n * 10 + d.n + (SELECT MIN(branch_id) FROM saved), \
+             'ffffffff:0000010000000001', '', REPEAT('x', 200), 0, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) \
+             FROM digit a, digit b, digit c, digit d WHERE a.n < 5",
+            "ANALYZE TABLE undo_log",
+        ],
+    )
+    .await?;
+    sql::run(&mut app, "COMMIT GLOBAL TRANSACTION").await?;
+    let left = format!("SELECT COUNT(*) FROM undo_log WHERE xid = '{xid}'");
+    until("the purge is through", SOON, || async {
+        Ok((c.rows(Bank::One, &schema, &left).await? == ["0"]).then_some(()))
+    })
+    .await?;
+    assert_eq!(c.undo_rows(Bank::One, &schema).await?, 5000, "rows of others");
+    sql::run(&mut admin, "SET GLOBAL general_log = 0").await?;
+    let deletes = format!(
+        "SELECT argument FROM mysql.general_log WHERE argument LIKE 'DELETE FROM `{schema}`.`undo_log` WHERE branch_id IN (%'"
+    );
+    let deletes = sql::rows(&mut admin, deletes).await?;
+    assert_eq!(deletes.len(), 1, "{deletes:?}");
+    let level = "SELECT COUNT(*) FROM mysql.general_log WHERE argument = 'SET TRANSACTION ISOLATION LEVEL READ COMMITTED'";
+    assert_ne!(sql::cell(&mut admin, level).await?, "0");
+
+    // The same again in a transaction that stays open.
+    sql::run(&mut direct, "INSERT INTO undo_log SELECT * FROM saved").await?;
+    let plan: Vec<mysql_async::Row> =
+        direct.query(format!("EXPLAIN FORMAT = TRADITIONAL {}", deletes[0])).await?;
+    let [plan] = plan.as_slice() else { anyhow::bail!("{plan:?}") };
+    let cell = |name: &str| plan.get::<Option<String>, _>(name).flatten().unwrap_or_default();
+    assert_eq!((cell("type").as_str(), cell("key").as_str()), ("range", "PRIMARY"), "{plan:?}");
+    let rows: usize = cell("rows").parse()?;
+    assert!(rows <= 4 * BRANCHES, "{plan:?}");
+    sql::run_all(&mut direct, &["SET TRANSACTION ISOLATION LEVEL READ COMMITTED", "BEGIN", &deletes[0]])
+        .await?;
+    assert_eq!(sql::cell(&mut direct, &left).await?, "0");
+    let mut other = c.direct(Bank::One, &schema).await?;
+    sql::run(&mut other, "SET innodb_lock_wait_timeout = 1").await?;
+    for (of, id) in [("in between", "MIN(branch_id) + 1"), ("behind all", "MAX(branch_id) + 10000")] {
+        let insert = format!(
+            "INSERT INTO undo_log SELECT {id}, 'eeeeeeee:0000010000000001', '', '', 0, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) \
+             FROM saved"
+        );
+        sql::run(&mut other, insert).await.context(of)?;
+    }
+    sql::run(&mut direct, "ROLLBACK").await
 }

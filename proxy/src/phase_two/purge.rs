@@ -14,6 +14,10 @@ use crate::typed::Typed;
 
 /// How many branches one DELETE names.
 const BRANCHES_PER_DELETE: usize = 1000;
+/// `ER_BINLOG_STMT_MODE_AND_ROW_ENGINE`
+const NO_STATEMENT_LOGGING: u16 = 1665;
+/// What is true of a further part of a record.
+const IS_PART: &str = "log_status = 3";
 /// How many rows of each sort a sweep deletes.
 const ROWS_PER_SWEEP: usize = 1000;
 
@@ -63,23 +67,10 @@ async fn purge_some(conn: &mut Conn, undo_log: &str, branches: &[BranchRef]) -> 
     for status in [LOG_STATUS_UNDO, LOG_STATUS_RESTORED] {
         let of: Vec<&(u64, String)> =
             firsts.iter().filter(|(_, found)| *found == status).map(|(row, _)| row).collect();
-        if of.is_empty() {
-            continue;
-        }
-        let ids: Vec<String> = of.iter().map(|(id, _)| id.to_string()).collect();
-        let xids: Vec<String> = of.iter().map(|(_, xid)| format!("'{xid}'")).collect();
-        // Another coordinator may have given out the same numbers
-        conn.query_drop(format!(
-            "DELETE FROM {undo_log} WHERE branch_id IN ({}) AND xid IN ({}) AND log_status = {status}",
-            ids.join(","),
-            xids.join(",")
-        ))
-        .await?;
+        delete_rows(conn, undo_log, &of, &format!("log_status = {status}")).await?;
     }
     // Behind the first parts: a record of which only these are left is found again when the purge is repeated
-    for (branch_id, part) in parts {
-        delete_part(conn, undo_log, branch_id, &part).await?;
-    }
+    delete_rows(conn, undo_log, &parts.iter().collect::<Vec<_>>(), IS_PART).await?;
     Ok(())
 }
 
@@ -121,22 +112,61 @@ fn sort(branches: &[BranchRef], rows: Vec<(u64, String, i32)>) -> Sorted {
     sorted
 }
 
-async fn delete_part(conn: &mut Conn, undo_log: &str, branch_id: u64, part: &str) -> Result<(), Error> {
-    let sql =
-        format!("DELETE FROM {undo_log} WHERE branch_id = ? AND xid = ? AND log_status = {LOG_STATUS_PART}");
-    conn.exec_drop(sql, (branch_id, part)).await
+/// Deletes these rows, found by a read before that locks nothing, where they still are of this sort.
+///
+/// The primary key begins with the branch id, which the DELETE goes by. A second list of values would be multiplied with the
+/// first by the optimizer, which reads all rows of the table where that becomes too much. Under REPEATABLE READ the gaps
+/// beside the rows would be locked, where every local COMMIT inserts.
+async fn delete_rows(
+    conn: &mut Conn,
+    undo_log: &str,
+    rows: &[&(u64, String)],
+    condition: &str,
+) -> Result<(), Error> {
+    for chunk in rows.chunks(BRANCHES_PER_DELETE) {
+        let Some(sql) = delete_sql(undo_log, chunk, condition) else { continue };
+        conn.query_drop("SET TRANSACTION ISOLATION LEVEL READ COMMITTED").await?;
+        match conn.query_drop(sql.as_str()).await {
+            // Under the binary log's format STATEMENT such a transaction may not write
+            Err(Error::Server(e)) if e.code == NO_STATEMENT_LOGGING => {
+                conn.query_drop(sql.as_str()).await?;
+            }
+            done => done?,
+        }
+    }
+    Ok(())
+}
+
+/// The DELETE of these rows; nothing where there is none. Another coordinator may have given out the same numbers, so each
+/// row is compared as a whole.
+fn delete_sql(undo_log: &str, rows: &[&(u64, String)], condition: &str) -> Option<String> {
+    let plain = |xid: &str| xid.bytes().all(|b| b.is_ascii_alphanumeric() || b".:_-#".contains(&b));
+    let rows: Vec<_> = rows.iter().filter(|(_, xid)| plain(xid)).collect();
+    if rows.is_empty() {
+        return None;
+    }
+    let ids: Vec<String> = rows.iter().map(|(id, _)| id.to_string()).collect();
+    let whole: Vec<String> = rows.iter().map(|(id, xid)| format!("'{id} {xid}'")).collect();
+    Some(format!(
+        "DELETE FROM {undo_log} WHERE branch_id IN ({}) AND CONCAT(branch_id, ' ', xid) IN ({}) AND {condition}",
+        ids.join(","),
+        whole.join(",")
+    ))
 }
 
 /// Deletes what a purge would have deleted and did not, some at a time: markers of more than a day, and of restored
 /// branches and of parts without their first row what the coordinator has no more use for.
 async fn sweep(backend: &Backend, conn: &mut Conn, undo_log: &str) -> Result<(), Error> {
     // A local COMMIT that a marker has to stop needs a connection, which the server ends when it is silent for this long
-    conn.query_drop(format!(
-        "DELETE FROM {undo_log} WHERE log_status = {LOG_STATUS_MARKER} AND log_modified < UTC_TIMESTAMP(6) \
-         - INTERVAL (86400 + GREATEST(@@GLOBAL.wait_timeout, @@GLOBAL.interactive_timeout)) SECOND \
-         LIMIT {ROWS_PER_SWEEP}"
-    ))
-    .await?;
+    let markers: Vec<(u64, String)> = conn
+        .text_rows(format!(
+            "SELECT branch_id, xid FROM {undo_log} WHERE log_status = {LOG_STATUS_MARKER} AND log_modified < \
+             UTC_TIMESTAMP(6) - INTERVAL (86400 + GREATEST(@@GLOBAL.wait_timeout, @@GLOBAL.interactive_timeout)) SECOND \
+             LIMIT {ROWS_PER_SWEEP}"
+        ))
+        .await?;
+    let is_marker = format!("log_status = {LOG_STATUS_MARKER}");
+    delete_rows(conn, undo_log, &markers.iter().collect::<Vec<_>>(), &is_marker).await?;
     let Some(coordinator) = backend.coordinator.coordinator_id() else { return Ok(()) };
     let own = format!("{coordinator}:");
     let restored: Vec<(u64, String)> = conn
@@ -162,18 +192,12 @@ async fn sweep(backend: &Backend, conn: &mut Conn, undo_log: &str) -> Result<(),
         )
         .await?;
     let ended = ended(backend, restored.iter().chain(&orphans).map(|(_, xid)| xid.as_str())).await;
-    for (branch_id, xid) in restored.iter().filter(|(_, xid)| ended.contains(xid.as_str())) {
-        let sql = format!(
-            "DELETE FROM {undo_log} WHERE branch_id = ? AND xid = ? AND log_status = {LOG_STATUS_RESTORED} \
-             AND context = '' AND rollback_info = ''"
-        );
-        conn.exec_drop(sql, (branch_id, xid)).await?;
-    }
-    for (branch_id, part) in &orphans {
-        if part.split_once(PART_SEPARATOR).is_some_and(|(xid, _)| ended.contains(xid)) {
-            delete_part(conn, undo_log, *branch_id, part).await?;
-        }
-    }
+    let restored: Vec<_> = restored.iter().filter(|(_, xid)| ended.contains(xid.as_str())).collect();
+    let is_restored = format!("log_status = {LOG_STATUS_RESTORED} AND context = '' AND rollback_info = ''");
+    delete_rows(conn, undo_log, &restored, &is_restored).await?;
+    let of_ended = |part: &str| part.split_once(PART_SEPARATOR).is_some_and(|(xid, _)| ended.contains(xid));
+    let orphans: Vec<_> = orphans.iter().filter(|(_, part)| of_ended(part)).collect();
+    delete_rows(conn, undo_log, &orphans, IS_PART).await?;
     Ok(())
 }
 
@@ -228,6 +252,21 @@ mod tests {
         assert_eq!(sorted.firsts, [(first(1), 0), (first(2), 2), (first(3), 2)]);
         assert_eq!(sorted.parts, [(1, "x:1#2".to_owned())]);
         assert_eq!(sorted.odd, []);
+    }
+
+    #[test]
+    fn a_delete_goes_by_the_branch_id_and_compares_whole_rows() {
+        let rows = [(1, "x:1".to_owned()), (2, "x:2#3".to_owned()), (3, "it's".to_owned())];
+        let rows: Vec<_> = rows.iter().collect();
+        assert_eq!(
+            delete_sql("`s`.`undo_log`", &rows, IS_PART).as_deref(),
+            Some(
+                "DELETE FROM `s`.`undo_log` WHERE branch_id IN (1,2) \
+                 AND CONCAT(branch_id, ' ', xid) IN ('1 x:1','2 x:2#3') AND log_status = 3"
+            )
+        );
+        assert_eq!(delete_sql("`s`.`undo_log`", &rows[2..], IS_PART), None);
+        assert_eq!(IS_PART, format!("log_status = {LOG_STATUS_PART}"));
     }
 
     #[test]
