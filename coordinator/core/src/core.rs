@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use atone_api::{BranchId, Xid};
 
+use crate::census::Census;
 use crate::config::Config;
 use crate::dispatch::Dispatcher;
 use crate::locks::LockTable;
@@ -46,6 +47,7 @@ pub struct Core {
     pub(crate) purges: BTreeMap<(Arc<str>, Arc<str>), PurgeQueue>,
     pub(crate) reports: Reports,
     pub(crate) rollback_waits: RollbackWaits,
+    pub(crate) census: Census,
     pub(crate) counters: Counters,
     pub(crate) next_seq: u64,
     pub(crate) next_branch: u64,
@@ -112,6 +114,7 @@ impl Core {
             Event::Tick => {}
         }
         self.forget_old();
+        self.count_changed();
         std::mem::take(&mut self.step)
     }
 
@@ -148,6 +151,7 @@ impl Core {
             }
             self.ended_order.pop_first();
             if let Some(gone) = self.ended.remove(&seq) {
+                self.census.forget(gone.counted_as);
                 let branches = gone.branches.keys().copied().collect();
                 self.step.persist.push(Change::DropTransaction(seq, branches));
             }

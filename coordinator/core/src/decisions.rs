@@ -54,6 +54,7 @@ impl Core {
             state: State::Active { deadline },
             branches: BTreeMap::new(),
             waiting: BTreeSet::new(),
+            counted_as: None,
         };
         self.persist(Change::PutTransaction(transaction.record()));
         let reply = Reply::Transaction(transaction.view());
@@ -87,6 +88,7 @@ impl Core {
                 let refusal =
                     Refusal::new(RefusalCode::Ended, format!("transaction {xid} is being committed"));
                 self.refuse_waiting_of(seq, &refusal);
+                self.count(seq);
                 self.commit_if_known(seq);
                 self.check_unknown(seq, true);
             }

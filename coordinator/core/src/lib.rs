@@ -10,6 +10,7 @@
 //! proxies; the rest is the life of a transaction, drawn at [`Status`].
 
 mod branches;
+mod census;
 mod config;
 mod core;
 mod decisions;
@@ -30,8 +31,8 @@ pub use atone_api::{BranchId, Xid};
 pub use config::{Config, Limits, ROLLBACK_WAIT_MAX_MS};
 pub use core::Core;
 pub use query::{
-    BranchView, LockCursor, LockFilter, LockView, Page, PendingBranch, Stats, Totals, TransactionDetail,
-    TransactionFilter, TransactionView,
+    BranchView, LockCursor, LockFilter, LockView, Page, PendingBranch, Slice, Stats, Totals,
+    TransactionDetail, TransactionFilter, TransactionView,
 };
 pub use record::{
     Action, BranchRecord, BranchState, Change, Counters, Decision, Records, Resolution, TransactionRecord,

@@ -123,6 +123,8 @@ pub struct LockView {
     pub xid: Xid,
     /// The branch.
     pub branch_id: BranchId,
+    /// Its place in the list of all locks.
+    pub at: LockCursor,
 }
 
 /// A part of a list, and where the next part begins, if there may be one.
@@ -132,6 +134,15 @@ pub struct Page<T, C> {
     pub items: Vec<T>,
     /// What to ask for next.
     pub next: Option<C>,
+}
+
+/// A list as far as one look has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Slice<T, C> {
+    /// All of the part that was asked for.
+    Page(Page<T, C>),
+    /// What was found so far, and where to look on.
+    Unfinished(Vec<T>, C),
 }
 
 /// What was counted since the start.
@@ -233,6 +244,25 @@ impl Core {
 
     /// A list of transactions, the newest first.
     pub fn transactions(&self, filter: &TransactionFilter) -> Result<Page<TransactionView, Xid>, Refusal> {
+        let (mut filter, mut found) = (filter.clone(), Vec::new());
+        loop {
+            match self.transactions_slice(&filter, found, usize::MAX)? {
+                Slice::Page(page) => return Ok(page),
+                Slice::Unfinished(so_far, after) => {
+                    (found, filter.after) = (so_far, Some(after.to_string()));
+                }
+            }
+        }
+    }
+
+    /// The same by looks at `steps` transactions at most. `found` is what earlier ones have found; a look that goes on
+    /// begins after where the last one has stopped.
+    pub fn transactions_slice(
+        &self,
+        filter: &TransactionFilter,
+        found: Vec<TransactionView>,
+        steps: usize,
+    ) -> Result<Slice<TransactionView, Xid>, Refusal> {
         let before = match &filter.after {
             None => Bound::Unbounded,
             Some(xid) => match self.seq_of(xid) {
@@ -247,7 +277,8 @@ impl Core {
         let mut live = self.live.range(range).rev().peekable();
         let mut ended = self.ended.range(range).rev().peekable();
         let may_be_ended = filter.status.is_none_or(|s| matches!(s, Status::Committed | Status::RolledBack));
-        let mut page = Page { items: Vec::new(), next: None };
+        let mut page = Page { items: found, next: None };
+        let mut left = steps;
         loop {
             let is_live_newer = match (live.peek(), ended.peek()) {
                 (Some((a, _)), Some((b, _))) => a > b,
@@ -255,66 +286,121 @@ impl Core {
                 (None, _) => false,
             };
             let next = if is_live_newer || !may_be_ended { live.next() } else { ended.next() };
-            let Some((_, transaction)) = next else { return Ok(page) };
+            let Some((_, transaction)) = next else { return Ok(Slice::Page(page)) };
             let is_wanted = filter.name.as_ref().is_none_or(|name| *name == transaction.name)
-                && filter.status.is_none_or(|status| status == transaction.status());
-            if !is_wanted {
-                continue;
-            }
-            if page.items.len() >= filter.limit {
+                && filter.status.is_none_or(|status| Some(status) == transaction.counted_as);
+            if is_wanted && page.items.len() >= filter.limit {
                 page.next = page.items.last().map(|last: &TransactionView| last.xid.clone());
-                return Ok(page);
+                return Ok(Slice::Page(page));
             }
-            page.items.push(transaction.view());
+            if is_wanted {
+                page.items.push(transaction.view());
+            }
+            left = left.saturating_sub(1);
+            if left == 0 {
+                return Ok(Slice::Unfinished(page.items, transaction.xid.clone()));
+            }
         }
     }
 
     /// A list of held locks, those of the oldest transaction first.
     pub fn locks(&self, filter: &LockFilter) -> Page<LockView, LockCursor> {
-        let mut page = Page { items: Vec::new(), next: None };
+        let (mut filter, mut found) = (filter.clone(), Vec::new());
+        loop {
+            match self.locks_slice(&filter, found, usize::MAX) {
+                Slice::Page(page) => return page,
+                Slice::Unfinished(so_far, after) => (found, filter.after) = (so_far, Some(after)),
+            }
+        }
+    }
+
+    /// The same by looks at `steps` transactions, branches, tables and keys at most. `found` is what earlier ones have
+    /// found; a look that goes on begins after where the last one has stopped.
+    pub fn locks_slice(
+        &self,
+        filter: &LockFilter,
+        found: Vec<LockView>,
+        steps: usize,
+    ) -> Slice<LockView, LockCursor> {
+        let mut page = Page { items: found, next: None };
         let only = match &filter.xid {
             None => None,
             Some(xid) => match self.seq_of(xid) {
                 Some(seq) => Some(seq),
-                None => return page,
+                None => return Slice::Page(page),
             },
         };
-        let from = only.or(filter.after.map(|cursor| cursor.0)).unwrap_or(0);
-        let mut last = None;
+        let after = filter.after;
+        let from = match after {
+            // All of that transaction was looked at.
+            Some(LockCursor(seq, u64::MAX, _)) if only.is_none_or(|only| only <= seq) => Bound::Excluded(seq),
+            Some(LockCursor(seq, ..)) => Bound::Included(seq.max(only.unwrap_or(0))),
+            None => Bound::Included(only.unwrap_or(0)),
+        };
+        let mut left = steps;
+        let mut step = || {
+            left = left.saturating_sub(1);
+            left == 0
+        };
         for (seq, transaction) in
-            self.live.range(from..).take_while(|(seq, _)| only.is_none_or(|s| s == **seq))
+            self.live.range((from, Bound::Unbounded)).take_while(|(seq, _)| only.is_none_or(|s| s == **seq))
         {
-            for (id, branch) in &transaction.branches {
-                let Some(locks) = &branch.locks else { continue };
-                if filter.resource.as_ref().is_some_and(|resource| **resource != *branch.resource) {
-                    continue;
-                }
-                let mut index = 0;
-                for group in &locks.groups {
-                    let is_wanted = filter.table.as_ref().is_none_or(|table| **table == *group.table);
-                    for key in &group.keys {
-                        let cursor = LockCursor(*seq, id.0, index);
-                        index += 1;
-                        if !is_wanted || filter.after.is_some_and(|after| cursor <= after) {
-                            continue;
+            let first = match after.filter(|cursor| cursor.0 == *seq) {
+                // All of that branch was looked at.
+                Some(LockCursor(_, id, u64::MAX)) => Bound::Excluded(BranchId(id)),
+                Some(LockCursor(_, id, _)) => Bound::Included(BranchId(id)),
+                None => Bound::Unbounded,
+            };
+            for (id, branch) in transaction.branches.range((first, Bound::Unbounded)) {
+                let end = LockCursor(*seq, id.0, u64::MAX);
+                let is_on = filter.resource.as_ref().is_none_or(|resource| **resource == *branch.resource);
+                let locks = branch.locks.as_ref().filter(|_| is_on);
+                let mut index = 0_u64;
+                for group in locks.iter().flat_map(|locks| &locks.groups) {
+                    let group_from = index;
+                    index = index.saturating_add(group.keys.len() as u64);
+                    let seen = after.filter(|cursor| (cursor.0, cursor.1) == (*seq, id.0));
+                    if seen.is_some_and(|cursor| index <= cursor.2.saturating_add(1)) {
+                        continue;
+                    }
+                    if filter.table.as_ref().is_some_and(|table| **table != *group.table) {
+                        if step() {
+                            let at = LockCursor(*seq, id.0, index.saturating_sub(1));
+                            return Slice::Unfinished(page.items, at);
                         }
+                        continue;
+                    }
+                    let skip = seen.map_or(0, |cursor| cursor.2.saturating_add(1).saturating_sub(group_from));
+                    let keys =
+                        group.keys.iter().zip(group_from..).skip(usize::try_from(skip).unwrap_or(usize::MAX));
+                    for (key, at) in keys {
                         if page.items.len() >= filter.limit {
-                            page.next = last;
-                            return page;
+                            page.next = page.items.last().map(|last| last.at);
+                            return Slice::Page(page);
                         }
-                        last = Some(cursor);
+                        let cursor = LockCursor(*seq, id.0, at);
                         page.items.push(LockView {
                             resource: branch.resource.clone(),
                             table: group.table.clone(),
                             key: key.clone(),
                             xid: transaction.xid.clone(),
                             branch_id: *id,
+                            at: cursor,
                         });
+                        if step() {
+                            return Slice::Unfinished(page.items, cursor);
+                        }
                     }
                 }
+                if step() {
+                    return Slice::Unfinished(page.items, end);
+                }
+            }
+            if step() {
+                return Slice::Unfinished(page.items, LockCursor(*seq, u64::MAX, u64::MAX));
             }
         }
-        page
+        Slice::Page(page)
     }
 
     /// What should be durable by now: for comparison with what is.
@@ -334,13 +420,8 @@ impl Core {
 
     /// What there is at the moment.
     pub fn stats(&self) -> Stats {
-        let mut transactions: BTreeMap<Status, usize> =
-            Status::ALL.into_iter().map(|status| (status, 0)).collect();
-        for transaction in self.live.values().chain(self.ended.values()) {
-            *transactions.entry(transaction.status()).or_default() += 1;
-        }
         Stats {
-            transactions,
+            transactions: self.census.counts(),
             locks: self.locks.held(),
             waiters: self.locks.waiting(),
             rollback_waiters: self.rollback_waits.len(),

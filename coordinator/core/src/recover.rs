@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use atone_api::{BranchId, Xid};
 
+use crate::census::Census;
 use crate::config::Config;
 use crate::core::{BRANCH_ID_BLOCK, Core, SERIAL_BITS};
 use crate::dispatch::Dispatcher;
@@ -69,6 +70,7 @@ impl Core {
             purges: BTreeMap::new(),
             reports: Reports::default(),
             rollback_waits: RollbackWaits::default(),
+            census: Census::default(),
             counters,
             next_seq: (boot << SERIAL_BITS) + 1,
             next_branch,
@@ -79,6 +81,10 @@ impl Core {
         core.persist(Change::PutCounters(counters));
         core.load(records)?;
         core.resume();
+        let seqs: Vec<u64> = core.live.keys().chain(core.ended.keys()).copied().collect();
+        for seq in seqs {
+            core.count(seq);
+        }
         core.forget_old();
         let step = std::mem::take(&mut core.step);
         Ok((core, step))
@@ -141,6 +147,7 @@ impl Core {
             state,
             branches: BTreeMap::new(),
             waiting: BTreeSet::new(),
+            counted_as: None,
         })
     }
 

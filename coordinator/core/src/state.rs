@@ -141,6 +141,8 @@ pub(crate) struct Transaction {
     pub(crate) branches: BTreeMap<BranchId, Box<Branch>>,
     /// Its registrations that wait for locks, by the lock table's numbers.
     pub(crate) waiting: BTreeSet<u64>,
+    /// The status under which the census has it.
+    pub(crate) counted_as: Option<Status>,
 }
 
 /// A branch in memory.

@@ -113,6 +113,8 @@ impl World {
         // What should be durable is durable, after every step.
         assert_eq!(self.records, self.core.records());
         self.check_locks();
+        self.check_counts();
+        self.check_slices();
         for effect in step.effects {
             self.effect(effect);
         }
@@ -128,6 +130,67 @@ impl World {
             assert_eq!(*holder, lock.xid);
         }
         assert_eq!(holders.len(), self.core.stats().locks);
+    }
+
+    /// What is counted while it changes is what there is.
+    fn check_counts(&self) {
+        let filter = TransactionFilter { limit: usize::MAX, ..TransactionFilter::default() };
+        let all = self.core.transactions(&filter).unwrap().items;
+        for (status, count) in self.core.stats().transactions {
+            assert_eq!(all.iter().filter(|view| view.status == status).count(), count, "{status}");
+            let filter = TransactionFilter { status: Some(status), limit: 2, ..TransactionFilter::default() };
+            let expected: Vec<_> = all.iter().filter(|view| view.status == status).take(2).collect();
+            let (mut rest, mut found) = (filter.clone(), Vec::new());
+            let page = loop {
+                match self.core.transactions_slice(&rest, found, 1).unwrap() {
+                    Slice::Page(page) => break page,
+                    Slice::Unfinished(so_far, after) => {
+                        (found, rest.after) = (so_far, Some(after.to_string()));
+                    }
+                }
+            };
+            assert_eq!(page.items.iter().collect::<Vec<_>>(), expected);
+            assert_eq!(page.next.is_some(), count > 2, "{status}");
+        }
+    }
+
+    /// A list of locks is the same however little is looked at a time, and so are its pages.
+    fn check_slices(&self) {
+        let all = self.core.locks(&LockFilter { limit: usize::MAX, ..LockFilter::default() }).items;
+        let Some(middle) = all.get(all.len() / 2) else { return };
+        let one = LockFilter { limit: 3, ..LockFilter::default() };
+        let filters = [
+            one.clone(),
+            LockFilter { table: Some(middle.table.to_string()), ..one.clone() },
+            LockFilter { resource: Some(middle.resource.to_string()), ..one.clone() },
+            LockFilter { xid: Some(middle.xid.to_string()), ..one.clone() },
+            LockFilter { xid: Some(middle.xid.to_string()), after: Some(LockCursor(0, 0, 0)), ..one },
+        ];
+        for (filter, steps) in filters.into_iter().zip([1, 2, 1, 3, 1]) {
+            let wanted = |lock: &&LockView| {
+                filter.table.as_ref().is_none_or(|table| **table == *lock.table)
+                    && filter.resource.as_ref().is_none_or(|resource| **resource == *lock.resource)
+                    && filter.xid.as_ref().is_none_or(|xid| *xid == *lock.xid.as_str())
+            };
+            let expected: Vec<_> = all.iter().filter(wanted).cloned().collect();
+            let (mut pages, mut seen) = (filter.clone(), Vec::new());
+            loop {
+                let (mut rest, mut found) = (pages.clone(), Vec::new());
+                let page = loop {
+                    match self.core.locks_slice(&rest, found, steps) {
+                        Slice::Page(page) => break page,
+                        Slice::Unfinished(so_far, after) => (found, rest.after) = (so_far, Some(after)),
+                    }
+                };
+                assert!(page.items.len() <= 3);
+                seen.extend(page.items);
+                pages.after = page.next;
+                if page.next.is_none() {
+                    break;
+                }
+            }
+            assert_eq!(seen, expected, "{filter:?}");
+        }
     }
 
     fn effect(&mut self, effect: Effect) {

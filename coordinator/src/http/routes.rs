@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use atone_core::{
-    Action, BranchId, Event, LockCursor, LockFilter, ROLLBACK_WAIT_MAX_MS, Reply, ReplyTo, Status,
+    Action, BranchId, Event, LockCursor, LockFilter, ROLLBACK_WAIT_MAX_MS, Reply, ReplyTo, Slice, Status,
     TransactionFilter,
 };
 use axum::Json;
@@ -20,6 +20,8 @@ use super::{BODY_MAX_BYTES, OPENAPI, Shared};
 /// How many items a list has where no limit is given, and at most.
 const LIMIT_DEFAULT: usize = 100;
 const LIMIT_MAX: usize = 1_000;
+/// How many entries a list looks at while everything else has to wait.
+const SLICE_STEPS: usize = 2_000;
 /// How long a decision's answer waits until a proxy has carried it out.
 const RESOLVE_WAIT: Duration = Duration::from_secs(10);
 
@@ -180,7 +182,14 @@ pub(super) async fn transactions(
     };
     let filter =
         TransactionFilter { status, name: query.name, after: query.after, limit: limit(query.limit)? };
-    let page = shared.coordinator()?.read(|core| core.transactions(&filter)).await??;
+    let coordinator = shared.coordinator()?;
+    let (mut filter, mut found) = (filter, Vec::new());
+    let page = loop {
+        match coordinator.read(|core| core.transactions_slice(&filter, found, SLICE_STEPS)).await?? {
+            Slice::Page(page) => break page,
+            Slice::Unfinished(so_far, after) => (found, filter.after) = (so_far, Some(after.to_string())),
+        }
+    };
     Ok(Json(TransactionsJson {
         transactions: page.items.into_iter().map(TransactionJson::from).collect(),
         next: page.next.map(|xid| xid.to_string()),
@@ -205,7 +214,14 @@ pub(super) async fn locks(
         after,
         limit: limit(query.limit)?,
     };
-    let page = shared.coordinator()?.read(|core| core.locks(&filter)).await?;
+    let coordinator = shared.coordinator()?;
+    let (mut filter, mut found) = (filter, Vec::new());
+    let page = loop {
+        match coordinator.read(|core| core.locks_slice(&filter, found, SLICE_STEPS)).await? {
+            Slice::Page(page) => break page,
+            Slice::Unfinished(so_far, after) => (found, filter.after) = (so_far, Some(after)),
+        }
+    };
     Ok(Json(LocksJson {
         locks: page.items.into_iter().map(Into::into).collect(),
         next: page.next.map(|LockCursor(seq, branch, index)| format!("{seq}.{branch}.{index}")),
