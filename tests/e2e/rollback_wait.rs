@@ -79,8 +79,9 @@ async fn a_rollback_that_is_not_done_warns(c: Harmable) -> Result<()> {
     assert_eq!(app.get_warnings(), 1);
     let id = c.rest().transaction(&xid).await?["branches"][0]["branch_id"].to_string();
     let warning = format!("Warning|1196|atone: {xid} is rolling_back: branch {id} on bank1");
-    assert_eq!(sql::rows(&mut app, "SHOW WARNINGS").await?, [warning.clone()]);
-    assert_eq!(sql::rows(&mut app, "SHOW WARNINGS").await?, [warning]);
+    for _ in 0..2 {
+        assert_eq!(sql::rows(&mut app, "SHOW WARNINGS").await?.join("\n"), warning);
+    }
     assert_eq!(sql::cell(&mut app, "SELECT @@warning_count").await?, "1");
     // It is over for this session all the same.
     assert_eq!(sql::xid(&mut app).await?, None);

@@ -208,12 +208,11 @@ impl Transaction {
     /// The same with the branches that are still to be undone.
     pub(crate) fn view_with_pending(&self) -> TransactionView {
         let to_undo = || self.branches.iter().rev().filter(|(_, branch)| !branch.is_undone());
-        let pending = |(id, branch): (&BranchId, &Box<Branch>)| PendingBranch {
-            branch_id: *id,
-            resource: branch.resource.clone(),
-        };
         TransactionView {
-            pending: to_undo().take(PENDING_SHOWN_MAX).map(pending).collect(),
+            pending: to_undo()
+                .take(PENDING_SHOWN_MAX)
+                .map(|(id, branch)| PendingBranch { branch_id: *id, resource: branch.resource.clone() })
+                .collect(),
             pending_count: to_undo().count(),
             ..self.view()
         }
