@@ -47,8 +47,12 @@ pub struct TableInfo {
 
 impl TableInfo {
     /// The key, where a statement may ask for rows by it: not one that optimizers are told to look away from (MySQL's
-    /// INVISIBLE, MariaDB's IGNORED), which the servers refuse in an index hint.
-    pub fn usable<'a>(&self, key: &'a UniqueKey) -> Option<&'a UniqueKey> {
+    /// INVISIBLE, MariaDB's IGNORED), which the servers refuse in an index hint, nor one whose name the session's charset cannot
+    /// say, unless that is Unicode.
+    pub fn usable<'a>(&self, key: &'a UniqueKey, unicode: bool) -> Option<&'a UniqueKey> {
+        if !unicode && !key.name.is_ascii() {
+            return None;
+        }
         let name = format!("KEY {} (", atone_undo::quote_identifier(&key.name));
         let line = self.facts.definition.lines().find(|line| line.contains(&name));
         let hidden = line.is_some_and(|line| line.contains("INVISIBLE") || line.contains("IGNORED"));

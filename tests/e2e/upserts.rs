@@ -20,6 +20,7 @@ atone_tests::shared_tests!(
     partitions,
     from_selects,
     keys_that_optimizers_look_away_from,
+    keys_that_the_charset_cannot_name,
 );
 
 const TABLES: &[&str] = &[
@@ -506,4 +507,28 @@ async fn keys_that_optimizers_look_away_from(c: Arc<Cluster>) -> Result<()> {
         "REPLACE INTO away VALUES (7, 10, 300)",
     ];
     check_queries(&c, &[&table, rows], &["away"], &statements).await
+}
+
+async fn keys_that_the_charset_cannot_name(c: Arc<Cluster>) -> Result<()> {
+    let schema = c.schema("upserts_names").await?;
+    let mut direct = c.direct(Bank::One, &schema).await?;
+    let table = "CREATE TABLE named (id INT PRIMARY KEY, u INT, v INT, UNIQUE KEY `姓名` (u))";
+    sql::run_all(&mut direct, &[table, "INSERT INTO named VALUES (1, 10, 100), (2, 20, 200)"]).await?;
+    let rows = "SELECT id, u, v FROM named ORDER BY id";
+    let mut conn = c.app(Bank::One, &schema).await?;
+    for names in ["SET NAMES latin1", "SET NAMES utf8mb4"] {
+        sql::start_global(&mut conn).await?;
+        sql::run(&mut conn, names).await?;
+        for statement in [
+            "INSERT IGNORE INTO named VALUES (3, 10, 1), (4, 40, 4)",
+            "INSERT INTO named VALUES (5, 20, 5) ON DUPLICATE KEY UPDATE v = v + 1",
+            "REPLACE INTO named VALUES (6, 10, 6)",
+        ] {
+            sql::run(&mut conn, statement).await.with_context(|| names.to_owned())?;
+        }
+        assert_eq!(c.rows(Bank::One, &schema, rows).await?, ["2|20|201", "4|40|4", "6|10|6"]);
+        sql::run(&mut conn, "ROLLBACK GLOBAL TRANSACTION").await?;
+        assert_eq!(c.rows(Bank::One, &schema, rows).await?, ["1|10|100", "2|20|200"]);
+    }
+    Ok(())
 }

@@ -197,7 +197,7 @@ fn any_of(table: &Table, points: &[&Point]) -> Vec<u8> {
 
 /// The locking reads of all that stands in the way of the rows: for each unique key those of a bounded number of points, which
 /// lock what they find and no more. A condition over several keys would have the server read all of the table.
-pub(super) fn reads(info: &TableInfo, conditions: &Conditions) -> Vec<Vec<u8>> {
+pub(super) fn reads(info: &TableInfo, conditions: &Conditions, vars: &Vars) -> Vec<Vec<u8>> {
     let table = &info.table;
     let mut seen = HashSet::new();
     let mut groups: Vec<[Vec<&Point>; 2]> = table.keys.iter().map(|_| [Vec::new(), Vec::new()]).collect();
@@ -211,14 +211,16 @@ pub(super) fn reads(info: &TableInfo, conditions: &Conditions) -> Vec<Vec<u8>> {
     let mut out = Vec::new();
     for (key, [single, listed]) in table.keys.iter().zip(&groups) {
         let chunks = single.chunks(POINTS_PER_SELECT).chain(listed.chunks(KEYS_PER_SELECT));
-        out.extend(chunks.map(|chunk| locking_read_through(table, info.usable(key), &any_of(table, chunk))));
+        out.extend(chunks.map(|chunk| {
+            locking_read_through(table, info.usable(key, vars.unicode()), &any_of(table, chunk))
+        }));
     }
     out
 }
 
 /// For each row of a REPLACE, the statements that count how many of them are found by all of their unique keys at once; nothing
 /// where two rows give the same.
-pub(super) fn counts(info: &TableInfo, conditions: &Conditions) -> Option<Vec<Vec<u8>>> {
+pub(super) fn counts(info: &TableInfo, conditions: &Conditions, vars: &Vars) -> Option<Vec<Vec<u8>>> {
     let table = &info.table;
     let distinct: HashSet<&Vec<Point>> = conditions.iter().collect();
     if distinct.len() != conditions.len() {
@@ -232,7 +234,7 @@ pub(super) fn counts(info: &TableInfo, conditions: &Conditions) -> Option<Vec<Ve
     let mut out = Vec::new();
     for (key, rows) in table.keys.iter().zip(&groups) {
         for chunk in rows.chunks(POINTS_PER_SELECT) {
-            let index = info.usable(key).map_or_else(String::new, UniqueKey::force);
+            let index = info.usable(key, vars.unicode()).map_or_else(String::new, UniqueKey::force);
             let head = format!("SELECT COUNT(*) FROM {}{index} WHERE (", table.quoted());
             out.push(
                 [head.as_bytes(), chunk.join(&b") OR ("[..]).as_slice(), b") LIMIT 1 FOR UPDATE"].concat(),

@@ -198,9 +198,37 @@ impl Numbering {
 }
 
 impl Vars {
+    /// Those of a session that has set nothing.
+    #[cfg(test)]
+    pub(super) fn of_tests() -> Vars {
+        Vars {
+            mode: Mode::default(),
+            sql_mode: String::new(),
+            charset_client: "utf8mb4".into(),
+            charset_results: "utf8mb4".into(),
+            results_value: "45".into(),
+            charset_connection: "utf8mb4".into(),
+            collation_connection: "utf8mb4_general_ci".into(),
+            autocommit: true,
+            safe_updates: false,
+            numbering: Numbering { increment: 1, offset: 1 },
+            lock_wait_timeout_ms: 0,
+            max_statement_time: None,
+            max_allowed_packet: 1 << 20,
+            database: None,
+            unreplicated: None,
+            refuse: None,
+        }
+    }
+
     /// Whether a 0 is stored as it is where numbers are generated, and DEFAULT, which stands for it, likewise.
     pub(super) fn zero_is_no_default(&self) -> bool {
         self.sql_mode.contains("NO_AUTO_VALUE_ON_ZERO")
+    }
+
+    /// Whether statements come in Unicode, and can say any name.
+    pub(super) fn unicode(&self) -> bool {
+        self.charset_client.starts_with("utf8")
     }
 
     /// Whether a statement's text means the same under either.

@@ -350,29 +350,11 @@ pub(super) fn generated_keys(rows: Vec<Vec<Option<Value>>>, numbers: impl Iterat
 mod tests {
     use super::*;
     use crate::samples;
-    use crate::session::inject::Numbering;
     use atone_sql::{Mode, Statement, analyze};
     use atone_undo::UniqueKey;
 
     fn vars() -> Vars {
-        Vars {
-            mode: Mode::default(),
-            sql_mode: String::new(),
-            charset_client: "utf8mb4".into(),
-            charset_results: "utf8mb4".into(),
-            results_value: "45".into(),
-            charset_connection: "utf8mb4".into(),
-            collation_connection: "utf8mb4_general_ci".into(),
-            autocommit: true,
-            safe_updates: false,
-            numbering: Numbering { increment: 1, offset: 1 },
-            lock_wait_timeout_ms: 0,
-            max_statement_time: None,
-            max_allowed_packet: 1 << 20,
-            database: None,
-            unreplicated: None,
-            refuse: None,
-        }
+        Vars::of_tests()
     }
 
     fn column(name: &str, kind: Kind, ty: &str, auto: bool) -> Column {

@@ -53,7 +53,7 @@ impl Session {
         }
         let mut flight = Flight::default();
         let mut found = Found::default();
-        let selects = heavy(conditions.len(), || reads(info, conditions));
+        let selects = heavy(conditions.len(), || reads(info, conditions, &vars));
         let in_one = selects.iter().map(Vec::len).sum::<usize>() <= FLIGHT_BYTES;
         let first = if in_one { selects.len() } else { 0 };
         for select in &selects[..first] {
@@ -229,7 +229,10 @@ impl Session {
     /// Whether each row of a REPLACE is found by all of its unique keys at once. The server counts one that takes the place of
     /// its equal as it counts a new one, which then may be another than was looked for.
     async fn are_there(&mut self, info: &TableInfo, conditions: &Conditions) -> Result<bool, End> {
-        let Some(selects) = heavy(conditions.len(), || counts(info, conditions)) else { return Ok(false) };
+        let vars = self.session_vars().await?;
+        let Some(selects) = heavy(conditions.len(), || counts(info, conditions, &vars)) else {
+            return Ok(false);
+        };
         let mut there = 0;
         for flight in flights(selects.iter()) {
             for reply in self.run_flight(flight).await? {

@@ -91,7 +91,8 @@ impl Session {
         };
         let kept = self.keep_diagnostics(&ok).await?;
         let mut behind = Found::default();
-        let looked = self.find(&table, &reads(target.info, conditions), &mut behind).await?;
+        let vars = self.session_vars().await?;
+        let looked = self.find(&table, &reads(target.info, conditions, &vars), &mut behind).await?;
         let rows = if looked.is_ok() { behind.rows } else { Vec::new() };
         let counted = Counted {
             affected_rows: ok.affected_rows,

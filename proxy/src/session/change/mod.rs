@@ -272,7 +272,7 @@ impl Session {
                     heavy(images.len(), || {
                         let restricted =
                             restricted_sql(t.sql, t.change, t.analysis, (t.info, table), &images, filter);
-                        looked_up(t.sql, t.change, restricted, table, self.mariadb)
+                        looked_up(t.sql, t.change, restricted, table, t.vars)
                     })
                 };
                 if let Some(why) = too_long(&restricted, t.vars) {

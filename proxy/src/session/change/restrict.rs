@@ -1,10 +1,11 @@
 //! The statement, restricted to the rows that were imaged. Pure.
 
 use atone_sql::Analysis;
-use atone_undo::{Kind, Row, Table, quote_identifier};
+use atone_undo::{Kind, Row, Table, UniqueKey, quote_identifier};
 
 use super::Change;
 use crate::meta::TableInfo;
+use crate::session::inject::Vars;
 use crate::session::keys::same_name;
 
 /// So many keys a server looks for without being told to.
@@ -56,11 +57,13 @@ pub(super) fn looked_up(
     change: Change<'_>,
     restricted: Restricted,
     table: &Table,
-    mariadb: bool,
+    vars: &Vars,
 ) -> Vec<u8> {
+    let mariadb = vars.mode.mariadb;
     let Restricted { mut text, keys, by_keys } = restricted;
     let verb = change.verb().end;
-    let Some(key) = table.keys.first().filter(|_| by_keys && keys > KEYS_WITHOUT_HINT) else {
+    let sayable = |key: &&UniqueKey| vars.unicode() || key.name.is_ascii();
+    let Some(key) = table.keys.first().filter(sayable).filter(|_| by_keys && keys > KEYS_WITHOUT_HINT) else {
         return with_hint(text, verb, keys, mariadb);
     };
     let reference = change.table();
@@ -263,7 +266,8 @@ mod tests {
         let images: Vec<Row> = (0..keys).map(row).collect();
         let info = samples::info(table.clone());
         let restricted = restricted_sql(sql.as_bytes(), change, &analysis, (&info, &table), &images, false);
-        let text = looked_up(sql.as_bytes(), change, restricted, &table, mariadb);
+        let vars = Vars { mode, ..Vars::of_tests() };
+        let text = looked_up(sql.as_bytes(), change, restricted, &table, &vars);
         let text = String::from_utf8(text).unwrap();
         let (head, tail) = text.split_once(" IN (").unwrap();
         format!("{head} …{}", tail.split_once(')').unwrap().1)
