@@ -63,6 +63,11 @@ fn start_global(text: &Text<'_>, placeholders: &[usize]) -> Result<Statement, Re
             Some(value @ (XidValue::Literal(_) | XidValue::Placeholder(_))) => {
                 Ok(Statement::JoinGlobal(value))
             }
+            // As a parameter of another type brings it: the XID of nothing
+            None if text.len() == 5 && text.kind(4) == Some(Kind::Number) => {
+                let digits = String::from_utf8_lossy(text.bytes(4)).into_owned();
+                Ok(Statement::JoinGlobal(XidValue::Literal(digits)))
+            }
             Some(XidValue::Null) | None => Err(misread()),
         };
     }

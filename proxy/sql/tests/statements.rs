@@ -22,6 +22,7 @@ fn global_transactions() {
         start global transaction name 'a''b\'c' timeout 30; => StartGlobal { name: Some("a'b'c"), timeout_s: Some(30) } rest<;>
         start global transaction join 'a:1'; => JoinGlobal 'a:1' rest<;>
         START GLOBAL TRANSACTION JOIN ? => JoinGlobal ?0
+        START GLOBAL TRANSACTION JOIN 17 => JoinGlobal '17'
         START GLOBAL TRANSACTION JOIN '' => Refused always: expected START GLOBAL TRANSACTION [NAME 'text'] [TIMEOUT seconds] or JOIN 'xid'
         START GLOBAL TRANSACTION JOIN NULL => Refused always: expected START GLOBAL TRANSACTION [NAME 'text'] [TIMEOUT seconds] or JOIN 'xid'
         START GLOBAL TRANSACTION JOIN 'a' TIMEOUT 5 => Refused always: expected START GLOBAL TRANSACTION [NAME 'text'] [TIMEOUT seconds] or JOIN 'xid'
