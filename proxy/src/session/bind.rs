@@ -204,6 +204,14 @@ impl Session {
         Ok(self.table_locks == HeldLocks::Yes)
     }
 
+    /// Why the session can't be bound to this global transaction, if it can't.
+    async fn join_refusal(&mut self, xid: &str) -> Result<Option<SqlError>, End> {
+        Ok(match self.bind_refusal(xid).await? {
+            Some(error) => Some(error),
+            None => self.check_active(xid).await.err(),
+        })
+    }
+
     /// Asks the coordinator whether statements may still run under `xid`.
     async fn check_active(&self, xid: &str) -> Result<(), SqlError> {
         if Xid::new(xid).is_err() {
@@ -262,11 +270,7 @@ impl Session {
 
     /// `START GLOBAL TRANSACTION JOIN '…'`
     async fn join_global(&mut self, xid: &str) -> Result<(), End> {
-        let refusal = match self.bind_refusal(xid).await? {
-            Some(error) => Some(error),
-            None => self.check_active(xid).await.err(),
-        };
-        if let Some(error) = refusal {
+        if let Some(error) = self.join_refusal(xid).await? {
             return self.send_error(&error).await;
         }
         // What is active is a valid XID
@@ -288,11 +292,7 @@ impl Session {
 
     /// `SET @atone_xid = '…'`
     async fn bind_to(&mut self, xid: String, origin: Origin) -> Result<(), End> {
-        let refusal = match self.bind_refusal(&xid).await? {
-            Some(error) => Some(error),
-            None => self.check_active(&xid).await.err(),
-        };
-        if let Some(error) = refusal {
+        if let Some(error) = self.join_refusal(&xid).await? {
             return self.send_error(&error).await;
         }
         if self.forward(origin, Expect::Results).await?.failed().is_none() {
@@ -344,10 +344,7 @@ impl Session {
         let refusal = match (&now, &self.binding) {
             (Some(xid), Some(binding)) if binding.xid == *xid => None,
             (None, None) => None,
-            (Some(xid), _) => match self.bind_refusal(xid).await? {
-                Some(error) => Some(error),
-                None => self.check_active(xid).await.err(),
-            },
+            (Some(xid), _) => self.join_refusal(xid).await?,
             (None, _) => self.rebind_refusal(""),
         };
         if let Some(error) = refusal {

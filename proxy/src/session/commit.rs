@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use atone_api::proto::{BranchOutcome, Register, TableLocks};
 use atone_undo::{
     Encoded, Key, Layout, RecordError, Row, Table, UndoRecord, Value, insert_part_sql, part_bytes,
-    quote_identifier, says_nothing_of_rows,
+    says_nothing_of_rows,
 };
 use atone_wire::caps::status;
 use atone_wire::response::{ErrPacket, OkPacket};
 
-use super::dml::{KEYS_PER_SELECT, Unread, decode, locking_read_by_key};
+use super::dml::{Unread, decode, locking_reads};
 use super::fault::{Class, class, ended_a_wait, of_rolled_back};
 use super::fresh::Fresh;
 use super::inject::{Flight, Reply, flights};
@@ -395,11 +395,7 @@ fn not_written(xid: &str, part: usize, error: ErrPacket, alone: bool) -> ErrPack
 fn after_selects(keys: Vec<(Arc<Table>, Vec<Key>)>) -> Vec<(Arc<Table>, Vec<u8>)> {
     let mut out = Vec::new();
     for (table, keys) in keys {
-        let qualifier = quote_identifier(&table.name);
-        for chunk in keys.chunks(KEYS_PER_SELECT) {
-            let condition = table.keys_predicate(&qualifier, chunk);
-            out.push((table.clone(), locking_read_by_key(&table, condition.as_bytes())));
-        }
+        out.extend(locking_reads(&table, &keys).map(|select| (table.clone(), select)));
     }
     out
 }

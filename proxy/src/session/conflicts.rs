@@ -210,10 +210,9 @@ pub(super) fn reads(info: &TableInfo, conditions: &Conditions, vars: &Vars) -> V
     }
     let mut out = Vec::new();
     for (key, [single, listed]) in table.keys.iter().zip(&groups) {
+        let index = info.usable(key, vars.unicode());
         let chunks = single.chunks(POINTS_PER_SELECT).chain(listed.chunks(KEYS_PER_SELECT));
-        out.extend(chunks.map(|chunk| {
-            locking_read_through(table, info.usable(key, vars.unicode()), &any_of(table, chunk))
-        }));
+        out.extend(chunks.map(|chunk| locking_read_through(table, index, &any_of(table, chunk))));
     }
     out
 }
@@ -233,8 +232,8 @@ pub(super) fn counts(info: &TableInfo, conditions: &Conditions, vars: &Vars) -> 
     }
     let mut out = Vec::new();
     for (key, rows) in table.keys.iter().zip(&groups) {
+        let index = info.usable(key, vars.unicode()).map_or_else(String::new, UniqueKey::force);
         for chunk in rows.chunks(POINTS_PER_SELECT) {
-            let index = info.usable(key, vars.unicode()).map_or_else(String::new, UniqueKey::force);
             let head = format!("SELECT COUNT(*) FROM {}{index} WHERE (", table.quoted());
             out.push(
                 [head.as_bytes(), chunk.join(&b") OR ("[..]).as_slice(), b") LIMIT 1 FOR UPDATE"].concat(),
@@ -300,7 +299,7 @@ pub(super) fn touched(
     let new = now.len() as u64;
     // In the order of the statement, as far as that can be told
     let inserted = after.iter().map(|row| row.key(table)).filter(|key| now.contains_key(key));
-    out.extend(inserted.into_iter().map(|key| Touched { key, before: None, presence: Presence::Present }));
+    out.extend(inserted.map(|key| Touched { key, before: None, presence: Presence::Present }));
     let affected = counted.affected_rows;
     let fits = match on_conflict {
         OnConflict::Fail => changed + gone + unchanged == 0 && affected == new,

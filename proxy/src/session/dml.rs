@@ -92,8 +92,14 @@ impl Session {
         table: &Table,
         keys: impl IntoIterator<Item = &'a Key>,
     ) -> Option<String> {
+        self.too_many_new(self.branch.new_rows(table, keys))
+    }
+
+    /// The same of so many rows that the branch does not have.
+    pub(super) fn too_many_new(&self, rows: usize) -> Option<String> {
         let limit = self.backend.limits.max_branch_rows;
-        (self.branch.rows() + self.branch.new_rows(table, keys) > limit).then(|| too_many_rows(limit))
+        let above = self.branch.rows().saturating_add(rows) > limit;
+        above.then(|| format!("more than max_branch_rows = {limit} rows in one branch"))
     }
 
     /// Rolls the local transaction back, in which a statement met what was not imaged.
@@ -101,11 +107,6 @@ impl Session {
         self.rollback_local().await?;
         self.send_error(&SqlError::deadlock(&self.xid(), why)).await
     }
-}
-
-/// Why more rows than these cannot be in one branch.
-pub(super) fn too_many_rows(limit: usize) -> String {
-    format!("more than max_branch_rows = {limit} rows in one branch")
 }
 
 /// Why the rows of an image cannot be used.
@@ -185,4 +186,11 @@ pub(super) fn locking_read_through(table: &Table, key: Option<&UniqueKey>, condi
     out.extend_from_slice(NO_LIMIT);
     out.extend_from_slice(b" FOR UPDATE");
     out
+}
+
+/// The locking reads of the rows with these keys, each of a bounded number.
+pub(super) fn locking_reads(table: &Table, keys: &[Key]) -> impl Iterator<Item = Vec<u8>> {
+    let qualifier = quote_identifier(&table.name);
+    keys.chunks(KEYS_PER_SELECT)
+        .map(move |chunk| locking_read_by_key(table, table.keys_predicate(&qualifier, chunk).as_bytes()))
 }

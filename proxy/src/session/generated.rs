@@ -15,7 +15,7 @@ use mysql_async::prelude::Queryable as _;
 
 use super::Session;
 use super::cascade::key_only;
-use super::dml::{KEYS_PER_SELECT, Unread, decode, locking_read, locking_read_by_key, too_many_rows};
+use super::dml::{KEYS_PER_SELECT, Unread, decode, locking_read, locking_read_by_key};
 use super::inject::{Numbering, Reply, flights};
 use super::logged::Log;
 use crate::branch::Presence;
@@ -86,10 +86,9 @@ impl Session {
         column: usize,
         given: Option<Vec<Option<i128>>>,
     ) -> Result<Result<Vec<Row>, String>, End> {
-        let limit = self.backend.limits.max_branch_rows;
         let count = usize::try_from(ok.affected_rows).unwrap_or(usize::MAX);
-        if self.branch.rows().saturating_add(count) > limit {
-            return Ok(Err(too_many_rows(limit)));
+        if let Some(why) = self.too_many_new(count) {
+            return Ok(Err(why));
         }
         let given = given.unwrap_or_else(|| vec![None; count]);
         if given.len() != count {

@@ -12,7 +12,7 @@ use super::Session;
 use super::analysed::Origin;
 use super::conflicts::conditions;
 use super::diagnostics::Diagnostics;
-use super::dml::{Unread, decode, locking_read_by_key, too_many_rows};
+use super::dml::{Unread, decode, locking_read_by_key};
 use super::evaluated::slots;
 use super::fault::Progress;
 use super::hold::Reached;
@@ -224,16 +224,11 @@ impl Session {
 
     /// Why so many rows, with these keys as far as they are known, cannot be in the branch beside those that it has.
     fn too_many_given(&self, table: &Table, keys: &InsertKeys, rows: usize) -> Option<String> {
-        let InsertKeys::Known(known) = keys else {
-            let limit = self.backend.limits.max_branch_rows;
-            return (self.branch.rows() + rows > limit).then(|| too_many_rows(limit));
-        };
+        let InsertKeys::Known(known) = keys else { return self.too_many_new(rows) };
         let whole = |row: &Vec<Option<Value>>| row.iter().cloned().collect::<Option<Vec<Value>>>().map(Key);
         let keys: Vec<Key> = known.iter().filter_map(whole).collect();
         let generated = known.len() - keys.len();
-        let new = self.branch.new_rows(table, &keys) + generated;
-        let limit = self.backend.limits.max_branch_rows;
-        (self.branch.rows() + new > limit).then(|| too_many_rows(limit))
+        self.too_many_new(self.branch.new_rows(table, &keys) + generated)
     }
 
     /// Runs the statement itself; nothing where it failed, and the application knows.

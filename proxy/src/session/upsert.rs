@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use atone_sql::{Insert, OnConflict};
-use atone_undo::{Key, Row, Table, quote_identifier};
+use atone_undo::{Key, Row, Table};
 use atone_wire::caps::client;
 use atone_wire::response::ErrPacket;
 use bytes::Bytes;
@@ -13,7 +13,7 @@ use super::Session;
 use super::bound::told;
 use super::cascade::{Behind, Effect, Own, Stop, is_parent, may_fire};
 use super::conflicts::{Conditions, Counted, Touched, counts, reads, touched};
-use super::dml::{KEYS_PER_SELECT, decode, locking_read_by_key};
+use super::dml::{decode, locking_reads};
 use super::inject::{FLIGHT_BYTES, Flight, Reply, flights};
 use super::insert::{Manner, Target};
 use super::upsert_new::only_key;
@@ -114,10 +114,7 @@ impl Session {
         let mut selects = selects;
         heavy(before.len(), || {
             let keys: Vec<Key> = before.iter().map(|row| row.key(table)).collect();
-            let qualifier = quote_identifier(&table.name);
-            for chunk in keys.chunks(KEYS_PER_SELECT) {
-                selects.push(locking_read_by_key(table, table.keys_predicate(&qualifier, chunk).as_bytes()));
-            }
+            selects.extend(locking_reads(table, &keys));
         });
         let mut after = Found::default();
         if let Err(why) = self.find(table, &selects, &mut after).await? {

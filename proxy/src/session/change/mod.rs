@@ -18,7 +18,7 @@ use atone_wire::response::{ErrPacket, OkPacket};
 use self::image::{image_sql, qualifier};
 pub(super) use self::moves::Reach;
 use self::moves::{Moves, moves};
-use self::restrict::{harmless_sql, looked_up, restricted_sql, with_hint};
+use self::restrict::{harmless_sql, looked_up, restricted_sql};
 use super::Session;
 use super::analysed::Origin;
 use super::cascade::{Behind, Effect, Own, Stop, is_parent, may_fire};
@@ -263,8 +263,7 @@ impl Session {
                 // Looked up by their keys all rows would be safe to sql_safe_updates
                 let restricted = if t.vars.safe_updates && images.is_empty() {
                     // It is for the server to judge, and should it find a row all the same, all is taken back
-                    let text = t.sql.get(..t.analysis.terminator).unwrap_or(t.sql).to_vec();
-                    with_hint(text, t.change.verb().end, images.len(), self.mariadb)
+                    t.sql.get(..t.analysis.terminator).unwrap_or(t.sql).to_vec()
                 } else {
                     // What the condition warns of may be in any row that the statement looks at
                     let all = t.change.limit().is_none();
