@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use atone_sql::Charset;
 use atone_undo::{Column, Kind, Table, UniqueKey};
 use dashmap::DashMap;
 use mysql_async::Conn;
@@ -48,9 +49,9 @@ pub struct TableInfo {
 impl TableInfo {
     /// The key, where a statement may ask for rows by it: not one that optimizers are told to look away from (MySQL's
     /// INVISIBLE, MariaDB's IGNORED), which the servers refuse in an index hint, nor one whose name the session's charset cannot
-    /// say, unless that is Unicode.
-    pub fn usable<'a>(&self, key: &'a UniqueKey, unicode: bool) -> Option<&'a UniqueKey> {
-        if !unicode && !key.name.is_ascii() {
+    /// say.
+    pub fn usable<'a>(&self, key: &'a UniqueKey, charset: Charset) -> Option<&'a UniqueKey> {
+        if !charset.can_say(&key.name) {
             return None;
         }
         let name = format!("KEY {} (", atone_undo::quote_identifier(&key.name));

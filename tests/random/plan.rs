@@ -79,7 +79,8 @@ fn skips_behind_cascades(case: &Case, op: &Op, plain: &Effect, seen: &Effect) ->
 /// Whether MySQL has changed rows in another order than the one asked for, and so met another row's duplicate key or foreign key first:
 /// one and the same UPDATE sorts by a virtual column or not, depending on whether the session has had it explained before.
 fn sorts_by_unread(case: &Case, op: &Op, plain: &Effect, seen: &Effect) -> bool {
-    let of_row = |effect: &Effect| effect.error.as_ref().is_some_and(|e| [1062, 1451, 1452].contains(&e.code));
+    let of_row =
+        |effect: &Effect| effect.error.as_ref().is_some_and(|e| [1062, 1451, 1452].contains(&e.code));
     let sql = shown(&op.step).to_ascii_uppercase();
     sql.contains("UPDATE")
         && sql.contains(" ORDER BY ")

@@ -464,10 +464,6 @@ pub(crate) fn refusal(effect: &Effect) -> Option<String> {
 
 /// Refusals that are found only after the statement ran: every statement is refused before it runs, or can be undone.
 fn late(op: &Op, reason: &str) -> bool {
-    // Whatever it says: nothing is understood under gbk, and nothing of it has run
-    if reason.contains("character_set_client gbk is not understood") {
-        return false;
-    }
     let commits = ["BEGIN", "START", "COMMIT", "SET AUTOCOMMIT", "SET @@SESSION.AUTOCOMMIT"];
     let sql = op.step.sql().to_ascii_uppercase();
     (!writes(op) && commits.iter().any(|word| sql.starts_with(word)))

@@ -16,6 +16,10 @@ use crate::{
 ///
 /// Takes a few microseconds for a usual statement, and time and memory in proportion to the length of a long one.
 pub fn analyze(sql: &[u8], mode: Mode) -> Analysis {
+    let lexed = match lexer::lex(sql, mode, Executable::Skip) {
+        Ok(lexed) => lexed,
+        Err(reason) => return unreadable(sql, reason),
+    };
     let mut analysis = Analysis {
         statement: Statement::Empty,
         xid_hint: None,
@@ -23,16 +27,6 @@ pub fn analyze(sql: &[u8], mode: Mode) -> Analysis {
         terminator: 0,
         touches_xid: false,
         session_variables: Vec::new(),
-    };
-    let lexed = match lexer::lex(sql, mode, Executable::Skip) {
-        Ok(lexed) => lexed,
-        Err(reason) => {
-            // The server most probably does not understand it either; what it does with the variable is not known.
-            analysis.touches_xid = crate::needs_attention(sql);
-            analysis.terminator = sql.len();
-            analysis.statement = Statement::Refused(Refusal::new(format!("the statement {reason}")));
-            return analysis;
-        }
     };
     analysis.placeholders = lexed
         .tokens
@@ -72,6 +66,19 @@ pub fn analyze(sql: &[u8], mode: Mode) -> Analysis {
         }
     };
     analysis
+}
+
+/// What is said of a statement whose tokens cannot be told; the reason reads on from "the statement".
+pub fn unreadable(sql: &[u8], reason: &str) -> Analysis {
+    Analysis {
+        statement: Statement::Refused(Refusal::new(format!("the statement {reason}"))),
+        xid_hint: None,
+        placeholders: Vec::new(),
+        terminator: sql.len(),
+        // The server most probably does not understand it either; what it does with the variable is not known.
+        touches_xid: crate::needs_attention(sql),
+        session_variables: Vec::new(),
+    }
 }
 
 /// Whether a statement may write rows; false only where it certainly does not.

@@ -1,7 +1,7 @@
 //! Bytes to tokens, with exact byte spans.
 //!
-//! Works on bytes: everything from 0x80 on belongs to identifiers, which holds for UTF-8 and for the single-byte
-//! charsets (not for GBK, Shift-JIS or Big5, whose characters may contain a backslash or a quote).
+//! Works on bytes: everything from 0x80 on belongs to identifiers, which holds for UTF-8, as which texts in other charsets are
+//! read ([`crate::Charset`]).
 
 use memchr::{memchr, memchr2, memmem};
 
@@ -447,11 +447,10 @@ impl<'a> Lexer<'a> {
         while self.peek(0).is_some_and(is_ident) {
             self.pos += 1;
         }
-        // A no-break space to latin1 sessions, where it ends the word.
-        if self.sql.get(start..self.pos).is_some_and(|word| memchr(0xa0, word).is_some()) {
-            return Err("has the byte A0 in an unquoted name: quote the name");
+        match self.mode.charset.misread(self.sql.get(start..self.pos).unwrap_or_default()) {
+            Some(why) => Err(why),
+            None => Ok(Kind::Word),
         }
-        Ok(Kind::Word)
     }
 
     fn operator(&mut self, first: u8) -> Result<Kind, LexError> {

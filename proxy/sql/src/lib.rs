@@ -3,14 +3,15 @@
 //! Nothing here does I/O or knows tables: text in, facts out. What is not understood is refused
 //! ([`Statement::Refused`]), never passed as harmless. The text is read as bytes and sliced, never printed anew.
 //!
-//! Holds for client charsets in which the bytes below 0x80 are ASCII wherever they stand: UTF-8, ASCII, Latin-1 and
-//! other single-byte charsets; not for GBK, Big5, Shift-JIS and the like.
+//! Holds for texts in which the bytes below 0x80 are ASCII wherever they stand; a text in another charset is read
+//! as such a one first ([`Charset`]).
 //!
 //! What can't be seen from a statement's text is up to the caller: triggers, cascades, views that call stored
 //! functions, the kind of the table.
 
 mod analysis;
 mod attention;
+mod charset;
 mod condition;
 mod confirm;
 mod dml;
@@ -42,8 +43,9 @@ mod types;
 mod variables;
 mod view;
 
-pub use analysis::{analyze, may_write};
+pub use analysis::{analyze, may_write, unreadable};
 pub use attention::{may_change_reading, may_have_hint, may_name_xid, may_prepare, needs_attention};
+pub use charset::Charset;
 pub use hint::{MAX_XID_LEN, is_valid_xid};
 pub use joined::could_assign;
 pub use marks::{Lifted, Marks, bare};

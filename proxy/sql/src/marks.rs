@@ -134,6 +134,7 @@ mod tests {
         ignore_space: false,
         mariadb: false,
         marks: Some(MARKS),
+        charset: crate::Charset::PLAIN,
     };
 
     fn marked(pieces: &[&str], literals: &[&str]) -> Vec<u8> {

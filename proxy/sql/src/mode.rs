@@ -1,8 +1,10 @@
 //! The session settings that change how SQL text is read.
 
+use std::borrow::Cow;
+
 use thiserror::Error;
 
-use crate::marks::Marks;
+use crate::{charset::Charset, marks::Marks};
 
 /// What the session's `sql_mode` and the server's kind change in the reading of a statement.
 ///
@@ -20,6 +22,8 @@ pub struct Mode {
     pub mariadb: bool,
     /// How literals that stand for parameters are marked, where there may be some.
     pub marks: Option<Marks>,
+    /// The session's `character_set_client`.
+    pub charset: Charset,
 }
 
 /// A `sql_mode` that gives the server another grammar than the one understood here.
@@ -31,6 +35,14 @@ pub struct UnsupportedMode {
 }
 
 impl Mode {
+    /// The text of a statement as it is read.
+    ///
+    /// # Errors
+    /// Why the server may read it otherwise; the reason reads on from "the statement".
+    pub fn read<'a>(&self, text: &'a [u8]) -> Result<Cow<'a, [u8]>, &'static str> {
+        self.charset.read(text, !self.no_backslash_escapes)
+    }
+
     /// Reads the value of `@@sql_mode`, e.g. `ONLY_FULL_GROUP_BY,ANSI_QUOTES`, in any case.
     ///
     /// # Errors

@@ -73,6 +73,7 @@ fn mode() -> impl Strategy<Value = Mode> {
         ignore_space,
         mariadb,
         marks: None,
+        charset: crate::Charset::PLAIN,
     })
 }
 

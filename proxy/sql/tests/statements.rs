@@ -11,6 +11,7 @@ const MYSQL: Mode = Mode {
     ignore_space: false,
     mariadb: false,
     marks: None,
+    charset: atone_sql::Charset::PLAIN,
 };
 
 #[test]

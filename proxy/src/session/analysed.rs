@@ -1,6 +1,8 @@
 //! A statement and what an analysis of this very text has found.
 
-use atone_sql::{Analysis, Mode, Statement, analyze};
+use std::borrow::Cow;
+
+use atone_sql::{Analysis, Mode, Statement, analyze, unreadable};
 use bytes::Bytes;
 
 use crate::heavy::heavy_text;
@@ -8,7 +10,7 @@ use crate::heavy::heavy_text;
 /// A statement that was read. Only an analysis makes one.
 #[derive(Debug)]
 pub(super) struct Analysed {
-    /// The text that was analysed.
+    /// The text that was analysed: the client's, as its charset reads.
     pub(super) sql: Bytes,
     pub(super) analysis: Analysis,
     pub(super) origin: Origin,
@@ -17,7 +19,10 @@ pub(super) struct Analysed {
 /// An analysed statement as it came: what may be forwarded of a bound session, as far as [`Origin::passes`] says.
 #[derive(Clone, Debug)]
 pub(super) struct Origin {
+    /// In the client's charset.
     sql: Bytes,
+    /// As it was read.
+    text: Bytes,
     /// `COM_STMT_EXECUTE`, whole, where the statement was prepared.
     execution: Option<Bytes>,
     passes: Passes,
@@ -82,28 +87,70 @@ impl Passes {
 impl Analysed {
     /// Reads the text of a `COM_QUERY`, or one statement of it.
     pub(super) fn query(sql: Bytes, mode: Mode) -> Analysed {
-        Analysed::read(sql, mode, None)
+        Analysed::came(sql, mode, None)
     }
 
     /// Reads the text of a prepared statement that `payload` executes.
     pub(super) fn execution(sql: Bytes, mode: Mode, payload: Bytes) -> Analysed {
-        Analysed::read(sql, mode, Some(payload))
+        Analysed::came(sql, mode, Some(payload))
     }
 
-    fn read(sql: Bytes, mode: Mode, execution: Option<Bytes>) -> Analysed {
-        let analysis = heavy_text(sql.len(), || analyze(&sql, mode));
+    fn came(sql: Bytes, mode: Mode, execution: Option<Bytes>) -> Analysed {
+        let text = heavy_text(sql.len(), || match mode.read(&sql) {
+            Ok(Cow::Borrowed(_)) => Ok(sql.clone()),
+            Ok(Cow::Owned(text)) => Ok(text.into()),
+            Err(why) => Err(why),
+        });
+        match text {
+            Ok(text) => Analysed::read(sql, text, mode, execution),
+            Err(why) => {
+                let analysis = unreadable(&sql, why);
+                let origin = Origin { sql: sql.clone(), text: sql.clone(), execution, passes: Passes::Never };
+                Analysed { sql, analysis, origin }
+            }
+        }
+    }
+
+    /// Reads what stands for a statement that was read: an execution with its parameters, if `execution` is one.
+    pub(super) fn instead(text: Bytes, mode: Mode, execution: Option<Bytes>) -> Analysed {
+        match written(&text, mode) {
+            Some(sql) => Analysed::read(sql, text, mode, execution),
+            None => {
+                let analysis = unreadable(&text, "cannot be said in character_set_client");
+                let origin =
+                    Origin { sql: Bytes::new(), text: text.clone(), execution, passes: Passes::Never };
+                Analysed { sql: text, analysis, origin }
+            }
+        }
+    }
+
+    fn read(sql: Bytes, text: Bytes, mode: Mode, execution: Option<Bytes>) -> Analysed {
+        let analysis = heavy_text(text.len(), || analyze(&text, mode));
         let passes = Passes::of(&analysis.statement);
-        Analysed { origin: Origin { sql: sql.clone(), execution, passes }, sql, analysis }
+        Analysed { origin: Origin { sql, text: text.clone(), execution, passes }, sql: text, analysis }
     }
 
     /// The statement with blanks in the place of its XID hint, which the server would warn of.
-    pub(super) fn without_hint(mut self) -> Analysed {
+    pub(super) fn without_hint(mut self, mode: Mode) -> Analysed {
         if let Some(hint) = &self.analysis.xid_hint {
-            self.sql = blanked(&self.sql, &hint.span);
-            self.origin.sql = self.sql.clone();
+            let text = blanked(&self.sql, &hint.span);
+            match written(&text, mode) {
+                Some(sql) => self.origin.sql = sql,
+                None => self.origin.passes = Passes::Never,
+            }
+            self.origin.text = text.clone();
+            self.sql = text;
         }
         self
     }
+}
+
+/// A text that was read, in the client's charset again.
+fn written(text: &Bytes, mode: Mode) -> Option<Bytes> {
+    Some(match mode.charset.write(text)? {
+        Cow::Borrowed(_) => text.clone(),
+        Cow::Owned(sql) => sql.into(),
+    })
 }
 
 /// A text with blanks in the place of a part that means nothing to the server.
@@ -116,9 +163,14 @@ pub(super) fn blanked(sql: &[u8], span: &atone_sql::Span) -> Bytes {
 }
 
 impl Origin {
-    /// The statement's text.
+    /// The statement's text, as the server gets it.
     pub(super) fn sql(&self) -> &Bytes {
         &self.sql
+    }
+
+    /// The same as it was read.
+    pub(super) fn text(&self) -> &Bytes {
+        &self.text
     }
 
     /// `COM_STMT_EXECUTE`, where the statement was prepared.
@@ -168,7 +220,7 @@ mod tests {
     #[test]
     fn a_hint_is_blanked_in_what_is_forwarded() {
         let sql = Bytes::from_static(b"SELECT /*+ XID('x') */ 1");
-        let analysed = Analysed::query(sql, Mode::default()).without_hint();
+        let analysed = Analysed::query(sql, Mode::default()).without_hint(Mode::default());
         assert!(!analysed.origin.sql().windows(3).any(|w| w == b"XID"));
         assert_eq!(analysed.origin.sql(), &analysed.sql);
     }

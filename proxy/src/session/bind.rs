@@ -79,7 +79,10 @@ impl Session {
     /// set `@atone_xid` in a text that is another one under other settings.
     pub(super) async fn unbound_mode(&mut self, sql: &[u8]) -> Result<Mode, End> {
         let binds = self.attribute_xid.is_some() || atone_sql::may_have_hint(sql);
-        let ambiguous = || memchr::memchr2(b'"', b'\\', sql).is_some() && atone_sql::needs_attention(sql);
+        let ambiguous = || {
+            let quotes = memchr::memchr2(b'"', b'\\', sql).is_some();
+            (quotes || !sql.is_ascii()) && atone_sql::needs_attention(sql)
+        };
         Ok(if binds || ambiguous() { self.session_vars().await?.mode } else { self.assumed_mode() })
     }
 
@@ -149,11 +152,11 @@ impl Session {
         }
         if self.binding.is_none() {
             return match statement.origin.execution() {
-                None => self.unbound_statement(sql).await,
+                None => self.unbound_statement(statement.origin.sql()).await,
                 Some(payload) => self.unbound_execute(payload, sql).await,
             };
         }
-        let statement = statement.without_hint();
+        let statement = statement.without_hint(self.assumed_mode());
         let Analysed { sql, analysis, .. } = &statement;
         if !matches!(analysis.statement, Statement::Refused(_))
             && let Some(error) = self.writing_view(sql, &analysis.statement).await?
@@ -319,7 +322,7 @@ impl Session {
     /// afterwards, and put back where the session can't be bound to what it says.
     async fn touches_xid(&mut self, origin: Origin) -> Result<(), End> {
         let before = self.read_variable().await?;
-        let reply = self.run_theirs(origin.sql()).await?;
+        let reply = self.run_theirs(origin.text()).await?;
         let Reply::Ok(ok) = reply else {
             let text = "@atone_xid is set in a statement that answers with rows: use SET @atone_xid = '…'";
             return match reply {

@@ -38,7 +38,7 @@ impl Session {
             self.forward_uncaptured(origin, Expect::Results, Uncaptured::Temporary).await?;
             return Ok(());
         }
-        match self.run_theirs(origin.sql()).await? {
+        match self.run_theirs(origin.text()).await? {
             Reply::Ok(ok) => self.send_ok(ok).await,
             Reply::Err(e) => self.statement_failed(e).await,
             _ => Err(End::Broken("a statement that writes answered with rows".into())),

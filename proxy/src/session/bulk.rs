@@ -48,7 +48,7 @@ impl Session {
             Ok(mode) => mode,
             Err(error) => return self.send_error(&error).await,
         };
-        let analysis = atone_sql::analyze(&sql, mode);
+        let Analysed { sql, analysis, .. } = Analysed::query(sql, mode);
         if let Some(error) = self.read_otherwise(&reading, &analysis.statement).await? {
             return self.send_error(&error).await;
         }
@@ -69,7 +69,7 @@ impl Session {
                     Ok(text) => Bytes::from(text),
                     Err(why) => return self.send_error(&self.bulk_refusal(why)).await,
                 };
-                self.answered_in_binary(Analysed::query(text, mode)).await
+                self.answered_in_binary(Analysed::instead(text, mode, None)).await
             }
             Sql::Delete(delete) if delete.returning.is_some() => {
                 let why = "a bulk execution of a DELETE with RETURNING";
@@ -113,7 +113,7 @@ impl Session {
         };
         let vars = self.session_vars().await?;
         let place = self.place_of_number(insert, &vars).await?;
-        let statement = Analysed::query(text, mode);
+        let statement = Analysed::instead(text, mode, None);
         let given = match &statement.analysis.statement {
             Sql::Insert(all) => given_numbers(&statement.sql, all, place, &vars),
             _ => Vec::new(),
@@ -217,7 +217,7 @@ impl Session {
                 Ok(text) => text,
                 Err(why) => return self.send_error(&self.bulk_refusal(why)).await,
             };
-            let Analysed { sql: text, analysis, origin } = Analysed::query(text.into(), mode);
+            let Analysed { sql: text, analysis, origin } = Analysed::instead(text.into(), mode, None);
             match &analysis.statement {
                 Sql::Update(update) => {
                     self.change(&text, Change::Update(update), &analysis, origin).await?;

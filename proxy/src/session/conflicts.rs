@@ -210,7 +210,7 @@ pub(super) fn reads(info: &TableInfo, conditions: &Conditions, vars: &Vars) -> V
     }
     let mut out = Vec::new();
     for (key, [single, listed]) in table.keys.iter().zip(&groups) {
-        let index = info.usable(key, vars.unicode());
+        let index = info.usable(key, vars.mode.charset);
         let chunks = single.chunks(POINTS_PER_SELECT).chain(listed.chunks(KEYS_PER_SELECT));
         out.extend(chunks.map(|chunk| locking_read_through(table, index, &any_of(table, chunk))));
     }
@@ -232,7 +232,7 @@ pub(super) fn counts(info: &TableInfo, conditions: &Conditions, vars: &Vars) -> 
     }
     let mut out = Vec::new();
     for (key, rows) in table.keys.iter().zip(&groups) {
-        let index = info.usable(key, vars.unicode()).map_or_else(String::new, UniqueKey::force);
+        let index = info.usable(key, vars.mode.charset).map_or_else(String::new, UniqueKey::force);
         for chunk in rows.chunks(POINTS_PER_SELECT) {
             let head = format!("SELECT COUNT(*) FROM {}{index} WHERE (", table.quoted());
             out.push(

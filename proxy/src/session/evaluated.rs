@@ -13,7 +13,7 @@ use atone_wire::column::ColumnKind;
 use super::bound::told;
 use super::collation;
 use super::fault::{Class, class};
-use super::inject::{Flight, Reply, Rows, Vars};
+use super::inject::{Flight, Reply, Rows, UNSAYABLE, Vars};
 use super::insert::Target;
 use super::keys::places;
 use super::tables::Resolved;
@@ -132,11 +132,8 @@ fn written(target: Target<'_>, literals: &Literals, vars: &Vars) -> Result<Vec<u
         let names: Vec<String> =
             given.chain(appended.iter().filter_map(name)).map(|name| quote_identifier(&name)).collect();
         let names = names.join(", ");
-        if !names.is_ascii() && !vars.charset_client.starts_with("utf8") {
-            return Err(
-                "a column's name with other than ASCII letters, while character_set_client is not utf8"
-                    .into(),
-            );
+        if !vars.mode.charset.can_say(&names) {
+            return Err(UNSAYABLE.into());
         }
         out.extend_from_slice(format!(" ({names})").as_bytes());
     }

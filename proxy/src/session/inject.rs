@@ -1,9 +1,10 @@
 //! Statements of our own on the application's connection.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use atone_sql::{Marks, Mode};
+use atone_sql::{Charset, Marks, Mode};
 use atone_wire::caps::{client, status};
 use atone_wire::column::{ColumnKind, text_row};
 use atone_wire::frame::HEADER;
@@ -226,9 +227,10 @@ impl Vars {
         self.sql_mode.contains("NO_AUTO_VALUE_ON_ZERO")
     }
 
-    /// Whether statements come in Unicode, and can say any name.
-    pub(super) fn unicode(&self) -> bool {
-        self.charset_client.starts_with("utf8")
+    /// A name in a result, as it is.
+    pub(super) fn named(&self, name: &[u8]) -> String {
+        let charset = Charset::of(&self.charset_results).unwrap_or_default();
+        String::from_utf8_lossy(&charset.read_value(name)).into_owned()
     }
 
     /// Whether a statement's text means the same under either.
@@ -343,6 +345,16 @@ impl Session {
         if statements == 0 {
             return Ok(());
         }
+        let charset = self.mode_of(&flight.sql).await?.charset;
+        let Some(sql) = charset.write(&flight.sql) else {
+            all.push(Reply::Err(self.unsayable()));
+            return Ok(());
+        };
+        let written = match sql {
+            Cow::Borrowed(_) => None,
+            Cow::Owned(sql) => Some(Flight { sql, ..Flight::default() }),
+        };
+        let flight = written.as_ref().unwrap_or(flight);
         if let Some(vars) = &self.vars
             && flight.sql.len() + self.query_prefix.len() >= vars.max_allowed_packet
         {
@@ -578,6 +590,19 @@ impl Session {
         self.vars.as_ref().map_or(unknown, |vars| vars.mode)
     }
 
+    /// How a statement of our own is written; the server is asked only where that counts.
+    pub(super) async fn mode_of(&mut self, sql: &[u8]) -> Result<Mode, End> {
+        if self.vars.is_none() && !sql.is_ascii() {
+            Box::pin(self.session_vars()).await?;
+        }
+        Ok(self.assumed_mode())
+    }
+
+    /// The error for a statement of our own with a name that the session cannot say.
+    pub(super) fn unsayable(&self) -> ErrPacket {
+        SqlError::refused(&self.xid(), UNSAYABLE).err()
+    }
+
     /// The session variables; read from the server where something may have changed them.
     pub(super) async fn session_vars(&mut self) -> Result<Arc<Vars>, End> {
         if let Some(vars) = &self.vars {
@@ -607,8 +632,8 @@ fn only(mut replies: Vec<Reply>) -> Result<Reply, End> {
     replies.pop().ok_or_else(|| End::Broken("a statement without a reply".into()))
 }
 
-/// Client charsets whose characters hold bytes that look like quotes or backslashes.
-const UNREADABLE_CHARSETS: [&str; 5] = ["big5", "cp932", "gb18030", "gbk", "sjis"];
+/// Why a table cannot be written about.
+pub(super) const UNSAYABLE: &str = "a name of the table, or of one that belongs to it, has letters that character_set_client does not have: use utf8mb4";
 
 fn parse_vars(rows: &Rows, mariadb: bool, capabilities: u64, marks: Marks) -> Result<Vars, End> {
     let cells = rows.cells(0)?;
@@ -624,10 +649,11 @@ fn parse_vars(rows: &Rows, mariadb: bool, capabilities: u64, marks: Marks) -> Re
         refuse = Some(e.to_string());
         Mode { mariadb, ..Mode::default() }
     });
-    let mode = Mode { marks: Some(marks), ..mode };
-    if UNREADABLE_CHARSETS.contains(&charset_client.as_str()) {
+    let charset = Charset::of(&charset_client).unwrap_or_else(|| {
         refuse = Some(format!("character_set_client {charset_client} is not understood"));
-    }
+        Charset::PLAIN
+    });
+    let mode = Mode { marks: Some(marks), charset, ..mode };
     if !mariadb && cells.get(14).copied().flatten().is_some_and(|v| v != b"FULL") {
         refuse = Some("resultset_metadata is not FULL: tables are told by their column definitions".into());
     }

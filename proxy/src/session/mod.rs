@@ -513,7 +513,8 @@ impl Session {
     /// Notes what a statement of an unbound session has done that bears on whether it can be bound.
     fn note_unbound(&mut self, sql: &[u8], failed: bool) {
         self.note_unbound_write(sql);
-        match (atone_sql::table_locks(sql, self.assumed_mode()), failed) {
+        let mode = self.assumed_mode();
+        match (atone_sql::table_locks(&mode.charset.read_value(sql), mode), failed) {
             (Some(TableLocks::Taken), false) => self.table_locks = HeldLocks::Yes,
             (Some(TableLocks::Released), false) => self.table_locks = HeldLocks::No,
             // Of several statements the first ones may have run
@@ -524,7 +525,8 @@ impl Session {
 
     fn note_unbound_write(&mut self, sql: &[u8]) {
         if self.in_transaction() && !self.wrote_unbound {
-            self.wrote_unbound = atone_sql::may_write(sql, self.assumed_mode());
+            let mode = self.assumed_mode();
+            self.wrote_unbound = atone_sql::may_write(&mode.charset.read_value(sql), mode);
         }
     }
 }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::Session;
 use super::analysed::{Analysed, Origin};
-use super::inject::{Reply, unhex};
+use super::inject::{Reply, Vars, unhex};
 use super::odd::odd_kinds;
 use super::own::Carried;
 use super::prepared::Reading;
@@ -19,8 +19,23 @@ use crate::params::substitute;
 /// A statement that was prepared under a name.
 #[derive(Clone, Debug)]
 pub(super) struct Named {
+    /// Its text, as it was read.
     sql: Bytes,
     reading: Reading,
+}
+
+/// Why a text with other than ASCII letters is not prepared from a literal.
+const ANOTHER_TEXT: &str = "PREPARE from a literal with other than ASCII letters, which the server reads in another charset: prepare it \
+     from a user variable";
+
+/// Whether a text that PREPARE has as a literal is prepared as it is written. MySQL has it in UTF-8, which it then takes for
+/// the client's charset; MariaDB converts it to the connection's and back.
+fn prepares_as_written(vars: &Vars) -> bool {
+    if vars.mode.mariadb {
+        vars.charset_client == vars.charset_connection
+    } else {
+        vars.mode.charset.is_unicode()
+    }
 }
 
 /// The collation of bytes.
@@ -87,7 +102,7 @@ impl Session {
             },
         };
         let vars = self.session_vars().await?;
-        let running = Analysed::query(named.sql.clone(), vars.mode);
+        let running = Analysed::instead(named.sql.clone(), vars.mode, None);
         let inner = &running.analysis;
         if let Some(error) = self.read_otherwise(&named.reading, &inner.statement).await? {
             return self.send_error(&error).await;
@@ -122,7 +137,7 @@ impl Session {
         if text.len() > limit {
             return self.send_error(&SqlError::too_large(&self.xid(), limit)).await;
         }
-        let analysed = Analysed::query(text, vars.mode);
+        let analysed = Analysed::instead(text, vars.mode, None);
         let origin = if params.is_empty() { analysed.origin.clone() } else { origin.running(&analysed) };
         let using = execute.using.iter().map(|span| sql.get(span.clone()).unwrap_or_default().to_vec());
         if !self.mariadb {
@@ -135,14 +150,20 @@ impl Session {
         done
     }
 
-    /// The text of a statement to prepare, in the client's charset; `None` where it is NULL.
+    /// The text of a statement to prepare; `None` where it is NULL.
     async fn statement_text(
         &mut self,
         sql: &[u8],
         source: &StatementText,
     ) -> Result<Result<Option<Vec<u8>>, String>, End> {
         let variable = match source {
-            StatementText::Literal(text) => return Ok(Ok(Some(text.clone()))),
+            StatementText::Literal(text) => {
+                let vars = self.session_vars().await?;
+                return Ok(match text.is_ascii() || prepares_as_written(&vars) {
+                    true => Ok(Some(text.clone())),
+                    false => Err(ANOTHER_TEXT.into()),
+                });
+            }
             StatementText::Variable(span) => sql.get(span.clone()).unwrap_or_default(),
         };
         Ok(self.values(&[variable]).await?.map(|values| match values.into_iter().next() {

@@ -288,8 +288,10 @@ impl Session {
         &mut self,
         sql: &[u8],
     ) -> Result<Result<(u32, Vec<Bytes>), atone_wire::response::ErrPacket>, End> {
+        let mode = self.mode_of(sql).await?;
+        let Some(sql) = mode.charset.write(sql) else { return Ok(Err(self.unsayable())) };
         self.own.was_last = true;
-        self.send_prepare(sql).await?;
+        self.send_prepare(&sql).await?;
         self.read_prepared().await
     }
 

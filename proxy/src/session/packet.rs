@@ -1,5 +1,6 @@
 //! `COM_QUERY`: its query attributes, and its statements one after the other.
 
+use atone_sql::{Mode, NextStatement};
 use atone_wire::Malformed;
 use atone_wire::attributes::{Attributes, parse_query};
 use atone_wire::caps::client;
@@ -66,13 +67,15 @@ impl Session {
             Ok(mode) => mode,
             Err(error) => return self.send_error(&error).await,
         };
-        if self.binding.is_none() && self.attribute_xid.is_none() && !atone_sql::concerns_atone(&sql, mode) {
+        // What cannot be read is refused as one statement
+        let Ok(text) = mode.read(&sql) else { return self.looked_at_query(sql).await };
+        if self.binding.is_none() && self.attribute_xid.is_none() && !atone_sql::concerns_atone(&text, mode) {
             return self.unbound_statement(&sql).await;
         }
         if self.capabilities & client::MULTI_STATEMENTS == 0 {
             // The server leaves out what stands at the end of a packet
             let end = sql.iter().rposition(|b| *b != b';' && !b.is_ascii_whitespace()).map_or(0, |at| at + 1);
-            return match atone_sql::next_statement(&sql[..end], mode) {
+            return match next_statement(&sql[..end], mode) {
                 None => self.looked_at_query(sql).await,
                 Some(_) => self.refuse_several(&sql).await,
             };
@@ -83,7 +86,7 @@ impl Session {
                 Ok(mode) => mode,
                 Err(error) => return self.send_error(&error).await,
             };
-            let next = atone_sql::next_statement(&sql, mode);
+            let next = next_statement(&sql, mode);
             self.reply.more = next.is_some();
             let statement = next.map_or(sql.clone(), |next| sql.slice(..next.end));
             self.looked_at_query(statement).await?;
@@ -110,7 +113,7 @@ impl Session {
     }
 
     /// How a packet is cut into statements.
-    async fn splitting_mode(&mut self, sql: &[u8]) -> Result<Result<atone_sql::Mode, SqlError>, End> {
+    async fn splitting_mode(&mut self, sql: &[u8]) -> Result<Result<Mode, SqlError>, End> {
         if !depends_on_mode(sql) {
             return Ok(Ok(self.assumed_mode()));
         }
@@ -120,6 +123,14 @@ impl Session {
             None => Ok(vars.mode),
         })
     }
+}
+
+/// Where the first statement of a packet ends, and another one follows.
+fn next_statement(sql: &[u8], mode: Mode) -> Option<NextStatement> {
+    let text = mode.read(sql).ok()?;
+    let next = atone_sql::next_statement(&text, mode)?;
+    let length = |end: usize| mode.charset.write(text.get(..end)?).map(|sql| sql.len());
+    Some(NextStatement { end: length(next.end)?, following: length(next.following)? })
 }
 
 /// Whether attributes that do not decode could hold [`XID_ATTRIBUTE`].

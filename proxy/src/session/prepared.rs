@@ -11,7 +11,7 @@ use atone_wire::{Malformed, command};
 use bytes::Bytes;
 
 use super::Session;
-use super::analysed::{Analysed, blanked};
+use super::analysed::Analysed;
 use super::gate::{Harmless, Own};
 use super::inject::{Reply, Vars};
 use super::odd::odd_kinds;
@@ -68,8 +68,8 @@ impl Session {
         let mut forwarded = sql.clone();
         if attention {
             let mode = self.unbound_mode(&sql).await?;
-            let analysis = atone_sql::analyze(&sql, mode);
-            match &analysis.statement {
+            let analysed = Analysed::query(sql.clone(), mode);
+            match &analysed.analysis.statement {
                 Sql::StartGlobal { .. } | Sql::CommitGlobal | Sql::RollbackGlobal => {
                     forwarded = Bytes::from_static(PLACEHOLDER_SQL);
                 }
@@ -84,11 +84,7 @@ impl Session {
                     let error = SqlError::refused(&self.xid(), &refusal.reason);
                     return self.send_error(&error).await;
                 }
-                _ => {
-                    if let Some(hint) = &analysis.xid_hint {
-                        forwarded = blanked(&sql, &hint.span);
-                    }
-                }
+                _ => forwarded = analysed.without_hint(mode).origin.sql().clone(),
             }
         }
         self.send_prepare(&forwarded).await?;
@@ -333,7 +329,7 @@ impl Session {
             return self.looked_at_statement(analysed).await;
         }
         if analysis.placeholders.is_empty() {
-            return self.answered_in_binary(Analysed::query(sql.clone(), mode)).await;
+            return self.answered_in_binary(Analysed::instead(sql.clone(), mode, None)).await;
         }
         if long_data_lost {
             let why =
@@ -356,7 +352,7 @@ impl Session {
             self.odd = odd_kinds(analysis, &params);
         }
         self.carried = Carried::Execution { params: raw, attributes };
-        let done = self.answered_in_binary(Analysed::execution(text, mode, payload)).await;
+        let done = self.answered_in_binary(Analysed::instead(text, mode, Some(payload))).await;
         self.carried = Carried::default();
         self.odd = Vec::new();
         done

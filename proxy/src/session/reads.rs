@@ -40,9 +40,11 @@ impl Session {
         };
         let written = written(statement);
         names.retain(|name| Some(name) != written.as_ref());
-        let ascii =
-            |name: &TableName| name.name.is_ascii() && name.schema.as_ref().is_none_or(|s| s.is_ascii());
-        if !vars.charset_client.starts_with("utf8") && !names.iter().all(ascii) {
+        let charset = vars.mode.charset;
+        let known = |name: &TableName| {
+            charset.can_say(&name.name) && name.schema.as_ref().is_none_or(|schema| charset.can_say(schema))
+        };
+        if !names.iter().all(known) {
             return Ok(Some(SqlError::refused(&self.xid(), FOREIGN_NAME)));
         }
         let mut names = qualified(names, vars.database.as_deref());

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use atone_sql::TableRef;
+use atone_sql::{Charset, TableRef};
 use atone_undo::{Kind, Table, quote_identifier};
 use atone_wire::response::ErrPacket;
 
 use super::Session;
-use super::inject::{Reply, Rows, Vars};
+use super::inject::{Reply, Rows, UNSAYABLE, Vars};
 use crate::error::{End, SqlError};
 use crate::meta::{MetaError, TableInfo, are_quiet};
 use crate::views::is_own_schema;
@@ -24,8 +24,7 @@ pub(super) struct SeenTable {
 /// How many tables a session remembers; beyond it all are forgotten, which costs a look each.
 const MAX_SEEN_TABLES: usize = 1000;
 /// Why a name cannot be followed whose letters the session's charset says.
-pub(super) const FOREIGN_NAME: &str =
-    "a table's name with other than ASCII letters, while character_set_client is not utf8";
+pub(super) const FOREIGN_NAME: &str = "a table's name with characters that are no letters, or that character_set_client does not have: use utf8mb4";
 const ALTERED: &str = "the table was altered since this local transaction wrote it";
 
 /// What a table's name stands for in this session.
@@ -98,7 +97,7 @@ impl Session {
             Err(error) => return Ok(Resolved::Answer(error.err())),
         };
         let quoted = format!("{}.{}", quote_identifier(&schema), quote_identifier(&name));
-        if !quoted.is_ascii() && !vars.charset_client.starts_with("utf8") {
+        if !vars.mode.charset.can_say(&quoted) {
             return Ok(Resolved::Answer(SqlError::refused(&xid, FOREIGN_NAME).err()));
         }
         if is_own_schema(&schema) {
@@ -199,6 +198,11 @@ impl Session {
         }
         if self.branch.conflicts_with(&info.table) {
             return Ok(refused(ALTERED));
+        }
+        let charset = self.assumed_mode().charset;
+        if charset != Charset::PLAIN && !info.table.columns.iter().all(|column| charset.can_say(&column.name))
+        {
+            return Ok(refused(UNSAYABLE));
         }
         let padded = self.vars.as_ref().is_none_or(|v| v.sql_mode.contains("PAD_CHAR_TO_FULL_LENGTH"));
         if padded && has_char_key(&info.table) {

@@ -26,9 +26,11 @@
 //! | FLOAT, DOUBLE, DECIMAL, unsigned, BIT, YEAR 0, TINYINT(1) | `bits::numbers`, `bits::numbers_that_cannot_be_put_back` | `values::value_types` |
 //! | TIMESTAMP and time zones, the hour that repeats, zero and invalid dates, TIME, fractions | `bits::times` | `values::value_types` |
 //! | a client's charset that does not hold the column's, NUL, escapes, modes, spaces, ENUM '', NULL | `bits::texts` | `values::sql_modes`, `values::session_settings` |
+//! | a session in another charset: characters that hold quotes and backslashes, names in it | `charsets` | `values::session_settings`, `random` (gbk, latin1) |
 //! | BLOB, JSON, GEOMETRY, VECTOR, INET6, UUID | `bits::other_types` | `values::value_types`, `sizes::long_values` |
 //! | identifiers | `bits::identifiers` | `values::odd_identifiers` |
 //! | compensation under other settings: strict mode, zero dates, foreign keys, CHECK, zones, charsets | `bits::compensation` | `values::session_settings`, `sizes` |
 
 mod bits;
+mod charsets;
 mod rows;

@@ -183,6 +183,7 @@ impl Session {
 
     /// The columns of each table reference.
     async fn columns_of(&mut self, sql: &[u8], joined: &Joined) -> Result<Result<Columns, ErrPacket>, End> {
+        let vars = self.session_vars().await?;
         let mut flight = Flight::default();
         for table in &joined.tables {
             let mut probe = Vec::new();
@@ -201,7 +202,7 @@ impl Session {
                 Reply::Rows(rows) => {
                     let mut names = Vec::with_capacity(rows.columns.len());
                     for definition in &rows.columns {
-                        names.push(String::from_utf8_lossy(column_name(definition)?).into_owned());
+                        names.push(vars.named(column_name(definition)?));
                         match ColumnKind::parse(definition, self.capabilities)?.kind {
                             TYPE_YEAR => out.kinds.push(Kind::Year),
                             TYPE_TIME => out.kinds.push(Kind::Time),
