@@ -174,14 +174,55 @@ pub(crate) fn is_own_schema(schema: &str) -> bool {
     OWN_SCHEMAS.iter().any(|own| schema.eq_ignore_ascii_case(own))
 }
 
+/// How a server stores the names of tables and schemas (`lower_case_table_names`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NameCase {
+    /// 0: as they are written, and compares them so.
+    AsWritten,
+    /// 1: in lower case.
+    Lower,
+    /// 2: as they are written; it compares them in lower case.
+    Either,
+}
+
+impl NameCase {
+    /// By the variable's value.
+    pub(crate) fn of(value: u64) -> NameCase {
+        match value {
+            0 => NameCase::AsWritten,
+            1 => NameCase::Lower,
+            _ => NameCase::Either,
+        }
+    }
+
+    /// The one name under which a table is known, whichever way it is written; `None` where that is the server's to say: of other
+    /// letters than ASCII, and where it stores what somebody else has written.
+    pub(crate) fn stored(self, name: &str) -> Option<String> {
+        let folded = name.chars().all(|c| c.is_ascii() || c.to_lowercase().eq([c]));
+        match self {
+            NameCase::AsWritten => Some(name.to_owned()),
+            NameCase::Lower if folded => Some(name.to_ascii_lowercase()),
+            NameCase::Either if folded && !name.bytes().any(|b| b.is_ascii_uppercase()) => {
+                Some(name.to_owned())
+            }
+            NameCase::Lower | NameCase::Either => None,
+        }
+    }
+}
+
 /// The names with their schemas, without those that have none and those of the server's own.
-pub(crate) fn qualified(names: Vec<TableName>, database: Option<&str>) -> Vec<Qualified> {
+pub(crate) fn qualified(
+    names: Vec<TableName>,
+    database: Option<&str>,
+    case: NameCase,
+) -> Option<Vec<Qualified>> {
     names
         .into_iter()
         .filter_map(|TableName { schema, name }| {
             Some((schema.or_else(|| database.map(str::to_owned))?, name))
         })
         .filter(|(schema, _)| !is_own_schema(schema))
+        .map(|(schema, name)| Some((case.stored(&schema)?, case.stored(&name)?)))
         .collect()
 }
 
@@ -192,7 +233,7 @@ fn look_into((schema, name): &Qualified, shown: &str, mariadb: bool) -> Found {
     let Some(select) = select_of_view(shown.as_bytes(), mode) else { return not_understood() };
     match (analyze(select, mode).statement, table_names(select, mode)) {
         (Statement::Read | Statement::Diagnostics | Statement::SelectsDiagnostics { .. }, Some(names)) => {
-            Found::Over(qualified(names, None))
+            Found::Over(qualified(names, None, NameCase::AsWritten).unwrap_or_default())
         }
         (Statement::Refused(refusal), _) => {
             Found::Writes(format!("the view {schema}.{name}: {}", refusal.reason))

@@ -61,7 +61,10 @@ impl Server {
     /// A server run by `program` with more options, such as `--sql-mode=ANSI`.
     pub async fn start_with(flavor: Flavor, program: &Path, options: &[&str]) -> Result<Self> {
         let dir = paths::fresh_dir("server-")?;
-        copy_template(&template(flavor, program).await?, &dir.path().join("data"))?;
+        // MySQL's data are made for one way to store names
+        let names =
+            options.iter().find(|o| flavor == Flavor::MySql && o.starts_with("--lower-case-table-names"));
+        copy_template(&template(flavor, program, names.copied()).await?, &dir.path().join("data"))?;
         let mut server = Self {
             flavor,
             program: program.to_owned(),
@@ -207,12 +210,13 @@ async fn wait_until_ready(process: &mut Process, socket: &Path, account: (&str, 
 }
 
 /// The data folder that servers of this program start from, made once and kept in the cache.
-async fn template(flavor: Flavor, program: &Path) -> Result<PathBuf> {
+async fn template(flavor: Flavor, program: &Path, option: Option<&str>) -> Result<PathBuf> {
     let version = version_of(program)?;
     // Which build made it: data of a later server can't be read by an earlier one.
     let digest = version
         .bytes()
         .chain(program.to_string_lossy().bytes())
+        .chain(option.unwrap_or_default().bytes())
         .fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3));
     let name = format!(
         "{}-v{TEMPLATE_VERSION}-{digest:016x}",
@@ -226,7 +230,9 @@ async fn template(flavor: Flavor, program: &Path) -> Result<PathBuf> {
     let (_lock, dir) = dir;
     if !dir.is_dir() {
         let building = paths::fresh_dir("template-")?;
-        build_template(flavor, program, building.path()).await.context("can't prepare the server's data")?;
+        build_template(flavor, program, option, building.path())
+            .await
+            .context("can't prepare the server's data")?;
         // Only what is complete gets the name; the cache may be on another file system than the temporary folder.
         let partial = templates.join(format!("{name}.partial"));
         if partial.exists() {
@@ -238,7 +244,7 @@ async fn template(flavor: Flavor, program: &Path) -> Result<PathBuf> {
     Ok(dir)
 }
 
-async fn build_template(flavor: Flavor, program: &Path, dir: &Path) -> Result<()> {
+async fn build_template(flavor: Flavor, program: &Path, made_for: Option<&str>, dir: &Path) -> Result<()> {
     let data = dir.join("data");
     let socket = dir.join("s");
     let log = dir.join("log");
@@ -258,6 +264,7 @@ async fn build_template(flavor: Flavor, program: &Path, dir: &Path) -> Result<()
             command
         }
     };
+    initialize.args(made_for);
     initialize.arg(option("--datadir", &data));
     if as_root {
         initialize.arg("--user=root");
@@ -273,6 +280,7 @@ async fn build_template(flavor: Flavor, program: &Path, dir: &Path) -> Result<()
         );
     }
     let mut args = server_args(flavor, &data, &socket);
+    args.extend(made_for.map(OsString::from));
     args.push("--skip-networking".into());
     let mut process = Process::spawn("template server", program, &args, &[], &log)?;
     wait_until_ready(&mut process, &socket, ("root", "")).await?;

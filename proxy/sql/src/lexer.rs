@@ -98,6 +98,11 @@ impl Lexed {
     }
 }
 
+/// Digits of a version as of 10.0 in an executable comment: major, minor, patch with two each.
+const VERSION_DIGITS: usize = 6;
+/// No server has this version, 90.0.0, or a later one.
+const BEYOND_SERVERS: &[u8] = b"900000";
+
 /// What to do with `/*! … */`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Executable {
@@ -229,6 +234,11 @@ impl<'a> Lexer<'a> {
                     start + 4 + memmem::find(body, b"*/").ok_or("has a comment that is not closed")?
                 }
             };
+            let kind = if kind == CommentKind::Executable && self.is_beyond_servers(start, end)? {
+                CommentKind::Block
+            } else {
+                kind
+            };
             comments.push(Comment { kind, span: start..end, tokens_before });
             self.pos = end;
             if kind == CommentKind::Executable {
@@ -239,6 +249,18 @@ impl<'a> Lexer<'a> {
                 }
             }
         }
+    }
+
+    /// Whether an executable comment asks for a version that no server has, and so is a comment.
+    fn is_beyond_servers(&self, start: usize, end: usize) -> Result<bool, LexError> {
+        let text = self.sql.get(start..end).unwrap_or_default();
+        let version = text.strip_prefix(b"/*M!").or_else(|| text.strip_prefix(b"/*!")).unwrap_or_default();
+        let digits = version.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let beyond = digits == VERSION_DIGITS && version >= BEYOND_SERVERS;
+        if beyond && memmem::find(version, b"/*").is_some() {
+            return Err("has nested comments");
+        }
+        Ok(beyond)
     }
 
     /// Where the code of an executable comment begins. The comment must end at the same place for servers that take

@@ -516,6 +516,10 @@ fn reads() {
         SELECT 1 /*!; DELETE FROM t */ => Refused: several statements in one packet
         SELECT 1 /*! , '*/' */ => Refused: the statement has a quote that is not closed
         SELECT 1 /*! /* */ */ => Refused: the statement has nested comments
+        SELECT 1 /*M!999999\- enable the sandbox mode */ => Read rest< /*M!999999\- enable the sandbox mode */>
+        /*!900000 DROP TABLE t */ => Empty
+        SELECT 1 /*!899999 INTO OUTFILE 'x' */ => Refused: INTO OUTFILE and INTO DUMPFILE write a file
+        SELECT 1 /*!999999 /* x */ => Refused: the statement has nested comments
         SELECT 1 /*!123 */ => Refused: the statement has an executable comment with an odd version number
         SELECT 1 /*!50000 + ? */ => Refused: the statement has a placeholder inside of an executable comment
         /*!40101 SET NAMES utf8 */ => Set vars[names]

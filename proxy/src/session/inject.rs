@@ -20,6 +20,7 @@ use super::insert::SAVEPOINT;
 use super::own::Answer;
 use super::{Fault, Session};
 use crate::error::{End, SqlError};
+use crate::views::NameCase;
 
 /// Several statements that go to the server as one packet; the server stops at the first that fails.
 #[derive(Debug, Default)]
@@ -165,6 +166,7 @@ pub(super) struct Vars {
     /// `sql_safe_updates`
     pub(super) safe_updates: bool,
     pub(super) autocommit: bool,
+    pub(super) names: NameCase,
     /// Why the session's changes do not reach replicas, which a rollback would reach all the same.
     pub(super) unreplicated: Option<&'static str>,
     /// Why nothing can be captured under these settings.
@@ -211,6 +213,7 @@ impl Vars {
             charset_connection: "utf8mb4".into(),
             collation_connection: "utf8mb4_general_ci".into(),
             autocommit: true,
+            names: NameCase::AsWritten,
             safe_updates: false,
             numbering: Numbering { increment: 1, offset: 1 },
             lock_wait_timeout_ms: 0,
@@ -254,7 +257,7 @@ const MAX_COLUMNS: u64 = 1 << 13;
 const VARS_SQL: &str = "SELECT @@sql_mode, @@character_set_client, IFNULL(@@character_set_results, 'NULL'), \
      @@character_set_connection, \
      @@auto_increment_increment, @@innodb_lock_wait_timeout, @@max_allowed_packet, HEX(DATABASE()), @@collation_connection, \
-     @@sql_safe_updates, @@auto_increment_offset, @@sql_log_bin, @@autocommit";
+     @@sql_safe_updates, @@auto_increment_offset, @@sql_log_bin, @@autocommit, @@lower_case_table_names";
 /// One more of MariaDB's.
 const SKIP_REPLICATION_SQL: &str = ", @@skip_replication";
 /// One more of MySQL's, where the client can do without column definitions.
@@ -654,7 +657,7 @@ fn parse_vars(rows: &Rows, mariadb: bool, capabilities: u64, marks: Marks) -> Re
         Charset::PLAIN
     });
     let mode = Mode { marks: Some(marks), charset, ..mode };
-    if !mariadb && cells.get(14).copied().flatten().is_some_and(|v| v != b"FULL") {
+    if !mariadb && cells.get(15).copied().flatten().is_some_and(|v| v != b"FULL") {
         refuse = Some("resultset_metadata is not FULL: tables are told by their column definitions".into());
     }
     let database = match cells.get(7).copied().flatten() {
@@ -664,7 +667,7 @@ fn parse_vars(rows: &Rows, mariadb: bool, capabilities: u64, marks: Marks) -> Re
             Some(name.ok_or_else(|| End::Broken("the current schema's name is not UTF-8".into()))?)
         }
     };
-    let max_statement_time = text(14).parse().ok().and_then(|s| Duration::try_from_secs_f64(s).ok());
+    let max_statement_time = text(15).parse().ok().and_then(|s| Duration::try_from_secs_f64(s).ok());
     let results_value = match rows.columns.first() {
         Some(definition) if charset_results != "NULL" => {
             ColumnKind::parse(definition, capabilities)?.collation.to_string()
@@ -681,7 +684,8 @@ fn parse_vars(rows: &Rows, mariadb: bool, capabilities: u64, marks: Marks) -> Re
         collation_connection: text(8),
         safe_updates: text(9) == "1",
         autocommit: text(12) == "1",
-        unreplicated: match (number(11)?, number(13)?) {
+        names: NameCase::of(number(13)?),
+        unreplicated: match (number(11)?, number(14)?) {
             (1, 0) => None,
             (1, _) => Some("skip_replication is not 0"),
             _ => Some("sql_log_bin is 0"),

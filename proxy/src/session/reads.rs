@@ -8,7 +8,7 @@
 use atone_sql::{Statement, TableName, table_names};
 
 use super::Session;
-use super::tables::FOREIGN_NAME;
+use super::tables::{FOREIGN_NAME, UNFOLDED};
 use crate::error::{End, SqlError};
 use crate::views::{Qualified, qualified};
 
@@ -47,7 +47,9 @@ impl Session {
         if !names.iter().all(known) {
             return Ok(Some(SqlError::refused(&self.xid(), FOREIGN_NAME)));
         }
-        let mut names = qualified(names, vars.database.as_deref());
+        let Some(mut names) = qualified(names, vars.database.as_deref(), vars.names) else {
+            return Ok(Some(SqlError::refused(&self.xid(), UNFOLDED)));
+        };
         names.retain(|name| !self.branch.keeps(name));
         self.look_at(names).await
     }

@@ -25,6 +25,8 @@ pub(super) struct SeenTable {
 const MAX_SEEN_TABLES: usize = 1000;
 /// Why a name cannot be followed whose letters the session's charset says.
 pub(super) const FOREIGN_NAME: &str = "a table's name with characters that are no letters, or that character_set_client does not have: use utf8mb4";
+/// Why a name cannot be followed under `lower_case_table_names`.
+pub(super) const UNFOLDED: &str = "a table's or schema's name as the server does not store it (lower_case_table_names): write it as SHOW TABLES shows it";
 const ALTERED: &str = "the table was altered since this local transaction wrote it";
 
 /// What a table's name stands for in this session.
@@ -74,7 +76,10 @@ impl Session {
         let schema = table.schema.clone().or_else(|| vars.database.clone());
         let schema =
             schema.ok_or(SqlError { code: 1046, state: b"3D000", message: "No database selected".into() })?;
-        Ok((schema, table.name.clone()))
+        match (vars.names.stored(&schema), vars.names.stored(&table.name)) {
+            (Some(schema), Some(name)) => Ok((schema, name)),
+            _ => Err(SqlError::refused(&self.xid(), UNFOLDED)),
+        }
     }
 
     /// Finds out what a table's name stands for.

@@ -255,6 +255,7 @@ impl Server {
                 "1",
                 "1",
                 "1",
+                "0",
             ]
             .map(|c| Some(c.into()))
             .into();

@@ -28,9 +28,11 @@
 //! | a client's charset that does not hold the column's, NUL, escapes, modes, spaces, ENUM '', NULL | `bits::texts` | `values::sql_modes`, `values::session_settings` |
 //! | a session in another charset: characters that hold quotes and backslashes, names in it | `charsets` | `values::session_settings`, `random` (gbk, latin1) |
 //! | BLOB, JSON, GEOMETRY, VECTOR, INET6, UUID | `bits::other_types` | `values::value_types`, `sizes::long_values` |
+//! | names that the server stores in lower case | `names` | |
 //! | identifiers | `bits::identifiers` | `values::odd_identifiers` |
 //! | compensation under other settings: strict mode, zero dates, foreign keys, CHECK, zones, charsets | `bits::compensation` | `values::session_settings`, `sizes` |
 
 mod bits;
 mod charsets;
+mod names;
 mod rows;

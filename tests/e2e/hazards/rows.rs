@@ -204,6 +204,7 @@ async fn more_than_a_table(c: Arc<Cluster>) -> Result<()> {
         "DELETE FROM t WHERE id IN (SELECT id FROM u WHERE a = 11)",
         "UPDATE LOW_PRIORITY p PARTITION (p1) SET a = 7",
         "DELETE QUICK FROM p WHERE id = 2",
+        "/*M!999999\\- enable the sandbox mode */ UPDATE p SET a = 8 /*!999999 , id = 9 */ WHERE id = 1",
         "UPDATE v SET a = 8 WHERE id = 3",
         "UPDATE t SET a = (SELECT MAX(a) FROM u) WHERE id = 4",
     ];
