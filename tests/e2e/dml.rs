@@ -22,6 +22,7 @@ atone_tests::shared_tests!(
     autocommit_off,
     failing_statements,
     prepared,
+    long_expressions,
 );
 
 const T: &str = "CREATE TABLE t (id INT PRIMARY KEY, a INT, b VARCHAR(40), c INT DEFAULT 7, KEY (a))";
@@ -384,4 +385,27 @@ async fn prepared(c: Arc<Cluster>) -> Result<()> {
         q("UPDATE t SET a = 0 WHERE id = -3"),
     ];
     check(&c, Case { name: "prepared statements", setup: &[T, T_ROWS], tables: &["t"], steps }).await
+}
+
+/// What object-relational mappers write for many rows at once.
+async fn long_expressions(c: Arc<Cluster>) -> Result<()> {
+    let list =
+        |n: u32, sep: &str, item: &dyn Fn(u32) -> String| (1..=n).map(item).collect::<Vec<_>>().join(sep);
+    let rows =
+        format!("INSERT INTO t VALUES {}", list(400, ", ", &|id| format!("({id}, {id}, 'row {id}', {id})")));
+    let whens = list(400, " ", &|id| format!("WHEN (`t`.`id` = {id}) THEN UPPER('name {id}')"));
+    let ids = list(400, ", ", &|id| id.to_string());
+    let pairs = list(1000, ", ", &|id| format!("({id}, 'row {id}')"));
+    let nested = format!("{}id = 400{}", list(150, "", &|id| format!("(id = {id} OR ")), ")".repeat(150));
+    let sum = list(600, " + ", &|n| format!("a * {n}"));
+    let updates = [
+        format!("UPDATE `t` SET `b` = CASE {whens} ELSE NULL END WHERE `t`.`id` IN ({ids})"),
+        format!("UPDATE t SET c = c + 1 WHERE (id, LOWER(b)) IN ({pairs})"),
+        format!("UPDATE t SET a = a + 1 WHERE {nested}"),
+        format!("UPDATE t SET c = {sum} WHERE id < 20"),
+        format!("DELETE FROM t WHERE id NOT IN ({ids}) OR (id, a) IN ({pairs}, (7, 8))"),
+    ];
+    let statements: Vec<&str> = updates.iter().map(String::as_str).collect();
+    let steps = statements.iter().map(|statement| q(statement)).collect();
+    check(&c, Case { name: "long expressions", setup: &[T, &rows], tables: &["t"], steps }).await
 }

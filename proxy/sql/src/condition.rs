@@ -53,8 +53,9 @@ pub(crate) fn parse(text: &Text<'_>, range: Range<usize>, table: &TableRef) -> R
         }
         check_calls(text, clause.clone())?;
         condition.pinned = pinned(text, clause.clone(), table);
-        if condition.pinned.is_none() && !confirm::is_expression(text, clause.clone()) {
-            return Err(Refusal::new("the WHERE clause is not understood"));
+        if condition.pinned.is_none() {
+            let misread = || Refusal::new("the WHERE clause is not understood");
+            confirm::is_expression(text, clause.clone()).map_err(|why| why.refusal(misread()))?;
         }
         condition.where_clause = Some(text.span(clause));
     }
@@ -100,9 +101,7 @@ fn check_order(text: &Text<'_>, range: Range<usize>) -> Result<(), Refusal> {
         if item.len() > 1 && text.is_any(item.end - 1, &["ASC", "DESC"]) {
             item.end -= 1;
         }
-        if !confirm::is_expression(text, item) {
-            return Err(misread());
-        }
+        confirm::is_expression(text, item).map_err(|why| why.refusal(misread()))?;
     }
     Ok(())
 }

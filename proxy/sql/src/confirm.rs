@@ -8,78 +8,233 @@ use std::ops::Range;
 
 use sqlparser::{dialect::MySqlDialect, parser::Parser, tokenizer::Token};
 
-use crate::{functions, lexer::Kind, text::Text, translate};
+use crate::{functions, lexer::Kind, text::Text, translate, types::Refusal};
 
 /// How deep the parser may recurse.
 const MAX_RECURSION: usize = 60;
 
-/// Whether the tokens are one expression, as far as could be understood.
-pub(crate) fn is_expression(text: &Text<'_>, range: Range<usize>) -> bool {
-    // Conditions are taken apart at AND and OR, so that long ones stay cheap.
+/// Pieces of more tokens than this are taken apart at operators and arguments, too.
+const LONG_PIECE: usize = 200;
+
+/// Why tokens were not confirmed to be one expression.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unconfirmed {
+    /// They are none, as far as could be understood.
+    Misread,
+    /// A part that cannot be taken apart has more operators, names and parentheses than the parser is given.
+    TooLong,
+}
+
+impl Unconfirmed {
+    /// The refusal, which is `misread` where the tokens are not understood.
+    pub(crate) fn refusal(self, misread: Refusal) -> Refusal {
+        match self {
+            Unconfirmed::Misread => misread,
+            Unconfirmed::TooLong => Refusal::new(format!(
+                "the statement has a part of an expression with more than {} operators and names in a row",
+                translate::MAX_PIECE
+            )),
+        }
+    }
+}
+
+/// Confirms that the tokens are one expression, as far as could be understood.
+pub(crate) fn is_expression(text: &Text<'_>, range: Range<usize>) -> Result<(), Unconfirmed> {
+    let brackets = Brackets::of(text, range.clone()).ok_or(Unconfirmed::Misread)?;
+    // Expressions are taken apart piece by piece, without recursion, so that long and deep ones stay cheap
     let mut pieces = vec![range];
     while let Some(piece) = pieces.pop() {
         if piece.is_empty() {
-            return false;
+            return Err(Unconfirmed::Misread);
         }
         if text.is(piece.start, "NOT") {
             pieces.push(piece.start + 1..piece.end);
             continue;
         }
-        let mut start = piece.start;
-        for at in connectives(text, piece.clone()) {
-            pieces.push(start..at);
-            start = at + 1;
+        let before = pieces.len();
+        let connectives = brackets.connectives(text, piece.clone());
+        if !connectives.is_empty() {
+            push_between(&mut pieces, piece, &connectives);
+        } else if is_simple(text, piece.clone())
+            || brackets.take_list(text, piece.clone(), &mut pieces)
+            || brackets.take_case(text, piece.clone(), &mut pieces)
+            || brackets.take_in(text, piece.clone(), &mut pieces)
+        {
+        } else if piece.len() <= LONG_PIECE
+            || !(brackets.take_call(text, piece.clone(), &mut pieces)
+                || brackets.take_chain(text, piece.clone(), &mut pieces))
+        {
+            pieces.truncate(before);
+            parses(text, piece)?;
         }
-        if start > piece.start {
-            pieces.push(start..piece.end);
-        } else if let Some(inner) = parenthesized(text, piece.clone()) {
-            pieces.push(inner);
-        } else if !is_simple(text, piece.clone()) && !parses(text, piece) {
+    }
+    Ok(())
+}
+
+/// Adds what lies between separators.
+fn push_between(pieces: &mut Vec<Range<usize>>, piece: Range<usize>, separators: &[usize]) {
+    let mut start = piece.start;
+    for &at in separators {
+        pieces.push(start..at);
+        start = at + 1;
+    }
+    pieces.push(start..piece.end);
+}
+
+/// Which parentheses, and which CASE and END, belong together.
+struct Brackets {
+    first: usize,
+    /// For each token that opens where the closing one is; for others the token itself.
+    closing: Vec<usize>,
+}
+
+impl Brackets {
+    /// Those of a range; `None` where they do not match.
+    fn of(text: &Text<'_>, range: Range<usize>) -> Option<Brackets> {
+        let first = range.start;
+        let mut closing: Vec<usize> = range.clone().collect();
+        let mut open: Vec<usize> = Vec::new();
+        for at in range {
+            // END is a name elsewhere
+            let closes_case = text.is(at, "END") && open.last().is_some_and(|&last| !text.punct(last, b'('));
+            if text.punct(at, b'(') || text.is(at, "CASE") {
+                open.push(at);
+            } else if text.punct(at, b')') || closes_case {
+                let last = open.pop()?;
+                if text.punct(last, b'(') == closes_case {
+                    return None;
+                }
+                *closing.get_mut(last - first)? = at;
+            }
+        }
+        open.is_empty().then_some(Brackets { first, closing })
+    }
+
+    fn closing(&self, at: usize) -> usize {
+        at.checked_sub(self.first).and_then(|at| self.closing.get(at)).copied().unwrap_or(at)
+    }
+
+    /// The tokens of a piece that are in no brackets, those that open some among them.
+    fn outside(&self, piece: Range<usize>) -> impl Iterator<Item = usize> {
+        let mut next = piece.start;
+        std::iter::from_fn(move || {
+            let at = next;
+            next = self.closing(at) + 1;
+            (at < piece.end).then_some(at)
+        })
+    }
+
+    fn commas(&self, text: &Text<'_>, inner: Range<usize>) -> Vec<usize> {
+        self.outside(inner).filter(|&at| text.punct(at, b',')).collect()
+    }
+
+    /// The AND, OR, XOR, && and || outside of brackets, but for the AND of BETWEEN.
+    fn connectives(&self, text: &Text<'_>, piece: Range<usize>) -> Vec<usize> {
+        let mut between = 0usize;
+        let connects = |at: &usize| match text.kind(*at) {
+            Some(Kind::AndAnd | Kind::OrOr) => true,
+            Some(Kind::Word) if text.is(*at, "BETWEEN") => {
+                between += 1;
+                false
+            }
+            Some(Kind::Word) if text.is(*at, "AND") && between > 0 => {
+                between -= 1;
+                false
+            }
+            Some(Kind::Word) => text.is_any(*at, &["AND", "OR", "XOR"]),
+            _ => false,
+        };
+        self.outside(piece).filter(connects).collect()
+    }
+
+    /// The inside of parentheses that are the piece from `open` on, where it is no subquery.
+    fn inside(&self, text: &Text<'_>, open: usize, end: usize) -> Option<Range<usize>> {
+        let whole = text.punct(open, b'(') && self.closing(open) + 1 == end && open + 2 < end;
+        (whole && !functions::is_subquery(text, open + 1)).then_some(open + 1..end - 1)
+    }
+
+    /// `(a)`, `(a, b)`
+    fn take_list(&self, text: &Text<'_>, piece: Range<usize>, pieces: &mut Vec<Range<usize>>) -> bool {
+        let Some(inner) = self.inside(text, piece.start, piece.end) else { return false };
+        push_between(pieces, inner.clone(), &self.commas(text, inner));
+        true
+    }
+
+    /// `CASE [a] WHEN b THEN c … [ELSE d] END`
+    fn take_case(&self, text: &Text<'_>, piece: Range<usize>, pieces: &mut Vec<Range<usize>>) -> bool {
+        if !text.is(piece.start, "CASE") || self.closing(piece.start) + 1 != piece.end {
             return false;
         }
-    }
-    true
-}
-
-/// The AND, OR, XOR, && and || outside of parentheses and CASE, but for the AND of BETWEEN.
-fn connectives(text: &Text<'_>, range: Range<usize>) -> Vec<usize> {
-    let mut found = Vec::new();
-    let mut depth = 0usize;
-    let mut between = 0usize;
-    for at in range {
-        match text.kind(at) {
-            Some(Kind::Punct(b'(')) => depth += 1,
-            Some(Kind::Punct(b')')) => depth = depth.saturating_sub(1),
-            Some(Kind::AndAnd | Kind::OrOr) if depth == 0 => found.push(at),
-            Some(Kind::Word) => {
-                if text.is(at, "CASE") {
-                    depth += 1;
-                } else if text.is(at, "END") {
-                    depth = depth.saturating_sub(1);
-                } else if depth > 0 {
-                } else if text.is(at, "BETWEEN") {
-                    between += 1;
-                } else if text.is(at, "AND") && between > 0 {
-                    between -= 1;
-                } else if text.is_any(at, &["AND", "OR", "XOR"]) {
-                    found.push(at);
-                }
-            }
-            _ => {}
+        let inner = piece.start + 1..piece.end - 1;
+        let words = self.outside(inner.clone()).filter(|&at| text.is_any(at, &["WHEN", "THEN", "ELSE"]));
+        let words: Vec<usize> = words.collect();
+        let (pairs, last) = match words.split_last() {
+            Some((last, pairs)) if text.is(*last, "ELSE") => (pairs, Some(*last)),
+            _ => (words.as_slice(), None),
+        };
+        let in_turn = pairs
+            .chunks(2)
+            .all(|pair| matches!(pair, [when, then] if text.is(*when, "WHEN") && text.is(*then, "THEN")));
+        let Some(&first) = pairs.first().filter(|_| in_turn && last != Some(inner.start)) else {
+            return false;
+        };
+        if first > inner.start {
+            pieces.push(inner.start..first);
         }
+        for (nth, &at) in words.iter().enumerate() {
+            pieces.push(at + 1..words.get(nth + 1).copied().unwrap_or(inner.end));
+        }
+        true
     }
-    found
-}
 
-/// The inside of `( … )`, where it is an expression and not a list or a subquery.
-fn parenthesized(text: &Text<'_>, piece: Range<usize>) -> Option<Range<usize>> {
-    let inner = piece.start + 1..piece.end.checked_sub(1)?;
-    let whole = text.skip_parens(piece.start)? == piece.end;
-    let plain = whole
-        && !inner.is_empty()
-        && !functions::is_subquery(text, inner.start)
-        && text.find(inner.clone(), |at| text.punct(at, b',')).is_none();
-    plain.then_some(inner)
+    /// `a [NOT] IN (b, c)`
+    fn take_in(&self, text: &Text<'_>, piece: Range<usize>, pieces: &mut Vec<Range<usize>>) -> bool {
+        let Some(at) = self.outside(piece.clone()).find(|&at| text.is(at, "IN")) else { return false };
+        let Some(inner) = self.inside(text, at + 1, piece.end) else { return false };
+        let negated = at > piece.start && text.is(at - 1, "NOT");
+        pieces.push(piece.start..at - usize::from(negated));
+        push_between(pieces, inner.clone(), &self.commas(text, inner));
+        true
+    }
+
+    /// `f(a, b)`
+    fn take_call(&self, text: &Text<'_>, piece: Range<usize>, pieces: &mut Vec<Range<usize>>) -> bool {
+        let plain = text.kind(piece.start) == Some(Kind::Word) && !translate::is_special(text, piece.start);
+        let Some(inner) = self.inside(text, piece.start + 1, piece.end).filter(|_| plain) else {
+            return false;
+        };
+        push_between(pieces, inner.clone(), &self.commas(text, inner));
+        true
+    }
+
+    /// `a + b * c`
+    fn take_chain(&self, text: &Text<'_>, piece: Range<usize>, pieces: &mut Vec<Range<usize>>) -> bool {
+        let operator = |at: usize| match text.kind(at) {
+            Some(Kind::Punct(b'+' | b'-' | b'*' | b'/' | b'%' | b'&' | b'|' | b'^')) => true,
+            Some(Kind::Word) => text.is_any(at, &["DIV", "MOD"]),
+            _ => false,
+        };
+        // Behind an operand; elsewhere it is a sign
+        let operand = |at: usize| match text.kind(at) {
+            Some(Kind::Punct(byte)) => byte == b')',
+            Some(Kind::Op | Kind::Assign | Kind::AndAnd | Kind::OrOr) | None => false,
+            Some(Kind::Word) => {
+                const BEFORE_OPERANDS: &[&str] =
+                    &["DIV", "MOD", "NOT", "LIKE", "BETWEEN", "REGEXP", "RLIKE", "ESCAPE", "BINARY"];
+                text.after_dot(at) || !text.is_any(at, BEFORE_OPERANDS)
+            }
+            Some(_) => true,
+        };
+        let binary = |at: &usize| operator(*at) && *at > piece.start && operand(*at - 1);
+        // `+ INTERVAL 1 DAY` is no sum of expressions
+        let plain = self.outside(piece.clone()).all(|at| !text.is(at, "INTERVAL"));
+        let operators: Vec<usize> = self.outside(piece.clone()).filter(binary).collect();
+        if !plain || operators.is_empty() {
+            return false;
+        }
+        push_between(pieces, piece, &operators);
+        true
+    }
 }
 
 /// A constant or a parameter: how many tokens it has.
@@ -196,10 +351,11 @@ fn is_simple(text: &Text<'_>, piece: Range<usize>) -> bool {
     }
 }
 
-/// Whether sqlparser takes the tokens as one expression.
-fn parses(text: &Text<'_>, piece: Range<usize>) -> bool {
-    let Some(tokens) = translate::translate(text, piece) else { return false };
+/// Confirms that sqlparser takes the tokens as one expression.
+fn parses(text: &Text<'_>, piece: Range<usize>) -> Result<(), Unconfirmed> {
+    let tokens = translate::translate(text, piece)?;
     let dialect = MySqlDialect {};
     let mut parser = Parser::new(&dialect).with_recursion_limit(MAX_RECURSION).with_tokens(tokens);
-    parser.parse_expr().is_ok() && parser.peek_token_ref().token == Token::EOF
+    let whole = parser.parse_expr().is_ok() && parser.peek_token_ref().token == Token::EOF;
+    if whole { Ok(()) } else { Err(Unconfirmed::Misread) }
 }

@@ -210,7 +210,7 @@ fn check_value(
         }
         return Ok(());
     }
-    if confirm::is_expression(text, value) { Ok(()) } else { Err(misread()) }
+    confirm::is_expression(text, value).map_err(|why| why.refusal(misread()))
 }
 
 /// Refuses functions whose value the image query, which runs before the statement, would change.
@@ -234,8 +234,9 @@ pub(crate) fn check_returning(text: &Text<'_>, list: Range<usize>) -> Result<(),
         let star = item.len() == 1 && text.punct(item.start, b'*');
         let aliased = item.len() > 2 && text.is(item.end - 2, "AS") && text.name(item.end - 1).is_some();
         let expression = if aliased { item.start..item.end - 2 } else { item };
-        if !star && !confirm::is_expression(text, expression) {
-            return Err(Refusal::new("the RETURNING clause is not understood"));
+        if !star {
+            let misread = || Refusal::new("the RETURNING clause is not understood");
+            confirm::is_expression(text, expression).map_err(|why| why.refusal(misread()))?;
         }
     }
     Ok(())

@@ -285,9 +285,8 @@ impl Reader<'_, '_> {
         check_calls(text, value.clone())?;
         dml::check_diagnostics(text, value.clone())?;
         self.has_side_effects |= reading::has_side_effects(text, value.clone());
-        if !confirm::is_expression(text, value) {
-            return Err(Refusal::new("a value is not understood"));
-        }
+        let misread = || Refusal::new("a value is not understood");
+        confirm::is_expression(text, value).map_err(|why| why.refusal(misread()))?;
         self.confirmed = Some(bytes);
         Ok(())
     }

@@ -102,9 +102,7 @@ fn list(text: &Text<'_>, range: Range<usize>, found: &mut References, depth: usi
     while at < end {
         if text.is(at, "ON") {
             let next = text.find(at + 1..end, |at| joins(text, at)).unwrap_or(end);
-            if !confirm::is_expression(text, at + 1..next) {
-                return Err(misread());
-            }
+            confirm::is_expression(text, at + 1..next).map_err(|why| why.refusal(misread()))?;
             at = next;
         } else if text.is(at, "USING") {
             let next = text.skip_parens(at + 1).filter(|next| *next <= end).ok_or_else(misread)?;

@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// How deep parentheses may be nested.
-pub(crate) const MAX_DEPTH: usize = 128;
+pub(crate) const MAX_DEPTH: usize = 1000;
 
 /// One statement: its text and its tokens, without `;`.
 #[derive(Clone, Copy)]

@@ -5,14 +5,14 @@ use std::ops::Range;
 use sqlparser::tokenizer::Token;
 
 use crate::{
-    confirm::{is_introducer, strings},
+    confirm::{Unconfirmed, is_introducer, strings},
     lexer::Kind,
     text::Text,
 };
 
-/// How many operators, names and parentheses one operand of a condition may have. (The parser's tree is as deep as a
+/// How many operators, names and parentheses a part of an expression may have that is not taken apart. (The parser's tree is as deep as a
 /// chain of operators is long.)
-const MAX_PIECE: usize = 1000;
+pub(crate) const MAX_PIECE: usize = 1000;
 
 /// Names whose arguments have a syntax of their own, which the parser knows.
 const SPECIAL_FORMS: &[&str] = &[
@@ -68,7 +68,7 @@ const SPECIAL_FORMS: &[&str] = &[
 
 /// The tokens as sqlparser's, without their values, and with those of MySQL's forms that it does not know turned into
 /// others of the same shape.
-pub(crate) fn translate(text: &Text<'_>, piece: Range<usize>) -> Option<Vec<Token>> {
+pub(crate) fn translate(text: &Text<'_>, piece: Range<usize>) -> Result<Vec<Token>, Unconfirmed> {
     let mut tokens: Vec<Token> = Vec::with_capacity(piece.len());
     let mut weight = 0usize;
     // The parentheses that are open.
@@ -76,7 +76,7 @@ pub(crate) fn translate(text: &Text<'_>, piece: Range<usize>) -> Option<Vec<Toke
     let mut at = piece.start;
     while at < piece.end {
         let mut taken = 1;
-        let token = match text.kind(at)? {
+        let token = match text.kind(at).ok_or(Unconfirmed::Misread)? {
             Kind::Quoted | Kind::UserVar | Kind::SysVar => name(),
             Kind::Str => {
                 taken = strings(text, at, piece.end);
@@ -87,8 +87,8 @@ pub(crate) fn translate(text: &Text<'_>, piece: Range<usize>) -> Option<Vec<Toke
             Kind::Assign => Token::Assignment,
             Kind::AndAnd => Token::make_keyword("AND"),
             Kind::OrOr => Token::make_keyword("OR"),
-            Kind::Op => operator(text.bytes(at))?,
-            Kind::Punct(byte) => punctuation(byte)?,
+            Kind::Op => operator(text.bytes(at)).ok_or(Unconfirmed::Misread)?,
+            Kind::Punct(byte) => punctuation(byte).ok_or(Unconfirmed::Misread)?,
             Kind::Word if at + 1 < piece.end && is_introducer(text, at) => {
                 at += 1;
                 continue;
@@ -113,7 +113,7 @@ pub(crate) fn translate(text: &Text<'_>, piece: Range<usize>) -> Option<Vec<Toke
                 at += 2;
                 continue;
             }
-            Kind::Word => word(text, at)?,
+            Kind::Word => word(text, at).ok_or(Unconfirmed::Misread)?,
         };
         match token {
             Token::LParen => opened.push(at),
@@ -128,13 +128,18 @@ pub(crate) fn translate(text: &Text<'_>, piece: Range<usize>) -> Option<Vec<Toke
         ) {
             weight += 1;
             if weight > MAX_PIECE {
-                return None;
+                return Err(Unconfirmed::TooLong);
             }
         }
         tokens.push(token);
         at += taken;
     }
-    Some(tokens)
+    Ok(tokens)
+}
+
+/// Whether the arguments of a name have a syntax of their own.
+pub(crate) fn is_special(text: &Text<'_>, at: usize) -> bool {
+    text.is_any(at, SPECIAL_FORMS)
 }
 
 fn name() -> Token {

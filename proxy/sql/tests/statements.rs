@@ -701,10 +701,13 @@ fn long_statements_stay_linear() {
 #[test]
 fn deep_statements_are_bounded() {
     let nested = |depth: usize| format!("DELETE FROM t WHERE {}1{}", "(".repeat(depth), ")".repeat(depth));
-    assert!(matches!(analyze(nested(100).as_bytes(), MYSQL).statement, Statement::Delete(_)));
     assert_eq!(
-        common::show(nested(129).as_bytes(), MYSQL),
-        "Refused: the statement nests parentheses deeper than 128"
+        common::show(nested(1001).as_bytes(), MYSQL),
+        "Refused: the statement nests parentheses deeper than 1000"
+    );
+    assert_eq!(
+        common::show(format!("DELETE FROM t WHERE a = {}1", "- ".repeat(1_001)).as_bytes(), MYSQL),
+        "Refused: the statement has a part of an expression with more than 1000 operators and names in a row"
     );
     // The stack of the caller is small.
     let run = |sql: String| {
@@ -716,7 +719,33 @@ fn deep_statements_are_bounded() {
             .expect("no overflow")
     };
     assert!(run(format!("DELETE FROM t WHERE {}", vec!["a"; 480].join("+"))));
-    assert!(!run(format!("DELETE FROM t WHERE {}", vec!["a"; 100_000].join("+"))));
+    assert!(run(format!("DELETE FROM t WHERE {}", vec!["a"; 100_000].join("+"))));
+    assert!(run(nested(1000)));
+    assert!(run(format!(
+        "DELETE FROM t WHERE {}a = 2{}",
+        "(a = 1 OR (b LIKE 'x' AND ".repeat(450),
+        "))".repeat(450)
+    )));
+    let pairs: Vec<String> = (0..100_000).map(|id| format!("({id}, 'a{id}')")).collect();
+    assert!(run(format!("DELETE FROM t WHERE (id, a) NOT IN ({})", pairs.join(", "))));
+    let whens: Vec<String> =
+        (0..20_000).map(|id| format!("WHEN (`t`.`id` = {id}) THEN UPPER('name {id}')")).collect();
+    assert!(run(format!("DELETE FROM t WHERE a = 1 AND CASE {} ELSE NULL END", whens.join(" "))));
+    assert!(run(format!("DELETE FROM t WHERE a OR CASE id {} END", whens.join(" "))));
+    assert!(run(format!(
+        "DELETE FROM t WHERE {}1{}",
+        "CASE WHEN a THEN b ELSE ".repeat(2_000),
+        " END".repeat(2_000)
+    )));
+    assert!(run(format!("DELETE FROM t WHERE CONCAT({})", vec!["LOWER(a)"; 20_000].join(", "))));
+    // What is left out is seen
+    let bad = |case: &str| format!("DELETE FROM t WHERE a = 1 AND CASE {case} {} END", whens.join(" "));
+    for case in ["WHEN a", "ELSE a", "THEN a", "a b", "WHEN a THEN", "WHEN a THEN b c"] {
+        assert!(!run(bad(case)), "{case}");
+    }
+    assert!(!run(format!("DELETE FROM t WHERE (id, a) IN ({}, )", pairs.join(", "))));
+    assert!(!run(format!("DELETE FROM t WHERE {} LIMIT", vec!["a"; 1_000].join("+"))));
+    assert!(!run(format!("DELETE FROM t WHERE {} b", vec!["a"; 1_000].join("+"))));
     assert!(!run(format!("DELETE FROM t WHERE a = {}1", "- ".repeat(100_000))));
     assert!(run(format!("DELETE FROM t WHERE a = 1 {}", "AND a LIKE b ".repeat(50_000))));
     assert!(!run(format!("DELETE FROM t WHERE {}(a LIKE 1){}", "NOT (1 + ".repeat(100), ")".repeat(100))));
