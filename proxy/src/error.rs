@@ -75,6 +75,10 @@ impl SqlError {
             &format!("{detail}; the local transaction was rolled back, run it again"),
         )
     }
+    /// 1213: a global row lock that is not waited for; the coordinator says why, and what to do.
+    fn lock_conflict(xid: &str, message: &str) -> SqlError {
+        Self::new(1213, b"40001", xid, &format!("{message}; the local transaction was rolled back"))
+    }
     /// 1429: the coordinator (or the server) cannot be reached; nothing was committed.
     pub fn unavailable(xid: &str, detail: &str) -> SqlError {
         Self::new(1429, b"HY000", xid, detail)
@@ -200,10 +204,7 @@ impl SqlError {
                 ErrorCode::LockTimeout => {
                     Self::lock_timeout(xid, &format!("{} is held by {}", e.lock, e.holder_xid))
                 }
-                ErrorCode::LockDeadlock => Self::deadlock(
-                    xid,
-                    &format!("deadlock on global row lock {}, held by {}", e.lock, e.holder_xid),
-                ),
+                ErrorCode::LockDeadlock => Self::lock_conflict(xid, &e.message),
                 ErrorCode::Invalid => Self::refused(xid, &e.message),
                 ErrorCode::LimitReached => Self::limit_reached(xid, &e.message),
                 ErrorCode::Unavailable | ErrorCode::Unspecified => Self::unavailable(xid, &e.message),

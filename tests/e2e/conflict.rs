@@ -223,9 +223,14 @@ async fn undecodable(c: &Cluster, damage: &str) -> Result<()> {
     let shown = c.atone_undo(Bank::One, &["show", &xid, "--schema", &schema]).await?;
     assert_eq!(shown.code, 1, "{shown:?}");
     assert!(shown.stdout.contains(&xid) || shown.stderr.contains(&xid), "{shown:?}");
-    // Other sessions are not harmed.
+    // Other sessions are not harmed, and are told what they meet
     let mut other = c.app(Bank::One, &schema).await?;
     let other_xid = sql::start_global(&mut other).await?;
+    let error = sql::refused(&mut other, "UPDATE account SET balance = 2 WHERE id = 1").await?;
+    error.expect_naming(1213, "40001", &other_xid)?;
+    for word in [xid.as_str(), "rollback_failed", "atone tx show"] {
+        assert!(error.message.contains(word) && !error.message.contains("run it again"), "{error:?}");
+    }
     sql::run_all(&mut other, &["UPDATE account SET balance = 2 WHERE id = 2", "ROLLBACK GLOBAL TRANSACTION"])
         .await?;
     c.rest().wait_for_status(&other_xid, "rolled_back", SOON).await?;

@@ -180,11 +180,14 @@ async fn deadlock_over_two_servers(c: Arc<Cluster>) -> Result<()> {
     let begun = Instant::now();
     let error = sql::refused(&mut two.0, "UPDATE account SET balance = 2 WHERE id = 1").await?;
     error.expect_naming(1213, "40001", &xids[1])?;
+    assert!(error.message.contains("(deadlock)"), "{error:?}");
     assert!(begun.elapsed() < Duration::from_secs(3), "found only after {:?}", begun.elapsed());
     c.rest().rollback(&xids[1]).await?.expect(200)?;
     let (mut one_on_two, result) = waiting.await?;
     // The holder is rolled back: the waiter starts over, and then gets the row.
-    sql::server_error(result, "the waiter")?.expect(1213, "40001")?;
+    let error = sql::server_error(result, "the waiter")?;
+    error.expect(1213, "40001")?;
+    assert!(error.message.contains("is being rolled back"), "{error:?}");
     c.rest().wait_for_status(&xids[1], "rolled_back", SOON).await?;
     sql::run(&mut one_on_two, "UPDATE account SET balance = 1 WHERE id = 1").await?;
     sql::run(&mut one.0, "COMMIT GLOBAL TRANSACTION").await?;

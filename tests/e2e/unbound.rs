@@ -57,6 +57,14 @@ async fn same_effects_as_straight(c: Arc<Cluster>) -> Result<()> {
         q("XA ROLLBACK 'a'"),
         q("TRUNCATE TABLE other"),
         q("SELECT @atone_xid"),
+        // What the lexer here cannot read
+        q(
+            "CREATE FUNCTION js(a INT) RETURNS INT LANGUAGE JAVASCRIPT AS $$ let s = \"x@'y\"; global.z = `;${s}`; return a; $$",
+        ),
+        q("SELECT @'a', @\"b\" FROM (SELECT 1 AS $x) d; SELECT @`c`, $x FROM (SELECT 2 AS $x) d"),
+        q("SELECT @'a' /*! /* nested */ */"),
+        q("SELECT `à`.à, @'a', @'à' FROM (SELECT 1 AS à) AS `à`"),
+        q("SET @'a' = 1, @$b = 2"),
         q("SELECT 'START GLOBAL TRANSACTION', '@atone_xid', '/*+ XID(1) */'"),
         q("no such statement"),
         q(""),

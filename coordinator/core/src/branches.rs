@@ -9,7 +9,7 @@ use crate::core::{BRANCH_ID_BLOCK, Core, Registration, WaitingRegister};
 use crate::decisions::{refusal_of, unknown};
 use crate::locks::{Acquire, Conflict, Woken};
 use crate::record::{BranchState, Change, Counters};
-use crate::state::{Branch, BranchWork, State};
+use crate::state::{Branch, BranchWork, State, Status, Transaction};
 use crate::step::{LockSet, Refusal, RefusalCode, RegisterRequest, Reply, ReplyTo, StreamId};
 use crate::timers::Timer;
 
@@ -333,14 +333,21 @@ impl Core {
         let why = match code {
             RefusalCode::LockDeadlock => {
                 self.totals.lock_deadlocks += 1;
-                "waiting for it would not end well"
+                match self.live.get(&conflict.holder).map(Transaction::status) {
+                    Some(Status::RollbackFailed) => {
+                        ", whose rollback has stopped (rollback_failed): it keeps its locks until an operator has resolved it, \
+                         see atone tx show"
+                    }
+                    Some(Status::RollingBack) => ", which is being rolled back: run it again",
+                    _ => ", which waits for this transaction in turn (deadlock): run it again",
+                }
             }
             _ => {
                 self.totals.lock_timeouts += 1;
-                "it was not to be had in time"
+                ": it was not to be had in time"
             }
         };
-        Refusal { code, message: format!("the row lock {lock:?}{by}: {why}"), holder, lock: Some(lock) }
+        Refusal { code, message: format!("the row lock {lock:?}{by}{why}"), holder, lock: Some(lock) }
     }
 }
 

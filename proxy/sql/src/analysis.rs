@@ -1,7 +1,7 @@
 //! Puts the parts together.
 
 use crate::{
-    dml, functions, hint, insert,
+    attention, dml, functions, hint, insert,
     lexer::{self, CommentKind, Executable, Kind, Lexed},
     load,
     mode::Mode,
@@ -76,7 +76,7 @@ pub fn unreadable(sql: &[u8], reason: &str) -> Analysis {
         placeholders: Vec::new(),
         terminator: sql.len(),
         // The server most probably does not understand it either; what it does with the variable is not known.
-        touches_xid: crate::needs_attention(sql),
+        touches_xid: attention::may_be_for_atone(sql),
         session_variables: Vec::new(),
     }
 }

@@ -84,6 +84,20 @@ pub fn may_name_xid(sql: &[u8]) -> bool {
     word(b"atone_xid").next().is_some() || (memmem::find(sql, b"/*").is_some() && word(b"xid").any(named))
 }
 
+/// Whether a text that cannot be read may be for Atone: it seems to name a XID or a global transaction, or a variable in quotes whose name is
+/// written with escapes. Routines in other languages, and what else the server alone understands, are not.
+pub(crate) fn may_be_for_atone(sql: &[u8]) -> bool {
+    let escaped = || {
+        memchr_iter(b'@', sql).any(|at| {
+            let rest = sql.get(at + 1..).unwrap_or_default();
+            let Some((&quote @ (b'\'' | b'"' | b'`'), name)) = rest.split_first() else { return false };
+            memchr(b'\\', &name[..memchr(quote, name).unwrap_or(name.len())]).is_some()
+        })
+    };
+    let globally = || begins_globally(sql) || (goes_on_globally(sql) && has_word(sql, &["transaction"]));
+    needs_attention(sql) && (may_name_xid(sql) || escaped() || globally())
+}
+
 /// START, COMMIT or ROLLBACK, then GLOBAL.
 fn begins_globally(sql: &[u8]) -> bool {
     // Most statements are told by their first letter. What begins with something else than a letter (blanks, a
