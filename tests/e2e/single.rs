@@ -23,6 +23,7 @@ atone_tests::shared_tests!(
     hints_in_other_charsets,
     table_locks_before_binding,
     changes_kept_from_replicas,
+    procedures_with_cursors,
 );
 
 /// A client whose packets hold one statement.
@@ -390,6 +391,50 @@ async fn changes_kept_from_replicas(c: Arc<Cluster>) -> Result<()> {
             }
             sql::run(&mut conn, format!("SET SESSION {name} = {usual}")).await?;
             comes_back(&c, &schema, &xid, other).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Procedures with cursors of their own set the flag of a cursor in results that are none; and what a procedure makes of an error
+/// behind a result's definitions is followed by the client or by nobody.
+async fn procedures_with_cursors(c: Arc<Cluster>) -> Result<()> {
+    let schema = c.bank_schema("cursors").await?;
+    let mut direct = c.direct(Bank::One, &schema).await?;
+    sql::run_all(
+        &mut direct,
+        &[
+            "CREATE PROCEDURE p() BEGIN DECLARE n INT; DECLARE cur CURSOR FOR SELECT id FROM account; OPEN cur; FETCH cur INTO n; \
+             SELECT n; SELECT id, name FROM account; CLOSE cur; END",
+            "CREATE PROCEDURE h() BEGIN DECLARE CONTINUE HANDLER FOR SQLEXCEPTION BEGIN END; \
+             SELECT (SELECT id FROM account WHERE id >= a.id) FROM account a ORDER BY id DESC; SELECT 7; END",
+        ],
+    )
+    .await?;
+    for capabilities in [caps::MINIMAL, caps::FULL & !caps::DEPRECATE_EOF, caps::FULL] {
+        for call in ["CALL p()", "CALL h()"] {
+            let mut replies = Vec::new();
+            for port in [c.server(Bank::One).port(), c.proxy_port(Bank::One)] {
+                let mut login = Login::new(port, APP).schema(&schema);
+                login.capabilities =
+                    (capabilities | caps::PS_MULTI_RESULTS | caps::MULTI_RESULTS) & !caps::COMPRESS;
+                let mut session = Session::open(&login).await?;
+                let query = payload::query(session.capabilities, call.as_bytes(), &[]);
+                session.send(&query).await?;
+                // What it is answered with is over where the server answers something else
+                let last = payload::query(session.capabilities, b"SELECT 'the end' FROM account", &[]);
+                let mut packets = Vec::new();
+                let conn = session.conn();
+                conn.send(0, &last).await?;
+                let mut ends = 0;
+                while ends < 3 {
+                    let (seq, _, packet) = conn.read_whole().await?.context("the connection was closed")?;
+                    ends += usize::from(packet == b"\x07the end");
+                    packets.push((seq, packet));
+                }
+                replies.push(packets);
+            }
+            assert_eq!(replies[0], replies[1], "{call}, {capabilities:x}");
         }
     }
     Ok(())

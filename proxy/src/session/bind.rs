@@ -188,6 +188,10 @@ impl Session {
         if let Some(error) = self.rebind_refusal(xid) {
             return Ok(Some(error));
         }
+        if self.out_of_step {
+            let why = "the server's last reply to the session could not be followed";
+            return Ok(Some(SqlError::refused(xid, why)));
+        }
         if self.binding.is_none() && self.holds_table_locks().await? {
             return Ok(Some(SqlError::locked_tables(xid)));
         }

@@ -11,9 +11,9 @@ use atone_wire::frame::{HEADER, Header, put_packet};
 use atone_wire::reply::{Expect, ReplyTracker};
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::Session;
 use super::analysed::{Origin, Passes, Uncaptured};
 use super::inject::Flight;
+use super::{Session, of_execution};
 use crate::compressed::Codec;
 use crate::error::End;
 use crate::net::{Conn, Ending};
@@ -227,11 +227,14 @@ impl Session {
         }
     }
 
-    async fn forward_analysed(&mut self, origin: Origin, expect: Expect) -> Result<ReplyTracker, End> {
+    async fn forward_analysed(&mut self, origin: Origin, mut expect: Expect) -> Result<ReplyTracker, End> {
         match origin.execution() {
             Some(payload) => {
                 self.executed = true;
                 self.send(payload).await?;
+                if expect == Expect::Results {
+                    expect = of_execution(payload);
+                }
             }
             None => {
                 // What is one statement to us is one to the server, or none

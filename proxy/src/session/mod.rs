@@ -75,7 +75,7 @@ use gate::{Frame, Server};
 
 use inject::{Rows, Vars};
 use own::{Carried, OwnStatements};
-use prepared::Statement;
+use prepared::{CURSOR_AT, CURSOR_TYPES, Statement};
 use quiet::Quiet;
 use tables::SeenTable;
 
@@ -133,6 +133,8 @@ pub struct Session {
     /// `autocommit` is off although the status flags say that it is on: MySQL's do so in a session that has it from the global
     /// variable, until it is set to 1.
     autocommit_hidden: bool,
+    /// The last reply was not followed to its end: what the server says next may belong to it.
+    out_of_step: bool,
     /// The parameters of the execution that is being run.
     carried: Carried,
     /// Statements of our own that the server keeps prepared.
@@ -208,6 +210,7 @@ impl Session {
             executed: false,
             marks,
             autocommit_hidden: false,
+            out_of_step: false,
             carried: Carried::default(),
             own: OwnStatements::default(),
             reply: ReplyState::default(),
@@ -423,7 +426,8 @@ impl Session {
             command::STMT_SEND_LONG_DATA => return Ok(()),
             _ => {}
         }
-        let tracker = self.relay_reply(expected(byte)).await?;
+        let expect = if byte == command::STMT_EXECUTE { of_execution(payload) } else { expected(byte) };
+        let tracker = self.relay_reply(expect).await?;
         if let Some(code) = tracker.failed().filter(|_| self.binding.is_some()) {
             self.after_error(code).await?;
         }
@@ -580,6 +584,12 @@ fn looked_at(byte: u8) -> bool {
             | command::SET_OPTION
             | command::CHANGE_USER
     )
+}
+
+/// What an execution is answered with.
+fn of_execution(payload: &[u8]) -> Expect {
+    let cursor = payload.get(CURSOR_AT).is_some_and(|flags| flags & CURSOR_TYPES != 0);
+    if cursor { Expect::Cursor } else { Expect::Results }
 }
 
 /// What a command is answered with.

@@ -10,13 +10,13 @@ use atone_wire::reply::Expect;
 use atone_wire::{Malformed, command};
 use bytes::Bytes;
 
-use super::Session;
 use super::analysed::Analysed;
 use super::gate::{Harmless, Own};
 use super::inject::{Reply, Vars};
 use super::odd::odd_kinds;
 use super::own::{Answer, Carried};
 use super::packet::{named_xid, names_xid};
+use super::{Session, of_execution};
 use crate::error::{End, SqlError};
 use crate::params::substitute;
 
@@ -49,7 +49,9 @@ pub(super) struct Reading {
 }
 
 /// The flags of `COM_STMT_EXECUTE` that ask for a cursor.
-const CURSOR_TYPES: u8 = 0b111;
+pub(super) const CURSOR_TYPES: u8 = 0b111;
+/// Where they stand.
+pub(super) const CURSOR_AT: usize = 5;
 
 /// What the server prepares in place of statements that only Atone knows.
 const PLACEHOLDER_SQL: &[u8] = b"DO 0";
@@ -446,7 +448,9 @@ impl Session {
         self.forward_unbound(payload).await?;
         self.unbound_activity();
         self.note_reading(Some(sql));
-        let failed = self.relay_reply(Expect::Results).await?.failed().is_some();
+        let bulk = payload.first() == Some(&command::STMT_BULK_EXECUTE);
+        let expect = if bulk { Expect::Results } else { of_execution(payload) };
+        let failed = self.relay_reply(expect).await?.failed().is_some();
         self.note_unbound(sql, failed);
         Ok(())
     }

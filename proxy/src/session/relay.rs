@@ -38,6 +38,13 @@ impl Session {
                 self.drop_stale_data(u32::from_le_bytes(id)).await?;
             }
         }
+        let mut head = Vec::new();
+        if byte == command::STMT_EXECUTE {
+            self.client.fill_to(HEADER).await.map_err(End::Client)?;
+            let len = Header::peek(&self.client.rbuf).map_or(0, |header| header.len.min(EXECUTE_HEAD));
+            self.client.fill_to(HEADER + len).await.map_err(End::Client)?;
+            head.extend_from_slice(&self.client.rbuf[HEADER..HEADER + len]);
+        }
         while self.client_frame(Frame::Command).await? == MAX_PAYLOAD {}
         if matches!(byte, command::QUERY | command::STMT_EXECUTE | command::STMT_BULK_EXECUTE) {
             // Not looked at, so it may have done anything
@@ -46,7 +53,7 @@ impl Session {
             self.unbound_activity();
             self.note_reading(None);
         }
-        self.finish_plain(byte, &[]).await
+        self.finish_plain(byte, &head).await
     }
 
     /// Passes a command on whose sequence number is not 0, and what the server says to that until it closes.
@@ -125,7 +132,16 @@ impl Session {
         let patch = Patch { renumber, more: self.reply.more };
         let mut tracker = ReplyTracker::new(expect, self.capabilities).with_patch(patch);
         loop {
-            let fed = tracker.feed(self.server.rbuf())?;
+            let fed = match tracker.feed(self.server.rbuf()) {
+                Ok(fed) => fed,
+                Err(_) if self.binding.is_none() && patch == Patch::default() => {
+                    // The client may follow it. What comes further is passed on as what was not asked for
+                    self.out_of_step = true;
+                    self.pass_unasked().await?;
+                    return Ok(tracker);
+                }
+                Err(malformed) => return Err(malformed.into()),
+            };
             if fed.bytes > 0 {
                 tracker.apply(&mut self.server.rbuf()[..fed.bytes]);
                 self.client.write_all(&self.server.rbuf()[..fed.bytes]).await.map_err(End::Client)?;
@@ -143,6 +159,7 @@ impl Session {
         if let Some(status) = tracker.status() {
             self.status = status;
         }
+        self.out_of_step = false;
         if let Some(seq) = tracker.last_seq() {
             self.server_seq = seq.wrapping_add(1);
             self.reply.seq = self.server_seq.wrapping_add(renumber);

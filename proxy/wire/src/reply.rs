@@ -13,6 +13,9 @@ use crate::read::Reader;
 pub enum Expect {
     /// OK, ERR, a file request, or result sets.
     Results,
+    /// The same where a cursor was asked for: a result set may end behind its definitions. (The flag that says so stands in
+    /// results of procedures with cursors of their own as well.)
+    Cursor,
     /// The reply to `COM_STMT_PREPARE`.
     Prepare,
     /// Column definitions up to an EOF.
@@ -141,7 +144,7 @@ impl ReplyTracker {
             Expect::Rows => State::Rows,
             Expect::FieldList => State::FieldList,
             Expect::Endless => State::Endless,
-            Expect::Results | Expect::Prepare | Expect::Single => State::First,
+            Expect::Results | Expect::Cursor | Expect::Prepare | Expect::Single => State::First,
         };
         Self {
             expect,
@@ -296,12 +299,12 @@ impl ReplyTracker {
                         self.after(columns)
                     }
                 }
-                (Expect::Results, Some(0x00)) => {
+                (Expect::Results | Expect::Cursor, Some(0x00)) => {
                     self.ok(peek, at)?;
                     self.end_of_result()
                 }
-                (Expect::Results, Some(0xfb)) => State::File,
-                (Expect::Results, Some(_)) => {
+                (Expect::Results | Expect::Cursor, Some(0xfb)) => State::File,
+                (Expect::Results | Expect::Cursor, Some(_)) => {
                     let mut r = Reader::new(peek);
                     let left = r.lenenc()?;
                     if left == 0 {
@@ -315,6 +318,8 @@ impl ReplyTracker {
             State::Definitions { .. } if first == Some(0xff) => self.err(peek)?,
             State::Definitions { left: 1, then } => self.defined(then),
             State::Definitions { left, then } => State::Definitions { left: left.saturating_sub(1), then },
+            // A cursor that could not be opened
+            State::DefinitionsEof { .. } if first == Some(0xff) => self.err(peek)?,
             State::DefinitionsEof { then } => {
                 if !terminator {
                     return Err(Malformed("no EOF after column definitions"));
@@ -324,20 +329,18 @@ impl ReplyTracker {
                 // MySQL does not say so again at the end of this row
                 let announced = status::PS_OUT_PARAMS | status::MORE_RESULTS_EXISTS;
                 self.out_params = flags & announced == announced;
-                if then == After::Rows && flags & status::CURSOR_EXISTS != 0 {
-                    self.end_of_result()
-                } else {
-                    self.after(then)
-                }
+                let cursor = self.expect == Expect::Cursor && flags & status::CURSOR_EXISTS != 0;
+                if then == After::Rows && cursor { self.end_of_result() } else { self.after(then) }
             }
             State::Rows => match first {
                 Some(0xff) => self.err(peek)?,
-                Some(0xfe) if terminator && self.deprecate_eof => {
-                    self.ok(peek, at)?;
-                    self.end_of_result()
-                }
+                // MySQL has an EOF where a SELECT fails behind its definitions and the procedure goes on
                 Some(0xfe) if len == 5 => {
                     self.eof(peek, at)?;
+                    self.end_of_result()
+                }
+                Some(0xfe) if terminator && self.deprecate_eof => {
+                    self.ok(peek, at)?;
                     self.end_of_result()
                 }
                 _ => State::Rows,
@@ -386,7 +389,11 @@ impl ReplyTracker {
     fn end_of_result(&mut self) -> State {
         let announced = std::mem::take(&mut self.out_params);
         let more = announced || self.status.unwrap_or(0) & status::MORE_RESULTS_EXISTS != 0;
-        if more && self.expect == Expect::Results { State::First } else { State::Done }
+        if more && matches!(self.expect, Expect::Results | Expect::Cursor) {
+            State::First
+        } else {
+            State::Done
+        }
     }
 
     fn ok(&mut self, peek: &[u8], at: usize) -> Result<(), Malformed> {
@@ -479,7 +486,12 @@ mod tests {
         check(Expect::Results, NEW, &[&[1], b"\x03def", b"\x01a", ERR]);
         check(Expect::Results, NEW, &[&[1], b"\x03def", &[0xfe, 0, 0, 10, 0, 0, 0], OK]);
         check(Expect::Results, NEW, &[b"\xfbfile", OK]);
-        check(Expect::Results, OLD, &[&[1], b"\x03def", &[0xfe, 0, 0, 0x42, 0]]);
+        let cursor: &[u8] = &[0xfe, 0, 0, 0x42, 0];
+        check(Expect::Cursor, OLD, &[&[1], b"\x03def", cursor]);
+        check(Expect::Cursor, OLD, &[&[1], b"\x03def", ERR]);
+        // That of a procedure's own
+        check(Expect::Results, OLD, &[&[1], b"\x03def", cursor, b"\x01a", cursor]);
+        check(Expect::Results, NEW, &[&[1], b"\x03def", &[0xfe, 0, 0, 10, 0], OK]);
         let t = check(
             Expect::Prepare,
             OLD,

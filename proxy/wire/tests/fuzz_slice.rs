@@ -226,6 +226,7 @@ fn no_input_breaks_a_decoder() {
             }
             let expects = [
                 Expect::Results,
+                Expect::Cursor,
                 Expect::Prepare,
                 Expect::FieldList,
                 Expect::Rows,
