@@ -23,6 +23,7 @@ pub(crate) fn decides(case: &Case, op: &Op, plain: &Effect, seen: &Effect) -> bo
                     || changes_while_it_joins(op, plain, seen)
                     || loses_partitions(case, op, plain, seen)
                     || takes_bits_for_digits(case, op, plain, seen)
+                    || reads_between_as_equal(op, seen)
             }
         }
 }
@@ -74,6 +75,20 @@ fn skips_behind_cascades(case: &Case, op: &Op, plain: &Effect, seen: &Effect) ->
         && seen.error.is_none()
         && plain.affected < seen.affected
         && reaches(case, op, own)
+}
+
+/// Whether MariaDB's read of the images has found no row: it takes a BETWEEN whose ends are equal in the connection's collation for an
+/// equality with one of them, in a SELECT and not in an UPDATE or DELETE, also where they differ in the column's collation.
+fn reads_between_as_equal(op: &Op, seen: &Effect) -> bool {
+    let sql = shown(&op.step);
+    let ends = sql.match_indices(" BETWEEN ").filter_map(|(at, word)| {
+        let mut rest = sql[at + word.len()..].splitn(3, ' ');
+        Some((rest.next()?, rest.next()?, rest.next()?.split(' ').next()?))
+    });
+    let mut differ = ends.filter(|(low, and, high)| *and == "AND" && low != high);
+    seen.affected == 0
+        && seen.error.is_none()
+        && differ.any(|(low, _, high)| low.to_lowercase() == high.trim_end_matches([')', ';']).to_lowercase())
 }
 
 /// Whether MySQL has changed rows in another order than the one asked for, and so met another row's duplicate key or foreign key first:
