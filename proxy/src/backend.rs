@@ -20,7 +20,7 @@ use crate::net::Stream;
 use crate::own_user::OwnUser;
 use crate::rights::{RESTORING_RIGHTS, Rights};
 use crate::service::{MAX_LOOKING, ServicePool};
-use crate::tls::{self, Acceptor, Connector, ServerTlsMode};
+use crate::tls::{self, Acceptor, Connector, ListenTls, ServerTlsMode, TlsOffer};
 use crate::typed::Typed;
 use crate::views::Views;
 
@@ -34,11 +34,13 @@ pub struct Backend {
     pub limits: Limits,
     /// The service account's connections.
     pub pool: ServicePool,
-    /// TLS with applications, if it is offered.
+    /// TLS with applications, unless it is off.
     pub listen_tls: Option<Acceptor>,
+    /// Whether the configuration asks for it, so that it is offered whatever the server offers.
+    pub listen_tls_asked_for: bool,
     /// TLS with the server, unless it is disabled.
     pub server_tls: Option<Connector>,
-    /// Whether TLS with the server is a must.
+    /// When TLS with the server is used.
     pub server_tls_mode: ServerTlsMode,
     /// Compression on both legs.
     pub compression: Compression,
@@ -114,11 +116,18 @@ impl Backend {
         };
         tls::install_crypto();
         let said = |(key, why): tls::Refusal| format!("{}.{key}: {why}", config.name);
+        let own = config.own_certificate.clone();
+        let listen_tls = match &config.listen_tls {
+            TlsOffer::Always(tls) => Some(Acceptor::new(tls.clone(), own)),
+            TlsOffer::AsServer if own.is_some() => Some(Acceptor::new(ListenTls::default(), own)),
+            TlsOffer::AsServer | TlsOffer::Off => None,
+        };
         Ok(Backend {
             name: config.name.clone(),
             limits: limits.clone(),
             pool: ServicePool::new(opts, &config.server_tls),
-            listen_tls: config.listen_tls.clone().map(Acceptor::new).transpose().map_err(said)?,
+            listen_tls: listen_tls.transpose().map_err(said)?,
+            listen_tls_asked_for: matches!(config.listen_tls, TlsOffer::Always(_)),
             server_tls: Connector::new(&config.server_tls, &address).map_err(said)?,
             server_tls_mode: config.server_tls.mode,
             compression: Compression::new(config),

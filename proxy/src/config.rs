@@ -6,7 +6,8 @@ mod listen;
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Deserialize;
 
@@ -14,6 +15,7 @@ pub use backend::{Address, BackendConfig, CompressionName, ProxyProtocol, Server
 pub use limits::Limits;
 pub use listen::{Listen, Network};
 
+use crate::tls::OwnCertificate;
 pub use crate::tls::Refusal;
 
 /// Why a configuration is refused: one line that names the file, the key and the reason.
@@ -33,6 +35,8 @@ pub struct Config {
     pub coordinator: Vec<String>,
     /// Where `/livez`, `/readyz` and `/metrics` are served.
     pub http: SocketAddr,
+    /// Where the certificate is kept that the proxy makes for listeners without one; by default it lasts as long as the process.
+    pub tls_dir: Option<PathBuf>,
     /// The servers that this proxy stands in front of.
     pub backend: Vec<BackendConfig>,
     /// Bounds; each has a default.
@@ -49,7 +53,38 @@ impl Config {
             key: "(file)".into(),
             reason: e.to_string(),
         })?;
-        Config::parse(&text).map_err(|(key, reason)| ConfigError { file, key, reason })
+        let loaded = Config::parse(&text).and_then(|mut config| config.certify().map(|()| config));
+        loaded.map_err(|(key, reason)| ConfigError { file, key, reason })
+    }
+
+    /// Gives the listeners that have no certificate the proxy's own, one for all of them.
+    fn certify(&mut self) -> Result<(), Refusal> {
+        if !self.backend.iter().any(|backend| backend.listen_tls.needs_own_certificate()) {
+            return Ok(());
+        }
+        let names = self.listener_names();
+        let own = Arc::new(match &self.tls_dir {
+            Some(dir) => OwnCertificate::kept(dir, &names)?,
+            None => OwnCertificate::in_memory(&names)?,
+        });
+        for backend in &mut self.backend {
+            backend.own_certificate = backend.listen_tls.needs_own_certificate().then(|| own.clone());
+        }
+        Ok(())
+    }
+
+    /// What clients may call this host, as far as it is known here.
+    fn listener_names(&self) -> Vec<String> {
+        let mut names = vec!["localhost".to_string()];
+        names.extend(nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()));
+        let ips = self.backend.iter().filter_map(|backend| match &backend.listen {
+            Listen::Tcp(address) if !address.ip().is_unspecified() => Some(address.ip().to_string()),
+            Listen::Tcp(_) | Listen::Unix(_) => None,
+        });
+        names.extend(ips);
+        names.sort();
+        names.dedup();
+        names
     }
 
     /// Parses and checks the text of a configuration; the error is the key and the reason.

@@ -32,6 +32,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let (work_tx, work_rx) = mpsc::channel(WORK_QUEUE);
     let coordinator =
         Client::connect(config.coordinator.clone(), proxy_id(), resources, work_tx).context("coordinator")?;
+    if let Some(own) = config.backend.iter().find_map(|backend| backend.own_certificate.as_ref()) {
+        tracing::info!("listeners without listen_tls.cert show a certificate {own}");
+    }
     // Before any listener is open: who sees one may send SIGHUP
     let mut hup = signal(SignalKind::hangup())?;
     let mut backends = Vec::new();

@@ -93,10 +93,12 @@ impl ServicePool {
             })
         });
         let plain = Opts::from(options.clone());
-        let (options, plain_options) = match tls::service_options(server_tls) {
+        let ssl = tls::service_options(server_tls).filter(|_| plain.socket().is_none());
+        let (options, plain_options) = match ssl {
             None => (plain, None),
             Some(ssl) => {
-                let preferred = server_tls.mode == ServerTlsMode::Preferred;
+                // This account is no client's: it takes what it can get
+                let preferred = matches!(server_tls.mode, ServerTlsMode::Preferred | ServerTlsMode::AsClient);
                 (Opts::from(options.ssl_opts(Some(ssl))), preferred.then_some(plain))
             }
         };

@@ -1,12 +1,13 @@
 //! `[[backend]]`.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use atone_wire::compress;
 use serde::Deserialize;
 
 use super::{Listen, Network, Refusal};
-use crate::tls::{ListenTls, ServerTls};
+use crate::tls::{OwnCertificate, ServerTls, TlsOffer};
 
 /// One `[[backend]]`.
 #[derive(Debug, Clone, Deserialize)]
@@ -26,8 +27,9 @@ pub struct BackendConfig {
     pub password_file: Option<PathBuf>,
     /// … or in this environment variable.
     pub password_env: Option<String>,
-    /// TLS with applications; without it the listener does not offer TLS.
-    pub listen_tls: Option<ListenTls>,
+    /// TLS with applications.
+    #[serde(default)]
+    pub listen_tls: TlsOffer,
     /// TLS with the server.
     #[serde(default)]
     pub server_tls: ServerTls,
@@ -47,6 +49,9 @@ pub struct BackendConfig {
     /// The password that these three come to.
     #[serde(skip)]
     pub secret: String,
+    /// The certificate that the proxy made, where `listen_tls` names none.
+    #[serde(skip)]
+    pub own_certificate: Option<Arc<OwnCertificate>>,
 }
 
 fn default_zstd_level() -> u8 {
@@ -105,7 +110,7 @@ impl BackendConfig {
             return Err(("name".into(), "1 to 64 characters of A-Z a-z 0-9 . _ -".into()));
         }
         let address = self.parsed_address().map_err(|reason| ("address".to_string(), reason))?;
-        if let Some(tls) = &self.listen_tls {
+        if let TlsOffer::Always(tls) = &self.listen_tls {
             tls.check()?;
         }
         self.server_tls.check(&address)?;

@@ -15,7 +15,7 @@ use crate::backend::Backend;
 use crate::compressed;
 use crate::error::{End, SqlError};
 use crate::net::{Conn, Peer};
-use crate::tls::{Connector, ServerTlsMode};
+use crate::tls::{Acceptor, Connector, ServerTlsMode};
 
 /// What the connection phase came to.
 pub(super) struct Opened {
@@ -67,18 +67,23 @@ impl Session {
             return Err(End::Done);
         }
         let offered = Greeting::parse(&greeting)?;
-        let server_tls = match server_tls(&backend, &offered) {
-            Ok(server_tls) => server_tls,
-            Err(error) => return Err(refuse_early(&mut client, seq, &error).await?),
-        };
+        // What holds for every client is said before it has to show anything
+        if let Err(error) = server_tls(&backend, &offered, false) {
+            return Err(refuse_early(&mut client, seq, &error).await?);
+        }
         let mut greeting = greeting.to_vec();
-        let listen_ssl = if backend.listen_tls.is_some() { client::SSL } else { 0 };
+        let tls = listen_tls(&backend, &offered);
+        let listen_ssl = if tls.is_some() { client::SSL } else { 0 };
         let common = offered.capabilities & !caps::MASKED & !caps::EACH_LEGS_OWN;
         let compression = &backend.compression;
         offered.offer(&mut greeting, common | listen_ssl | compression.offer(offered.capabilities));
         send(&mut client, seq, &greeting).await.map_err(End::Client)?;
 
-        let (mut client, answer, client_seq) = Self::answer(&backend, client, &mut server, limit).await?;
+        let (mut client, answer, client_seq) = Self::answer(tls, client, &mut server, limit).await?;
+        let server_tls = match server_tls(&backend, &offered, client.is_tls()) {
+            Ok(server_tls) => server_tls,
+            Err(error) => return Err(refuse(&mut client, client_seq.wrapping_add(1), &error).await?),
+        };
         let hello = ClientHello::parse(&answer)?;
         let server_ssl = if server_tls.is_some() { client::SSL } else { 0 };
         let mut answer = answer.to_vec();
@@ -135,7 +140,7 @@ impl Session {
 
     /// The client's answer to the greeting, and its sequence number; TLS has begun if the client wanted it.
     async fn answer(
-        backend: &Backend,
+        listen_tls: Option<&Acceptor>,
         client: Conn,
         server: &mut Conn,
         limit: Limit,
@@ -143,7 +148,7 @@ impl Session {
         let (mut client, answer, seq, hello) = Self::hello(client, server, 1, limit).await?;
         let next = seq.wrapping_add(1);
         let wants_tls = hello.capabilities & client::SSL != 0;
-        let error = match &backend.listen_tls {
+        let error = match listen_tls {
             None if !wants_tls => return Ok((client, answer, seq)),
             None => SqlError::bad_handshake("TLS was not offered: connect without it"),
             Some(tls) if !wants_tls => {
@@ -243,14 +248,31 @@ fn compress(
     }
 }
 
-/// How TLS with this server begins; `None` where it is not to be used.
-fn server_tls<'a>(backend: &'a Backend, offered: &Greeting) -> Result<Option<&'a Connector>, SqlError> {
-    match &backend.server_tls {
-        Some(connector) if offered.capabilities & client::SSL != 0 => Ok(Some(connector)),
-        Some(_) if backend.server_tls_mode != ServerTlsMode::Preferred => {
-            let why = format!("backend {}: the server does not offer TLS", backend.name);
-            Err(SqlError::unavailable("", &why))
+/// What accepts a client's TLS; `None` where it is not offered. Where nobody has asked for it, and the server's leg goes by the
+/// client's, the client is offered what the server offers.
+fn listen_tls<'a>(backend: &'a Backend, offered: &Greeting) -> Option<&'a Acceptor> {
+    let by_server = backend.server_tls_mode == ServerTlsMode::AsClient && !backend.listen_tls_asked_for;
+    backend.listen_tls.as_ref().filter(|_| !by_server || offered.capabilities & client::SSL != 0)
+}
+
+/// How TLS with this server begins, for a client that has it or not; `None` where it is not to be used.
+fn server_tls<'a>(
+    backend: &'a Backend,
+    offered: &Greeting,
+    client_tls: bool,
+) -> Result<Option<&'a Connector>, SqlError> {
+    let offers = offered.capabilities & client::SSL != 0;
+    let (needs, why) = match backend.server_tls_mode {
+        ServerTlsMode::AsClient if client_tls => {
+            (true, ", which the client has (server_tls.mode = \"as-client\")")
         }
-        _ => Ok(None),
+        ServerTlsMode::AsClient | ServerTlsMode::Disabled => return Ok(None),
+        ServerTlsMode::Preferred => (false, ""),
+        ServerTlsMode::Required | ServerTlsMode::VerifyCa | ServerTlsMode::VerifyIdentity => (true, ""),
+    };
+    if needs && !offers {
+        let why = format!("backend {}: the server does not offer TLS{why}", backend.name);
+        return Err(SqlError::unavailable("", &why));
     }
+    Ok(backend.server_tls.as_ref().filter(|_| offers))
 }

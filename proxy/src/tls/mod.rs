@@ -1,6 +1,7 @@
 //! TLS on both legs: what a listener shows to applications, and what the proxy expects of a server.
 
 mod config;
+mod own_certificate;
 pub mod rsa;
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls::{
     ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme,
@@ -23,7 +25,8 @@ use rustls::{
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-pub use config::{ListenTls, Refusal, ServerTls, ServerTlsMode, TlsVersion};
+pub use config::{ListenTls, Refusal, ServerTls, ServerTlsMode, TlsOffer, TlsVersion};
+pub use own_certificate::OwnCertificate;
 
 use crate::config::Address;
 
@@ -65,45 +68,58 @@ fn private_key(key: &str, file: &Path) -> Result<PrivateKeyDer<'static>, Refusal
     PrivateKeyDer::from_pem_file(file).map_err(|e| refusal(key, file, e))
 }
 
+/// What asks clients for their certificates; `None` where they need none.
+fn client_verifier(config: &ListenTls) -> Result<Option<Arc<dyn ClientCertVerifier>>, Refusal> {
+    let Some(file) = &config.client_ca else { return Ok(None) };
+    let roots = roots("listen_tls.client_ca", file)?;
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider())
+        .build()
+        .map_err(|e| refusal("listen_tls.client_ca", file, e))?;
+    Ok(Some(verifier))
+}
+
 /// A listener's side of TLS. Its files can be read anew while it is in use.
 #[derive(Debug)]
 pub struct Acceptor {
     config: ListenTls,
+    own: Option<Arc<OwnCertificate>>,
     current: RwLock<Arc<ServerConfig>>,
 }
 
 impl Acceptor {
-    /// Reads the files.
+    /// Reads the files. `own` is shown where the configuration names no certificate.
     ///
     /// # Errors
     /// The key and the reason.
-    pub fn new(config: ListenTls) -> Result<Acceptor, Refusal> {
-        let current = RwLock::new(Self::read(&config)?);
-        Ok(Acceptor { config, current })
+    pub fn new(config: ListenTls, own: Option<Arc<OwnCertificate>>) -> Result<Acceptor, Refusal> {
+        let current = RwLock::new(Self::read(&config, own.as_deref())?);
+        Ok(Acceptor { config, own, current })
     }
 
-    fn read(config: &ListenTls) -> Result<Arc<ServerConfig>, Refusal> {
+    fn read(config: &ListenTls, own: Option<&OwnCertificate>) -> Result<Arc<ServerConfig>, Refusal> {
         let versions = match config.min_version {
             TlsVersion::V1_2 => ALL_VERSIONS,
             TlsVersion::V1_3 => TLS13_ONLY,
         };
-        let chain = certificates("listen_tls.cert", &config.cert)?;
-        let key = private_key("listen_tls.key", &config.key)?;
+        let (chain, private) = match (&config.cert, &config.key, own) {
+            (Some(cert), Some(key), _) => {
+                (certificates("listen_tls.cert", cert)?, private_key("listen_tls.key", key)?)
+            }
+            (_, _, Some(own)) => own.read()?,
+            (_, _, None) => return Err(("listen_tls.cert".into(), "there is no certificate".into())),
+        };
         let builder = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(versions)
             .map_err(|e| ("listen_tls.min_version".to_string(), e.to_string()))?;
-        let builder = match &config.client_ca {
-            Some(file) => {
-                let roots = roots("listen_tls.client_ca", file)?;
-                let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider())
-                    .build()
-                    .map_err(|e| refusal("listen_tls.client_ca", file, e))?;
-                builder.with_client_cert_verifier(verifier)
-            }
+        let builder = match client_verifier(config)? {
+            Some(verifier) => builder.with_client_cert_verifier(verifier),
             None => builder.with_no_client_auth(),
         };
-        let made = builder.with_single_cert(chain, key);
-        made.map(Arc::new).map_err(|e| refusal("listen_tls.key", &config.key, e))
+        let made = builder.with_single_cert(chain, private);
+        made.map(Arc::new).map_err(|e| match &config.key {
+            Some(key) => refusal("listen_tls.key", key, e),
+            None => ("tls_dir".to_string(), e.to_string()),
+        })
     }
 
     /// Reads the files again, for connections to come. If they cannot be used, the former ones stay in use.
@@ -111,7 +127,7 @@ impl Acceptor {
     /// # Errors
     /// The key and the reason.
     pub fn reload(&self) -> Result<(), Refusal> {
-        let read = Self::read(&self.config)?;
+        let read = Self::read(&self.config, self.own.as_deref())?;
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = read;
         Ok(())
     }
@@ -146,10 +162,13 @@ impl Connector {
     /// # Errors
     /// The key and the reason.
     pub fn new(config: &ServerTls, address: &Address) -> Result<Option<Connector>, Refusal> {
-        let (Address::Tcp(host, _), true) = (address, config.mode != ServerTlsMode::Disabled) else {
-            return Ok(None);
+        let host = match (address, config.mode) {
+            (_, ServerTlsMode::Disabled) => return Ok(None),
+            (Address::Tcp(host, _), _) => host.as_str(),
+            (Address::Unix(_), ServerTlsMode::AsClient) => "localhost",
+            (Address::Unix(_), _) => return Ok(None),
         };
-        let name = ServerName::try_from(host.clone())
+        let name = ServerName::try_from(host.to_owned())
             .map_err(|e| ("server_tls.mode".to_string(), format!("'{host}': {e}")))?;
         let roots = match &config.ca {
             Some(file) => roots("server_tls.ca", file)?,
@@ -160,9 +179,10 @@ impl Connector {
                 .build()
                 .map_err(|e| ("server_tls.ca".to_string(), e.to_string()))?,
             ServerTlsMode::VerifyCa => Arc::new(AnyName { provider: provider(), roots: Some(roots) }),
-            ServerTlsMode::Disabled | ServerTlsMode::Preferred | ServerTlsMode::Required => {
-                Arc::new(AnyName { provider: provider(), roots: None })
-            }
+            ServerTlsMode::AsClient
+            | ServerTlsMode::Disabled
+            | ServerTlsMode::Preferred
+            | ServerTlsMode::Required => Arc::new(AnyName { provider: provider(), roots: None }),
         };
         let builder = ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(ALL_VERSIONS)
@@ -198,7 +218,7 @@ pub fn service_options(config: &ServerTls) -> Option<SslOpts> {
     let mut options = SslOpts::default();
     match config.mode {
         ServerTlsMode::Disabled => return None,
-        ServerTlsMode::Preferred | ServerTlsMode::Required => {
+        ServerTlsMode::AsClient | ServerTlsMode::Preferred | ServerTlsMode::Required => {
             options = options.with_danger_accept_invalid_certs(true);
         }
         ServerTlsMode::VerifyCa => {

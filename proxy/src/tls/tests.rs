@@ -45,14 +45,21 @@ fn what_is_right_is_taken() {
                min_version = '1.3' }\nserver_tls = { mode = 'verify-identity', ca = 'DIR/ca.pem', \
                cert = 'DIR/cert.pem', key = 'DIR/key.pem' }";
     let config = parse(&dir, "localhost:3306", all).unwrap();
-    let listen = config.backend[0].listen_tls.as_ref().unwrap();
+    let TlsOffer::Always(listen) = &config.backend[0].listen_tls else { panic!() };
     assert_eq!((listen.require, listen.min_version), (true, TlsVersion::V1_3));
     assert_eq!(config.backend[0].server_tls.mode, ServerTlsMode::VerifyIdentity);
 
     let none = parse(&dir, "unix:/s", "").unwrap();
-    assert!(none.backend[0].listen_tls.is_none());
-    assert_eq!(none.backend[0].server_tls.mode, ServerTlsMode::Disabled);
-    for mode in ["disabled", "preferred", "required"] {
+    assert!(none.backend[0].listen_tls.needs_own_certificate());
+    assert_eq!(none.backend[0].server_tls.mode, ServerTlsMode::AsClient);
+    let off = parse(&dir, "h:1", "listen_tls = 'off'").unwrap();
+    assert!(matches!(off.backend[0].listen_tls, TlsOffer::Off));
+    let own = parse(&dir, "h:1", "listen_tls = { require = true, client_ca = 'DIR/ca.pem' }").unwrap();
+    assert!(own.backend[0].listen_tls.needs_own_certificate());
+    let identity = "server_tls = { cert = 'DIR/cert.pem', key = 'DIR/key.pem' }";
+    let identity = parse(&dir, "unix:/s", identity).unwrap();
+    assert_eq!(identity.backend[0].server_tls.mode, ServerTlsMode::AsClient);
+    for mode in ["as-client", "disabled", "preferred", "required"] {
         parse(&dir, "[::1]:3306", &format!("server_tls = {{ mode = '{mode}' }}")).unwrap();
     }
     parse(&dir, "10.0.0.1:3306", "server_tls = { mode = 'verify-ca', ca = 'DIR/ca.pem' }").unwrap();
@@ -74,7 +81,15 @@ fn what_is_wrong_is_named() {
         ),
         ("h:1", listen("key = 'DIR/key.pem', nonsense = 1"), "listen_tls"),
         ("h:1", listen("key = 'DIR/key.pem', min_version = '1.1'"), "listen_tls"),
-        ("h:1", "listen_tls = { cert = 'DIR/cert.pem' }".to_string(), "listen_tls"),
+        ("h:1", "listen_tls = { cert = 'DIR/cert.pem' }".to_string(), "backend[0].listen_tls.key"),
+        ("h:1", "listen_tls = { key = 'DIR/key.pem' }".to_string(), "backend[0].listen_tls.cert"),
+        (
+            "h:1",
+            "listen_tls = { require = true, client_ca = 'DIR/empty.pem' }".to_string(),
+            "backend[0].listen_tls.client_ca",
+        ),
+        ("h:1", "listen_tls = 'on'".to_string(), "listen_tls"),
+        ("h:1", "listen_tls = true".to_string(), "listen_tls"),
         (
             "h:1",
             "listen_tls = { cert = 'DIR/empty.pem', key = 'DIR/key.pem' }".to_string(),
@@ -87,7 +102,7 @@ fn what_is_wrong_is_named() {
         ),
         ("h:1", "server_tls = { mode = 'perhaps' }".to_string(), "server_tls"),
         ("h:1", "server_tls = { mode = 'required', nonsense = 1 }".to_string(), "server_tls"),
-        ("h:1", "server_tls = { ca = 'DIR/ca.pem' }".to_string(), "server_tls"),
+        ("h:1", "server_tls = { ca = 'DIR/ca.pem' }".to_string(), "backend[0].server_tls.ca"),
         ("h:1", "server_tls = { mode = 'verify-ca' }".to_string(), "backend[0].server_tls.ca"),
         ("h:1", "server_tls = { mode = 'verify-identity' }".to_string(), "backend[0].server_tls.ca"),
         (
@@ -133,14 +148,9 @@ fn what_is_wrong_is_named() {
 fn a_reload_that_fails_changes_nothing() {
     let dir = files();
     let path = |name: &str| dir.path().join(name);
-    let config = ListenTls {
-        cert: path("cert.pem"),
-        key: path("key.pem"),
-        client_ca: None,
-        require: false,
-        min_version: TlsVersion::V1_2,
-    };
-    let acceptor = Acceptor::new(config).unwrap();
+    let config =
+        ListenTls { cert: Some(path("cert.pem")), key: Some(path("key.pem")), ..ListenTls::default() };
+    let acceptor = Acceptor::new(config, None).unwrap();
     let first = acceptor.current.read().unwrap().clone();
     std::fs::copy(path("other.pem"), path("key.pem")).unwrap();
     assert_eq!(acceptor.reload().unwrap_err().0, "listen_tls.key");
@@ -159,13 +169,12 @@ async fn what_was_read_before_tls_belongs_to_it() {
     let dir = files();
     let path = |name: &str| dir.path().join(name);
     let config = ListenTls {
-        cert: path("cert.pem"),
-        key: path("key.pem"),
-        client_ca: None,
-        require: false,
+        cert: Some(path("cert.pem")),
+        key: Some(path("key.pem")),
         min_version: TlsVersion::V1_3,
+        ..ListenTls::default()
     };
-    let acceptor = Acceptor::new(config).unwrap();
+    let acceptor = Acceptor::new(config, None).unwrap();
     let server_tls =
         ServerTls { mode: ServerTlsMode::VerifyIdentity, ca: Some(path("ca.pem")), ..ServerTls::default() };
     let connector = Connector::new(&server_tls, &Address::Tcp("localhost".into(), 1)).unwrap().unwrap();

@@ -112,7 +112,9 @@ impl Rig {
         sql::run_all(&mut direct, SETUP).await?;
         let between = Between::start(c.bank1.port()).await?;
         let dir = paths::fresh_dir("faults-")?;
-        let address = format!("address = \"127.0.0.1:{}\"", between.port);
+        // The man in the middle reads what the service account says
+        let address =
+            format!("address = \"127.0.0.1:{}\"\nserver_tls = {{ mode = \"disabled\" }}", between.port);
         let (proxy, ports) = c.proxy_with(dir.path(), &[address]).await?;
         let port = *ports.first().context("a port")?;
         Ok(Self { c, between, port, schema, direct, _proxy: proxy, _dir: dir })

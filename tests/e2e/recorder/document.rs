@@ -117,7 +117,7 @@ const NOT_NAMED: &[(u64, &str)] = &[
     (caps::DEPRECATE_EOF, "with and without, by the settings"),
     (caps::COMPRESS, "by the settings"),
     (caps::ZSTD_COMPRESSION, "by the settings; MariaDB does not have it"),
-    (caps::SSL, "by the settings; offered where the listener has `listen_tls`, whatever the server offers"),
+    (caps::SSL, "by the settings; `listen_tls` can have it offered always or never"),
     (caps::MULTI_FACTOR, "asked for under most settings; the servers' packages have no second factor to try"),
     (caps::CAPABILITY_EXTENSION, "not offered: neither server has a use for it"),
     (caps::VERIFY_SERVER_CERT, "a client's own matter"),
@@ -210,7 +210,7 @@ fn section() -> Result<String> {
     write!(text, "\n## Commands\n\n{}", table("command", COMMANDS, &unbound)?)?;
     write!(
         text,
-        "\n## Capabilities\n\nThe proxy offers what the server offers, but for `CLIENT_SSL`.\n\n{}",
+        "\n## Capabilities\n\nThe proxy offers what the server offers.\n\n{}",
         capabilities(&unbound)?
     )?;
     write!(text, "\n## Logins\n\n{}", table("plugin or account", LOGINS, &unbound)?)?;

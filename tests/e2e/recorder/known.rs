@@ -31,7 +31,7 @@ pub(crate) const KNOWN: &[Known] = &[Known {
     why: "behind its error MariaDB numbers compressed packets as no client expects; the proxy goes on in order",
 }];
 
-/// Capabilities that the proxy does not offer where the server does; `CLIENT_SSL` goes by the listener.
+/// Capabilities that the proxy does not offer where the server does.
 pub(crate) fn masked(_flavor: Flavor) -> u64 {
     0
 }

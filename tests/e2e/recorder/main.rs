@@ -92,10 +92,10 @@ mod greetings {
 async fn same_greetings(flavor: Flavor) -> Result<()> {
     let setup = Setup::shared(flavor).await?;
     let straight = setup::greeting(setup.straight(Bank::One)).await?;
-    for (port, ssl) in [(setup.plain, caps::SSL), (setup.tls, 0)] {
+    for port in [setup.plain, setup.tls] {
         let through = setup::greeting(port).await?;
         let masked = straight.capabilities & !through.capabilities;
-        let expected = known::masked(flavor) | ssl;
+        let expected = known::masked(flavor);
         ensure!(
             masked == expected,
             "not offered: {}\nexpected:    {}",

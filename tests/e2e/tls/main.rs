@@ -1,5 +1,6 @@
 //! TLS on both legs of the proxy, each by itself.
 
+mod as_client;
 mod checks;
 mod passwords;
 mod setup;
@@ -42,6 +43,11 @@ tls_tests!(
     large_packets in crate,
     command_line_clients in crate,
     operators_commands in crate,
+    accounts_that_require_tls in crate::as_client,
+    clients_that_say_nothing_of_tls in crate::as_client,
+    a_server_that_offers_none in crate::as_client,
+    the_proxys_own_certificate in crate::as_client,
+    clients_that_check_by_password in crate::as_client,
     full_caching_sha2 in crate::passwords,
     full_sha256 in crate::passwords,
     change_user in crate::passwords,
@@ -71,20 +77,24 @@ async fn server_cipher(conn: &mut mysql_async::Conn) -> Result<String> {
 }
 
 async fn each_leg_by_itself(s: Arc<Setup>) -> Result<()> {
-    for (listener, client_may, server_does) in [
-        (Listener::Bank1, true, true),
-        (Listener::Bank2, true, true),
-        (Listener::PlainServer, true, false),
-        (Listener::PlainClient, false, true),
-        (Listener::Plain, false, false),
-        (Listener::Unix, true, false),
-        (Listener::Preferred, true, true),
+    for (listener, client_may, server_does, as_client) in [
+        (Listener::Bank1, true, true, false),
+        (Listener::Bank2, true, true, false),
+        (Listener::PlainServer, true, false, false),
+        (Listener::PlainClient, false, true, false),
+        (Listener::Plain, false, false, false),
+        (Listener::Unix, true, false, false),
+        (Listener::Preferred, true, true, false),
+        (Listener::AsClient, true, true, true),
+        (Listener::Own, true, true, true),
+        (Listener::OwnUnix, true, true, true),
     ] {
         // MySQL's cache has to know the password where the legs differ
         drop(s.cluster.server(Bank::One).connect(APP, None).await?);
         drop(s.cluster.server(Bank::Two).connect(APP, None).await?);
         let mut plain = sql::connect_with(s.plain(listener, APP)?).await?;
-        ensure!(server_cipher(&mut plain).await?.is_empty() != server_does, "{listener:?}, plain client");
+        let has_tls = !server_cipher(&mut plain).await?.is_empty();
+        ensure!(has_tls == (server_does && !as_client), "{listener:?}, plain client");
         let secure = sql::connect_with(s.tls(listener, APP)?).await;
         ensure!(secure.is_ok() == client_may, "{listener:?}: {secure:?}");
         if let Ok(mut secure) = secure {

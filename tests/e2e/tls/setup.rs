@@ -9,7 +9,7 @@ use atone_tests::daemon::Daemon;
 use atone_tests::ports::free_port;
 use atone_tests::server::SERVICE_RIGHTS;
 use atone_tests::{Bank, Cluster, ClusterOptions, Flavor, PerFlavor, paths, sql};
-use mysql_async::OptsBuilder;
+use mysql_async::{OptsBuilder, SslOpts};
 
 /// The service account of the proxies with TLS: it may not come without.
 pub(crate) const SERVICE: (&str, &str) = ("atone_tls", "secret");
@@ -33,9 +33,15 @@ pub(crate) enum Listener {
     Unix,
     /// TLS with the server preferred, where it offers it.
     Preferred,
+    /// TLS offered; with the server as the client has it, which is what holds where nothing is said.
+    AsClient,
+    /// Nothing is said of either leg.
+    Own,
+    /// The same, the server by its Unix socket.
+    OwnUnix,
 }
 
-const LISTENERS: [Listener; 8] = [
+const LISTENERS: [Listener; 11] = [
     Listener::Bank1,
     Listener::Bank2,
     Listener::PlainServer,
@@ -44,6 +50,9 @@ const LISTENERS: [Listener; 8] = [
     Listener::Strict,
     Listener::Unix,
     Listener::Preferred,
+    Listener::AsClient,
+    Listener::Own,
+    Listener::OwnUnix,
 ];
 
 /// The servers, and one proxy that has all the listeners.
@@ -109,8 +118,18 @@ impl Setup {
 
     /// Options for a client with TLS that checks the listener's certificate.
     pub(crate) fn tls(&self, listener: Listener, account: (&str, &str)) -> Result<OptsBuilder> {
-        Ok(self.plain(listener, account)?.ssl_opts(Some(self.certificates.trusted())))
+        let trusted = match listener {
+            // The proxy has made its certificate for itself
+            Listener::Own | Listener::OwnUnix => unchecked(),
+            _ => self.certificates.trusted(),
+        };
+        Ok(self.plain(listener, account)?.ssl_opts(Some(trusted)))
     }
+}
+
+/// A client's options that take any certificate.
+pub(crate) fn unchecked() -> SslOpts {
+    SslOpts::default().with_danger_accept_invalid_certs(true)
 }
 
 /// What a proxy's configuration begins with.
@@ -120,10 +139,13 @@ pub(crate) fn head(cluster: &Cluster, http: u16) -> String {
 
 fn backend(cluster: &Cluster, certificates: &Certificates, listener: Listener, port: u16) -> String {
     let address = |bank: Bank| format!("127.0.0.1:{}", cluster.server(bank).port());
+    let socket = cluster.server(Bank::One).socket();
     let ca = certificates.file("ca.pem").display().to_string();
     let offered = format!("listen_tls = {{ {} }}\n", certificates.pair("listener"));
     let identity = format!("server_tls = {{ mode = 'verify-identity', ca = '{ca}' }}\n");
     let required = "server_tls = { mode = 'required' }\n".to_owned();
+    let disabled = "server_tls = { mode = 'disabled' }\n".to_owned();
+    let off = "listen_tls = 'off'\n".to_owned();
     let tls = SERVICE;
     let plain = atone_tests::server::SERVICE;
     let (name, address, account, listen, server) = match listener {
@@ -135,9 +157,9 @@ fn backend(cluster: &Cluster, certificates: &Certificates, listener: Listener, p
             offered,
             format!("server_tls = {{ mode = 'verify-ca', ca = '{ca}', {} }}\n", certificates.pair("client")),
         ),
-        Listener::PlainServer => ("plain-server", address(Bank::One), plain, offered, String::new()),
-        Listener::PlainClient => ("plain-client", address(Bank::One), tls, String::new(), required),
-        Listener::Plain => ("plain", address(Bank::One), plain, String::new(), String::new()),
+        Listener::PlainServer => ("plain-server", address(Bank::One), plain, offered, disabled),
+        Listener::PlainClient => ("plain-client", address(Bank::One), tls, off, required),
+        Listener::Plain => ("plain", address(Bank::One), plain, off, disabled),
         Listener::Strict => (
             "strict",
             address(Bank::One),
@@ -148,9 +170,11 @@ fn backend(cluster: &Cluster, certificates: &Certificates, listener: Listener, p
             ),
             required,
         ),
-        Listener::Unix => {
-            let socket = cluster.server(Bank::One).socket();
-            ("unix", format!("unix:{}", socket.display()), plain, offered, String::new())
+        Listener::Unix => ("unix", format!("unix:{}", socket.display()), plain, offered, disabled),
+        Listener::AsClient => ("as-client", address(Bank::One), tls, offered, String::new()),
+        Listener::Own => ("own", address(Bank::One), tls, String::new(), String::new()),
+        Listener::OwnUnix => {
+            ("own-unix", format!("unix:{}", socket.display()), plain, String::new(), String::new())
         }
         Listener::Preferred => (
             "preferred",

@@ -40,6 +40,7 @@ struct ServerTls {
 #[serde(rename_all = "kebab-case")]
 enum TlsMode {
     #[default]
+    AsClient,
     Disabled,
     Preferred,
     Required,
@@ -51,9 +52,10 @@ enum TlsMode {
 fn tls_options(tls: &ServerTls) -> Result<Option<SslOpts>, String> {
     let mut options = SslOpts::default();
     match tls.mode {
-        // This command does not look first whether the server offers TLS
-        TlsMode::Disabled | TlsMode::Preferred => return Ok(None),
-        TlsMode::Required => options = options.with_danger_accept_invalid_certs(true),
+        TlsMode::Disabled => return Ok(None),
+        TlsMode::AsClient | TlsMode::Preferred | TlsMode::Required => {
+            options = options.with_danger_accept_invalid_certs(true);
+        }
         TlsMode::VerifyCa => {
             // The driver finds an error about the name by this word in its text, where rustls has the expected name
             options = options
@@ -63,7 +65,7 @@ fn tls_options(tls: &ServerTls) -> Result<Option<SslOpts>, String> {
         TlsMode::VerifyIdentity => {}
     }
     match (tls.mode, &tls.ca) {
-        (TlsMode::Required, _) => {}
+        (TlsMode::AsClient | TlsMode::Preferred | TlsMode::Required, _) => {}
         (_, Some(ca)) => {
             options = options.with_root_certs(vec![ca.clone().into()]).with_disable_built_in_roots(true);
         }
@@ -77,25 +79,38 @@ fn tls_options(tls: &ServerTls) -> Result<Option<SslOpts>, String> {
 }
 
 /// How to log in to the server.
-pub(crate) fn server(source: &Source) -> Result<Opts, Failure> {
+pub(crate) struct Server {
+    /// As it is wanted.
+    pub(crate) opts: Opts,
+    /// For a server that does not offer TLS, where it may do without.
+    pub(crate) plain: Option<Opts>,
+}
+
+/// Finds out how to log in to the server.
+pub(crate) fn server(source: &Source) -> Result<Server, Failure> {
     match (&source.dsn, &source.config) {
         (Some(dsn), _) => {
             // The DSN holds a password: it must not show in the message.
-            Opts::from_url(dsn).map_err(|error| Failure::Usage(format!("--dsn: {error}")))
+            let opts = Opts::from_url(dsn).map_err(|error| Failure::Usage(format!("--dsn: {error}")))?;
+            Ok(Server { opts, plain: None })
         }
         (None, Some(path)) => from_file(path, source.resource.as_deref()),
         (None, None) => Err(Failure::Usage("give --config or --dsn".to_owned())),
     }
 }
 
-fn from_file(path: &Path, resource: Option<&str>) -> Result<Opts, Failure> {
+fn from_file(path: &Path, resource: Option<&str>) -> Result<Server, Failure> {
     let shown = path.display();
     let text = std::fs::read_to_string(path).map_err(|e| Failure::Usage(format!("{shown}: {e}")))?;
     let config: ProxyConfig =
         toml::from_str(&text).map_err(|e| Failure::Usage(format!("{shown}: {}", e.message())))?;
     let backend =
         select(&config.backend, resource).map_err(|why| Failure::Usage(format!("{shown}: {why}")))?;
-    options(backend).map_err(|why| Failure::Usage(format!("{shown}: backend {:?}: {why}", backend.name)))
+    let opts = options(backend)
+        .map_err(|why| Failure::Usage(format!("{shown}: backend {:?}: {why}", backend.name)))?;
+    let may_be_plain = matches!(backend.server_tls.mode, TlsMode::AsClient | TlsMode::Preferred);
+    let plain = may_be_plain.then(|| OptsBuilder::from_opts(opts.clone()).ssl_opts(None).into());
+    Ok(Server { opts, plain })
 }
 
 fn select<'a>(backends: &'a [Backend], resource: Option<&str>) -> Result<&'a Backend, String> {
@@ -199,7 +214,7 @@ mod tests {
             assert!(error.contains(reason), "{error}");
         }
         let config = parse("[[backend]]\nname = 'a'\nuser = 'u'\naddress = '[::1]:3307'");
-        assert!(options(&config.backend[0]).unwrap().ssl_opts().is_none());
+        assert!(options(&config.backend[0]).unwrap().ssl_opts().is_some());
         assert_eq!(options(&config.backend[0]).unwrap().ip_or_hostname(), "::1");
     }
 
@@ -211,7 +226,7 @@ mod tests {
             dsn: Some("mysql://u:hunter2@h:99999/".to_owned()),
             schema: None,
         };
-        let Err(Failure::Usage(why)) = server(&source) else { panic!() };
+        let Err(Failure::Usage(why)) = server(&source).map(|_| ()) else { panic!() };
         assert!(!why.contains("hunter2"), "{why}");
     }
 
@@ -224,6 +239,7 @@ mod tests {
             options(&config.backend[0]).map(|opts| opts.ssl_opts().cloned())
         };
         assert!(tls("mode = 'disabled'").unwrap().is_none());
+        assert!(tls("").unwrap().unwrap().accept_invalid_certs());
         assert!(tls("mode = 'required'").unwrap().unwrap().accept_invalid_certs());
         let checked = tls("mode = 'verify-identity', ca = 'ca.pem'").unwrap().unwrap();
         assert!(!checked.accept_invalid_certs() && !checked.skip_domain_validation());

@@ -7,7 +7,7 @@ mod view;
 
 use atone_undo::connection_setup;
 use mysql_async::prelude::Queryable as _;
-use mysql_async::{Conn, OptsBuilder};
+use mysql_async::{Conn, DriverError, Error};
 use serde_json::Value;
 
 use crate::args::{Source, Undo};
@@ -34,9 +34,14 @@ pub(crate) async fn run(command: Undo, json: bool, palette: Palette) -> Result<R
 }
 
 async fn connect(source: &Source) -> Result<Conn, Failure> {
-    let opts = OptsBuilder::from_opts(config::server(source)?);
+    let server = config::server(source)?;
     let set_up = async {
-        let mut conn = Conn::new(opts).await?;
+        let mut conn = match (Conn::new(server.opts).await, server.plain) {
+            (Err(Error::Driver(DriverError::NoClientSslFlagFromServer)), Some(plain)) => {
+                Conn::new(plain).await
+            }
+            (made, _) => made,
+        }?;
         for statement in connection_setup() {
             conn.query_drop(statement).await?;
         }
