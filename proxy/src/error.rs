@@ -172,9 +172,14 @@ impl SqlError {
         Self::new(1045, b"28000", "", &format!("Access denied for user '{user}': {detail}"))
     }
 
-    /// 1159: a login that was not over in `handshake_timeout_ms`.
+    /// 1159: a client that was silent in its login for `handshake_timeout_ms`.
     pub fn handshake_timeout(limit_ms: u64) -> SqlError {
-        Self::new(1159, b"08S01", "", &format!("the login was not over in handshake_timeout_ms = {limit_ms}"))
+        Self::new(
+            1159,
+            b"08S01",
+            "",
+            &format!("the client did not go on with its login in handshake_timeout_ms = {limit_ms}"),
+        )
     }
 
     /// 4031: a client that was silent for `idle_timeout_ms`.

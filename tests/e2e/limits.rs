@@ -2,7 +2,8 @@
 
 use anyhow::{Context as _, Result};
 use atone_tests::run::Harmable;
-use atone_tests::wire::{RawConn, error_packet};
+use atone_tests::server::RAW;
+use atone_tests::wire::{Greeting, RawConn, caps, error_packet};
 use atone_tests::{Bank, Cluster, ClusterOptions, sql};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable as _;
@@ -14,7 +15,8 @@ fn limits() -> ClusterOptions {
 }
 
 fn short_login() -> ClusterOptions {
-    ClusterOptions { proxy_limits: "handshake_timeout_ms = 3000\n".to_owned(), ..ClusterOptions::default() }
+    let proxy_limits = "handshake_timeout_ms = 3000\nconnect_timeout_ms = 3000\n".to_owned();
+    ClusterOptions { proxy_limits, ..ClusterOptions::default() }
 }
 
 atone_tests::owned_tests!(limits() => each_limit_has_its_error);
@@ -25,7 +27,7 @@ fn of_coordinator() -> ClusterOptions {
 }
 
 atone_tests::owned_tests!(of_coordinator() => limits_of_the_coordinator_say_try_again);
-atone_tests::owned_tests!(short_login() => logins_that_take_too_long);
+atone_tests::owned_tests!(short_login() => logins_that_take_too_long, logins_that_the_server_delays);
 
 /// The statement is refused with this code, the rows are as before, and the session can still write a row.
 async fn refused(
@@ -100,15 +102,47 @@ async fn each_limit_has_its_error(c: Harmable) -> Result<()> {
     Ok(())
 }
 
+/// The error that a connection ends with.
+async fn told(conn: &mut RawConn) -> Result<(u16, String)> {
+    let (_, packet) = conn.read().await?.context("closed without a word")?;
+    let error = error_packet(&packet).with_context(|| format!("no error: {packet:?}"))?;
+    anyhow::ensure!(conn.read().await?.is_none(), "the connection goes on");
+    Ok(error)
+}
+
+/// What the server takes for a login is not the client's silence: one who is silent, and came later, goes first.
+async fn logins_that_the_server_delays(c: Harmable) -> Result<()> {
+    let c = &*c.lock().await;
+    let port = c.proxy_port(Bank::One);
+    let mut delayed = RawConn::connect(port).await?;
+    let (_, greeting) = delayed.read().await?.context("no greeting")?;
+    let mut answer = caps::MINIMAL.to_le_bytes()[..4].to_vec();
+    answer.resize(32, 0);
+    let plugin = Greeting::parse(&greeting)?.plugin;
+    answer
+        .extend_from_slice(&[RAW.as_bytes(), b"\0\0information_schema\0", plugin.as_bytes(), b"\0"].concat());
+    let mut silent = RawConn::connect(port).await?;
+    silent.read().await?.context("no greeting")?;
+
+    c.server(Bank::One).pause()?;
+    let seen = async {
+        delayed.send(1, &answer).await?;
+        told(&mut silent).await
+    }
+    .await;
+    c.server(Bank::One).resume()?;
+    let (code, message) = seen?;
+    assert_eq!((code, message.contains("handshake_timeout_ms")), (1159, true), "{message}");
+    let (_, packet) = delayed.read().await?.context("closed without a word")?;
+    anyhow::ensure!(packet.first() == Some(&0), "not let in: {:?}", error_packet(&packet));
+    let answer = delayed.command(b"\x03DO 0").await?.context("closed")?;
+    anyhow::ensure!(answer.first() == Some(&0), "{answer:?}");
+    Ok(())
+}
+
 /// Who was too slow is told so, and the connection is closed.
 async fn logins_that_take_too_long(c: Harmable) -> Result<()> {
     let c = &*c.lock().await;
-    let told = async |conn: &mut RawConn| -> Result<(u16, String)> {
-        let (_, packet) = conn.read().await?.context("closed without a word")?;
-        let error = error_packet(&packet).with_context(|| format!("no error: {packet:?}"))?;
-        anyhow::ensure!(conn.read().await?.is_none(), "the connection goes on");
-        Ok(error)
-    };
     let mut silent = RawConn::connect(c.proxy_port(Bank::One)).await?;
     let (_, greeting) = silent.read().await?.context("no greeting")?;
     assert_eq!(greeting.first(), Some(&10));
@@ -120,7 +154,7 @@ async fn logins_that_take_too_long(c: Harmable) -> Result<()> {
     let seen = told(&mut waiting).await;
     c.server(Bank::One).resume()?;
     let (code, message) = seen?;
-    assert_eq!((code, message.contains("handshake_timeout_ms")), (1429, true), "{message}");
+    assert_eq!((code, message.contains("connect_timeout_ms")), (1429, true), "{message}");
     c.app(Bank::One, "information_schema").await?;
     Ok(())
 }

@@ -28,9 +28,9 @@ pub struct Limits {
     /// The most statements that one session keeps prepared beside the application's own, to run them again; above it the one
     /// used longest ago is let go. 0: none is kept.
     pub max_reused_statements: usize,
-    /// How long a connection may take to log in, in milliseconds; after it the connection is closed.
+    /// How long a client may be silent in a login when it is its turn, in milliseconds; after it error 1159.
     pub handshake_timeout_ms: u64,
-    /// How long connecting to a server may take, in milliseconds; after it error 1429.
+    /// How long connecting to a server may take, its greeting and TLS with it, each in milliseconds; after it error 1429.
     pub connect_timeout_ms: u64,
     /// How long table metadata is believed without looking again, in milliseconds.
     pub metadata_ttl_ms: u64,
@@ -68,10 +68,6 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// `handshake_timeout_ms` as a duration.
-    pub fn handshake_timeout(&self) -> Duration {
-        Duration::from_millis(self.handshake_timeout_ms)
-    }
     /// `idle_timeout_ms` as a duration; `None` where the server decides.
     pub fn idle_timeout(&self) -> Option<Duration> {
         (self.idle_timeout_ms > 0).then(|| Duration::from_millis(self.idle_timeout_ms))

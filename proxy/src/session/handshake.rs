@@ -7,9 +7,11 @@ use atone_wire::caps::{self, client, status};
 use atone_wire::compress::Algorithm;
 use atone_wire::handshake::{ClientHello, Greeting, Proof, SSL_REQUEST, user_of_answer, user_of_change_user};
 use bytes::Bytes;
-use tokio::time::timeout_at;
+use tokio::time::{Instant, timeout, timeout_at};
 
-use super::login::{Limit, MAX_HANDSHAKE_BYTES, authenticate, begin, legs, may_log_in, refuse, send};
+use super::login::{
+    Limit, MAX_HANDSHAKE_BYTES, authenticate, begin, legs, may_log_in, refuse, say_goodbye, send,
+};
 use super::{Session, origin};
 use crate::backend::Backend;
 use crate::compressed;
@@ -29,16 +31,14 @@ pub(super) struct Opened {
 
 /// The same before the greeting.
 async fn refuse_early(client: &mut Conn, seq: u8, error: &SqlError) -> Result<End, End> {
-    send(client, seq, &error.early_packet()).await.map_err(End::Client)?;
-    client.shutdown().await;
-    Ok(End::Done)
+    say_goodbye(client, seq, &error.early_packet()).await
 }
 
 impl Session {
     /// Connects to the server and relays its handshake until it says OK.
     pub(super) async fn open(backend: Arc<Backend>, mut client: Conn, peer: Peer) -> Result<Opened, End> {
-        let limit = Limit::new(&backend);
-        let origin = origin::read(&backend, &mut client, peer).await?;
+        let limit = Limit::of(&backend);
+        let origin = origin::read(&backend, &mut client, peer, limit).await?;
         let mut server = match backend.connect().await {
             Ok(stream) => Conn::new(stream),
             Err(e) => {
@@ -49,22 +49,21 @@ impl Session {
             }
         };
         origin::write(&backend, &mut server, origin).await.map_err(End::Server)?;
-        let (greeting, seq) = match timeout_at(limit.at, server.packet(MAX_HANDSHAKE_BYTES)).await {
+        let connect_timeout = backend.limits.connect_timeout();
+        let (greeting, seq) = match timeout(connect_timeout, server.packet(MAX_HANDSHAKE_BYTES)).await {
             Ok(Ok(packet)) => packet,
             Ok(Err(e)) => {
                 client.end_as(server.ending(&e)).await;
                 return Err(End::Server(e));
             }
             Err(_) => {
-                let why =
-                    format!("backend {} did not answer in handshake_timeout_ms = {}", backend.name, limit.ms);
+                let why = format!("backend {}: {}", backend.name, no_answer(&backend));
                 return Err(refuse_early(&mut client, 0, &SqlError::unavailable("", &why)).await?);
             }
         };
         if greeting.first() == Some(&0xff) {
             // Too many connections, host blocked: the server's own words
-            send(&mut client, seq, &greeting).await.map_err(End::Client)?;
-            return Err(End::Done);
+            return Err(say_goodbye(&mut client, seq, &greeting).await?);
         }
         let offered = Greeting::parse(&greeting)?;
         // What holds for every client is said before it has to show anything
@@ -77,7 +76,7 @@ impl Session {
         let common = offered.capabilities & !caps::MASKED & !caps::EACH_LEGS_OWN;
         let compression = &backend.compression;
         offered.offer(&mut greeting, common | listen_ssl | compression.offer(offered.capabilities));
-        send(&mut client, seq, &greeting).await.map_err(End::Client)?;
+        limit.wait(send(&mut client, seq, &greeting)).await.map_err(End::Client)?;
 
         let (mut client, answer, client_seq) = Self::answer(tls, client, &mut server, limit).await?;
         let server_tls = match server_tls(&backend, &offered, client.is_tls()) {
@@ -104,7 +103,8 @@ impl Session {
         if let Some(connector) = server_tls {
             send(&mut server, server_seq, &answer[..SSL_REQUEST]).await.map_err(End::Server)?;
             server_seq = server_seq.wrapping_add(1);
-            server = match server.connect_tls(connector).await {
+            let connected = timeout(connect_timeout, server.connect_tls(connector)).await;
+            server = match connected.unwrap_or_else(|_| Err(no_answer(&backend))) {
                 Ok(server) => server,
                 Err(e) => {
                     tracing::warn!(backend = backend.name, error = %e, "TLS with the server");
@@ -162,8 +162,7 @@ impl Session {
                 SqlError::bad_handshake("a request for TLS with something behind it")
             }
             Some(tls) => {
-                let accepted = timeout_at(limit.at, client.accept_tls(&tls.acceptor())).await;
-                let client = accepted.map_err(io::Error::from).flatten().map_err(End::Client)?;
+                let client = limit.wait(client.accept_tls(&tls.acceptor())).await.map_err(End::Client)?;
                 let (client, answer, seq, _) = Self::hello(client, server, next, limit).await?;
                 return Ok((client, answer, seq));
             }
@@ -177,12 +176,15 @@ impl Session {
         expected: u8,
         limit: Limit,
     ) -> Result<(Conn, Bytes, u8, ClientHello), End> {
+        let by = Instant::now() + limit.duration();
         let read = loop {
             tokio::select! {
-                read = timeout_at(limit.at, client.packet(MAX_HANDSHAKE_BYTES)) => break read,
+                read = timeout_at(by, client.packet(MAX_HANDSHAKE_BYTES)) => break read,
                 // Unasked: it is going
                 said = server.packet(MAX_HANDSHAKE_BYTES) => match said {
-                    Ok((payload, _)) => send(&mut client, expected, &payload).await.map_err(End::Client)?,
+                    Ok((payload, _)) => {
+                        limit.wait(send(&mut client, expected, &payload)).await.map_err(End::Client)?;
+                    }
                     Err(e) => {
                         client.end_as(server.ending(&e)).await;
                         return Err(End::Server(e));
@@ -231,6 +233,12 @@ impl Session {
         self.status = status.unwrap_or(self.status & !(status::IN_TRANS | status::IN_TRANS_READONLY));
         Ok(())
     }
+}
+
+/// The server says nothing where it is not yet about the account.
+fn no_answer(backend: &Backend) -> io::Error {
+    let why = format!("no answer in connect_timeout_ms = {}", backend.limits.connect_timeout_ms);
+    io::Error::new(io::ErrorKind::TimedOut, why)
 }
 
 /// The login is over: packets are compressed from now on, on each leg as agreed.

@@ -2,6 +2,7 @@
 //! between the legs put right.
 
 use std::io;
+use std::time::Duration;
 
 use atone_wire::Malformed;
 use atone_wire::frame::put_packet;
@@ -9,7 +10,7 @@ use atone_wire::handshake::Proof;
 use atone_wire::response::{ErrPacket, OkPacket};
 use bytes::Bytes;
 use tokio::sync::OnceCell;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{sleep, timeout};
 
 use super::auth::{Answer, Auth, Legs};
 use crate::backend::Backend;
@@ -20,25 +21,43 @@ use crate::tls::rsa::{self, OwnKey, RsaError};
 /// The largest packet of the connection phase, in bytes.
 pub(super) const MAX_HANDSHAKE_BYTES: usize = 1 << 20;
 
-/// How long a login may take.
+/// How long a client may take to read why its login has come to nothing.
+const GOODBYE_LIMIT: Duration = Duration::from_secs(1);
+
+/// How long a client may keep its login waiting, each time that it is its turn. What the server takes is the server's own time:
+/// it may delay a login on purpose, or ask somebody else.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limit {
-    pub(super) at: Instant,
     /// `handshake_timeout_ms`
     pub(super) ms: u64,
 }
 
 impl Limit {
-    /// From now on.
-    pub(super) fn new(backend: &Backend) -> Limit {
-        let ms = backend.limits.handshake_timeout_ms;
-        Limit { at: Instant::now() + backend.limits.handshake_timeout(), ms }
+    /// The backend's.
+    pub(super) fn of(backend: &Backend) -> Limit {
+        Limit { ms: backend.limits.handshake_timeout_ms }
+    }
+
+    /// The same as a duration.
+    pub(super) fn duration(self) -> Duration {
+        Duration::from_millis(self.ms)
+    }
+
+    /// Waits for the client to send or to take something; `TimedOut` where it does not.
+    pub(super) async fn wait<T>(self, turn: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+        timeout(self.duration(), turn).await.map_err(io::Error::from).flatten()
     }
 }
 
 /// Tells the client why, as the last that it hears.
 pub(super) async fn refuse(client: &mut Conn, seq: u8, error: &SqlError) -> Result<End, End> {
-    send(client, seq, &error.packet()).await.map_err(End::Client)?;
+    say_goodbye(client, seq, &error.packet()).await
+}
+
+/// Writes the last packet of a login, to a client that may not even read it.
+pub(super) async fn say_goodbye(client: &mut Conn, seq: u8, payload: &[u8]) -> Result<End, End> {
+    let told = timeout(GOODBYE_LIMIT, send(client, seq, payload)).await;
+    told.map_err(io::Error::from).flatten().map_err(End::Client)?;
     client.shutdown().await;
     Ok(End::Done)
 }
@@ -95,7 +114,8 @@ pub(super) fn begin(
 }
 
 /// Relays what the two say to each other until the server says OK, and returns its status flags; `None` where it says ERR.
-/// The client's sequence numbers are `ahead` of the server's; its next packet has the number `next`.
+/// The client's sequence numbers are `ahead` of the server's; its next packet has the number `next`. Without a `limit` the client
+/// may take any time to answer.
 pub(super) async fn authenticate(
     client: &mut Conn,
     server: &mut Conn,
@@ -108,17 +128,17 @@ pub(super) async fn authenticate(
     // What a client sends before it is asked is not of this exchange: commands that it has sent ahead
     let mut asked = false;
     loop {
-        let over = async {
+        let silence = async {
             match limit {
-                Some(limit) => {
-                    sleep_until(limit.at).await;
+                Some(limit) if asked && !client_ended => {
+                    sleep(limit.duration()).await;
                     limit.ms
                 }
-                None => std::future::pending().await,
+                _ => std::future::pending().await,
             }
         };
         tokio::select! {
-            limit_ms = over => {
+            limit_ms = silence => {
                 return Err(refuse(client, next, &SqlError::handshake_timeout(limit_ms)).await?);
             }
             packet = server.packet(MAX_HANDSHAKE_BYTES) => {
@@ -134,7 +154,12 @@ pub(super) async fn authenticate(
                 if let Err(why) = auth.server_says(&payload) {
                     return Err(refuse(client, seq, &SqlError::insecure_transport(&why)).await?);
                 }
-                send(client, seq, &payload).await.map_err(End::Client)?;
+                let told = send(client, seq, &payload);
+                match limit {
+                    Some(limit) => limit.wait(told).await,
+                    None => told.await,
+                }
+                .map_err(End::Client)?;
                 match payload.first() {
                     Some(0x00) => return Ok(Some(OkPacket::parse(&payload)?.status)),
                     Some(0xff) => {
@@ -186,7 +211,11 @@ async fn pass_on(
     match answer {
         Answer::Forward => send(server, server_seq, payload).await.map_err(End::Server)?,
         Answer::Encrypt { request } => {
-            if let Err(error) = encrypt(server, server_seq, request, payload, auth.salt()).await? {
+            let encrypted = tokio::select! {
+                encrypted = encrypt(server, server_seq, request, payload, auth.salt()) => encrypted?,
+                gone = client.gone(MAX_HANDSHAKE_BYTES) => return Err(End::Client(gone)),
+            };
+            if let Err(error) = encrypted {
                 return Ok(Err(error));
             }
             // The request for the key and its answer

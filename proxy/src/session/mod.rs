@@ -79,9 +79,6 @@ use prepared::{CURSOR_AT, CURSOR_TYPES, Statement};
 use quiet::Quiet;
 use tables::SeenTable;
 
-/// How long a client may take to read why its login has come to nothing.
-const GOODBYE_LIMIT: Duration = Duration::from_secs(1);
-
 /// How long a server may take to close, once its client has ended its side.
 const LAST_WORDS_LIMIT: Duration = Duration::from_secs(10);
 
@@ -163,18 +160,10 @@ pub struct Session {
 impl Session {
     /// Serves a client until either side ends.
     pub async fn serve(backend: Arc<Backend>, client: Stream, peer: Peer, draining: watch::Receiver<bool>) {
-        // What the login waits for has its own end, with an error; this is for a client that does not even read that
-        let handshake_timeout = backend.limits.handshake_timeout() + GOODBYE_LIMIT;
-        let opening = Session::open(backend, Conn::new(client), peer);
-        let opened = tokio::time::timeout(handshake_timeout, opening).await;
-        let opened = match opened {
-            Ok(Ok(opened)) => opened,
-            Ok(Err(end)) => {
+        let opened = match Session::open(backend, Conn::new(client), peer).await {
+            Ok(opened) => opened,
+            Err(end) => {
                 tracing::debug!(%end, "handshake ended");
-                return;
-            }
-            Err(_) => {
-                tracing::debug!("handshake_timeout_ms is over, and the client does not read");
                 return;
             }
         };

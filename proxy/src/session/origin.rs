@@ -4,14 +4,22 @@ use std::io;
 
 use atone_wire::proxy_protocol::{self, Origin};
 use bytes::Buf;
+use tokio::time::{Instant, timeout_at};
 
 use crate::backend::Backend;
 use crate::config::ProxyProtocol;
 use crate::error::End;
 use crate::net::{Conn, Peer};
 
+use super::login::Limit;
+
 /// Reads the header that connections from some networks begin with.
-pub(super) async fn read(backend: &Backend, client: &mut Conn, peer: Peer) -> Result<Origin, End> {
+pub(super) async fn read(
+    backend: &Backend,
+    client: &mut Conn,
+    peer: Peer,
+    limit: Limit,
+) -> Result<Origin, End> {
     let ip = peer.address.map(|address| address.ip());
     if !backend.listen_proxy_protocol.iter().any(|network| network.contains(ip)) {
         return Ok(match (peer.address, peer.local) {
@@ -19,13 +27,17 @@ pub(super) async fn read(backend: &Backend, client: &mut Conn, peer: Peer) -> Re
             _ => Origin::Other,
         });
     }
+    let by = Instant::now() + limit.duration();
     loop {
         match proxy_protocol::parse(&client.rbuf) {
             Ok(Some((len, origin))) => {
                 client.rbuf.advance(len);
                 return Ok(origin);
             }
-            Ok(None) => client.fill().await.map_err(End::Client)?,
+            Ok(None) => {
+                let read = timeout_at(by, client.fill()).await;
+                read.map_err(io::Error::from).flatten().map_err(End::Client)?;
+            }
             Err(error) => {
                 let from = peer.address.map_or("a Unix socket".into(), |address| address.to_string());
                 tracing::warn!(backend = backend.name, from, %error, "the connection is closed");
