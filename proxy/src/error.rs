@@ -166,6 +166,12 @@ impl SqlError {
         Self::new(1043, b"08S01", "", &format!("bad handshake: {detail}"))
     }
 
+    /// 1235: a client of the protocol before 4.1 in whose statements there is a word of Atone's own.
+    pub fn protocol_too_old() -> SqlError {
+        let text = "a client of the protocol before 4.1 cannot take part in global transactions";
+        Self::new(1235, b"42000", "", text)
+    }
+
     /// 1045: a login that must not be.
     pub fn access_denied(user: &[u8], detail: &str) -> SqlError {
         let user = String::from_utf8_lossy(user);

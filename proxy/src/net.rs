@@ -212,6 +212,11 @@ impl Conn {
         Ok(Conn::new(Stream::Tls(Box::new(stream.into()))))
     }
 
+    /// The socket by itself, and what was read of it and not yet used. Not for a compressed connection.
+    pub fn into_parts(self) -> (Stream, BytesMut) {
+        (self.stream, self.rbuf)
+    }
+
     /// Whether it is TLS.
     pub fn is_tls(&self) -> bool {
         matches!(self.stream, Stream::Tls(_))

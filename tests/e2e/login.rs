@@ -19,6 +19,7 @@ atone_tests::shared_tests!(
     change_user_that_fails,
     second_factor,
     commands_behind_a_login,
+    the_protocol_before_4_1,
 );
 
 async fn own_accounts(c: Arc<Cluster>) -> Result<()> {
@@ -332,5 +333,88 @@ async fn commands_behind_a_login(c: Arc<Cluster>) -> Result<()> {
         let balances = c.rows(Bank::One, &schema, "SELECT balance FROM account").await?;
         ensure!(balances == ["100", "100", "100"], "{change_user}: {balances:?}");
     }
+    Ok(())
+}
+
+/// A login in the protocol before 4.1, as HAProxy's `option mysql-check user … pre-41` makes it, and what is sent behind it at once.
+async fn before_4_1(port: u16, user: &str, behind: &[u8]) -> Result<(RawConn, (u8, Vec<u8>))> {
+    let mut conn = RawConn::connect(port).await?;
+    conn.read().await?.context("no greeting")?;
+    let answer = [&[0x00, 0x80, 0x00, 0x00, 0x01], user.as_bytes(), &[0, 0]].concat();
+    let head = [u8::try_from(answer.len())?, 0, 0, 1];
+    conn.send_bytes(&[&head, &answer[..], behind].concat()).await?;
+    let said = conn.read().await?.context("closed without a word")?;
+    Ok((conn, said))
+}
+
+/// All that comes until the connection is closed.
+async fn rest(conn: &mut RawConn) -> Result<Vec<(u8, Vec<u8>)>> {
+    let mut packets = Vec::new();
+    while let Some(packet) = conn.read().await? {
+        packets.push(packet);
+    }
+    Ok(packets)
+}
+
+/// Who lets such a client in is the server. It is served unbound, and can never be bound.
+async fn the_protocol_before_4_1(c: Arc<Cluster>) -> Result<()> {
+    const QUIT: &[u8] = &[1, 0, 0, 0, 1];
+    let (straight, through) = (c.server(Bank::One).port(), c.proxy_port(Bank::One));
+    let lets_in = c.flavor() == Flavor::MariaDb;
+    for (user, known) in [(RAW, true), ("nobody", false)] {
+        let (mut one, said) = before_4_1(straight, user, QUIT).await?;
+        let (mut other, same) = before_4_1(through, user, QUIT).await?;
+        ensure!(said == same, "{user}: {said:?} {same:?}");
+        ensure!((said.1.first() == Some(&0)) == (lets_in && known), "{user}: {said:?}");
+        let (after, same) = (rest(&mut one).await?, rest(&mut other).await?);
+        ensure!(after.is_empty() && same.is_empty(), "{user}: {after:?} {same:?}");
+    }
+    if !lets_in {
+        return Ok(());
+    }
+    let schema = c.bank_schema("before_4_1").await?;
+    let mut seen = Vec::new();
+    for port in [straight, through] {
+        let (mut conn, _) = before_4_1(port, RAW, b"").await?;
+        let texts = [
+            format!("USE `{schema}`"),
+            "SELECT id, name FROM account ORDER BY id".to_owned(),
+            "SELECT * FROM nowhere".to_owned(),
+            "UPDATE account SET balance = balance + 1".to_owned(),
+            format!("SELECT '{}'", "x".repeat(100_000)),
+        ];
+        // In pieces, then all at once; the end of it by the client's end
+        for text in texts.iter().take(2) {
+            let command = [&[3], text.as_bytes()].concat();
+            let head = [u8::try_from(command.len())?, 0, 0, 0];
+            for piece in [&head, &command[..]].concat().chunks(5) {
+                conn.send_bytes(piece).await?;
+            }
+        }
+        for text in &texts[2..] {
+            conn.send(0, &[&[3], text.as_bytes()].concat()).await?;
+        }
+        conn.finish().await?;
+        seen.push(rest(&mut conn).await?);
+    }
+    ensure!(seen[0] == seen[1] && seen[0].len() > 10, "{seen:?}");
+    let balances = c.rows(Bank::One, &schema, "SELECT balance FROM account").await?;
+    ensure!(balances == ["102", "102", "102"], "{balances:?}");
+
+    let xid = c.rest().begin(serde_json::json!({})).await?;
+    for text in [
+        "START GLOBAL TRANSACTION".to_owned(),
+        format!("SET @atone_xid = '{xid}'"),
+        format!("UPDATE `{schema}`.account SET balance = 0 /* xid='{xid}' */"),
+    ] {
+        let (mut conn, _) = before_4_1(through, RAW, b"").await?;
+        conn.send(0, &[&[3], text.as_bytes()].concat()).await?;
+        let packets = rest(&mut conn).await?;
+        let [(1, packet)] = packets.as_slice() else { anyhow::bail!("{text}: {packets:?}") };
+        // An error of that protocol has no state
+        ensure!(packet.starts_with(&[0xff, 0xd3, 0x04]) && packet[3..].starts_with(b"atone: "), "{packet:?}");
+    }
+    ensure!(c.rows(Bank::One, &schema, "SELECT balance FROM account").await? == balances);
+    c.rest().rollback(&xid).await?;
     Ok(())
 }

@@ -5,14 +5,16 @@ use std::sync::Arc;
 
 use atone_wire::caps::{self, client, status};
 use atone_wire::compress::Algorithm;
-use atone_wire::handshake::{ClientHello, Greeting, Proof, SSL_REQUEST, user_of_answer, user_of_change_user};
+use atone_wire::handshake::{
+    ClientHello, Greeting, Proof, Response320, SSL_REQUEST, user_of_answer, user_of_change_user,
+};
 use bytes::Bytes;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::login::{
     Limit, MAX_HANDSHAKE_BYTES, authenticate, begin, legs, may_log_in, refuse, say_goodbye, send,
 };
-use super::{Session, origin};
+use super::{Session, origin, pre_41};
 use crate::backend::Backend;
 use crate::compressed;
 use crate::error::{End, SqlError};
@@ -29,8 +31,8 @@ pub(super) struct Opened {
     pub(super) status: u16,
 }
 
-/// The same before the greeting.
-async fn refuse_early(client: &mut Conn, seq: u8, error: &SqlError) -> Result<End, End> {
+/// The same before the greeting, or to a client of the protocol before 4.1.
+pub(super) async fn refuse_early(client: &mut Conn, seq: u8, error: &SqlError) -> Result<End, End> {
     say_goodbye(client, seq, &error.early_packet()).await
 }
 
@@ -79,6 +81,13 @@ impl Session {
         limit.wait(send(&mut client, seq, &greeting)).await.map_err(End::Client)?;
 
         let (mut client, answer, client_seq) = Self::answer(tls, client, &mut server, limit).await?;
+        if let Some(response) = Response320::parse(&answer) {
+            if let Err(error) = pre_41::may_go_on(&backend, &client, response) {
+                return Err(refuse_early(&mut client, client_seq.wrapping_add(1), &error).await?);
+            }
+            send(&mut server, client_seq, &answer).await.map_err(End::Server)?;
+            return Err(pre_41::relay(&backend, client, server).await);
+        }
         let server_tls = match server_tls(&backend, &offered, client.is_tls()) {
             Ok(server_tls) => server_tls,
             Err(error) => return Err(refuse(&mut client, client_seq.wrapping_add(1), &error).await?),
@@ -115,7 +124,7 @@ impl Session {
             };
         }
         let user = user_of_answer(&answer);
-        if let Err(error) = may_log_in(&backend, &client, user) {
+        if let Err(error) = may_log_in(&backend, client.peer_uid(), user) {
             return Err(refuse(&mut client, client_seq.wrapping_add(1), &error).await?);
         }
         let legs = legs(&client, &server);
@@ -145,9 +154,12 @@ impl Session {
         server: &mut Conn,
         limit: Limit,
     ) -> Result<(Conn, Bytes, u8), End> {
-        let (mut client, answer, seq, hello) = Self::hello(client, server, 1, limit).await?;
+        let (mut client, answer, seq) = Self::hello(client, server, 1, limit).await?;
         let next = seq.wrapping_add(1);
-        let wants_tls = hello.capabilities & client::SSL != 0;
+        if Response320::parse(&answer).is_some() {
+            return Ok((client, answer, seq));
+        }
+        let wants_tls = Self::parse_hello(&mut client, &answer, seq).await?.capabilities & client::SSL != 0;
         let error = match listen_tls {
             None if !wants_tls => return Ok((client, answer, seq)),
             None => SqlError::bad_handshake("TLS was not offered: connect without it"),
@@ -163,19 +175,21 @@ impl Session {
             }
             Some(tls) => {
                 let client = limit.wait(client.accept_tls(&tls.acceptor())).await.map_err(End::Client)?;
-                let (client, answer, seq, _) = Self::hello(client, server, next, limit).await?;
+                let (mut client, answer, seq) = Self::hello(client, server, next, limit).await?;
+                Self::parse_hello(&mut client, &answer, seq).await?;
                 return Ok((client, answer, seq));
             }
         };
         Err(refuse(&mut client, next, &error).await?)
     }
 
+    /// The client's next packet, and its sequence number.
     async fn hello(
         mut client: Conn,
         server: &mut Conn,
         expected: u8,
         limit: Limit,
-    ) -> Result<(Conn, Bytes, u8, ClientHello), End> {
+    ) -> Result<(Conn, Bytes, u8), End> {
         let by = Instant::now() + limit.duration();
         let read = loop {
             tokio::select! {
@@ -192,21 +206,24 @@ impl Session {
                 },
             }
         };
-        let (answer, seq) = match read.map_err(io::Error::from).flatten() {
-            Ok(packet) => packet,
+        match read.map_err(io::Error::from).flatten() {
+            Ok((answer, seq)) => Ok((client, answer, seq)),
             Err(e) if e.kind() == io::ErrorKind::TimedOut => {
-                return Err(refuse(&mut client, expected, &SqlError::handshake_timeout(limit.ms)).await?);
+                Err(refuse(&mut client, expected, &SqlError::handshake_timeout(limit.ms)).await?)
             }
             Err(e) if e.kind() == io::ErrorKind::InvalidData => {
                 refuse(&mut client, expected, &SqlError::bad_handshake(&e.to_string())).await?;
-                return Err(End::Client(e));
+                Err(End::Client(e))
             }
-            Err(e) => return Err(End::Client(e)),
-        };
-        match ClientHello::parse(&answer) {
-            Ok(hello) => Ok((client, answer, seq, hello)),
+            Err(e) => Err(End::Client(e)),
+        }
+    }
+
+    async fn parse_hello(client: &mut Conn, answer: &[u8], seq: u8) -> Result<ClientHello, End> {
+        match ClientHello::parse(answer) {
+            Ok(hello) => Ok(hello),
             Err(e) => {
-                refuse(&mut client, seq.wrapping_add(1), &SqlError::bad_handshake(&e.to_string())).await?;
+                refuse(client, seq.wrapping_add(1), &SqlError::bad_handshake(&e.to_string())).await?;
                 Err(e.into())
             }
         }
@@ -214,7 +231,7 @@ impl Session {
 
     /// `COM_CHANGE_USER`
     pub(super) async fn change_user(&mut self, payload: &[u8]) -> Result<(), End> {
-        if let Err(error) = may_log_in(&self.backend, &self.client, user_of_change_user(payload)) {
+        if let Err(error) = may_log_in(&self.backend, self.client.peer_uid(), user_of_change_user(payload)) {
             return Err(refuse(&mut self.client, 1, &error).await?);
         }
         let legs = legs(&self.client, self.server.in_login());

@@ -22,7 +22,7 @@ use crate::tls::rsa::{self, OwnKey, RsaError};
 pub(super) const MAX_HANDSHAKE_BYTES: usize = 1 << 20;
 
 /// How long a client may take to read why its login has come to nothing.
-const GOODBYE_LIMIT: Duration = Duration::from_secs(1);
+pub(super) const GOODBYE_LIMIT: Duration = Duration::from_secs(1);
 
 /// How long a client may keep its login waiting, each time that it is its turn. What the server takes is the server's own time:
 /// it may delay a login on purpose, or ask somebody else.
@@ -72,12 +72,12 @@ pub(super) async fn send(conn: &mut Conn, seq: u8, payload: &[u8]) -> io::Result
 /// A server behind a Unix socket takes each client for the proxy's own user, for plugins that ask the system who it is.
 pub(super) fn may_log_in(
     backend: &Backend,
-    client: &Conn,
+    peer_uid: Option<u32>,
     user: Result<&[u8], Malformed>,
 ) -> Result<(), SqlError> {
     let Some(own) = &backend.own_user else { return Ok(()) };
     let user = user.map_err(|e| SqlError::bad_handshake(&e.to_string()))?;
-    if own.lends_its_name(user, client.peer_uid()) {
+    if own.lends_its_name(user, peer_uid) {
         return Ok(());
     }
     Err(SqlError::access_denied(

@@ -35,6 +35,7 @@ mod odd;
 mod origin;
 mod own;
 mod packet;
+mod pre_41;
 mod prepared;
 mod quiet;
 mod reads;

@@ -128,6 +128,28 @@ impl ClientHello {
     }
 }
 
+/// `Protocol::HandshakeResponse320`: the answer of a client of the protocol before 4.1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Response320<'a> {
+    /// What the client wants, of what was offered: the first 16 capabilities.
+    pub capabilities: u64,
+    /// The account.
+    pub user: &'a [u8],
+}
+
+impl<'a> Response320<'a> {
+    /// Parses a client's answer to the greeting; `None` where it is of the protocol of today, or too short for either.
+    pub fn parse(payload: &'a [u8]) -> Option<Response320<'a>> {
+        let mut r = Reader::new(payload);
+        let capabilities = u64::from(r.u16().ok()?);
+        if capabilities & client::PROTOCOL_41 != 0 {
+            return None;
+        }
+        r.bytes(3).ok()?; // the largest packet
+        Some(Response320 { capabilities, user: r.nul_bytes().ok()? })
+    }
+}
+
 /// The account in `Protocol::HandshakeResponse41`.
 ///
 /// # Errors
@@ -363,6 +385,17 @@ mod tests {
         }
         assert!(zstd_level_at(&answer(base | client::CONNECT_ATTRS, b"ann\0\x03xyzsha\0\x04\x01a")).is_err());
         assert!(zstd_level_at(&answer(base, b"ann\0\x03xyzsha")).is_err());
+    }
+
+    #[test]
+    fn an_answer_of_the_protocol_before_4_1() {
+        let whole = b"\x00\x80\x00\x00\x01monitor\0\0";
+        let parsed = Response320 { capabilities: client::SECURE_CONNECTION, user: b"monitor" };
+        assert_eq!(Response320::parse(whole), Some(parsed));
+        for end in 0..12 {
+            assert_eq!(Response320::parse(&whole[..end]), None);
+        }
+        assert_eq!(Response320::parse(&answer(client::PROTOCOL_41, b"ann\0")), None);
     }
 
     #[test]

@@ -109,7 +109,10 @@ const NOT_NAMED: &[(u64, &str)] = &[
         "asked for by each client; MariaDB takes its absence as the mark of its own clients",
     ),
     (caps::LONG_FLAG, "asked for by each client"),
-    (caps::PROTOCOL_41, "asked for by each client; older protocols are refused"),
+    (
+        caps::PROTOCOL_41,
+        "asked for by each client of today; one without it is passed on to the server, and never bound",
+    ),
     (caps::TRANSACTIONS, "asked for by each client"),
     (caps::SECURE_CONNECTION, "asked for by each client"),
     (caps::PLUGIN_AUTH, "asked for by each client; see the logins"),
