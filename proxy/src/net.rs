@@ -9,6 +9,7 @@ use std::time::Duration;
 use atone_wire::compress::Algorithm;
 use atone_wire::frame;
 use bytes::{Bytes, BytesMut};
+use futures::FutureExt as _;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
@@ -182,12 +183,14 @@ pub struct Conn {
     codec: Option<Box<Codec>>,
     /// How much the next read asks for, in bytes.
     read_bytes: usize,
+    /// What ended TLS, where something that had come before it was still to be read.
+    held_error: Option<io::Error>,
 }
 
 impl Conn {
     /// Wraps a fresh socket.
     pub fn new(stream: Stream) -> Conn {
-        Conn { stream, rbuf: BytesMut::new(), codec: None, read_bytes: MIN_READ_BYTES }
+        Conn { stream, rbuf: BytesMut::new(), codec: None, read_bytes: MIN_READ_BYTES, held_error: None }
     }
 
     /// Answers the client's part of TLS; what was read already belongs to it.
@@ -254,7 +257,7 @@ impl Conn {
             self.rbuf = BytesMut::new();
         }
         let Some(codec) = &mut self.codec else {
-            return read(&mut self.stream, &mut self.rbuf, &mut self.read_bytes).await;
+            return read(&mut self.stream, &mut self.rbuf, &mut self.read_bytes, &mut self.held_error).await;
         };
         loop {
             let before = self.rbuf.len();
@@ -266,7 +269,7 @@ impl Conn {
             if codec.raw.is_empty() && codec.raw.capacity() > MAX_KEPT_BYTES {
                 codec.raw = BytesMut::new();
             }
-            read(&mut self.stream, &mut codec.raw, &mut self.read_bytes).await?;
+            read(&mut self.stream, &mut codec.raw, &mut self.read_bytes, &mut self.held_error).await?;
         }
     }
 
@@ -282,7 +285,8 @@ impl Conn {
             if buffer.len() > limit {
                 std::future::pending::<()>().await;
             }
-            if let Err(error) = read(&mut self.stream, buffer, &mut self.read_bytes).await {
+            let read = read(&mut self.stream, buffer, &mut self.read_bytes, &mut self.held_error);
+            if let Err(error) = read.await {
                 return error;
             }
         }
@@ -374,13 +378,48 @@ impl Conn {
             _ => Ending::Eof,
         }
     }
+
+    /// The same of a client's connection, for the server: one without TLS has no other goodbye than the end of the stream. To a
+    /// server on TLS that would look as if something was cut off.
+    pub fn ending_of_client(&self, error: &io::Error) -> Ending {
+        match self.ending(error) {
+            Ending::Eof if !self.is_tls() => Ending::Goodbye,
+            ending => ending,
+        }
+    }
 }
 
-/// Reads once into `buffer`, as much as `read_bytes` says, which learns from it.
-async fn read(stream: &mut Stream, buffer: &mut BytesMut, read_bytes: &mut usize) -> io::Result<()> {
+/// Reads once into `buffer`, as much as `read_bytes` says, which learns from it. Cancel safe.
+async fn read(
+    stream: &mut Stream,
+    buffer: &mut BytesMut,
+    read_bytes: &mut usize,
+    held_error: &mut Option<io::Error>,
+) -> io::Result<()> {
+    if let Some(error) = held_error.take() {
+        return Err(error);
+    }
     buffer.reserve(*read_bytes);
     let room = buffer.capacity() - buffer.len();
-    match stream.read_buf(buffer).await? {
+    let read = match stream.read_buf(buffer).await {
+        // An alert ends TLS. What came together with it is there to be read all the same
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            let before = buffer.len();
+            loop {
+                buffer.reserve(*read_bytes);
+                if !matches!(stream.read_buf(buffer).now_or_never(), Some(Ok(1..))) {
+                    break;
+                }
+            }
+            if buffer.len() == before {
+                return Err(error);
+            }
+            *held_error = Some(error);
+            buffer.len() - before
+        }
+        read => read?,
+    };
+    match read {
         0 => Err(io::ErrorKind::UnexpectedEof.into()),
         n => {
             // A read that fills its room is followed by more; an idle connection keeps a small buffer

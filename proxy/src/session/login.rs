@@ -124,13 +124,13 @@ pub(super) async fn authenticate(
     mut next: u8,
     limit: Option<Limit>,
 ) -> Result<Option<u16>, End> {
-    let mut client_ended = false;
+    let (mut client_ended, mut end_passed_on) = (false, false);
     // What a client sends before it is asked is not of this exchange: commands that it has sent ahead
     let mut asked = false;
     loop {
         let silence = async {
             match limit {
-                Some(limit) if asked && !client_ended => {
+                Some(limit) if asked && !end_passed_on => {
                     sleep(limit.duration()).await;
                     limit.ms
                 }
@@ -169,13 +169,16 @@ pub(super) async fn authenticate(
                     _ => asked = auth.is_asked(&payload),
                 }
             }
-            packet = client_packet(client, asked), if !client_ended => {
+            packet = client_packet(client, asked), if !client_ended || (asked && !end_passed_on) => {
                 let (payload, seq) = match packet {
                     Ok(packet) => packet,
                     Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
-                        // It may still read
+                        // It may still read. What it has sent ahead comes before its end, which is met again behind that
                         client_ended = true;
-                        server.end_as(client.ending(&e)).await;
+                        if asked || client.rbuf.is_empty() {
+                            end_passed_on = true;
+                            server.end_as(client.ending_of_client(&e)).await;
+                        }
                         continue;
                     }
                     Err(e) if e.kind() == io::ErrorKind::InvalidData => {

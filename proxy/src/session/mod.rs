@@ -221,7 +221,7 @@ impl Session {
             // It may still read: the server may have something to say to that
             if !session.client_ended {
                 session.client_ended = true;
-                let ending = session.client.ending(e);
+                let ending = session.client.ending_of_client(e);
                 session.server.end_as(ending).await;
             }
             let last_words = tokio::time::timeout(LAST_WORDS_LIMIT, session.relay_until_closed());

@@ -110,7 +110,7 @@ impl Session {
                 read = self.server.fill() => return read.map_err(End::Server),
                 error = self.client.gone(0), if watched => error,
             };
-            let ending = self.client.ending(&error);
+            let ending = self.client.ending_of_client(&error);
             if error.kind() != io::ErrorKind::UnexpectedEof {
                 return Err(End::Client(error));
             }

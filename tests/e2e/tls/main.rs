@@ -2,6 +2,7 @@
 
 mod as_client;
 mod checks;
+mod half_closed;
 mod passwords;
 mod setup;
 
@@ -48,6 +49,7 @@ tls_tests!(
     a_server_that_offers_none in crate::as_client,
     the_proxys_own_certificate in crate::as_client,
     clients_that_check_by_password in crate::as_client,
+    half_closed_connections in crate::half_closed,
     full_caching_sha2 in crate::passwords,
     full_sha256 in crate::passwords,
     change_user in crate::passwords,

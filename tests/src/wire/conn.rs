@@ -1,6 +1,7 @@
 //! Packets over TCP, with or without TLS and compression.
 
 use std::io::ErrorKind;
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,6 +34,8 @@ pub struct RawConn {
     frames: Option<Frames>,
     tls: bool,
     ended: Option<Ended>,
+    /// What is under all the layers.
+    socket: std::net::TcpStream,
 }
 
 /// How the other side ended a connection.
@@ -62,6 +65,7 @@ impl RawConn {
     /// The same at either end of a connection that is there.
     pub fn over(stream: TcpStream) -> Result<Self> {
         stream.set_nodelay(true)?;
+        let socket = stream.as_fd().try_clone_to_owned()?.into();
         Ok(Self {
             stream: Box::new(stream),
             raw: BytesMut::new(),
@@ -69,6 +73,7 @@ impl RawConn {
             frames: None,
             tls: false,
             ended: None,
+            socket,
         })
     }
 
@@ -240,6 +245,11 @@ impl RawConn {
             Err(error) if error.kind() == ErrorKind::NotConnected => Ok(()),
             other => Ok(other?),
         }
+    }
+
+    /// The same without TLS's goodbye.
+    pub fn cut(&mut self) -> Result<()> {
+        Ok(self.socket.shutdown(std::net::Shutdown::Write)?)
     }
 }
 
