@@ -1,6 +1,6 @@
 //! One backend: its address, its service account's connections, and what is known of its tables.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;
@@ -18,10 +18,10 @@ use crate::config::{Address, BackendConfig, Limits, Network, ProxyProtocol};
 use crate::meta::Metadata;
 use crate::net::Stream;
 use crate::own_user::OwnUser;
-use crate::rights::{RESTORING_RIGHTS, Rights};
 use crate::service::{MAX_LOOKING, ServicePool};
 use crate::tls::{self, Acceptor, Connector, ListenTls, ServerTlsMode, TlsOffer};
 use crate::typed::Typed;
+use crate::undo_logs::{UndoLogError, UndoLogs};
 use crate::views::Views;
 
 /// One backend, shared by its sessions and by phase two.
@@ -61,19 +61,8 @@ pub struct Backend {
     /// Phase-two jobs at a time.
     pub phase_two: Semaphore,
     mariadb: OnceCell<bool>,
-    undo_logs: Mutex<HashSet<String>>,
+    undo_logs: UndoLogs,
     swept: Mutex<HashMap<String, Instant>>,
-}
-
-/// Why a schema's undo_log cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum UndoLogError {
-    /// What the server says to the service account.
-    #[error(transparent)]
-    Server(#[from] mysql_async::Error),
-    /// It was there already, and is not fit for it.
-    #[error("the table that is there {0}")]
-    Unusable(&'static str),
 }
 
 /// The longest packet that the service account's connections read, in bytes: the protocol's own limit.
@@ -144,7 +133,7 @@ impl Backend {
             views: Views::default(),
             phase_two: Semaphore::new(limits.phase_two_concurrency),
             mariadb: OnceCell::new(),
-            undo_logs: Mutex::default(),
+            undo_logs: UndoLogs::default(),
             swept: Mutex::default(),
         })
     }
@@ -186,45 +175,12 @@ impl Backend {
         self.mariadb.get_or_try_init(|| look).await.copied()
     }
 
-    /// Makes the undo_log table of a schema where it is missing, and checks that one that was there can be used; looks
-    /// once only.
+    /// Looks whether the undo_log of a schema is fit for undo records, and makes it where it is missing.
     ///
     /// # Errors
-    /// Why not, in a sentence.
+    /// [`UndoLogError`]
     pub async fn ensure_undo_log(&self, schema: &str) -> Result<(), UndoLogError> {
-        if self.known_undo_logs().contains(schema) {
-            return Ok(());
-        }
-        let mut conn = self.pool.get_conn().await?;
-        conn.query_drop(atone_undo::undo_log_ddl(schema)).await?;
-        let engine: Option<String> = conn
-            .first_row(
-                "SELECT ENGINE FROM information_schema.TABLES WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?",
-                (schema, UNDO_LOG_TABLE),
-            )
-            .await?;
-        if !engine.is_some_and(|e| e.eq_ignore_ascii_case("InnoDB")) {
-            return Err(UndoLogError::Unusable("is not of the engine InnoDB"));
-        }
-        let keys: Vec<String> = conn
-            .rows(
-                "SELECT GROUP_CONCAT(COLUMN_NAME ORDER BY COLUMN_NAME) FROM information_schema.STATISTICS \
-                 WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? AND NON_UNIQUE = 0 AND SUB_PART IS NULL GROUP BY INDEX_NAME",
-                (schema, UNDO_LOG_TABLE),
-            )
-            .await?;
-        if !keys.iter().any(|k| k == "branch_id,xid" || k == "branch_id") {
-            // Without it a marker could not stop a late local COMMIT
-            return Err(UndoLogError::Unusable("has no unique key on (branch_id, xid)"));
-        }
-        let rights = Rights::read(&mut conn).await?;
-        if RESTORING_RIGHTS.iter().any(|right| !rights.on_table(right, schema, UNDO_LOG_TABLE)) {
-            return Err(UndoLogError::Unusable(
-                "is one on which the service account lacks SELECT, INSERT, UPDATE or DELETE",
-            ));
-        }
-        self.known_undo_logs().insert(schema.to_string());
-        Ok(())
+        self.undo_logs.ensure(&self.pool, schema).await
     }
 
     /// Whether a branch's undo record is there, committed.
@@ -252,14 +208,5 @@ impl Backend {
             swept.insert(undo_log.to_string(), Instant::now());
         }
         due
-    }
-
-    /// The undo_log table of a schema has been seen missing.
-    pub fn forget_undo_log(&self, schema: &str) {
-        self.known_undo_logs().remove(schema);
-    }
-
-    fn known_undo_logs(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
-        self.undo_logs.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }

@@ -7,6 +7,7 @@ use atone_api::proto::ErrorCode;
 use atone_wire::Malformed;
 use atone_wire::response::ErrPacket;
 
+use crate::service::ServiceError;
 use crate::session::Fault;
 
 /// An error that Atone itself answers a command with: a MySQL code, and a message that begins with `atone:`.
@@ -82,6 +83,18 @@ impl SqlError {
     /// 1429: the coordinator (or the server) cannot be reached; nothing was committed.
     pub fn unavailable(xid: &str, detail: &str) -> SqlError {
         Self::new(1429, b"HY000", xid, detail)
+    }
+    /// What has kept the service account from something that a statement needs: the server's own error where it takes no more
+    /// connections, else 1429.
+    pub fn of_service(xid: &str, what: &str, error: &ServiceError) -> SqlError {
+        let text = format!("{what}: {error}");
+        match error.code() {
+            // ER_CON_COUNT_ERROR
+            Some(1040) => Self::new(1040, b"08004", xid, &text),
+            // ER_TOO_MANY_USER_CONNECTIONS, ER_USER_LIMIT_REACHED
+            Some(code @ (1203 | 1226)) => Self::new(code, b"42000", xid, &text),
+            _ => Self::unavailable(xid, &text),
+        }
     }
     /// 1153: a statement above `max_statement_bytes`.
     pub fn too_large(xid: &str, limit: usize) -> SqlError {

@@ -25,4 +25,5 @@ pub mod service;
 pub mod session;
 pub mod tls;
 mod typed;
+pub mod undo_logs;
 pub mod views;

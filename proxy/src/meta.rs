@@ -18,6 +18,7 @@ mod foreign_keys;
 mod logs;
 mod triggers;
 
+pub(crate) use facts::without_next_number;
 pub use facts::{Facts, Stale};
 pub use foreign_keys::{ForeignKey, References, Rule};
 pub use logs::LogTable;

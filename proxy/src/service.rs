@@ -30,6 +30,32 @@ pub async fn see_committed(conn: &mut Conn) -> Result<(), Error> {
     conn.query_drop("SET TRANSACTION ISOLATION LEVEL READ COMMITTED").await
 }
 
+/// What has kept the service account from its work, in the words of the server, the driver or the system.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text}")]
+pub struct ServiceError {
+    /// Code and message, where it is the server that has said it.
+    pub(crate) server: Option<(u16, String)>,
+    text: String,
+}
+
+impl ServiceError {
+    /// The server's code.
+    pub fn code(&self) -> Option<u16> {
+        self.server.as_ref().map(|(code, _)| *code)
+    }
+}
+
+impl From<Error> for ServiceError {
+    fn from(error: Error) -> ServiceError {
+        let server = match &error {
+            Error::Server(e) => Some((e.code, e.message.clone())),
+            _ => None,
+        };
+        ServiceError { server, text: error.to_string() }
+    }
+}
+
 /// The service account's connections, with TLS as `server_tls` says.
 #[derive(Clone, Debug)]
 pub struct ServicePool {

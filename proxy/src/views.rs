@@ -12,7 +12,7 @@ use mysql_async::{Conn, Error, Row};
 use crate::meta::Stale;
 use crate::rights::Rights;
 use crate::rounds::Rounds;
-use crate::service::ServicePool;
+use crate::service::{ServiceError, ServicePool};
 use crate::typed::Typed;
 
 /// How many names are remembered; beyond it all are forgotten.
@@ -41,7 +41,7 @@ enum Found {
 }
 
 /// The text with which the server shows a view, if the name is that of one; or why the server was not asked.
-type Shown = Result<Option<Arc<str>>, String>;
+type Shown = Result<Option<Arc<str>>, ServiceError>;
 
 /// Looks at names, one after the other for each. What a name stands for is asked each time: any client may have put a view in
 /// the place of a table meanwhile.
@@ -60,7 +60,7 @@ impl Views {
         pool: &ServicePool,
         names: Vec<Qualified>,
         mariadb: bool,
-    ) -> Result<Option<String>, String> {
+    ) -> Result<Option<String>, ServiceError> {
         let mut done: HashSet<Qualified> = HashSet::new();
         let mut todo = names;
         while let Some(name) = todo.pop() {
@@ -72,7 +72,7 @@ impl Views {
             }
             if let Some(shown) = self.shown(pool, &name).await? {
                 let found = match shown.is_empty() {
-                    true => ServicePool::again(|| unseen(pool, &name)).await.map_err(|e| e.to_string())?,
+                    true => ServicePool::again(|| unseen(pool, &name)).await?,
                     false => look_into(&name, &shown, mariadb),
                 };
                 match found {
@@ -122,7 +122,7 @@ impl Views {
                 }
                 Err(Error::Server(e)) if e.code == NO_VIEW || NOTHING.contains(&e.code) => Ok(None),
                 Err(Error::Server(e)) if UNSEEN.contains(&e.code) => Ok(Some("".into())),
-                Err(e) => Err(e.to_string()),
+                Err(e) => Err(e.into()),
             }
         };
         looks.see(look).await

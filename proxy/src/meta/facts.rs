@@ -10,7 +10,7 @@ use super::foreign_keys::{self, References};
 use super::triggers::{self, Trigger};
 use super::{MAX_TABLES, Metadata, TableInfo};
 use crate::rights::{RESTORING_RIGHTS, RIGHTS_SQL, Rights};
-use crate::service::ServicePool;
+use crate::service::{ServiceError, ServicePool};
 use crate::typed::{Typed, typed_rows};
 
 /// What only the service account can tell whether it is still so.
@@ -47,7 +47,7 @@ pub(super) async fn read(
 }
 
 /// Leaves out ` AUTO_INCREMENT=7`, which every INSERT changes.
-fn without_next_number(definition: &str) -> String {
+pub(crate) fn without_next_number(definition: &str) -> String {
     const NEXT: &str = " AUTO_INCREMENT=";
     let mut out = String::with_capacity(definition.len());
     let mut rest = definition;
@@ -68,7 +68,7 @@ pub(super) struct Now {
 }
 
 /// A look at a table, or why there was none.
-pub(super) type Seen = Result<Arc<Now>, String>;
+pub(super) type Seen = Result<Arc<Now>, ServiceError>;
 
 /// Why a table cannot be vouched for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,7 +76,7 @@ pub enum Stale {
     /// It is not what it was taken for.
     Changed(String),
     /// The service account cannot look.
-    Unread(String),
+    Unread(ServiceError),
 }
 
 impl Metadata {
@@ -124,7 +124,7 @@ impl Metadata {
         info: &TableInfo,
         with_references: bool,
         mariadb: bool,
-    ) -> Result<Arc<Now>, String> {
+    ) -> Result<Arc<Now>, ServiceError> {
         let table = &info.table;
         if self.rounds.len() >= MAX_TABLES {
             self.rounds.clear();
@@ -146,7 +146,7 @@ impl Metadata {
             Ok(Arc::new(Now { facts, references }))
         };
         let look = ServicePool::again(look);
-        rounds.see(async { look.await.map_err(|e: mysql_async::Error| e.to_string()) }).await
+        rounds.see(async { look.await.map_err(|e: mysql_async::Error| e.into()) }).await
     }
 
     /// What is known of a table counts no more.

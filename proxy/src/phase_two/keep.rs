@@ -3,12 +3,13 @@
 
 use atone_api::proto::{BranchRef, Work, WorkOutcome};
 use atone_undo::{BranchRows, LOG_STATUS_MARKER};
+use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, Error};
 
 use super::{Failure, log, stuck};
-use crate::backend::{Backend, UndoLogError};
+use crate::backend::Backend;
 use crate::typed::Typed;
+use crate::undo_logs::UndoLogError;
 
 /// Sees to it that the branch is never undone; `Done` where it was undone before.
 pub(super) async fn keep(
@@ -18,13 +19,12 @@ pub(super) async fn keep(
     branch: &BranchRef,
 ) -> Result<WorkOutcome, Failure> {
     // The table may be what is gone
-    backend.forget_undo_log(&work.schema);
     match backend.ensure_undo_log(&work.schema).await {
         Ok(()) => {}
         // Nothing can be undone without the schema
-        Err(UndoLogError::Server(Error::Server(e))) if e.code == 1049 => return Ok(WorkOutcome::Absent),
-        Err(UndoLogError::Server(e)) => return Err(e.into()),
-        Err(unusable) => return Err(stuck(format!("{}.undo_log: {unusable}", work.schema))),
+        Err(UndoLogError::Unread(e)) if e.code() == Some(1049) => return Ok(WorkOutcome::Absent),
+        Err(UndoLogError::Unread(e)) => return Err(e.into()),
+        Err(unfit) => return Err(stuck(format!("{}.undo_log: {unfit}", work.schema))),
     }
     let mut conn = backend.pool.get_conn().await?;
     // Parts without their first row may be left

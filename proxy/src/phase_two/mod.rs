@@ -20,6 +20,7 @@ use mysql_async::Error;
 use mysql_async::prelude::Queryable;
 
 use crate::backend::Backend;
+use crate::service::ServiceError;
 
 /// Why a job could not be done.
 #[derive(Debug)]
@@ -34,46 +35,54 @@ enum Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
-        match &error {
-            // What an operator has to mend: a table, column or privilege that is missing, a value that does not fit or is taken, a trigger's SIGNAL
-            Error::Server(e)
-                if matches!(
-                    e.code,
-                    1005 | 1044
-                        | 1045
-                        | 1048
-                        | 1049
-                        | 1054
-                        | 1062
-                        | 1064
-                        | 1142
-                        | 1143
-                        | 1146
-                        | 1153
-                        | 1227
-                        | 1235
-                        | 1264
-                        | 1265
-                        | 1292
-                        | 1301
-                        | 1364
-                        | 1366
-                        | 1406
-                        | 1442
-                        | 1451
-                        | 1452
-                        | 1526
-                        | 1644
-                        | 3105
-                        | 3819
-                        | 4025
-                ) =>
-            {
-                Failure::Stuck(ConflictReport::new(format!("the server says: {} {}", e.code, e.message)))
+        ServiceError::from(error).into()
+    }
+}
+
+impl From<ServiceError> for Failure {
+    fn from(error: ServiceError) -> Failure {
+        match &error.server {
+            Some((code, message)) if is_for_an_operator(*code) => {
+                Failure::Stuck(ConflictReport::new(format!("the server says: {code} {message}")))
             }
             _ => Failure::Retry(error.to_string()),
         }
     }
+}
+
+/// What an operator has to mend: a table, column or privilege that is missing, a value that does not fit or is taken, a trigger's SIGNAL.
+fn is_for_an_operator(code: u16) -> bool {
+    matches!(
+        code,
+        1005 | 1044
+            | 1045
+            | 1048
+            | 1049
+            | 1054
+            | 1062
+            | 1064
+            | 1142
+            | 1143
+            | 1146
+            | 1153
+            | 1227
+            | 1235
+            | 1264
+            | 1265
+            | 1292
+            | 1301
+            | 1364
+            | 1366
+            | 1406
+            | 1442
+            | 1451
+            | 1452
+            | 1526
+            | 1644
+            | 3105
+            | 3819
+            | 4025
+    )
 }
 
 fn stuck(reason: impl Into<String>) -> Failure {

@@ -33,6 +33,10 @@ const LARGE_VALUE_BYTES: usize = 64 << 10;
 const SILENT_WAIT: Duration = Duration::from_millis(50);
 /// How it is so: a moment at a time, for which a lock that comes meanwhile has to wait.
 const WAIT_SQL: &str = "SELECT /* atone: waits for a global row lock */ SLEEP(0.05) LIMIT 1";
+/// `ER_NO_SUCH_TABLE`
+const NO_SUCH_TABLE: u16 = 1146;
+/// `ER_DUP_ENTRY`
+const DUPLICATE_KEY: u16 = 1062;
 /// How much more a client may send, in bytes, while its COMMIT waits for locks.
 const MAX_PIPELINED_BYTES: usize = 64 << 10;
 
@@ -285,22 +289,43 @@ impl Session {
         };
         let mut parts = (1..).zip(rows).peekable();
         while let Some((part, row)) = parts.next() {
-            let mut flight = Flight::default();
-            heavy_text(row.rollback_info.len(), || {
-                flight.push(insert_part_sql(schema, xid, branch_id, part, &row));
-                drop(row);
-            });
             let last = parts.peek().is_none();
-            if last {
-                flight.push(commit);
-            }
+            let insert = |row: &Encoded| {
+                let mut flight = Flight::default();
+                heavy_text(row.rollback_info.len(), || {
+                    flight.push(insert_part_sql(schema, xid, branch_id, part, row));
+                });
+                if last {
+                    flight.push(commit);
+                }
+                flight
+            };
+            let flight = insert(&row);
+            // Only the first can meet no table: behind it the transaction keeps the table from being dropped
+            let first = (part == 1).then_some(row);
             let mut replies = self.fly(flight).await?.into_iter();
-            match replies.next() {
+            let mut written = replies.next();
+            let failed = match &written {
+                Some(Reply::Err(e)) if asks_for_table(e.code, self.mariadb) => Some(e.code),
+                _ => None,
+            };
+            if let (Some(code), Some(row)) = (failed, first) {
+                // Of the packet nothing has run: the server stops at the first statement that fails
+                match self.backend.ensure_undo_log(schema).await {
+                    Ok(()) if code == NO_SUCH_TABLE => {
+                        replies = self.fly(insert(&row)).await?.into_iter();
+                        written = replies.next();
+                    }
+                    Ok(()) => {}
+                    Err(error) => {
+                        let error = self.no_undo_log(schema, &error).err();
+                        return self.give_up_branch(xid, branch_id, error).await;
+                    }
+                }
+            }
+            match written {
                 Some(Reply::Ok(_)) => {}
                 Some(Reply::Err(e)) => {
-                    if e.code == 1146 {
-                        self.backend.forget_undo_log(schema);
-                    }
                     if class(e.code, self.mariadb) == Class::Connection {
                         // The coordinator asks what became of it
                         return Err(End::Fault(Fault { error: e, extent: Extent::Connection }));
@@ -378,12 +403,21 @@ fn is_large(record: &UndoRecord) -> bool {
     rows > MANY_ROWS || images.any(|values| values.iter().any(large))
 }
 
+/// Whether an INSERT of the undo record may have failed since undo_log is not what it was: it is looked at again then.
+fn asks_for_table(code: u16, mariadb: bool) -> bool {
+    match class(code, mariadb) {
+        Class::Text => true,
+        Class::Asks => code != DUPLICATE_KEY && !ended_a_wait(code),
+        Class::Transaction | Class::Connection => false,
+    }
+}
+
 /// Why a part of the undo record was not written.
 fn not_written(xid: &str, part: usize, error: ErrPacket, alone: bool) -> ErrPacket {
     match (error.code, part) {
         // The marker of phase two: this branch was given up meanwhile
-        (1062, 1) => SqlError::rolled_back(xid).err(),
-        (1062, _) => {
+        (DUPLICATE_KEY, 1) => SqlError::rolled_back(xid).err(),
+        (DUPLICATE_KEY, _) => {
             let why = "the undo record needs several rows, which a unique key of undo_log does not allow";
             SqlError::refused(xid, why).err()
         }

@@ -13,7 +13,7 @@ use atone_sql::TableRef;
 use super::Session;
 use super::dml::MAX_TRIES;
 use super::inject::{Flight, Reply};
-use super::tables::{Resolved, digest, probe_sql};
+use super::tables::{Resolved, UNREAD, digest, probe_sql};
 use super::views::View;
 use crate::error::{End, SqlError};
 use crate::meta::{Stale, TableInfo};
@@ -97,17 +97,20 @@ impl Session {
         let open: Vec<Taken<'_>> =
             tables.iter().filter(|taken| !self.branch.holds(taken.info)).copied().collect();
         let Some(mut same) = self.lock(&open, view, alone).await? else { return Ok(Hold::Answered) };
-        for taken in &open {
-            if !same {
-                break;
-            }
-            match self.vouch_for(taken.info).await {
+        if same {
+            let undo_logs = self.ensure_undo_logs(&open);
+            let (vouched, undo_logs) = tokio::join!(self.vouch_for_all(&open), undo_logs);
+            match vouched {
                 Ok(()) => {}
                 Err(Stale::Changed(_)) => same = false,
                 Err(stale) => {
                     self.refuse_stale(stale, alone).await?;
                     return Ok(Hold::Answered);
                 }
+            }
+            if let Err((schema, error)) = undo_logs {
+                self.refuse_with(&self.no_undo_log(&schema, &error), alone).await?;
+                return Ok(Hold::Answered);
             }
         }
         if let Some(view) = view.filter(|_| same) {
@@ -170,6 +173,13 @@ impl Session {
         Ok(Some(same))
     }
 
+    async fn vouch_for_all(&mut self, tables: &[Taken<'_>]) -> Result<(), Stale> {
+        for taken in tables {
+            self.vouch_for(taken.info).await?;
+        }
+        Ok(())
+    }
+
     /// Looks whether a table, whose metadata lock the local transaction has, is what it is taken for.
     pub(super) async fn vouch_for(&mut self, info: &Arc<TableInfo>) -> Result<(), Stale> {
         if self.branch.holds(info) {
@@ -195,10 +205,7 @@ impl Session {
     pub(super) fn stale(&self, stale: Stale) -> SqlError {
         match stale {
             Stale::Changed(why) => SqlError::deadlock(&self.xid(), &why),
-            Stale::Unread(why) => SqlError::unavailable(
-                &self.xid(),
-                &format!("the service account cannot read table metadata: {why}"),
-            ),
+            Stale::Unread(why) => SqlError::of_service(&self.xid(), UNREAD, &why),
         }
     }
 }

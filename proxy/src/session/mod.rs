@@ -42,12 +42,13 @@ mod reads;
 mod relay;
 mod restorable;
 mod tables;
+mod undo_log;
 mod upsert;
 mod upsert_new;
 mod values;
 mod views;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -111,6 +112,8 @@ pub struct Session {
     vars: Option<Arc<Vars>>,
     /// Tables seen not to be hidden by a temporary one, by their quoted names.
     tables: HashMap<String, SeenTable>,
+    /// The schemas whose undo_log was seen not to be hidden by a temporary one.
+    undo_logs: HashSet<String>,
     /// Whether the server takes several statements in one packet from us now.
     multi_statements: bool,
     /// The diagnostics of a statement behind which others were run.
@@ -191,6 +194,7 @@ impl Session {
             branch: Branch::default(),
             vars: None,
             tables: HashMap::new(),
+            undo_logs: HashSet::new(),
             multi_statements: opened.capabilities & caps::client::MULTI_STATEMENTS != 0,
             diagnostics: None,
             progress: Progress::default(),
@@ -446,6 +450,7 @@ impl Session {
         self.table_locks = HeldLocks::No;
         self.vars = None;
         self.tables.clear();
+        self.undo_logs.clear();
         self.diagnostics = None;
     }
 
@@ -479,6 +484,7 @@ impl Session {
     fn unbound_activity(&mut self) {
         self.vars = None;
         self.tables.clear();
+        self.undo_logs.clear();
         self.diagnostics = None;
     }
 

@@ -67,10 +67,7 @@ impl Session {
                 Ok(None)
             }
             Ok(Some(why)) => Ok(Some(SqlError::refused(&xid, &why))),
-            Err(why) => {
-                let why = format!("the service account cannot read views: {why}");
-                Ok(Some(SqlError::unavailable(&xid, &why)))
-            }
+            Err(why) => Ok(Some(SqlError::of_service(&xid, "the service account cannot read views", &why))),
         }
     }
 

@@ -27,6 +27,8 @@ const MAX_SEEN_TABLES: usize = 1000;
 pub(super) const FOREIGN_NAME: &str = "a table's name with characters that are no letters, or that character_set_client does not have: use utf8mb4";
 /// Why a name cannot be followed under `lower_case_table_names`.
 pub(super) const UNFOLDED: &str = "a table's or schema's name as the server does not store it (lower_case_table_names): write it as SHOW TABLES shows it";
+/// What the service account could not do.
+pub(super) const UNREAD: &str = "the service account cannot read table metadata";
 const ALTERED: &str = "the table was altered since this local transaction wrote it";
 
 /// What a table's name stands for in this session.
@@ -196,7 +198,10 @@ impl Session {
             Err(MetaError::NoTable(t)) => {
                 return Ok(refused(&format!("the service account sees no table {t}")));
             }
-            Err(e) => return Ok(Resolved::Answer(SqlError::unavailable(&xid, &e.to_string()).err())),
+            Err(MetaError::Server(e)) => {
+                let error = SqlError::of_service(&xid, UNREAD, &e.into());
+                return Ok(Resolved::Answer(error.err()));
+            }
         };
         if let Some(why) = &info.refuse_any {
             return Ok(refused(why));
@@ -214,7 +219,10 @@ impl Session {
             return Ok(refused("sql_mode PAD_CHAR_TO_FULL_LENGTH bends the comparison of a CHAR key"));
         }
         if let Err(e) = backend.ensure_undo_log(&info.table.schema).await {
-            return Ok(refused(&format!("{}.undo_log cannot be made or used: {e}", info.table.schema)));
+            return Ok(Resolved::Answer(self.no_undo_log(&info.table.schema, &e).err()));
+        }
+        if self.hides_undo_log(&info.table.schema).await? {
+            return Ok(refused(&format!("a temporary table hides {}.undo_log", info.table.schema)));
         }
         Ok(Resolved::Table(info, probe))
     }

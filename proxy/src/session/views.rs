@@ -121,8 +121,8 @@ impl Session {
                     ));
                 }
                 Err(e) => {
-                    let why = format!("the service account cannot read views: {e}");
-                    return Ok(Err(SqlError::unavailable(&xid, &why)));
+                    let what = "the service account cannot read views";
+                    return Ok(Err(SqlError::of_service(&xid, what, &e.into())));
                 }
             };
             let over = view_of_one(definition.text.as_bytes(), mode)
