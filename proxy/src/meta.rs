@@ -16,12 +16,14 @@ use crate::typed::Typed;
 mod facts;
 mod foreign_keys;
 mod logs;
+mod many;
 mod triggers;
 
 pub(crate) use facts::without_next_number;
 pub use facts::{Facts, Stale};
 pub use foreign_keys::{ForeignKey, References, Rule};
 pub use logs::LogTable;
+pub(crate) use many::{by_place, chunks, read_all, union};
 pub use triggers::{Trigger, Write, are_quiet, first_noticed, logs_of, refusal, replaces, undo_refusal};
 
 /// A table as the proxy knows it.
@@ -183,27 +185,12 @@ impl Metadata {
     }
 }
 
-impl Metadata {
-    /// The table as it is now, without the foreign keys that point at it.
-    ///
-    /// # Errors
-    /// [`MetaError`]
-    pub async fn read(
-        &self,
-        pool: &ServicePool,
-        schema: &str,
-        name: &str,
-        mariadb: bool,
-    ) -> Result<TableInfo, MetaError> {
-        ServicePool::again(|| async {
-            let (mut conn, begun) = begun(pool).await?;
-            load(&mut conn, (pool, begun), (schema, name), mariadb).await.map(|(info, _)| info)
-        })
-        .await
-    }
-}
-
+/// `COLUMN_NAME`, `DATA_TYPE`, `COLUMN_TYPE`, `CHARACTER_SET_NAME`, `COLLATION_NAME`, `IS_NULLABLE`, `EXTRA` and `COLUMN_DEFAULT`.
 type ColumnRow = (String, String, String, Option<String>, Option<String>, String, String, Option<String>);
+/// `INDEX_NAME`, `COLUMN_NAME`, `SUB_PART` and `NON_UNIQUE`.
+type IndexRow = (String, Option<String>, Option<u64>, bool);
+/// `TABLE_SCHEMA`, `TABLE_NAME`, `ENGINE` and `TABLE_TYPE`.
+type Head = (String, String, Option<String>, String);
 
 /// A connection, and when it was got.
 async fn begun(pool: &ServicePool) -> Result<(Conn, u64), MetaError> {
@@ -218,22 +205,22 @@ async fn load(
     mariadb: bool,
 ) -> Result<(TableInfo, Arc<Rights>), MetaError> {
     let (schema, name) = id;
-    let head: Option<(String, String, Option<String>, String)> = conn
+    let head: Option<Head> = conn
         .first_row(
             "SELECT TABLE_SCHEMA, TABLE_NAME, ENGINE, TABLE_TYPE FROM information_schema.TABLES \
              WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?",
             id,
         )
         .await?;
-    let Some((schema, name, engine, table_type)) = head else {
+    let Some(head) = head else {
         return Err(MetaError::NoTable(format!("{schema}.{name}")));
     };
+    let id = (head.0.as_str(), head.1.as_str());
     // Before all else: what changes meanwhile will be noticed
     let (mut facts, mut rights) = (Facts::default(), Arc::default());
-    if table_type == "BASE TABLE" {
-        (facts, rights) = facts::read(conn, begun, (&schema, &name), mariadb).await?;
+    if head.3 == BASE_TABLE {
+        (facts, rights) = facts::read(conn, begun, id, mariadb).await?;
     }
-    let id = (schema.as_str(), name.as_str());
     let columns: Vec<ColumnRow> = conn
         .rows(
             "SELECT COLUMN_NAME, DATA_TYPE, CAST(COLUMN_TYPE AS CHAR), CHARACTER_SET_NAME, COLLATION_NAME, \
@@ -242,15 +229,29 @@ async fn load(
             id,
         )
         .await?;
-    let indexes: Vec<(String, Option<String>, Option<u64>, bool)> = conn
+    let indexes: Vec<IndexRow> = conn
         .rows(
             "SELECT INDEX_NAME, COLUMN_NAME, SUB_PART, NON_UNIQUE FROM information_schema.STATISTICS \
              WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? ORDER BY INDEX_NAME, SEQ_IN_INDEX",
             id,
         )
         .await?;
+    Ok((assemble(head, facts, columns, indexes, mariadb), rights))
+}
+
+/// What makes a table a base table.
+const BASE_TABLE: &str = "BASE TABLE";
+
+/// A table by what was read of it.
+fn assemble(
+    (schema, name, engine, table_type): Head,
+    facts: Facts,
+    columns: Vec<ColumnRow>,
+    indexes: Vec<IndexRow>,
+    mariadb: bool,
+) -> TableInfo {
     let mut refuse_any = None;
-    if table_type != "BASE TABLE" {
+    if table_type != BASE_TABLE {
         refuse_any = Some(format!("{schema}.{name} is not a base table ({table_type})"));
     } else if !engine.as_deref().is_some_and(|e| e.eq_ignore_ascii_case("InnoDB")) {
         let engine = engine.unwrap_or_default();
@@ -314,18 +315,7 @@ async fn load(
     let key_follows_update = keys.first().is_some_and(|key| key.columns.iter().any(|&c| follows_update[c]));
     let table = Arc::new(Table { schema, name, columns: parsed, keys });
     let references = References::default();
-    let info = TableInfo {
-        table,
-        refuse_any,
-        facts,
-        references,
-        indexed,
-        implied,
-        key_follows_update,
-        defaults,
-        hidden,
-    };
-    Ok((info, rights))
+    TableInfo { table, refuse_any, facts, references, indexed, implied, key_follows_update, defaults, hidden }
 }
 
 /// The unique keys, the one that identifies rows first.

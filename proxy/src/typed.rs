@@ -30,6 +30,9 @@ pub(crate) trait Typed {
 
     /// The rows of several queries in text, that go to the server together.
     async fn results<const N: usize>(&mut self, queries: [&str; N]) -> Result<[Vec<Row>; N], Error>;
+
+    /// The same of any number of queries, at least one.
+    async fn all_results(&mut self, queries: &[String]) -> Result<Vec<Vec<Row>>, Error>;
 }
 
 impl Typed for Conn {
@@ -72,6 +75,20 @@ impl Typed for Conn {
         }
         Ok(out)
     }
+
+    async fn all_results(&mut self, queries: &[String]) -> Result<Vec<Vec<Row>>, Error> {
+        let mut results = self.query_iter(queries.join("; ")).await?;
+        let mut out = Vec::with_capacity(queries.len());
+        for _ in queries {
+            out.push(results.collect().await?);
+        }
+        Ok(out)
+    }
+}
+
+/// A text as an SQL literal, under a `sql_mode` with backslash escapes.
+pub(crate) fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
 }
 
 /// Rows of one of several results.

@@ -41,9 +41,14 @@ pub(super) async fn read(
     let definition = without_next_number(&shown.map(|(_, text)| text).unwrap_or_default());
     let triggers = triggers::parse(typed_rows(triggers)?, mariadb);
     let triggers = triggers::with_logs(conn, schema, name, triggers, &rights, mariadb).await?;
-    let lacks = |right: &&str| !rights.on_table(right, schema, name);
-    let lacking = RESTORING_RIGHTS.into_iter().chain(["TRIGGER"]).find(lacks);
+    let lacking = lacking(&rights, schema, name);
     Ok((Facts { definition, triggers, lacking }, rights))
+}
+
+/// A privilege that the account needs on a table and does not have.
+pub(super) fn lacking(rights: &Rights, schema: &str, name: &str) -> Option<&'static str> {
+    let lacks = |right: &&str| !rights.on_table(right, schema, name);
+    RESTORING_RIGHTS.into_iter().chain(["TRIGGER"]).find(lacks)
 }
 
 /// Leaves out ` AUTO_INCREMENT=7`, which every INSERT changes.

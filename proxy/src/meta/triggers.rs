@@ -10,7 +10,7 @@ use mysql_async::Conn;
 
 use super::logs::{LogTable, Logs};
 use crate::rights::Rights;
-use crate::typed::Typed;
+use crate::typed::{Typed, literal};
 
 /// A trigger, as `information_schema.TRIGGERS` shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -179,13 +179,12 @@ pub(super) async fn bodies(
 
 /// The query for the triggers of a table, under a `sql_mode` with backslash escapes.
 pub(super) fn select(schema: &str, name: &str) -> String {
-    let quote = |name: &str| name.replace('\\', "\\\\").replace('\'', "''");
     format!(
         "SELECT TRIGGER_NAME, EVENT_MANIPULATION, ACTION_TIMING, ACTION_STATEMENT, CAST(SQL_MODE AS CHAR) \
-         FROM information_schema.TRIGGERS WHERE EVENT_OBJECT_SCHEMA = '{}' AND EVENT_OBJECT_TABLE = '{}' \
+         FROM information_schema.TRIGGERS WHERE EVENT_OBJECT_SCHEMA = {} AND EVENT_OBJECT_TABLE = {} \
          ORDER BY EVENT_MANIPULATION, ACTION_TIMING, ACTION_ORDER, TRIGGER_NAME",
-        quote(schema),
-        quote(name)
+        literal(schema),
+        literal(name)
     )
 }
 

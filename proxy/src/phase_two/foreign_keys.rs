@@ -6,11 +6,12 @@
 
 use std::collections::BTreeMap;
 
-use atone_undo::{Key, RowChange, Table, TableChanges, UniqueKey, Value, quote_identifier};
+use atone_undo::{Key, RowChange, Table, UniqueKey, Value, quote_identifier};
 use mysql_async::Conn;
 
 use super::Failure;
-use crate::typed::Typed;
+use crate::meta::{by_place, chunks, union};
+use crate::typed::{Typed, literal};
 
 /// How many keys one SELECT names.
 const KEYS_PER_SELECT: usize = 500;
@@ -35,30 +36,93 @@ impl Side {
     }
 }
 
+/// `CONSTRAINT_NAME`, the other side's schema, table and column, and the column on this side.
 type UsageRow = (String, String, String, String, String);
 
-/// Which end of a foreign key the record's table is.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum End {
-    Parent,
-    Child,
+/// The foreign keys of a table: those in which it is the parent, and those in which it is the child.
+#[derive(Default)]
+struct Sides {
+    as_parent: Vec<UsageRow>,
+    as_child: Vec<UsageRow>,
 }
 
-/// The foreign keys in which `table` is the given end, seen from it.
-async fn sides(conn: &mut Conn, table: &Table, end: End) -> Result<Vec<Side>, Failure> {
-    let sql = match end {
-        End::Parent => {
-            "SELECT CONSTRAINT_NAME, TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME, REFERENCED_COLUMN_NAME \
-             FROM information_schema.KEY_COLUMN_USAGE WHERE REFERENCED_TABLE_SCHEMA = ? AND REFERENCED_TABLE_NAME = ? \
-             ORDER BY TABLE_SCHEMA, TABLE_NAME, CONSTRAINT_NAME, ORDINAL_POSITION"
+/// The foreign keys of tables, in their order.
+async fn sides(conn: &mut Conn, tables: &[&Table], packet_bytes: usize) -> Result<Vec<Sides>, Failure> {
+    let ids: Vec<(&str, &str)> = tables.iter().map(|t| (t.schema.as_str(), t.name.as_str())).collect();
+    let mut out: Vec<Sides> = Vec::with_capacity(ids.len());
+    for ids in chunks(&ids, packet_bytes) {
+        let as_parent = referring(conn, ids).await?;
+        let as_child = referred(conn, ids).await?;
+        let both = as_parent.into_iter().zip(as_child);
+        out.extend(both.map(|(as_parent, as_child)| Sides { as_parent, as_child }));
+    }
+    Ok(out)
+}
+
+/// The foreign keys that point at each table. To find them MariaDB looks at all tables there are, so it is asked once for all.
+async fn referring(conn: &mut Conn, ids: &[(&str, &str)]) -> Result<Vec<Vec<UsageRow>>, Failure> {
+    let names: Vec<String> =
+        ids.iter().map(|(schema, name)| format!("({}, {})", literal(schema), literal(name))).collect();
+    let rows: Vec<(String, String, UsageRow)> = conn
+        .text_rows::<(String, String, String, String, String, String, String)>(format!(
+            "SELECT REFERENCED_TABLE_SCHEMA, REFERENCED_TABLE_NAME, CONSTRAINT_NAME, TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME, \
+             REFERENCED_COLUMN_NAME FROM information_schema.KEY_COLUMN_USAGE \
+             WHERE (REFERENCED_TABLE_SCHEMA, REFERENCED_TABLE_NAME) IN ({}) \
+             ORDER BY TABLE_SCHEMA, TABLE_NAME, CONSTRAINT_NAME, ORDINAL_POSITION",
+            names.join(", ")
+        ))
+        .await?
+        .into_iter()
+        .map(|(schema, name, key, other_schema, other, other_column, own_column)| {
+            (schema, name, (key, other_schema, other, other_column, own_column))
+        })
+        .collect();
+    let mut out: Vec<Vec<UsageRow>> = ids.iter().map(|_| Vec::new()).collect();
+    for (schema, name, row) in rows {
+        let places = places(ids, &schema, &name);
+        if places.is_empty() {
+            return Err(super::stuck(format!(
+                "foreign key {} points at {schema}.{name}, which was not asked for",
+                row.0
+            )));
         }
-        End::Child => {
-            "SELECT CONSTRAINT_NAME, REFERENCED_TABLE_SCHEMA, REFERENCED_TABLE_NAME, REFERENCED_COLUMN_NAME, COLUMN_NAME \
-             FROM information_schema.KEY_COLUMN_USAGE WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? \
-             AND REFERENCED_TABLE_NAME IS NOT NULL ORDER BY CONSTRAINT_NAME, ORDINAL_POSITION"
+        for place in places {
+            out.get_mut(place).into_iter().for_each(|of_table| of_table.push(row.clone()));
         }
+    }
+    Ok(out)
+}
+
+/// Which of the tables has this name: as it is spelled, else as servers compare names that do not tell upper case from lower.
+fn places(ids: &[(&str, &str)], schema: &str, name: &str) -> Vec<usize> {
+    let all = |is: &dyn Fn(&str, &str) -> bool| -> Vec<usize> {
+        let found = ids.iter().enumerate().filter(|(_, id)| is(id.0, schema) && is(id.1, name));
+        found.map(|(place, _)| place).collect()
     };
-    let rows: Vec<UsageRow> = conn.rows(sql, (&table.schema, &table.name)).await?;
+    let exactly = all(&|a, b| a == b);
+    if exactly.is_empty() { all(&|a, b| a.to_lowercase() == b.to_lowercase()) } else { exactly }
+}
+
+/// The foreign keys of each table that point at others.
+async fn referred(conn: &mut Conn, ids: &[(&str, &str)]) -> Result<Vec<Vec<UsageRow>>, Failure> {
+    let query = union(
+        ids,
+        |schema, name| {
+            format!(
+                "CONSTRAINT_NAME AS a, REFERENCED_TABLE_SCHEMA AS b, REFERENCED_TABLE_NAME AS c, \
+                 REFERENCED_COLUMN_NAME AS d, COLUMN_NAME AS e, ORDINAL_POSITION AS f \
+                 FROM information_schema.KEY_COLUMN_USAGE WHERE TABLE_SCHEMA = {schema} AND TABLE_NAME = {name} \
+                 AND REFERENCED_TABLE_NAME IS NOT NULL"
+            )
+        },
+        "place, a, f",
+    );
+    let rows: Vec<(usize, String, String, String, String, String, u64)> = conn.text_rows(query).await?;
+    Ok(by_place(ids.len(), rows.into_iter().map(|(place, a, b, c, d, e, _)| (place, (a, b, c, d, e))))?)
+}
+
+/// These foreign keys, seen from their table.
+fn seen_from(table: &Table, rows: Vec<UsageRow>) -> Result<Vec<Side>, Failure> {
     let mut out: BTreeMap<(String, String, String), Side> = BTreeMap::new();
     for (name, schema, other, other_column, own_column) in rows {
         let own =
@@ -111,15 +175,29 @@ fn lost(
     keys
 }
 
-/// Checks the foreign keys of a table whose `rows` have been restored: of the children that have a value which is gone
-/// from the parent, or that are back, each must find a parent, as the server compares them.
+/// Checks the foreign keys of tables whose rows have been restored.
 pub(super) async fn check(
     conn: &mut Conn,
-    changes: &TableChanges,
-    rows: &[&RowChange],
+    restored: &[(&Table, &[&RowChange])],
+    packet_bytes: usize,
 ) -> Result<(), Failure> {
-    let table = &changes.table;
-    for side in sides(conn, table, End::Parent).await? {
+    let tables: Vec<&Table> = restored.iter().map(|(table, _)| *table).collect();
+    let sides = sides(conn, &tables, packet_bytes).await?;
+    for ((table, rows), sides) in restored.iter().zip(sides) {
+        check_table(conn, table, rows, sides).await?;
+    }
+    Ok(())
+}
+
+/// Of the children that have a value which is gone from the parent, or that are back, each must find a parent, as the server
+/// compares them.
+async fn check_table(
+    conn: &mut Conn,
+    table: &Table,
+    rows: &[&RowChange],
+    sides: Sides,
+) -> Result<(), Failure> {
+    for side in seen_from(table, sides.as_parent)? {
         let gone = lost(&side.own, rows, |r| r.after.as_ref(), |r| r.before.as_ref());
         let own = side.own_side(table);
         for chunk in gone.chunks(KEYS_PER_SELECT) {
@@ -132,7 +210,7 @@ pub(super) async fn check(
             }
         }
     }
-    for side in sides(conn, table, End::Child).await? {
+    for side in seen_from(table, sides.as_child)? {
         let back = lost(&side.own, rows, |r| r.before.as_ref(), |r| r.after.as_ref());
         let own = side.own_side(table);
         for chunk in back.chunks(KEYS_PER_SELECT) {
@@ -168,4 +246,17 @@ fn orphans(child: &Table, parent: &Table, values: &[Key]) -> String {
         parent.quoted(),
         pairs.join(" AND ")
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::places;
+
+    #[test]
+    fn a_table_is_found_as_it_is_spelled() {
+        let ids = [("s", "t"), ("s", "T"), ("s", "u")];
+        assert_eq!(places(&ids, "s", "T"), [1]);
+        assert_eq!(places(&ids, "S", "U"), [2]);
+        assert!(places(&ids, "s", "v").is_empty());
+    }
 }

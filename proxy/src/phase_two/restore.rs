@@ -14,13 +14,16 @@ use super::adapt::{Adapted, adapt, is_deleted};
 use super::logs::{self, Logs};
 use super::{Failure, foreign_keys, log, stuck};
 use crate::backend::Backend;
-use crate::meta::MetaError;
+use crate::meta::{MetaError, chunks, read_all};
+use crate::service::ServicePool;
 use crate::typed::{Typed, image};
 
 /// How many rows are read, and how many statements are sent, at a time.
 pub(super) const ROWS_PER_BATCH: usize = 500;
 /// How many bytes of images such a batch has, and of statements; a single row may have more.
 const BATCH_BYTES: usize = 1 << 20;
+/// `ER_NO_SUCH_TABLE`
+const NO_SUCH_TABLE: u16 = 1146;
 
 /// The rows of one table that are to be put back.
 struct Wanted<'a> {
@@ -55,8 +58,8 @@ pub(super) async fn restore(
     let mut report = ConflictReport::new("rows were changed since by others than this transaction");
     let mut untouched = Vec::with_capacity(record.tables.len());
     let mut written = Vec::new();
-    for changes in &mut record.tables {
-        let adapted = as_it_is(backend, conn, mariadb, changes).await?;
+    let all_adapted = as_they_are(backend, conn, mariadb, &record.tables, packet_bytes).await?;
+    for (changes, adapted) in record.tables.iter_mut().zip(all_adapted) {
         changes.table = adapted.table;
         written.extend(adapted.logs);
         untouched.push((adapted.places, adapted.untouched, adapted.replaces));
@@ -110,9 +113,12 @@ pub(super) async fn restore(
             }
         }
     }
-    for Wanted { changes, rows, .. } in wanted.iter().filter(|wanted| !wanted.rows.is_empty()) {
-        foreign_keys::check(conn, changes, rows).await?;
-    }
+    let restored: Vec<(&Table, &[&RowChange])> = wanted
+        .iter()
+        .filter(|wanted| !wanted.rows.is_empty())
+        .map(|wanted| (&wanted.changes.table, wanted.rows.as_slice()))
+        .collect();
+    foreign_keys::check(conn, &restored, packet_bytes).await?;
     loaded.mark_restored(conn, undo_log, branch).await
 }
 
@@ -239,45 +245,92 @@ fn batches<'a, 'b>(
     })
 }
 
-/// The record's table as it is now, and what that means for its rows.
-async fn as_it_is(
+/// The record's tables as they are now, and what that means for their rows.
+async fn as_they_are(
     backend: &Backend,
     conn: &mut Conn,
     mariadb: bool,
-    changes: &TableChanges,
-) -> Result<Adapted, Failure> {
-    let table = &changes.table;
-    // From here on it stays as it is until the transaction ends
-    match conn.query_drop(format!("SELECT 1 FROM {} LIMIT 0", table.quoted())).await {
-        Err(mysql_async::Error::Server(e)) if e.code == 1146 => {
-            return Err(stuck(format!("the table {}.{} is gone", table.schema, table.name)));
-        }
-        looked => looked?,
-    }
-    let adapted = read_as_it_is(backend, mariadb, changes).await?;
-    if adapted.logs.is_empty() {
+    all: &[TableChanges],
+    packet_bytes: usize,
+) -> Result<Vec<Adapted>, Failure> {
+    let all: Vec<&TableChanges> = all.iter().collect();
+    // From here on they stay as they are until the transaction ends
+    hold(conn, &all, packet_bytes).await?;
+    let mut adapted = read_as_they_are(backend, mariadb, &all, packet_bytes).await?;
+    let with_logs: Vec<usize> = (0..adapted.len()).filter(|&at| !adapted[at].logs.is_empty()).collect();
+    if with_logs.is_empty() {
         return Ok(adapted);
     }
-    for log in &adapted.logs {
+    for log in adapted.iter().flat_map(|adapted| &adapted.logs) {
         logs::hold(conn, log).await?;
     }
     // What triggers write was looked at when it could still be altered
-    let again = read_as_it_is(backend, mariadb, changes).await?;
-    if again.logs == adapted.logs {
-        Ok(again)
-    } else {
-        Err(Failure::Retry("a table that a trigger writes was altered meanwhile".into()))
+    let changes: Vec<&TableChanges> = with_logs.iter().map(|&at| all[at]).collect();
+    let again = read_as_they_are(backend, mariadb, &changes, packet_bytes).await?;
+    for (at, again) in with_logs.into_iter().zip(again) {
+        if again.logs != adapted[at].logs {
+            return Err(Failure::Retry("a table that a trigger writes was altered meanwhile".into()));
+        }
+        adapted[at] = again;
     }
+    Ok(adapted)
 }
 
-async fn read_as_it_is(backend: &Backend, mariadb: bool, changes: &TableChanges) -> Result<Adapted, Failure> {
-    let table = &changes.table;
-    let now = match backend.metadata.read(&backend.pool, &table.schema, &table.name, mariadb).await {
+/// Takes the metadata locks of tables, many with one packet.
+async fn hold(conn: &mut Conn, all: &[&TableChanges], packet_bytes: usize) -> Result<(), Failure> {
+    let select = |changes: &TableChanges| format!("SELECT 1 FROM {} LIMIT 0", changes.table.quoted());
+    let ids = ids(all);
+    let mut rest = all;
+    for chunk in chunks(&ids, packet_bytes) {
+        let (some, others) = rest.split_at(chunk.len());
+        rest = others;
+        let selects: Vec<String> = some.iter().map(|changes| select(changes)).collect();
+        match conn.all_results(&selects).await {
+            Err(mysql_async::Error::Server(e)) if e.code == NO_SUCH_TABLE => {}
+            looked => {
+                looked?;
+                continue;
+            }
+        }
+        // Which of them is it?
+        for (changes, select) in some.iter().zip(selects) {
+            match conn.query_drop(select).await {
+                Err(mysql_async::Error::Server(e)) if e.code == NO_SUCH_TABLE => {
+                    let table = &changes.table;
+                    return Err(stuck(format!("the table {}.{} is gone", table.schema, table.name)));
+                }
+                looked => looked?,
+            }
+        }
+    }
+    Ok(())
+}
+
+fn ids<'a>(all: &[&'a TableChanges]) -> Vec<(&'a str, &'a str)> {
+    all.iter().map(|changes| (changes.table.schema.as_str(), changes.table.name.as_str())).collect()
+}
+
+async fn read_as_they_are(
+    backend: &Backend,
+    mariadb: bool,
+    all: &[&TableChanges],
+    packet_bytes: usize,
+) -> Result<Vec<Adapted>, Failure> {
+    let ids = ids(all);
+    let look = || async {
+        let begun = backend.pool.begin();
+        let mut conn = backend.pool.get_conn().await?;
+        read_all(&mut conn, (&backend.pool, begun), &ids, packet_bytes, mariadb).await
+    };
+    let now = match ServicePool::again(look).await {
         Ok(now) => now,
         Err(MetaError::NoTable(name)) => return Err(stuck(format!("the table {name} is gone"))),
         Err(MetaError::Server(e)) => return Err(e.into()),
     };
-    adapt(table, &changes.rows, &now).map_err(stuck)
+    all.iter()
+        .zip(&now)
+        .map(|(changes, now)| adapt(&changes.table, &changes.rows, now).map_err(stuck))
+        .collect()
 }
 
 /// Rows that the rollback deletes must not have been changed by others in columns that are new.
