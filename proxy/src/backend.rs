@@ -18,7 +18,7 @@ use crate::config::{Address, BackendConfig, Limits, Network, ProxyProtocol};
 use crate::meta::Metadata;
 use crate::net::Stream;
 use crate::own_user::OwnUser;
-use crate::service::{MAX_LOOKING, ServicePool};
+use crate::service::ServicePool;
 use crate::tls::{self, Acceptor, Connector, ListenTls, ServerTlsMode, TlsOffer};
 use crate::typed::Typed;
 use crate::undo_logs::{UndoLogError, UndoLogs};
@@ -86,8 +86,10 @@ impl Backend {
     /// An address that does not parse.
     pub fn new(config: &BackendConfig, limits: &Limits, coordinator: Client) -> Result<Backend, String> {
         let address = config.parsed_address()?;
-        let constraints = PoolConstraints::new(0, limits.phase_two_concurrency + 8 + MAX_LOOKING)
-            .ok_or("limits.phase_two_concurrency")?;
+        let ready = limits.min_service_connections;
+        // More than the least are closed when they are given back
+        let constraints = PoolConstraints::new(ready, limits.max_service_connections())
+            .ok_or("limits.min_service_connections")?;
         let mut opts = OptsBuilder::default()
             .user(Some(&config.user))
             .pass(Some(&config.secret))
@@ -114,7 +116,7 @@ impl Backend {
         Ok(Backend {
             name: config.name.clone(),
             limits: limits.clone(),
-            pool: ServicePool::new(opts, &config.server_tls),
+            pool: ServicePool::new(opts, &config.server_tls, ready),
             listen_tls: listen_tls.transpose().map_err(said)?,
             listen_tls_asked_for: matches!(config.listen_tls, TlsOffer::Always(_)),
             server_tls: Connector::new(&config.server_tls, &address).map_err(said)?,

@@ -11,6 +11,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
 
 use crate::backend::Backend;
@@ -68,6 +69,10 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         }
     });
     let workers = tokio::spawn(give_out_work(all.clone(), work_rx));
+    let mut ready = JoinSet::new();
+    for backend in all.iter().cloned() {
+        ready.spawn(async move { backend.pool.keep_ready(backend.limits.connect_timeout()).await });
+    }
 
     let mut term = signal(SignalKind::terminate())?;
     let mut int = signal(SignalKind::interrupt())?;
@@ -87,6 +92,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         tracing::warn!(sessions = sessions.len(), "drain_timeout_ms is over: the rest is cut");
     }
     workers.abort();
+    ready.abort_all();
     // Outcomes of branches that the coordinator has not read yet; without them it would have to ask
     if coordinator.is_connected()
         && let Err(error) = coordinator.flush().await

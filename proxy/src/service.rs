@@ -4,13 +4,15 @@
 //! later or never. So where the account's rights are others than they were, all connections are given up, and what may be
 //! seen is what the account's grants are: [`ServicePool::begin`] and [`ServicePool::judged`] stand around each look.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use atone_undo::connection_setup;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, DriverError, Error, Opts, OptsBuilder, Pool};
 
-use crate::rights::Rights;
+use crate::rights::{RIGHTS_SQL, Rights};
 use crate::tls::{self, ServerTls, ServerTlsMode};
 use crate::typed::Typed;
 
@@ -18,6 +20,11 @@ use crate::typed::Typed;
 pub(crate) const MAX_LOOKING: usize = 4;
 /// How often a look begins again since the account's rights have changed meanwhile.
 const MAX_TRIES: usize = 3;
+/// How often it is seen to that connections stand ready.
+const READY_INTERVAL: Duration = Duration::from_secs(1);
+/// Makes a connection that was used before what a new one is.
+const RENEW_SQL: [&str; 2] =
+    ["ROLLBACK", "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ WRITE"];
 /// Why it does.
 const CHANGED: &str = "the service account's rights have changed meanwhile";
 
@@ -65,6 +72,15 @@ pub struct ServicePool {
     plain_options: Option<Opts>,
     known: Arc<Mutex<Known>>,
     pools: Arc<Mutex<Pools>>,
+    /// How many connections stand ready, whatever the server has left for others.
+    ready: usize,
+    /// Who takes two connections has this meanwhile.
+    pairs: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// Whether the server takes no more connections: `ER_CON_COUNT_ERROR`, `ER_TOO_MANY_USER_CONNECTIONS`, `ER_USER_LIMIT_REACHED`.
+fn is_full(error: &Error) -> bool {
+    matches!(error, Error::Server(e) if matches!(e.code, 1040 | 1203 | 1226))
 }
 
 /// What the account may do.
@@ -102,8 +118,8 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl ServicePool {
-    /// Connects nowhere yet.
-    pub fn new(options: OptsBuilder, server_tls: &ServerTls) -> ServicePool {
+    /// Connects nowhere yet. `ready` is the least number of connections of the options' pool.
+    pub fn new(options: OptsBuilder, server_tls: &ServerTls, ready: usize) -> ServicePool {
         let known = Arc::new(Mutex::new(Known::default()));
         let noted = known.clone();
         let options = options.after_connect(move |conn| {
@@ -134,7 +150,8 @@ impl ServicePool {
             plain: plain_options.clone().map(Pool::new),
             looking: Vec::new(),
         };
-        ServicePool { options, plain_options, known, pools: Arc::new(Mutex::new(pools)) }
+        let pools = Arc::new(Mutex::new(pools));
+        ServicePool { options, plain_options, known, pools, ready, pairs: Arc::default() }
     }
 
     /// The connections of now; those from under other rights are given up.
@@ -241,23 +258,47 @@ impl ServicePool {
         }
     }
 
+    /// Two connections, the first as [`ServicePool::conn_of_now`], and the beginning of a look on the second.
+    ///
+    /// # Errors
+    /// What the server or the system says.
+    pub(crate) async fn pair(&self) -> Result<(Conn, Look), Error> {
+        // Where the server has few left, those who have one each and want another would all get none
+        let _turn = self.pairs.lock().await;
+        let first = self.conn_of_now().await?;
+        for _ in 0..MAX_TRIES {
+            let begun = self.begin();
+            let conn = self.get_conn().await?;
+            if self.begin() == begun {
+                return Ok((first, Look { conn, begun }));
+            }
+        }
+        Err(Error::Other(CHANGED.into()))
+    }
+
     /// A connection, one that was used before if there is one.
     ///
     /// # Errors
     /// What the server or the system says.
     pub async fn get_conn(&self) -> Result<Conn, Error> {
-        let mut tries = 1;
+        let (mut tries, mut worn) = (1, 0);
         loop {
-            let (pool, plain, changes) = {
-                let pools = self.pools();
-                (pools.pool.clone(), pools.plain.clone(), pools.changes)
+            let (got, changes) = self.checkout().await;
+            let kept = match &got {
+                Err(e) if is_full(e) => self.pools().looking.pop(),
+                _ => None,
             };
-            let conn = match (pool.get_conn().await, plain) {
-                (Err(Error::Driver(DriverError::NoClientSslFlagFromServer)), Some(plain)) => {
-                    plain.get_conn().await
+            let mut conn = kept.map_or(got, Ok)?;
+            match self.renew(&mut conn).await {
+                Ok(()) => {}
+                // The server has ended it since it was last used
+                Err(_) if worn < self.ready + MAX_LOOKING => {
+                    worn += 1;
+                    let _ = conn.disconnect().await;
+                    continue;
                 }
-                (got, _) => got,
-            }?;
+                Err(e) => return Err(e),
+            }
             if locked(&self.known).changes == changes {
                 return Ok(conn);
             }
@@ -267,6 +308,78 @@ impl ServicePool {
             tries += 1;
         }
     }
+
+    /// A connection as it is, and under which rights it was made.
+    async fn checkout(&self) -> (Result<Conn, Error>, u64) {
+        let (pool, plain, changes) = {
+            let pools = self.pools();
+            (pools.pool.clone(), pools.plain.clone(), pools.changes)
+        };
+        let conn = match (pool.get_conn().await, plain) {
+            (Err(Error::Driver(DriverError::NoClientSslFlagFromServer)), Some(plain)) => {
+                plain.get_conn().await
+            }
+            // It has not said whether it offers TLS, and some may be ready
+            (Err(e), Some(plain)) if is_full(&e) => plain.get_conn().await,
+            (got, _) => got,
+        };
+        (conn, changes)
+    }
+
+    /// Makes a connection what a new one is: without a transaction that was left open, or a level for the next one. What the account
+    /// may do is asked, as it is of a new one: the connection goes on with the rights that it began with.
+    async fn renew(&self, conn: &mut Conn) -> Result<(), Error> {
+        let ([rollback, level], [show_grants, literal]) = (RENEW_SQL, RIGHTS_SQL);
+        let [_, _, grants, literal] = conn.results([rollback, level, show_grants, literal]).await?;
+        locked(&self.known).note(Rights::of(grants, literal)?);
+        Ok(())
+    }
+
+    /// Keeps connections ready, so that what has to be done goes on where clients hold all others that the server takes.
+    pub async fn keep_ready(&self, connect_timeout: Duration) {
+        if self.ready == 0 {
+            return;
+        }
+        let mut complete = true;
+        loop {
+            let why = match tokio::time::timeout(connect_timeout, self.make_ready()).await {
+                Ok(Ok(())) => None,
+                Ok(Err(e)) => Some(e.to_string()),
+                Err(_) => Some("no answer in connect_timeout_ms".into()),
+            };
+            if let Some(why) = why.as_ref().filter(|_| complete) {
+                tracing::warn!(why, "fewer than min_service_connections stand ready");
+            }
+            complete = why.is_none();
+            tokio::time::sleep(READY_INTERVAL).await;
+        }
+    }
+
+    /// Opens what is missing of the connections that stand ready. Those that the server has closed meanwhile are found out: the pool
+    /// looks at each before it gives it out.
+    async fn make_ready(&self) -> Result<(), Error> {
+        let wanted = {
+            let pools = self.pools();
+            let in_use = |pool: &Pool| pool.metrics().connections_in_use.load(Ordering::Relaxed);
+            let in_use = in_use(&pools.pool) + pools.plain.as_ref().map_or(0, in_use);
+            // Those that are kept for looks do not come back
+            let come_back = in_use.saturating_sub(pools.looking.len());
+            self.ready.saturating_sub(come_back)
+        };
+        let mut held = Vec::with_capacity(wanted);
+        for _ in 0..wanted {
+            held.push(self.checkout().await.0?);
+        }
+        Ok(())
+    }
+}
+
+/// A connection for a look that depends on the account's rights.
+#[derive(Debug)]
+pub(crate) struct Look {
+    pub(crate) conn: Conn,
+    /// See [`ServicePool::begin`].
+    pub(crate) begun: u64,
 }
 
 #[cfg(test)]

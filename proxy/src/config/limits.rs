@@ -5,9 +5,12 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::Refusal;
+use crate::service::MAX_LOOKING;
 
 /// What systems take at most for the silence before the first sign of life, in seconds.
 const MAX_KEEPALIVE_S: u64 = 32_767;
+/// The service account's connections for what sessions want beside looks at tables.
+const SESSIONS_CONNECTIONS: usize = 8;
 
 /// `[limits]`: every bound of the proxy.
 #[derive(Debug, Clone, Deserialize)]
@@ -36,6 +39,8 @@ pub struct Limits {
     pub metadata_ttl_ms: u64,
     /// How many phase-two jobs run at a time for each backend.
     pub phase_two_concurrency: usize,
+    /// How many connections of the service account stand ready for each backend, whatever clients hold. 0: none.
+    pub min_service_connections: usize,
     /// How long a session may wait for its client's next command, in milliseconds; after it error 4031 of MySQL, or the end of
     /// the connection that MariaDB makes. 0: the server's `wait_timeout` decides.
     pub idle_timeout_ms: u64,
@@ -60,6 +65,7 @@ impl Default for Limits {
             connect_timeout_ms: 5_000,
             metadata_ttl_ms: 1_000,
             phase_two_concurrency: 8,
+            min_service_connections: 4,
             idle_timeout_ms: 0,
             tcp_keepalive_s: 60,
             drain_timeout_ms: 5_000,
@@ -81,6 +87,11 @@ impl Limits {
         Duration::from_millis(self.connect_timeout_ms)
     }
 
+    /// The most connections of the service account for each backend.
+    pub fn max_service_connections(&self) -> usize {
+        self.phase_two_concurrency.saturating_add(SESSIONS_CONNECTIONS + MAX_LOOKING)
+    }
+
     /// Refuses values that cannot be: the key and the reason.
     pub(super) fn check(&self) -> Result<(), Refusal> {
         for (name, value) in [
@@ -94,6 +105,14 @@ impl Limits {
             if value == 0 {
                 return Err((name.into(), "must be above 0".into()));
             }
+        }
+        let max = self.max_service_connections();
+        if self.min_service_connections > max {
+            let reason = format!(
+                "must be phase_two_concurrency + {} = {max} at most",
+                SESSIONS_CONNECTIONS + MAX_LOOKING
+            );
+            return Err(("min_service_connections".into(), reason));
         }
         if self.tcp_keepalive_s > MAX_KEEPALIVE_S {
             return Err(("tcp_keepalive_s".into(), format!("must be {MAX_KEEPALIVE_S} at most")));

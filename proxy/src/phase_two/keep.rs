@@ -6,7 +6,7 @@ use atone_undo::{BranchRows, LOG_STATUS_MARKER};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 
-use super::{Failure, log, stuck};
+use super::{Failure, give_up, log, stuck};
 use crate::backend::Backend;
 use crate::typed::Typed;
 use crate::undo_logs::UndoLogError;
@@ -29,22 +29,19 @@ pub(super) async fn keep(
     let mut conn = backend.pool.get_conn().await?;
     // Parts without their first row may be left
     log::insert_marker(&mut conn, work, branch).await?;
-    replace(&mut conn, undo_log, branch).await
+    replace(conn, undo_log, branch).await
 }
 
 /// Puts a marker in the place of the branch's rows, the first of which is there.
-async fn replace(conn: &mut Conn, undo_log: &str, branch: &BranchRef) -> Result<WorkOutcome, Failure> {
+async fn replace(mut conn: Conn, undo_log: &str, branch: &BranchRef) -> Result<WorkOutcome, Failure> {
     conn.query_drop("START TRANSACTION").await?;
-    match replace_in_transaction(conn, undo_log, branch).await {
-        Ok(outcome) => {
-            conn.query_drop("COMMIT").await?;
-            Ok(outcome)
-        }
-        Err(failure) => {
-            conn.query_drop("ROLLBACK").await?;
-            Err(failure)
-        }
+    let replaced = replace_in_transaction(&mut conn, undo_log, branch).await;
+    let ended = conn.query_drop(if replaced.is_ok() { "COMMIT" } else { "ROLLBACK" }).await;
+    if let Err(e) = ended {
+        give_up(conn).await;
+        return Err(replaced.err().unwrap_or_else(|| e.into()));
     }
+    replaced
 }
 
 async fn replace_in_transaction(

@@ -27,12 +27,11 @@ pub(super) async fn hold(conn: &mut Conn, log: &LogTable) -> Result<(), Failure>
 
 impl Logs {
     /// Of tables that are held.
-    pub(super) async fn of(backend: &Backend, tables: Vec<LogTable>) -> Result<Logs, Failure> {
+    pub(super) async fn of(conn: &mut Conn, tables: Vec<LogTable>) -> Result<Logs, Failure> {
         let mut out = Logs::default();
         for log in tables {
             if !out.0.iter().any(|(known, _)| *known == log) {
-                let mut conn = backend.pool.get_conn().await?;
-                let first = log.first_number(&mut conn).await?;
+                let first = log.first_number(conn).await?;
                 out.0.push((log, first));
             }
         }

@@ -16,8 +16,8 @@ use std::sync::Arc;
 
 use atone_api::proto::{BranchRef, Work, WorkKind, WorkOutcome, WorkResult};
 use atone_undo::{BranchRows, ConflictReport, UNDO_LOG_TABLE, quote_identifier};
-use mysql_async::Error;
 use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Error};
 
 use crate::backend::Backend;
 use crate::service::ServiceError;
@@ -131,22 +131,26 @@ async fn rollback(
     undo_log: &str,
     branch: &BranchRef,
 ) -> Result<WorkOutcome, Failure> {
-    let mut conn = backend.pool.conn_of_now().await?;
-    let mariadb = backend.is_mariadb(&mut conn).await?;
+    let (mut conn, mut look) = backend.pool.pair().await?;
+    let mariadb = backend.is_mariadb(&mut look.conn).await?;
     match log::find(&mut conn, work, undo_log, branch).await? {
         BranchRows::Record => {}
         BranchRows::Restored => return Ok(WorkOutcome::Done),
         BranchRows::Marker | BranchRows::None => return Ok(WorkOutcome::Absent),
     }
     conn.query_drop("START TRANSACTION").await?;
-    match restore::restore(backend, &mut conn, mariadb, undo_log, branch).await {
-        Ok(()) => {
-            conn.query_drop("COMMIT").await?;
-            Ok(WorkOutcome::Done)
-        }
-        Err(failure) => {
-            conn.query_drop("ROLLBACK").await?;
-            Err(failure)
-        }
+    let restored = restore::restore(backend, &mut conn, look, mariadb, undo_log, branch).await;
+    let ended = conn.query_drop(if restored.is_ok() { "COMMIT" } else { "ROLLBACK" }).await;
+    if let Err(e) = ended {
+        give_up(conn).await;
+        return Err(restored.err().unwrap_or_else(|| e.into()));
+    }
+    restored.map(|()| WorkOutcome::Done)
+}
+
+/// Closes a connection whose transaction may still be open: it must not wait with its locks for the next use.
+async fn give_up(conn: Conn) {
+    if let Err(error) = conn.disconnect().await {
+        tracing::debug!(%error, "a connection of the service account is given up");
     }
 }

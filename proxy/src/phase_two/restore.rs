@@ -15,7 +15,7 @@ use super::logs::{self, Logs};
 use super::{Failure, foreign_keys, log, stuck};
 use crate::backend::Backend;
 use crate::meta::{MetaError, chunks, read_all};
-use crate::service::ServicePool;
+use crate::service::Look;
 use crate::typed::{Typed, image};
 
 /// How many rows are read, and how many statements are sent, at a time.
@@ -37,6 +37,7 @@ struct Wanted<'a> {
 pub(super) async fn restore(
     backend: &Backend,
     conn: &mut Conn,
+    mut look: Look,
     mariadb: bool,
     undo_log: &str,
     branch: &BranchRef,
@@ -58,13 +59,15 @@ pub(super) async fn restore(
     let mut report = ConflictReport::new("rows were changed since by others than this transaction");
     let mut untouched = Vec::with_capacity(record.tables.len());
     let mut written = Vec::new();
-    let all_adapted = as_they_are(backend, conn, mariadb, &record.tables, packet_bytes).await?;
+    let all_adapted = as_they_are(backend, conn, (&mut look, mariadb), &record.tables, packet_bytes).await?;
     for (changes, adapted) in record.tables.iter_mut().zip(all_adapted) {
         changes.table = adapted.table;
         written.extend(adapted.logs);
         untouched.push((adapted.places, adapted.untouched, adapted.replaces));
     }
-    let logs = Logs::of(backend, written).await?;
+    let logs = Logs::of(&mut look.conn, written).await?;
+    // Others may use it meanwhile
+    drop(look);
     let record = &loaded.record;
     let mut wanted: Vec<Wanted<'_>> = Vec::new();
     for (changes, (places, untouched, replaces)) in record.tables.iter().zip(untouched) {
@@ -249,14 +252,14 @@ fn batches<'a, 'b>(
 async fn as_they_are(
     backend: &Backend,
     conn: &mut Conn,
-    mariadb: bool,
+    (look, mariadb): (&mut Look, bool),
     all: &[TableChanges],
     packet_bytes: usize,
 ) -> Result<Vec<Adapted>, Failure> {
     let all: Vec<&TableChanges> = all.iter().collect();
     // From here on they stay as they are until the transaction ends
     hold(conn, &all, packet_bytes).await?;
-    let mut adapted = read_as_they_are(backend, mariadb, &all, packet_bytes).await?;
+    let mut adapted = read_as_they_are(backend, (look, mariadb), &all, packet_bytes).await?;
     let with_logs: Vec<usize> = (0..adapted.len()).filter(|&at| !adapted[at].logs.is_empty()).collect();
     if with_logs.is_empty() {
         return Ok(adapted);
@@ -266,7 +269,7 @@ async fn as_they_are(
     }
     // What triggers write was looked at when it could still be altered
     let changes: Vec<&TableChanges> = with_logs.iter().map(|&at| all[at]).collect();
-    let again = read_as_they_are(backend, mariadb, &changes, packet_bytes).await?;
+    let again = read_as_they_are(backend, (look, mariadb), &changes, packet_bytes).await?;
     for (at, again) in with_logs.into_iter().zip(again) {
         if again.logs != adapted[at].logs {
             return Err(Failure::Retry("a table that a trigger writes was altered meanwhile".into()));
@@ -312,17 +315,12 @@ fn ids<'a>(all: &[&'a TableChanges]) -> Vec<(&'a str, &'a str)> {
 
 async fn read_as_they_are(
     backend: &Backend,
-    mariadb: bool,
+    (look, mariadb): (&mut Look, bool),
     all: &[&TableChanges],
     packet_bytes: usize,
 ) -> Result<Vec<Adapted>, Failure> {
-    let ids = ids(all);
-    let look = || async {
-        let begun = backend.pool.begin();
-        let mut conn = backend.pool.get_conn().await?;
-        read_all(&mut conn, (&backend.pool, begun), &ids, packet_bytes, mariadb).await
-    };
-    let now = match ServicePool::again(look).await {
+    let begun = (&backend.pool, look.begun);
+    let now = match read_all(&mut look.conn, begun, &ids(all), packet_bytes, mariadb).await {
         Ok(now) => now,
         Err(MetaError::NoTable(name)) => return Err(stuck(format!("the table {name} is gone"))),
         Err(MetaError::Server(e)) => return Err(e.into()),

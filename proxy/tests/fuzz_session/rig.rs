@@ -63,7 +63,7 @@ impl Rig {
             .socket(Some(account.display().to_string()))
             .max_allowed_packet(Some(16 << 20))
             .wait_timeout(Some(1000));
-        backend.pool = ServicePool::new(options, &ServerTls::default());
+        backend.pool = ServicePool::new(options, &ServerTls::default(), 0);
         Rig {
             backend: Arc::new(backend),
             server: UnixListener::bind(&app).unwrap(),

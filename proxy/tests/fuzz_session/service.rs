@@ -36,6 +36,20 @@ fn rows(sql: &str) -> Option<Rows> {
         (5, vec![])
     } else if sql.contains("TABLE_TYPE FROM") {
         (4, vec![some(&["test", "t", "InnoDB", "BASE TABLE"])])
+    } else if sql.contains("CHARACTER_MAXIMUM_LENGTH") {
+        // Of undo_log
+        let column =
+            |name, kind, chars| vec![Some(name), Some(kind), Some(kind), chars, Some("NO"), None, Some("")];
+        let columns = vec![
+            column("branch_id", "bigint", None),
+            column("xid", "varchar", Some("128")),
+            column("context", "varchar", Some("128")),
+            column("rollback_info", "longblob", None),
+            column("log_status", "int", None),
+            column("log_created", "datetime", None),
+            column("log_modified", "datetime", None),
+        ];
+        (7, columns)
     } else if sql.contains("information_schema.COLUMNS") {
         let id = vec![Some("id"), Some("int"), Some("int"), None, None, Some("NO"), Some(""), None];
         let charset = [Some("utf8mb4"), Some("utf8mb4_bin")];
@@ -45,12 +59,13 @@ fn rows(sql: &str) -> Option<Rows> {
             &[Some("YES"), Some(""), None],
         ];
         (8, vec![id, v.concat()])
-    } else if sql.contains("GROUP_CONCAT") {
-        (1, vec![some(&["branch_id,xid"])])
+    } else if sql.starts_with("SELECT INDEX_NAME, COLUMN_NAME, SUB_PART FROM") {
+        let part = |column| vec![Some("PRIMARY"), Some(column), None];
+        (3, vec![part("branch_id"), part("xid")])
     } else if sql.contains("information_schema.STATISTICS") {
         (4, vec![vec![Some("PRIMARY"), Some("id"), None, Some("0")]])
-    } else if sql.contains("SELECT ENGINE") {
-        (1, vec![some(&["InnoDB"])])
+    } else if sql.contains("SELECT TABLE_TYPE, ENGINE") {
+        (2, vec![some(&["BASE TABLE", "InnoDB"])])
     } else if sql.contains("information_schema") {
         (3, vec![])
     } else if sql.contains("VERSION()") {
@@ -76,17 +91,16 @@ fn answer(sql: &str, binary: bool) -> Vec<u8> {
         put(&mut out, 1, b"\xff\x43\x05#HY000'test.t' is not VIEW");
         return out;
     }
-    // Only what is asked with the rights comes as several statements that answer with rows
+    // Only what is asked with the rights comes as several statements
     let parts: Vec<&str> = if sql.contains("SHOW GRANTS") { sql.split("; ").collect() } else { vec![sql] };
     let mut seq = 1;
     for (n, part) in parts.iter().enumerate() {
-        let Some(rows) = rows(part) else {
-            put(&mut out, seq, OK);
-            return out;
-        };
         // SERVER_MORE_RESULTS_EXISTS
-        let end = [0xfe, 0, 0, if n + 1 < parts.len() { 0x0a } else { 2 }, 0];
-        seq = result(&mut out, seq, rows, &end, binary);
+        let status = if n + 1 < parts.len() { 0x0a } else { 2 };
+        match rows(part) {
+            Some(rows) => seq = result(&mut out, seq, rows, &[0xfe, 0, 0, status, 0], binary),
+            None => seq = put(&mut out, seq, &[0, 0, 0, status, 0, 0, 0]),
+        }
     }
     out
 }

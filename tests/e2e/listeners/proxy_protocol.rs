@@ -116,7 +116,9 @@ pub(crate) async fn what_the_server_gets(s: Arc<Own>) -> Result<()> {
     for version in ["v1", "v2"] {
         for origin in ["listen_proxy_protocol = ['127.0.0.1']", "listen_proxy_protocol = ['unix']"] {
             let lines = format!("{origin}\nserver_proxy_protocol = '{version}'\naddress = '127.0.0.1:{to}'");
-            let (mut proxy, ports) = s.cluster.prepare_proxy(dir.path(), &[lines], "")?;
+            // The first who connects is the client
+            let limits = "min_service_connections = 0";
+            let (mut proxy, ports) = s.cluster.prepare_proxy(dir.path(), &[lines], limits)?;
             // It will not be ready: nobody answers the service account
             proxy.launch()?;
             let mut client = wait::until("the listener is open", Duration::from_secs(20), || async {

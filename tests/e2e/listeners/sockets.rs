@@ -139,7 +139,9 @@ pub(crate) async fn signs_of_life(s: Arc<Own>) -> Result<()> {
     let to = server.local_addr()?.port();
     for (limit, timer) in [("", "02"), ("tcp_keepalive_s = 0", "00")] {
         let line = format!("address = '127.0.0.1:{to}'");
-        let (mut proxy, ports) = s.cluster.prepare_proxy(dir.path(), &[line], limit)?;
+        // Nor one of the service account
+        let limits = format!("min_service_connections = 0\n{limit}");
+        let (mut proxy, ports) = s.cluster.prepare_proxy(dir.path(), &[line], &limits)?;
         proxy.launch()?;
         let _client = wait::until("the listener is open", SOON, || async {
             Ok(tokio::net::TcpStream::connect(("127.0.0.1", ports[0])).await.ok())
