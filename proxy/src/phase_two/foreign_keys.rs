@@ -2,7 +2,8 @@
 //!
 //! Compensation runs with `foreign_key_checks` off: the order of rows inside of one branch must not matter, and no CASCADE
 //! may fire. What the server would have checked is checked here, once all rows are back: an outsider may have inserted a
-//! child of a row that this branch had inserted, or deleted the parent of a row that it had deleted.
+//! child of a row that this branch had inserted, or deleted the parent of a row that it had deleted. What other branches of the
+//! transaction will still mend is not held against this one ([`super::target`]).
 
 use std::collections::BTreeMap;
 
@@ -10,6 +11,7 @@ use atone_undo::{Key, RowChange, Table, UniqueKey, Value, quote_identifier};
 use mysql_async::Conn;
 
 use super::Failure;
+use super::target::Target;
 use crate::meta::{by_place, chunks, union};
 use crate::typed::{Typed, literal};
 
@@ -179,12 +181,13 @@ fn lost(
 pub(super) async fn check(
     conn: &mut Conn,
     restored: &[(&Table, &[&RowChange])],
+    mut target: Target<'_>,
     packet_bytes: usize,
 ) -> Result<(), Failure> {
     let tables: Vec<&Table> = restored.iter().map(|(table, _)| *table).collect();
     let sides = sides(conn, &tables, packet_bytes).await?;
     for ((table, rows), sides) in restored.iter().zip(sides) {
-        check_table(conn, table, rows, sides).await?;
+        check_table(conn, table, rows, sides, &mut target).await?;
     }
     Ok(())
 }
@@ -196,13 +199,13 @@ async fn check_table(
     table: &Table,
     rows: &[&RowChange],
     sides: Sides,
+    target: &mut Target<'_>,
 ) -> Result<(), Failure> {
     for side in seen_from(table, sides.as_parent)? {
         let gone = lost(&side.own, rows, |r| r.after.as_ref(), |r| r.before.as_ref());
         let own = side.own_side(table);
         for chunk in gone.chunks(KEYS_PER_SELECT) {
-            let orphan: Option<u8> = conn.first_text_row(orphans(&side.table, &own, chunk)).await?;
-            if orphan.is_some() {
+            if dangles(conn, (&side.table, &own), chunk, target).await? {
                 return Err(super::stuck(format!(
                     "rows of {}.{} refer by foreign key {} to rows of {}.{} that the rollback takes away",
                     side.table.schema, side.table.name, side.name, table.schema, table.name
@@ -214,8 +217,7 @@ async fn check_table(
         let back = lost(&side.own, rows, |r| r.before.as_ref(), |r| r.after.as_ref());
         let own = side.own_side(table);
         for chunk in back.chunks(KEYS_PER_SELECT) {
-            let orphan: Option<u8> = conn.first_text_row(orphans(&own, &side.table, chunk)).await?;
-            if orphan.is_some() {
+            if dangles(conn, (&own, &side.table), chunk, target).await? {
                 return Err(super::stuck(format!(
                     "the rollback brings rows of {}.{} back whose parent in {}.{} (foreign key {}) is gone",
                     table.schema, table.name, side.table.schema, side.table.name, side.name
@@ -226,9 +228,24 @@ async fn check_table(
     Ok(())
 }
 
-/// Whether rows of the child with these values have no parent. Each side is a table whose key are the columns of the
-/// foreign key.
-fn orphans(child: &Table, parent: &Table, values: &[Key]) -> String {
+/// Whether rows of the child with these values have no parent, and will have none once the whole transaction is undone. Each
+/// side is a table whose key are the columns of the foreign key.
+async fn dangles(
+    conn: &mut Conn,
+    (child, parent): (&Table, &Table),
+    values: &[Key],
+    target: &mut Target<'_>,
+) -> Result<bool, Failure> {
+    let orphan: Option<u8> = conn.first_text_row(orphans(child, parent, values, "1", 1)).await?;
+    if orphan.is_none() {
+        return Ok(false);
+    }
+    let all = |list: &str, limit: usize| orphans(child, parent, values, list, limit);
+    Ok(!target.mends(conn, child, parent, all).await?)
+}
+
+/// Reads so many rows of the child with these values that have no parent.
+fn orphans(child: &Table, parent: &Table, values: &[Key], list: &str, limit: usize) -> String {
     let pairs: Vec<String> = parent
         .columns
         .iter()
@@ -239,8 +256,8 @@ fn orphans(child: &Table, parent: &Table, values: &[Key]) -> String {
         })
         .collect();
     format!(
-        "SELECT 1 FROM {} AS `c` WHERE {} AND NOT EXISTS (SELECT 1 FROM {} AS `p` WHERE {} LOCK IN SHARE MODE) \
-         LIMIT 1 LOCK IN SHARE MODE",
+        "SELECT {list} FROM {} AS `c` WHERE {} AND NOT EXISTS (SELECT 1 FROM {} AS `p` WHERE {} LOCK IN SHARE MODE) \
+         LIMIT {limit} LOCK IN SHARE MODE",
         child.quoted(),
         child.keys_predicate("`c`", values),
         parent.quoted(),

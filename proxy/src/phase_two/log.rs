@@ -84,7 +84,7 @@ pub(super) async fn look(conn: &mut Conn, undo_log: &str, branch: &BranchRef) ->
     Ok(Seen { says, xids: rows.into_iter().map(|row| row.xid).collect() })
 }
 
-/// Locks the undo row of a branch, reads all parts of its record, and decodes them.
+/// Locks the undo row of a branch, and reads its record.
 pub(super) async fn load(conn: &mut Conn, undo_log: &str, branch: &BranchRef) -> Result<Loaded, Failure> {
     let lock = format!("SELECT log_status FROM {undo_log} WHERE branch_id = ? AND xid = ? FOR UPDATE");
     let held: Option<i32> = conn.first_row(lock, (branch.branch_id, &branch.xid)).await?;
@@ -93,6 +93,11 @@ pub(super) async fn load(conn: &mut Conn, undo_log: &str, branch: &BranchRef) ->
     }
     // The lock on the first part protects the others: a locking read of them would lock the gap behind them too, where
     // later branches write
+    read(conn, undo_log, branch).await
+}
+
+/// Reads all parts of a branch's record without locks, and decodes them.
+pub(super) async fn read(conn: &mut Conn, undo_log: &str, branch: &BranchRef) -> Result<Loaded, Failure> {
     let select = format!(
         "SELECT xid, log_status, context FROM {undo_log} WHERE {} ORDER BY LENGTH(xid), xid",
         branch_condition("?", "?")

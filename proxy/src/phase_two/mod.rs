@@ -11,6 +11,7 @@ mod log;
 mod logs;
 mod purge;
 mod restore;
+mod target;
 
 use std::sync::Arc;
 

@@ -12,6 +12,7 @@ use mysql_async::{Conn, Params, Value as Cell};
 
 use super::adapt::{Adapted, adapt, is_deleted};
 use super::logs::{self, Logs};
+use super::target::Target;
 use super::{Failure, foreign_keys, log, stuck};
 use crate::backend::Backend;
 use crate::meta::{MetaError, chunks, read_all};
@@ -121,7 +122,8 @@ pub(super) async fn restore(
         .filter(|wanted| !wanted.rows.is_empty())
         .map(|wanted| (&wanted.changes.table, wanted.rows.as_slice()))
         .collect();
-    foreign_keys::check(conn, &restored, packet_bytes).await?;
+    let target = Target::new(backend, branch, mariadb, packet_bytes);
+    foreign_keys::check(conn, &restored, target, packet_bytes).await?;
     loaded.mark_restored(conn, undo_log, branch).await
 }
 
@@ -406,7 +408,7 @@ fn select(table: &Table, keys: &[Key]) -> String {
     )
 }
 
-async fn read_rows(conn: &mut Conn, table: &Table, sql: &str) -> Result<Vec<Row>, Failure> {
+pub(super) async fn read_rows(conn: &mut Conn, table: &Table, sql: &str) -> Result<Vec<Row>, Failure> {
     let mut out = Vec::new();
     let mut result = conn.query_iter(sql).await?;
     while let Some(row) = result.next().await? {
