@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use atone_sql::{Analysis, Mode, Statement, analyze, unreadable};
+use atone_sql::{Analysis, Charset, Mode, Statement, analyze, unreadable};
 use bytes::Bytes;
 
 use crate::heavy::heavy_text;
@@ -96,12 +96,8 @@ impl Analysed {
     }
 
     fn came(sql: Bytes, mode: Mode, execution: Option<Bytes>) -> Analysed {
-        let text = heavy_text(sql.len(), || match mode.read(&sql) {
-            Ok(Cow::Borrowed(_)) => Ok(sql.clone()),
-            Ok(Cow::Owned(text)) => Ok(text.into()),
-            Err(why) => Err(why),
-        });
-        match text {
+        let text = heavy_text(converted(&sql, mode.charset), || mode.read(&sql));
+        match text.map(|text| shared(&sql, text)) {
             Ok(text) => Analysed::read(sql, text, mode, execution),
             Err(why) => {
                 let analysis = unreadable(&sql, why);
@@ -113,7 +109,7 @@ impl Analysed {
 
     /// Reads what stands for a statement that was read: an execution with its parameters, if `execution` is one.
     pub(super) fn instead(text: Bytes, mode: Mode, execution: Option<Bytes>) -> Analysed {
-        match written(&text, mode) {
+        match written(&text, mode.charset).map(|sql| shared(&text, sql)) {
             Some(sql) => Analysed::read(sql, text, mode, execution),
             None => {
                 let analysis = unreadable(&text, "cannot be said in character_set_client");
@@ -134,7 +130,7 @@ impl Analysed {
     pub(super) fn without_hint(mut self, mode: Mode) -> Analysed {
         if let Some(hint) = &self.analysis.xid_hint {
             let text = blanked(&self.sql, &hint.span);
-            match written(&text, mode) {
+            match written(&text, mode.charset).map(|sql| shared(&text, sql)) {
                 Some(sql) => self.origin.sql = sql,
                 None => self.origin.passes = Passes::Never,
             }
@@ -146,11 +142,21 @@ impl Analysed {
 }
 
 /// A text that was read, in the client's charset again.
-fn written(text: &Bytes, mode: Mode) -> Option<Bytes> {
-    Some(match mode.charset.write(text)? {
+pub(super) fn written(text: &[u8], charset: Charset) -> Option<Cow<'_, [u8]>> {
+    heavy_text(converted(text, charset), || charset.write(text))
+}
+
+/// What became of a text, without a copy where it is the same.
+fn shared(text: &Bytes, became: Cow<'_, [u8]>) -> Bytes {
+    match became {
         Cow::Borrowed(_) => text.clone(),
-        Cow::Owned(sql) => sql.into(),
-    })
+        Cow::Owned(became) => became.into(),
+    }
+}
+
+/// How many bytes of a text have to be converted: none of what is read as it comes.
+fn converted(text: &[u8], charset: Charset) -> usize {
+    if charset.is_unicode() { 0 } else { text.len() }
 }
 
 /// A text with blanks in the place of a part that means nothing to the server.

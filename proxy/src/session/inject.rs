@@ -14,6 +14,7 @@ use atone_wire::response::{ErrPacket, OkPacket, parse_eof};
 use atone_wire::{Malformed, command};
 use bytes::Bytes;
 
+use super::analysed::written;
 use super::fault::{Class, class, extent};
 use super::gate::Own;
 use super::insert::SAVEPOINT;
@@ -349,7 +350,7 @@ impl Session {
             return Ok(());
         }
         let charset = self.mode_of(&flight.sql).await?.charset;
-        let Some(sql) = charset.write(&flight.sql) else {
+        let Some(sql) = written(&flight.sql, charset) else {
             all.push(Reply::Err(self.unsayable()));
             return Ok(());
         };

@@ -17,6 +17,7 @@ use atone_wire::execute::{ParamClass, ParamType, RawParam, execution};
 use bytes::Bytes;
 
 use super::Session;
+use super::analysed::written;
 use super::gate::Own;
 use super::inject::{Flight, Reply, Rows};
 use crate::error::{End, SqlError};
@@ -289,7 +290,7 @@ impl Session {
         sql: &[u8],
     ) -> Result<Result<(u32, Vec<Bytes>), atone_wire::response::ErrPacket>, End> {
         let mode = self.mode_of(sql).await?;
-        let Some(sql) = mode.charset.write(sql) else { return Ok(Err(self.unsayable())) };
+        let Some(sql) = written(sql, mode.charset) else { return Ok(Err(self.unsayable())) };
         self.own.was_last = true;
         self.send_prepare(&sql).await?;
         self.read_prepared().await

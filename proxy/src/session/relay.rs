@@ -31,19 +31,15 @@ impl Session {
                 self.lose_long_data(id);
             }
         }
-        if byte == command::STMT_EXECUTE && self.statements.values().any(|statement| statement.stale_data) {
-            self.client.fill_to(HEADER + EXECUTE_HEAD).await.map_err(End::Client)?;
-            let head = &self.client.rbuf[HEADER..HEADER + EXECUTE_HEAD];
-            if let Some(id) = head.get(1..5).and_then(|id| id.try_into().ok()) {
-                self.drop_stale_data(u32::from_le_bytes(id)).await?;
-            }
-        }
         let mut head = Vec::new();
         if byte == command::STMT_EXECUTE {
             self.client.fill_to(HEADER).await.map_err(End::Client)?;
             let len = Header::peek(&self.client.rbuf).map_or(0, |header| header.len.min(EXECUTE_HEAD));
             self.client.fill_to(HEADER + len).await.map_err(End::Client)?;
             head.extend_from_slice(&self.client.rbuf[HEADER..HEADER + len]);
+            if let Some(id) = head.get(1..5).and_then(|id| id.try_into().ok()) {
+                self.drop_stale_data(u32::from_le_bytes(id)).await?;
+            }
         }
         while self.client_frame(Frame::Command).await? == MAX_PAYLOAD {}
         if matches!(byte, command::QUERY | command::STMT_EXECUTE | command::STMT_BULK_EXECUTE) {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use atone_sql::{Charset, TableRef};
 use atone_undo::{Kind, Table, quote_identifier};
+use atone_wire::Malformed;
 use atone_wire::response::ErrPacket;
 
 use super::Session;
@@ -46,6 +47,12 @@ pub(super) enum Resolved {
 fn has_char_key(table: &Table) -> bool {
     let key = table.keys.first().map(|key| key.columns.as_slice()).unwrap_or_default();
     key.iter().any(|&c| table.columns.get(c).is_some_and(|column| column.kind == Kind::Char))
+}
+
+/// Whether a SHOW CREATE TABLE has shown a temporary table.
+pub(super) fn is_temporary(shown: &Rows) -> Result<bool, Malformed> {
+    let cells = shown.cells(0)?;
+    Ok(cells.get(1).copied().flatten().is_some_and(|text| text.starts_with(b"CREATE TEMPORARY TABLE")))
 }
 
 /// The cheap statement whose column definitions tell whether a table is what its metadata says.
@@ -138,13 +145,8 @@ impl Session {
                 Reply::Err(e) => return Ok(Resolved::Answer(e)),
                 // A view comes with its charset and collation
                 Reply::Rows(rows) if rows.width > 2 => return Ok(Resolved::View(schema, name)),
-                Reply::Rows(rows) => {
-                    let cells = rows.cells(0)?;
-                    let text = cells.get(1).copied().flatten().unwrap_or_default();
-                    if text.starts_with(b"CREATE TEMPORARY TABLE") {
-                        return Ok(Resolved::Temporary);
-                    }
-                }
+                Reply::Rows(rows) if is_temporary(&rows)? => return Ok(Resolved::Temporary),
+                Reply::Rows(_) => {}
                 _ => return Err(End::Broken("SHOW CREATE TABLE without rows".into())),
             }
         }

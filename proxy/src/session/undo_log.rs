@@ -7,6 +7,7 @@ use super::Session;
 use super::fault::{Class, class};
 use super::hold::Taken;
 use super::inject::Reply;
+use super::tables::is_temporary;
 use crate::error::{End, SqlError};
 use crate::undo_logs::UndoLogError;
 
@@ -55,13 +56,7 @@ impl Session {
         let show =
             format!("SHOW CREATE TABLE {}.{}", quote_identifier(schema), quote_identifier(UNDO_LOG_TABLE));
         match self.try_one(show).await? {
-            Reply::Rows(rows) if !rows.rows.is_empty() => {
-                let cells = rows.cells(0)?;
-                let text = cells.get(1).copied().flatten().unwrap_or_default();
-                if text.starts_with(b"CREATE TEMPORARY TABLE") {
-                    return Ok(true);
-                }
-            }
+            Reply::Rows(rows) if !rows.rows.is_empty() && is_temporary(&rows)? => return Ok(true),
             // There is none to be seen; what this means for the undo record the COMMIT will tell
             _ => {}
         }
