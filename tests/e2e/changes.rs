@@ -19,6 +19,7 @@ atone_tests::shared_tests!(
     zero_timestamps_in_keys,
     safe_updates,
     a_volatile_condition_on_the_table_itself,
+    warnings_of_a_volatile_condition,
 );
 
 const T: &str = "CREATE TABLE t (id INT PRIMARY KEY, a INT, b VARCHAR(6), n TINYINT NOT NULL DEFAULT 1, KEY (b), UNIQUE (a))";
@@ -308,6 +309,42 @@ async fn a_volatile_condition_on_the_table_itself(c: Arc<Cluster>) -> Result<()>
         "UPDATE v SET a = 5 WHERE id = 1 AND RAND() < 2 AND EXISTS (SELECT 1 FROM t)",
     ] {
         check_queries(&c, &setup, &["t"], &[statement, "SHOW WARNINGS"]).await?;
+    }
+    Ok(())
+}
+
+/// What a condition warns of, or fails of in strict mode, also where the rows imaged take its place.
+async fn warnings_of_a_volatile_condition(c: Arc<Cluster>) -> Result<()> {
+    let setup = [T, ROWS, "CREATE VIEW v AS SELECT id, a, b FROM t"];
+    let changes = [
+        "DELETE FROM t WHERE b = 'two' AND RAND() < 2 AND b > 5",
+        "DELETE FROM t WHERE b > 5 AND RAND() > 2",
+        "DELETE FROM t WHERE b = CURRENT_DATE AND a > 'x'",
+        "UPDATE t SET n = 9 WHERE b < 1 AND RAND() < 2 AND a < 30",
+        "UPDATE t SET n = 9 WHERE b < 1 AND RAND() < 2 ORDER BY id DESC LIMIT 2",
+        "UPDATE t SET n = 9 WHERE b < 1 AND RAND() > 2 ORDER BY id DESC LIMIT 2",
+        "UPDATE IGNORE t SET a = 30 WHERE b < 1 AND id = 2 AND RAND() < 2",
+        "UPDATE t SET n = 9 WHERE b < 1 AND @i IS NULL AND id < 3",
+        "UPDATE t SET n = 9 WHERE CAST('x' AS SIGNED) = 0 AND RAND() < 2 AND id < 3",
+        "UPDATE v SET b = 'x' WHERE b < 1 AND id < 3",
+        "UPDATE v SET b = 'x' WHERE b < 1 AND id < 3 AND RAND() < 2",
+        "DELETE FROM v WHERE b < 1 AND id < 3 AND RAND() > 2",
+        "UPDATE t JOIN v ON v.id = t.id SET t.n = 9 WHERE v.b < 1 AND t.id < 3 AND RAND() < 2",
+    ];
+    for change in changes {
+        for mode in ["SET sql_mode = ''", "SET sql_mode = 'TRADITIONAL'"] {
+            check_queries(&c, &setup, &["t"], &[mode, change, "SHOW WARNINGS"]).await?;
+        }
+    }
+    // A text in UTF-8 that is none in GBK
+    for change in [
+        "DELETE FROM t WHERE b = '表' AND n = CURRENT_DATE",
+        "DELETE FROM t WHERE b <> '表' AND n < CURRENT_DATE",
+        "UPDATE t SET n = 9 WHERE b <> '表' AND RAND() < 2 LIMIT 2",
+        "UPDATE t SET b = '表' WHERE b <> '表' AND RAND() < 2",
+    ] {
+        let statements = ["SET sql_mode = ''", "SET NAMES gbk", change, "SHOW WARNINGS"];
+        check_queries(&c, &setup, &["t"], &statements).await?;
     }
     Ok(())
 }

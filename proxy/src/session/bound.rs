@@ -52,6 +52,7 @@ impl Session {
             return self.send_error(&error).await;
         }
         self.uncounted_warnings = false;
+        self.heard = None;
         match &analysis.statement {
             Statement::Diagnostics => {
                 if self.answer_diagnostics(&sql, &origin).await? {

@@ -32,6 +32,19 @@ impl Diagnostics {
     fn without_warnings(row_count: i128) -> Self {
         Self { row_count, warnings: None, warning_count: 0, error_count: 0 }
     }
+
+    /// Those of a statement whose condition, evaluated before it, has had these.
+    fn behind(mut self, condition: &Diagnostics) -> Self {
+        let earlier = condition.warnings.as_ref().map(|list| list.rows.clone()).unwrap_or_default();
+        match (&mut self.warnings, &condition.warnings) {
+            (Some(own), _) => drop(own.rows.splice(..0, earlier)),
+            (None, Some(list)) => self.warnings = Some(list.clone()),
+            (None, None) => {}
+        }
+        self.warning_count += condition.warning_count;
+        self.error_count += condition.error_count;
+        self
+    }
 }
 
 impl Session {
@@ -43,6 +56,14 @@ impl Session {
 
     /// Keeps the diagnostics of a statement that has answered with this OK packet, before others run.
     pub(super) async fn keep_of(&mut self, ok: &OkPacket, row_count: i128) -> Result<(), End> {
+        self.keep_of_server(ok, row_count).await?;
+        if let Some(heard) = &self.heard {
+            self.diagnostics = self.diagnostics.take().map(|kept| kept.behind(heard));
+        }
+        Ok(())
+    }
+
+    async fn keep_of_server(&mut self, ok: &OkPacket, row_count: i128) -> Result<(), End> {
         if ok.warnings == 0 && !self.uncounted_warnings {
             // What the server has in its list may be of a read before it
             self.diagnostics = Some(Diagnostics::without_warnings(row_count));

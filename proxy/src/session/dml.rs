@@ -37,6 +37,9 @@ impl Session {
     /// The statement succeeded: where it stands alone its branch commits.
     pub(super) async fn statement_done(&mut self, ok: OkPacket, alone: bool) -> Result<(), End> {
         let mut ok = ok.without_session_state(self.capabilities);
+        if self.heard.is_some() && !alone {
+            self.keep_of(&ok, i128::from(ok.affected_rows)).await?;
+        }
         // What it has changed is in the journal
         self.progress = Progress { alone: self.progress.alone, ..Progress::default() };
         let returned = self.returned.take();
@@ -55,6 +58,9 @@ impl Session {
                 self.diagnostics = None;
                 return self.send_err(&error).await;
             }
+        }
+        if let Some(heard) = self.heard.take() {
+            ok = ok.with_more_warnings(heard.warning_count);
         }
         if let Some(rows) = returned {
             return self.send_rows(&rows, rows.rows.iter().map(|row| row.to_vec())).await;

@@ -118,7 +118,7 @@ pub(super) enum Reply {
 }
 
 /// A result set of our own making, kept.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Rows {
     /// The number of columns.
     pub(super) width: usize,

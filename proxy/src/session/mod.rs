@@ -118,6 +118,8 @@ pub struct Session {
     multi_statements: bool,
     /// The diagnostics of a statement behind which others were run.
     diagnostics: Option<Diagnostics>,
+    /// Those of its condition, where that ran apart from the current statement.
+    heard: Option<Diagnostics>,
     /// How far the application's current statement has got.
     progress: Progress,
     /// The server may list warnings of the current statement that its OK packet does not count.
@@ -199,6 +201,7 @@ impl Session {
             diagnostics: None,
             progress: Progress::default(),
             uncounted_warnings: false,
+            heard: None,
             quiet: Quiet::default(),
             odd: Vec::new(),
             executed: false,

@@ -50,6 +50,20 @@ impl OkPacket {
         self
     }
 
+    /// The packet with so many more warnings, in the number at the end of its info string too.
+    pub fn with_more_warnings(mut self, more: usize) -> OkPacket {
+        self.warnings = self.warnings.saturating_add(u16::try_from(more).unwrap_or(u16::MAX));
+        let info = self.info();
+        let text = info.trim_ascii_end();
+        let digits = text.iter().rev().take_while(|b| b.is_ascii_digit()).count();
+        if digits == 0 {
+            return self;
+        }
+        let mut told = text[..text.len() - digits].to_vec();
+        told.extend_from_slice(self.warnings.to_string().as_bytes());
+        self.with_info(&told)
+    }
+
     /// The packet's payload, header 0x00.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = vec![0x00];
@@ -133,6 +147,15 @@ mod tests {
             tail: b"info".to_vec(),
         };
         assert_eq!(OkPacket::parse(&ok.encode()), Ok(ok));
+    }
+
+    #[test]
+    fn more_warnings_are_in_the_info_too() {
+        let ok = OkPacket { warnings: 1, ..OkPacket::default() };
+        let told = ok.clone().with_info(b"Rows matched: 2  Changed: 2  Warnings: 1").with_more_warnings(9);
+        assert_eq!((told.warnings, told.info()), (10, &b"Rows matched: 2  Changed: 2  Warnings: 10"[..]));
+        let told = ok.with_more_warnings(usize::MAX);
+        assert_eq!((told.warnings, told.info()), (u16::MAX, &b""[..]));
     }
 
     #[test]

@@ -18,13 +18,14 @@ use atone_wire::response::{ErrPacket, OkPacket};
 use self::image::{image_sql, qualifier};
 pub(super) use self::moves::Reach;
 use self::moves::{Moves, moves};
-use self::restrict::{harmless_sql, looked_up, restricted_sql};
+use self::restrict::{evaluated_sql, harmless_sql, looked_up, restricted_sql};
 use super::Session;
 use super::analysed::Origin;
 use super::cascade::{Behind, Effect, Own, Stop, is_parent, may_fire};
+use super::diagnostics::Diagnostics;
 use super::dml::decode_beside;
 use super::hold::Reached;
-use super::inject::{Flight, Reply, Vars};
+use super::inject::{Flight, Reply, Rows, Vars};
 use super::keys::pins_one_row;
 use super::logged::Log;
 use super::odd::{ODD, compares};
@@ -265,6 +266,10 @@ impl Session {
                     // It is for the server to judge, and should it find a row all the same, all is taken back
                     t.sql.get(..t.analysis.terminator).unwrap_or(t.sql).to_vec()
                 } else {
+                    let evaluated = evaluated_sql(t.sql, t.change, t.analysis, table, &images, warned);
+                    if !self.hear_condition(evaluated, t.change, t.vars).await? {
+                        return Ok(());
+                    }
                     // What the condition warns of may be in any row that the statement looks at
                     let all = t.change.limit().is_none();
                     let filter = t.vars.safe_updates || (warned && all);
@@ -330,6 +335,33 @@ impl Session {
         match stop {
             Stop::Refuse(why) => self.refuse_change(&why, alone).await,
             Stop::Server(e) => self.statement_failed(e).await,
+        }
+    }
+
+    /// Runs the statement so that it changes no row and evaluates its condition, and keeps what the server warns of. False where
+    /// it failed, and was answered.
+    async fn hear_condition(
+        &mut self,
+        evaluated: Option<Vec<u8>>,
+        change: Change<'_>,
+        vars: &Vars,
+    ) -> Result<bool, End> {
+        let Some(evaluated) = evaluated.filter(|text| too_long(text, vars).is_none()) else {
+            return Ok(true);
+        };
+        match self.run_theirs(evaluated).await? {
+            Reply::Ok(ok) => {
+                self.keep_of(&ok, 0).await?;
+                // One that returns rows answers with a result, as the server gives it
+                let tells = |heard: &Diagnostics| heard.warning_count > 0 && change.returning().is_none();
+                self.heard = self.diagnostics.take().filter(tells);
+                Ok(true)
+            }
+            Reply::Err(e) => {
+                self.statement_failed(e).await?;
+                Ok(false)
+            }
+            _ => Err(End::Broken("a statement that writes answered with rows".into())),
         }
     }
 
@@ -456,10 +488,15 @@ impl Session {
             self.refuse_change(&why, alone).await?;
             return Ok(None);
         }
+        let warned = self.warned(table, &rows)?;
+        Ok(Some(Before { images, keys, reply: replies.next(), warned }))
+    }
+
+    /// Whether the server has warned of the condition by which these rows of the table were read.
+    fn warned(&self, table: &Table, rows: &Rows) -> Result<bool, End> {
         // MySQL warns of the charset of a key by itself
         let told = self.mariadb || !table.has_deprecated_charset();
-        let warned = told && rows.warnings(self.capabilities)? > 0;
-        Ok(Some(Before { images, keys, reply: replies.next(), warned }))
+        Ok(told && rows.warnings(self.capabilities)? > 0)
     }
 
     /// Why these rows, and those of the first table at the keys that rows move to, cannot be in the branch beside those that it

@@ -137,6 +137,75 @@ pub(super) fn no_row(table: &Table, qualified: &str) -> String {
     )
 }
 
+/// Whether an evaluation of the condition does more than to give a value.
+fn has_effects(condition: &[u8]) -> bool {
+    let text = condition.to_ascii_lowercase();
+    [&b"last_insert_id"[..], b"_lock"].iter().any(|act| memchr::memmem::find(&text, act).is_some())
+}
+
+/// Whether a name may stand in the text, by itself.
+fn has_word(text: &[u8], name: &str) -> bool {
+    let (text, name) = (text.to_ascii_lowercase(), name.to_ascii_lowercase());
+    let in_word = |b: Option<&u8>| b.is_some_and(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'$'));
+    memchr::memmem::find_iter(&text, name.as_bytes()).any(|at| {
+        !in_word(at.checked_sub(1).and_then(|before| text.get(before))) && !in_word(text.get(at + name.len()))
+    })
+}
+
+/// How the statement calls its table.
+fn qualifier_of(change: Change<'_>, table: &Table) -> String {
+    let reference = change.table();
+    match (&reference.alias, change) {
+        (Some(alias), _) => quote_identifier(alias),
+        (None, Change::Update(_)) => quote_identifier(&reference.name),
+        // DELETE without an alias knows its table by its full name only
+        (None, Change::Delete(_)) => table.quoted(),
+    }
+}
+
+/// The statement so that it changes no row and evaluates its condition, where [`restricted_sql`] does without it: what the server
+/// warns of in the condition, or fails of, is the statement's own. `warned`: the read of the images has had warnings.
+pub(super) fn evaluated_sql(
+    sql: &[u8],
+    change: Change<'_>,
+    analysis: &Analysis,
+    table: &Table,
+    images: &[Row],
+    warned: bool,
+) -> Option<Vec<u8>> {
+    let span = change.where_clause()?;
+    let condition = sql.get(span.clone())?;
+    if !warned || !change.volatile() || change.subquery() || has_effects(condition) {
+        return None;
+    }
+    let qualified = qualifier_of(change, table);
+    // Of a column that the condition gives a value, the server would know it beforehand
+    let unnamed = table.columns.iter().find(|column| !has_word(condition, &column.name));
+    let mut predicate = unnamed.map_or_else(
+        || no_row(table, &qualified),
+        |column| format!("LENGTH({qualified}.{}) < 0", quote_identifier(&column.name)),
+    );
+    if change.limit().is_some() && !images.is_empty() {
+        // Which rows it looked at before it had enough is not known: of these it is
+        let keys: Vec<_> = images.iter().map(|row| row.key(table)).collect();
+        predicate = format!("{} AND {predicate}", table.keys_predicate(&qualified, &keys));
+    }
+    let end = change.returning().map_or(analysis.terminator, |span| span.start);
+    let tail = sql.get(span.end..end)?;
+    let head = match change {
+        // What is to be said of the values is said by the statement
+        Change::Update(update) => {
+            let first = update.assignments.first()?.value.clone();
+            let is_default = sql.get(first.clone())?.trim_ascii().eq_ignore_ascii_case(b"DEFAULT");
+            // A generated column takes nothing else
+            let value: &[u8] = if is_default { b"DEFAULT WHERE " } else { b"NULL WHERE " };
+            [sql.get(..first.start)?, b" ", value].concat()
+        }
+        Change::Delete(_) => sql.get(..span.start)?.to_vec(),
+    };
+    Some([&head, b"(".as_slice(), condition, b") AND (", predicate.as_bytes(), b") ", tail].concat())
+}
+
 /// A statement that is restricted to the rows imaged.
 pub(super) struct Restricted {
     pub(super) text: Vec<u8>,
@@ -161,13 +230,7 @@ pub(super) fn restricted_sql(
         // As one of two it is no constant to MySQL, which would put 5 for a 0000005 of the statement's condition
         keys.push(only.clone());
     }
-    let reference = change.table();
-    // DELETE without an alias knows its table by its full name only
-    let qualified = match (&reference.alias, change) {
-        (Some(alias), _) => quote_identifier(alias),
-        (None, Change::Update(_)) => quote_identifier(&reference.name),
-        (None, Change::Delete(_)) => table.quoted(),
-    };
+    let qualified = qualifier_of(change, table);
     let by_number = table.keys.first().is_some_and(|key| {
         let column = |c: &usize| table.columns.get(*c);
         key.columns
@@ -306,6 +369,20 @@ mod tests {
         let own = "UPDATE t USE INDEX (v) SET v = 1 WHERE v = 0";
         assert!(!restricted(own, 101, true).contains("FORCE"));
         assert!(!restricted("DELETE /*+ NO_INDEX(t v) */ FROM t", 101, false).contains("PRIMARY"));
+    }
+
+    #[test]
+    fn names_are_found_as_words() {
+        for (text, name, found) in [
+            ("a AND b", "a", true),
+            ("RAND() < 2", "a", false),
+            ("`A`=1", "a", true),
+            ("t.a=1", "a", true),
+            ("a1 = _a", "a", false),
+            ("", "a", false),
+        ] {
+            assert_eq!(has_word(text.as_bytes(), name), found, "{text}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use atone_sql::Analysis;
 use atone_undo::Key;
 
 use super::image::image_sql;
-use super::restrict::{harmless_sql, restricted_sql, with_hint};
+use super::restrict::{evaluated_sql, harmless_sql, restricted_sql, with_hint};
 use super::{Change, table_refusal, too_long};
 use crate::error::End;
 use crate::session::Session;
@@ -57,9 +57,9 @@ impl Session {
             Ok(key_table) => key_table,
             Err(why) => return self.refuse_change(&why, alone).await,
         };
-        let found = match self.try_one(image_sql(sql, change, &key_table, None)).await? {
+        let (found, warned) = match self.try_one(image_sql(sql, change, &key_table, None)).await? {
             Reply::Rows(rows) => match decode(&key_table, &rows) {
-                Ok(found) => found,
+                Ok(found) => (found, self.warned(table, &rows)?),
                 // MariaDB gives no instant for a zero TIMESTAMP of a view, and finds none by it
                 Err(Unread::Lost(why) | Unread::End(End::Broken(why))) => {
                     let why = format!("the keys of the rows cannot be read through the view: {why}");
@@ -93,7 +93,12 @@ impl Session {
         let own = Own { info: &view.info, images: &images, new_keys: &[], effect };
         let behind = self.behind_change(own, change, &vars, alone).await?;
         let Some(behind) = behind else { return Ok(()) };
-        let restricted = restricted_sql(sql, change, analysis, (&view.info, &key_table), &found, false).text;
+        let evaluated = evaluated_sql(sql, change, analysis, &key_table, &found, warned);
+        if !self.hear_condition(evaluated, change, &vars).await? {
+            return Ok(());
+        }
+        let filter = warned && change.limit().is_none();
+        let restricted = restricted_sql(sql, change, analysis, (&view.info, &key_table), &found, filter).text;
         let restricted = with_hint(restricted, change.verb().end, found.len(), self.mariadb);
         if let Some(why) = too_long(&restricted, &vars) {
             return self.refuse_change(why, alone).await;
