@@ -169,11 +169,18 @@ impl Case {
                 let bank = self.sessions[op.session];
                 kind.numbers
                     || self.tables.iter().any(|t| t.bank == bank && audits(t))
-                    || shown(&op.step).contains("LAST_INSERT_ID(")
+                    || self.says_insert_id(op)
             }
             _ => false,
         };
         self.ops.iter().zip(effects).any(|(op, effect)| numbers(op) && refusal(effect).is_some())
+    }
+
+    /// Whether the statement, or one that its session has prepared and it executes, sets or reads LAST_INSERT_ID().
+    fn says_insert_id(&self, op: &Op) -> bool {
+        let says = |op: &Op| shown(&op.step).contains("LAST_INSERT_ID(");
+        let executes = op.step.sql().starts_with("EXECUTE ");
+        says(op) || executes && self.ops.iter().any(|other| other.session == op.session && says(other))
     }
 
     /// The case as a text that can be tried by hand.

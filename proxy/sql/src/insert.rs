@@ -72,6 +72,7 @@ pub(crate) fn insert(text: &Text<'_>, placeholders: &[usize]) -> Result<Statemen
     if returning {
         dml::check_returning(text, list + 1..text.len())?;
     }
+    let row_alias = text.is(end, "AS");
     let updates = on_duplicate(text, end..list)?;
     let on_conflict = match (replaces, updates, ignores) {
         (true, Some(_), _) => return Err(Refusal::new("the statement is not understood")),
@@ -96,6 +97,7 @@ pub(crate) fn insert(text: &Text<'_>, placeholders: &[usize]) -> Result<Statemen
         query: source,
         on_conflict,
         ignore: ignores,
+        row_alias,
         returning,
     }))
 }

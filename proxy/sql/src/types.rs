@@ -430,6 +430,8 @@ pub struct Insert {
     pub on_conflict: OnConflict,
     /// IGNORE was given: rows that cannot be inserted are left out, with a warning.
     pub ignore: bool,
+    /// The rows have an alias, for ON DUPLICATE KEY UPDATE: `VALUES (…) AS new`.
+    pub row_alias: bool,
     /// It answers with rows: MariaDB's RETURNING.
     pub returning: bool,
 }

@@ -68,6 +68,10 @@ pub(super) fn slots(sql: &[u8], insert: &Insert, info: &TableInfo, mode: Mode) -
             return Err(format!("the column {name} takes its default, and the values name it"));
         }
     }
+    if insert.row_alias && !appended.is_empty() {
+        // The alias would have a column more
+        return Err("a key takes a computed default, and the rows have an alias".into());
+    }
     Ok(slots)
 }
 

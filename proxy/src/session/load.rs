@@ -257,6 +257,7 @@ fn written_out(
             _ => OnConflict::Ignore,
         },
         ignore: load.on_conflict != OnConflict::Replace,
+        row_alias: false,
         returning: false,
     };
     Ok(Some((source, insert)))
