@@ -17,6 +17,7 @@ mod facts;
 mod foreign_keys;
 mod logs;
 mod many;
+mod mirror;
 mod triggers;
 
 pub(crate) use facts::without_next_number;
@@ -24,7 +25,10 @@ pub use facts::{Facts, Stale};
 pub use foreign_keys::{ForeignKey, References, Rule};
 pub use logs::LogTable;
 pub(crate) use many::{by_place, chunks, read_all, union};
-pub use triggers::{Trigger, Write, are_quiet, first_noticed, logs_of, refusal, replaces, undo_refusal};
+pub use mirror::Mirror;
+pub use triggers::{
+    Trigger, Write, are_quiet, first_noticed, logs_of, mirror_of, refusal, replaces, undo_refusal,
+};
 
 /// A table as the proxy knows it.
 #[derive(Debug)]

@@ -7,6 +7,7 @@ use crate::{
     condition::split_commas,
     functions::{check_calls, is_subquery, shorten},
     lexer::{self, Executable, Kind},
+    mirror::MirrorBody,
     mode::Mode,
     text::Text,
     types::{Insert, InsertValue, OnConflict, Statement},
@@ -14,7 +15,7 @@ use crate::{
 };
 
 /// A trigger that changes no row but its own: it may set columns of that and variables, add rows to tables, and end its
-/// statement with an error.
+/// statement with an error. Or it does nothing but keep the row of another table that stands for its own.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TriggerBody {
     /// The columns that it sets in the row to be written: `SET NEW.c = …`.
@@ -23,6 +24,8 @@ pub struct TriggerBody {
     pub signals: bool,
     /// The rows that it may add to tables.
     pub inserts: Vec<TriggerInsert>,
+    /// The row of another table that it keeps equal to its own.
+    pub mirror: Option<MirrorBody>,
 }
 
 /// `INSERT INTO log …` of a trigger, which meets no other rows.
@@ -95,7 +98,7 @@ impl TriggerInsert {
 const MAX_NESTING: usize = 32;
 
 /// Reads `ACTION_STATEMENT` of `information_schema.TRIGGERS`, under the trigger's own SQL mode. It may hold SET, IF, SIGNAL,
-/// DECLARE of variables, BEGIN … END, and INSERT of rows that meet no others.
+/// DECLARE of variables, BEGIN … END, and INSERT of rows that meet no others; or what keeps a mirror.
 ///
 /// # Errors
 /// Why it cannot be told what the trigger does.
@@ -113,9 +116,15 @@ pub fn trigger_body(body: &[u8], mode: Mode) -> Result<TriggerBody, String> {
             return Err("it uses @atone_xid".into());
         }
     }
-    let mut reader =
-        Reader { text: &text, body: TriggerBody::default(), locals: Vec::new(), heads: Vec::new() };
+    let mut reader = Reader {
+        text: &text,
+        body: TriggerBody::default(),
+        locals: Vec::new(),
+        heads: Vec::new(),
+        handles: false,
+    };
     let end = reader.statement(0, 0)?;
+    reader.check_mirror()?;
     let end = if text.punct(end, b';') { end + 1 } else { end };
     // A table's name in front of its list of columns calls nothing
     let mut at = 0;
@@ -133,6 +142,8 @@ struct Reader<'a> {
     locals: Vec<String>,
     /// Where the tables of its INSERTs are named.
     heads: Vec<Range<usize>>,
+    /// It goes on where a table is missing.
+    handles: bool,
 }
 
 impl Reader<'_> {
@@ -166,6 +177,12 @@ impl Reader<'_> {
             self.declaration(at + 1..end)?;
         } else if text.is(at, "INSERT") {
             self.insertion(at..end)?;
+        } else if text.is_any(at, &["REPLACE", "DELETE"]) {
+            let mirror = self.body.mirror.get_or_insert_default();
+            if mirror.read(text, at..end).is_none() {
+                return Err(self.unknown(at));
+            }
+            self.heads.push(at..end);
         } else {
             return Err(self.unknown(at));
         }
@@ -190,6 +207,7 @@ impl Reader<'_> {
     /// `IF … THEN … [ELSEIF … THEN …] [ELSE …] END IF`
     fn conditional(&mut self, at: usize, nesting: usize) -> Result<usize, String> {
         let mut at = at;
+        let mirror = self.body.mirror.clone();
         loop {
             let then = self.condition_end(at + 1)?;
             at = self.statements(then + 1, nesting + 1, &["ELSEIF", "ELSE", "END"])?;
@@ -200,7 +218,22 @@ impl Reader<'_> {
         if self.text.is(at, "ELSE") {
             at = self.statements(at + 1, nesting + 1, &["END"])?;
         }
+        if self.body.mirror != mirror {
+            return Err("it writes another row under a condition".into());
+        }
         if self.text.are(at, &["END", "IF"]) { Ok(at + 2) } else { Err(self.unknown(at)) }
+    }
+
+    /// A mirror is kept by a trigger that does nothing else, since all of it is to follow from the row.
+    fn check_mirror(&self) -> Result<(), String> {
+        let body = &self.body;
+        let does_more =
+            body.signals || !body.sets.is_empty() || !body.inserts.is_empty() || !self.locals.is_empty();
+        match &body.mirror {
+            None if self.handles => Err("it declares other than variables".into()),
+            Some(_) if does_more => Err("it does more than to keep rows of another table".into()),
+            _ => Ok(()),
+        }
     }
 
     /// The THEN behind a condition: not one of a CASE in it.
@@ -282,8 +315,13 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// `a, b INT [DEFAULT …]`: not of a cursor, a handler or a condition.
+    /// `a, b INT [DEFAULT …]`, or a handler that does nothing where a table is missing: not of a cursor, another handler or a
+    /// condition.
     fn declaration(&mut self, range: Range<usize>) -> Result<(), String> {
+        if self.is_for_missing_tables(range.clone()) {
+            self.handles = true;
+            return Ok(());
+        }
         let other = ["CURSOR", "HANDLER", "CONDITION"];
         if range.clone().any(|at| self.text.is_any(at, &other)) {
             return Err("it declares other than variables".into());
@@ -299,11 +337,22 @@ impl Reader<'_> {
         }
         if at < range.end { Ok(()) } else { Err(self.unknown(at)) }
     }
+
+    /// `{CONTINUE | EXIT} HANDLER FOR 1146 BEGIN END`
+    fn is_for_missing_tables(&self, range: Range<usize>) -> bool {
+        let (text, at) = (self.text, range.start);
+        text.is_any(at, &["CONTINUE", "EXIT"])
+            && text.are(at + 1, &["HANDLER", "FOR"])
+            && text.bytes(at + 3) == b"1146"
+            && text.are(at + 4, &["BEGIN", "END"])
+            && at + 6 == range.end
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mirror::Take;
 
     fn sets(body: &str) -> Result<(Vec<String>, bool), String> {
         trigger_body(body.as_bytes(), Mode::default()).map(|body| (body.sets, body.signals))
@@ -399,6 +448,80 @@ mod tests {
             read(both).unwrap().iter().map(|i| i.table.as_str()).collect::<Vec<_>>(),
             ["changes", "other"]
         );
+    }
+
+    const PUT: &str = "REPLACE INTO `s`.`_t_new` (`id`, `n``ew`, `b`) VALUES (NEW.`id`, NEW.`a`, NEW.`b`)";
+    const HANDLER: &str = "DECLARE CONTINUE HANDLER FOR 1146 begin end;";
+
+    fn mirror(body: &str) -> Option<MirrorBody> {
+        trigger_body(body.as_bytes(), Mode::default()).ok().and_then(|body| body.mirror)
+    }
+
+    fn pairs(list: &[(&str, &str)]) -> Vec<(String, String)> {
+        list.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect()
+    }
+
+    #[test]
+    fn rows_of_a_mirror() {
+        let put = Some(pairs(&[("id", "id"), ("n`ew", "a"), ("b", "b")]));
+        let (schema, table) = (Some("s".to_owned()), "_t_new".to_owned());
+        let puts = MirrorBody { schema: schema.clone(), table: table.clone(), take: None, put: put.clone() };
+        assert_eq!(mirror(PUT), Some(puts.clone()));
+        assert_eq!(mirror(&format!("BEGIN {HANDLER} {PUT};END ")), Some(puts.clone()));
+        assert_eq!(mirror(&format!("BEGIN DECLARE EXIT HANDLER FOR 1146 begin end; {PUT}; END")), Some(puts));
+        let delete = "DELETE IGNORE FROM `s`.`_t_new` WHERE `s`.`_t_new`.`id` <=> OLD.`id` AND `s`.`_t_new`.`c` <=> OLD.`d`";
+        let by = pairs(&[("id", "id"), ("c", "d")]);
+        let take = |unless_kept: &[&str]| {
+            let unless_kept = unless_kept.iter().map(|&c| c.to_owned()).collect();
+            Some(Take { by: by.clone(), unless_kept })
+        };
+        let takes = MirrorBody { take: take(&[]), put: None, schema, table };
+        assert_eq!(mirror(delete), Some(takes.clone()));
+        assert_eq!(mirror(&format!("BEGIN {HANDLER} {delete}; END ")), Some(takes.clone()));
+        let update = format!(
+            "BEGIN {HANDLER} {}; {PUT}; END ",
+            delete.replace("WHERE", "WHERE !(OLD.`id` <=> NEW.`id` AND OLD.`d` <=> NEW.`d`) AND")
+        );
+        assert_eq!(mirror(&update), Some(MirrorBody { take: take(&["id", "d"]), put, ..takes }));
+        let lhm = "delete ignore from `lhmn_t` /* large hadron migration */ where `lhmn_t`.`id` = OLD.`id`";
+        assert_eq!(mirror(lhm).unwrap().take.unwrap().by, pairs(&[("id", "id")]));
+        assert!(mirror("replace into `lhmn_t` (`id`) /* large */ values (`NEW`.`id`)").is_some());
+    }
+
+    #[test]
+    fn rows_of_no_mirror() {
+        for body in [
+            &format!("BEGIN {PUT}; {PUT}; END"),
+            &format!("BEGIN {PUT}; DELETE FROM `s`.`_t_new` WHERE id = OLD.id; END"),
+            &format!("BEGIN DELETE FROM other WHERE id = OLD.id; {PUT}; END"),
+            &format!("IF NEW.a THEN {PUT}; END IF"),
+            &format!("BEGIN {PUT}; INSERT INTO log (what) VALUES (1); END"),
+            &format!("BEGIN SET NEW.a = 1; {PUT}; END"),
+            &format!("BEGIN {HANDLER} INSERT INTO log (what) VALUES (1); END"),
+            &format!("BEGIN {HANDLER} END"),
+            "BEGIN DECLARE CONTINUE HANDLER FOR 1062 begin end; REPLACE INTO c (id) VALUES (NEW.id); END",
+            "BEGIN DECLARE CONTINUE HANDLER FOR 1146 SET @x = 1; REPLACE INTO c (id) VALUES (NEW.id); END",
+            "REPLACE INTO c (id) VALUES (OLD.id)",
+            "REPLACE INTO c (id) VALUES (NEW.id + 1)",
+            "REPLACE INTO c (id, a) VALUES (NEW.id)",
+            "REPLACE INTO c (id) VALUES (NEW.id, NEW.a)",
+            "REPLACE INTO c (id) VALUES (NEW.id), (NEW.a)",
+            "REPLACE INTO c VALUES (NEW.id)",
+            "REPLACE INTO c (id) VALUES (f(NEW.id))",
+            "REPLACE DELAYED INTO c (id) VALUES (NEW.id)",
+            "DELETE FROM c",
+            "DELETE FROM c WHERE !(OLD.id <=> NEW.id)",
+            "DELETE FROM c WHERE id = NEW.id",
+            "DELETE FROM c WHERE d.id = OLD.id",
+            "DELETE FROM c WHERE id = OLD.id OR id = 1",
+            "DELETE FROM c WHERE id < OLD.id",
+            "DELETE FROM c WHERE id = OLD.id LIMIT 1",
+            "DELETE FROM c WHERE !(OLD.id <=> NEW.a) AND id = OLD.id",
+            "DELETE FROM c WHERE !(OLD.id = NEW.id) AND id = OLD.id",
+            "DELETE c FROM c WHERE id = OLD.id",
+        ] {
+            assert!(trigger_body(body.as_bytes(), Mode::default()).is_err(), "{body}");
+        }
     }
 
     #[test]

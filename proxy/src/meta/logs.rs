@@ -80,7 +80,7 @@ fn next_number(definition: &str) -> Option<i128> {
 }
 
 /// The largest number of an integer type, as `COLUMN_TYPE` tells it.
-fn largest(column_type: &str) -> Option<i128> {
+pub(super) fn largest(column_type: &str) -> Option<i128> {
     let name = column_type.split([' ', '(']).next().unwrap_or_default();
     let bits = match name.to_ascii_lowercase().as_str() {
         "tinyint" => 8,

@@ -1,7 +1,7 @@
 //! The triggers of a table: what they do to a statement, and to the rollback that undoes it.
 //!
 //! A trigger fires for the compensation as well. So a statement is captured only where its own triggers add rows that can be
-//! found, and change no others, and where those of its inverse do nothing beyond: the inverse of INSERT is DELETE, that of
+//! found, or keep rows that follow from its own, and change no others, and where those of its inverse do nothing beyond: the inverse of INSERT is DELETE, that of
 //! DELETE is INSERT, that of UPDATE is UPDATE, or DELETE and INSERT where triggers for UPDATE bend it or where a key changes.
 
 use atone_sql::{Mode, TriggerBody, trigger_body};
@@ -9,6 +9,7 @@ use atone_undo::Table;
 use mysql_async::Conn;
 
 use super::logs::{LogTable, Logs};
+use super::mirror::{self, Mirror};
 use crate::rights::Rights;
 use crate::typed::{Typed, literal};
 
@@ -29,12 +30,15 @@ pub struct Trigger {
     pub effect: Result<TriggerBody, String>,
     /// The tables to which it adds rows.
     pub logs: Vec<LogTable>,
+    /// The table in which it keeps a row equal to its own.
+    pub mirror: Option<Mirror>,
 }
 
 impl Trigger {
     /// It does nothing that could be noticed.
     pub(super) fn is_quiet(&self) -> bool {
-        !self.bends() && self.effect.as_ref().is_ok_and(|body| body.inserts.is_empty())
+        !self.bends()
+            && self.effect.as_ref().is_ok_and(|body| body.inserts.is_empty() && body.mirror.is_none())
     }
 
     /// It may change what is written, or stop it, or nobody knows what it does.
@@ -84,6 +88,11 @@ pub fn logs_of<'a>(triggers: &'a [Trigger], events: &[&str]) -> Vec<&'a LogTable
     out
 }
 
+/// The table in which triggers for these events keep rows equal to those of their own.
+pub fn mirror_of<'a>(triggers: &'a [Trigger], events: &[&str]) -> Option<&'a Mirror> {
+    triggers.iter().filter(|t| events.contains(&t.event.as_str())).find_map(|t| t.mirror.as_ref())
+}
+
 /// Whether no trigger would be noticed.
 pub fn are_quiet(triggers: &[Trigger]) -> bool {
     triggers.iter().all(Trigger::is_quiet)
@@ -116,6 +125,15 @@ pub fn refusal(table: &Table, triggers: &[Trigger], write: Write) -> Option<Stri
                 if let Some(column) = keyed {
                     return named(trigger, &format!("it sets {column}, which may be a part of a unique key"));
                 }
+                if let Some(mirror) = trigger.mirror.as_ref().filter(|mirror| !mirror.moves)
+                    && write == (Write::Update { keys: true })
+                {
+                    let copy = &mirror.name;
+                    return named(
+                        trigger,
+                        &format!("it leaves the row of {copy} behind where a key is updated"),
+                    );
+                }
             }
         }
     }
@@ -142,7 +160,7 @@ pub fn undo_refusal(table: &Table, triggers: &[Trigger], write: Write) -> Option
 
 pub(super) type TriggerRow = (String, String, String, Option<String>, String);
 
-/// Looks at the tables to which a table's triggers add rows.
+/// Looks at the tables to which a table's triggers add rows, and for the one that they keep equal to their own.
 pub(super) async fn with_logs(
     conn: &mut Conn,
     schema: &str,
@@ -152,7 +170,14 @@ pub(super) async fn with_logs(
     mariadb: bool,
 ) -> Result<Vec<Trigger>, mysql_async::Error> {
     let mut logs = Logs::new(schema, name, rights, mariadb);
+    let mirror = mirror::mirror(schema, &triggers);
     for trigger in &mut triggers {
+        if trigger.effect.as_ref().is_ok_and(|body| body.mirror.is_some()) {
+            match &mirror {
+                Ok(mirror) => trigger.mirror.clone_from(mirror),
+                Err(why) => trigger.effect = Err(why.clone()),
+            }
+        }
         let inserts = trigger.effect.as_ref().map(|body| body.inserts.clone()).unwrap_or_default();
         for insert in &inserts {
             match logs.table(conn, insert, &trigger.sql_mode).await? {
@@ -196,7 +221,7 @@ pub(super) fn parse(rows: Vec<TriggerRow>, mariadb: bool) -> Vec<Trigger> {
             let effect = Mode::from_sql_mode(&sql_mode, mariadb)
                 .map_err(|e| e.to_string())
                 .and_then(|mode| trigger_body(body.as_bytes(), mode));
-            Trigger { name, event, timing, body, sql_mode, effect, logs: Vec::new() }
+            Trigger { name, event, timing, body, sql_mode, effect, logs: Vec::new(), mirror: None }
         })
         .collect()
 }
@@ -215,6 +240,7 @@ mod tests {
             sql_mode: String::new(),
             effect: trigger_body(body.as_bytes(), Mode::default()),
             logs: Vec::new(),
+            mirror: None,
         }
     }
 

@@ -10,7 +10,9 @@ use std::collections::HashSet;
 
 use atone_undo::{Column, Kind, RowChange, Table, UniqueKey, Value, quote_identifier};
 
-use crate::meta::{ColumnDefault, LogTable, TableInfo, Write, logs_of, replaces, undo_refusal};
+use crate::meta::{
+    ColumnDefault, LogTable, Mirror, TableInfo, Write, logs_of, mirror_of, replaces, undo_refusal,
+};
 
 /// A record's table as it is now.
 #[derive(Debug)]
@@ -25,6 +27,15 @@ pub(super) struct Adapted {
     pub(super) replaces: bool,
     /// The tables to which triggers add rows meanwhile.
     pub(super) logs: Vec<LogTable>,
+    /// The table that triggers keep equal to it meanwhile.
+    pub(super) mirror: Option<Mirror>,
+}
+
+impl Adapted {
+    /// What triggers write meanwhile is the same.
+    pub(super) fn fires_as(&self, other: &Adapted) -> bool {
+        self.logs == other.logs && self.mirror == other.mirror
+    }
 }
 
 /// What the rollback of these rows does to their table.
@@ -120,6 +131,7 @@ pub(super) fn adapt(recorded: &Table, rows: &[RowChange], now: &TableInfo) -> Re
     let fired = [(needs.insert, "INSERT"), (needs.update, "UPDATE"), (needs.delete, "DELETE")];
     let fired: Vec<&str> = fired.into_iter().filter(|(needed, _)| *needed).map(|(_, event)| event).collect();
     let logs = logs_of(triggers, &fired).into_iter().cloned().collect();
+    let mirror = mirror_of(triggers, &fired).cloned();
     let kept: HashSet<usize> = places.iter().copied().collect();
     let mut untouched = Vec::new();
     for (at, column) in now.table.columns.iter().enumerate() {
@@ -151,7 +163,7 @@ pub(super) fn adapt(recorded: &Table, rows: &[RowChange], now: &TableInfo) -> Re
         }
     }
     let untouched = (needs.delete && !untouched.is_empty()).then(|| untouched.join(" AND "));
-    Ok(Adapted { table, places, untouched, replaces, logs })
+    Ok(Adapted { table, places, untouched, replaces, logs, mirror })
 }
 
 fn has_bytes(rows: &[RowChange], column: usize) -> bool {

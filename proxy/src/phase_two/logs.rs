@@ -21,8 +21,8 @@ use crate::numbered::{Numbered, ROWS_PER_LOOK};
 pub(super) struct Logs(Vec<(LogTable, i128)>);
 
 /// Keeps a table from being altered until the transaction ends.
-pub(super) async fn hold(conn: &mut Conn, log: &LogTable) -> Result<(), Failure> {
-    Ok(conn.query_drop(format!("SELECT 1 FROM {} LIMIT 0", log.quoted())).await?)
+pub(super) async fn hold(conn: &mut Conn, quoted: &str) -> Result<(), Failure> {
+    Ok(conn.query_drop(format!("SELECT 1 FROM {quoted} LIMIT 0")).await?)
 }
 
 impl Logs {

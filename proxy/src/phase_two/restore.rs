@@ -15,7 +15,7 @@ use super::logs::{self, Logs};
 use super::target::Target;
 use super::{Failure, foreign_keys, log, stuck};
 use crate::backend::Backend;
-use crate::meta::{MetaError, chunks, read_all};
+use crate::meta::{LogTable, MetaError, Mirror, TableInfo, chunks, read_all};
 use crate::service::Look;
 use crate::typed::{Typed, image};
 
@@ -261,20 +261,36 @@ async fn as_they_are(
     let all: Vec<&TableChanges> = all.iter().collect();
     // From here on they stay as they are until the transaction ends
     hold(conn, &all, packet_bytes).await?;
-    let mut adapted = read_as_they_are(backend, (look, mariadb), &all, packet_bytes).await?;
-    let with_logs: Vec<usize> = (0..adapted.len()).filter(|&at| !adapted[at].logs.is_empty()).collect();
-    if with_logs.is_empty() {
+    let now = read(backend, (look, mariadb), &ids(&all), packet_bytes).await?;
+    let mut adapted = adapt_all(&all, &now)?;
+    let fires = |adapted: &Adapted| !adapted.logs.is_empty() || adapted.mirror.is_some();
+    let firing: Vec<usize> = (0..adapted.len()).filter(|&at| fires(&adapted[at])).collect();
+    if firing.is_empty() {
         return Ok(adapted);
     }
-    for log in adapted.iter().flat_map(|adapted| &adapted.logs) {
-        logs::hold(conn, log).await?;
+    for adapted in &adapted {
+        for written in
+            adapted.logs.iter().map(LogTable::quoted).chain(adapted.mirror.iter().map(Mirror::quoted))
+        {
+            logs::hold(conn, &written).await?;
+        }
     }
     // What triggers write was looked at when it could still be altered
-    let changes: Vec<&TableChanges> = with_logs.iter().map(|&at| all[at]).collect();
-    let again = read_as_they_are(backend, (look, mariadb), &changes, packet_bytes).await?;
-    for (at, again) in with_logs.into_iter().zip(again) {
-        if again.logs != adapted[at].logs {
+    let changes: Vec<&TableChanges> = firing.iter().map(|&at| all[at]).collect();
+    let now = read(backend, (look, mariadb), &ids(&changes), packet_bytes).await?;
+    let again = adapt_all(&changes, &now)?;
+    for ((at, again), own) in firing.into_iter().zip(again).zip(&now) {
+        if !again.fires_as(&adapted[at]) {
             return Err(Failure::Retry("a table that a trigger writes was altered meanwhile".into()));
+        }
+        if let Some(mirror) = &again.mirror {
+            let id = [(mirror.schema.as_str(), mirror.name.as_str())];
+            let copies = read(backend, (look, mariadb), &id, packet_bytes).await?;
+            if let Some(why) = copies.iter().find_map(|copy| mirror.unfit(own, copy)) {
+                let (table, mirror) = (&own.table, mirror.quoted());
+                let (schema, name) = (&table.schema, &table.name);
+                return Err(stuck(format!("triggers of {schema}.{name} keep the rows of {mirror}: {why}")));
+            }
         }
         adapted[at] = again;
     }
@@ -315,20 +331,24 @@ fn ids<'a>(all: &[&'a TableChanges]) -> Vec<(&'a str, &'a str)> {
     all.iter().map(|changes| (changes.table.schema.as_str(), changes.table.name.as_str())).collect()
 }
 
-async fn read_as_they_are(
+/// Tables as they are.
+async fn read(
     backend: &Backend,
     (look, mariadb): (&mut Look, bool),
-    all: &[&TableChanges],
+    ids: &[(&str, &str)],
     packet_bytes: usize,
-) -> Result<Vec<Adapted>, Failure> {
+) -> Result<Vec<TableInfo>, Failure> {
     let begun = (&backend.pool, look.begun);
-    let now = match read_all(&mut look.conn, begun, &ids(all), packet_bytes, mariadb).await {
-        Ok(now) => now,
-        Err(MetaError::NoTable(name)) => return Err(stuck(format!("the table {name} is gone"))),
-        Err(MetaError::Server(e)) => return Err(e.into()),
-    };
+    match read_all(&mut look.conn, begun, ids, packet_bytes, mariadb).await {
+        Ok(now) => Ok(now),
+        Err(MetaError::NoTable(name)) => Err(stuck(format!("the table {name} is gone"))),
+        Err(MetaError::Server(e)) => Err(e.into()),
+    }
+}
+
+fn adapt_all(all: &[&TableChanges], now: &[TableInfo]) -> Result<Vec<Adapted>, Failure> {
     all.iter()
-        .zip(&now)
+        .zip(now)
         .map(|(changes, now)| adapt(&changes.table, &changes.rows, now).map_err(stuck))
         .collect()
 }

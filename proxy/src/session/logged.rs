@@ -15,16 +15,18 @@ use super::bound::told;
 use super::cascade::key_only;
 use super::generated::MAX_FOREIGN_ROWS;
 use super::inject::{Flight, Reply, Vars};
-use super::tables::{Resolved, digest};
+use super::tables::{Resolved, digest, probe_sql};
 use crate::branch::Presence;
 use crate::error::End;
-use crate::meta::{LogTable, Stale, TableInfo, Write, logs_of};
+use crate::meta::{LogTable, Stale, TableInfo, Write, logs_of, mirror_of};
 use crate::numbered::{Numbered, ROWS_PER_LOOK};
 
-/// A table to which triggers of a statement add rows.
+/// A table that triggers of a statement write.
 #[derive(Debug)]
 pub(super) struct Log {
-    known: LogTable,
+    /// What is known of it where they add rows to it. Else they keep its rows equal to those of their own table, and nothing of it
+    /// is captured.
+    known: Option<LogTable>,
     info: Arc<TableInfo>,
     table: Arc<Table>,
     /// The table with the column of its key only.
@@ -40,7 +42,7 @@ pub(super) struct Log {
 pub(super) struct Logged(Vec<(Arc<Table>, Vec<Key>)>);
 
 impl Session {
-    /// The tables to which triggers of this one add rows when it is written; the inner error is why the statement is refused.
+    /// The tables that triggers of this one write when it is written; the inner error is why the statement is refused.
     pub(super) async fn logs_of(
         &mut self,
         info: &Arc<TableInfo>,
@@ -66,9 +68,40 @@ impl Session {
             if keyed.columns.len() != 1 || keyed.columns.iter().any(|column| column.name != known.column) {
                 return Ok(Err(says("its key was altered meanwhile")));
             }
-            out.push(Log { known: known.clone(), info: log, table, keyed, probe, first: 0 });
+            out.push(Log { known: Some(known.clone()), info: log, table, keyed, probe, first: 0 });
+        }
+        match self.mirror_of(info, &events, vars).await? {
+            Ok(mirror) => out.extend(mirror),
+            Err(why) => return Ok(Err(why)),
         }
         Ok(Ok(out))
+    }
+
+    /// The table that triggers of this one keep equal to it.
+    async fn mirror_of(
+        &mut self,
+        info: &Arc<TableInfo>,
+        events: &[&str],
+        vars: &Vars,
+    ) -> Result<Result<Option<Log>, String>, End> {
+        let Some(mirror) = mirror_of(&info.facts.triggers, events) else { return Ok(Ok(None)) };
+        let says = |why: &str| {
+            let (table, mirror) = (&info.table, mirror.quoted());
+            format!("triggers of {}.{} keep the rows of {mirror}: {why}", table.schema, table.name)
+        };
+        let name = TableRef::named(Some(mirror.schema.clone()), mirror.name.clone());
+        let (copy, probe) = match self.resolve_name(&name, vars).await? {
+            Resolved::Table(copy, probe) => (copy, probe),
+            Resolved::Temporary => return Ok(Err(says("a temporary table hides it"))),
+            Resolved::View(..) => return Ok(Err(says("it is a view"))),
+            Resolved::Answer(e) => return Ok(Err(says(&told("it cannot be looked at", &e)))),
+        };
+        if let Some(why) = mirror.unfit(info, &copy) {
+            return Ok(Err(says(&why)));
+        }
+        self.branch.meet(&copy, true);
+        let (keyed, table) = (key_only(&copy.table), copy.table.clone());
+        Ok(Ok(Some(Log { known: None, info: copy, table, keyed, probe, first: 0 })))
     }
 
     /// Keeps these tables from being altered until the local transaction ends, and reads their counters. False where that
@@ -86,15 +119,17 @@ impl Session {
         flight.push("SELECT @@insert_id");
         for log in &*logs {
             // As the rows are read behind the statement: whoever may not do that is told before it runs
-            flight.push(format!("SELECT * FROM {} LIMIT 0 FOR UPDATE", log.table.quoted()));
+            let locks = if log.known.is_some() { " FOR UPDATE" } else { "" };
+            flight.push(format!("{}{locks}", probe_sql(&log.table)));
         }
         let mut why = None;
         let mut replies = self.try_flight(flight).await?.into_iter();
         match replies.next() {
             Some(Reply::Rows(rows)) if rows.cells(0)?.first() == Some(&Some(b"0".as_slice())) => {}
-            Some(Reply::Rows(_)) => {
+            Some(Reply::Rows(_)) if logs.iter().any(|log| log.known.is_some()) => {
                 why = Some("insert_id is set, and a trigger adds rows to another table".to_owned());
             }
+            Some(Reply::Rows(_)) => {}
             Some(Reply::Err(e)) => {
                 self.statement_failed(e).await?;
                 return Ok(false);
@@ -112,7 +147,7 @@ impl Session {
                 }
                 Some(Reply::Err(e)) if matches!(e.code, 1044 | 1142 | 1143) => {
                     let context =
-                        format!("the rows that a trigger adds to {} cannot be read", log.table.name);
+                        format!("the rows that a trigger writes in {} cannot be read", log.table.name);
                     why.get_or_insert(told(&context, &e));
                     break;
                 }
@@ -133,7 +168,8 @@ impl Session {
                     return Ok(false);
                 }
             }
-            match self.first_number(&log.known).await {
+            let Some(known) = &log.known else { continue };
+            match self.first_number(known).await {
                 Ok(first) => log.first = first,
                 Err(e) => {
                     why.get_or_insert(format!("the service account cannot read {}: {e}", log.table.name));
@@ -157,7 +193,8 @@ impl Session {
         let mut logged = Logged::default();
         let mut count = 0;
         for log in logs {
-            match self.rows_of(log, count).await? {
+            let Some(known) = &log.known else { continue };
+            match self.rows_of(log, known, count).await? {
                 Ok(keys) => {
                     count += keys.len();
                     logged.0.push((log.table.clone(), keys));
@@ -173,10 +210,15 @@ impl Session {
 
     /// The keys of the rows that triggers have added to a table; the inner error is why they cannot be told. `others` is how
     /// many rows of the statement the branch will have besides.
-    async fn rows_of(&mut self, log: &Log, others: usize) -> Result<Result<Vec<Key>, String>, End> {
+    async fn rows_of(
+        &mut self,
+        log: &Log,
+        known: &LogTable,
+        others: usize,
+    ) -> Result<Result<Vec<Key>, String>, End> {
         let limit = self.backend.limits.max_branch_rows;
         let (mut keys, mut seen) = (Vec::new(), 0usize);
-        let numbered = Numbered::new(log.table.quoted(), &log.known.column);
+        let numbered = Numbered::new(log.table.quoted(), &known.column);
         let mut next = Some(log.first);
         while let Some(first) = next {
             let page = match numbered.uncommitted(&self.backend.pool, first, ROWS_PER_LOOK).await {

@@ -101,6 +101,9 @@ impl Session {
                     if let Some(why) = written.iter().find_map(|w| refusal_of(joined, w)) {
                         return self.refuse_change(&why, alone).await;
                     }
+                    if !self.hold_mirrors(joined, &written, &vars, alone).await? {
+                        return Ok(());
+                    }
                     for w in written.iter().filter(|_| joined.ignore) {
                         self.ignores(&w.info);
                     }
@@ -179,6 +182,31 @@ impl Session {
             written.push(Written::new(reference, info, probe));
         }
         Ok(Looked::Written(written))
+    }
+
+    /// Keeps the tables that triggers keep equal to those written from being altered; false where the statement was answered.
+    async fn hold_mirrors(
+        &mut self,
+        joined: &Joined,
+        written: &[Written<'_>],
+        vars: &Vars,
+        alone: bool,
+    ) -> Result<bool, End> {
+        for w in written {
+            let write = w.effect(&joined.action).write(&w.info);
+            match self.logs_of(&w.info, &[write], vars).await? {
+                Ok(mut mirrors) => {
+                    if !self.probe_logs(&mut mirrors, vars, alone).await? {
+                        return Ok(false);
+                    }
+                }
+                Err(why) => {
+                    self.refuse_change(&why, alone).await?;
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
     }
 
     /// The columns of each table reference.
