@@ -48,7 +48,13 @@ async fn nothing_waits_for_ever(c: Harmable) -> Result<()> {
     Ok(())
 }
 
-atone_tests::shared_tests!(undone_where_exact, stopped_else, exchanged_names);
+atone_tests::shared_tests!(
+    undone_where_exact,
+    stopped_else,
+    exchanged_names,
+    dropped_columns,
+    dropped_or_renamed
+);
 
 const SETUP: &[&str] = &[
     "CREATE TABLE t (id INT PRIMARY KEY AUTO_INCREMENT, a INT, b INT, KEY (a), KEY (b))",
@@ -475,6 +481,14 @@ async fn undone_where_exact(c: Arc<Cluster>) -> Result<()> {
 /// What stops the branch, and what lets it go on.
 const STOPS: &[(&[&str], &str, &[&str])] = &[
     (&["ALTER TABLE t RENAME COLUMN a TO aa"], "a gone or renamed", &["ALTER TABLE t RENAME COLUMN aa TO a"]),
+    (
+        &["ALTER TABLE t DROP COLUMN s"],
+        "s gone or renamed, which the branch has changed",
+        &[
+            "ALTER TABLE t ADD COLUMN s VARCHAR(10) CHARACTER SET latin1 AFTER a",
+            "UPDATE t SET s = ELT(id, 'uno', '', NULL, 'vier')",
+        ],
+    ),
     (&["RENAME TABLE t TO elsewhere"], "is gone", &["RENAME TABLE elsewhere TO t"]),
     (&["ALTER TABLE t MODIFY a VARCHAR(20)"], "the column a", &["ALTER TABLE t MODIFY a INT NOT NULL"]),
     (&["ALTER TABLE t MODIFY d DECIMAL(12,4)"], "the column d", &["ALTER TABLE t MODIFY d DECIMAL(10,2)"]),
@@ -541,6 +555,110 @@ async fn stopped_else(c: Arc<Cluster>) -> Result<()> {
             Ok(())
         };
         case.await.with_context(|| format!("{ddl:?}"))?;
+    }
+    Ok(())
+}
+
+const TWO: &str = "CREATE TABLE t (id INT AUTO_INCREMENT PRIMARY KEY, a INT, b INT, s VARCHAR(10), n INT)";
+const TWO_ROWS: &str = "INSERT INTO t VALUES (1, 10, 5, 'one', 1), (2, 20, 6, 'two', 2), (3, 30, 7, NULL, 3)";
+const TWIN: [&str; 2] = ["CREATE TABLE twin LIKE t", "INSERT INTO twin SELECT * FROM t"];
+const UPDATES: &[&str] = &["UPDATE t SET a = a + 1", "UPDATE t SET s = 'x' WHERE id = 2"];
+const DELETES: &[&str] = &["DELETE FROM t WHERE id = 2"];
+const ALL: &[&str] = &[
+    "UPDATE t SET a = 11 WHERE id = 1",
+    "DELETE FROM t WHERE id = 2",
+    "INSERT INTO t VALUES (4, 40, 8, 'four', 4)",
+];
+
+/// A branch that is being rolled back.
+struct Behind {
+    schema: String,
+    xid: String,
+    /// The rows of its table before that.
+    rows: Vec<String>,
+}
+
+/// A branch that has run these statements, each in a table of its own and altered behind it.
+async fn altered_behind(c: &Cluster, statements: &[&str], ddl: &[&str]) -> Result<Behind> {
+    let schema = c.schema("altered").await?;
+    let mut direct = c.server(Bank::One).connect(atone_tests::server::ADMIN, Some(&schema)).await?;
+    sql::run_all(&mut direct, &[TWO, TWO_ROWS]).await?;
+    sql::run_all(&mut direct, &TWIN).await?;
+    let mut app = c.app(Bank::One, &schema).await?;
+    let xid = sql::start_global(&mut app).await?;
+    sql::run(&mut app, "BEGIN").await?;
+    sql::run_all(&mut app, statements).await?;
+    sql::run(&mut app, "COMMIT").await?;
+    for statement in ddl {
+        for table in ["t", "twin"] {
+            sql::run(&mut direct, statement.replace("{t}", table)).await?;
+        }
+    }
+    let rows = both(c, &schema).await?.0;
+    sql::run(&mut app, "ROLLBACK GLOBAL TRANSACTION").await?;
+    Ok(Behind { schema, xid, rows })
+}
+
+/// A column that the branch has not changed is gone: its rows are put back without it.
+async fn dropped_columns(c: Arc<Cluster>) -> Result<()> {
+    const COPY: &[&str] = &[
+        "CREATE TABLE {t}_new LIKE {t}",
+        "ALTER TABLE {t}_new DROP COLUMN b, MODIFY id BIGINT AUTO_INCREMENT",
+        "INSERT INTO {t}_new SELECT id, a, s, n FROM {t}",
+        "RENAME TABLE {t} TO {t}_old, {t}_new TO {t}",
+    ];
+    for (statements, ddl) in [
+        (UPDATES, &["ALTER TABLE {t} DROP COLUMN b"][..]),
+        (UPDATES, &["ALTER TABLE {t} DROP COLUMN n, DROP COLUMN b"]),
+        (ALL, &["ALTER TABLE {t} DROP COLUMN n"]),
+        (ALL, &["ALTER TABLE {t} DROP COLUMN b"]),
+        (ALL, COPY),
+        (DELETES, &["ALTER TABLE {t} DROP COLUMN s"]),
+        (DELETES, &["ALTER TABLE {t} DROP COLUMN n"]),
+        // A new column where it cannot be the one that is gone
+        (ALL, &["ALTER TABLE {t} DROP COLUMN s, ADD COLUMN z INT DEFAULT 4"]),
+        // It does not matter which one it is
+        (&UPDATES[1..], &["ALTER TABLE {t} RENAME COLUMN b TO z"]),
+    ] {
+        let case = async {
+            let Behind { schema, xid, .. } = altered_behind(&c, statements, ddl).await?;
+            c.rest().wait_for_status(&xid, "rolled_back", SOON).await?;
+            let (found, expected) = both(&c, &schema).await?;
+            anyhow::ensure!(found == expected, "expected {expected:?}\nfound {found:?}");
+            c.wait_for_purge(Bank::One, &schema).await
+        };
+        case.await.with_context(|| format!("{statements:?} {ddl:?}"))?;
+    }
+    Ok(())
+}
+
+/// Another column may have taken the name of one that is gone, or it has a new one.
+async fn dropped_or_renamed(c: Arc<Cluster>) -> Result<()> {
+    const TAKEN: &[&str] = &["ALTER TABLE {t} DROP COLUMN a", "ALTER TABLE {t} RENAME COLUMN b TO a"];
+    let ambiguous = &["UPDATE t SET a = 5 WHERE id = 1"];
+    for (statements, ddl, reason) in [
+        (&ambiguous[..], TAKEN, "by the name of a"),
+        (ambiguous, &["ALTER TABLE {t} DROP COLUMN b"], "by the name of a"),
+        (DELETES, TAKEN, "by the name of a"),
+        // The rows tell that it is another one
+        (&["UPDATE t SET a = 9 WHERE id = 1"], TAKEN, "were changed since"),
+        (DELETES, &["ALTER TABLE {t} RENAME COLUMN s TO z"], "renamed to z"),
+        (DELETES, &["ALTER TABLE {t} DROP COLUMN n, ADD COLUMN z INT"], "renamed to z"),
+        (
+            &["INSERT INTO t VALUES (4, 40, 8, 'four', 4)"],
+            &["ALTER TABLE {t} RENAME COLUMN s TO z"],
+            "that is new",
+        ),
+    ] {
+        let case = async {
+            let Behind { schema, xid, rows } = altered_behind(&c, statements, ddl).await?;
+            let failed = c.rest().wait_for_status(&xid, "rollback_failed", SOON).await?;
+            let said = failed["branches"][0]["detail"]["reason"].as_str().unwrap_or_default().to_owned();
+            anyhow::ensure!(said.contains(reason), "the reason is {said}");
+            anyhow::ensure!(both(&c, &schema).await?.0 == rows, "rows have changed");
+            Ok(())
+        };
+        case.await.with_context(|| format!("{statements:?} {ddl:?}"))?;
     }
     Ok(())
 }

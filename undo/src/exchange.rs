@@ -6,7 +6,7 @@
 
 use crate::image::Value;
 use crate::inverse::{Verdict, judge};
-use crate::kind::Kind;
+use crate::kind::{Kind, is_alike};
 use crate::record::RowChange;
 use crate::table::Table;
 
@@ -26,13 +26,6 @@ struct Pair {
 pub struct Exchanges<'a> {
     table: &'a Table,
     pairs: Vec<Pair>,
-}
-
-/// Whether a column of the one kind could go by the name of another.
-fn is_alike(one: Kind, other: Kind) -> bool {
-    let text = |kind| matches!(kind, Kind::Char | Kind::Text);
-    let document = |kind| matches!(kind, Kind::Document | Kind::Json);
-    one == other || (text(one) && text(other)) || (document(one) && document(other))
 }
 
 impl<'a> Exchanges<'a> {

@@ -85,3 +85,10 @@ impl Kind {
         matches!(self, Kind::Char | Kind::Text | Kind::Enum | Kind::Set)
     }
 }
+
+/// Whether a column of the one kind could go by the name of another.
+pub(crate) fn is_alike(one: Kind, other: Kind) -> bool {
+    let text = |kind| matches!(kind, Kind::Char | Kind::Text);
+    let document = |kind| matches!(kind, Kind::Document | Kind::Json);
+    one == other || (text(one) && text(other)) || (document(one) && document(other))
+}

@@ -14,6 +14,7 @@ mod charset;
 pub mod conflict;
 mod document;
 mod exchange;
+mod gone;
 pub mod image;
 mod inverse;
 mod kind;
@@ -29,6 +30,7 @@ pub use branch_rows::{BranchRows, RowHead, judge_rows};
 pub use conflict::{ConflictReport, ConflictRow};
 pub use document::Document;
 pub use exchange::Exchanges;
+pub use gone::{Gone, GoneColumn};
 pub use image::{ImageError, Key, LockKey, Row, Value};
 pub use inverse::{
     Assigned, MAX_STATEMENT_BYTES, Obstacle, Statement, Verdict, inverse, inverse_for, judge, obstacle,

@@ -2,13 +2,14 @@
 //!
 //! A rollback leaves what there would be if the branch had never been and the table had been altered then. It is done where
 //! that can be told from the columns' names: each column of the record is there under its name with a type that
-//! holds the same values, and the key still identifies rows. Where columns stand in another order, the rows must tell that they
+//! holds the same values, and the key still identifies rows. A column that the branch did not change may be gone, where the rest tells
+//! that it has not taken the name of another one ([`Gone`](atone_undo::Gone)). Where columns stand in another order, the rows must tell that they
 //! have not exchanged their names ([`Exchanges`](atone_undo::Exchanges)). A column that was added keeps its value in rows that stand; rows that are inserted
 //! again get its default, as they would have had from the ALTER. All else stops the branch.
 
 use std::collections::HashSet;
 
-use atone_undo::{Column, Kind, RowChange, Table, UniqueKey, Value, quote_identifier};
+use atone_undo::{Column, GoneColumn, Kind, RowChange, Table, UniqueKey, Value, quote_identifier};
 
 use crate::meta::{
     ColumnDefault, LogTable, Mirror, TableInfo, Write, logs_of, mirror_of, replaces, undo_refusal,
@@ -17,8 +18,10 @@ use crate::meta::{
 /// A record's table as it is now.
 #[derive(Debug)]
 pub(super) struct Adapted {
-    /// The record's columns, in its order, as they are now.
+    /// The record's columns, in its order, as they are now, without those that are gone.
     pub(super) table: Table,
+    /// Those that are gone.
+    pub(super) gone: Vec<GoneColumn>,
     /// Where each of them stands among the table's columns.
     pub(super) places: Vec<usize>,
     /// A condition under which a row's added columns have what an ALTER gives them, where there are such columns.
@@ -76,25 +79,24 @@ pub(super) fn adapt(recorded: &Table, rows: &[RowChange], now: &TableInfo) -> Re
     if let Some(why) = &now.refuse_any {
         return Err(why.clone());
     }
-    let mut places = Vec::with_capacity(recorded.columns.len());
-    let mut missing = Vec::new();
-    for column in &recorded.columns {
-        match now.table.columns.iter().position(|c| c.name.eq_ignore_ascii_case(&column.name)) {
-            Some(at) => places.push(at),
-            None => missing.push(column.name.as_str()),
-        }
-    }
-    if !missing.is_empty() {
+    let find =
+        |column: &Column| now.table.columns.iter().position(|c| c.name.eq_ignore_ascii_case(&column.name));
+    let found: Vec<Option<usize>> = recorded.columns.iter().map(find).collect();
+    let gone = GoneColumn::all(&recorded.columns, &found, &now.table.columns);
+    let is_given = |column: &&GoneColumn| recorded.columns.get(column.at).is_some_and(|c| !c.generated);
+    if let Some(column) = gone.iter().filter(is_given).find(|column| is_changed(rows, column.at)) {
         let all: Vec<&str> = now.table.columns.iter().map(|c| c.name.as_str()).collect();
         return Err(format!(
-            "the columns of {name} have changed: {} gone or renamed; there are {}",
-            missing.join(", "),
+            "the columns of {name} have changed: {} gone or renamed, which the branch has changed; there are {}",
+            column.name,
             all.join(", ")
         ));
     }
+    let (kept, places): (Vec<usize>, Vec<usize>) =
+        found.iter().enumerate().filter_map(|(at, place)| Some((at, (*place)?))).unzip();
     let mut columns = Vec::with_capacity(places.len());
-    for (at, old) in places.iter().enumerate() {
-        let (Some(was), Some(is)) = (recorded.columns.get(at), now.table.columns.get(*old)) else {
+    for (&at, place) in kept.iter().zip(&places) {
+        let (Some(was), Some(is)) = (recorded.columns.get(at), now.table.columns.get(*place)) else {
             return Err(format!("the columns of {name} have changed"));
         };
         if !holds_the_same(was, is) || (was.charset != is.charset && has_bytes(rows, at)) {
@@ -112,12 +114,28 @@ pub(super) fn adapt(recorded: &Table, rows: &[RowChange], now: &TableInfo) -> Re
     }
     let mut table =
         Table { schema: recorded.schema.clone(), name: recorded.name.clone(), columns, keys: Vec::new() };
-    table.keys = keys(recorded, now, &places).ok_or_else(|| {
+    table.keys = keys(recorded, now, &kept, &places).ok_or_else(|| {
         format!("no unique key of {name} is over the columns by which the branch's rows are known")
     })?;
     let triggers = &now.facts.triggers;
     let replaces = replaces(triggers);
-    let needs = needs(&table, rows, replaces);
+    let in_record = |key: &UniqueKey| UniqueKey {
+        columns: key.columns.iter().filter_map(|&c| kept.get(c).copied()).collect(),
+        ..key.clone()
+    };
+    let as_recorded = Table { keys: table.keys.iter().map(in_record).collect(), ..recorded.clone() };
+    let needs = needs(&as_recorded, rows, replaces);
+    let renamed = |gone: &GoneColumn| gone.renamed(&found, &now.table.columns);
+    if let Some((column, new)) = gone.iter().filter(is_given).find_map(|gone| Some((gone, renamed(gone)?)))
+        && needs.insert
+    {
+        let new = now.table.columns.get(new).map(|c| c.name.as_str()).unwrap_or_default();
+        return Err(format!(
+            "the columns of {name} have changed: {} is gone, or renamed to {new}, which rows that are inserted again would \
+             have to be given",
+            column.name
+        ));
+    }
     let undone = [
         (needs.insert, Write::Delete),
         (needs.delete, Write::Insert),
@@ -132,10 +150,10 @@ pub(super) fn adapt(recorded: &Table, rows: &[RowChange], now: &TableInfo) -> Re
     let fired: Vec<&str> = fired.into_iter().filter(|(needed, _)| *needed).map(|(_, event)| event).collect();
     let logs = logs_of(triggers, &fired).into_iter().cloned().collect();
     let mirror = mirror_of(triggers, &fired).cloned();
-    let kept: HashSet<usize> = places.iter().copied().collect();
+    let known: HashSet<usize> = places.iter().copied().collect();
     let mut untouched = Vec::new();
     for (at, column) in now.table.columns.iter().enumerate() {
-        if kept.contains(&at) || column.generated {
+        if known.contains(&at) || column.generated {
             continue;
         }
         let default = now.defaults.get(at).unwrap_or(&ColumnDefault::Unknown);
@@ -163,7 +181,15 @@ pub(super) fn adapt(recorded: &Table, rows: &[RowChange], now: &TableInfo) -> Re
         }
     }
     let untouched = (needs.delete && !untouched.is_empty()).then(|| untouched.join(" AND "));
-    Ok(Adapted { table, places, untouched, replaces, logs, mirror })
+    Ok(Adapted { table, gone, places, untouched, replaces, logs, mirror })
+}
+
+/// Whether a row has been given another value in this column.
+fn is_changed(rows: &[RowChange], column: usize) -> bool {
+    rows.iter().any(|row| match (&row.before, &row.after) {
+        (Some(before), Some(after)) => before.get(column) != after.get(column),
+        _ => false,
+    })
 }
 
 fn has_bytes(rows: &[RowChange], column: usize) -> bool {
@@ -200,11 +226,13 @@ fn scale(column_type: &str) -> Option<&str> {
     column_type.split_once(',').map(|(_, scale)| scale)
 }
 
-/// The record's identifying key, if it still is one, and the other unique keys there are, over the record's columns.
-fn keys(recorded: &Table, now: &TableInfo, places: &[usize]) -> Option<Vec<UniqueKey>> {
+/// The record's identifying key, if it still is one, and the other unique keys there are, over those of the record's columns that
+/// are `kept`.
+fn keys(recorded: &Table, now: &TableInfo, kept: &[usize], places: &[usize]) -> Option<Vec<UniqueKey>> {
     let identifying = recorded.keys.first()?;
-    let ours: HashSet<usize> =
-        identifying.columns.iter().map(|&c| places.get(c).copied()).collect::<Option<_>>()?;
+    let columns: Vec<usize> =
+        identifying.columns.iter().map(|c| kept.iter().position(|k| k == c)).collect::<Option<_>>()?;
+    let ours: HashSet<usize> = columns.iter().map(|&c| places.get(c).copied()).collect::<Option<_>>()?;
     let still = now.table.keys.iter().find(|key| {
         key.columns.len() == ours.len()
             && key.columns.iter().all(|c| ours.contains(c))
@@ -215,7 +243,8 @@ fn keys(recorded: &Table, now: &TableInfo, places: &[usize]) -> Option<Vec<Uniqu
                 .all(|&c| now.table.columns.get(c).is_some_and(|c| !c.nullable && !c.generated))
     })?;
     // By the name that it has now
-    let mut keys = vec![UniqueKey { name: still.name.clone(), ..identifying.clone() }];
+    let mut keys =
+        vec![UniqueKey { name: still.name.clone(), columns, prefixes: identifying.prefixes.clone() }];
     for key in now.table.keys.iter().filter(|key| key.name != still.name) {
         let columns: Vec<usize> =
             key.columns.iter().filter_map(|c| places.iter().position(|place| place == c)).collect();

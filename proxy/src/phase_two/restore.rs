@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use atone_api::proto::BranchRef;
 use atone_undo::{
-    ConflictReport, Exchanges, Key, Row, RowChange, Statement, Table, TableChanges, Value, Verdict,
+    ConflictReport, Exchanges, Gone, Key, Row, RowChange, Statement, Table, TableChanges, Value, Verdict,
     inverse_for, judge, quote_identifier, replacing_inverse_for, says_nothing_of_rows,
 };
 use mysql_async::prelude::Queryable;
@@ -15,6 +15,7 @@ use super::logs::{self, Logs};
 use super::target::Target;
 use super::{Failure, foreign_keys, log, stuck};
 use crate::backend::Backend;
+use crate::heavy::heavy;
 use crate::meta::{LogTable, MetaError, Mirror, TableInfo, chunks, read_all};
 use crate::service::Look;
 use crate::typed::{Typed, image};
@@ -64,22 +65,27 @@ pub(super) async fn restore(
     for (changes, adapted) in record.tables.iter_mut().zip(all_adapted) {
         changes.table = adapted.table;
         written.extend(adapted.logs);
-        untouched.push((adapted.places, adapted.untouched, adapted.replaces));
+        let values = heavy(changes.rows.len(), || Gone::take(&adapted.gone, &mut changes.rows));
+        untouched.push(((adapted.gone, values), adapted.places, adapted.untouched, adapted.replaces));
     }
     let logs = Logs::of(&mut look.conn, written).await?;
     // Others may use it meanwhile
     drop(look);
     let record = &loaded.record;
     let mut wanted: Vec<Wanted<'_>> = Vec::new();
-    for (changes, (places, untouched, replaces)) in record.tables.iter().zip(untouched) {
+    for (changes, (gone, places, untouched, replaces)) in record.tables.iter().zip(untouched) {
         let all: Vec<&RowChange> = changes.rows.iter().collect();
         let mut restore = Vec::new();
         let mut exchanges = Exchanges::new(&changes.table, &places);
+        let mut gone = Gone::new(&changes.table, &gone.0, gone.1);
+        let mut nth = 0;
         for batch in batches(&all, packet_bytes) {
             let current = rows_left(conn, changes, batch).await?;
             for change in batch {
                 let now = current.get(&key_of(changes, change)?).map(|row| row.values.as_slice());
                 exchanges.look(change, now);
+                gone.look(nth, change, now);
+                nth += 1;
                 match judge(&changes.table, change, now) {
                     Verdict::Restore => restore.push(*change),
                     Verdict::AlreadyRestored => {}
@@ -87,7 +93,7 @@ pub(super) async fn restore(
                 }
             }
         }
-        if let Some(why) = exchanges.refusal() {
+        if let Some(why) = exchanges.refusal().or_else(|| gone.refusal()) {
             return Err(stuck(why));
         }
         if let Some(untouched) = untouched {
