@@ -58,6 +58,10 @@ impl SqlError {
     pub fn lock_timeout(xid: &str, detail: &str) -> SqlError {
         Self::new(1205, b"HY000", xid, &format!("lock wait timeout exceeded for a global row lock: {detail}"))
     }
+    /// 1205: a statement that has not run, on a table that is as it is for a time only; the local transaction is still open.
+    pub fn being_altered(xid: &str, why: &str) -> SqlError {
+        Self::new(1205, b"HY000", xid, &format!("{why}: run it again when the table has been altered"))
+    }
     /// 1317: a KILL QUERY has ended a wait, in the servers' words.
     pub fn interrupted() -> SqlError {
         SqlError { code: 1317, state: b"70100", message: "Query execution was interrupted".into() }

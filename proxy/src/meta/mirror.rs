@@ -10,12 +10,16 @@ use atone_sql::{MirrorBody, Take};
 use atone_undo::{Column, Kind, Table, UniqueKey, quote_identifier};
 
 use super::logs::largest;
-use super::triggers::{Trigger, are_quiet};
+use super::triggers::{Trigger, Write, are_quiet, refusal};
 use super::{ColumnDefault, TableInfo};
 
 /// What the names of the triggers begin with, of tools whose new tables nobody else writes: pt-online-schema-change, and Large Hadron
 /// Migrator.
 const TOOLS: [&str; 2] = ["pt_osc_", "lhmt_"];
+/// The same of OnlineSchemaChange, whose triggers write a log of changes.
+const LOGGING_TOOLS: [&str; 3] = ["__osc_ins_", "__osc_upd_", "__osc_del_"];
+/// What the name of that log begins with.
+const CHANGE_LOG: &str = "__osc_chg_";
 
 /// A table that the triggers of another one keep equal to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -236,9 +240,27 @@ fn moves_all(moved: &Take, take: &Take) -> bool {
     moved.by == take.by && whole
 }
 
-/// Whether a trigger of this name is one of a tool for online schema changes.
+/// Whether a trigger of this name is one of a tool that writes the new table by triggers.
 fn is_of_tool(name: &str) -> bool {
-    TOOLS.iter().any(|tool| name.get(..tool.len()).is_some_and(|head| head.eq_ignore_ascii_case(tool)))
+    TOOLS.iter().any(|tool| begins(name, tool))
+}
+
+fn begins(name: &str, with: &str) -> bool {
+    name.get(..with.len()).is_some_and(|head| head.eq_ignore_ascii_case(with))
+}
+
+/// Whether a table of this name is a log whose rows a tool applies to the new table, one after the other. Those of a branch stay when it
+/// is rolled back, and those of the rollback come behind them: of a row that is deleted the tool may have applied what it says.
+pub(super) fn is_change_log(name: &str) -> bool {
+    begins(name, CHANGE_LOG)
+}
+
+/// Whether a table cannot be written like this only because of triggers that a tool drops when the table has been altered.
+pub fn passes(table: &Table, triggers: &[Trigger], write: Write) -> bool {
+    let stays =
+        |t: &&Trigger| !is_of_tool(&t.name) && !LOGGING_TOOLS.iter().any(|tool| begins(&t.name, tool));
+    let others: Vec<Trigger> = triggers.iter().filter(stays).cloned().collect();
+    others.len() < triggers.len() && refusal(table, &others, write).is_none()
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ pub struct Trigger {
     pub sql_mode: String,
     /// What it does, where that is known and the rows that it adds to tables can be told; else why not.
     pub effect: Result<TriggerBody, String>,
-    /// The tables to which it adds rows.
+    /// The tables to which it adds rows, but for a log of changes that is applied elsewhere.
     pub logs: Vec<LogTable>,
     /// The table in which it keeps a row equal to its own.
     pub mirror: Option<Mirror>,
@@ -181,6 +181,7 @@ pub(super) async fn with_logs(
         let inserts = trigger.effect.as_ref().map(|body| body.inserts.clone()).unwrap_or_default();
         for insert in &inserts {
             match logs.table(conn, insert, &trigger.sql_mode).await? {
+                Ok(log) if mirror::is_change_log(&log.name) => {}
                 Ok(log) => trigger.logs.push(log),
                 Err(why) => {
                     trigger.effect = Err(why);

@@ -11,6 +11,7 @@ use super::fault::Progress;
 use super::inject::Rows;
 use crate::error::{End, SqlError};
 use crate::heavy::heavy;
+use crate::meta::{TableInfo, Write, passes, refusal};
 
 /// What `completion_type` does not turn into more than a COMMIT.
 pub(super) const COMMIT: &[u8] = b"COMMIT AND NO CHAIN NO RELEASE";
@@ -79,6 +80,14 @@ impl Session {
     pub(super) async fn refuse_with(&mut self, error: &SqlError, alone: bool) -> Result<(), End> {
         self.abandon(alone).await?;
         self.send_error(error).await
+    }
+
+    /// Why triggers keep a table from being written like this, if they do.
+    pub(super) fn triggers_refuse(&self, info: &TableInfo, write: Write) -> Option<SqlError> {
+        let (table, triggers) = (&info.table, &info.facts.triggers);
+        let why = refusal(table, triggers, write)?;
+        let error = if passes(table, triggers, write) { SqlError::being_altered } else { SqlError::refused };
+        Some(error(&self.xid(), &why))
     }
 
     /// Answers that a statement is refused; nothing of it has run, or stays.

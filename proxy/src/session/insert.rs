@@ -24,7 +24,7 @@ use super::views::View;
 use crate::branch::Presence;
 use crate::error::{End, SqlError};
 use crate::heavy::{heavy, heavy_text};
-use crate::meta::{TableInfo, Write, refusal};
+use crate::meta::{TableInfo, Write};
 
 /// The savepoint around an INSERT whose keys are only known behind it.
 pub(super) const SAVEPOINT: &str = "`atone:insert`";
@@ -105,13 +105,15 @@ impl Session {
         let behind = super::upsert::effect(insert, &info).map(|effect| effect.write(&info));
         let writes: Vec<Write> = [Some(Write::Insert), behind].into_iter().flatten().collect();
         let of_triggers = view.as_ref().and_then(|_| trigger_refusal(&info));
-        let refused = |write: &Write| refusal(&info.table, &info.facts.triggers, *write);
-        if let Some(why) = of_triggers.or_else(|| writes.iter().find_map(refused)) {
+        if let Some(why) = of_triggers {
             return self.refuse_insert(&why, manner).await;
+        }
+        if let Some(error) = writes.iter().find_map(|write| self.triggers_refuse(&info, *write)) {
+            return self.refuse_with(&error, alone).await;
         }
         let mut logs = match self.logs_of(&info, &writes, &vars).await? {
             Ok(logs) => logs,
-            Err(why) => return self.refuse_insert(&why, manner).await,
+            Err(error) => return self.refuse_with(&error, alone).await,
         };
         if !self.probe_logs(&mut logs, &vars, alone).await? {
             return Ok(());

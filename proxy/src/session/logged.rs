@@ -17,7 +17,7 @@ use super::generated::MAX_FOREIGN_ROWS;
 use super::inject::{Flight, Reply, Vars};
 use super::tables::{Resolved, digest, probe_sql};
 use crate::branch::Presence;
-use crate::error::End;
+use crate::error::{End, SqlError};
 use crate::meta::{LogTable, Stale, TableInfo, Write, logs_of, mirror_of};
 use crate::numbered::{Numbered, ROWS_PER_LOOK};
 
@@ -42,19 +42,21 @@ pub(super) struct Log {
 pub(super) struct Logged(Vec<(Arc<Table>, Vec<Key>)>);
 
 impl Session {
-    /// The tables that triggers of this one write when it is written; the inner error is why the statement is refused.
+    /// The tables that triggers of this one write when it is written; the inner error answers a statement that is refused.
     pub(super) async fn logs_of(
         &mut self,
         info: &Arc<TableInfo>,
         writes: &[Write],
         vars: &Vars,
-    ) -> Result<Result<Vec<Log>, String>, End> {
+    ) -> Result<Result<Vec<Log>, SqlError>, End> {
+        let xid = self.xid();
         let events: Vec<&str> = writes.iter().map(|write| write.event()).collect();
         let mut out = Vec::new();
         for known in logs_of(&info.facts.triggers, &events) {
             let says = |why: &str| {
                 let (table, log) = (&info.table, format!("{}.{}", known.schema, known.name));
-                format!("a trigger of {}.{} writes {log}: {why}", table.schema, table.name)
+                let why = format!("a trigger of {}.{} writes {log}: {why}", table.schema, table.name);
+                SqlError::refused(&xid, &why)
             };
             let name = TableRef::named(Some(known.schema.clone()), known.name.clone());
             let (log, probe) = match self.resolve_name(&name, vars).await? {
@@ -72,12 +74,12 @@ impl Session {
         }
         match self.mirror_of(info, &events, vars).await? {
             Ok(mirror) => out.extend(mirror),
-            Err(why) => return Ok(Err(why)),
+            Err(why) => return Ok(Err(SqlError::being_altered(&xid, &why))),
         }
         Ok(Ok(out))
     }
 
-    /// The table that triggers of this one keep equal to it.
+    /// The table that triggers of this one keep equal to it; the inner error is why its rows would not follow.
     async fn mirror_of(
         &mut self,
         info: &Arc<TableInfo>,

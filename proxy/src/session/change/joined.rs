@@ -14,7 +14,7 @@ use super::restrict::with_hint;
 use super::{MORE_ROWS, left, too_long};
 use crate::branch::Presence;
 use crate::error::End;
-use crate::meta::{logs_of, refusal};
+use crate::meta::logs_of;
 use crate::session::Session;
 use crate::session::cascade::{Behind, Own, Stop, is_parent, may_fire};
 use crate::session::dml::MAX_TRIES;
@@ -65,7 +65,6 @@ fn refusal_of(joined: &Joined, written: &Written<'_>) -> Option<String> {
     let write = written.effect(&joined.action).write(info);
     super::table_refusal(info, assignments.is_some())
         .or_else(|| assignments.and_then(|assignments| written.assigned_key(assignments)))
-        .or_else(|| refusal(&info.table, &info.facts.triggers, write))
         .or_else(|| {
             let log = *logs_of(&info.facts.triggers, &[write.event()]).first()?;
             let (table, written) = (&info.table, log.quoted());
@@ -100,6 +99,11 @@ impl Session {
                 Hold::Held => {
                     if let Some(why) = written.iter().find_map(|w| refusal_of(joined, w)) {
                         return self.refuse_change(&why, alone).await;
+                    }
+                    let write = |w: &Written<'_>| w.effect(&joined.action).write(&w.info);
+                    if let Some(error) = written.iter().find_map(|w| self.triggers_refuse(&w.info, write(w)))
+                    {
+                        return self.refuse_with(&error, alone).await;
                     }
                     if !self.hold_mirrors(joined, &written, &vars, alone).await? {
                         return Ok(());
@@ -200,8 +204,8 @@ impl Session {
                         return Ok(false);
                     }
                 }
-                Err(why) => {
-                    self.refuse_change(&why, alone).await?;
+                Err(error) => {
+                    self.refuse_with(&error, alone).await?;
                     return Ok(false);
                 }
             }

@@ -33,7 +33,7 @@ use super::restorable::always_restorable;
 use crate::branch::{Presence, row_bytes};
 use crate::error::{End, SqlError};
 use crate::heavy::heavy;
-use crate::meta::{TableInfo, refusal};
+use crate::meta::TableInfo;
 
 /// An UPDATE or a DELETE.
 #[derive(Clone, Copy, Debug)]
@@ -208,12 +208,12 @@ impl Session {
             Err(why) => return self.refuse_change(&why, alone).await,
         };
         let effect = effect(change, &info);
-        if let Some(why) = refusal(&info.table, &info.facts.triggers, effect.write(&info)) {
-            return self.refuse_change(&why, alone).await;
+        if let Some(error) = self.triggers_refuse(&info, effect.write(&info)) {
+            return self.refuse_with(&error, alone).await;
         }
         let logs = match self.logs_of(&info, &[effect.write(&info)], &vars).await? {
             Ok(logs) => logs,
-            Err(why) => return self.refuse_change(&why, alone).await,
+            Err(error) => return self.refuse_with(&error, alone).await,
         };
         self.branch.meet(&info, is_parent(&info, &effect));
         let one_row = change.order_by().is_none()
