@@ -15,7 +15,8 @@ atone_tests::shared_tests!(
     triggers_that_come_and_go,
     swapped,
     refused,
-    change_log
+    change_log,
+    rights
 );
 
 const T: &str = "CREATE TABLE t (id INT AUTO_INCREMENT PRIMARY KEY, a INT, b VARCHAR(20), c INT NOT NULL DEFAULT 5, UNIQUE KEY (b))";
@@ -372,4 +373,36 @@ async fn change_log(c: Arc<Cluster>) -> Result<()> {
     let (twin, t) = (o.rows(&c, "twin").await?, o.rows(&c, "t").await?);
     ensure!(t == twin, "expected {twin:?}\nfound    {t:?}");
     Ok(())
+}
+
+/// An application that may not see the new table is told so before its statement runs; it need not be able to write it.
+async fn rights(c: Arc<Cluster>) -> Result<()> {
+    let mut setup = vec![NEW, ALTER];
+    setup.extend(LATER);
+    let mut o = Online::new(&c, &setup).await?;
+    let (schema, user) = (o.schema.clone(), format!("u_{}", o.schema));
+    sql::run_all(
+        &mut o.tool,
+        &[
+            &format!("CREATE USER '{user}'@'%' IDENTIFIED BY 'pw'"),
+            &format!("GRANT SELECT, INSERT, UPDATE, DELETE ON `{schema}`.t TO '{user}'@'%'"),
+            &format!("GRANT ALL ON `{schema}`.undo_log TO '{user}'@'%'"),
+        ],
+    )
+    .await?;
+    let statements =
+        ["UPDATE t SET a = 1 WHERE id = 1", "INSERT INTO t (a) VALUES (4)", "DELETE FROM t WHERE id = 2"];
+    let options = sql::options(c.proxy_port(Bank::One), (&user, "pw"), Some(&schema));
+    let mut weak = sql::connect_with(options).await?;
+    sql::run(&mut weak, format!("SET @atone_xid = '{}'", o.xid)).await?;
+    for statement in statements {
+        let error = sql::refused(&mut weak, statement).await.context(statement)?;
+        ensure!(error.message.contains("_t_new"), "{}", error.message);
+    }
+    sql::run(&mut o.tool, format!("GRANT SELECT ON `{schema}`.`_t_new` TO '{user}'@'%'")).await?;
+    sql::run_all(&mut weak, &statements).await?;
+    ensure!(o.rows(&c, "t").await? != o.rows(&c, "twin").await?);
+    sql::run(&mut o.tool, copy("id > 0")).await?;
+    o.rolled_back(&c).await?;
+    o.ensure_mirrored(&c, false).await
 }
