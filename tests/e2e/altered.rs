@@ -15,6 +15,7 @@ atone_tests::owned_tests!(ClusterOptions::believing() =>
     another_engine_behind_a_savepoint,
     another_engine_behind_a_commit,
     other_ways_to_another_engine,
+    child_altered,
     nothing_waits_for_one_who_waits,
     nothing_waits_for_ever,
 );
@@ -76,6 +77,36 @@ async fn content(c: &Cluster, schema: &str) -> Result<Vec<String>> {
         all.extend(c.rows(Bank::One, schema, query).await?);
     }
     Ok(all)
+}
+
+/// The child that a foreign key changes is another one than it was: the statement is to be run again.
+async fn child_altered(c: Harmable) -> Result<()> {
+    let c = &*c.lock().await;
+    let (schema, mut app) = known(c).await?;
+    let mut outsider = c.server(Bank::One).connect(atone_tests::server::ADMIN, Some(&schema)).await?;
+    sql::run(&mut outsider, "ALTER TABLE child ADD FOREIGN KEY (t) REFERENCES t (id) ON DELETE CASCADE")
+        .await?;
+    let before = content(c, &schema).await?;
+    let xid = sql::start_global(&mut app).await?;
+    let (delete, upsert) = ("DELETE FROM t WHERE id = 1", "REPLACE INTO t VALUES (2, 21, 2)");
+    // The foreign key is noticed
+    sql::refused(&mut app, delete).await?.expect_naming(1213, "40001", &xid)?;
+    sql::run_all(&mut app, &[delete, "ROLLBACK GLOBAL TRANSACTION"]).await?;
+    c.rest().wait_for_status(&xid, "rolled_back", SOON).await?;
+    let xid = sql::start_global(&mut app).await?;
+    for (ddl, statement) in [
+        ("ALTER TABLE child ADD COLUMN z INT FIRST", delete),
+        ("ALTER TABLE child DROP COLUMN z, ADD COLUMN y INT FIRST", upsert),
+    ] {
+        sql::run(&mut outsider, ddl).await?;
+        sql::refused(&mut app, statement).await?.expect_naming(1213, "40001", &xid).context(statement)?;
+        sql::run(&mut app, statement).await.context(statement)?;
+    }
+    sql::run(&mut outsider, "ALTER TABLE child DROP COLUMN y").await?;
+    sql::run(&mut app, "ROLLBACK GLOBAL TRANSACTION").await?;
+    c.rest().wait_for_status(&xid, "rolled_back", SOON).await?;
+    assert_eq!(content(c, &schema).await?, before);
+    Ok(())
 }
 
 /// A schema, and a session that has written all its tables in every way.

@@ -63,8 +63,10 @@ impl Mirror {
     fn unfit_column(&self, own: &TableInfo, copy: &TableInfo) -> Option<String> {
         for (at, column) in copy.table.columns.iter().enumerate().filter(|(_, column)| !column.generated) {
             let follows = match self.source(&own.table, &column.name) {
-                // One of the two would depend on the time zone of the session
-                Some(source) => (source.kind == Kind::Timestamp) == (column.kind == Kind::Timestamp),
+                // What one of the two becomes in the other depends on the session's time zone, and for a TIME on the day
+                Some(source) => [Kind::Timestamp, Kind::Time]
+                    .iter()
+                    .all(|kind| (source.kind == *kind) == (column.kind == *kind)),
                 None if column.auto_increment || column.kind == Kind::Timestamp => true,
                 None => matches!(
                     copy.defaults.get(at),
@@ -340,6 +342,7 @@ mod tests {
         assert!(unfit(&|_, table| table.columns[0].column_type = "smallint".into()));
         assert!(unfit(&|_, table| table.columns[0].column_type = "bigint unsigned".into()));
         assert!(unfit(&|_, table| table.columns[1].kind = Kind::Timestamp));
+        assert!(unfit(&|_, table| table.columns[1].kind = Kind::Time));
         assert!(!unfit(&|_, table| table.keys.push(key(&[2, 0]))));
         assert!(unfit(&|_, table| table.keys.push(key(&[1]))));
         assert!(unfit(&|_, table| table.keys.push(key(&[2]))));

@@ -92,6 +92,7 @@ impl Session {
                 }
                 Ok(behind) => behind,
                 Err(Stop::Refuse(why)) => return self.take_insert_back(&why, alone).await,
+                Err(Stop::Altered(why)) => return self.rolled_back(&why).await,
                 Err(Stop::Server(e)) => return self.statement_failed(e).await,
             };
             statement = Some(match insert.returning {

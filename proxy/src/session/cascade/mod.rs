@@ -116,6 +116,8 @@ fn unproven<'a>(info: &'a TableInfo, effect: &Effect) -> Option<&'a String> {
 pub(super) enum Stop {
     /// It is refused for this reason.
     Refuse(String),
+    /// A table was altered meanwhile: the local transaction is to be run again.
+    Altered(String),
     /// It is refused with this error, or the server says so and may have ended the local transaction.
     Server(ErrPacket),
 }
@@ -371,7 +373,11 @@ impl Session {
                 Some(Reply::Rows(rows)) if digest(vars, &rows) == probe => {}
                 Some(Reply::Rows(_)) => {
                     self.forget_table(&child.table);
-                    return Ok(Err(says("the child is being altered")));
+                    let child = format!("{}.{}", key.schema, key.table);
+                    return Ok(Err(Stop::Altered(format!(
+                        "{child}, the child of foreign key {}, was altered meanwhile",
+                        key.name
+                    ))));
                 }
                 Some(Reply::Err(e)) => return Ok(Err(failed(key, e))),
                 _ => return Err(End::Broken("the probe of a table has no columns".into())),

@@ -334,6 +334,7 @@ impl Session {
     async fn stop_change(&mut self, stop: Stop, alone: bool) -> Result<(), End> {
         match stop {
             Stop::Refuse(why) => self.refuse_change(&why, alone).await,
+            Stop::Altered(why) => self.rolled_back(&why).await,
             Stop::Server(e) => self.statement_failed(e).await,
         }
     }
