@@ -284,6 +284,25 @@ mod tests {
     }
 
     #[test]
+    fn columns_that_are_gone() {
+        let recorded = samples::table(&["id", "v", "w"]);
+        let values = |v: [i128; 3]| Some(v.into_iter().map(Value::Int).collect());
+        let change = |before, after| [RowChange { before, after }];
+        let update = change(values([1, 1, 7]), values([1, 2, 7]));
+        let adapted = adapt(&recorded, &update, &now(&["id", "v"])).unwrap();
+        assert_eq!(adapted.table, samples::table(&["id", "v"]));
+        assert_eq!((adapted.gone[0].at, adapted.gone[0].beside.as_slice()), (2, &[1][..]));
+        let stops = |rows: &[RowChange], columns: &[&str]| adapt(&recorded, rows, &now(columns)).unwrap_err();
+        assert!(stops(&update, &["id", "w"]).contains("v gone or renamed, which the branch has changed"));
+        assert!(stops(&update, &["v", "w"]).contains("no unique key"));
+        // Rows that come again would have to be given it
+        let delete = change(values([1, 1, 7]), None);
+        assert!(adapt(&recorded, &delete, &now(&["id", "v"])).is_ok());
+        assert!(stops(&delete, &["id", "v", "x"]).contains("renamed to x"));
+        assert!(adapt(&recorded, &update, &now(&["id", "v", "x"])).is_ok());
+    }
+
+    #[test]
     fn rows_that_go_must_not_have_been_changed_in_a_new_column() {
         let recorded = samples::table(&["id", "v"]);
         let mut table = now(&["id", "v", "new"]);
