@@ -25,7 +25,7 @@ pub use facts::{Facts, Stale};
 pub use foreign_keys::{ForeignKey, References, Rule};
 pub use logs::LogTable;
 pub(crate) use many::{by_place, chunks, read_all, union};
-pub use mirror::{Mirror, passes};
+pub use mirror::{Mirror, but_for_tools, passes};
 pub use triggers::{
     Trigger, Write, are_quiet, first_noticed, logs_of, mirror_of, refusal, replaces, undo_refusal,
 };

@@ -275,6 +275,7 @@ async fn refused(c: Arc<Cluster>) -> Result<()> {
         upd.replace("`id`, `a`, `b`", "`id`, `b`").replace("NEW.`a`, ", ""),
     );
     let update = "UPDATE t SET a = 1 WHERE id = 1";
+    const VIEW: &str = "CREATE VIEW v AS SELECT id, a FROM t";
     for (setup, statement, why) in [
         // Rows of a table of the application's own may have been written by others
         (&[NEW, ALTER, &my_del, &my_upd, &my_ins][..], update, "mine_upd"),
@@ -324,6 +325,8 @@ async fn refused(c: Arc<Cluster>) -> Result<()> {
             update,
             "of_new",
         ),
+        (&[NEW, ALTER, ins, upd, del, VIEW], "UPDATE v SET a = 1 WHERE id = 1", "pt_osc_db_t_upd"),
+        (&[NEW, ALTER, ins, upd, del, VIEW], "INSERT INTO v (id, a) VALUES (9, 9)", "pt_osc_db_t_ins"),
         (&[NEW, ALTER, LHM[0], LHM[1], LHM[2]], "UPDATE t SET id = 9 WHERE id = 1", "lhmt_upd_t"),
     ] {
         let case = async {

@@ -259,10 +259,14 @@ pub(super) fn is_change_log(name: &str) -> bool {
 
 /// Whether a table cannot be written like this only because of triggers that a tool drops when the table has been altered.
 pub fn passes(table: &Table, triggers: &[Trigger], write: Write) -> bool {
+    refusal(table, &but_for_tools(triggers), write).is_none()
+}
+
+/// The triggers that stay when the table has been altered.
+pub fn but_for_tools(triggers: &[Trigger]) -> Vec<Trigger> {
     let stays =
         |t: &&Trigger| !is_of_tool(&t.name) && !LOGGING_TOOLS.iter().any(|tool| begins(&t.name, tool));
-    let others: Vec<Trigger> = triggers.iter().filter(stays).cloned().collect();
-    others.len() < triggers.len() && refusal(table, &others, write).is_none()
+    triggers.iter().filter(stays).cloned().collect()
 }
 
 #[cfg(test)]

@@ -19,7 +19,6 @@ use super::hold::Reached;
 use super::inject::{Flight, Reply, Vars, flights};
 use super::keys::{InsertKeys, finds_no_others, generated_keys, insert_keys, literal_predicates, width};
 use super::logged::{Log, Logged};
-use super::tables::trigger_refusal;
 use super::views::View;
 use crate::branch::Presence;
 use crate::error::{End, SqlError};
@@ -104,11 +103,9 @@ impl Session {
         let (named, insert) = (insert.columns.as_ref(), mapped.as_ref().unwrap_or(insert));
         let behind = super::upsert::effect(insert, &info).map(|effect| effect.write(&info));
         let writes: Vec<Write> = [Some(Write::Insert), behind].into_iter().flatten().collect();
-        let of_triggers = view.as_ref().and_then(|_| trigger_refusal(&info));
-        if let Some(why) = of_triggers {
-            return self.refuse_insert(&why, manner).await;
-        }
-        if let Some(error) = writes.iter().find_map(|write| self.triggers_refuse(&info, *write)) {
+        let of_triggers = view.as_ref().and_then(|_| self.any_trigger_refuses(&info));
+        let refused = |write: &Write| self.triggers_refuse(&info, *write);
+        if let Some(error) = of_triggers.or_else(|| writes.iter().find_map(refused)) {
             return self.refuse_with(&error, alone).await;
         }
         let mut logs = match self.logs_of(&info, &writes, &vars).await? {

@@ -15,7 +15,6 @@ use super::hold::Reached;
 use super::inject::{Flight, Reply};
 use super::insert::{Manner, Target};
 use super::insert_select::generated_column;
-use super::tables::trigger_refusal;
 use super::values::text_literal;
 use crate::error::{End, SqlError};
 use crate::heavy::{heavy, heavy_text};
@@ -56,8 +55,8 @@ impl Session {
         if view.is_some() {
             return self.refuse_insert("LOAD DATA into a view is not supported", manner).await;
         }
-        if let Some(why) = trigger_refusal(&info) {
-            return self.refuse_insert(&why, manner).await;
+        if let Some(error) = self.any_trigger_refuses(&info) {
+            return self.refuse_with(&error, manner.alone).await;
         }
         let charset = match self.file_charset(load).await? {
             Ok(charset) => charset,

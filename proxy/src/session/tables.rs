@@ -11,7 +11,7 @@ use atone_wire::response::ErrPacket;
 use super::Session;
 use super::inject::{Reply, Rows, UNSAYABLE, Vars};
 use crate::error::{End, SqlError};
-use crate::meta::{MetaError, TableInfo, are_quiet};
+use crate::meta::{MetaError, TableInfo, are_quiet, but_for_tools};
 use crate::views::is_own_schema;
 
 /// A table that this session has looked at.
@@ -70,16 +70,20 @@ pub(super) fn digest(vars: &Vars, rows: &Rows) -> Vec<u8> {
     out
 }
 
-/// Why a statement that may write a table in any way is refused: its triggers are not looked at.
-pub(super) fn trigger_refusal(info: &TableInfo) -> Option<String> {
-    if are_quiet(&info.facts.triggers) {
-        return None;
-    }
-    let names: Vec<&str> = info.facts.triggers.iter().map(|t| t.name.as_str()).collect();
-    Some(format!("{}.{} has the triggers {}", info.table.schema, info.table.name, names.join(", ")))
-}
-
 impl Session {
+    /// Why a statement that may write a table in any way is refused: its triggers are not looked at.
+    pub(super) fn any_trigger_refuses(&self, info: &TableInfo) -> Option<SqlError> {
+        let triggers = &info.facts.triggers;
+        if are_quiet(triggers) {
+            return None;
+        }
+        let names: Vec<&str> = triggers.iter().map(|t| t.name.as_str()).collect();
+        let why = format!("{}.{} has the triggers {}", info.table.schema, info.table.name, names.join(", "));
+        let passes = are_quiet(&but_for_tools(triggers));
+        let error = if passes { SqlError::being_altered } else { SqlError::refused };
+        Some(error(&self.xid(), &why))
+    }
+
     /// The schema and name that a table reference means.
     fn names(&self, table: &TableRef, vars: &Vars) -> Result<(String, String), SqlError> {
         let schema = table.schema.clone().or_else(|| vars.database.clone());

@@ -13,7 +13,6 @@ use crate::session::cascade::{Effect, Own};
 use crate::session::dml::{Unread, decode};
 use crate::session::inject::Reply;
 use crate::session::odd::{ODD, compares};
-use crate::session::tables::trigger_refusal;
 use crate::session::views::View;
 
 /// What the statement does to the table's rows.
@@ -52,8 +51,10 @@ impl Session {
         if compares(&self.odd, change, &view.info) {
             return self.refuse_change(ODD, alone).await;
         }
-        let refused = trigger_refusal(&view.info).or_else(|| refusal(change, view));
-        let key_table = match refused.map_or_else(|| view.key_table(), Err) {
+        if let Some(error) = self.any_trigger_refuses(&view.info) {
+            return self.refuse_with(&error, alone).await;
+        }
+        let key_table = match refusal(change, view).map_or_else(|| view.key_table(), Err) {
             Ok(key_table) => key_table,
             Err(why) => return self.refuse_change(&why, alone).await,
         };
