@@ -97,6 +97,11 @@ impl Branch {
         self.entries.is_empty()
     }
 
+    /// Whether neither rows nor savepoints are known of it.
+    pub fn is_untouched(&self) -> bool {
+        self.entries.is_empty() && self.savepoints.is_empty()
+    }
+
     /// How many rows were touched.
     pub fn rows(&self) -> usize {
         self.entries.len()

@@ -245,6 +245,11 @@ impl SqlError {
         ErrPacket { code: self.code, sql_state: *self.state, message: self.message.clone().into_bytes() }
     }
 
+    /// Whether an ERR packet is Atone's own.
+    pub fn made(error: &ErrPacket) -> bool {
+        error.message.starts_with(b"atone:")
+    }
+
     /// The ERR packet's payload.
     pub fn packet(&self) -> Vec<u8> {
         self.err().encode()

@@ -12,6 +12,7 @@ atone_tests::shared_tests!(
     diagnostics,
     diagnostics_in_expressions,
     diagnostics_by_prepared_statements,
+    executions_that_fail_under_autocommit_0,
     warnings_that_an_ok_does_not_count,
     diagnostics_of_a_select_that_fails,
 );
@@ -89,6 +90,21 @@ async fn diagnostics_by_prepared_statements(c: Arc<Cluster>) -> Result<()> {
     ];
     check(&c, Case { name: "diagnostics by prepared statements", setup: &[T, T_ROWS], tables: &["t"], steps })
         .await
+}
+
+/// What the server makes of them is asked with their parameters.
+async fn executions_that_fail_under_autocommit_0(c: Arc<Cluster>) -> Result<()> {
+    let mut steps = vec![q("SET SESSION sql_mode = 'STRICT_ALL_TABLES'"), q("SET autocommit = 0")];
+    for failing in [
+        e("UPDATE t SET a = ? WHERE id = ?", &[&"no number", &1]),
+        e("UPDATE t SET a = ? WHERE id IN (?, 2)", &[&"no number", &1]),
+        e("INSERT INTO t (id, a) VALUES (?, ?)", &[&9, &"no number"]),
+        e("INSERT INTO t (id) VALUES (?)", &[&1]),
+        e("UPDATE t SET a = (SELECT id FROM t s WHERE s.id > ?) WHERE id = 1", &[&1]),
+    ] {
+        steps.extend([failing.clone(), q("SHOW WARNINGS"), q("SELECT ROW_COUNT()"), failing, q("ROLLBACK")]);
+    }
+    check(&c, Case { name: "executions that fail", setup: &[T, T_ROWS], tables: &["t"], steps }).await
 }
 
 /// MySQL ends an INSERT IGNORE or UPDATE IGNORE over an error of what a trigger assigns; its OK packet counts no warning.

@@ -151,6 +151,9 @@ impl Session {
             return self.send_error(&error).await;
         }
         if self.binding.is_none() {
+            if self.answer_kept(&statement).await? {
+                return Ok(());
+            }
             return match statement.origin.execution() {
                 None => self.unbound_statement(statement.origin.sql()).await,
                 Some(payload) => self.unbound_execute(payload, sql).await,
@@ -294,7 +297,9 @@ impl Session {
         // While it was not bound, one transaction may have followed the other
         self.branch.lets_go();
         self.binding = Some(Binding { xid, local_only });
-        self.diagnostics = None;
+        if !local_only {
+            self.diagnostics = None;
+        }
     }
 
     /// `SET @atone_xid = '…'`
@@ -316,10 +321,11 @@ impl Session {
                 return self.send_error(&error).await;
             }
         }
+        let taken = self.mark_list().await?;
         if self.forward(origin, Expect::Results).await?.failed().is_none() {
             self.binding = None;
         }
-        Ok(())
+        self.follow_list(taken).await
     }
 
     /// A statement that sets `@atone_xid` in a way that only the server can work out: the variable is read before and
@@ -362,6 +368,7 @@ impl Session {
             Some(xid) => self.bind(xid, false),
             None => self.binding = None,
         }
+        self.diagnostics = None;
         self.status = status;
         self.send_ok(ok).await
     }
@@ -423,6 +430,7 @@ impl Session {
         if self.in_transaction() || !self.branch.is_empty() {
             if commit {
                 if let Err(error) = self.commit_branch(super::dml::COMMIT).await? {
+                    self.keep_error(&error);
                     return self.send_err(&error).await;
                 }
             } else {
@@ -449,6 +457,7 @@ impl Session {
             _ => {}
         }
         self.binding = None;
+        self.diagnostics = None;
         // It is decided, whatever becomes of this: the variable is for the application to look at
         let mut reply = self.fly_one("SET @atone_xid = NULL").await?;
         if let Reply::Err(_) = reply {

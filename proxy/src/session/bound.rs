@@ -8,9 +8,30 @@ use bytes::Bytes;
 
 use super::Session;
 use super::analysed::{Analysed, Origin, Uncaptured};
+use super::diagnostics::Diagnostics;
+use super::fault::{Class, class, ended_a_wait};
 use super::gate::Harmless;
 use super::inject::{Flight, Reply};
 use crate::error::{End, SqlError};
+
+/// `ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION`
+const READ_ONLY: u16 = 1792;
+
+/// A statement for which a local transaction may begin.
+#[derive(Debug)]
+struct Opening {
+    text: Vec<u8>,
+    /// The settings of the application for that transaction.
+    settings: Vec<Vec<u8>>,
+}
+
+/// Whether a statement writes rows.
+fn writes(statement: &Statement) -> bool {
+    matches!(
+        statement,
+        Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_) | Statement::Joined(_)
+    )
+}
 
 /// Session variables that [`super::inject::Vars`] holds, or that change what it holds.
 fn bears_on_vars(name: &str) -> bool {
@@ -47,12 +68,66 @@ impl Session {
 
     /// A statement of a bound session.
     pub(super) async fn bound_statement(&mut self, statement: Analysed) -> Result<(), End> {
+        let Some(opening) = self.may_open(&statement) else { return self.run_bound(statement).await };
+        match self.run_bound(statement).await {
+            Err(End::Fault(fault)) => self.answer_fault(fault).await?,
+            done => done?,
+        }
+        self.close_again(opening).await
+    }
+
+    /// What to know of a statement that writes, if it is the first one of a local transaction that nothing else begins.
+    fn may_open(&self, statement: &Analysed) -> Option<Opening> {
+        let Analysed { sql, analysis, .. } = statement;
+        let open = self.autocommit()
+            || self.in_transaction()
+            || self.held.is_some()
+            || !self.branch.is_clean()
+            || !self.branch.is_untouched();
+        (!open && writes(&analysis.statement)).then(|| Opening {
+            text: sql.get(..analysis.terminator).unwrap_or(sql).to_vec(),
+            settings: self.of_next_transaction(),
+        })
+    }
+
+    /// Behind such a statement that failed before the server would have begun a transaction for it: ends the one that statements
+    /// of ours have begun.
+    async fn close_again(&mut self, opening: Opening) -> Result<(), End> {
+        let Some(error) = self.reply.error.filter(|_| self.reply.failed) else { return Ok(()) };
+        // What comes before anything else is said before there is a transaction
+        let first = error.own || error.code == READ_ONLY;
+        let ran = match first {
+            true => ended_a_wait(error.code),
+            false => class(error.code, self.mariadb) != Class::Text,
+        };
+        if ran || !self.in_transaction() || !self.branch.is_untouched() {
+            return Ok(());
+        }
+        if self.diagnostics.is_none() {
+            self.keep_warnings_behind(-1).await?;
+        }
+        // They were used up by the transaction that ends here
+        self.set_of_next_transaction(opening.settings);
+        self.rollback_local().await?;
+        if !first {
+            // Which errors come before the server begins a transaction depends on the server, and on the statement
+            let explained = self.run_theirs([b"EXPLAIN ", opening.text.as_slice()].concat()).await?;
+            if matches!(explained, Reply::Err(_)) {
+                // Its answer has no status flags
+                self.fly_one("DO 0").await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn run_bound(&mut self, statement: Analysed) -> Result<(), End> {
         let Analysed { sql, analysis, origin } = statement;
         if let Some(error) = self.asks_lost_rows(&sql) {
             return self.send_error(&error).await;
         }
         self.uncounted_warnings = false;
         self.heard = None;
+        let mut taken = None;
         match &analysis.statement {
             Statement::Diagnostics => {
                 if self.answer_diagnostics(&sql, &origin).await? {
@@ -62,16 +137,23 @@ impl Session {
                 return Ok(());
             }
             Statement::SelectsDiagnostics { reads } => {
-                let rewritten = self.with_diagnostics(&sql, reads);
-                self.diagnostics = None;
                 self.heard_result(&sql);
-                return match rewritten {
-                    Some(sql) => self.pass_instead(&sql, &origin).await,
-                    None => self.pass(origin).await,
-                };
+                if self.select_diagnostics(&sql, reads, &origin).await? {
+                    return Ok(());
+                }
+                return self.pass(origin).await;
             }
+            Statement::Empty
+            | Statement::Read
+            | Statement::Set
+            | Statement::Use(_)
+            | Statement::Prepare(_)
+            | Statement::Deallocate(_) => taken = self.mark_list().await?,
+            // What it runs counts
+            Statement::Execute(_) => {}
             // MariaDB leaves the list of warnings alone where no table is used
-            Statement::Begin { .. }
+            Statement::SetAutocommit(_)
+            | Statement::Begin { .. }
             | Statement::Commit { .. }
             | Statement::Rollback { .. }
             | Statement::Savepoint(_)
@@ -85,17 +167,14 @@ impl Session {
             }
             _ => self.diagnostics = None,
         }
-        let writes = matches!(
-            analysis.statement,
-            Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_) | Statement::Joined(_)
-        );
-        if writes && self.status & status::IN_TRANS_READONLY != 0 {
+        if writes(&analysis.statement) && self.status & status::IN_TRANS_READONLY != 0 {
             self.forward_uncaptured(origin, Expect::Results, Uncaptured::ReadOnly).await?;
             return Ok(());
         }
         match analysis.statement {
             Statement::Empty => {
                 self.forward(origin, Expect::Results).await?;
+                return self.follow_list(taken).await;
             }
             Statement::Read => {
                 let mode = self.session_vars().await?.mode;
@@ -103,13 +182,14 @@ impl Session {
                 if self.forward(origin, Expect::Results).await?.failed().is_none() {
                     self.heard_result(&sql);
                 }
+                return self.follow_list(taken).await;
             }
             Statement::Set => {
                 if analysis.session_variables.iter().any(|name| bears_on_vars(name)) {
                     self.vars = None;
                     self.readings += 1;
                 }
-                let set = self.forward_setting(origin).await?;
+                let set = self.forward_setting(origin, taken).await?;
                 if set && analysis.session_variables == ["transaction"] {
                     self.heard_set_transaction(sql.get(..analysis.terminator).unwrap_or(&sql));
                 }
@@ -117,7 +197,7 @@ impl Session {
             Statement::Use(_) => {
                 self.vars = None;
                 self.readings += 1;
-                self.forward_setting(origin).await?;
+                self.forward_setting(origin, taken).await?;
             }
             Statement::SetAutocommit(value) => {
                 self.vars = None;
@@ -135,7 +215,7 @@ impl Session {
                 } else if ends && self.reads_have_written().await? {
                     Ok(())
                 } else {
-                    self.forward_setting(origin).await.map(|_| ())
+                    self.forward_setting(origin, None).await.map(|_| ())
                 };
                 // What goes in front of the statement may have read them
                 self.vars = None;
@@ -178,9 +258,15 @@ impl Session {
                 }
             }
             Statement::Load(ref load) => return self.load(&sql, load, &analysis, origin).await,
-            Statement::Prepare(ref prepare) => return self.prepare_named(&sql, prepare, origin).await,
+            Statement::Prepare(ref prepare) => {
+                self.prepare_named(&sql, prepare, origin).await?;
+                return self.follow_list(taken).await;
+            }
             Statement::Execute(ref execute) => return self.execute_named(&sql, execute, origin).await,
-            Statement::Deallocate(ref name) => return self.deallocate_named(name, origin).await,
+            Statement::Deallocate(ref name) => {
+                self.deallocate_named(name, origin).await?;
+                return self.follow_list(taken).await;
+            }
             Statement::Insert(ref insert) => return self.insert(&sql, insert, &analysis, origin).await,
             Statement::Update(ref update) => {
                 return self.change(&sql, super::change::Change::Update(update), &analysis, origin).await;
@@ -201,9 +287,10 @@ impl Session {
     }
 
     /// Forwards a statement that sets something; whether it could.
-    async fn forward_setting(&mut self, origin: Origin) -> Result<bool, End> {
+    async fn forward_setting(&mut self, origin: Origin, taken: Option<Diagnostics>) -> Result<bool, End> {
         let failed = self.forward(origin, Expect::Results).await?.failed().is_some();
-        if self.vars.is_none() {
+        self.follow_list(taken).await?;
+        if self.vars.is_none() && self.diagnostics.is_none() {
             // Reading them again would replace the diagnostics
             self.keep_warnings_behind(if failed { -1 } else { 0 }).await?;
         }
@@ -237,7 +324,10 @@ impl Session {
         }
         match self.commit_branch(sql.get(..end).unwrap_or(sql)).await? {
             Ok(ok) => self.send_ok(ok).await,
-            Err(error) => self.send_err(&error).await,
+            Err(error) => {
+                self.keep_error(&error);
+                self.send_err(&error).await
+            }
         }
     }
 

@@ -1,17 +1,16 @@
-//! What `SHOW WARNINGS` and `ROW_COUNT()` say after a statement behind which the proxy ran others.
+//! The diagnostics of a statement behind which the proxy ran others: what is kept of them, and for how long.
 
-use atone_sql::{DiagnosticNumber, DiagnosticRead};
 use atone_wire::caps::{client, status};
 use atone_wire::column::text_row;
+use atone_wire::command;
 use atone_wire::frame::put_packet;
 use atone_wire::read::{put_lenenc, put_lenenc_bytes};
 use atone_wire::response::{ErrPacket, OkPacket, parse_eof};
 use bytes::Bytes;
 
-use super::Session;
-use super::analysed::Origin;
 use super::inject::{Flight, Reply, Rows};
-use crate::error::End;
+use super::{Answer, Session};
+use crate::error::{End, SqlError};
 use crate::meta::TableInfo;
 
 /// The diagnostics of the application's last statement.
@@ -19,33 +18,82 @@ use crate::meta::TableInfo;
 pub(super) struct Diagnostics {
     /// What `ROW_COUNT()` is.
     pub(super) row_count: i128,
-    /// What `SHOW WARNINGS` answers; `None` where it answers with no row, as the server does by itself.
-    pub(super) warnings: Option<Rows>,
-    /// What `@@warning_count` is: more than there are rows where `max_error_count` is small.
+    /// The rows that `SHOW WARNINGS` answers with, in text.
+    pub(super) conditions: Vec<Bytes>,
+    /// What `@@warning_count` is: more than there are conditions where `max_error_count` is small.
     pub(super) warning_count: usize,
     /// What `@@error_count` is.
     pub(super) error_count: usize,
+    /// The number and the SQLSTATE of the error that the statement failed of.
+    pub(super) failed: Option<(u16, [u8; 5])>,
 }
 
 impl Diagnostics {
     /// Of a statement without warnings.
     fn without_warnings(row_count: i128) -> Self {
-        Self { row_count, warnings: None, warning_count: 0, error_count: 0 }
+        Self { row_count, conditions: Vec::new(), warning_count: 0, error_count: 0, failed: None }
+    }
+
+    /// Of a statement that failed.
+    fn of_error(error: &ErrPacket) -> Self {
+        let mut kept = Self::without_warnings(-1);
+        kept.add_error(error.code, &error.message);
+        kept.failed = Some((error.code, error.sql_state));
+        kept
+    }
+
+    /// Adds an error, which is the last condition then.
+    pub(super) fn add_error(&mut self, code: u16, message: &[u8]) {
+        let mut row = Vec::new();
+        put_lenenc_bytes(&mut row, b"Error");
+        put_lenenc_bytes(&mut row, code.to_string().as_bytes());
+        put_lenenc_bytes(&mut row, message);
+        self.conditions.push(row.into());
+        self.warning_count += 1;
+        self.error_count += 1;
+        self.row_count = -1;
+    }
+
+    /// Whether the statement that they belong to has failed of this error.
+    fn tells_of(&self, error: &ErrPacket) -> bool {
+        let listed = |row: &Bytes| is_error(row) && Condition::read(row).is_ok_and(|c| c.code == error.code);
+        self.failed.is_some_and(|(code, _)| code == error.code) || self.conditions.iter().any(listed)
     }
 
     /// Those of a statement whose condition, evaluated before it, has had these.
     fn behind(mut self, condition: &Diagnostics) -> Self {
-        let earlier = condition.warnings.as_ref().map(|list| list.rows.clone()).unwrap_or_default();
-        match (&mut self.warnings, &condition.warnings) {
-            (Some(own), _) => drop(own.rows.splice(..0, earlier)),
-            (None, Some(list)) => self.warnings = Some(list.clone()),
-            (None, None) => {}
-        }
+        self.conditions.splice(..0, condition.conditions.iter().cloned());
         self.warning_count += condition.warning_count;
         self.error_count += condition.error_count;
         self
     }
 }
+
+/// A row of `SHOW WARNINGS`.
+pub(super) struct Condition<'a> {
+    pub(super) level: &'a [u8],
+    pub(super) code: u16,
+    pub(super) message: &'a [u8],
+}
+
+impl Condition<'_> {
+    pub(super) fn read(row: &Bytes) -> Result<Condition<'_>, End> {
+        let cells = text_row(row, 3)?;
+        let [Some(level), Some(code), Some(message)] = cells.as_slice() else {
+            return Err(End::Broken("a warning with a NULL".into()));
+        };
+        let code = std::str::from_utf8(code)
+            .ok()
+            .and_then(|c| c.parse().ok())
+            .ok_or_else(|| End::Broken("a warning whose code is no number".into()))?;
+        Ok(Condition { level, code, message })
+    }
+}
+
+/// What a statement of the proxy's own warns of, to see later whether the list was left alone.
+const MARK: &[u8] = b"atone: the list of warnings is that of a statement before";
+/// `ER_WARNING_NOT_COMPLETE_ROLLBACK`
+const MARK_CODE: u16 = 1196;
 
 impl Session {
     /// Notes that a statement with IGNORE writes this table. MySQL takes an error of the assignments around a BEFORE trigger for a
@@ -120,87 +168,139 @@ impl Session {
         };
         let shown = warnings.as_ref().map_or(0, |rows| rows.rows.len());
         let shown_errors = warnings.as_ref().map_or(0, errors);
-        let warning_count = warning_count.unwrap_or(shown).max(shown);
         self.diagnostics = Some(Diagnostics {
             row_count,
-            warnings: warnings.filter(|_| warning_count > 0),
-            warning_count,
+            conditions: warnings.map(|list| list.rows).unwrap_or_default(),
+            warning_count: warning_count.unwrap_or(shown).max(shown),
             error_count: error_count.unwrap_or(shown_errors).max(shown_errors),
+            failed: None,
         });
         Ok(None)
     }
 
-    /// Answers `SHOW WARNINGS` and its like from what was kept; whether it could.
-    pub(super) async fn answer_diagnostics(&mut self, sql: &[u8], origin: &Origin) -> Result<bool, End> {
-        let Some(Diagnostics { warnings, warning_count, error_count, .. }) = &self.diagnostics else {
-            if sql.get(..4).is_some_and(|word| word.eq_ignore_ascii_case(b"SHOW")) {
-                self.answered_with_rows();
-            }
-            return Ok(false);
-        };
-        let (has_rows, warning_count, error_count) = (warnings.is_some(), *warning_count, *error_count);
-        let words = String::from_utf8_lossy(sql).trim_end_matches([';', ' ']).to_ascii_uppercase();
-        let words: Vec<&str> = words.split_whitespace().collect();
-        let only_errors = match words.as_slice() {
-            ["SHOW", "WARNINGS", ..] => false,
-            ["SHOW", "ERRORS", ..] => true,
-            ["SHOW", "COUNT(*)", what @ ("WARNINGS" | "ERRORS")] => {
-                let (number, name) = if *what == "WARNINGS" {
-                    (warning_count, "warning_count")
-                } else {
-                    (error_count, "error_count")
-                };
-                let count = format!("SELECT {} AS `@@session.{name}`", count_sql(number));
-                self.pass_instead(count.as_bytes(), origin).await?;
-                self.answered_with_rows();
-                return Ok(true);
-            }
-            _ if !has_rows => {
-                if words.first() == Some(&"SHOW") {
-                    self.answered_with_rows();
-                }
-                return Ok(false);
-            }
-            _ => return self.refuse_diagnostics().await,
-        };
-        let limit = match limit_of(words.get(2..).unwrap_or_default()) {
-            Some(limit) => limit,
-            None if !has_rows => return Ok(false),
-            None => return self.refuse_diagnostics().await,
-        };
-        if !has_rows {
-            // The server's list may be that of a read of ours
-            self.pass_instead(b"SHOW WARNINGS LIMIT 0", origin).await?;
-            self.answered_with_rows();
-            return Ok(true);
+    /// Keeps the diagnostics of a statement that is answered with this error, which the server does not have in its list.
+    pub(super) fn keep_error(&mut self, error: &ErrPacket) {
+        self.diagnostics = Some(Diagnostics::of_error(error));
+    }
+
+    /// A statement is answered with this error: what is kept is of it, or of nothing that counts any more.
+    pub(super) fn heard_error(&mut self, error: &ErrPacket) {
+        match &mut self.diagnostics {
+            _ if SqlError::made(error) => self.keep_error(error),
+            Some(kept) if kept.tells_of(error) => kept.failed = Some((error.code, error.sql_state)),
+            Some(kept) => *kept = Diagnostics::of_error(error),
+            // The server's own list is of it
+            None => {}
         }
-        let Some(kept) = self.diagnostics.take() else { return Ok(false) };
-        let Some(warnings) = &kept.warnings else { return Ok(false) };
-        let rows = warnings.rows.iter().filter(|row| !only_errors || is_error(row));
-        let rows = rows.skip(limit.0).take(limit.1);
-        if origin.execution().is_some() {
-            let rows: Vec<_> = rows.map(binary_row).collect::<Result<_, _>>()?;
-            self.send_rows(warnings, rows.into_iter()).await?;
-        } else {
-            self.send_rows(warnings, rows.map(|row| row.to_vec())).await?;
+    }
+
+    /// Before a statement that may leave the server's list of warnings alone, as MariaDB does where no table is used and nothing
+    /// is warned of: takes what is kept, and puts a mark in the server's list in its place.
+    pub(super) async fn mark_list(&mut self) -> Result<Option<Diagnostics>, End> {
+        let Some(kept) = self.diagnostics.take().filter(|_| self.mariadb) else { return Ok(None) };
+        if kept.warning_count > 0 {
+            let text = String::from_utf8_lossy(MARK);
+            let sql =
+                format!("SIGNAL SQLSTATE '01000' SET MESSAGE_TEXT = '{text}', MYSQL_ERRNO = {MARK_CODE}");
+            self.run_one(sql).await?;
         }
+        Ok(Some(kept))
+    }
+
+    /// The same in a session that is not bound, where only warnings are kept for longer than the next statement.
+    pub(super) async fn mark_unbound_list(&mut self) -> Result<Option<Diagnostics>, End> {
+        if self.diagnostics.as_ref().is_none_or(|kept| kept.warning_count == 0) {
+            return Ok(None);
+        }
+        self.mark_list().await
+    }
+
+    /// Whether what the server says of the last statement is not what it was.
+    pub(super) fn keeps_diagnostics(&self) -> bool {
+        self.diagnostics.is_some()
+    }
+
+    /// Behind such a statement, which was answered: keeps what was taken where the server would still list it.
+    pub(super) async fn follow_list(&mut self, taken: Option<Diagnostics>) -> Result<(), End> {
+        let (Some(mut kept), Some(answer)) = (taken, self.reply.answer) else { return Ok(()) };
+        if answer.warnings > 0 || self.diagnostics.is_some() {
+            return Ok(());
+        }
+        if kept.warning_count > 0 && !self.is_marked(&kept).await? {
+            kept = Diagnostics::without_warnings(0);
+        }
+        kept.row_count = answer.row_count();
         self.diagnostics = Some(kept);
-        self.answered_with_rows();
-        Ok(true)
+        Ok(())
     }
 
-    /// Behind a result `ROW_COUNT()` is -1.
-    fn answered_with_rows(&mut self) {
-        if let Some(kept) = &mut self.diagnostics {
-            kept.row_count = -1;
+    /// What `ROW_COUNT()` is, where that was kept.
+    pub(super) fn kept_row_count(&self) -> Option<i128> {
+        self.diagnostics.as_ref().map(|kept| kept.row_count)
+    }
+
+    /// Behind the preparation of a statement: it leaves `ROW_COUNT()` as it was, but the list of warnings on MariaDB only, where the
+    /// statement uses no table.
+    pub(super) async fn follow_prepared(
+        &mut self,
+        row_count: Option<i128>,
+        taken: Option<Diagnostics>,
+    ) -> Result<(), End> {
+        let Some(row_count) = row_count else { return Ok(()) };
+        self.follow_list(taken).await?;
+        let kept = self.diagnostics.get_or_insert_with(|| Diagnostics::without_warnings(row_count));
+        kept.row_count = row_count;
+        Ok(())
+    }
+
+    /// Behind a command without a statement, which leaves the list of warnings alone.
+    pub(super) async fn heard_command(&mut self, byte: u8, failed: bool) -> Result<(), End> {
+        if failed {
+            return self.heard_failed_command().await;
         }
+        let row_count = match byte {
+            command::PING | command::INIT_DB => 0,
+            command::SET_OPTION => -1,
+            _ => return Ok(()),
+        };
+        if let Some(kept) = &mut self.diagnostics {
+            kept.row_count = row_count;
+        }
+        Ok(())
     }
 
-    async fn refuse_diagnostics(&mut self) -> Result<bool, End> {
-        let why =
-            "diagnostics in another form than SHOW WARNINGS, behind a statement that was committed by itself";
-        self.refuse(why).await?;
-        Ok(true)
+    /// The server has the error in its own list: MariaDB alone, MySQL behind what was there.
+    async fn heard_failed_command(&mut self) -> Result<(), End> {
+        let Some(earlier) = self.diagnostics.take().filter(|kept| kept.warning_count > 0) else {
+            return Ok(());
+        };
+        if !self.mariadb {
+            self.keep_warnings_behind(-1).await?;
+            self.diagnostics = self.diagnostics.take().map(|now| now.behind(&earlier));
+        }
+        Ok(())
+    }
+
+    /// Whether the mark is still in the server's list. `kept`: what it stands for.
+    async fn is_marked(&mut self, kept: &Diagnostics) -> Result<bool, End> {
+        if kept.conditions.is_empty() {
+            // A max_error_count of 0 keeps all out of the list, but counts it
+            let Reply::Rows(count) = self.run_one("SHOW COUNT(*) WARNINGS").await? else { return Ok(false) };
+            return Ok(only_number(&count) == Some(1));
+        }
+        let list = self.list("SHOW WARNINGS LIMIT 1").await?;
+        Ok(list.rows.first().is_some_and(|row| Condition::read(row).is_ok_and(|first| first.message == MARK)))
+    }
+
+    /// Runs a SHOW WARNINGS, which leaves `FOUND_ROWS()` as it is.
+    pub(super) async fn list(&mut self, sql: &str) -> Result<Rows, End> {
+        let known = self.found_rows_known();
+        let reply = self.run_one(sql).await?;
+        self.set_found_rows_known(known);
+        match reply {
+            Reply::Rows(rows) => Ok(rows),
+            _ => Err(End::Broken("SHOW WARNINGS without rows".into())),
+        }
     }
 
     /// Answers the current statement with a result set that was kept: its definitions, and these rows.
@@ -228,63 +328,8 @@ impl Session {
             seq = put_packet(&mut out, seq, &row);
         }
         self.reply.seq = put_packet(&mut out, seq, &end);
+        self.reply.answer = Some(Answer { affected_rows: None, warnings: kept.warnings(self.capabilities)? });
         self.client.write_all(&out).await.map_err(End::Client)
-    }
-
-    /// The statement with the numbers of the diagnostics put in; `None` where the server knows them itself.
-    pub(super) fn with_diagnostics(&self, sql: &[u8], reads: &[DiagnosticRead]) -> Option<Vec<u8>> {
-        let kept = self.diagnostics.as_ref()?;
-        let mut out = Vec::with_capacity(sql.len() + 64);
-        let mut at = 0;
-        for (i, read) in reads.iter().enumerate() {
-            out.extend_from_slice(sql.get(at..read.span.start)?);
-            let value = match read.number {
-                DiagnosticNumber::RowCount => row_count_sql(kept.row_count),
-                DiagnosticNumber::WarningCount => count_sql(kept.warning_count),
-                DiagnosticNumber::ErrorCount => count_sql(kept.error_count),
-            };
-            out.extend_from_slice(value.as_bytes());
-            at = read.span.end;
-            let last_of_item = reads.get(i + 1).is_none_or(|next| next.unaliased_item != read.unaliased_item);
-            if let Some(item) = read.unaliased_item.as_ref().filter(|_| last_of_item) {
-                out.extend_from_slice(sql.get(at..item.end)?);
-                out.extend_from_slice(b" AS `");
-                for &byte in sql.get(item.clone())? {
-                    if byte == b'`' {
-                        out.push(b'`');
-                    }
-                    out.push(byte);
-                }
-                out.push(b'`');
-                at = item.end;
-            }
-        }
-        out.extend_from_slice(sql.get(at..)?);
-        Some(out)
-    }
-}
-
-/// An expression of the type of `ROW_COUNT()`, a BIGINT of 21 digits, which is that of the number's text on MariaDB.
-fn row_count_sql(row_count: i128) -> String {
-    format!("CAST('{row_count:021}' AS SIGNED)")
-}
-
-/// An expression of the type of `@@warning_count` and `@@error_count`.
-fn count_sql(count: usize) -> String {
-    format!("CAST(CAST({count} AS CHAR(21)) AS UNSIGNED)")
-}
-
-/// The offset and the number of rows of `LIMIT [offset,] rows`, in upper case; all where there is no LIMIT.
-fn limit_of(words: &[&str]) -> Option<(usize, usize)> {
-    let numbers = match words {
-        [] => return Some((0, usize::MAX)),
-        ["LIMIT", numbers @ ..] => numbers.concat(),
-        _ => return None,
-    };
-    match numbers.split(',').map(str::parse).collect::<Result<Vec<usize>, _>>().ok()?.as_slice() {
-        [rows] => Some((0, *rows)),
-        [offset, rows] => Some((*offset, *rows)),
-        _ => None,
     }
 }
 
@@ -295,26 +340,8 @@ fn only_number(rows: &Rows) -> Option<usize> {
 }
 
 /// Whether a row of `SHOW WARNINGS` is an error.
-fn is_error(row: &Bytes) -> bool {
+pub(super) fn is_error(row: &Bytes) -> bool {
     row.starts_with(b"\x05Error")
-}
-
-/// A row of `SHOW WARNINGS` (level, code, message) as a `Binary Protocol Resultset Row`.
-fn binary_row(row: &Bytes) -> Result<Vec<u8>, End> {
-    let cells = text_row(row, 3)?;
-    let [Some(level), Some(code), Some(message)] = cells.as_slice() else {
-        return Err(End::Broken("a warning with a NULL".into()));
-    };
-    let code: u32 = std::str::from_utf8(code)
-        .ok()
-        .and_then(|c| c.parse().ok())
-        .ok_or_else(|| End::Broken("a warning whose code is no number".into()))?;
-    // The header, and a NULL bitmap of three columns behind two reserved bits
-    let mut out = vec![0, 0];
-    put_lenenc_bytes(&mut out, level);
-    out.extend_from_slice(&code.to_le_bytes());
-    put_lenenc_bytes(&mut out, message);
-    Ok(out)
 }
 
 fn errors(warnings: &Rows) -> usize {

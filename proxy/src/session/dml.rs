@@ -56,7 +56,7 @@ impl Session {
                 if self.in_transaction() {
                     self.rollback_local().await?;
                 }
-                self.diagnostics = None;
+                self.keep_error(&error);
                 return self.send_err(&error).await;
             }
         }

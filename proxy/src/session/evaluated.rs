@@ -406,6 +406,10 @@ impl Session {
             let mut fault = self.fault(error).await?;
             // Neither of the first two statements has changed anything where it failed, and the first may be one that fails
             let changed = replies.len() > 2;
+            if changed && self.diagnostics.is_none() {
+                // MySQL's list is gone with the next statement
+                self.keep_error(&fault.error);
+            }
             if changed
                 && fault.extent != Extent::Connection
                 && !matches!(self.fly_one(back).await?, Reply::Ok(_))

@@ -244,6 +244,8 @@ impl Session {
         }
         let tracker = self.relay_reply(expect).await?;
         if let Some(code) = tracker.failed() {
+            // The server's own list is of it
+            self.diagnostics = None;
             self.after_error(code).await?;
         }
         Ok(tracker)

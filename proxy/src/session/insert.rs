@@ -282,7 +282,9 @@ impl Session {
 
     /// Puts them back, once the statement is done.
     pub(super) fn restore_diagnostics(&mut self, kept: Option<Diagnostics>, alone: bool) {
-        if !alone {
+        if self.reply.failed {
+            // Its COMMIT has, and what is kept is of that
+        } else if !alone {
             self.diagnostics = kept;
         } else if let (Some(kept), Some(now)) = (kept, self.diagnostics.as_mut()) {
             *now = kept;

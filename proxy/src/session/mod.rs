@@ -4,6 +4,7 @@
 //! its end, undecoded. Commands of a bound session are looked at first.
 
 mod analysed;
+mod answers;
 mod auth;
 mod bind;
 mod bound;
@@ -41,6 +42,7 @@ mod quiet;
 mod reads;
 mod relay;
 mod restorable;
+mod sql_state;
 mod tables;
 mod undo_log;
 mod upsert;
@@ -428,11 +430,12 @@ impl Session {
         if let Some(code) = tracker.failed().filter(|_| self.binding.is_some()) {
             self.after_error(code).await?;
         }
+        self.heard_command(byte, tracker.failed().is_some()).await?;
         match byte {
             command::RESET_CONNECTION if tracker.failed().is_none() => self.forget_session(),
             command::STMT_RESET => self.reset_statement(payload),
             command::SET_OPTION if tracker.failed().is_none() => self.note_option(payload),
-            command::INIT_DB => {
+            command::INIT_DB if tracker.failed().is_none() => {
                 self.vars = None;
                 self.readings += 1;
             }
@@ -493,6 +496,11 @@ impl Session {
 
     /// Forwards a query of an unbound session, as it came, and notes whether it may have written.
     async fn unbound_query(&mut self, payload: &[u8], sql: &[u8]) -> Result<(), End> {
+        if !atone_sql::may_be_several(sql)
+            && let Some(error) = self.asks_lost_rows(sql)
+        {
+            return self.send_error(&error).await;
+        }
         self.restore_multi_statements(sql).await?;
         self.forward_unbound(payload).await?;
         self.after_unbound_query(sql).await
@@ -500,15 +508,23 @@ impl Session {
 
     /// The same of one statement, with the query attributes of the command that it came in.
     async fn unbound_statement(&mut self, sql: &[u8]) -> Result<(), End> {
+        if let Some(error) = self.asks_lost_rows(sql) {
+            return self.send_error(&error).await;
+        }
+        let taken = self.mark_unbound_list().await?;
         self.restore_multi_statements(sql).await?;
         self.forward_unbound_statement(sql).await?;
-        self.after_unbound_query(sql).await
+        self.after_unbound_query(sql).await?;
+        self.follow_list(taken).await
     }
 
     async fn after_unbound_query(&mut self, sql: &[u8]) -> Result<(), End> {
         self.unbound_activity();
         self.note_reading(Some(sql));
         let failed = self.relay_reply(Expect::Results).await?.failed().is_some();
+        if !failed {
+            self.heard_result(sql);
+        }
         self.note_unbound(sql, failed);
         Ok(())
     }
@@ -543,12 +559,39 @@ struct ReplyState {
     more: bool,
     /// Whether an error was sent, which ends it.
     failed: bool,
+    /// What the current statement was answered with, unless it was an error.
+    answer: Option<Answer>,
+    /// The error that it was answered with.
+    error: Option<Answered>,
+}
+
+/// What a statement was answered with, as far as its diagnostics go.
+#[derive(Clone, Copy, Debug)]
+struct Answer {
+    /// `None` for rows.
+    affected_rows: Option<u64>,
+    warnings: u16,
+}
+
+impl Answer {
+    /// What `ROW_COUNT()` is behind it.
+    fn row_count(self) -> i128 {
+        self.affected_rows.map_or(-1, i128::from)
+    }
+}
+
+/// An error that a statement was answered with.
+#[derive(Clone, Copy, Debug)]
+struct Answered {
+    code: u16,
+    /// It is Atone's.
+    own: bool,
 }
 
 impl ReplyState {
     /// Before the reply to a command whose last frame has this sequence number.
     fn after(seq: u8) -> ReplyState {
-        ReplyState { seq: seq.wrapping_add(1), more: false, failed: false }
+        ReplyState { seq: seq.wrapping_add(1), ..ReplyState::default() }
     }
 }
 

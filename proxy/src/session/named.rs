@@ -122,8 +122,9 @@ impl Session {
             if let Some(error) = self.writing_view(&named.sql, &inner.statement).await? {
                 return self.send_error(&error).await;
             }
+            let taken = self.mark_list().await?;
             self.forward(origin.running(&running), Expect::Results).await?;
-            return Ok(());
+            return self.follow_list(taken).await;
         }
         let params = match self.variables(sql, execute).await? {
             Ok(params) => params,

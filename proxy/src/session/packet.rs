@@ -35,7 +35,9 @@ impl Session {
             Ok(xid) => xid,
             Err(why) => return self.refuse(why).await,
         };
-        if self.binding.is_none() && xid.is_none() && !atone_sql::needs_attention(&sql) {
+        // Behind a statement that a hint has bound its diagnostics may be asked for
+        let kept = self.keeps_diagnostics() && !atone_sql::may_be_several(&sql);
+        if self.binding.is_none() && xid.is_none() && !kept && !atone_sql::needs_attention(&sql) {
             return self.unbound_query(&payload, &sql).await;
         }
         self.with_attributes(&attributes, xid);

@@ -89,8 +89,13 @@ impl Session {
                 _ => forwarded = analysed.without_hint(mode).origin.sql().clone(),
             }
         }
+        let row_count = self.kept_row_count();
+        let taken = self.mark_list().await?;
         self.send_prepare(&forwarded).await?;
         let tracker = self.relay_reply(Expect::Prepare).await?;
+        if tracker.failed().is_none() {
+            self.follow_prepared(row_count, taken).await?;
+        }
         if let Some(code) = tracker.failed() {
             self.prepare_failed().await?;
             if self.binding.is_some() {
@@ -275,6 +280,15 @@ impl Session {
         let undecoded =
             execution.is_err() && capabilities & client::QUERY_ATTRIBUTES != 0 && names_xid(&payload);
         if !bound && !attention && xid.is_none() && !undecoded {
+            if let Some(error) = self.asks_lost_rows(&sql) {
+                return self.send_error(&error).await;
+            }
+            if self.keeps_diagnostics() {
+                let analysed = Analysed::execution(sql.clone(), self.assumed_mode(), payload.clone());
+                if self.answer_kept(&analysed).await? {
+                    return Ok(());
+                }
+            }
             return self.unbound_execute(&payload, &sql).await;
         }
         if undecoded {
@@ -445,13 +459,17 @@ impl Session {
 
     /// An execution in an unbound session.
     pub(super) async fn unbound_execute(&mut self, payload: &[u8], sql: &[u8]) -> Result<(), End> {
+        let taken = self.mark_unbound_list().await?;
         self.forward_unbound(payload).await?;
         self.unbound_activity();
         self.note_reading(Some(sql));
         let bulk = payload.first() == Some(&command::STMT_BULK_EXECUTE);
         let expect = if bulk { Expect::Results } else { of_execution(payload) };
         let failed = self.relay_reply(expect).await?.failed().is_some();
+        if !failed {
+            self.heard_result(sql);
+        }
         self.note_unbound(sql, failed);
-        Ok(())
+        self.follow_list(taken).await
     }
 }

@@ -85,6 +85,26 @@ impl Session {
         }
     }
 
+    /// Whether `FOUND_ROWS()` is that of the application's own SELECT.
+    pub(super) fn found_rows_known(&self) -> bool {
+        !self.quiet.found_rows_lost
+    }
+
+    /// What ran since did not change that.
+    pub(super) fn set_found_rows_known(&mut self, known: bool) {
+        self.quiet.found_rows_lost = !known;
+    }
+
+    /// The settings of the application for its next transaction.
+    pub(super) fn of_next_transaction(&self) -> Vec<Vec<u8>> {
+        self.quiet.next_transaction.clone()
+    }
+
+    /// The transaction for which these were is to begin once more.
+    pub(super) fn set_of_next_transaction(&mut self, settings: Vec<Vec<u8>>) {
+        self.quiet.next_transaction = settings;
+    }
+
     /// Why a statement cannot be answered: it asks how many rows the application's last SELECT found, which is not known.
     pub(super) fn asks_lost_rows(&self, sql: &[u8]) -> Option<SqlError> {
         let asks = self.quiet.found_rows_lost

@@ -10,7 +10,7 @@ use atone_wire::response::{ErrPacket, OkPacket};
 use bytes::Buf;
 
 use super::gate::Frame;
-use super::{HeldLocks, Session};
+use super::{Answer, Answered, HeldLocks, Session};
 use crate::error::{End, SqlError};
 
 /// Length of what stands before the data of `COM_STMT_SEND_LONG_DATA`, in bytes.
@@ -161,6 +161,10 @@ impl Session {
             self.reply.seq = self.server_seq.wrapping_add(renumber);
         }
         self.reply.failed |= tracker.failed().is_some();
+        self.reply.answer = tracker
+            .failed()
+            .is_none()
+            .then(|| Answer { affected_rows: tracker.affected_rows(), warnings: tracker.warnings() });
         Ok(tracker)
     }
 
@@ -200,19 +204,28 @@ impl Session {
             return Ok(());
         }
         ok.status = self.reply_status(ok.status);
+        self.reply.answer = Some(Answer { affected_rows: Some(ok.affected_rows), warnings: ok.warnings });
         self.send_packet(&ok.encode()).await
     }
 
     /// Answers the current command with an error of the server's.
     pub(super) async fn send_err(&mut self, error: &ErrPacket) -> Result<(), End> {
-        self.reply.failed = true;
-        self.send_packet(&error.encode()).await
+        self.heard_error(error);
+        self.answer_error(error).await
     }
 
     /// Answers the current command with an error.
     pub(super) async fn send_error(&mut self, error: &SqlError) -> Result<(), End> {
+        let error = error.err();
+        self.keep_error(&error);
+        self.answer_error(&error).await
+    }
+
+    async fn answer_error(&mut self, error: &ErrPacket) -> Result<(), End> {
         self.reply.failed = true;
-        self.send_packet(&error.packet()).await
+        self.reply.answer = None;
+        self.reply.error = Some(Answered { code: error.code, own: SqlError::made(error) });
+        self.send_packet(&error.encode()).await
     }
 
     /// Status flags as they stand in the reply to the current statement.

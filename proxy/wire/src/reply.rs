@@ -113,6 +113,8 @@ pub struct ReplyTracker {
     /// The status flags of the last OK or EOF packet.
     status: Option<u16>,
     warnings: u16,
+    /// The rows that an OK packet without a result says to be affected.
+    affected_rows: Option<u64>,
     failed: Option<u16>,
     prepared: Option<Prepared>,
 }
@@ -161,6 +163,7 @@ impl ReplyTracker {
             out_params: false,
             status: None,
             warnings: 0,
+            affected_rows: None,
             failed: None,
             prepared: None,
         }
@@ -198,6 +201,11 @@ impl ReplyTracker {
     /// The number of warnings of the last OK or EOF packet of the reply.
     pub fn warnings(&self) -> u16 {
         self.warnings
+    }
+
+    /// The affected rows of the OK packet that the last statement was answered with; `None` where it was answered with rows.
+    pub fn affected_rows(&self) -> Option<u64> {
+        self.affected_rows
     }
 
     /// The error's number, where the reply ended with ERR.
@@ -300,11 +308,13 @@ impl ReplyTracker {
                     }
                 }
                 (Expect::Results | Expect::Cursor, Some(0x00)) => {
+                    self.affected_rows = Some(Reader::new(&peek[1..]).lenenc()?);
                     self.ok(peek, at)?;
                     self.end_of_result()
                 }
                 (Expect::Results | Expect::Cursor, Some(0xfb)) => State::File,
                 (Expect::Results | Expect::Cursor, Some(_)) => {
+                    self.affected_rows = None;
                     let mut r = Reader::new(peek);
                     let left = r.lenenc()?;
                     if left == 0 {

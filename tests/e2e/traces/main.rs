@@ -3,6 +3,7 @@
 //!
 //! Around each statement of a bound session others run on the same connection; none of them may leave a trace.
 
+mod behind;
 mod isolation;
 mod packets;
 mod settings;
@@ -29,7 +30,7 @@ pub(crate) const T: &str =
     "CREATE TABLE t (id INT PRIMARY KEY, a INT, b VARCHAR(40), c INT DEFAULT 7, KEY (a))";
 pub(crate) const T_ROWS: &str = "INSERT INTO t VALUES (1, 10, 'one', 1), (2, 20, 'two', 2), (3, 30, 'three', 3), \
                                  (4, 40, NULL, 4), (5, 50, 'five', 5), (6, 60, 'six', 6)";
-const N: &str = "CREATE TABLE n (id INT AUTO_INCREMENT PRIMARY KEY, a INT UNIQUE, b VARCHAR(5))";
+pub(crate) const N: &str = "CREATE TABLE n (id INT AUTO_INCREMENT PRIMARY KEY, a INT UNIQUE, b VARCHAR(5))";
 
 /// Statements on the tables `t` and `n`.
 pub(crate) async fn on_tables(c: &Cluster, statements: &[&str]) -> Result<()> {
