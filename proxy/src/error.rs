@@ -33,6 +33,11 @@ impl SqlError {
     pub fn refused(xid: &str, reason: &str) -> SqlError {
         Self::new(1235, b"42000", xid, &format!("refused in a global transaction: {reason}"))
     }
+    /// 1295: the server cannot prepare the statement, as it says itself.
+    pub fn unprepared() -> SqlError {
+        let message = "This command is not supported in the prepared statement protocol yet".into();
+        SqlError { code: 1295, state: b"HY000", message }
+    }
     /// 1397: the XID is unknown.
     pub fn unknown_xid(xid: &str) -> SqlError {
         Self::new(1397, b"XAE04", xid, "the XID is unknown")

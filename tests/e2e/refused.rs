@@ -90,6 +90,17 @@ const STATEMENTS: &[&str] = &[
     "FROBNICATE t",
 ];
 
+/// Those that the server would not run either, for a reason of its own; rights it may tell only when it runs them.
+const NOT_RUN: &[(&str, &[u16])] = &[
+    ("UPDATE v SET a = 9", &[1288]),
+    ("UPDATE t JOIN v USING (id) SET v.a = 9", &[1288]),
+    ("UPDATE t SET a = 'unterminated", &[1064]),
+    ("FROBNICATE t", &[1064]),
+    ("SELECT 1 INTO OUTFILE '/nonexistent/x'", &[1227, 1235]),
+    ("SET GLOBAL max_connections = 400", &[1227, 1235]),
+    ("INSERT INTO mysql.user (user) VALUES ('x')", &[1142, 1235, 1356]),
+];
+
 async fn snapshot(c: &Cluster, schema: &str) -> Result<Vec<String>> {
     let mut all = Vec::new();
     for table in TABLES {
@@ -133,7 +144,10 @@ async fn statements(c: Arc<Cluster>) -> Result<()> {
                 sql::run_all(&mut conn, &["BEGIN", "UPDATE u SET a = 50 WHERE id = 2"]).await?;
             }
             let error = sql::refused(&mut conn, statement).await?;
-            error.expect_naming(1235, "42000", &xid).with_context(|| (*statement).to_owned())?;
+            match NOT_RUN.iter().find(|(not_run, _)| not_run == statement) {
+                Some((_, codes)) => assert!(codes.contains(&error.code), "{statement}: {error:?}"),
+                None => error.expect_naming(1235, "42000", &xid).with_context(|| (*statement).to_owned())?,
+            }
             if in_transaction {
                 // The local transaction is still open, and takes more.
                 assert_eq!(sql::cell(&mut conn, "SELECT a FROM u WHERE id = 2").await?, "50", "{statement}");
@@ -164,7 +178,10 @@ async fn tables_that_can_not_be_undone(c: Arc<Cluster>) -> Result<()> {
         "DELETE FROM undo_log",
     ] {
         let error = sql::refused(&mut conn, statement).await?;
-        error.expect_naming(1235, "42000", &xid).with_context(|| statement.to_owned())?;
+        match NOT_RUN.iter().find(|(not_run, _)| *not_run == statement) {
+            Some((_, codes)) => assert!(codes.contains(&error.code), "{statement}: {error:?}"),
+            None => error.expect_naming(1235, "42000", &xid).with_context(|| statement.to_owned())?,
+        }
         assert_eq!(snapshot(&c, &schema).await?, before, "{statement} did something");
     }
     if c.flavor() == Flavor::MariaDb {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use atone_tests::case::check_queries;
+use atone_tests::effects::q;
 use atone_tests::{Bank, Cluster, Flavor, sql};
 
 atone_tests::shared_tests!(executed, values, immediate, refused, prepared_out_of_sight);
@@ -136,13 +137,26 @@ async fn refused(c: Arc<Cluster>) -> Result<()> {
     for text in
         ["CALL sets()", "DO f()", "SELECT f()", "SELECT x FROM writes", "TRUNCATE TABLE t", "DROP TABLE u"]
     {
-        sql::run(&mut conn, format!("PREPARE p FROM '{text}'")).await?;
-        sql::refused(&mut conn, "EXECUTE p").await?.expect(1235, "42000")?;
+        let prepare = format!("PREPARE p FROM '{text}'");
+        if c.flavor() == Flavor::MariaDb && text.contains("()") {
+            // It may call functions when it prepares
+            sql::refused(&mut conn, &prepare).await?.expect(1235, "42000")?;
+            continue;
+        }
+        match q(&prepare).run(&mut conn).await?.error {
+            // So it may those of a view
+            Some(error) if text.contains("writes") => error.expect(1235, "42000")?,
+            Some(error) => anyhow::bail!("{prepare}: {error:?}"),
+            None => sql::refused(&mut conn, "EXECUTE p").await?.expect(1235, "42000")?,
+        }
     }
     for statement in
         ["EXECUTE p USING 1", "PREPARE `p q` FROM 'SELECT 1'", "PREPARE p FROM CONCAT('SELECT ', 1)"]
     {
-        sql::refused(&mut conn, statement).await?.expect(1235, "42000")?;
+        let error = sql::refused(&mut conn, statement).await?;
+        // MySQL knows no expressions there
+        let unknown = c.flavor() == Flavor::MySql && !statement.contains("p q");
+        assert_eq!(error.code, if unknown { 1064 } else { 1235 }, "{statement}: {error:?}");
     }
     sql::run(&mut conn, "COMMIT GLOBAL TRANSACTION").await?;
     assert_eq!(c.rows(Bank::One, &schema, "SELECT * FROM t ORDER BY id").await?, before);

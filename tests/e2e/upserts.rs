@@ -206,12 +206,14 @@ async fn refused_before_they_run(c: Arc<Cluster>) -> Result<()> {
         "INSERT IGNORE INTO two VALUES (NULL, 'x', '')",
         "INSERT IGNORE INTO part VALUES (1, 'abcdefgh')",
         "REPLACE INTO gen (id, a) VALUES (1, 1)",
-        "REPLACE DELAYED INTO u (mail) VALUES ('a@x')",
         // The number that its byte is
         "REPLACE INTO bits VALUES (2, '0')",
     ] {
         sql::refused(&mut app, statement).await?.expect_naming(1235, "42000", &xid).context(statement)?;
     }
+    // MariaDB's InnoDB does not know it
+    let delayed = sql::refused(&mut app, "REPLACE DELAYED INTO u (mail) VALUES ('a@x')").await?;
+    assert!([1235, 1616].contains(&delayed.code), "{delayed:?}");
     assert_eq!(content(&c, &schema).await?, before);
     assert_eq!(c.rows(Bank::One, &schema, "SELECT * FROM kid").await?, ["1|1"]);
     assert_eq!(c.rows(Bank::One, &schema, "SELECT id, b + 0 FROM bits").await?, ["1|0"]);

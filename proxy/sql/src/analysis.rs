@@ -51,9 +51,10 @@ pub fn analyze(sql: &[u8], mode: Mode) -> Analysis {
             let binds = analysis.touches_xid || !matches!(hint, Ok(None)) || begins_globally(&text);
             let several = text.tokens.iter().any(|token| token.kind == Kind::Punct(b';'));
             analysis.xid_hint = hint.ok().flatten();
+            let about_atone = refusal.about_atone || (several && binds);
             // With a hint it asks to be run in a global transaction, which it can't.
-            let for_atone = refusal.for_atone || (several && binds) || analysis.xid_hint.is_some();
-            Statement::Refused(Refusal { for_atone, ..refusal })
+            let for_atone = about_atone || analysis.xid_hint.is_some();
+            Statement::Refused(Refusal { for_atone, about_atone, ..refusal })
         }
         (Ok(_), Err(refusal)) => Statement::Refused(refusal),
         (Ok(statement), Ok(hint)) => {
@@ -224,6 +225,11 @@ fn classify(text: &Text<'_>, analysis: &mut Analysis) -> Result<Statement, Refus
             (Some(Kind::Word), b"CHECKSUM") if text.is(1, "TABLE") => read::harmless(text)?,
             (Some(Kind::Word), b"GET") if (1..4).any(|at| text.is(at, "DIAGNOSTICS")) => {
                 read::harmless(text).map(|_| Statement::Diagnostics)?
+            }
+            (Some(Kind::Word), b"CALL") => {
+                let at = if text.punct(2, b'.') { 3 } else { 1 };
+                let call = functions::call_of(text, at, "CALL");
+                return Err(Refusal { call, ..Refusal::new(refused_verb(b"CALL")) });
             }
             (Some(Kind::Word), word) => return Err(Refusal::new(refused_verb(word))),
             _ => return Err(Refusal::new("the statement is not understood")),

@@ -48,6 +48,7 @@ mod view;
 pub use analysis::{analyze, may_write, unreadable};
 pub use attention::{may_change_reading, may_have_hint, may_name_xid, may_prepare, needs_attention};
 pub use charset::Charset;
+pub use functions::evaluates_quietly;
 pub use get_diagnostics::{GetDiagnostics, get_diagnostics};
 pub use hint::{MAX_XID_LEN, is_valid_xid};
 pub use joined::could_assign;
@@ -59,7 +60,7 @@ pub use reading::{Evaluable, NO_LIMIT, evaluable};
 pub use repeat::{Repeated, repeatable};
 pub use several::{NextStatement, concerns_atone, may_be_several, next_statement};
 pub use table_locks::{TableLocks, table_locks};
-pub use trigger::{Given, TriggerBody, TriggerInsert, trigger_body};
+pub use trigger::{Given, TriggerBody, TriggerInsert, trigger_action, trigger_body};
 pub use types::{
     Analysis, Assignment, AutocommitValue, Delete, DiagnosticNumber, DiagnosticRead, Execute, ExecuteWhat,
     Insert, InsertValue, Joined, JoinedAction, Load, LoadFormat, OnConflict, Prepare, Refusal, SourceQuery,

@@ -135,6 +135,18 @@ pub fn trigger_body(body: &[u8], mode: Mode) -> Result<TriggerBody, String> {
     if end == text.len() { Ok(reader.body) } else { Err(reader.unknown(end)) }
 }
 
+/// What a trigger runs, out of its CREATE TRIGGER under its own SQL mode. `None` where that is not understood.
+pub fn trigger_action(create: &[u8], mode: Mode) -> Option<&[u8]> {
+    let lexed = lexer::lex(create, mode, Executable::Skip).ok()?;
+    let text = Text { sql: create, mode, tokens: &lexed.tokens };
+    let each = (0..text.len()).find(|&at| text.are(at, &["FOR", "EACH", "ROW"]))?;
+    let mut at = each + 3;
+    if text.is_any(at, &["FOLLOWS", "PRECEDES"]) {
+        at += if text.punct(at + 2, b'.') { 4 } else { 2 };
+    }
+    create.get(text.span(at..at + 1).start..).filter(|_| at < text.len())
+}
+
 struct Reader<'a> {
     text: &'a Text<'a>,
     body: TriggerBody,
@@ -377,6 +389,26 @@ mod tests {
             ok(&["b"], true)
         );
         assert_eq!(sets("IF NEW.a THEN SET NEW.b = REPLACE(NEW.b, 'x', 'y'); END IF"), ok(&["b"], false));
+    }
+
+    #[test]
+    fn what_a_trigger_runs() {
+        let action = |create: &str| {
+            let action = trigger_action(create.as_bytes(), Mode::default());
+            action.map(|action| String::from_utf8_lossy(action).into_owned())
+        };
+        let head =
+            "CREATE DEFINER=`for each`@`row` TRIGGER `FOR EACH ROW` BEFORE UPDATE ON `t``x` FOR EACH ROW ";
+        for order in ["", "FOLLOWS `a` ", "PRECEDES s.b "] {
+            let body = "SET NEW.`a``b` = 'FOR EACH ROW'";
+            assert_eq!(action(&format!("{head}{order}{body}")).as_deref(), Some(body));
+        }
+        assert_eq!(action(head), None);
+        assert_eq!(action("CREATE TABLE t (id INT)"), None);
+        assert_eq!(
+            sets("SET NEW.`a``b` = 1, NEW.`ab` = NEW.`a``b`"),
+            Ok((vec!["a`b".into(), "ab".into()], false))
+        );
     }
 
     #[test]

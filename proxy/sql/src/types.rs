@@ -259,6 +259,11 @@ pub struct Refusal {
     /// statement with a XID hint, a packet that binds and does more): it must be refused in an unbound session too. All other refusals
     /// concern bound sessions only.
     pub for_atone: bool,
+    /// It is refused for words of Atone's own, of which the server knows nothing.
+    pub about_atone: bool,
+    /// It is refused for the call of what may be a stored function or procedure: the statement that does no more than to call
+    /// that, with nothing.
+    pub call: Option<String>,
 }
 
 /// A table as a statement names it.
@@ -470,11 +475,11 @@ impl Statement {
 impl Refusal {
     /// A refusal that holds in bound sessions.
     pub(crate) fn new(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), for_atone: false }
+        Self { reason: reason.into(), for_atone: false, about_atone: false, call: None }
     }
 
     /// A refusal that holds in unbound sessions too.
     pub(crate) fn for_atone(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), for_atone: true }
+        Self { reason: reason.into(), for_atone: true, about_atone: true, call: None }
     }
 }

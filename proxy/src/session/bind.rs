@@ -88,6 +88,13 @@ impl Session {
 
     /// A statement, analyzed, of a bound session or with something for Atone in it.
     pub(super) async fn looked_at_statement(&mut self, statement: Analysed) -> Result<(), End> {
+        self.text = self.text_to_ask(&statement);
+        let done = self.answered_statement(statement).await;
+        self.text = None;
+        done
+    }
+
+    async fn answered_statement(&mut self, statement: Analysed) -> Result<(), End> {
         self.returned = None;
         self.progress = Progress::default();
         let Analysed { sql, analysis, .. } = &statement;
@@ -100,8 +107,7 @@ impl Session {
         }
         match &analysis.statement {
             Statement::Refused(refusal) if bound || refusal.for_atone => {
-                let error = SqlError::refused(&self.xid(), &refusal.reason);
-                return self.send_error(&error).await;
+                return Box::pin(self.refuse_text(&statement, refusal)).await;
             }
             Statement::StartGlobal { name, timeout_s } => {
                 return self.start_global(name.clone(), *timeout_s).await;

@@ -30,7 +30,7 @@ pub(super) struct Diagnostics {
 
 impl Diagnostics {
     /// Of a statement without warnings.
-    fn without_warnings(row_count: i128) -> Self {
+    pub(super) fn without_warnings(row_count: i128) -> Self {
         Self { row_count, conditions: Vec::new(), warning_count: 0, error_count: 0, failed: None }
     }
 

@@ -9,6 +9,7 @@ use atone_wire::response::{ErrPacket, OkPacket};
 use super::Session;
 use super::fault::Progress;
 use super::inject::Rows;
+use super::refused::SYNTAX;
 use crate::error::{End, SqlError};
 use crate::heavy::heavy;
 use crate::meta::{TableInfo, Write, passes, refusal};
@@ -71,7 +72,13 @@ impl Session {
     }
 
     /// The statement failed: the server has undone what it did; one that stands alone ends its local transaction.
-    pub(super) async fn statement_failed(&mut self, error: ErrPacket) -> Result<(), End> {
+    pub(super) async fn statement_failed(&mut self, mut error: ErrPacket) -> Result<(), End> {
+        if error.code == SYNTAX
+            && let Some(own) = Box::pin(self.own_error_of_text()).await?
+        {
+            // It quotes the statement as it was written, and not as it ran
+            error = own;
+        }
         let fault = self.fault(error).await?;
         self.answer_fault(fault).await
     }
@@ -92,7 +99,8 @@ impl Session {
 
     /// Answers that a statement is refused; nothing of it has run, or stays.
     pub(super) async fn refuse(&mut self, why: &str) -> Result<(), End> {
-        self.send_error(&SqlError::refused(&self.xid(), why)).await
+        // Rare, and behind it lies much: the futures of all who may refuse stay small
+        Box::pin(self.refuse_as(SqlError::refused(&self.xid(), why))).await
     }
 
     /// Why rows that `are` too many bytes end a statement.

@@ -60,18 +60,22 @@ impl Session {
                 Resolved::View(schema, name) => {
                     let view = match self.calls_of_view((schema.clone(), name.clone())).await? {
                         None => self.resolve_view(schema, name, &vars).await?,
-                        Some(error) => Err(error),
+                        Some(error) => {
+                            // The server might call it when it is asked about the statement
+                            self.text = None;
+                            Err(error)
+                        }
                     };
                     match view {
                         Ok(view) => (view.info.clone(), view.probe.clone(), Some(view)),
                         Err(error) => {
-                            self.send_error(&error).await?;
+                            Box::pin(self.refuse_as(error)).await?;
                             break;
                         }
                     }
                 }
                 Resolved::Answer(e) => {
-                    self.statement_failed(e).await?;
+                    Box::pin(self.look_failed(e)).await?;
                     break;
                 }
             };

@@ -249,6 +249,8 @@ impl Vars {
 
 /// How long the server may be silent between two statements of a packet before it is asked whether it goes on.
 const SILENCE: Duration = Duration::from_millis(100);
+/// The least that the reply to a `COM_STMT_PREPARE` has.
+const PREPARED_BYTES: usize = 12;
 /// How the answer to `COM_SET_OPTION` begins, and no result.
 const EOF: u8 = 0xfe;
 
@@ -527,6 +529,10 @@ impl Session {
         let first = self.server_packet().await?;
         if first.first() == Some(&0xff) {
             return Ok(Err(ErrPacket::parse(&first)?));
+        }
+        if first.first() == Some(&0) && first.len() < PREPARED_BYTES {
+            // An OK packet: so says MySQL of a SET GLOBAL that its user may not do, and has prepared nothing
+            return Ok(Err(SqlError::unprepared().err()));
         }
         let mut head = Reader::new(&first);
         head.u8()?;

@@ -9,6 +9,7 @@ use super::conflicts::conditions;
 use super::inject::{Flight, Reply, Rows};
 use super::insert::{Manner, Target};
 use super::keys::{places, same_name, width};
+use super::refused::OwnError;
 use super::values::{BINARY, exact_literal, text_literal};
 use crate::error::End;
 use crate::heavy::{heavy, heavy_text};
@@ -37,10 +38,12 @@ impl Session {
             Some(Reply::Err(e)) => {
                 let kept = self.diagnostics.take();
                 let ignore = target.insert.ignore;
-                if (e.code == 1064 || ignore || target.view.is_some())
-                    && let Reply::Err(own) = self.run_theirs(self.plan_of(target.text)).await?
-                {
-                    // The server names the place in the statement itself, and may have more to say against the view
+                let harmless = self.plan_of(target.text);
+                // The server may have more to say against the view
+                let always = ignore || target.view.is_some();
+                let whole = (!ignore).then_some(target.text);
+                let how = OwnError { harmless: &harmless, always, whole };
+                if let Some(own) = Box::pin(self.own_error(&e, how)).await? {
                     return self.statement_failed(own).await;
                 }
                 if ignore {

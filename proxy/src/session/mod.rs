@@ -40,6 +40,7 @@ mod pre_41;
 mod prepared;
 mod quiet;
 mod reads;
+mod refused;
 mod relay;
 mod restorable;
 mod sql_state;
@@ -162,6 +163,8 @@ pub struct Session {
     file: Option<Bytes>,
     /// The XID that a query attribute of the current command names.
     attribute_xid: Option<String>,
+    /// The text of the current statement, by which the server can be asked what it has against it.
+    text: Option<Bytes>,
     draining: watch::Receiver<bool>,
 }
 
@@ -221,6 +224,7 @@ impl Session {
             held: None,
             file: None,
             attribute_xid: None,
+            text: None,
             draining,
         };
         let mut end = session.run().await;

@@ -60,7 +60,13 @@ impl Session {
             Err(why) => return self.refuse(&why).await,
         };
         // Known before, so that what it is read under is known as well
-        self.session_vars().await?;
+        let vars = self.session_vars().await?;
+        if let Some(text) = &text {
+            let inner = Analysed::instead(Bytes::copy_from_slice(text), vars.mode, None);
+            if let Some(error) = Box::pin(self.prepare_refusal(&inner)).await? {
+                return self.statement_failed(error).await;
+            }
+        }
         self.named.remove(&prepare.name);
         if self.forward(origin, Expect::Results).await?.failed().is_none()
             && let Some(text) = text

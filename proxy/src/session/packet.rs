@@ -9,7 +9,6 @@ use bytes::Bytes;
 
 use super::Session;
 use super::bind::depends_on_mode;
-use super::gate::Own;
 use crate::error::{End, SqlError};
 
 /// The query attribute that binds its statement.
@@ -101,16 +100,9 @@ impl Session {
     /// Of a client that did not ask for several statements in a packet the server refuses them, in its own words: those that it
     /// has when it is asked to prepare them, which runs nothing.
     async fn refuse_several(&mut self, sql: &[u8]) -> Result<(), End> {
-        self.send_prepare(sql).await?;
-        match self.read_prepared().await? {
-            Err(error) => {
-                self.prepare_failed().await?;
-                self.statement_failed(error).await
-            }
-            Ok((id, _)) => {
-                self.send_own(Own::Close(id)).await?;
-                self.refuse("several statements from a client without CLIENT_MULTI_STATEMENTS").await
-            }
+        match self.error_of(sql).await? {
+            Some(error) => self.statement_failed(error).await,
+            None => self.refuse("several statements from a client without CLIENT_MULTI_STATEMENTS").await,
         }
     }
 

@@ -89,6 +89,16 @@ impl Session {
                 _ => forwarded = analysed.without_hint(mode).origin.sql().clone(),
             }
         }
+        if self.mariadb && self.binding.is_some() {
+            let mode = match self.reading_mode(&forwarded).await? {
+                Ok(mode) => mode,
+                Err(error) => return self.send_error(&error).await,
+            };
+            let analysed = Analysed::query(forwarded.clone(), mode);
+            if let Some(error) = Box::pin(self.prepare_refusal(&analysed)).await? {
+                return self.statement_failed(error).await;
+            }
+        }
         let row_count = self.kept_row_count();
         let taken = self.mark_list().await?;
         self.send_prepare(&forwarded).await?;

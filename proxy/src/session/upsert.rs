@@ -60,7 +60,7 @@ impl Session {
             flight.push(select);
         }
         if let Err(why) = self.find(table, &selects[first..], &mut found).await? {
-            return self.not_looked(why, false, manner).await;
+            return self.not_looked(why, target, false, manner).await;
         }
         flight.push_savepoint();
         let mut behind = Behind::default();
@@ -74,7 +74,7 @@ impl Session {
         let ran = replies.len() > first;
         for reply in replies.by_ref().take(first) {
             if let Err(why) = self.keep_found(table, reply, &mut found)? {
-                return self.not_looked(why, ran, manner).await;
+                return self.not_looked(why, target, ran, manner).await;
             }
         }
         let before = found.rows;
@@ -205,10 +205,20 @@ impl Session {
 
     /// Answers a statement of which the rows that are in its way are not known. `ran`: it may have run in the same packet, and
     /// has its savepoint.
-    async fn not_looked(&mut self, why: Unlooked, ran: bool, manner: Manner) -> Result<(), End> {
+    async fn not_looked(
+        &mut self,
+        why: Unlooked,
+        target: Target<'_>,
+        ran: bool,
+        manner: Manner,
+    ) -> Result<(), End> {
         let error = match why {
             // A literal that cannot be compared
             Unlooked::Text(e) => {
+                let fails = !ran && target.insert.on_conflict != OnConflict::Ignore;
+                if fails && let Some(own) = Box::pin(self.error_of_run(&target.run_text(manner))).await? {
+                    return self.statement_failed(own).await;
+                }
                 let why = told("the rows that are in the way cannot be looked for", &e);
                 SqlError::refused(&self.xid(), &why)
             }

@@ -21,6 +21,7 @@ use crate::session::dml::MAX_TRIES;
 use crate::session::hold::{Hold, Taken};
 use crate::session::inject::{Flight, Reply, Vars};
 use crate::session::odd::ODD;
+use crate::session::refused::OwnError;
 use crate::session::tables::Resolved;
 
 /// A statement over several tables, which are held.
@@ -138,7 +139,7 @@ impl Session {
             columns = match self.columns_of(sql, joined).await? {
                 Ok(columns) => columns,
                 Err(e) => {
-                    self.statement_failed(e).await?;
+                    Box::pin(self.look_failed(e)).await?;
                     return Ok(Looked::Done);
                 }
             };
@@ -179,7 +180,7 @@ impl Session {
                     return Ok(Looked::Done);
                 }
                 Resolved::Answer(e) => {
-                    self.statement_failed(e).await?;
+                    Box::pin(self.look_failed(e)).await?;
                     return Ok(Looked::Done);
                 }
             };
@@ -357,8 +358,9 @@ impl Session {
         let rows = match self.try_one(image).await? {
             Reply::Rows(rows) => rows,
             Reply::Err(e) => {
-                let e = self.own_error(e, &nowhere_sql(t.sql, t.joined, t.analysis)).await?;
-                self.statement_failed(e).await?;
+                let harmless = nowhere_sql(t.sql, t.joined, t.analysis);
+                let whole = t.sql.get(..t.analysis.terminator);
+                Box::pin(self.read_failed(e, OwnError { harmless: &harmless, always: false, whole })).await?;
                 return Ok(None);
             }
             Reply::TooLarge => {

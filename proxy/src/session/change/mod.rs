@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use atone_sql::{Analysis, Delete, Span, TableRef, Update};
 use atone_undo::{Key, Row, Table};
-use atone_wire::response::{ErrPacket, OkPacket};
+use atone_wire::response::OkPacket;
 
 use self::image::{image_sql, qualifier};
 pub(super) use self::moves::Reach;
@@ -29,9 +29,10 @@ use super::inject::{Flight, Reply, Rows, Vars};
 use super::keys::pins_one_row;
 use super::logged::Log;
 use super::odd::{ODD, compares};
+use super::refused::OwnError;
 use super::restorable::always_restorable;
 use crate::branch::{Presence, row_bytes};
-use crate::error::{End, SqlError};
+use crate::error::End;
 use crate::heavy::heavy;
 use crate::meta::TableInfo;
 
@@ -450,8 +451,9 @@ impl Session {
         let rows = match image {
             Some(Reply::Rows(rows)) => rows,
             Some(Reply::Err(e)) => {
-                let e = self.own_error(e, &harmless_sql(t.sql, t.change, t.analysis)).await?;
-                self.statement_failed(e).await?;
+                let harmless = harmless_sql(t.sql, t.change, t.analysis);
+                let whole = t.sql.get(..t.analysis.terminator);
+                Box::pin(self.read_failed(e, OwnError { harmless: &harmless, always: false, whole })).await?;
                 return Ok(None);
             }
             Some(Reply::TooLarge) => {
@@ -529,25 +531,10 @@ impl Session {
         })
     }
 
-    /// The error that the statement itself gives, where the read of its rows is `wrong` in its names or types: of several the
-    /// server may tell another one first. `harmless` is the statement so that it changes no row.
-    async fn own_error(&mut self, wrong: ErrPacket, harmless: &[u8]) -> Result<ErrPacket, End> {
-        // Ambiguous and unknown columns, numbers of columns, collations that do not mix, texts that are no date, or that a charset
-        // cannot hold
-        if !matches!(wrong.code, 1052 | 1054 | 1241 | 1267 | 1270 | 1271 | 1525 | 3854) {
-            return Ok(wrong);
-        }
-        match self.run_theirs(harmless).await? {
-            Reply::Err(own) => Ok(own),
-            _ => Ok(wrong),
-        }
-    }
-
     /// Refuses a statement that has not run, or whose local transaction goes with it.
     async fn refuse_change(&mut self, why: &str, alone: bool) -> Result<(), End> {
-        let error = SqlError::refused(&self.xid(), why);
         self.abandon(alone).await?;
-        self.send_error(&error).await
+        self.refuse(why).await
     }
 }
 

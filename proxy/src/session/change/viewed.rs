@@ -13,6 +13,7 @@ use crate::session::cascade::{Effect, Own};
 use crate::session::dml::{Unread, decode};
 use crate::session::inject::Reply;
 use crate::session::odd::{ODD, compares};
+use crate::session::refused::OwnError;
 use crate::session::views::View;
 
 /// What the statement does to the table's rows.
@@ -69,8 +70,10 @@ impl Session {
                 Err(Unread::End(end)) => return Err(end),
             },
             Reply::Err(e) => {
-                let e = self.own_error(e, &harmless_sql(sql, change, analysis)).await?;
-                return self.statement_failed(e).await;
+                let harmless = harmless_sql(sql, change, analysis);
+                let whole = sql.get(..analysis.terminator);
+                return Box::pin(self.read_failed(e, OwnError { harmless: &harmless, always: false, whole }))
+                    .await;
             }
             Reply::TooLarge => {
                 let why = self.above_bytes("the keys of the statement's rows are");

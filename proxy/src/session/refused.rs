@@ -1,0 +1,232 @@
+//! Statements that are refused, or fail in a read that stands for a part of them: where the server would not run the text
+//! either, its own error is the answer.
+//!
+//! The server is asked by `COM_STMT_PREPARE`, which runs nothing of the statement and takes its locks on metadata back. But
+//! MariaDB evaluates some constants when it prepares (`ROUND(1.2, f())`), and stored functions with them: it is asked only for
+//! what calls none.
+
+use atone_sql::{Refusal, Statement};
+use atone_wire::caps::client;
+use atone_wire::response::ErrPacket;
+use bytes::Bytes;
+
+use super::Session;
+use super::analysed::{Analysed, blanked, written};
+use super::diagnostics::Diagnostics;
+use super::fault::{Class, Progress, class};
+use super::gate::Own;
+use super::inject::{Flight, Reply};
+use crate::error::{End, SqlError};
+
+/// `ER_PARSE_ERROR`
+pub(super) const SYNTAX: u16 = 1064;
+
+/// `ER_SP_DOES_NOT_EXIST`. Of a word of the server's grammar, such as COLUMNS, it says 1630: that need be no call where it stands.
+const MISSING: u16 = 1305;
+
+/// Whether an error is about the preparing of a statement, and not about the statement: more placeholders than there can be,
+/// statements that cannot be prepared, too many that are, a table that changed meanwhile.
+fn is_of_preparing(code: u16) -> bool {
+    matches!(code, 1390 | 1295 | 1461 | 1615)
+}
+
+/// Whether a server finds an error before it looks at rows, so that a statement which changes none has it as well: ambiguous and
+/// unknown columns, numbers of columns, collations that do not mix, texts that are no date, or that a charset cannot hold.
+fn is_resolved(code: u16) -> bool {
+    matches!(code, 1052 | 1054 | 1241 | 1267 | 1270 | 1271 | 1525 | 3854)
+}
+
+/// Whether a SELECT may have this error over a value where a statement that writes has another one: a text that is no date or
+/// not of its charset, a number out of range.
+fn is_of_values(code: u16) -> bool {
+    matches!(code, 1525 | 1690 | 3854)
+}
+
+/// How a statement's own error is found, where a read that stands for a part of it has failed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OwnError<'a> {
+    /// The statement so that it changes no row.
+    pub(super) harmless: &'a [u8],
+    /// That one is run whatever the read says.
+    pub(super) always: bool,
+    /// The statement itself, where it can be taken back.
+    pub(super) whole: Option<&'a [u8]>,
+}
+
+impl Session {
+    /// Ends the current statement, where a read that stands for a part of it has failed, with the statement's own error: the
+    /// read may say another one, or quote what it added.
+    pub(super) async fn read_failed(&mut self, wrong: ErrPacket, how: OwnError<'_>) -> Result<(), End> {
+        if class(wrong.code, self.mariadb) != Class::Text {
+            return self.statement_failed(wrong).await;
+        }
+        self.read_warnings(-1).await?;
+        let kept = self.diagnostics.take();
+        match Box::pin(self.own_error(&wrong, how)).await? {
+            Some(own) => self.statement_failed(own).await,
+            None => {
+                self.statement_failed(wrong).await?;
+                self.diagnostics = kept;
+                Ok(())
+            }
+        }
+    }
+
+    /// The statement's own error, where it has one.
+    pub(super) async fn own_error(
+        &mut self,
+        wrong: &ErrPacket,
+        how: OwnError<'_>,
+    ) -> Result<Option<ErrPacket>, End> {
+        if let Some(own) = Box::pin(self.own_error_of_text()).await? {
+            return Ok(Some(own));
+        }
+        if (how.always || is_resolved(wrong.code))
+            && let Reply::Err(own) = self.run_theirs(how.harmless).await?
+        {
+            return Ok(Some(own));
+        }
+        match how.whole.filter(|_| is_of_values(wrong.code)) {
+            Some(whole) => self.error_of_run(whole).await,
+            None => Ok(None),
+        }
+    }
+
+    /// The error with which a statement fails, in an open local transaction; one that does not fail is taken back.
+    pub(super) async fn error_of_run(&mut self, whole: &[u8]) -> Result<Option<ErrPacket>, End> {
+        let mut flight = Flight::default();
+        flight.push_savepoint();
+        flight.push_write(whole);
+        if let Some(Reply::Err(own)) = self.run_flight(flight).await?.pop() {
+            return Ok(Some(own));
+        }
+        if !self.back_to_savepoint().await? {
+            self.rollback_local().await?;
+            let why = "a statement that was run for its error cannot be taken back";
+            return Ok(Some(SqlError::deadlock(&self.xid(), why).err()));
+        }
+        self.progress = Progress { alone: self.progress.alone, ..Progress::default() };
+        Ok(None)
+    }
+
+    /// The text of a statement by which the server can be asked what it has against it.
+    pub(super) fn text_to_ask(&self, statement: &Analysed) -> Option<Bytes> {
+        let analysis = &statement.analysis;
+        let of_atone = match &analysis.statement {
+            Statement::Refused(refusal) => refusal.about_atone || analysis.touches_xid,
+            other => other.binds(),
+        };
+        // The text of an execution has been prepared
+        if of_atone || statement.origin.execution().is_some() {
+            return None;
+        }
+        let Some(hint) = &analysis.xid_hint else { return Some(statement.origin.sql().clone()) };
+        let text = blanked(statement.origin.text(), &hint.span);
+        written(&text, self.assumed_mode().charset).map(|sql| sql.into_owned().into())
+    }
+
+    /// Refuses the current statement for its text.
+    pub(super) async fn refuse_text(&mut self, statement: &Analysed, refusal: &Refusal) -> Result<(), End> {
+        let error = SqlError::refused(&self.xid(), &refusal.reason);
+        if let Some(call) = refusal.call.as_ref().filter(|_| self.text.is_some()) {
+            self.text = None;
+            return match Box::pin(self.missing_callee(call)).await? {
+                Some(own) => self.statement_failed(own).await,
+                None => self.refused_unasked(&error).await,
+            };
+        }
+        if self.text.is_some() && !Box::pin(self.prepares_quietly(statement)).await? {
+            self.text = None;
+        }
+        self.refuse_as(error).await
+    }
+
+    /// What the server says of a call where there is nothing of that name: no reason to refuse it.
+    async fn missing_callee(&mut self, call: &str) -> Result<Option<ErrPacket>, End> {
+        let charset = self.assumed_mode().charset;
+        let Some(sql) = written(call.as_bytes(), charset) else { return Ok(None) };
+        let error = self.error_of(&sql).await?;
+        Ok(error.filter(|own| own.code == MISSING))
+    }
+
+    /// Why a bound session may not even prepare a statement: a function might write meanwhile.
+    pub(super) async fn prepare_refusal(&mut self, statement: &Analysed) -> Result<Option<ErrPacket>, End> {
+        if !self.mariadb {
+            return Ok(None);
+        }
+        let Statement::Refused(refusal) = &statement.analysis.statement else {
+            let view = self.writing_view(&statement.sql, &statement.analysis.statement).await?;
+            return Ok(view.map(|error| error.err()));
+        };
+        let own = match &refusal.call {
+            Some(call) => Box::pin(self.missing_callee(call)).await?,
+            None if Box::pin(self.prepares_quietly(statement)).await? => return Ok(None),
+            None => None,
+        };
+        Ok(Some(own.unwrap_or_else(|| SqlError::refused(&self.xid(), &refusal.reason).err())))
+    }
+
+    /// Whether no stored function is called, whatever the server evaluates of a statement that it prepares.
+    pub(super) async fn prepares_quietly(&mut self, statement: &Analysed) -> Result<bool, End> {
+        let mode = self.assumed_mode();
+        if !atone_sql::evaluates_quietly(&statement.sql, mode) {
+            return Ok(false);
+        }
+        if atone_sql::table_names(&statement.sql, mode).is_none_or(|names| names.is_empty()) {
+            return Ok(true);
+        }
+        let view = self.writing_view(&statement.sql, &statement.analysis.statement).await?;
+        Ok(view.is_none())
+    }
+
+    async fn refused_unasked(&mut self, error: &SqlError) -> Result<(), End> {
+        // What the server says of what it was asked is nothing that the application has asked for
+        self.diagnostics = Some(Diagnostics::without_warnings(-1));
+        self.send_error(error).await
+    }
+
+    /// Refuses the current statement, of which nothing has run, or stays: with the server's error where it would not run it
+    /// either.
+    pub(super) async fn refuse_as(&mut self, error: SqlError) -> Result<(), End> {
+        let asks = self.text.is_some();
+        if let Some(own) = Box::pin(self.own_error_of_text()).await? {
+            return self.statement_failed(own).await;
+        }
+        if asks { self.refused_unasked(&error).await } else { self.send_error(&error).await }
+    }
+
+    /// The same where a look at its tables has ended in an error, the server's or ours.
+    pub(super) async fn look_failed(&mut self, error: ErrPacket) -> Result<(), End> {
+        let of_text = class(error.code, self.mariadb) == Class::Text;
+        let own = if of_text { Box::pin(self.own_error_of_text()).await? } else { None };
+        self.statement_failed(own.unwrap_or(error)).await
+    }
+
+    /// What the server has against the text of the current statement, where it can be asked; it is asked once.
+    pub(super) async fn own_error_of_text(&mut self) -> Result<Option<ErrPacket>, End> {
+        let Some(sql) = self.text.take() else { return Ok(None) };
+        if !atone_sql::evaluates_quietly(&sql, self.assumed_mode()) {
+            return Ok(None);
+        }
+        let error = self.error_of(&sql).await?;
+        // Of several statements it would not say what is wrong with the first
+        let several = self.capabilities & client::MULTI_STATEMENTS != 0 && atone_sql::may_be_several(&sql);
+        Ok(error.filter(|error| !(several && error.code == SYNTAX)))
+    }
+
+    /// What the server says against a text when it is asked to prepare it.
+    pub(super) async fn error_of(&mut self, sql: &[u8]) -> Result<Option<ErrPacket>, End> {
+        self.own.was_last = true;
+        self.send_prepare(sql).await?;
+        match self.read_prepared().await? {
+            Ok((id, _)) => {
+                self.send_own(Own::Close(id)).await?;
+                Ok(None)
+            }
+            Err(error) => {
+                self.prepare_failed().await?;
+                Ok(Some(error).filter(|error| !is_of_preparing(error.code)))
+            }
+        }
+    }
+}
