@@ -35,6 +35,8 @@ pub use triggers::{
 pub struct TableInfo {
     /// Columns and keys.
     pub table: Arc<Table>,
+    /// It is no table, but a view.
+    pub is_view: bool,
     /// Why no statement on this table can be undone exactly.
     pub refuse_any: Option<String>,
     /// What has to be so still when a branch that has written it commits.
@@ -245,6 +247,8 @@ async fn load(
 
 /// What makes a table a base table.
 const BASE_TABLE: &str = "BASE TABLE";
+/// What makes it a view.
+const VIEW: &str = "VIEW";
 
 /// A table by what was read of it.
 fn assemble(
@@ -255,7 +259,10 @@ fn assemble(
     mariadb: bool,
 ) -> TableInfo {
     let mut refuse_any = None;
-    if table_type != BASE_TABLE {
+    let is_view = table_type == VIEW;
+    if is_view {
+        refuse_any = Some(format!("{schema}.{name} is a view now, and no table"));
+    } else if table_type != BASE_TABLE {
         refuse_any = Some(format!("{schema}.{name} is not a base table ({table_type})"));
     } else if !engine.as_deref().is_some_and(|e| e.eq_ignore_ascii_case("InnoDB")) {
         let engine = engine.unwrap_or_default();
@@ -319,7 +326,18 @@ fn assemble(
     let key_follows_update = keys.first().is_some_and(|key| key.columns.iter().any(|&c| follows_update[c]));
     let table = Arc::new(Table { schema, name, columns: parsed, keys });
     let references = References::default();
-    TableInfo { table, refuse_any, facts, references, indexed, implied, key_follows_update, defaults, hidden }
+    TableInfo {
+        table,
+        is_view,
+        refuse_any,
+        facts,
+        references,
+        indexed,
+        implied,
+        key_follows_update,
+        defaults,
+        hidden,
+    }
 }
 
 /// The unique keys, the one that identifies rows first.

@@ -10,6 +10,7 @@ use crate::meta::TableInfo;
 pub(crate) fn info(table: Table) -> TableInfo {
     TableInfo {
         table: Arc::new(table),
+        is_view: false,
         refuse_any: None,
         facts: crate::meta::Facts::default(),
         references: Default::default(),

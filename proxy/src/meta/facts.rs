@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use atone_undo::quote_identifier;
-use mysql_async::Conn;
+use mysql_async::{Conn, Row};
 
 use super::foreign_keys::{self, References};
 use super::triggers::{self, Trigger};
@@ -37,13 +37,23 @@ pub(super) async fn read(
     let queries = [show.as_str(), &triggers::select(schema, name), show_grants, literal];
     let [shown, triggers, grants, literal] = conn.results(queries).await?;
     let rights = pool.judged(begun, Rights::of(grants, literal)?)?;
-    let shown: Option<(String, String)> = typed_rows(shown)?.into_iter().next();
-    let definition = without_next_number(&shown.map(|(_, text)| text).unwrap_or_default());
+    let definition = definition_of(shown)?;
     let triggers = triggers::parse(typed_rows(triggers)?, mariadb);
+    let triggers = triggers::as_written(conn, schema, triggers, mariadb).await?;
     let triggers = triggers::with_logs(conn, schema, name, triggers, &rights, mariadb).await?;
     let lacking = lacking(&rights, schema, name);
     Ok((Facts { definition, triggers, lacking }, rights))
 }
+
+/// The definition in the rows of a SHOW CREATE TABLE: none where it shows a view, which came in the place of the table.
+pub(super) fn definition_of(shown: Vec<Row>) -> Result<String, mysql_async::Error> {
+    let is_table = |row: &Row| row.len() == TABLE_COLUMNS;
+    let shown: Vec<(String, String)> = typed_rows(shown.into_iter().filter(is_table).collect())?;
+    Ok(without_next_number(&shown.into_iter().next().map(|(_, text)| text).unwrap_or_default()))
+}
+
+/// So many columns SHOW CREATE TABLE has of a table; of a view it has more.
+const TABLE_COLUMNS: usize = 2;
 
 /// A privilege that the account needs on a table and does not have.
 pub(super) fn lacking(rights: &Rights, schema: &str, name: &str) -> Option<&'static str> {

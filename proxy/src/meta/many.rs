@@ -3,7 +3,7 @@
 use atone_undo::quote_identifier;
 use mysql_async::{Conn, Row};
 
-use super::facts::{self, without_next_number};
+use super::facts;
 use super::triggers::{self, TriggerRow};
 use super::{BASE_TABLE, ColumnRow, Facts, Head, IndexRow, MetaError, TableInfo, assemble};
 use crate::rights::{RIGHTS_SQL, Rights};
@@ -164,11 +164,7 @@ async fn read_some(
     let mut next = || results.next().unwrap_or_default();
     let mut definitions = Vec::with_capacity(ids.len());
     for head in &heads {
-        let mut shown: Vec<(String, String)> = Vec::new();
-        if is_base(&head) {
-            shown = typed_rows(next())?;
-        }
-        definitions.push(without_next_number(&shown.pop().map(|(_, text)| text).unwrap_or_default()));
+        definitions.push(if is_base(&head) { facts::definition_of(next())? } else { String::new() });
     }
     let (triggers, columns, indexes) = (next(), next(), next());
     let rights = pool.judged(begun, Rights::of(next(), next())?)?;
@@ -178,6 +174,7 @@ async fn read_some(
     let parts = definitions.into_iter().zip(triggers).zip(columns.into_iter().zip(indexes));
     for (((definition, triggers), (columns, indexes)), (schema, name)) in parts.zip(&ids) {
         let triggers = triggers::parse(triggers, mariadb);
+        let triggers = triggers::as_written(conn, schema, triggers, mariadb).await?;
         let triggers = triggers::with_logs(conn, schema, name, triggers, &rights, mariadb).await?;
         let lacking = facts::lacking(&rights, schema, name);
         out.push((Facts { definition, triggers, lacking }, columns, indexes));

@@ -4,14 +4,14 @@
 //! found, or keep rows that follow from its own, and change no others, and where those of its inverse do nothing beyond: the inverse of INSERT is DELETE, that of
 //! DELETE is INSERT, that of UPDATE is UPDATE, or DELETE and INSERT where triggers for UPDATE bend it or where a key changes.
 
-use atone_sql::{Mode, TriggerBody, trigger_body};
-use atone_undo::Table;
-use mysql_async::Conn;
+use atone_sql::{Mode, TriggerBody, trigger_action, trigger_body};
+use atone_undo::{Table, quote_identifier};
+use mysql_async::{Conn, Row};
 
 use super::logs::{LogTable, Logs};
 use super::mirror::{self, Mirror};
 use crate::rights::Rights;
-use crate::typed::{Typed, literal};
+use crate::typed::{Typed, literal, typed_rows};
 
 /// A trigger, as `information_schema.TRIGGERS` shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +35,18 @@ pub struct Trigger {
 }
 
 impl Trigger {
+    /// Reads it anew, by its CREATE TRIGGER.
+    fn read_as(&mut self, shown: Option<Shown>, mariadb: bool) {
+        let (_, sql_mode, create) = shown.unwrap_or_default();
+        let mode = Mode::from_sql_mode(&sql_mode, mariadb).map_err(|e| e.to_string());
+        self.effect = mode.and_then(|mode| {
+            let action =
+                trigger_action(create.as_bytes(), mode).ok_or("its CREATE TRIGGER is not understood")?;
+            self.body = String::from_utf8_lossy(action).into_owned();
+            trigger_body(action, mode)
+        });
+    }
+
     /// It does nothing that could be noticed.
     pub(super) fn is_quiet(&self) -> bool {
         !self.bends()
@@ -200,7 +212,51 @@ pub(super) async fn bodies(
     name: &str,
     mariadb: bool,
 ) -> Result<Vec<Trigger>, mysql_async::Error> {
-    Ok(parse(conn.text_rows(select(schema, name)).await?, mariadb))
+    let triggers = parse(conn.text_rows(select(schema, name)).await?, mariadb);
+    as_written(conn, schema, triggers, mariadb).await
+}
+
+/// `ER_TRG_DOES_NOT_EXIST`
+const NO_TRIGGER: u16 = 1360;
+
+/// `sql_mode` and the statement of a SHOW CREATE TRIGGER, behind the name.
+type Shown = (String, String, String);
+
+/// The triggers with their bodies as they were written. In information_schema MySQL has them with the quotes in a quoted name
+/// no more doubled, so that another name, or another statement, may be read there.
+pub(super) async fn as_written(
+    conn: &mut Conn,
+    schema: &str,
+    mut triggers: Vec<Trigger>,
+    mariadb: bool,
+) -> Result<Vec<Trigger>, mysql_async::Error> {
+    let quotes = |t: &&mut Trigger| t.body.contains(['`', '"']);
+    let mut quoted: Vec<&mut Trigger> = triggers.iter_mut().filter(|_| !mariadb).filter(quotes).collect();
+    if quoted.is_empty() {
+        return Ok(triggers);
+    }
+    let schema = quote_identifier(schema);
+    let show = |t: &&mut Trigger| format!("SHOW CREATE TRIGGER {schema}.{}", quote_identifier(&t.name));
+    let shown: Vec<String> = quoted.iter().map(show).collect();
+    let shown: Vec<Vec<Row>> = match conn.all_results(&shown).await {
+        // One that was there a moment ago
+        Err(mysql_async::Error::Server(e)) if e.code == NO_TRIGGER => Vec::new(),
+        shown => shown?,
+    };
+    let mut shown = shown.into_iter();
+    for trigger in &mut quoted {
+        let row = shown.next().and_then(|mut rows| rows.pop());
+        trigger.read_as(row.map(shown_of).transpose()?, mariadb);
+    }
+    Ok(triggers)
+}
+
+/// The first columns of a SHOW CREATE TRIGGER.
+fn shown_of(row: Row) -> Result<Shown, mysql_async::Error> {
+    let row: (String, String, String, String, String, String, Option<String>) = typed_rows(vec![row])?
+        .pop()
+        .ok_or_else(|| mysql_async::Error::Other("a row that is missing".into()))?;
+    Ok((row.0, row.1, row.2))
 }
 
 /// The query for the triggers of a table, under a `sql_mode` with backslash escapes.

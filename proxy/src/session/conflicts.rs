@@ -86,11 +86,15 @@ pub(super) fn conditions(
 
 /// Whether a value is `LAST_INSERT_ID(column)`, which leaves the column as it is and is the usual way to learn its value.
 fn keeps(value: &[u8], column: &str) -> bool {
-    let text: String =
-        String::from_utf8_lossy(value).chars().filter(|c| !c.is_whitespace() && *c != '`').collect();
-    let inner = text.to_ascii_uppercase();
-    let inner = inner.strip_prefix("LAST_INSERT_ID(").and_then(|rest| rest.strip_suffix(')'));
-    inner.is_some_and(|inner| inner == column.to_ascii_uppercase())
+    const FUNCTION: &str = "LAST_INSERT_ID";
+    let text = String::from_utf8_lossy(value);
+    let Some((function, inner)) = text.trim().split_at_checked(FUNCTION.len()) else { return false };
+    let inner = inner.trim_start().strip_prefix('(').and_then(|inner| inner.strip_suffix(')'));
+    let Some(inner) = inner.filter(|_| function.eq_ignore_ascii_case(FUNCTION)).map(str::trim) else {
+        return false;
+    };
+    (same_name(inner, column) && !inner.contains('`'))
+        || inner.to_uppercase() == quote_identifier(column).to_uppercase()
 }
 
 /// What a key's column is compared with; `None` where it is NULL or new, which conflicts with nothing.
@@ -391,6 +395,9 @@ mod tests {
     #[test]
     fn the_usual_way_to_learn_the_id_assigns_nothing() {
         assert!(keeps(b"LAST_INSERT_ID( `id` )", "ID"));
+        assert!(keeps(b"last_insert_id (`i``d`)", "i`d") && keeps(b"LAST_INSERT_ID(`i d`) ", "i d"));
+        assert!(!keeps(b"LAST_INSERT_ID(`i``d`)", "id") && !keeps(b"LAST_INSERT_ID(`i d`)", "id"));
+        assert!(!keeps(b"LAST_INSERT_ID(i d)", "id"));
         assert!(!keeps(b"LAST_INSERT_ID(id + 1)", "id"));
         assert!(!keeps(b"id", "n"));
     }

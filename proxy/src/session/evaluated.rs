@@ -62,9 +62,14 @@ pub(super) fn slots(sql: &[u8], insert: &Insert, info: &TableInfo, mode: Mode) -
     appended.sort_unstable();
     appended.dedup();
     for &c in &appended {
-        let name = table.columns.get(c).map(|column| column.name.as_bytes()).unwrap_or_default();
-        if body.windows(name.len().max(1)).any(|window| window.eq_ignore_ascii_case(name)) {
-            let name = String::from_utf8_lossy(name);
+        let name = table.columns.get(c).map(|column| column.name.as_str()).unwrap_or_default();
+        // In a quoted name its quotes stand twice
+        let doubled = ['`', '"'].map(|quote| name.replace(quote, &format!("{quote}{quote}")));
+        let names = [name, &doubled[0], &doubled[1]];
+        let is_named = |name: &str| {
+            body.windows(name.len().max(1)).any(|window| window.eq_ignore_ascii_case(name.as_bytes()))
+        };
+        if names.into_iter().any(is_named) {
             return Err(format!("the column {name} takes its default, and the values name it"));
         }
     }

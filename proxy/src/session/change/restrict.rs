@@ -146,6 +146,10 @@ fn has_effects(condition: &[u8]) -> bool {
 /// Whether a name may stand in the text, by itself.
 fn has_word(text: &[u8], name: &str) -> bool {
     let (text, name) = (text.to_ascii_lowercase(), name.to_ascii_lowercase());
+    // In a quoted name its quotes stand twice
+    if name.contains(['`', '"']) && text.iter().any(|b| matches!(b, b'`' | b'"')) {
+        return true;
+    }
     let in_word = |b: Option<&u8>| b.is_some_and(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'$'));
     memchr::memmem::find_iter(&text, name.as_bytes()).any(|at| {
         !in_word(at.checked_sub(1).and_then(|before| text.get(before))) && !in_word(text.get(at + name.len()))
@@ -380,6 +384,8 @@ mod tests {
             ("t.a=1", "a", true),
             ("a1 = _a", "a", false),
             ("", "a", false),
+            ("`a``b` = 1", "a`b", true),
+            ("ab = 1", "a`b", false),
         ] {
             assert_eq!(has_word(text.as_bytes(), name), found, "{text}");
         }
