@@ -198,8 +198,20 @@ impl Session {
     /// The same where a look at its tables has ended in an error, the server's or ours.
     pub(super) async fn look_failed(&mut self, error: ErrPacket) -> Result<(), End> {
         let of_text = class(error.code, self.mariadb) == Class::Text;
-        let own = if of_text { Box::pin(self.own_error_of_text()).await? } else { None };
-        self.statement_failed(own.unwrap_or(error)).await
+        if !of_text || self.text.is_none() {
+            return self.statement_failed(error).await;
+        }
+        let mut kept = Some(Diagnostics::without_warnings(-1));
+        if !error.message.starts_with(b"atone:") {
+            self.read_warnings(-1).await?;
+            kept = self.diagnostics.take();
+        }
+        if let Some(own) = Box::pin(self.own_error_of_text()).await? {
+            return self.statement_failed(own).await;
+        }
+        self.statement_failed(error).await?;
+        self.diagnostics = kept;
+        Ok(())
     }
 
     /// What the server has against the text of the current statement, where it can be asked; it is asked once.
