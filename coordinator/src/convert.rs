@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use atone_api::proto::{self, ErrorCode};
 use atone_core::{
-    Leftover, LockSet, Outcome, PendingBranch, Refusal, RefusalCode, RegisterRequest, Status,
-    TransactionView, Work, WorkKind, WorkOutcome,
+    Leftover, LocalWait, LocalWaitReport, LockSet, Outcome, PendingBranch, Refusal, RefusalCode,
+    RegisterRequest, Status, TransactionView, WaitLook, Work, WorkKind, WorkOutcome,
 };
 
 pub(crate) fn transaction_to_proto(view: &TransactionView) -> proto::Transaction {
@@ -72,6 +72,24 @@ pub(crate) fn work_to_proto(work: Work) -> proto::Work {
         resource: work.resource.to_string(),
         schema: work.schema.to_string(),
         branches: branches.collect(),
+    }
+}
+
+pub(crate) fn look_to_proto(look: WaitLook) -> proto::LookAtWaits {
+    let WaitLook { number, resource, connection_ids } = look;
+    proto::LookAtWaits { number, resource: resource.to_string(), connection_ids }
+}
+
+pub(crate) fn local_waits(told: proto::LocalWaits) -> LocalWaitReport {
+    let wait = |wait: proto::LocalWait| {
+        let proto::LocalWait { xid, connection_id, blocker_id, wait } = wait;
+        LocalWait { xid, connection_id, blocker_id, wait }
+    };
+    LocalWaitReport {
+        resource: told.resource.into(),
+        look: told.look,
+        waits: told.waits.into_iter().map(wait).collect(),
+        bound: told.bound.into_iter().map(|bound| (bound.connection_id, bound.xid)).collect(),
     }
 }
 

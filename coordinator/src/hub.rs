@@ -24,6 +24,8 @@ pub(crate) struct Outgoing {
     pub(crate) end: CancellationToken,
     /// Its proxy wants to know which of its reports are durable.
     pub(crate) confirms_reports: bool,
+    /// Its proxy answers questions about local waits.
+    pub(crate) looks_at_waits: bool,
 }
 
 /// Used from many threads at once, hence the concurrent maps.
@@ -84,6 +86,12 @@ impl Hub {
                 if self.streams.get(&stream).is_some_and(|outgoing| outgoing.confirms_reports) {
                     let branch_ids = branches.into_iter().map(|branch| branch.0).collect();
                     let body = coordinator_message::Body::ReportsKept(proto::ReportsKept { branch_ids });
+                    self.send(stream, CoordinatorMessage { id: 0, body: Some(body) });
+                }
+            }
+            Effect::Look(stream, look) => {
+                if self.streams.get(&stream).is_some_and(|outgoing| outgoing.looks_at_waits) {
+                    let body = coordinator_message::Body::LookAtWaits(convert::look_to_proto(look));
                     self.send(stream, CoordinatorMessage { id: 0, body: Some(body) });
                 }
             }

@@ -131,13 +131,18 @@ async fn session(
         coordinator_id: coordinator.id().to_owned(),
         confirms_reports: true,
         rollback_wait_ms: coordinator.rollback_wait_ms(),
+        takes_local_waits: true,
     };
     let reply = CoordinatorMessage { id, body: Some(coordinator_message::Body::Hello(reply)) };
     // Before the stream is known to the core, so that it comes before any work.
     let _ = sender.try_send(Ok(reply));
     tracing::info!(peer, proxy = hello.proxy_id, resources = ?hello.resources, "a proxy connected");
-    let outgoing =
-        Outgoing { sender: sender.clone(), end: end.clone(), confirms_reports: hello.confirm_reports };
+    let outgoing = Outgoing {
+        sender: sender.clone(),
+        end: end.clone(),
+        confirms_reports: hello.confirm_reports,
+        looks_at_waits: hello.looks_at_waits,
+    };
     let stream = coordinator.stream_up(outgoing, hello.resources).await.map_err(|e| unavailable(&e))?;
     let result = receive(coordinator, &mut incoming, stream, &end).await;
     coordinator.stream_down(stream).await;
@@ -170,7 +175,10 @@ async fn take(coordinator: &Coordinator, stream: StreamId, message: ProxyMessage
         body.ok_or_else(|| Status::invalid_argument("a message without a body that this version knows"))?;
     let needs_id = !matches!(
         body,
-        proxy_message::Body::Report(_) | proxy_message::Body::WorkResult(_) | proxy_message::Body::Cancel(_)
+        proxy_message::Body::Report(_)
+            | proxy_message::Body::WorkResult(_)
+            | proxy_message::Body::Cancel(_)
+            | proxy_message::Body::LocalWaits(_)
     );
     if needs_id && id == 0 {
         return Err(Status::invalid_argument("a request needs an id other than 0"));
@@ -202,6 +210,9 @@ async fn take(coordinator: &Coordinator, stream: StreamId, message: ProxyMessage
             let outcome = convert::branch_outcome(report.outcome())
                 .ok_or_else(|| Status::invalid_argument("a report with an outcome that is not known"))?;
             Event::Report { stream, xid: report.xid, branch: BranchId(report.branch_id), outcome }
+        }
+        proxy_message::Body::LocalWaits(told) => {
+            Event::LocalWaits { stream, report: convert::local_waits(told) }
         }
         proxy_message::Body::WorkResult(result) => Event::WorkResult {
             stream,

@@ -23,6 +23,7 @@ use crate::tls::{self, Acceptor, Connector, ListenTls, ServerTlsMode, TlsOffer};
 use crate::typed::Typed;
 use crate::undo_logs::{UndoLogError, UndoLogs};
 use crate::views::Views;
+use crate::waits::Waits;
 
 /// One backend, shared by its sessions and by phase two.
 pub struct Backend {
@@ -56,6 +57,8 @@ pub struct Backend {
     pub metadata: Metadata,
     /// How many client connections there are.
     pub connections: AtomicUsize,
+    /// The bound sessions, and which of them wait for the server.
+    pub(crate) waits: Waits,
     /// What is known of views.
     pub(crate) views: Views,
     /// Phase-two jobs at a time.
@@ -132,6 +135,7 @@ impl Backend {
             coordinator,
             metadata: Metadata::default(),
             connections: AtomicUsize::new(0),
+            waits: Waits::default(),
             views: Views::default(),
             phase_two: Semaphore::new(limits.phase_two_concurrency),
             mariadb: OnceCell::new(),

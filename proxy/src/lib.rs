@@ -27,3 +27,4 @@ pub mod tls;
 mod typed;
 pub mod undo_logs;
 pub mod views;
+pub mod waits;

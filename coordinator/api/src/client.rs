@@ -10,10 +10,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tonic::transport::Endpoint;
 
 use crate::proto::{
-    self, Begin, BranchOutcome, CancelRegister, Commit, ErrorCode, Get, Ping, Register, Report, Rollback,
-    Transaction, Work, WorkResult, coordinator_message, proxy_message,
+    self, Begin, BranchOutcome, CancelRegister, Commit, ErrorCode, Get, LocalWaits, Ping, Register, Report,
+    Rollback, Transaction, Work, WorkResult, coordinator_message, proxy_message,
 };
 use state::State;
+pub use state::WaitLooks;
 
 /// How long a call waits for the stream to come up, when it is down, before it fails with [`ClientError::Unavailable`].
 const CONNECT_GRACE: Duration = Duration::from_secs(1);
@@ -74,7 +75,7 @@ impl Client {
         let endpoints = endpoints.iter().map(|text| parse_endpoint(text)).collect::<Result<Vec<_>, _>>()?;
         let (connected, _) = watch::channel(false);
         let state = Arc::new(State::new(connected));
-        let hello = proto::Hello { proxy_id, resources, confirm_reports: true };
+        let hello = proto::Hello { proxy_id, resources, confirm_reports: true, looks_at_waits: true };
         let task = tokio::spawn(link::run(state.clone(), endpoints, hello, work)).abort_handle();
         Ok(Client { handle: Arc::new(Handle { state, task }) })
     }
@@ -135,6 +136,16 @@ impl Client {
     /// gives the work out again.
     pub fn work_result(&self, result: WorkResult) {
         self.handle.state.work_result(result);
+    }
+
+    /// Tells which sessions wait at a server. Where no stream is up, or its coordinator takes no such thing, it is dropped.
+    pub fn local_waits(&self, told: LocalWaits) {
+        self.handle.state.local_waits(told);
+    }
+
+    /// The looks at local waits that the coordinator has asked for, by resource: of each the last one.
+    pub fn wait_looks(&self) -> watch::Receiver<WaitLooks> {
+        self.handle.state.looks.subscribe()
     }
 
     /// Waits until the coordinator has read all that was sent before, and what was reported is durable there: for an
@@ -267,6 +278,7 @@ fn unexpected(body: &coordinator_message::Body) -> ClientError {
         coordinator_message::Body::Work(_) => "Work",
         coordinator_message::Body::Pong(_) => "Pong",
         coordinator_message::Body::ReportsKept(_) => "ReportsKept",
+        coordinator_message::Body::LookAtWaits(_) => "LookAtWaits",
     };
     ClientError::Unavailable(format!("the coordinator answered with an unexpected {kind}"))
 }

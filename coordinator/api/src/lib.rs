@@ -10,7 +10,7 @@ pub use ids::{BranchId, InvalidXid, XID_MAX_BYTES, Xid};
 #[cfg(feature = "rpc")]
 mod client;
 #[cfg(feature = "rpc")]
-pub use client::{Client, ClientError};
+pub use client::{Client, ClientError, WaitLooks};
 
 /// The messages and services generated from `proto/atone.proto`.
 #[cfg(feature = "rpc")]

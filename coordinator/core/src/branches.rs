@@ -76,7 +76,9 @@ impl Core {
             Acquire::Waiting(waiter) => {
                 let timeout =
                     self.timers.set(self.now_ms.saturating_add(wait_timeout_ms), Timer::Waiter { waiter });
-                let waiting = WaitingRegister { seq, stream, id, resource, schema, locks, timeout };
+                let since_look = self.local_waits.last_look();
+                let waiting =
+                    WaitingRegister { seq, stream, id, resource, schema, locks, timeout, since_look };
                 self.waiting.insert(waiter, waiting);
                 if let Some(registrations) = self.streams.get_mut(&stream) {
                     registrations.insert(id, Registration::Waiting(waiter));
@@ -168,7 +170,7 @@ impl Core {
     }
 
     /// Takes a registration out of what waits; the lock table is left alone.
-    fn take_waiting(&mut self, waiter: u64) -> Option<WaitingRegister> {
+    pub(crate) fn take_waiting(&mut self, waiter: u64) -> Option<WaitingRegister> {
         let waiting = self.waiting.remove(&waiter)?;
         self.timers.cancel(waiting.timeout);
         if let Some(registrations) = self.streams.get_mut(&waiting.stream) {
@@ -208,7 +210,7 @@ impl Core {
         self.give_up_all(&waiters);
     }
 
-    fn give_up_all(&mut self, waiters: &[u64]) {
+    pub(crate) fn give_up_all(&mut self, waiters: &[u64]) {
         let woken = self.locks.give_up_all(waiters);
         self.settle(woken);
     }
@@ -295,6 +297,7 @@ impl Core {
     pub(crate) fn stream_down(&mut self, stream: StreamId) {
         let lost = self.dispatcher.stream_down(stream);
         self.reports.forget_stream(stream);
+        self.local_waits.forget_stream(stream);
         self.give_up_rollback_waits_of(stream);
         let registrations = self.streams.remove(&stream).unwrap_or_default();
         let mut waiters = Vec::new();

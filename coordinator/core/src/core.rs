@@ -8,6 +8,7 @@ use atone_api::{BranchId, Xid};
 use crate::census::Census;
 use crate::config::Config;
 use crate::dispatch::Dispatcher;
+use crate::local_waits::LocalWaits;
 use crate::locks::LockTable;
 use crate::query::Totals;
 use crate::record::{Change, Counters};
@@ -47,6 +48,7 @@ pub struct Core {
     pub(crate) purges: BTreeMap<(Arc<str>, Arc<str>), PurgeQueue>,
     pub(crate) reports: Reports,
     pub(crate) rollback_waits: RollbackWaits,
+    pub(crate) local_waits: LocalWaits,
     pub(crate) census: Census,
     pub(crate) counters: Counters,
     pub(crate) next_seq: u64,
@@ -66,6 +68,8 @@ pub(crate) struct WaitingRegister {
     pub(crate) schema: Arc<str>,
     pub(crate) locks: Arc<crate::step::LockSet>,
     pub(crate) timeout: TimerKey,
+    /// The last look at local waits that was asked for before it began to wait.
+    pub(crate) since_look: u64,
 }
 
 /// What a registration of a stream has become.
@@ -110,6 +114,7 @@ impl Core {
                 self.work_result(stream, work_id, outcome, detail);
             }
             Event::StreamUp { stream, resources } => self.stream_up(stream, &resources),
+            Event::LocalWaits { stream, report } => self.take_local_waits(stream, report),
             Event::StreamDown { stream } => self.stream_down(stream),
             Event::Tick => {}
         }

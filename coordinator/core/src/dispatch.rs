@@ -68,6 +68,11 @@ impl Dispatcher {
         self.resources.get(resource).is_some_and(|entry| !entry.streams.is_empty())
     }
 
+    /// Who can work on this resource.
+    pub(crate) fn streams_of(&self, resource: &Arc<str>) -> &[StreamId] {
+        self.resources.get(resource).map_or(&[], |entry| entry.streams.as_slice())
+    }
+
     pub(crate) fn streams(&self) -> usize {
         self.streams.len()
     }

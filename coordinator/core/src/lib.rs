@@ -15,6 +15,7 @@ mod config;
 mod core;
 mod decisions;
 mod dispatch;
+mod local_waits;
 mod locks;
 mod phase_two;
 mod query;
@@ -40,6 +41,6 @@ pub use record::{
 pub use recover::RecoverError;
 pub use state::{BranchStatus, REASON_TIMEOUT, Status};
 pub use step::{
-    Effect, Event, Leftover, LockGroup, LockSet, Outcome, Refusal, RefusalCode, RegisterRequest, Reply,
-    ReplyTo, Step, StreamId, Work, WorkBranch, WorkKind, WorkOutcome,
+    Effect, Event, Leftover, LocalWait, LocalWaitReport, LockGroup, LockSet, Outcome, Refusal, RefusalCode,
+    RegisterRequest, Reply, ReplyTo, Step, StreamId, WaitLook, Work, WorkBranch, WorkKind, WorkOutcome,
 };

@@ -212,6 +212,28 @@ impl LockTable {
         self.blocked(waiting.seq, &waiting.resource, &waiting.locks, waiter)
     }
 
+    /// The transactions that a waiting request waits for: who holds a lock that it wants, and who is ahead of it at one.
+    pub(crate) fn waits_for(&self, waiter: u64) -> BTreeSet<u64> {
+        let mut others = BTreeSet::new();
+        let Some(waiting) = self.waiters.get(&waiter) else { return others };
+        let queues = self.owners.get(&waiting.seq).is_none_or(|owner| owner.held == 0);
+        for group in &waiting.locks.groups {
+            let name = TableName { resource: waiting.resource.clone(), table: group.table.clone() };
+            let Some(table) = self.tables.get(&name) else { continue };
+            for lock in group.keys.iter().filter_map(|key| table.get(key)) {
+                if lock.count > 0 {
+                    others.insert(lock.owner);
+                }
+                if queues && let Some(queue) = &lock.queue {
+                    let ahead = queue.iter().take_while(|other| **other < waiter);
+                    others.extend(ahead.filter_map(|other| self.waiters.get(other)).map(|other| other.seq));
+                }
+            }
+        }
+        others.remove(&waiting.seq);
+        others
+    }
+
     /// How many locks are held.
     pub(crate) fn held(&self) -> usize {
         self.held

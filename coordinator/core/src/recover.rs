@@ -8,6 +8,7 @@ use crate::census::Census;
 use crate::config::Config;
 use crate::core::{BRANCH_ID_BLOCK, Core, SERIAL_BITS};
 use crate::dispatch::Dispatcher;
+use crate::local_waits::LocalWaits;
 use crate::locks::LockTable;
 use crate::query::Totals;
 use crate::record::{BranchRecord, BranchState, Change, Counters, Decision, Records, TransactionRecord};
@@ -70,6 +71,7 @@ impl Core {
             purges: BTreeMap::new(),
             reports: Reports::default(),
             rollback_waits: RollbackWaits::default(),
+            local_waits: LocalWaits::starting(boot),
             census: Census::default(),
             counters,
             next_seq: (boot << SERIAL_BITS) + 1,

@@ -266,6 +266,13 @@ pub enum Event {
         /// The resources it can work on.
         resources: Vec<String>,
     },
+    /// A proxy tells which sessions wait at a server.
+    LocalWaits {
+        /// The stream that it came on.
+        stream: StreamId,
+        /// What it tells.
+        report: LocalWaitReport,
+    },
     /// A stream ended.
     StreamDown {
         /// The stream.
@@ -273,6 +280,43 @@ pub enum Event {
     },
     /// Time passed.
     Tick,
+}
+
+/// A bound session that waits at its server for a row lock, and one that it waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalWait {
+    /// The waiting session's transaction, as received.
+    pub xid: String,
+    /// Its connection, as the server numbers them.
+    pub connection_id: u64,
+    /// The connection that it waits for.
+    pub blocker_id: u64,
+    /// Names the wait: the same only as long as it is the same wait.
+    pub wait: String,
+}
+
+/// What a proxy tells of the waits at one resource's server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalWaitReport {
+    /// The resource.
+    pub resource: Arc<str>,
+    /// The last [`WaitLook`] that had come when the server was looked at; 0: none.
+    pub look: u64,
+    /// All that wait.
+    pub waits: Vec<LocalWait>,
+    /// Connections of bound sessions, with their XIDs as received.
+    pub bound: Vec<(u64, String)>,
+}
+
+/// A proxy is to tell which sessions wait at a resource's server now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WaitLook {
+    /// Rises from one to the next.
+    pub number: u64,
+    /// The resource.
+    pub resource: Arc<str>,
+    /// Connections of which the proxy is to tell whose they are.
+    pub connection_ids: Vec<u64>,
 }
 
 /// Why the coordinator will not do what was asked. Nothing was done.
@@ -347,6 +391,8 @@ pub enum Effect {
     Push(StreamId, Work),
     /// To a proxy: what it reported of these branches is durable, or of no more use.
     Confirm(StreamId, Vec<BranchId>),
+    /// To a proxy: tell what waits.
+    Look(StreamId, WaitLook),
 }
 
 /// What one event led to. `effects` may be seen by others only after `persist` is durable, and with it the changes of

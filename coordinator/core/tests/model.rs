@@ -70,6 +70,10 @@ struct World {
     branch_ids: BTreeSet<u64>,
     answered: BTreeSet<ReplyTo>,
     waits_ended: u64,
+    /// The last look at local waits that was asked for.
+    last_look: u64,
+    /// Refusals for a deadlock that goes through a server.
+    local_deadlocks: u64,
 }
 
 impl World {
@@ -96,6 +100,8 @@ impl World {
             branch_ids: BTreeSet::new(),
             answered: BTreeSet::new(),
             waits_ended: 0,
+            last_look: 0,
+            local_deadlocks: 0,
         };
         world.take(step);
         world
@@ -200,6 +206,10 @@ impl World {
                 assert!(!work.branches.is_empty(), "work for no branch");
                 self.works.push((stream, work));
             }
+            Effect::Look(stream, look) => {
+                assert!(self.streams.contains(&stream) && look.number >= self.last_look);
+                self.last_look = look.number;
+            }
             Effect::Confirm(_, branches) => {
                 for branch in branches {
                     let Some(key) = self.reports.keys().find(|key| key.1 == branch.0).cloned() else {
@@ -235,6 +245,10 @@ impl World {
                             refusal.code,
                             RefusalCode::LockTimeout | RefusalCode::LockDeadlock
                         ));
+                        if refusal.message.contains("at the server of") {
+                            assert_eq!(refusal.code, RefusalCode::LockDeadlock);
+                            self.local_deadlocks += 1;
+                        }
                         if let ReplyTo::Stream(_, id) = to {
                             self.registering.remove(&id);
                         }
@@ -315,6 +329,33 @@ impl World {
         assert_eq!(self.records.branches, before.branches.clone());
         assert_eq!(self.records.locks, before.locks);
         assert!(self.records.counters.boot == before.counters.boot + 1);
+    }
+
+    /// A proxy tells some waits at a server, as they might be.
+    fn tell_waits(&mut self) {
+        let Some(stream) = self.streams.choose(&mut self.rng).copied() else { return };
+        let mut report = LocalWaitReport {
+            resource: format!("r{}", self.rng.random_range(0..2)).as_str().into(),
+            look: if self.rng.random_bool(0.8) { self.last_look } else { 0 },
+            waits: Vec::new(),
+            bound: Vec::new(),
+        };
+        // The connection of each is its place in the list.
+        for (at, xid) in (0..).zip(&self.xids) {
+            report.bound.push((at, xid.to_string()));
+            if self.rng.random_bool(0.7) {
+                let blocker_id = self.rng.random_range(0..8);
+                report.waits.push(LocalWait {
+                    xid: xid.to_string(),
+                    connection_id: at,
+                    blocker_id,
+                    wait: String::new(),
+                });
+            }
+        }
+        self.event(Event::LocalWaits { stream, report: report.clone() });
+        report.look = self.last_look;
+        self.event(Event::LocalWaits { stream, report });
     }
 
     fn register(&mut self) {
@@ -504,7 +545,8 @@ impl World {
             }
             12..40 => self.register(),
             40..60 => self.local_end(),
-            60..80 => self.do_work(),
+            60..79 => self.do_work(),
+            79 => self.tell_waits(),
             80..86 => {
                 if let Some(xid) = self.xids.choose(&mut self.rng).map(Xid::to_string) {
                     self.event(Event::Commit { to, xid });
@@ -628,18 +670,19 @@ fn random_events_keep_the_promises() {
         return;
     }
     let base: u64 = rand::rng().random_range(0..1_000_000_000);
-    let (mut branches, mut told, mut waits, mut given_up, mut lost) = (0, 0, 0, 0, 0);
+    let (mut branches, mut told, mut waits, mut local, mut given_up, mut lost) = (0, 0, 0, 0, 0, 0);
     for offset in 0..60 {
         let world = run(base + offset, 1_500);
         branches += world.branch_ids.len();
         told += world.told.len();
         waits += world.waits_ended;
+        local += world.local_deadlocks;
         given_up += world.given_up.len();
         lost +=
             world.given_up.iter().filter(|key| world.locals.get(*key) == Some(&Local::LostMarked)).count();
     }
     // The walk went where it should.
-    assert!(branches > 1_000 && told > 300 && waits > 100, "{branches} {told} {waits}");
+    assert!(branches > 1_000 && told > 300 && waits > 100 && local > 10, "{branches} {told} {waits} {local}");
     assert!(given_up > 10 && lost > 3, "{given_up} {lost}");
 }
 

@@ -150,7 +150,7 @@ fn replies(effects: &[Effect]) -> Vec<String> {
         Effect::Reply(_, Ok(Reply::Registered(_))) => Some("registered".to_owned()),
         Effect::Reply(_, Ok(Reply::Branch(view))) => Some(view.status.as_str().to_owned()),
         Effect::Reply(_, Err(refusal)) => Some(format!("{:?}", refusal.code)),
-        Effect::Push(..) | Effect::Confirm(..) => None,
+        Effect::Push(..) | Effect::Confirm(..) | Effect::Look(..) => None,
     };
     effects.iter().filter_map(text).collect()
 }
@@ -158,7 +158,7 @@ fn replies(effects: &[Effect]) -> Vec<String> {
 fn works(effects: &[Effect]) -> Vec<Work> {
     let works = effects.iter().filter_map(|effect| match effect {
         Effect::Push(_, work) => Some(work.clone()),
-        Effect::Reply(..) | Effect::Confirm(..) => None,
+        Effect::Reply(..) | Effect::Confirm(..) | Effect::Look(..) => None,
     });
     works.collect()
 }

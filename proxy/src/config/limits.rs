@@ -9,6 +9,9 @@ use crate::service::MAX_LOOKING;
 
 /// What systems take at most for the silence before the first sign of life, in seconds.
 const MAX_KEEPALIVE_S: u64 = 32_767;
+/// What `lock_wait_look_ms` may be: a look costs the server something, and what is told is believed for a few seconds.
+const MIN_LOOK_MS: u64 = 50;
+const MAX_LOOK_MS: u64 = 2_000;
 /// The service account's connections for what sessions want beside looks at tables.
 const SESSIONS_CONNECTIONS: usize = 8;
 
@@ -47,6 +50,9 @@ pub struct Limits {
     /// How long a TCP connection is silent before its peer is asked for a sign of life, in seconds; one that gives none
     /// three times is over. 0: never.
     pub tcp_keepalive_s: u64,
+    /// How long a statement of a bound session waits for the server before it is looked whether that is for another session's row lock,
+    /// in milliseconds: the coordinator is told, and finds deadlocks that go on there. 0: never.
+    pub lock_wait_look_ms: u64,
     /// How long shutting down may take, in milliseconds; after it connections are cut.
     pub drain_timeout_ms: u64,
 }
@@ -68,6 +74,7 @@ impl Default for Limits {
             min_service_connections: 4,
             idle_timeout_ms: 0,
             tcp_keepalive_s: 60,
+            lock_wait_look_ms: 250,
             drain_timeout_ms: 5_000,
         }
     }
@@ -81,6 +88,10 @@ impl Limits {
     /// `tcp_keepalive_s` as a duration; `None` where it is off.
     pub fn tcp_keepalive(&self) -> Option<Duration> {
         (self.tcp_keepalive_s > 0).then(|| Duration::from_secs(self.tcp_keepalive_s))
+    }
+    /// `lock_wait_look_ms` as a duration; `None` where nobody looks.
+    pub fn lock_wait_look(&self) -> Option<Duration> {
+        (self.lock_wait_look_ms > 0).then(|| Duration::from_millis(self.lock_wait_look_ms))
     }
     /// `connect_timeout_ms` as a duration.
     pub fn connect_timeout(&self) -> Duration {
@@ -113,6 +124,11 @@ impl Limits {
                 SESSIONS_CONNECTIONS + MAX_LOOKING
             );
             return Err(("min_service_connections".into(), reason));
+        }
+        let look_ms = MIN_LOOK_MS..=MAX_LOOK_MS;
+        if self.lock_wait_look_ms > 0 && !look_ms.contains(&self.lock_wait_look_ms) {
+            let reason = format!("must be 0, or {MIN_LOOK_MS} to {MAX_LOOK_MS}");
+            return Err(("lock_wait_look_ms".into(), reason));
         }
         if self.tcp_keepalive_s > MAX_KEEPALIVE_S {
             return Err(("tcp_keepalive_s".into(), format!("must be {MAX_KEEPALIVE_S} at most")));

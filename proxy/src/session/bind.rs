@@ -1,5 +1,7 @@
 //! Binding a session to a global transaction, and ending it.
 
+use std::sync::Arc;
+
 use atone_api::proto::{ErrorCode, Status};
 use atone_api::{ClientError, Xid};
 use atone_sql::{Mode, Statement, XidValue};
@@ -12,16 +14,19 @@ use super::fault::Progress;
 use super::inject::{Reply, unhex};
 use super::{HeldLocks, Session};
 use crate::error::{End, SqlError};
+use crate::waits::Bound;
 
 /// `ER_BAD_DB_ERROR`, `ER_NO_SUCH_TABLE`: under table locks the server says that a table was not locked.
 const NO_SUCH_TABLE: [u16; 2] = [1049, 1146];
 
 /// The global transaction that statements of this session belong to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) struct Binding {
     pub(super) xid: String,
     /// Bound by a hint: ends with the local transaction.
     pub(super) local_only: bool,
+    /// So long the session is listed as bound.
+    _listed: Arc<Bound>,
 }
 
 /// Whether something in the text means different things in different settings of the session.
@@ -302,7 +307,8 @@ impl Session {
     fn bind(&mut self, xid: String, local_only: bool) {
         // While it was not bound, one transaction may have followed the other
         self.branch.lets_go();
-        self.binding = Some(Binding { xid, local_only });
+        let listed = self.backend.list_bound(self.server.activity(), &xid);
+        self.binding = Some(Binding { xid, local_only, _listed: listed });
         if !local_only {
             self.diagnostics = None;
         }

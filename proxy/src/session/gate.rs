@@ -5,6 +5,7 @@
 //! an analysis of that very text makes, or as a part of a statement of our own, a [`Flight`].
 
 use std::io;
+use std::sync::Arc;
 
 use atone_wire::command;
 use atone_wire::frame::{HEADER, Header, put_packet};
@@ -17,17 +18,24 @@ use super::{Session, of_execution};
 use crate::compressed::Codec;
 use crate::error::End;
 use crate::net::{Conn, Ending};
+use crate::waits::Activity;
 
 /// The connection to the server. Everybody may read from it.
 #[derive(Debug)]
 pub(super) struct Server {
     conn: Conn,
+    activity: Arc<Activity>,
 }
 
 impl Server {
     /// Behind the login.
-    pub(super) fn new(conn: Conn) -> Server {
-        Server { conn }
+    pub(super) fn new(conn: Conn, activity: Arc<Activity>) -> Server {
+        Server { conn, activity }
+    }
+
+    /// Whether it is waited for.
+    pub(super) fn activity(&self) -> &Arc<Activity> {
+        &self.activity
     }
 
     /// What has come and was not read yet.
@@ -35,18 +43,26 @@ impl Server {
         &mut self.conn.rbuf
     }
 
-    /// Waits for more.
+    /// Waits for more of an answer.
     pub(super) async fn fill(&mut self) -> io::Result<()> {
+        let _waiting = self.activity.wait();
+        self.conn.fill().await
+    }
+
+    /// Waits for what it says unasked.
+    pub(super) async fn fill_unasked(&mut self) -> io::Result<()> {
         self.conn.fill().await
     }
 
     /// Waits until so many bytes are there. Cancel safe.
     pub(super) async fn fill_to(&mut self, n: usize) -> io::Result<()> {
+        let _waiting = self.activity.wait();
         self.conn.fill_to(n).await
     }
 
     /// The next packet, of `limit` bytes at most, and the number of its last frame.
     pub(super) async fn packet(&mut self, limit: usize) -> io::Result<(Bytes, u8)> {
+        let _waiting = self.activity.wait();
         self.conn.packet(limit).await
     }
 

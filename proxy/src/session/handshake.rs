@@ -29,6 +29,8 @@ pub(super) struct Opened {
     pub(super) capabilities: u64,
     pub(super) mariadb: bool,
     pub(super) status: u16,
+    /// The connection to the server, as that numbers them.
+    pub(super) connection_id: u32,
 }
 
 /// The same before the greeting, or to a client of the protocol before 4.1.
@@ -144,7 +146,8 @@ impl Session {
         };
         compress(&mut client, of_client, &mut server, of_server);
         let capabilities = hello.capabilities & common;
-        Ok(Opened { backend, client, server, capabilities, mariadb, status })
+        let connection_id = offered.connection_id;
+        Ok(Opened { backend, client, server, capabilities, mariadb, status, connection_id })
     }
 
     /// The client's answer to the greeting, and its sequence number; TLS has begun if the client wanted it.

@@ -184,10 +184,11 @@ impl Session {
             return;
         }
         let marks = Marks::new(u64::from_le_bytes(secret));
+        let activity = opened.backend.waits.activity(opened.connection_id);
         let mut session = Session {
             backend: opened.backend,
             client: opened.client,
-            server: Server::new(opened.server),
+            server: Server::new(opened.server, activity),
             capabilities: opened.capabilities,
             mariadb: opened.mariadb,
             status: opened.status,
@@ -298,7 +299,7 @@ impl Session {
                     read.map_err(End::Client)?;
                     Event::Command
                 },
-                read = self.server.fill() => {
+                read = self.server.fill_unasked() => {
                     read.map_err(End::Server)?;
                     Event::Unasked
                 }

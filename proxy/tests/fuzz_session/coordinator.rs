@@ -49,7 +49,7 @@ fn answer(message: ProxyMessage) -> Option<CoordinatorMessage> {
         }
         Body::Register(_) => Answer::Registered(Registered { branch_id: 7 }),
         Body::Ping(_) => Answer::Pong(Pong {}),
-        Body::Report(_) | Body::WorkResult(_) | Body::Cancel(_) => return None,
+        Body::Report(_) | Body::WorkResult(_) | Body::Cancel(_) | Body::LocalWaits(_) => return None,
     };
     Some(CoordinatorMessage { id: message.id, body: Some(body) })
 }

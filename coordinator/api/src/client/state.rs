@@ -9,19 +9,23 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::ClientError;
 use crate::proto::{
-    CancelRegister, CoordinatorMessage, HelloReply, ProxyMessage, Report, Work, WorkOutcome, WorkResult,
-    coordinator_message, proxy_message,
+    CancelRegister, CoordinatorMessage, HelloReply, LocalWaits, LookAtWaits, ProxyMessage, Report, Work,
+    WorkOutcome, WorkResult, coordinator_message, proxy_message,
 };
 
 /// How many messages may wait to be written to the stream. Beyond that the coordinator does not keep up: the stream
 /// is given up, so that callers get an error instead of growing memory.
 pub(super) const QUEUE_MAX: isize = 65_536;
 
+/// Looks at local waits that were asked for, by resource.
+pub type WaitLooks = BTreeMap<String, LookAtWaits>;
+
 type Answer = Result<coordinator_message::Body, ClientError>;
 
 pub(super) struct State {
     inner: Mutex<Inner>,
     pub(super) connected: watch::Sender<bool>,
+    pub(super) looks: watch::Sender<WaitLooks>,
     /// Some reports were confirmed.
     confirmed: Notify,
 }
@@ -49,6 +53,8 @@ struct Link {
     /// The coordinator says by itself which reports are durable; one that does not confirms by each answer that it has
     /// read all that was sent before.
     confirms_reports: bool,
+    /// The coordinator knows what to do with local waits.
+    takes_local_waits: bool,
 }
 
 impl Link {
@@ -72,7 +78,8 @@ impl State {
             reports: BTreeMap::new(),
             down_reason: "not connected yet".to_owned(),
         };
-        Self { inner: Mutex::new(inner), connected, confirmed: Notify::new() }
+        let looks = watch::Sender::new(WaitLooks::new());
+        Self { inner: Mutex::new(inner), connected, looks, confirmed: Notify::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -100,10 +107,10 @@ impl State {
             let _ =
                 sender.send(ProxyMessage { id: 0, body: Some(proxy_message::Body::Report(report.clone())) });
         }
-        let HelloReply { coordinator_id, confirms_reports, rollback_wait_ms } = hello;
+        let HelloReply { coordinator_id, confirms_reports, rollback_wait_ms, takes_local_waits } = hello;
         inner.rollback_wait_ms = rollback_wait_ms;
         inner.coordinator_id = Some(coordinator_id);
-        inner.link = Some(Link { sender, queued, work: HashSet::new(), confirms_reports });
+        inner.link = Some(Link { sender, queued, work: HashSet::new(), confirms_reports, takes_local_waits });
         self.connected.send_replace(true);
     }
 
@@ -186,6 +193,15 @@ impl State {
         }
     }
 
+    pub(super) fn local_waits(&self, told: LocalWaits) {
+        let mut inner = self.lock();
+        if let Some(link) = inner.link.as_ref().filter(|link| link.takes_local_waits)
+            && !link.send(0, proxy_message::Body::LocalWaits(told))
+        {
+            self.drop_link(&mut inner, "the coordinator does not keep up with the local waits");
+        }
+    }
+
     /// Takes a message that came on the stream in use. An error text means that the stream has to be given up.
     pub(super) fn received(
         &self,
@@ -208,6 +224,12 @@ impl State {
                         return Err("the coordinator does not keep up with the work results".to_owned());
                     }
                 }
+                Ok(())
+            }
+            Some(coordinator_message::Body::LookAtWaits(look)) => {
+                self.looks.send_modify(|looks| {
+                    looks.insert(look.resource.clone(), look);
+                });
                 Ok(())
             }
             Some(coordinator_message::Body::ReportsKept(kept)) => {
