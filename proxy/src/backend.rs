@@ -15,6 +15,7 @@ use atone_undo::{LOG_STATUS_MARKER, SESSION_IDLE_S, UNDO_LOG_TABLE, quote_identi
 
 use crate::compressed::Compression;
 use crate::config::{Address, BackendConfig, Limits, Network, ProxyProtocol};
+use crate::memory::Memory;
 use crate::meta::Metadata;
 use crate::net::Stream;
 use crate::own_user::OwnUser;
@@ -33,6 +34,8 @@ pub struct Backend {
     pub address: Address,
     /// Bounds.
     pub limits: Limits,
+    /// What images may take of the process's memory.
+    pub memory: Memory,
     /// The service account's connections.
     pub pool: ServicePool,
     /// TLS with applications, unless it is off.
@@ -87,7 +90,12 @@ impl Backend {
     ///
     /// # Errors
     /// An address that does not parse.
-    pub fn new(config: &BackendConfig, limits: &Limits, coordinator: Client) -> Result<Backend, String> {
+    pub fn new(
+        config: &BackendConfig,
+        limits: &Limits,
+        memory: Memory,
+        coordinator: Client,
+    ) -> Result<Backend, String> {
         let address = config.parsed_address()?;
         let ready = limits.min_service_connections;
         // More than the least are closed when they are given back
@@ -117,6 +125,7 @@ impl Backend {
             TlsOffer::AsServer | TlsOffer::Off => None,
         };
         Ok(Backend {
+            memory,
             name: config.name.clone(),
             limits: limits.clone(),
             pool: ServicePool::new(opts, &config.server_tls, ready),

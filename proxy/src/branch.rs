@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use atone_undo::{Assigned, Key, Obstacle, Row, RowChange, Table, TableChanges, UndoRecord, Value, obstacle};
+use atone_undo::{
+    Assigned, Image, Key, Obstacle, Row, RowChange, Table, TableChanges, UndoRecord, Value, obstacle,
+};
 
 use crate::meta::{TableInfo, replaces};
 use crate::views::Qualified;
@@ -66,7 +68,7 @@ impl Met {
 #[derive(Debug)]
 pub struct Changes {
     /// Per table the rows that differ.
-    pub tables: Vec<TableChanges>,
+    pub tables: Vec<TableChanges<Image>>,
     /// Per table ("schema.table") the global row locks.
     pub locks: Vec<(String, Vec<String>)>,
 }
@@ -86,9 +88,12 @@ impl From<String> for NotCommitted {
     }
 }
 
-/// About how much memory an image takes, in bytes.
+/// About what a touched row takes beside its image, in bytes: its keys, and its places in the lists.
+pub const ROW_BYTES: usize = 256;
+
+/// About how much memory a touched row takes, in bytes.
 pub fn row_bytes(row: &Row) -> usize {
-    row.values.iter().map(|value| value.long_bytes() + 32).sum()
+    ROW_BYTES + row.long_bytes()
 }
 
 impl Branch {
@@ -272,7 +277,7 @@ impl Branch {
             self.entries[at].presence = presence;
             return;
         }
-        self.bytes += before.as_ref().map_or(32, row_bytes);
+        self.bytes += before.as_ref().map_or(ROW_BYTES, row_bytes);
         self.seen.insert((t, key.clone()), self.entries.len());
         self.entries.push(Entry { table: t, key, before, presence });
     }
@@ -291,7 +296,7 @@ impl Branch {
         let keep = self.savepoints[at].1;
         self.savepoints.truncate(at + 1);
         for entry in self.entries.drain(keep..) {
-            self.bytes = self.bytes.saturating_sub(entry.before.as_ref().map_or(32, row_bytes));
+            self.bytes = self.bytes.saturating_sub(entry.before.as_ref().map_or(ROW_BYTES, row_bytes));
             self.seen.remove(&(entry.table, entry.key));
         }
         for entry in &mut self.entries {
@@ -344,7 +349,7 @@ impl Branch {
                 found.insert((t, key), row);
             }
         }
-        let mut changes: Vec<TableChanges> =
+        let mut changes: Vec<TableChanges<Image>> =
             self.tables.iter().map(|t| TableChanges { table: (**t).clone(), rows: Vec::new() }).collect();
         let mut locks: Vec<Vec<String>> = vec![Vec::new(); self.tables.len()];
         for entry in &self.entries {
@@ -359,27 +364,22 @@ impl Branch {
                 let why = format!("a row of {}.{} is not as its statement left it", table.schema, table.name);
                 return Err(why.into());
             }
-            let before_values = entry.before.as_ref().map(|r| &r.values);
-            if before_values == after.as_ref().map(|r| &r.values) {
+            let [before_image, after_image] =
+                [entry.before.as_ref(), after.as_ref()].map(|row| row.map(|row| row.values.clone()));
+            if before_image == after_image {
                 continue;
             }
-            if let Some(before) = before_values
-                && let Some(obstacle) = self.obstacle(
-                    table,
-                    before,
-                    after.as_ref().map(|row| row.values.as_slice()),
-                    packet_bytes,
-                )
+            let after_values = after_image.as_ref().map(Image::to_values);
+            if let Some(before) = &before_image
+                && let Some(obstacle) =
+                    self.obstacle(table, &before.to_values(), after_values.as_deref(), packet_bytes)
             {
                 return Err(NotCommitted::Obstacle(table.clone(), obstacle));
             }
             let rows = [entry.before.as_ref(), after.as_ref()];
             locks[entry.table]
                 .extend(rows.into_iter().flatten().flat_map(|r| r.lock_keys.iter().map(|k| k.0.clone())));
-            changes[entry.table].rows.push(RowChange {
-                before: entry.before.as_ref().map(|r| r.values.clone()),
-                after: after.map(|r| r.values),
-            });
+            changes[entry.table].rows.push(RowChange { before: before_image, after: after_image });
         }
         let mut out = Vec::new();
         for (change, mut keys) in changes.iter().zip(locks) {
@@ -396,7 +396,7 @@ impl Branch {
 
 impl Changes {
     /// The undo record of these changes.
-    pub fn into_record(self, xid: &str, branch_id: u64, resource: &str) -> UndoRecord {
+    pub fn into_record(self, xid: &str, branch_id: u64, resource: &str) -> UndoRecord<Image> {
         UndoRecord { xid: xid.into(), branch_id, resource: resource.into(), tables: self.tables }
     }
 }
@@ -414,7 +414,7 @@ mod tests {
     }
 
     fn row(id: i128, v: i128) -> Row {
-        Row { values: vec![Value::Int(id), Value::Int(v)], lock_keys: vec![LockKey(id.to_string())] }
+        Row::of(&[Value::Int(id), Value::Int(v)], vec![LockKey(id.to_string())])
     }
 
     fn key(id: i128) -> Key {

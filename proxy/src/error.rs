@@ -175,6 +175,13 @@ impl SqlError {
     pub fn limit_reached(xid: &str, detail: &str) -> SqlError {
         Self::new(1040, b"08004", xid, &format!("a limit of the coordinator is reached: {detail}"))
     }
+    /// 1040: the images of all sessions take more than `max_memory`.
+    pub fn memory(xid: &str, limit: usize) -> SqlError {
+        let text = format!(
+            "the images of the statement, with those of all other sessions, are above limits.max_memory = {limit}: try again later"
+        );
+        Self::new(1040, b"08004", xid, &text)
+    }
     /// 1429: whether a global transaction was committed is not known.
     pub fn outcome_unknown(xid: &str, detail: &str) -> SqlError {
         let text = format!(

@@ -10,6 +10,7 @@ mod heavy;
 pub mod http;
 pub mod listener;
 pub mod load_file;
+pub mod memory;
 pub mod meta;
 pub mod net;
 pub mod numbered;

@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 use crate::backend::Backend;
 use crate::config::Config;
 use crate::listener::Listener;
+use crate::memory::Memory;
 use crate::{http, listener, phase_two, waits};
 
 /// How much phase-two work may wait in this process; the coordinator gives out the rest again.
@@ -39,8 +40,10 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     // Before any listener is open: who sees one may send SIGHUP
     let mut hup = signal(SignalKind::hangup())?;
     let mut backends = Vec::new();
+    let memory = Memory::new(config.limits.max_memory);
     for backend in &config.backend {
-        let made = Backend::new(backend, &config.limits, coordinator.clone()).map_err(anyhow::Error::msg)?;
+        let made = Backend::new(backend, &config.limits, memory.clone(), coordinator.clone())
+            .map_err(anyhow::Error::msg)?;
         backends.push(Arc::new(made));
     }
     let (drain, draining) = watch::channel(false);

@@ -70,6 +70,11 @@ impl Document {
         Document::checked(text.to_owned(), found)
     }
 
+    /// One that was there before, from its parts.
+    pub(crate) fn kept(text: String, types: Vec<(String, String)>) -> Document {
+        Document { text, types }
+    }
+
     /// A document as an undo record has it. `None` where a path is none of its text, or there twice.
     pub(crate) fn recorded(text: String, types: Vec<(String, String)>) -> Option<Document> {
         let root = parse(&text)?;

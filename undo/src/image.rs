@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 use crate::document::Document;
+use crate::packed::Image;
 use crate::table::Table;
 
 /// One column's value, exact to the byte. Which variant a column uses follows from its [`crate::Kind`].
@@ -25,7 +26,7 @@ pub enum Value {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
     /// One value a column of the table, in order.
-    pub values: Vec<Value>,
+    pub values: Image,
     /// What must be locked globally to write this row: the primary key first, then each further unique key of which no
     /// part is NULL.
     pub lock_keys: Vec<LockKey>,
@@ -52,9 +53,20 @@ impl Value {
 }
 
 impl Row {
+    /// A row of these values.
+    pub fn of(values: &[Value], lock_keys: Vec<LockKey>) -> Row {
+        Row { values: Image::of(values), lock_keys }
+    }
+
     /// The values of the key that identifies rows.
     pub fn key(&self, table: &Table) -> Key {
-        table.key_of(&self.values)
+        let columns = table.keys.first().map(|key| key.columns.as_slice()).unwrap_or_default();
+        Key(columns.iter().filter_map(|&column| self.values.get(column)).collect())
+    }
+
+    /// About how many bytes it takes, beside what one row takes in any case.
+    pub fn long_bytes(&self) -> usize {
+        self.values.packed_bytes() + self.lock_keys.iter().map(|key| key.0.len()).sum::<usize>()
     }
 }
 

@@ -20,6 +20,7 @@ mod inverse;
 mod kind;
 mod literal;
 mod lock_key;
+mod packed;
 pub mod record;
 mod session;
 pub mod table;
@@ -37,6 +38,7 @@ pub use inverse::{
     replacing_inverse_for,
 };
 pub use kind::Kind;
+pub use packed::{Image, Values};
 pub use record::{Encoded, Layout, RecordError, RowChange, TableChanges, UndoRecord};
 pub use session::{SESSION_IDLE_S, connection_setup, says_nothing_of_rows, session_setup, session_variables};
 pub use table::{Column, Table, UniqueKey, quote_identifier};

@@ -8,6 +8,7 @@ use thiserror::Error;
 use crate::charset;
 use crate::image::Value;
 use crate::kind::Kind;
+use crate::packed::{Image, Values};
 use crate::table::{Column, Table};
 use crate::undo_log;
 
@@ -31,7 +32,7 @@ pub const MAX_PARTS: usize = 9999;
 
 /// All changes of one branch.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UndoRecord {
+pub struct UndoRecord<I = Vec<Value>> {
     /// The global transaction.
     pub xid: String,
     /// The branch's number, as the coordinator gave it.
@@ -39,25 +40,25 @@ pub struct UndoRecord {
     /// The resource (server) that the branch ran on.
     pub resource: String,
     /// The changed tables; each table once.
-    pub tables: Vec<TableChanges>,
+    pub tables: Vec<TableChanges<I>>,
 }
 
 /// The changes of one table, with all of its definition that is needed to undo them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TableChanges {
+pub struct TableChanges<I = Vec<Value>> {
     /// The table as it was when the branch ran.
     pub table: Table,
     /// The changed rows; each row once.
-    pub rows: Vec<RowChange>,
+    pub rows: Vec<RowChange<I>>,
 }
 
 /// One changed row: its values before the branch's first change and as of its COMMIT. `None`: there was no row.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RowChange {
+pub struct RowChange<I = Vec<Value>> {
     /// Before the branch.
-    pub before: Option<Vec<Value>>,
+    pub before: Option<I>,
     /// After the branch.
-    pub after: Option<Vec<Value>>,
+    pub after: Option<I>,
 }
 
 /// How a record is laid out in `undo_log`.
@@ -141,7 +142,7 @@ fn malformed(reason: impl Into<String>) -> RecordError {
     RecordError::Malformed(reason.into())
 }
 
-impl UndoRecord {
+impl<I: Values> UndoRecord<I> {
     /// The record in one row, as it is. Fails where the record is inconsistent or over [`MAX_RECORD_BYTES`].
     pub fn encode(&self) -> Result<Encoded, RecordError> {
         let row = self.encode_rows(Layout::ONE_ROW)?.pop();
@@ -173,38 +174,6 @@ impl UndoRecord {
         packer.finish(undo_log::parts_for(&self.xid))
     }
 
-    /// How many rows hold the record whose first row has this context.
-    ///
-    /// # Errors
-    /// The context is not understood.
-    pub fn parts(context: &str) -> Result<usize, RecordError> {
-        pack::parts_of(context)
-    }
-
-    /// Reads a record of one row back from the columns `context` and `rollback_info`.
-    pub fn decode(context: &str, rollback_info: &[u8]) -> Result<UndoRecord, RecordError> {
-        let row = Encoded { context: context.to_owned(), rollback_info: rollback_info.to_vec() };
-        UndoRecord::decode_rows(vec![row])
-    }
-
-    /// Reads a record back from its rows, which must be all of them, in the order of the parts.
-    pub fn decode_rows(rows: Vec<Encoded>) -> Result<UndoRecord, RecordError> {
-        let read: RecordIn = pack::unpack(rows, |text| {
-            match text {
-                Text::Slice(slice) => serde_json::from_slice(slice),
-                Text::Reader(reader) => serde_json::from_reader(reader),
-            }
-            .map_err(|e| malformed(e.to_string()))
-        })?;
-        if read.format != FORMAT || read.version != VERSION {
-            return Err(malformed(format!("format {:?} version {}", read.format, read.version)));
-        }
-        let tables = read.tables.into_iter().map(table_in).collect::<Result<Vec<_>, _>>()?;
-        let record = UndoRecord { xid: read.xid, branch_id: read.branch_id, resource: read.resource, tables };
-        record.check()?;
-        Ok(record)
-    }
-
     /// What must hold of every record, written or read.
     fn check(&self) -> Result<(), RecordError> {
         if self.xid.is_empty() || self.xid.len() > 128 {
@@ -224,7 +193,64 @@ impl UndoRecord {
     }
 }
 
-fn check_table(changes: &TableChanges) -> Result<(), RecordError> {
+impl UndoRecord {
+    /// How many rows hold the record whose first row has this context.
+    ///
+    /// # Errors
+    /// The context is not understood.
+    pub fn parts(context: &str) -> Result<usize, RecordError> {
+        pack::parts_of(context)
+    }
+
+    /// The length of the JSON text of the record whose first row has this context, in bytes.
+    ///
+    /// # Errors
+    /// The context is not understood.
+    pub fn json_bytes(context: &str) -> Result<usize, RecordError> {
+        pack::json_bytes_of(context)
+    }
+
+    /// Reads a record of one row back from the columns `context` and `rollback_info`.
+    pub fn decode(context: &str, rollback_info: &[u8]) -> Result<UndoRecord, RecordError> {
+        let row = Encoded { context: context.to_owned(), rollback_info: rollback_info.to_vec() };
+        UndoRecord::decode_rows(vec![row])
+    }
+
+    /// Reads a record back from its rows, which must be all of them, in the order of the parts.
+    pub fn decode_rows(rows: Vec<Encoded>) -> Result<UndoRecord, RecordError> {
+        let UndoRecord { xid, branch_id, resource, tables } = UndoRecord::decode_images(rows)?;
+        let unpacked = |image: Option<Image>| image.map(|image| image.to_values());
+        let row =
+            |row: RowChange<Image>| RowChange { before: unpacked(row.before), after: unpacked(row.after) };
+        let table = |changes: TableChanges<Image>| TableChanges {
+            table: changes.table,
+            rows: changes.rows.into_iter().map(row).collect(),
+        };
+        Ok(UndoRecord { xid, branch_id, resource, tables: tables.into_iter().map(table).collect() })
+    }
+}
+
+impl UndoRecord<Image> {
+    /// The same, with its images packed.
+    pub fn decode_images(rows: Vec<Encoded>) -> Result<UndoRecord<Image>, RecordError> {
+        let read: RecordIn = pack::unpack(rows, |text| {
+            match text {
+                Text::Slice(slice) => serde_json::from_slice(slice),
+                Text::Reader(reader) => serde_json::from_reader(reader),
+            }
+            .map_err(|e| malformed(e.to_string()))
+        })?;
+        if read.format != FORMAT || read.version != VERSION {
+            return Err(malformed(format!("format {:?} version {}", read.format, read.version)));
+        }
+        let tables = read.tables.into_iter().map(table_in).collect::<Result<Vec<_>, _>>()?;
+        let record = UndoRecord { xid: read.xid, branch_id: read.branch_id, resource: read.resource, tables };
+        record.check()?;
+        Ok(record)
+    }
+}
+
+fn check_table<I: Values>(changes: &TableChanges<I>) -> Result<(), RecordError> {
     let table = &changes.table;
     let wrong = |what: &str| Err(malformed(format!("table {}: {what}", table.quoted())));
     let mut columns = HashSet::new();
@@ -246,7 +272,8 @@ fn check_table(changes: &TableChanges) -> Result<(), RecordError> {
         if row.before.is_none() && row.after.is_none() {
             return wrong("a row has no image");
         }
-        for values in row.before.iter().chain(&row.after) {
+        let [before, after] = [&row.before, &row.after].map(|image| image.as_ref().map(Values::values));
+        for values in before.iter().chain(&after) {
             if values.len() != table.columns.len() {
                 return wrong("an image has another number of values than there are columns");
             }
@@ -254,13 +281,12 @@ fn check_table(changes: &TableChanges) -> Result<(), RecordError> {
                 return wrong("a key value is NULL");
             }
             if let Some((column, _)) =
-                table.columns.iter().zip(values).find(|(column, value)| !fits(column, value))
+                table.columns.iter().zip(values.iter()).find(|(column, value)| !fits(column, value))
             {
                 return wrong(&format!("a value of column `{}` is not of its kind", column.name));
             }
         }
-        let image = row.before.as_ref().or(row.after.as_ref());
-        if image.is_some_and(|values| !keys.insert(table.key_of(values))) {
+        if before.or(after).is_some_and(|values| !keys.insert(table.key_of(&values))) {
             return wrong("a row is there twice");
         }
     }

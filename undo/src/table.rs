@@ -391,7 +391,7 @@ impl Table {
             values.push(value);
         }
         let lock_keys = lock_key::lock_keys(self, &values, weights.iter().copied())?;
-        Ok(Row { values, lock_keys })
+        Ok(Row::of(&values, lock_keys))
     }
 
     /// The key of a full row of values; a column that is not there counts as NULL.

@@ -170,7 +170,7 @@ fn images(rng: &mut StdRng) {
     if let Ok(row) = table.decode_row(&cells) {
         let key = row.key(&table);
         assert!(table.keys_predicate("t", &[key]).starts_with('('));
-        let change = RowChange { before: Some(row.values.clone()), after: None };
+        let change = RowChange { before: Some(row.values.to_values()), after: None };
         assert_eq!(inverse(&table, &[&change]).len(), 1);
     }
 }

@@ -86,13 +86,13 @@ fn a_row_of_every_kind() {
     ];
     let row = t.decode_row(&cells).unwrap();
     let text = |s: &str| Value::Text(s.to_owned());
-    assert_eq!(row.values[0], Value::Int(u64::MAX.into()));
-    assert_eq!(row.values[1], Value::Int(-7));
-    assert_eq!(row.values[10], text("2020-01-01 00:00:00.123456"));
-    assert_eq!(row.values[11], text("é"), "CHAR's padding is no part of the value");
-    assert_eq!(row.values[12], text("€ "), "VARCHAR's trailing space is");
-    assert_eq!(row.values[13], Value::Bytes(vec![0xC4, 0xE3]));
-    assert_eq!(row.values[15], Value::Int(0));
+    assert_eq!(row.values.to_values()[0], Value::Int(u64::MAX.into()));
+    assert_eq!(row.values.to_values()[1], Value::Int(-7));
+    assert_eq!(row.values.to_values()[10], text("2020-01-01 00:00:00.123456"));
+    assert_eq!(row.values.to_values()[11], text("é"), "CHAR's padding is no part of the value");
+    assert_eq!(row.values.to_values()[12], text("€ "), "VARCHAR's trailing space is");
+    assert_eq!(row.values.to_values()[13], Value::Bytes(vec![0xC4, 0xE3]));
+    assert_eq!(row.values.to_values()[15], Value::Int(0));
     assert_eq!(row.lock_keys[0].0, "18446744073709551615");
 
     for (at, bad) in [
@@ -131,7 +131,7 @@ fn a_value_that_is_not_given_is_not_null() {
     );
     let cells: [Option<&[u8]>; 6] = [Some(b"1"), None, Some(b""), None, None, Some(b"3")];
     let row = t.decode_row(&cells).unwrap();
-    assert_eq!(row.values, [Value::Int(1), Value::Null, Value::Text(String::new()), Value::Null]);
+    assert_eq!(row.values.to_values(), [Value::Int(1), Value::Null, Value::Text(String::new()), Value::Null]);
     for (at, cell, nulls, lost) in [
         (1, None, &b"2"[..], "a"),
         (2, None, b"3", "b"),
@@ -152,9 +152,9 @@ fn a_document_has_its_types() {
         vec![unique("PRIMARY", &[0])],
     );
     let read = |types: Option<&[u8]>| t.decode_row(&[Some(b"1"), Some(b"[1.5]"), types, Some(b"0")]);
-    assert_eq!(read(None).unwrap().values[1], Value::Text("[1.5]".to_owned()));
+    assert_eq!(read(None).unwrap().values.to_values()[1], Value::Text("[1.5]".to_owned()));
     let row = read(Some(b"[[null, 1, \"DECIMAL\"]]")).unwrap();
-    let Value::Document(document) = &row.values[1] else { panic!("{row:?}") };
+    let Value::Document(document) = &row.values.to_values()[1] else { panic!("{row:?}") };
     assert_eq!((document.text(), document.types()[0].1.as_str()), ("[1.5]", "DECIMAL"));
     assert!(read(Some(b"[[null, 2, \"DECIMAL\"]]")).is_err());
 }
@@ -168,7 +168,7 @@ fn many_columns_that_may_be_null() {
     let mut cells: Vec<Option<&[u8]>> = vec![Some(b"1"); 71];
     (cells[1], cells[33], cells[70]) = (None, None, None);
     cells.extend([Some(&b"1"[..]), Some(b"1"), Some(b"32")]);
-    let values = t.decode_row(&cells).unwrap().values;
+    let values = t.decode_row(&cells).unwrap().values.to_values();
     let null: Vec<usize> = (0..71).filter(|&at| values[at] == Value::Null).collect();
     assert_eq!(null, [1, 33, 70]);
 }

@@ -276,7 +276,7 @@ fn documents_with_their_types() {
     );
     let row = |types: Option<&str>| {
         let cells = [Some(&b"1"[..]), Some(br#"{"p": 1.5}"#), types.map(str::as_bytes), Some(b"0")];
-        table.decode_row(&cells).unwrap().values
+        table.decode_row(&cells).unwrap().values.to_values()
     };
     let change = RowChange { before: Some(row(Some(r#"[[1, null, "DECIMAL"]]"#))), after: Some(row(None)) };
     let record = UndoRecord {

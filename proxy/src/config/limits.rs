@@ -25,6 +25,9 @@ pub struct Limits {
     pub max_branch_rows: usize,
     /// The most bytes of images that one branch may hold; above it error 1235.
     pub max_branch_bytes: usize,
+    /// About how many bytes the images of all sessions and all rollbacks may take together; above it a statement gets error 1040, and
+    /// a rollback waits for others. 0: a half of what the machine, or the control group, lets the proxy have.
+    pub max_memory: usize,
     /// Undo records above this many bytes of JSON are compressed. 0: none is.
     pub undo_compress_bytes: usize,
     /// The most client connections at a time for each backend; above it error 1040.
@@ -63,6 +66,7 @@ impl Default for Limits {
             max_statement_bytes: 64 << 20,
             max_branch_rows: 100_000,
             max_branch_bytes: 256 << 20,
+            max_memory: 0,
             undo_compress_bytes: 64 << 10,
             max_connections: 10_000,
             max_prepared_statements: 16_382,

@@ -9,6 +9,7 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error};
 
 use super::{Failure, stuck};
+use crate::memory::{Held, Memory};
 use crate::typed::Typed;
 
 /// Records of more bytes are decoded where they hold nobody up.
@@ -85,7 +86,12 @@ pub(super) async fn look(conn: &mut Conn, undo_log: &str, branch: &BranchRef) ->
 }
 
 /// Locks the undo row of a branch, and reads its record.
-pub(super) async fn load(conn: &mut Conn, undo_log: &str, branch: &BranchRef) -> Result<Loaded, Failure> {
+pub(super) async fn load(
+    conn: &mut Conn,
+    undo_log: &str,
+    branch: &BranchRef,
+    memory: &Memory,
+) -> Result<Loaded, Failure> {
     let lock = format!("SELECT log_status FROM {undo_log} WHERE branch_id = ? AND xid = ? FOR UPDATE");
     let held: Option<i32> = conn.first_row(lock, (branch.branch_id, &branch.xid)).await?;
     if held != Some(LOG_STATUS_UNDO) {
@@ -93,11 +99,16 @@ pub(super) async fn load(conn: &mut Conn, undo_log: &str, branch: &BranchRef) ->
     }
     // The lock on the first part protects the others: a locking read of them would lock the gap behind them too, where
     // later branches write
-    read(conn, undo_log, branch).await
+    read(conn, undo_log, branch, Some(memory)).await
 }
 
-/// Reads all parts of a branch's record without locks, and decodes them.
-pub(super) async fn read(conn: &mut Conn, undo_log: &str, branch: &BranchRef) -> Result<Loaded, Failure> {
+/// Reads all parts of a branch's record without locks, and decodes them. `memory`: what they take of it is waited for.
+pub(super) async fn read(
+    conn: &mut Conn,
+    undo_log: &str,
+    branch: &BranchRef,
+    memory: Option<&Memory>,
+) -> Result<Loaded, Failure> {
     let select = format!(
         "SELECT xid, log_status, context FROM {undo_log} WHERE {} ORDER BY LENGTH(xid), xid",
         branch_condition("?", "?")
@@ -121,6 +132,12 @@ pub(super) async fn read(conn: &mut Conn, undo_log: &str, branch: &BranchRef) ->
     if parts != names.len() {
         return Err(broken(format!("it has {} of {parts} parts", names.len())));
     }
+    let json_bytes = contexts.first().map_or(Ok(0), |context| UndoRecord::json_bytes(context));
+    let json_bytes = json_bytes.map_err(|e| broken(e.to_string()))?;
+    let held = match memory {
+        Some(memory) => Some(memory.rollback(json_bytes).await),
+        None => None,
+    };
     let select = format!("SELECT rollback_info FROM {undo_log} WHERE branch_id = ? AND xid = ?");
     let mut rows = Vec::with_capacity(parts);
     let mut bytes = 0;
@@ -139,7 +156,7 @@ pub(super) async fn read(conn: &mut Conn, undo_log: &str, branch: &BranchRef) ->
     };
     let record = decoded.map_err(|e| broken(e.to_string()))?;
     names.remove(0);
-    Ok(Loaded { record, other_parts: names })
+    Ok(Loaded { record, other_parts: names, _held: held })
 }
 
 /// A record as it was read.
@@ -147,6 +164,7 @@ pub(super) struct Loaded {
     pub(super) record: UndoRecord,
     /// The column `xid` of its parts but the first.
     other_parts: Vec<String>,
+    _held: Option<Held>,
 }
 
 impl Loaded {

@@ -45,7 +45,7 @@ pub(super) async fn restore(
     branch: &BranchRef,
 ) -> Result<(), Failure> {
     let resource = &backend.name;
-    let mut loaded = log::load(conn, undo_log, branch).await?;
+    let mut loaded = log::load(conn, undo_log, branch, &backend.memory).await?;
     let record = &mut loaded.record;
     if record.xid != branch.xid || record.branch_id != branch.branch_id {
         return Err(stuck(format!(
@@ -82,7 +82,8 @@ pub(super) async fn restore(
         for batch in batches(&all, packet_bytes) {
             let current = rows_left(conn, changes, batch).await?;
             for change in batch {
-                let now = current.get(&key_of(changes, change)?).map(|row| row.values.as_slice());
+                let now = current.get(&key_of(changes, change)?).map(|row| row.values.to_values());
+                let now = now.as_deref();
                 exchanges.look(change, now);
                 gone.look(nth, change, now);
                 nth += 1;
@@ -113,7 +114,8 @@ pub(super) async fn restore(
         for batch in batches(rows, packet_bytes) {
             let current = current_rows(conn, changes, batch).await?;
             for change in batch {
-                let now = current.get(&key_of(changes, change)?).map(|row| row.values.as_slice());
+                let now = current.get(&key_of(changes, change)?).map(|row| row.values.to_values());
+                let now = now.as_deref();
                 if !is_restored(changes, change, now) {
                     let mut report =
                         ConflictReport::new("the compensation does not bring the row back exactly");

@@ -73,7 +73,7 @@ impl<'a> Target<'a> {
         // Rows are known by the same columns
         let children = of(child).filter(|(table, _)| key_names(table) == key_names(&whole));
         Ok(orphans.iter().all(|orphan| {
-            let value = at(&columns, &orphan.values);
+            let value = at(&columns, &orphan.values.to_values());
             if parents.contains(&value) {
                 return true;
             }
@@ -128,7 +128,7 @@ impl<'a> Target<'a> {
             };
             for branch_id in ids {
                 let branch = BranchRef { branch_id, ..self.branch.clone() };
-                let record = log::read(&mut conn, &undo_log, &branch).await?.record;
+                let record = log::read(&mut conn, &undo_log, &branch, None).await?.record;
                 if record.xid == branch.xid && record.branch_id == branch_id {
                     records.push(record);
                 }

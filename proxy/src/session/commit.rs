@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use atone_api::proto::{BranchOutcome, Register, TableLocks};
 use atone_undo::{
-    Encoded, Key, Layout, RecordError, Row, Table, UndoRecord, Value, insert_part_sql, part_bytes,
+    Encoded, Image, Key, Layout, RecordError, Row, Table, UndoRecord, insert_part_sql, part_bytes,
     says_nothing_of_rows,
 };
 use atone_wire::caps::status;
@@ -63,7 +63,10 @@ impl Session {
     /// The inner error is for the client: the local transaction was rolled back then, but where only a wait has ended (1205,
     /// 1317, 1969, 3024), after which it is still open and can be committed again.
     pub(super) async fn commit_branch(&mut self, commit: &[u8]) -> Result<Result<OkPacket, ErrPacket>, End> {
-        let fault = match self.try_commit(commit).await {
+        self.commits = true;
+        let done = self.try_commit(commit).await;
+        self.commits = false;
+        let fault = match done {
             Err(End::Fault(fault)) => fault,
             done => return done,
         };
@@ -387,7 +390,10 @@ impl Session {
 }
 
 /// Encodes a record; a large one takes time that other sessions need as well.
-async fn encoded(record: UndoRecord, layout: Layout) -> Result<Result<Vec<Encoded>, RecordError>, End> {
+async fn encoded(
+    record: UndoRecord<Image>,
+    layout: Layout,
+) -> Result<Result<Vec<Encoded>, RecordError>, End> {
     if !is_large(&record) {
         return Ok(record.encode_rows(layout));
     }
@@ -396,11 +402,10 @@ async fn encoded(record: UndoRecord, layout: Layout) -> Result<Result<Vec<Encode
         .map_err(|e| End::Broken(format!("the undo record could not be encoded: {e}")))
 }
 
-fn is_large(record: &UndoRecord) -> bool {
+fn is_large(record: &UndoRecord<Image>) -> bool {
     let rows: usize = record.tables.iter().map(|changes| changes.rows.len()).sum();
-    let large = |value: &Value| value.long_bytes() > LARGE_VALUE_BYTES;
     let mut images = record.tables.iter().flat_map(|c| &c.rows).flat_map(|r| [&r.before, &r.after]).flatten();
-    rows > MANY_ROWS || images.any(|values| values.iter().any(large))
+    rows > MANY_ROWS || images.any(|image| image.packed_bytes() > LARGE_VALUE_BYTES)
 }
 
 /// Whether an INSERT of the undo record may have failed since undo_log is not what it was: it is looked at again then.

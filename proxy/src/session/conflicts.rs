@@ -339,7 +339,7 @@ mod tests {
     }
 
     fn row(id: i128, n: i128) -> Row {
-        Row { values: vec![Value::Int(id), Value::Int(n)], lock_keys: Vec::new() }
+        Row::of(&[Value::Int(id), Value::Int(n)], Vec::new())
     }
 
     fn check(

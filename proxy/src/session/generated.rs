@@ -162,7 +162,7 @@ impl Session {
             Err(e) => return Ok(Err(format!("the service account cannot read {}: {e}", table.name))),
         };
         rows.retain(|row| match self.branch.presence(table, &row.key(table)) {
-            None => matches!(row.values.get(column), Some(Value::Int(id)) if !committed.contains(id)),
+            None => matches!(row.values.get(column), Some(Value::Int(id)) if !committed.contains(&id)),
             // It was gone for this transaction, which holds it locked
             Some(presence) => presence == Presence::Absent,
         });

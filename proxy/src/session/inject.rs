@@ -15,12 +15,14 @@ use atone_wire::{Malformed, command};
 use bytes::Bytes;
 
 use super::analysed::written;
-use super::fault::{Class, class, extent};
+use super::fault::{Class, Extent, class, extent};
 use super::gate::Own;
 use super::insert::SAVEPOINT;
 use super::own::Answer;
 use super::{Fault, Session};
+use crate::branch::ROW_BYTES;
 use crate::error::{End, SqlError};
+use crate::memory::HELD_PER_IMAGE;
 use crate::views::NameCase;
 
 /// Several statements that go to the server as one packet; the server stops at the first that fails.
@@ -254,6 +256,8 @@ const PREPARED_BYTES: usize = 12;
 /// How the answer to `COM_SET_OPTION` begins, and no result.
 const EOF: u8 = 0xfe;
 
+/// What a reply of ours takes is counted so many bytes at a time.
+const COUNTED_BYTES: usize = 64 << 10;
 /// The most columns that a result of ours may have; tables have fewer.
 const MAX_COLUMNS: u64 = 1 << 13;
 
@@ -303,6 +307,10 @@ impl Session {
                 self.progress.savepoint |= savepoint;
                 self.progress.wrote |= writes;
             }
+        }
+        if std::mem::take(&mut self.out_of_memory) {
+            let error = SqlError::memory(&self.xid(), self.memory.limit()).err();
+            return Err(End::Fault(Fault { error, extent: Extent::Statement }));
         }
         Ok(replies)
     }
@@ -472,6 +480,7 @@ impl Session {
         }
         let limit = self.backend.limits.max_branch_bytes;
         let (mut rows, mut bytes) = (Vec::new(), 0);
+        let (mut uncounted, mut refused) = (0, false);
         loop {
             let packet = self.server_packet().await?;
             let ends = packet.first() == Some(&0xfe) && packet.len() < atone_wire::frame::MAX_PAYLOAD;
@@ -487,7 +496,8 @@ impl Session {
                 };
                 self.status = status & !status::MORE_RESULTS_EXISTS;
                 let more = status & status::MORE_RESULTS_EXISTS != 0;
-                let reply = if bytes > limit {
+                self.out_of_memory |= refused;
+                let reply = if bytes > limit || refused {
                     Reply::TooLarge
                 } else {
                     Reply::Rows(Rows { width, columns, rows, end: packet })
@@ -495,8 +505,12 @@ impl Session {
                 return Ok((reply, more));
             }
             bytes += packet.len() + size_of::<Bytes>();
-            if bytes > limit {
-                rows.clear();
+            uncounted += (packet.len() + ROW_BYTES) * HELD_PER_IMAGE;
+            if uncounted >= COUNTED_BYTES && !self.commits {
+                refused |= !self.memory.grow(std::mem::take(&mut uncounted));
+            }
+            if bytes > limit || refused {
+                rows = Vec::new();
             } else {
                 rows.push(packet);
             }

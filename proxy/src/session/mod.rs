@@ -70,6 +70,7 @@ use tokio::sync::watch;
 use crate::backend::Backend;
 use crate::branch::Branch;
 use crate::error::{End, SqlError};
+use crate::memory::{HELD_PER_IMAGE, Held};
 use crate::net::{Conn, Peer, Stream};
 
 use bind::Binding;
@@ -119,6 +120,12 @@ pub struct Session {
     undo_logs: HashSet<String>,
     /// Whether the server takes several statements in one packet from us now.
     multi_statements: bool,
+    /// What its images take of the process's memory.
+    memory: Held,
+    /// A reply to a statement of ours was dropped, as there was no memory for it.
+    out_of_memory: bool,
+    /// A local transaction is being committed: what that reads was counted when its rows were touched.
+    commits: bool,
     /// The diagnostics of a statement behind which others were run.
     diagnostics: Option<Diagnostics>,
     /// Those of its condition, where that ran apart from the current statement.
@@ -186,6 +193,7 @@ impl Session {
         let marks = Marks::new(u64::from_le_bytes(secret));
         let activity = opened.backend.waits.activity(opened.connection_id);
         let mut session = Session {
+            memory: opened.backend.memory.session(),
             backend: opened.backend,
             client: opened.client,
             server: Server::new(opened.server, activity),
@@ -207,6 +215,8 @@ impl Session {
             diagnostics: None,
             progress: Progress::default(),
             uncounted_warnings: false,
+            out_of_memory: false,
+            commits: false,
             heard: None,
             quiet: Quiet::default(),
             odd: Vec::new(),
@@ -384,6 +394,9 @@ impl Session {
 
     /// What holds for a whole command, once it is answered.
     fn after_command(&mut self) {
+        // What the statement has read beside its rows is gone
+        self.memory.shrink_to(HELD_PER_IMAGE * self.branch.bytes());
+        self.out_of_memory = false;
         let in_transaction = self.in_transaction();
         if !in_transaction {
             self.wrote_unbound = false;

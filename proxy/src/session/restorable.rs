@@ -39,9 +39,10 @@ impl Session {
         effect: &Effect,
     ) -> Result<Option<SqlError>, End> {
         let assigned = assigned(info, effect);
-        let bytes = |row: &Row| row.values.iter().map(atone_undo::Value::long_bytes).sum::<usize>();
+        let bytes = |row: &Row| row.values.packed_bytes();
         let packet_bytes = self.restoring_packet_bytes(rows.clone().map(bytes).max().unwrap_or(0)).await?;
-        let mut found = rows.filter_map(|row| obstacle(&info.table, &row.values, assigned, packet_bytes));
+        let mut found =
+            rows.filter_map(|row| obstacle(&info.table, &row.values.to_values(), assigned, packet_bytes));
         Ok(found.next().map(|obstacle| stops(&self.xid(), &info.table, &obstacle, packet_bytes)))
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use atone_api::Client;
 use atone_proxy::backend::Backend;
 use atone_proxy::config::{BackendConfig, Limits};
+use atone_proxy::memory::Memory;
 use atone_proxy::net::{Peer, Stream};
 use atone_proxy::service::ServicePool;
 use atone_proxy::session::Session;
@@ -55,7 +56,7 @@ impl Rig {
             app.display()
         );
         let config: BackendConfig = toml::from_str(&config).unwrap();
-        let mut backend = Backend::new(&config, &limits(), coordinator).unwrap();
+        let mut backend = Backend::new(&config, &limits(), Memory::new(0), coordinator).unwrap();
         // The service account's server keeps to the rules: what it says is for other tests
         service::serve(UnixListener::bind(&account).unwrap());
         let options = mysql_async::OptsBuilder::default()

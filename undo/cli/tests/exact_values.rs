@@ -236,11 +236,11 @@ async fn restored_exactly(flavor: Flavor) -> Result<()> {
     let rows = |before: &[Row], after: &[Row]| -> Vec<RowChange> {
         let mut all: BTreeMap<Key, RowChange> = BTreeMap::new();
         for row in before {
-            all.insert(row.key(&table), RowChange { before: Some(row.values.clone()), after: None });
+            all.insert(row.key(&table), RowChange { before: Some(row.values.to_values()), after: None });
         }
         for row in after {
             all.entry(row.key(&table)).or_insert(RowChange { before: None, after: None }).after =
-                Some(row.values.clone());
+                Some(row.values.to_values());
         }
         all.into_values().collect()
     };
@@ -281,8 +281,8 @@ async fn restored_exactly(flavor: Flavor) -> Result<()> {
         assert_eq!(read, record);
         let changes = &read.tables[0].rows;
         for change in changes {
-            let current = after.iter().find(|r| change.after.as_ref() == Some(&r.values));
-            assert_ne!(judge(&table, change, current.map(|r| r.values.as_slice())), Verdict::AlreadyRestored);
+            let current = after.iter().find(|r| change.after == Some(r.values.to_values()));
+            assert_ne!(judge(&table, change, current.map(|r| r.values.to_values()).as_deref()), Verdict::AlreadyRestored);
         }
         let changed: Vec<&RowChange> = changes.iter().filter(|c| c.before != c.after).collect();
         for statement in inverse(&read.tables[0].table, &changed) {
@@ -388,14 +388,14 @@ async fn keys_are_found(flavor: Flavor) -> Result<()> {
             sql::run(&mut undo, setting).await?;
         }
         let gone: Vec<RowChange> =
-            all.iter().map(|row| RowChange { before: None, after: Some(row.values.clone()) }).collect();
+            all.iter().map(|row| RowChange { before: None, after: Some(row.values.to_values()) }).collect();
         for statement in inverse(table, &gone.iter().collect::<Vec<_>>()) {
             let result = undo.query_iter(&statement.sql).await.with_context(|| statement.sql.clone())?;
             assert_eq!(result.affected_rows(), statement.rows, "{}", statement.sql);
             result.drop_result().await?;
         }
         let back: Vec<RowChange> =
-            all.iter().map(|row| RowChange { before: Some(row.values.clone()), after: None }).collect();
+            all.iter().map(|row| RowChange { before: Some(row.values.to_values()), after: None }).collect();
         for statement in inverse(table, &back.iter().collect::<Vec<_>>()) {
             sql::run(&mut undo, &statement.sql).await?;
         }
@@ -512,7 +512,7 @@ async fn equal_texts_lock_together(flavor: Flavor) -> Result<()> {
             table.keys.push(UniqueKey { name: "k".to_owned(), columns: vec![1], prefixes: vec![prefix] });
             let mut keys: BTreeMap<i128, String> = BTreeMap::new();
             for row in images(&mut conn, &table, "1=1").await? {
-                let atone_undo::Value::Int(id) = row.values[0] else { bail!("no id") };
+                let Some(atone_undo::Value::Int(id)) = row.values.get(0) else { bail!("no id") };
                 keys.insert(id, row.lock_keys[1].0.clone());
             }
             let compared = match prefix {

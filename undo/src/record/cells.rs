@@ -1,14 +1,16 @@
 //! One image as a JSON object, column name to value.
 
+use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{self, MapAccess, Visitor};
+use serde::de::{self, DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Error as _, SerializeMap};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{RecordError, malformed};
+use super::{RecordError, RowChange, malformed};
 use crate::document::Document;
 use crate::image::Value;
+use crate::packed::Image;
 use crate::table::{Column, Table};
 
 /// A value as JSON: null, a number, a string, `{"hex":"…"}` for bytes, or `{"json":"…","types":{…}}`.
@@ -113,60 +115,166 @@ impl<'de> Deserialize<'de> for HexIn {
 
 pub(super) struct CellsOut<'a> {
     pub(super) table: &'a Table,
-    pub(super) values: &'a [Value],
+    pub(super) values: Cow<'a, [Value]>,
 }
 
 impl Serialize for CellsOut<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(self.values.len()))?;
-        for (column, value) in self.table.columns.iter().zip(self.values) {
+        for (column, value) in self.table.columns.iter().zip(self.values.iter()) {
             map.serialize_entry(&column.name, &Cell(value))?;
         }
         map.end()
     }
 }
 
-/// Read cells in the order of the text.
-pub(super) struct CellsIn(Vec<(String, Value)>);
+/// The rows of a table as they are read: each is packed at once, and the names of its cells are compared with those of the first.
+#[derive(Default)]
+pub(super) struct RowsIn {
+    names: Option<Vec<String>>,
+    rows: Vec<RowChange<Image>>,
+}
 
-impl CellsIn {
-    /// The values in the order of the columns; every column must be there exactly once.
-    pub(super) fn into_values(self, columns: &[Column]) -> Result<Vec<Value>, RecordError> {
-        if self.0.len() != columns.len() {
-            return Err(malformed(format!("an image has {} of {} columns", self.0.len(), columns.len())));
+impl RowsIn {
+    /// The rows, whose cells must be those of the columns, in their order: every image is written so.
+    pub(super) fn of(self, columns: &[Column]) -> Result<Vec<RowChange<Image>>, RecordError> {
+        let names = self.names.unwrap_or_default();
+        if self.rows.iter().all(|row| row.before.is_none() && row.after.is_none()) {
+            return Ok(self.rows);
         }
-        // Images are written in the order of the columns, so that no search is needed.
-        self.0
-            .into_iter()
-            .zip(columns)
-            .map(|((name, value), column)| {
-                if name == column.name {
-                    Ok(value)
-                } else {
-                    Err(malformed(format!("an image has {name:?} in the place of {:?}", column.name)))
-                }
-            })
-            .collect()
+        if names.len() != columns.len() {
+            return Err(malformed(format!("an image has {} of {} columns", names.len(), columns.len())));
+        }
+        match names.iter().zip(columns).find(|(name, column)| **name != column.name) {
+            None => Ok(self.rows),
+            Some((name, column)) => {
+                Err(malformed(format!("an image has {name:?} in the place of {:?}", column.name)))
+            }
+        }
     }
 }
 
-impl<'de> Deserialize<'de> for CellsIn {
+impl<'de> Deserialize<'de> for RowsIn {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct CellsVisitor;
-        impl<'de> Visitor<'de> for CellsVisitor {
-            type Value = CellsIn;
+        struct RowsVisitor;
+        impl<'de> Visitor<'de> for RowsVisitor {
+            type Value = RowsIn;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object of columns")
+                f.write_str("a list of rows")
             }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<CellsIn, A::Error> {
-                let mut cells = Vec::new();
-                while let Some((name, CellIn(value))) = map.next_entry::<String, CellIn>()? {
-                    cells.push((name, value));
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<RowsIn, A::Error> {
+                let mut out = RowsIn::default();
+                while let Some(row) = list.next_element_seed(RowSeed(&mut out.names))? {
+                    out.rows.push(row);
                 }
-                Ok(CellsIn(cells))
+                Ok(out)
             }
         }
-        deserializer.deserialize_map(CellsVisitor)
+        deserializer.deserialize_seq(RowsVisitor)
+    }
+}
+
+/// Reads `{"before": …, "after": …}`; both must be there, in either order: a missing image is not a NULL image.
+struct RowSeed<'n>(&'n mut Option<Vec<String>>);
+
+impl<'de> DeserializeSeed<'de> for RowSeed<'_> {
+    type Value = RowChange<Image>;
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for RowSeed<'_> {
+    type Value = RowChange<Image>;
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a row with its images")
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let (mut before, mut after) = (None, None);
+        while let Some(name) = map.next_key::<String>()? {
+            let image = match name.as_str() {
+                "before" => &mut before,
+                "after" => &mut after,
+                _ => return Err(de::Error::unknown_field(&name, &["before", "after"])),
+            };
+            if image.is_some() {
+                return Err(de::Error::custom(format!("duplicate field `{name}`")));
+            }
+            *image = Some(map.next_value_seed(ImageSeed(self.0))?);
+        }
+        let missing = |name| move || de::Error::missing_field(name);
+        Ok(RowChange {
+            before: before.ok_or_else(missing("before"))?,
+            after: after.ok_or_else(missing("after"))?,
+        })
+    }
+}
+
+/// Reads null or an object of columns.
+struct ImageSeed<'n>(&'n mut Option<Vec<String>>);
+
+impl<'de> DeserializeSeed<'de> for ImageSeed<'_> {
+    type Value = Option<Image>;
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for ImageSeed<'_> {
+    type Value = Option<Image>;
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object of columns, or null")
+    }
+    fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut values = Vec::new();
+        match self.0 {
+            None => {
+                let mut names = Vec::new();
+                while let Some((name, CellIn(value))) = map.next_entry::<String, CellIn>()? {
+                    names.push(name);
+                    values.push(value);
+                }
+                *self.0 = Some(names);
+            }
+            Some(names) => {
+                for expected in names.iter() {
+                    if map.next_key_seed(NameSeed(expected))?.is_none() {
+                        break;
+                    }
+                    values.push(map.next_value::<CellIn>()?.0);
+                }
+                if values.len() < names.len() || map.next_key::<IgnoredAny>()?.is_some() {
+                    return Err(de::Error::custom("an image has other columns than the one before it"));
+                }
+            }
+        }
+        Ok(Some(Image::of(&values)))
+    }
+}
+
+/// Reads this name, and no other.
+struct NameSeed<'n>(&'n str);
+
+impl<'de> DeserializeSeed<'de> for NameSeed<'_> {
+    type Value = ();
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for NameSeed<'_> {
+    type Value = ();
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the column {:?}", self.0)
+    }
+    fn visit_str<E: de::Error>(self, name: &str) -> Result<(), E> {
+        if name == self.0 {
+            return Ok(());
+        }
+        Err(E::custom(format!("an image has {name:?} in the place of {:?}", self.0)))
     }
 }
 

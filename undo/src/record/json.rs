@@ -2,55 +2,57 @@
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::cells::{CellsIn, CellsOut};
+use super::cells::{CellsOut, RowsIn};
 use super::{RecordError, RowChange, TableChanges, malformed};
-use crate::image::Value;
 use crate::kind::Kind;
+use crate::packed::{Image, Values};
 use crate::table::{Column, Table, UniqueKey};
 
 #[derive(Serialize)]
-pub(super) struct RecordOut<'a> {
+#[serde(bound = "")]
+pub(super) struct RecordOut<'a, I: Values> {
     pub(super) format: &'static str,
     pub(super) version: u32,
     pub(super) xid: &'a str,
     pub(super) branch_id: u64,
     pub(super) resource: &'a str,
-    pub(super) tables: TablesOut<'a>,
+    pub(super) tables: TablesOut<'a, I>,
 }
 
 /// Each table is laid out when its turn comes.
-pub(super) struct TablesOut<'a>(pub(super) &'a [TableChanges]);
+pub(super) struct TablesOut<'a, I>(pub(super) &'a [TableChanges<I>]);
 
-impl Serialize for TablesOut<'_> {
+impl<I: Values> Serialize for TablesOut<'_, I> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(self.0.iter().map(table_out))
     }
 }
 
 #[derive(Serialize)]
-struct TableOut<'a> {
+#[serde(bound = "")]
+struct TableOut<'a, I: Values> {
     schema: &'a str,
     table: &'a str,
     columns: Vec<ColumnJson>,
     keys: Vec<KeyJson>,
-    rows: RowsOut<'a>,
+    rows: RowsOut<'a, I>,
 }
 
-struct RowsOut<'a>(&'a TableChanges);
+struct RowsOut<'a, I>(&'a TableChanges<I>);
 
-impl<'a> Serialize for RowsOut<'a> {
+impl<'a, I: Values> Serialize for RowsOut<'a, I> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let table = &self.0.table;
-        let row = |row: &'a RowChange| RowOut {
-            before: image(table, row.before.as_deref()),
-            after: image(table, row.after.as_deref()),
+        let row = |row: &'a RowChange<I>| RowOut {
+            before: image(table, row.before.as_ref()),
+            after: image(table, row.after.as_ref()),
         };
         serializer.collect_seq(self.0.rows.iter().map(row))
     }
 }
 
-fn image<'a>(table: &'a Table, values: Option<&'a [Value]>) -> Option<CellsOut<'a>> {
-    values.map(|values| CellsOut { table, values })
+fn image<'a, I: Values>(table: &'a Table, image: Option<&'a I>) -> Option<CellsOut<'a>> {
+    image.map(|image| CellsOut { table, values: image.values() })
 }
 
 #[derive(Serialize)]
@@ -77,17 +79,7 @@ pub(super) struct TableIn {
     table: String,
     columns: Vec<ColumnJson>,
     keys: Vec<KeyJson>,
-    rows: Vec<RowIn>,
-}
-
-/// `Option` fields that must be present: a missing image is not a NULL image.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RowIn {
-    #[serde(deserialize_with = "Option::deserialize")]
-    before: Option<CellsIn>,
-    #[serde(deserialize_with = "Option::deserialize")]
-    after: Option<CellsIn>,
+    rows: RowsIn,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -145,7 +137,7 @@ impl ColumnJson {
     }
 }
 
-fn table_out(changes: &TableChanges) -> TableOut<'_> {
+fn table_out<I: Values>(changes: &TableChanges<I>) -> TableOut<'_, I> {
     let table = &changes.table;
     TableOut {
         schema: &table.schema,
@@ -173,7 +165,7 @@ fn table_out(changes: &TableChanges) -> TableOut<'_> {
     }
 }
 
-pub(super) fn table_in(read: TableIn) -> Result<TableChanges, RecordError> {
+pub(super) fn table_in(read: TableIn) -> Result<TableChanges<Image>, RecordError> {
     let columns: Vec<Column> = read.columns.into_iter().map(ColumnJson::into_column).collect();
     let position = |name: &str| {
         columns
@@ -189,12 +181,6 @@ pub(super) fn table_in(read: TableIn) -> Result<TableChanges, RecordError> {
         }
         keys.push(UniqueKey { name: key.name, columns: parts, prefixes: key.prefixes });
     }
-    let mut rows = Vec::with_capacity(read.rows.len());
-    for row in read.rows {
-        rows.push(RowChange {
-            before: row.before.map(|cells| cells.into_values(&columns)).transpose()?,
-            after: row.after.map(|cells| cells.into_values(&columns)).transpose()?,
-        });
-    }
+    let rows = read.rows.of(&columns)?;
     Ok(TableChanges { table: Table { schema: read.schema, name: read.table, columns, keys }, rows })
 }

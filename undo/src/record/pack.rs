@@ -299,7 +299,12 @@ pub(super) enum Text<'a> {
     Reader(&'a mut dyn Read),
 }
 
-/// How many rows a record has whose first row has this context.
+/// The length of the JSON text of the record whose first row has this context, in bytes.
+pub(super) fn json_bytes_of(context: &str) -> Result<usize, RecordError> {
+    First::parse(context).map(|first| first.bytes)
+}
+
+/// How many rows hold the record whose first row has this context.
 pub(super) fn parts_of(context: &str) -> Result<usize, RecordError> {
     First::parse(context).map(|first| first.parts)
 }

@@ -46,13 +46,13 @@ pub(super) fn cascaded(
     for (&column, &referenced) in columns.iter().zip(&key.referenced) {
         let changes = matches!(&step.effect, Effect::Updated(assigned) if assigned.contains(&referenced));
         let value = match new.and_then(|new| new.get(&referenced)) {
-            Some(value) => Some(value),
+            Some(value) => Some(value.clone()),
             None if changes => None,
             None => child.values.get(column),
         };
         match value {
             Some(value) => {
-                out.insert(column, value.clone());
+                out.insert(column, value);
             }
             None if identifying.contains(&column) => return Err(()),
             None => {}

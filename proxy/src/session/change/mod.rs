@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use atone_sql::{Analysis, Delete, Span, TableRef, Update};
 use atone_undo::{Key, Row, Table};
-use atone_wire::response::OkPacket;
+use atone_wire::response::{ErrPacket, OkPacket};
 
 use self::image::{image_sql, qualifier};
 pub(super) use self::moves::Reach;
@@ -291,6 +291,7 @@ impl Session {
         };
         let ok = match reply {
             Reply::Ok(ok) => ok,
+            Reply::Err(e) if !warned => return self.statement_failed(without_our_keys(e)).await,
             Reply::Err(e) => return self.statement_failed(e).await,
             _ => return Err(End::Broken("a statement that writes answered with rows".into())),
         };
@@ -545,6 +546,17 @@ const MORE_ROWS: &str = "the statement changed more rows than were imaged";
 fn too_long(restricted: &[u8], vars: &Vars) -> Option<&'static str> {
     let why = "the statement with the keys of its rows is longer than max_allowed_packet";
     (restricted.len() >= vars.max_allowed_packet).then_some(why)
+}
+
+/// The error of a statement whose condition is nothing to warn of. To ER_UPDATE_WITHOUT_KEY_IN_SAFE_MODE MySQL adds what is wrong
+/// with a condition, which may be that of the keys of the rows.
+fn without_our_keys(mut error: ErrPacket) -> ErrPacket {
+    if error.code == 1175
+        && let Some(at) = memchr::memmem::find(&error.message, b"Cannot use ")
+    {
+        error.message.truncate(at);
+    }
+    error
 }
 
 /// Whether the imaged rows must be there behind a statement, which may have changed `all` of them.

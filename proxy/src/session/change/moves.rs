@@ -232,7 +232,7 @@ mod tests {
     use crate::samples;
 
     fn row(id: i128, v: i128) -> Row {
-        Row { values: vec![Value::Int(id), Value::Int(v)], lock_keys: Vec::new() }
+        Row::of(&[Value::Int(id), Value::Int(v)], Vec::new())
     }
 
     fn key(id: i128) -> Key {

@@ -329,7 +329,7 @@ mod tests {
             other => panic!("{other:?}"),
         };
         let table = samples::table(&["id", "v"]);
-        let row = |id| Row { values: vec![Value::Int(id), Value::Int(0)], lock_keys: Vec::new() };
+        let row = |id| Row::of(&[Value::Int(id), Value::Int(0)], Vec::new());
         let images: Vec<Row> = (0..keys).map(row).collect();
         let info = samples::info(table.clone());
         let restricted = restricted_sql(sql.as_bytes(), change, &analysis, (&info, &table), &images, false);

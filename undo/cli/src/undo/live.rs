@@ -52,7 +52,7 @@ pub(crate) async fn judged<'a>(
                     current = fetch(conn, table, std::slice::from_ref(&key)).await?.into_iter().next();
                 }
             }
-            let current = current.map(|row| row.values);
+            let current = current.map(|row| row.values.to_values());
             let place = key(table, change).map(|key| (table.quoted(), key));
             let expected = place.as_ref().and_then(|place| overlay.0.get(place));
             let verdict = judge(table, change, expected.unwrap_or(&current).as_deref());
