@@ -10,10 +10,10 @@ use atone_tests::{Bank, Cluster, ClusterOptions, proc, sql};
 use mysql_async::Conn;
 
 /// Half of it is for sessions.
-const MAX_MEMORY: usize = 96 << 20;
+const MAX_MEMORY: usize = 64 << 20;
 /// A row of the table, as the server sends it, in bytes.
 const ROW_BYTES: u64 = 1200;
-const ROWS: u64 = 16_000;
+const ROWS: u64 = 8_000;
 
 fn little() -> ClusterOptions {
     let proxy_limits = format!("max_memory = {MAX_MEMORY}\n");
@@ -120,7 +120,7 @@ async fn above_the_limit(c: Harmable) -> Result<()> {
     }
     // What was done before stays, and the session goes on
     assert_eq!(sql::cell(&mut app, "SELECT SUM(v) FROM wide").await?, "70");
-    sql::run(&mut app, "UPDATE wide SET v = 8 WHERE id BETWEEN 10 AND 1000").await?;
+    sql::run(&mut app, "UPDATE wide SET v = 8 WHERE id BETWEEN 10 AND 500").await?;
     sql::run(&mut app, "COMMIT").await?;
 
     // Several sessions hold what others then cannot have, until they end
@@ -130,7 +130,7 @@ async fn above_the_limit(c: Harmable) -> Result<()> {
         let mut conn = c.app(Bank::One, &schema).await?;
         sql::run(&mut conn, format!("START GLOBAL TRANSACTION JOIN '{xid}'")).await?;
         sql::run(&mut conn, "BEGIN").await?;
-        let (first, last) = (1000 * n + 1, 1000 * (n + 1) - 1);
+        let (first, last) = (500 * n + 1, 500 * (n + 1) - 1);
         let update = format!("UPDATE wide SET v = v + 1 WHERE id BETWEEN {first} AND {last}");
         match sql::run(&mut conn, &update).await {
             Ok(()) => others.push(conn),
@@ -142,7 +142,7 @@ async fn above_the_limit(c: Harmable) -> Result<()> {
             }
         }
     }
-    let (mut conn, update) = refused.context("twenty sessions have more memory than there is")?;
+    let (mut conn, update) = refused.context("fifteen sessions have more memory than there is")?;
     ensure!(others.len() > 3, "only {} sessions", others.len());
     for other in &mut others {
         // What a COMMIT needs was counted before

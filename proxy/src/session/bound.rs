@@ -257,25 +257,32 @@ impl Session {
                     self.branch.release(&name);
                 }
             }
-            Statement::Load(ref load) => return self.load(&sql, load, &analysis, origin).await,
+            // Each in a place of its own: together they would be a part of every session
+            Statement::Load(ref load) => return Box::pin(self.load(&sql, load, &analysis, origin)).await,
             Statement::Prepare(ref prepare) => {
-                self.prepare_named(&sql, prepare, origin).await?;
+                Box::pin(self.prepare_named(&sql, prepare, origin)).await?;
                 return self.follow_list(taken).await;
             }
-            Statement::Execute(ref execute) => return self.execute_named(&sql, execute, origin).await,
+            Statement::Execute(ref execute) => {
+                return Box::pin(self.execute_named(&sql, execute, origin)).await;
+            }
             Statement::Deallocate(ref name) => {
                 self.deallocate_named(name, origin).await?;
                 return self.follow_list(taken).await;
             }
-            Statement::Insert(ref insert) => return self.insert(&sql, insert, &analysis, origin).await,
+            Statement::Insert(ref insert) => {
+                return Box::pin(self.insert(&sql, insert, &analysis, origin)).await;
+            }
             Statement::Update(ref update) => {
-                return self.change(&sql, super::change::Change::Update(update), &analysis, origin).await;
+                let update = super::change::Change::Update(update);
+                return Box::pin(self.change(&sql, update, &analysis, origin)).await;
             }
             Statement::Delete(ref delete) => {
-                return self.change(&sql, super::change::Change::Delete(delete), &analysis, origin).await;
+                let delete = super::change::Change::Delete(delete);
+                return Box::pin(self.change(&sql, delete, &analysis, origin)).await;
             }
             Statement::Joined(ref joined) => {
-                return self.change_joined(&sql, joined, &analysis).await;
+                return Box::pin(self.change_joined(&sql, joined, &analysis)).await;
             }
             other => {
                 let error = SqlError::refused(&self.xid(), "the statement is not understood");
