@@ -54,6 +54,14 @@ impl Diagnostics {
         self.row_count = -1;
     }
 
+    /// These, and behind them the last one of those.
+    fn and_last_of(mut self, now: Diagnostics) -> Self {
+        self.conditions.extend(now.conditions.last().cloned());
+        self.warning_count += 1;
+        self.error_count += 1;
+        Diagnostics { row_count: now.row_count, failed: now.failed, ..self }
+    }
+
     /// Whether the statement that they belong to has failed of this error.
     fn tells_of(&self, error: &ErrPacket) -> bool {
         let listed = |row: &Bytes| is_error(row) && Condition::read(row).is_ok_and(|c| c.code == error.code);
@@ -253,8 +261,14 @@ impl Session {
         Ok(())
     }
 
-    /// Behind a command without a statement, which leaves the list of warnings alone.
+    /// Behind a command without a statement, which leaves the list of warnings alone, but for MySQL's `COM_STMT_RESET`.
     pub(super) async fn heard_command(&mut self, byte: u8, failed: bool) -> Result<(), End> {
+        if byte == command::STMT_RESET && !self.mariadb {
+            // MySQL empties its list first; an error is in it by itself then
+            let row_count = self.diagnostics.take().filter(|_| !failed).map(|kept| kept.row_count);
+            self.diagnostics = row_count.map(Diagnostics::without_warnings);
+            return Ok(());
+        }
         if failed {
             return self.heard_failed_command().await;
         }
@@ -276,7 +290,8 @@ impl Session {
         };
         if !self.mariadb {
             self.keep_warnings_behind(-1).await?;
-            self.diagnostics = self.diagnostics.take().map(|now| now.behind(&earlier));
+            // What stands before it there may be of statements before the one whose diagnostics are kept
+            self.diagnostics = self.diagnostics.take().map(|now| earlier.and_last_of(now));
         }
         Ok(())
     }

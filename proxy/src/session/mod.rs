@@ -79,7 +79,7 @@ use fault::Progress;
 pub use fault::{Extent, Fault};
 use gate::{Frame, Server};
 
-use inject::{Rows, Vars};
+use inject::{Reply, Rows, Vars};
 use own::{Carried, OwnStatements};
 use prepared::{CURSOR_AT, CURSOR_TYPES, Statement};
 use quiet::Quiet;
@@ -443,6 +443,9 @@ impl Session {
             command::STMT_SEND_LONG_DATA => return Ok(()),
             _ => {}
         }
+        if byte == command::PING && !self.mariadb && self.diagnostics.is_some() {
+            return self.finish_ping().await;
+        }
         let expect = if byte == command::STMT_EXECUTE { of_execution(payload) } else { expected(byte) };
         let tracker = self.relay_reply(expect).await?;
         if let Some(code) = tracker.failed().filter(|_| self.binding.is_some()) {
@@ -460,6 +463,20 @@ impl Session {
             _ => {}
         }
         Ok(())
+    }
+
+    /// MySQL counts the warnings of the statement before in its answer to a ping; it has others in its list than are kept.
+    async fn finish_ping(&mut self) -> Result<(), End> {
+        match self.read_reply().await?.0 {
+            Reply::Ok(mut ok) => {
+                let kept = self.diagnostics.as_ref().map_or(0, |kept| kept.warning_count);
+                ok.warnings = u16::try_from(kept).unwrap_or(u16::MAX);
+                self.heard_command(command::PING, false).await?;
+                self.send_ok(ok).await
+            }
+            Reply::Err(e) => self.statement_failed(e).await,
+            _ => Err(End::Broken("a ping answered with rows".into())),
+        }
     }
 
     /// The server has forgotten everything of this session but the login and the options of the connection.
