@@ -65,7 +65,11 @@ impl Diagnostics {
     /// Whether the statement that they belong to has failed of this error.
     fn tells_of(&self, error: &ErrPacket) -> bool {
         let listed = |row: &Bytes| is_error(row) && Condition::read(row).is_ok_and(|c| c.code == error.code);
-        self.failed.is_some_and(|(code, _)| code == error.code) || self.conditions.iter().any(listed)
+        // A max_error_count of 0 keeps all out of the list, but counts it
+        let hidden = self.conditions.is_empty() && self.error_count > 0;
+        hidden
+            || self.failed.is_some_and(|(code, _)| code == error.code)
+            || self.conditions.iter().any(listed)
     }
 
     /// Those of a statement whose condition, evaluated before it, has had these.
@@ -234,8 +238,14 @@ impl Session {
         if answer.warnings > 0 || self.diagnostics.is_some() {
             return Ok(());
         }
-        if kept.warning_count > 0 && !self.is_marked(&kept).await? {
-            kept = Diagnostics::without_warnings(0);
+        if kept.warning_count > 0 {
+            match self.is_marked(&kept).await {
+                Ok(true) => {}
+                Ok(false) => kept = Diagnostics::without_warnings(0),
+                // The client has its answer
+                Err(End::Fault(fault)) => return self.fault_behind(&fault),
+                Err(end) => return Err(end),
+            }
         }
         kept.row_count = answer.row_count();
         self.diagnostics = Some(kept);

@@ -99,8 +99,8 @@ pub(super) fn ended_a_wait(code: u16) -> bool {
     matches!(code, 1205 | 1317 | 1969 | 3024 | 3572)
 }
 
-/// How often a ROLLBACK is sent that clients kill.
-const MAX_ROLLBACKS: usize = 20;
+/// How often a statement of ours is sent that clients kill.
+const MAX_TRIES: usize = 20;
 
 /// Whether a client takes the local transaction to be still open behind this error, and runs only the statement again.
 fn implies_open(code: u16) -> bool {
@@ -148,7 +148,31 @@ impl Session {
             return Ok(true);
         }
         self.diagnostics = None;
-        Ok(matches!(self.fly_one("DO 0").await?, Reply::Ok(_)))
+        for _ in 0..MAX_TRIES {
+            match self.fly_one("DO 0").await? {
+                Reply::Ok(_) => return Ok(true),
+                // A KILL QUERY may hit it as well
+                Reply::Err(e) if ended_a_wait(e.code) => {}
+                _ => return Ok(false),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Behind an answer, which no error can follow: what has ended with this one in a statement of ours.
+    ///
+    /// # Errors
+    /// The connection has ended with it.
+    pub(super) fn fault_behind(&mut self, fault: &Fault) -> Result<(), End> {
+        self.diagnostics = None;
+        match fault.extent {
+            Extent::Statement => Ok(()),
+            Extent::Transaction => {
+                self.branch.clear();
+                Ok(())
+            }
+            Extent::Connection => Err(End::Done),
+        }
     }
 
     /// After an error that the client has already: whether the server has ended the local transaction with it.
@@ -209,7 +233,7 @@ impl Session {
     /// Rolls the local transaction back.
     pub(super) async fn rollback_local(&mut self) -> Result<(), End> {
         self.progress = Progress::default();
-        for tries in 1..=MAX_ROLLBACKS {
+        for tries in 1..=MAX_TRIES {
             match self.fly_one(ROLLBACK).await? {
                 Reply::Ok(_) => {
                     self.branch.clear();
