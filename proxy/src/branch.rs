@@ -364,22 +364,21 @@ impl Branch {
                 let why = format!("a row of {}.{} is not as its statement left it", table.schema, table.name);
                 return Err(why.into());
             }
-            let [before_image, after_image] =
-                [entry.before.as_ref(), after.as_ref()].map(|row| row.map(|row| row.values.clone()));
-            if before_image == after_image {
+            let rows = [entry.before.as_ref(), after.as_ref()];
+            let [before, after] = rows.map(|row| row.map(|row| &row.values));
+            if before == after {
                 continue;
             }
-            let after_values = after_image.as_ref().map(Image::to_values);
-            if let Some(before) = &before_image
-                && let Some(obstacle) =
-                    self.obstacle(table, &before.to_values(), after_values.as_deref(), packet_bytes)
-            {
-                return Err(NotCommitted::Obstacle(table.clone(), obstacle));
+            // Only what was there has to be put back
+            if let Some(before) = before.map(Image::to_values) {
+                let after = after.map(Image::to_values);
+                if let Some(obstacle) = self.obstacle(table, &before, after.as_deref(), packet_bytes) {
+                    return Err(NotCommitted::Obstacle(table.clone(), obstacle));
+                }
             }
-            let rows = [entry.before.as_ref(), after.as_ref()];
             locks[entry.table]
                 .extend(rows.into_iter().flatten().flat_map(|r| r.lock_keys.iter().map(|k| k.0.clone())));
-            changes[entry.table].rows.push(RowChange { before: before_image, after: after_image });
+            changes[entry.table].rows.push(RowChange { before: before.cloned(), after: after.cloned() });
         }
         let mut out = Vec::new();
         for (change, mut keys) in changes.iter().zip(locks) {

@@ -6,10 +6,10 @@ use anyhow::{Result, ensure};
 use atone_tests::cluster::SOON;
 use atone_tests::run::Harmable;
 use atone_tests::server::{APP, SERVICE};
+use atone_tests::sql::{Waiting, start};
 use atone_tests::wait::until;
 use atone_tests::{Bank, Cluster, ClusterOptions, sql};
 use mysql_async::Conn;
-use mysql_async::prelude::Queryable as _;
 use tokio::time::timeout;
 
 atone_tests::owned_tests!(
@@ -22,16 +22,6 @@ atone_tests::owned_tests!(
 const FOUND: Duration = Duration::from_secs(3);
 /// So long several looks take, and what they lead to.
 const LOOKS: Duration = Duration::from_millis(1_500);
-
-type Waiting = tokio::task::JoinHandle<(Conn, mysql_async::Result<()>)>;
-
-fn start(mut conn: Conn, statement: &str) -> Waiting {
-    let statement = statement.to_owned();
-    tokio::spawn(async move {
-        let result = conn.query_drop(statement).await;
-        (conn, result)
-    })
-}
 
 async fn grant_process(c: &Cluster) -> Result<()> {
     for bank in [Bank::One, Bank::Two] {

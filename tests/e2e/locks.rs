@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use atone_tests::cluster::SOON;
+use atone_tests::sql::{Waiting, start};
 use atone_tests::wait::until;
 use atone_tests::{Bank, Cluster, sql};
 use mysql_async::Conn;
-use mysql_async::prelude::Queryable as _;
 use serde_json::json;
 
 atone_tests::shared_tests!(
@@ -33,16 +33,6 @@ async fn two(c: &Cluster, schema: &str) -> Result<(Conn, String, Conn, String)> 
     let two = sql::start_global(&mut second).await?;
     sql::run(&mut first, "UPDATE account SET balance = balance + 1 WHERE id = 1").await?;
     Ok((first, one, second, two))
-}
-
-type Waiting = tokio::task::JoinHandle<(Conn, mysql_async::Result<()>)>;
-
-fn start(mut conn: Conn, statement: &str) -> Waiting {
-    let statement = statement.to_owned();
-    tokio::spawn(async move {
-        let result = conn.query_drop(statement).await;
-        (conn, result)
-    })
 }
 
 /// Waits until the coordinator counts a waiter, or fails if the statement ended without waiting.

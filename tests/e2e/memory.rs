@@ -23,9 +23,10 @@ fn little() -> ClusterOptions {
 atone_tests::owned_tests!(ClusterOptions::default() => images_are_compact_and_go);
 atone_tests::owned_tests!(little() => above_the_limit);
 
-/// A table of 60 columns.
-async fn wide_table(c: &Cluster, schema: &str) -> Result<()> {
-    let mut direct = c.direct(Bank::One, schema).await?;
+/// A table of 60 columns in a schema of its own, and what it is.
+async fn wide_table(c: &Cluster) -> Result<(String, Vec<String>)> {
+    let schema = c.schema("memory").await?;
+    let mut direct = c.direct(Bank::One, &schema).await?;
     let mut create = "CREATE TABLE wide (id INT NOT NULL PRIMARY KEY, v INT NOT NULL".to_owned();
     let mut select = "n, 0".to_owned();
     for i in 0..29 {
@@ -43,7 +44,9 @@ async fn wide_table(c: &Cluster, schema: &str) -> Result<()> {
         sql::run(&mut direct, double).await?;
         have += more;
     }
-    sql::run(&mut direct, format!("INSERT INTO wide SELECT {select} FROM numbers")).await
+    sql::run(&mut direct, format!("INSERT INTO wide SELECT {select} FROM numbers")).await?;
+    let sums = sums(c, &schema).await?;
+    Ok((schema, sums))
 }
 
 /// What the table is, in one cell.
@@ -68,9 +71,7 @@ async fn until_below(pid: u32, bytes: u64) -> Result<()> {
 
 async fn images_are_compact_and_go(c: Harmable) -> Result<()> {
     let c = &*c.lock().await;
-    let schema = c.schema("memory").await?;
-    wide_table(c, &schema).await?;
-    let before = sums(c, &schema).await?;
+    let (schema, before) = wide_table(c).await?;
     let pid = c.proxy.id().context("the proxy does not run")?;
     let idle = proc::resident_bytes(pid)?;
     let mut app = c.app(Bank::One, &schema).await?;
@@ -104,9 +105,7 @@ async fn changes_all(conn: &mut Conn) -> Result<bool> {
 
 async fn above_the_limit(c: Harmable) -> Result<()> {
     let c = &*c.lock().await;
-    let schema = c.schema("little").await?;
-    wide_table(c, &schema).await?;
-    let before = sums(c, &schema).await?;
+    let (schema, before) = wide_table(c).await?;
     let pid = c.proxy.id().context("the proxy does not run")?;
     let idle = proc::resident_bytes(pid)?;
     let mut app = c.app(Bank::One, &schema).await?;

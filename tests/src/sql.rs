@@ -146,3 +146,15 @@ pub async fn start_global(conn: &mut Conn) -> Result<String> {
     run(conn, "START GLOBAL TRANSACTION").await?;
     xid(conn).await?.context("START GLOBAL TRANSACTION left no XID in @atone_xid")
 }
+
+/// A statement that runs beside the test, and its connection.
+pub type Waiting = tokio::task::JoinHandle<(Conn, mysql_async::Result<()>)>;
+
+/// Begins to run a statement, for which the test does not wait.
+pub fn start(mut conn: Conn, statement: &str) -> Waiting {
+    let statement = statement.to_owned();
+    tokio::spawn(async move {
+        let result = conn.query_drop(statement).await;
+        (conn, result)
+    })
+}

@@ -165,7 +165,11 @@ impl Session {
     /// The connection has ended with it.
     pub(super) fn fault_behind(&mut self, fault: &Fault) -> Result<(), End> {
         self.diagnostics = None;
-        match fault.extent {
+        self.ended_behind(fault.extent)
+    }
+
+    fn ended_behind(&mut self, extent: Extent) -> Result<(), End> {
+        match extent {
             Extent::Statement => Ok(()),
             Extent::Transaction => {
                 self.branch.clear();
@@ -180,14 +184,8 @@ impl Session {
     /// # Errors
     /// The connection has ended with it.
     pub(super) async fn after_error(&mut self, code: u16) -> Result<(), End> {
-        match self.extent_of(code).await? {
-            Extent::Statement => Ok(()),
-            Extent::Transaction => {
-                self.branch.clear();
-                Ok(())
-            }
-            Extent::Connection => Err(End::Done),
-        }
+        let extent = self.extent_of(code).await?;
+        self.ended_behind(extent)
     }
 
     /// Ends the current statement with an error of the server's.

@@ -1,7 +1,7 @@
 //! The statement, restricted to the rows that were imaged. Pure.
 
 use atone_sql::Analysis;
-use atone_undo::{Kind, Row, Table, UniqueKey, quote_identifier};
+use atone_undo::{Column, Kind, Row, Table, UniqueKey, quote_identifier};
 
 use super::Change;
 use crate::meta::TableInfo;
@@ -127,13 +127,14 @@ fn is_zerofill(table: &Table) -> bool {
 
 /// A condition that holds for no row.
 pub(super) fn no_row(table: &Table, qualified: &str) -> String {
-    let column = table.keys.first().and_then(|key| table.columns.get(*key.columns.first()?));
+    no_row_by(table.keys.first().and_then(|key| table.columns.get(*key.columns.first()?)), qualified)
+}
+
+/// The same, told by this column.
+fn no_row_by(column: Option<&Column>, qualified: &str) -> String {
     column.map_or_else(
         || "1=0".to_string(),
-        |column| {
-            let name = quote_identifier(&column.name);
-            format!("LENGTH({qualified}.{name}) < 0")
-        },
+        |column| format!("LENGTH({qualified}.{}) < 0", quote_identifier(&column.name)),
     )
 }
 
@@ -185,10 +186,10 @@ pub(super) fn evaluated_sql(
     let qualified = qualifier_of(change, table);
     // Of a column that the condition gives a value, the server would know it beforehand
     let unnamed = table.columns.iter().find(|column| !has_word(condition, &column.name));
-    let mut predicate = unnamed.map_or_else(
-        || no_row(table, &qualified),
-        |column| format!("LENGTH({qualified}.{}) < 0", quote_identifier(&column.name)),
-    );
+    let mut predicate = match unnamed {
+        Some(_) => no_row_by(unnamed, &qualified),
+        None => no_row(table, &qualified),
+    };
     if change.limit().is_some() && !images.is_empty() {
         // Which rows it looked at before it had enough is not known: of these it is
         let keys: Vec<_> = images.iter().map(|row| row.key(table)).collect();
