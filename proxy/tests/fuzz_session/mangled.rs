@@ -7,6 +7,7 @@ use rand::prelude::*;
 use rand::rngs::StdRng;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
+use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::watch;
 
 use crate::coordinator::XID;
@@ -467,6 +468,18 @@ async fn serve(mut rng: StdRng, mut stream: UnixStream, mariadb: bool, capabilit
     }
 }
 
+/// Sends this, and says whether the session has taken all: one that waits for its server reads no more of its client, which
+/// then waits as soon as the socket is full.
+async fn all_taken(to: &mut OwnedWriteHalf, mut bytes: &[u8]) -> bool {
+    while !bytes.is_empty() {
+        match tokio::time::timeout(SILENCE, to.write(bytes)).await {
+            Ok(Ok(taken)) if taken > 0 => bytes = &bytes[taken..],
+            _ => return false,
+        }
+    }
+    true
+}
+
 pub(crate) async fn case(rig: &mut Rig, mut rng: StdRng) -> Result<(), String> {
     let Ends { client, server, session } = rig.session().await;
     let mariadb = rng.random();
@@ -519,7 +532,7 @@ pub(crate) async fn case(rig: &mut Rig, mut rng: StdRng) -> Result<(), String> {
         }
         out.extend(client_says(&mut rng, shape));
         if rng.random_bool(0.6) {
-            if to.write_all(&std::mem::take(&mut out)).await.is_err() {
+            if !all_taken(&mut to, &std::mem::take(&mut out)).await {
                 break;
             }
             if rng.random_bool(0.5) {
@@ -527,7 +540,7 @@ pub(crate) async fn case(rig: &mut Rig, mut rng: StdRng) -> Result<(), String> {
             }
         }
     }
-    let _ = to.write_all(&out).await;
+    let _ = all_taken(&mut to, &out).await;
     if rng.random_bool(0.3) {
         let _ = to.shutdown().await;
     }
