@@ -15,7 +15,8 @@ atone_tests::shared_tests!(
     of_prepared,
     preparing_runs_nothing,
     asking_runs_nothing,
-    hinted
+    hinted,
+    of_the_first_of_several
 );
 
 const SETUP: &[&str] = &[
@@ -245,6 +246,24 @@ async fn of_prepared(c: Arc<Cluster>) -> Result<()> {
         e("REPLACE INTO by_time VALUES (?, 1)", &[&"2020-02-30"]),
     ];
     pair.compare(&steps, false).await?;
+    pair.end(&c).await
+}
+
+/// A syntax error quotes what stands behind it in the packet, statements that follow included.
+async fn of_the_first_of_several(c: Arc<Cluster>) -> Result<()> {
+    let mut pair = Pair::open(&c, "errors_of_several").await?;
+    let mut steps = Vec::new();
+    for statement in REFUSED.iter().filter(|statement| !statement.contains("unterminated")) {
+        steps.push(q(&format!("{statement}; SELECT 'behind it'")));
+        steps.push(q(&format!("SELECT 1; {statement};DELETE FROM t WHERE b = 'it''s;'; SELECT 2")));
+    }
+    for read in
+        ["SELECT 1 FROM", "SELECT a FROM t WHERE", "SELECT CAST(1 AS FROG)", "SELECT 1 1", "SHOW FROGS"]
+    {
+        steps.push(q(&format!("{read}; DELETE FROM t")));
+        steps.push(q(&format!("UPDATE t SET a = 5 WHERE id = 77; {read} ; DELETE FROM t")));
+    }
+    pair.compare(&steps, true).await?;
     pair.end(&c).await
 }
 

@@ -124,13 +124,18 @@ async fn long_values_that_are_not_written(c: Harmable) -> Result<()> {
 async fn long_values_that_are_written(c: Harmable) -> Result<()> {
     let c = &*c.lock().await;
     let (schema, mut direct) = long_rows(c).await?;
+    let renamed: Vec<String> = COLUMNS.iter().map(|(name, ..)| format!("{name} AS a_{name}")).collect();
+    let view = format!("CREATE VIEW seen AS SELECT {}, v AS a_v, id AS a FROM t", renamed.join(", "));
     sql::run_all(
         &mut direct,
         &[
-            "CREATE TABLE parent (id INT PRIMARY KEY)",
+            "CREATE TABLE parent (id INT PRIMARY KEY, n INT)",
+            "CREATE TABLE few AS SELECT id FROM t",
+            "ALTER TABLE few ADD PRIMARY KEY (id)",
+            view.as_str(),
             "CREATE TABLE child (id INT PRIMARY KEY, p INT, b LONGBLOB, \
              FOREIGN KEY (p) REFERENCES parent (id) ON DELETE CASCADE)",
-            "INSERT INTO parent VALUES (75), (130)",
+            "INSERT INTO parent (id) VALUES (75), (130)",
         ],
     )
     .await?;
@@ -156,6 +161,28 @@ async fn long_values_that_are_written(c: Harmable) -> Result<()> {
                         "UPDATE t JOIN parent ON parent.id = {percent} SET t.{name} = NULL WHERE t.id = {id}"
                     ),
                     format!("UPDATE t SET id = id + 100000 WHERE id = {id}"),
+                ]);
+            }
+            // The ways that images are read by, which do not differ by the column's type
+            if [75, 130].contains(&percent) && *name == "l" {
+                statements.extend([
+                    format!("UPDATE seen SET a_{name} = NULL WHERE a = {id}"),
+                    format!("UPDATE seen AS x SET x.a_{name} = NULL WHERE x.a + 0 = {id} LIMIT 1"),
+                    format!("DELETE FROM seen WHERE a = {id}"),
+                    format!(
+                        "INSERT INTO seen (a, a_v) VALUES ({id}, 7) ON DUPLICATE KEY UPDATE a_{name} = NULL"
+                    ),
+                    format!("REPLACE INTO seen (a, a_v) VALUES ({id}, 7)"),
+                    format!("REPLACE INTO t (id, v) SELECT id, 7 FROM few WHERE id = {id}"),
+                    format!(
+                        "INSERT INTO t (id, v) SELECT id, 7 FROM few WHERE id = {id} \
+                         ON DUPLICATE KEY UPDATE t.{name} = NULL"
+                    ),
+                    format!(
+                        "UPDATE t, parent SET t.{name} = NULL, parent.n = 1 \
+                         WHERE t.id = {id} AND parent.id = {percent}"
+                    ),
+                    format!("DELETE t, few FROM t JOIN few ON few.id = t.id WHERE t.id = {id}"),
                 ]);
             }
             for statement in statements {

@@ -297,7 +297,16 @@ impl<'a> Player<'a> {
             if let Some(reason) = refusal(&effect)
                 && late(op, &reason)
             {
-                return failure("refused late", format!("{}\n{reason}", shown(&op.step)));
+                let before: Vec<String> = case
+                    .ops
+                    .iter()
+                    .zip(&effects)
+                    .map(|(op, effect)| format!("{}\n  {effect:?}", shown(&op.step)))
+                    .collect();
+                return failure(
+                    "refused late",
+                    format!("{}\n{reason}\nbehind:\n{}", shown(&op.step), before.join("\n")),
+                );
             }
             effects.push(effect);
         }

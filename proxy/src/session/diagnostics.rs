@@ -81,6 +81,14 @@ impl Diagnostics {
     }
 }
 
+/// The diagnostics of what was evaluated before the current statement, and belongs to it.
+#[derive(Debug)]
+pub(super) struct Heard {
+    pub(super) diagnostics: Diagnostics,
+    /// The statement's info string counts them.
+    pub(super) in_info: bool,
+}
+
 /// A row of `SHOW WARNINGS`.
 pub(super) struct Condition<'a> {
     pub(super) level: &'a [u8],
@@ -118,7 +126,7 @@ impl Session {
     pub(super) async fn keep_of(&mut self, ok: &OkPacket, row_count: i128) -> Result<(), End> {
         self.keep_of_server(ok, row_count).await?;
         if let Some(heard) = &self.heard {
-            self.diagnostics = self.diagnostics.take().map(|kept| kept.behind(heard));
+            self.diagnostics = self.diagnostics.take().map(|kept| kept.behind(&heard.diagnostics));
         }
         Ok(())
     }

@@ -62,7 +62,7 @@ impl Session {
             }
         }
         if let Some(heard) = self.heard.take() {
-            ok = ok.with_more_warnings(heard.warning_count);
+            ok = ok.with_more_warnings(heard.diagnostics.warning_count, heard.in_info);
         }
         if let Some(rows) = returned {
             return self.send_rows(&rows, rows.rows.iter().map(|row| row.to_vec())).await;

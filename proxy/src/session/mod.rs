@@ -74,7 +74,7 @@ use crate::memory::{HELD_PER_IMAGE, Held};
 use crate::net::{Conn, Peer, Stream};
 
 use bind::Binding;
-use diagnostics::Diagnostics;
+use diagnostics::{Diagnostics, Heard};
 use fault::Progress;
 pub use fault::{Extent, Fault};
 use gate::{Frame, Server};
@@ -129,7 +129,7 @@ pub struct Session {
     /// The diagnostics of a statement behind which others were run.
     diagnostics: Option<Diagnostics>,
     /// Those of its condition, where that ran apart from the current statement.
-    heard: Option<Diagnostics>,
+    heard: Option<Heard>,
     /// How far the application's current statement has got.
     progress: Progress,
     /// The server may list warnings of the current statement that its OK packet does not count.
@@ -172,6 +172,8 @@ pub struct Session {
     attribute_xid: Option<String>,
     /// The text of the current statement, by which the server can be asked what it has against it.
     text: Option<Bytes>,
+    /// The current statement and what stands behind it in its packet, where something does.
+    with_rest: Option<Bytes>,
     draining: watch::Receiver<bool>,
 }
 
@@ -236,6 +238,7 @@ impl Session {
             file: None,
             attribute_xid: None,
             text: None,
+            with_rest: None,
             draining,
         };
         let mut end = session.run().await;

@@ -1,5 +1,7 @@
 //! `COM_QUERY`: its query attributes, and its statements one after the other.
 
+use std::borrow::Cow;
+
 use atone_sql::{Mode, NextStatement};
 use atone_wire::Malformed;
 use atone_wire::attributes::{Attributes, parse_query};
@@ -90,7 +92,10 @@ impl Session {
             let next = next_statement(&sql, mode);
             self.reply.more = next.is_some();
             let statement = next.map_or(sql.clone(), |next| sql.slice(..next.end));
-            self.looked_at_query(statement).await?;
+            self.with_rest = next.as_ref().map(|_| sql.clone());
+            let done = self.looked_at_query(statement).await;
+            self.with_rest = None;
+            done?;
             let Some(next) = next.filter(|_| !self.reply.failed) else { return Ok(()) };
             self.after_command();
             sql = sql.slice(next.following..);
@@ -125,6 +130,12 @@ fn next_statement(sql: &[u8], mode: Mode) -> Option<NextStatement> {
     let next = atone_sql::next_statement(&text, mode)?;
     let length = |end: usize| mode.charset.write(text.get(..end)?).map(|sql| sql.len());
     Some(NextStatement { end: length(next.end)?, following: length(next.following)? })
+}
+
+/// Whether a text is certainly no more than one statement.
+pub(super) fn is_one_statement(sql: &[u8], mode: Mode) -> bool {
+    let whole = |text: Cow<'_, [u8]>| atone_sql::next_statement(&text, mode).is_none();
+    !atone_sql::may_be_several(sql) || mode.read(sql).is_ok_and(whole)
 }
 
 /// Whether attributes that do not decode could hold [`XID_ATTRIBUTE`].

@@ -16,6 +16,7 @@ use super::diagnostics::Diagnostics;
 use super::fault::{Class, Progress, class};
 use super::gate::Own;
 use super::inject::{Flight, Reply};
+use super::packet::is_one_statement;
 use crate::error::{End, SqlError};
 
 /// `ER_PARSE_ERROR`
@@ -220,10 +221,27 @@ impl Session {
         if !atone_sql::evaluates_quietly(&sql, self.assumed_mode()) {
             return Ok(None);
         }
-        let error = self.error_of(&sql).await?;
+        let Some(error) = self.error_of(&sql).await? else { return Ok(None) };
+        if error.code != SYNTAX {
+            return Ok(Some(error));
+        }
+        if self.with_rest.as_ref().is_some_and(|packet| packet.starts_with(&sql)) {
+            return self.with_rest_quoted(error).await.map(Some);
+        }
         // Of several statements it would not say what is wrong with the first
-        let several = self.capabilities & client::MULTI_STATEMENTS != 0 && atone_sql::may_be_several(&sql);
-        Ok(error.filter(|error| !(several && error.code == SYNTAX)))
+        let several =
+            self.capabilities & client::MULTI_STATEMENTS != 0 && !is_one_statement(&sql, self.assumed_mode());
+        Ok(Some(error).filter(|_| !several))
+    }
+
+    /// A syntax error of the current statement, which quotes its packet to the end: so the server says it of a packet with several.
+    pub(super) async fn with_rest_quoted(&mut self, error: ErrPacket) -> Result<ErrPacket, End> {
+        let Some(packet) = self.with_rest.take() else { return Ok(error) };
+        if !atone_sql::evaluates_quietly(&packet, self.assumed_mode()) {
+            return Ok(error);
+        }
+        let whole = self.error_of(&packet).await?;
+        Ok(whole.filter(|whole| whole.code == SYNTAX).unwrap_or(error))
     }
 
     /// What the server says against a text when it is asked to prepare it.

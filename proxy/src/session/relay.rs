@@ -10,6 +10,7 @@ use atone_wire::response::{ErrPacket, OkPacket};
 use bytes::Buf;
 
 use super::gate::Frame;
+use super::refused::SYNTAX;
 use super::{Answer, Answered, HeldLocks, Session};
 use crate::error::{End, SqlError};
 
@@ -127,6 +128,7 @@ impl Session {
         let renumber = self.reply.seq.wrapping_sub(self.server_seq);
         let patch = Patch { renumber, more: self.reply.more };
         let mut tracker = ReplyTracker::new(expect, self.capabilities).with_patch(patch);
+        let mut passed = false;
         loop {
             let fed = match tracker.feed(self.server.rbuf()) {
                 Ok(fed) => fed,
@@ -138,6 +140,14 @@ impl Session {
                 }
                 Err(malformed) => return Err(malformed.into()),
             };
+            if fed.bytes > 0 && !passed && self.with_rest.is_some() && tracker.failed() == Some(SYNTAX) {
+                let packet = self.server.rbuf().split_to(fed.bytes);
+                let error = ErrPacket::parse(packet.get(HEADER..).unwrap_or_default())?;
+                let error = Box::pin(self.with_rest_quoted(error)).await?;
+                self.send_err(&error).await?;
+                return Ok(tracker);
+            }
+            passed |= fed.bytes > 0;
             if fed.bytes > 0 {
                 tracker.apply(&mut self.server.rbuf()[..fed.bytes]);
                 self.client.write_all(&self.server.rbuf()[..fed.bytes]).await.map_err(End::Client)?;

@@ -81,9 +81,6 @@ impl Session {
         // The savepoint's, or the statement's where something failed
         let mut statement = replies.last();
         if let (Some(effect), Some(Reply::Ok(_))) = (effect, &statement) {
-            if let Some(error) = self.unrestorable(info, before.iter(), &effect).await? {
-                return self.take_back_with(&error, alone).await;
-            }
             let own = Own { info, images: &before, new_keys: &[], effect };
             behind = match self.image_behind(own, &vars).await? {
                 Ok(behind) if behind.reaches_own => {
@@ -92,6 +89,7 @@ impl Session {
                 }
                 Ok(behind) => behind,
                 Err(Stop::Refuse(why)) => return self.take_insert_back(&why, alone).await,
+                Err(Stop::Unrestorable(error)) => return self.take_back_with(&error, alone).await,
                 Err(Stop::Altered(why)) => return self.rolled_back(&why).await,
                 Err(Stop::Server(e)) => return self.statement_failed(e).await,
             };

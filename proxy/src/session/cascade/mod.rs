@@ -29,7 +29,7 @@ use super::dml::{KEYS_PER_SELECT, decode_beside};
 use super::inject::{Reply, Rows, Vars, flights};
 use super::tables::{Resolved, digest, probe_sql};
 use crate::branch::{Presence, row_bytes};
-use crate::error::End;
+use crate::error::{End, SqlError};
 use crate::meta::{ForeignKey, Rule, TableInfo, Write, first_noticed, undo_refusal};
 use crate::service::see_committed;
 use crate::typed::image;
@@ -118,7 +118,9 @@ pub(super) enum Stop {
     Refuse(String),
     /// A table was altered meanwhile: the local transaction is to be run again.
     Altered(String),
-    /// It is refused with this error, or the server says so and may have ended the local transaction.
+    /// A rollback could not put one of the rows back.
+    Unrestorable(SqlError),
+    /// The server says so, and may have ended the local transaction.
     Server(ErrPacket),
 }
 
@@ -221,7 +223,7 @@ impl Behind {
 }
 
 impl Session {
-    /// Images the rows that change behind a statement which has not run yet.
+    /// Images the rows that change behind a statement which has not run yet, and sees that its own and these could be put back.
     pub(super) async fn image_behind(
         &mut self,
         own: Own<'_>,
@@ -230,6 +232,9 @@ impl Session {
         let Own { info, images, new_keys, effect } = own;
         let mut behind = Behind::default();
         self.branch.meet(info, effect.touches(&info.indexed));
+        if let Some(error) = self.unrestorable(info, images.iter(), &effect).await? {
+            return Ok(Err(Stop::Unrestorable(error)));
+        }
         if images.is_empty() || !may_fire(info, &effect) {
             return Ok(Ok(behind));
         }
@@ -275,7 +280,7 @@ impl Session {
                 if let Some(error) =
                     self.unrestorable(&child, rows.iter().map(|(row, _)| row), &effect).await?
                 {
-                    return Ok(Err(Stop::Server(error.err())));
+                    return Ok(Err(Stop::Unrestorable(error)));
                 }
                 let place = behind.place(&child.table);
                 behind.reaches_own |= place == own && !rows.is_empty();

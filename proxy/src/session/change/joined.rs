@@ -17,7 +17,9 @@ use crate::error::End;
 use crate::meta::logs_of;
 use crate::session::Session;
 use crate::session::cascade::{Behind, Own, Stop, is_parent, may_fire};
+use crate::session::diagnostics::{Diagnostics, Heard};
 use crate::session::dml::MAX_TRIES;
+use crate::session::fault::Progress;
 use crate::session::hold::{Hold, Taken};
 use crate::session::inject::{Flight, Reply, Vars};
 use crate::session::odd::ODD;
@@ -262,7 +264,7 @@ impl Session {
     }
 
     async fn run_joined(&mut self, t: &Run<'_>) -> Result<(), End> {
-        let Some(images) = self.joined_images(t).await? else { return Ok(()) };
+        let Some((images, warned)) = self.joined_images(t).await? else { return Ok(()) };
         let behind = match self.behind_joined(t, &images).await? {
             Ok(behind) => behind,
             Err(stop) => return self.stop_change(stop, t.alone).await,
@@ -274,27 +276,31 @@ impl Session {
             .map(|(w, rows)| rows.iter().map(|row| row.key(&w.info.table)).collect())
             .collect();
         let count = keys.iter().map(Vec::len).sum();
-        let restricted = if count == 0 && !t.joined.volatile {
-            // What its condition is wrong with is for the server to say; should it find a row all the same, all is taken back
-            t.sql.get(..t.analysis.terminator).unwrap_or(t.sql).to_vec()
+        let whole = t.sql.get(..t.analysis.terminator).unwrap_or(t.sql);
+        // What its condition is wrong with is for the server to say; should it find a row all the same, all is taken back
+        let as_written = count == 0 && !t.joined.volatile;
+        if warned && !as_written && !self.hear_joined(whole).await? {
+            return Ok(());
+        }
+        let text = if as_written {
+            whole.to_vec()
         } else {
             restricted_sql(t.sql, t.joined, t.analysis, &t.written, &keys)
         };
-        let restricted = with_hint(restricted, t.joined.verb.end, count, self.mariadb);
-        if let Some(why) = too_long(&restricted, t.vars) {
+        let text = with_hint(text, t.joined.verb.end, count, self.mariadb);
+        if let Some(why) = too_long(&text, t.vars) {
             return self.refuse_change(why, t.alone).await;
         }
-        let mut flight = Flight::default();
-        if t.joined.volatile {
-            // It may have to be taken back; nobody else minds that the savepoint stays
-            flight.push_savepoint();
-        }
-        flight.push_write(restricted);
-        let ok = match self.run_flight(flight).await?.pop() {
-            Some(Reply::Ok(ok)) => ok,
-            Some(Reply::Err(e)) => return self.statement_failed(e).await,
+        // It may have to be taken back; nobody else minds that the savepoint stays
+        let mut ok = match self.run_behind_savepoint(text, t.joined.volatile).await? {
+            Reply::Ok(ok) => ok,
+            Reply::Err(e) => return self.statement_failed(e).await,
             _ => return Err(End::Broken("a statement that writes answered with rows".into())),
         };
+        if self.heard.is_some() {
+            // They are among those of the whole statement
+            ok.warnings = 0;
+        }
         let most = images.iter().map(Vec::len).sum::<usize>() as u64;
         if ok.affected_rows > most {
             return self.rolled_back(MORE_ROWS).await;
@@ -321,6 +327,43 @@ impl Session {
         self.statement_done(ok, t.alone).await
     }
 
+    /// Runs the whole statement, and takes it back: what the server warns of, or fails of, in rows that are not imaged is the
+    /// statement's own. False where it failed, and was answered.
+    async fn hear_joined(&mut self, whole: &[u8]) -> Result<bool, End> {
+        match self.run_behind_savepoint(whole.to_vec(), true).await? {
+            Reply::Ok(ok) => {
+                self.keep_of(&ok, 0).await?;
+                let heard = self.diagnostics.take();
+                if !self.back_to_savepoint().await? {
+                    self.rolled_back("a statement that was run for its warnings cannot be taken back")
+                        .await?;
+                    return Ok(false);
+                }
+                self.progress = Progress { alone: self.progress.alone, ..Progress::default() };
+                let tells = |heard: &Diagnostics| heard.warning_count > 0 && !self.uncounted_warnings;
+                // MariaDB counts there what is wrong with the values only
+                let in_info = !self.mariadb;
+                self.heard = heard.filter(tells).map(|diagnostics| Heard { diagnostics, in_info });
+                Ok(true)
+            }
+            Reply::Err(e) => {
+                self.statement_failed(e).await?;
+                Ok(false)
+            }
+            _ => Err(End::Broken("a statement that writes answered with rows".into())),
+        }
+    }
+
+    async fn run_behind_savepoint(&mut self, text: Vec<u8>, savepoint: bool) -> Result<Reply, End> {
+        let mut flight = Flight::default();
+        if savepoint {
+            flight.push_savepoint();
+        }
+        flight.push_write(text);
+        let reply = self.run_flight(flight).await?.pop();
+        reply.ok_or_else(|| End::Broken("a statement without a reply".into()))
+    }
+
     /// How many rows the statement has found, as the server tells.
     fn found(&self, ok: &OkPacket, joined: &Joined) -> Option<u64> {
         let updates = matches!(joined.action, JoinedAction::Update(_));
@@ -333,7 +376,7 @@ impl Session {
         digits.parse().ok()
     }
 
-    /// Images what foreign keys change behind the rows of the statement.
+    /// Images what foreign keys change behind the rows of the statement, and sees that all could be put back.
     async fn behind_joined(&mut self, t: &Run<'_>, images: &[Vec<Row>]) -> Result<Result<Behind, Stop>, End> {
         for w in &t.written {
             self.branch.meet(&w.info, is_parent(&w.info, &w.effect(&t.joined.action)));
@@ -348,12 +391,21 @@ impl Session {
                 let why = "several tables are written, and a foreign key changes rows behind the statement";
                 Ok(Err(Stop::Refuse(why.into())))
             }
-            _ => Ok(Ok(Behind::default())),
+            (several, images) => {
+                for (written, rows) in several.iter().zip(images) {
+                    let effect = written.effect(&t.joined.action);
+                    if let Some(error) = self.unrestorable(&written.info, rows.iter(), &effect).await? {
+                        return Ok(Err(Stop::Unrestorable(error)));
+                    }
+                }
+                Ok(Ok(Behind::default()))
+            }
         }
     }
 
-    /// Reads the rows that the statement will change, for each table that is written; nothing where it was answered.
-    async fn joined_images(&mut self, t: &Run<'_>) -> Result<Option<Vec<Vec<Row>>>, End> {
+    /// Reads the rows that the statement will change, for each table that is written, and whether the server has warned of it;
+    /// nothing where it was answered.
+    async fn joined_images(&mut self, t: &Run<'_>) -> Result<Option<(Vec<Vec<Row>>, bool)>, End> {
         let image = image_sql(t.sql, t.joined, &t.written, self.mariadb);
         let rows = match self.try_one(image).await? {
             Reply::Rows(rows) => rows,
@@ -370,6 +422,10 @@ impl Session {
             }
             Reply::Ok(_) => return Err(End::Broken("a before image without rows".into())),
         };
+        let mut warned = false;
+        for written in &t.written {
+            warned |= self.warned(&written.info.table, &rows)?;
+        }
         let images = match decode_written(&t.written, &rows) {
             Ok(images) => images,
             Err(unread) => {
@@ -378,13 +434,6 @@ impl Session {
                 return Ok(None);
             }
         };
-        for (written, rows) in t.written.iter().zip(&images) {
-            let effect = written.effect(&t.joined.action);
-            if let Some(error) = self.unrestorable(&written.info, rows.iter(), &effect).await? {
-                self.refuse_with(&error, t.alone).await?;
-                return Ok(None);
-            }
-        }
         let of_tables: Vec<(&Table, &[Row])> = t
             .written
             .iter()
@@ -395,6 +444,6 @@ impl Session {
             self.refuse_change(&why, t.alone).await?;
             return Ok(None);
         }
-        Ok(Some(images))
+        Ok(Some((images, warned)))
     }
 }

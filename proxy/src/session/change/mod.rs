@@ -22,7 +22,7 @@ use self::restrict::{evaluated_sql, harmless_sql, looked_up, restricted_sql};
 use super::Session;
 use super::analysed::Origin;
 use super::cascade::{Behind, Effect, Own, Stop, is_parent, may_fire};
-use super::diagnostics::Diagnostics;
+use super::diagnostics::{Diagnostics, Heard};
 use super::dml::decode_beside;
 use super::hold::Reached;
 use super::inject::{Flight, Reply, Rows, Vars};
@@ -336,6 +336,7 @@ impl Session {
     async fn stop_change(&mut self, stop: Stop, alone: bool) -> Result<(), End> {
         match stop {
             Stop::Refuse(why) => self.refuse_change(&why, alone).await,
+            Stop::Unrestorable(error) => self.refuse_with(&error, alone).await,
             Stop::Altered(why) => self.rolled_back(&why).await,
             Stop::Server(e) => self.statement_failed(e).await,
         }
@@ -357,7 +358,8 @@ impl Session {
                 self.keep_of(&ok, 0).await?;
                 // One that returns rows answers with a result, as the server gives it
                 let tells = |heard: &Diagnostics| heard.warning_count > 0 && change.returning().is_none();
-                self.heard = self.diagnostics.take().filter(tells);
+                let diagnostics = self.diagnostics.take().filter(tells);
+                self.heard = diagnostics.map(|diagnostics| Heard { diagnostics, in_info: true });
                 Ok(true)
             }
             Reply::Err(e) => {
@@ -475,12 +477,6 @@ impl Session {
             }
             Err(unread) => return Err(unread.into()),
         };
-        if !t.one_row
-            && let Some(error) = self.unrestorable(t.info, images.iter(), &effect(t.change, t.info)).await?
-        {
-            self.refuse_with(&error, alone).await?;
-            return Ok(None);
-        }
         let keys = match moves {
             Some(moves) => moves.keys(table, &images, &rows)?,
             None => Vec::new(),

@@ -8,6 +8,7 @@ use super::image::image_sql;
 use super::restrict::{evaluated_sql, harmless_sql, restricted_sql, with_hint};
 use super::{Change, table_refusal, too_long};
 use crate::error::End;
+use crate::heavy::heavy;
 use crate::session::Session;
 use crate::session::cascade::{Effect, Own};
 use crate::session::dml::{Unread, decode};
@@ -93,6 +94,11 @@ impl Session {
             }
             Err(why) => return self.refuse_change(&why, alone).await,
         };
+        let too_much =
+            heavy(images.len(), || self.too_much(&[(table, images.as_slice())], std::iter::empty()));
+        if let Some(why) = too_much {
+            return self.refuse_change(&why, alone).await;
+        }
         let effect = effect(change, view);
         let own = Own { info: &view.info, images: &images, new_keys: &[], effect };
         let behind = self.behind_change(own, change, &vars, alone).await?;
