@@ -205,7 +205,8 @@ impl ServicePool {
     }
 
     /// Looks at something. Connections for that stay apart from the pool: to take one from there and to give it back takes
-    /// longer than a look.
+    /// longer than a look. They can write nothing: MariaDB calls functions when it shows a view whose definition has them among
+    /// the arguments of some built-in functions.
     ///
     /// # Errors
     /// What the server or the system says.
@@ -221,7 +222,11 @@ impl ServicePool {
             let was_kept = kept.is_some();
             let conn = match kept {
                 Some(conn) => conn,
-                None => self.get_conn().await?,
+                None => {
+                    let mut conn = self.get_conn().await?;
+                    conn.query_drop("SET SESSION TRANSACTION READ ONLY").await?;
+                    conn
+                }
             };
             let (conn, looked) = look(conn).await;
             match &looked {

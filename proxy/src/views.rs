@@ -25,6 +25,8 @@ const OWN_SCHEMAS: [&str; 4] = ["information_schema", "mysql", "performance_sche
 const NO_VIEW: u16 = 1347;
 /// `ER_BAD_DB_ERROR`, `ER_TOO_LONG_IDENT`, `ER_WRONG_DB_NAME`, `ER_WRONG_TABLE_NAME`, `ER_NO_SUCH_TABLE`: nothing has the name.
 const NOTHING: [u16; 5] = [1049, 1059, 1102, 1103, 1146];
+/// `ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION`: to show it writes.
+const WRITES: u16 = 1792;
 /// `ER_TABLEACCESS_DENIED_ERROR`, `ER_VIEW_INVALID`: the information schema may tell more.
 const UNSEEN: [u16; 2] = [1142, 1356];
 
@@ -40,8 +42,19 @@ enum Found {
     Writes(String),
 }
 
-/// The text with which the server shows a view, if the name is that of one; or why the server was not asked.
-type Shown = Result<Option<Arc<str>>, ServiceError>;
+/// A view as the server shows it.
+#[derive(Clone, Debug)]
+enum View {
+    /// By this text.
+    Defined(Arc<str>),
+    /// It does not show it: this may be a table as well.
+    Hidden,
+    /// To show it, the server calls a function that writes.
+    Writes,
+}
+
+/// The view, if the name is that of one; or why the server was not asked.
+type Shown = Result<Option<View>, ServiceError>;
 
 /// Looks at names, one after the other for each. What a name stands for is asked each time: any client may have put a view in
 /// the place of a table meanwhile.
@@ -70,10 +83,16 @@ impl Views {
             if done.len() == MAX_VIEWS {
                 return Ok(Some(format!("the statement reads more than {MAX_VIEWS} tables and views")));
             }
-            if let Some(shown) = self.shown(pool, &name).await? {
-                let found = match shown.is_empty() {
-                    true => ServicePool::again(|| unseen(pool, &name)).await?,
-                    false => look_into(&name, &shown, mariadb),
+            if let Some(view) = self.shown(pool, &name).await? {
+                let found = match view {
+                    View::Defined(text) => look_into(&name, &text, mariadb),
+                    View::Hidden => ServicePool::again(|| unseen(pool, &name)).await?,
+                    View::Writes => {
+                        let (schema, name) = &name;
+                        Found::Writes(format!(
+                            "the view {schema}.{name} calls a function that writes when the view is looked at"
+                        ))
+                    }
                 };
                 match found {
                     Found::Writes(why) => return Ok(Some(why)),
@@ -118,10 +137,14 @@ impl Views {
                 Ok(row) => {
                     let row: Option<Row> = row;
                     let text = row.and_then(|row| row.get_opt::<String, _>(1)).and_then(Result::ok);
-                    Ok(Some(text.unwrap_or_default().into()))
+                    Ok(Some(match text {
+                        Some(text) if !text.is_empty() => View::Defined(text.into()),
+                        _ => View::Hidden,
+                    }))
                 }
                 Err(Error::Server(e)) if e.code == NO_VIEW || NOTHING.contains(&e.code) => Ok(None),
-                Err(Error::Server(e)) if UNSEEN.contains(&e.code) => Ok(Some("".into())),
+                Err(Error::Server(e)) if e.code == WRITES => Ok(Some(View::Writes)),
+                Err(Error::Server(e)) if UNSEEN.contains(&e.code) => Ok(Some(View::Hidden)),
                 Err(e) => Err(e.into()),
             }
         };

@@ -67,10 +67,20 @@ const NONE: [&str; 19] = [
 pub fn table_names(sql: &[u8], mode: Mode) -> Option<Vec<TableName>> {
     let lexed = lexer::lex(sql, mode, Executable::Inline).ok()?;
     let text = Text { sql, mode, tokens: &lexed.tokens };
-    let mut names = if lexed.has_executable_comments() { all_names(&text) } else { names_in_place(&text) };
+    let mut names = if lexed.has_executable_comments() || shows_columns(&text) {
+        all_names(&text)
+    } else {
+        names_in_place(&text)
+    };
     names.sort_unstable();
     names.dedup();
     Some(names)
+}
+
+/// Whether the statement shows a table or view: `SHOW COLUMNS IN t IN s`, `SHOW CREATE VIEW v`.
+fn shows_columns(text: &Text<'_>) -> bool {
+    const WHAT: [&str; 6] = ["COLUMNS", "FIELDS", "INDEX", "INDEXES", "KEYS", "CREATE"];
+    text.is(0, "SHOW") && (1..4).any(|at| text.is_any(at, &WHAT))
 }
 
 /// The names where tables can stand.
@@ -106,6 +116,7 @@ fn may_stand_at(text: &Text<'_>, at: usize, in_list: bool) -> bool {
     let behind = |before: usize| {
         (text.is_any(before, &BEFORE) && !updates_duplicate(text, before))
             || (in_list && matches!(text.kind(before), Some(Kind::Punct(b',' | b'('))))
+            || (before == 0 && text.is_any(0, &["DESCRIBE", "DESC", "EXPLAIN"]))
             // MariaDB takes any word for the OJ of {OJ …}
             || (before > 0 && text.punct(before - 1, b'{'))
     };
@@ -138,11 +149,13 @@ fn name_at(text: &Text<'_>, at: usize) -> Option<TableName> {
 
 /// All names that there are, with all that could be their schemas: what is in an executable comment runs, or does not.
 fn all_names(text: &Text<'_>) -> Vec<TableName> {
+    let shows = shows_columns(text);
     let words: Vec<(usize, String)> = (0..text.len())
         .filter(|&at| !text.is_any(at, &NONE))
         .filter_map(|at| Some((at, text.name(at)?)))
         .collect();
-    let schemas = words.iter().filter(|(at, _)| text.punct(at + 1, b'.')).map(|(_, name)| Some(name.clone()));
+    let schemas =
+        words.iter().filter(|(at, _)| shows || text.punct(at + 1, b'.')).map(|(_, name)| Some(name.clone()));
     let schemas: Vec<Option<String>> = schemas.chain([None]).collect();
     let with = |name: &String| {
         let name = name.clone();
@@ -168,6 +181,17 @@ mod tests {
         for name in wanted {
             assert!(names.iter().any(|n| n == name), "{sql}: {name} is not in {names:?}");
         }
+    }
+
+    #[test]
+    fn what_is_shown() {
+        found("SHOW CREATE VIEW v", &["v"]);
+        found("SHOW FULL COLUMNS IN v IN `s s`", &["v", "s s.v"]);
+        found("SHOW EXTENDED FULL FIELDS FROM s.v LIKE 'x'", &["s.v"]);
+        found("DESC s.v x", &["s.v"]);
+        found("EXPLAIN v", &["v"]);
+        assert!(names("SELECT a FROM t ORDER BY b DESC LIMIT 1") == ["t"]);
+        assert!(names("SHOW WARNINGS").is_empty());
     }
 
     #[test]

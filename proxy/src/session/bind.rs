@@ -112,7 +112,7 @@ impl Session {
         }
         match &analysis.statement {
             Statement::Refused(refusal) if bound || refusal.for_atone => {
-                return Box::pin(self.refuse_text(&statement, refusal)).await;
+                return Box::pin(self.refuse_text(refusal)).await;
             }
             Statement::StartGlobal { name, timeout_s } => {
                 return self.start_global(name.clone(), *timeout_s).await;

@@ -31,6 +31,19 @@ impl Session {
         sql: &[u8],
         statement: &Statement,
     ) -> Result<Option<SqlError>, End> {
+        self.writing_view_but(sql, written(statement)).await
+    }
+
+    /// Why the preparing of a statement may write: it names a view that calls a function.
+    pub(super) async fn writing_when_prepared(&mut self, sql: &[u8]) -> Result<Option<SqlError>, End> {
+        self.writing_view_but(sql, None).await
+    }
+
+    async fn writing_view_but(
+        &mut self,
+        sql: &[u8],
+        written: Option<TableName>,
+    ) -> Result<Option<SqlError>, End> {
         if !self.in_transaction() {
             self.branch.begin_reading();
         }
@@ -38,7 +51,6 @@ impl Session {
         let Some(mut names) = table_names(sql, vars.mode) else {
             return Ok(Some(SqlError::refused(&self.xid(), "the statement is not understood")));
         };
-        let written = written(statement);
         names.retain(|name| Some(name) != written.as_ref());
         let charset = vars.mode.charset;
         let known = |name: &TableName| {

@@ -127,7 +127,7 @@ impl Session {
     }
 
     /// Refuses the current statement for its text.
-    pub(super) async fn refuse_text(&mut self, statement: &Analysed, refusal: &Refusal) -> Result<(), End> {
+    pub(super) async fn refuse_text(&mut self, refusal: &Refusal) -> Result<(), End> {
         let error = SqlError::refused(&self.xid(), &refusal.reason);
         if let Some(call) = refusal.call.as_ref().filter(|_| self.text.is_some()) {
             self.text = None;
@@ -135,9 +135,6 @@ impl Session {
                 Some(own) => self.statement_failed(own).await,
                 None => self.refused_unasked(&error).await,
             };
-        }
-        if self.text.is_some() && !Box::pin(self.prepares_quietly(statement)).await? {
-            self.text = None;
         }
         self.refuse_as(error).await
     }
@@ -156,28 +153,27 @@ impl Session {
             return Ok(None);
         }
         let Statement::Refused(refusal) = &statement.analysis.statement else {
-            let view = self.writing_view(&statement.sql, &statement.analysis.statement).await?;
+            let view = self.writing_when_prepared(&statement.sql).await?;
             return Ok(view.map(|error| error.err()));
         };
         let own = match &refusal.call {
             Some(call) => Box::pin(self.missing_callee(call)).await?,
-            None if Box::pin(self.prepares_quietly(statement)).await? => return Ok(None),
+            None if Box::pin(self.prepares_quietly(&statement.sql)).await? => return Ok(None),
             None => None,
         };
         Ok(Some(own.unwrap_or_else(|| SqlError::refused(&self.xid(), &refusal.reason).err())))
     }
 
     /// Whether no stored function is called, whatever the server evaluates of a statement that it prepares.
-    pub(super) async fn prepares_quietly(&mut self, statement: &Analysed) -> Result<bool, End> {
+    async fn prepares_quietly(&mut self, sql: &[u8]) -> Result<bool, End> {
         let mode = self.assumed_mode();
-        if !atone_sql::evaluates_quietly(&statement.sql, mode) {
+        if !atone_sql::evaluates_quietly(sql, mode) {
             return Ok(false);
         }
-        if atone_sql::table_names(&statement.sql, mode).is_none_or(|names| names.is_empty()) {
+        if atone_sql::table_names(sql, mode).is_none_or(|names| names.is_empty()) {
             return Ok(true);
         }
-        let view = self.writing_view(&statement.sql, &statement.analysis.statement).await?;
-        Ok(view.is_none())
+        Ok(self.writing_when_prepared(sql).await?.is_none())
     }
 
     async fn refused_unasked(&mut self, error: &SqlError) -> Result<(), End> {
@@ -218,7 +214,7 @@ impl Session {
     /// What the server has against the text of the current statement, where it can be asked; it is asked once.
     pub(super) async fn own_error_of_text(&mut self) -> Result<Option<ErrPacket>, End> {
         let Some(sql) = self.text.take() else { return Ok(None) };
-        if !atone_sql::evaluates_quietly(&sql, self.assumed_mode()) {
+        if !Box::pin(self.prepares_quietly(&sql)).await? {
             return Ok(None);
         }
         let Some(error) = self.error_of(&sql).await? else { return Ok(None) };
@@ -237,7 +233,7 @@ impl Session {
     /// A syntax error of the current statement, which quotes its packet to the end: so the server says it of a packet with several.
     pub(super) async fn with_rest_quoted(&mut self, error: ErrPacket) -> Result<ErrPacket, End> {
         let Some(packet) = self.with_rest.take() else { return Ok(error) };
-        if !atone_sql::evaluates_quietly(&packet, self.assumed_mode()) {
+        if !Box::pin(self.prepares_quietly(&packet)).await? {
             return Ok(error);
         }
         let whole = self.error_of(&packet).await?;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use atone_sql::{Insert, Mode, OnConflict, TableRef, view_of_one};
 use atone_undo::{Column, Table, UniqueKey, quote_identifier};
+use mysql_async::Conn;
 
 use super::Session;
 use super::inject::Vars;
@@ -175,21 +176,39 @@ impl Session {
     }
 
     async fn definition(&self, schema: &str, name: &str) -> Result<Option<Definition>, mysql_async::Error> {
-        let mut conn = self.backend.pool.get_conn().await?;
-        let text: Option<Option<String>> = conn
-            .first_row(
-                "SELECT VIEW_DEFINITION FROM information_schema.VIEWS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?",
-                (schema, name),
-            )
-            .await?;
-        let Some(text) = text.flatten().filter(|text| !text.is_empty()) else { return Ok(None) };
-        let columns: Vec<String> = conn
-            .rows(
-                "SELECT COLUMN_NAME FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? \
-                 ORDER BY ORDINAL_POSITION",
-                (schema, name),
-            )
-            .await?;
-        Ok(Some(Definition { schema: schema.to_owned(), name: name.to_owned(), text, columns }))
+        let looked = self.backend.pool.look(|mut conn| async {
+            let shown = shown(&mut conn, schema, name).await;
+            (conn, shown)
+        });
+        let shown = looked.await?;
+        Ok(shown.map(|(text, columns)| Definition {
+            schema: schema.to_owned(),
+            name: name.to_owned(),
+            text,
+            columns,
+        }))
     }
+}
+
+/// The text of a view, and the names of its columns.
+async fn shown(
+    conn: &mut Conn,
+    schema: &str,
+    name: &str,
+) -> Result<Option<(String, Vec<String>)>, mysql_async::Error> {
+    let text: Option<Option<String>> = conn
+        .first_row(
+            "SELECT VIEW_DEFINITION FROM information_schema.VIEWS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?",
+            (schema, name),
+        )
+        .await?;
+    let Some(text) = text.flatten().filter(|text| !text.is_empty()) else { return Ok(None) };
+    let columns = conn
+        .rows(
+            "SELECT COLUMN_NAME FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? \
+             ORDER BY ORDINAL_POSITION",
+            (schema, name),
+        )
+        .await?;
+    Ok(Some((text, columns)))
 }
