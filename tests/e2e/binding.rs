@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use atone_tests::cluster::SOON;
-use atone_tests::server::APP;
-use atone_tests::{Bank, Cluster, sql};
+use atone_tests::run::Harmable;
+use atone_tests::server::{ADMIN, APP};
+use atone_tests::{Bank, Cluster, ClusterOptions, Flavor, sql};
 use mysql_async::prelude::Queryable as _;
 use serde_json::json;
 
@@ -29,6 +30,12 @@ atone_tests::shared_tests!(
     switching_transactions,
     closing_a_session_keeps_the_transaction,
     closing_a_session_drops_its_open_branch,
+);
+
+atone_tests::owned_tests!(
+    // MySQL has the list of user variables in it
+    ClusterOptions { server_options: vec!["--performance-schema=ON".into()], ..ClusterOptions::default() } =>
+    sweeping_variables,
 );
 
 async fn spellings(c: Arc<Cluster>) -> Result<()> {
@@ -179,6 +186,90 @@ async fn unbinding(c: Arc<Cluster>) -> Result<()> {
     c.rest().rollback(&xid).await?.expect(200)?;
     c.rest().wait_for_status(&xid, "rolled_back", SOON).await?;
     assert_eq!(c.accounts(Bank::One, &schema).await?[2], "3|NULL|100");
+    Ok(())
+}
+
+/// Tools that set each user variable in the list of them to NULL do not mean to leave the global transaction.
+async fn sweeping_variables(c: Harmable) -> Result<()> {
+    let c = &*c.lock().await;
+    let schema = c.bank_schema("sweeping").await?;
+    // Who may read the list
+    let mut conn = sql::connect(c.proxy_port(Bank::One), ADMIN, Some(&schema)).await?;
+    let lists: &[&str] = match c.flavor() {
+        Flavor::MariaDb => &[
+            "SELECT variable_name FROM information_schema.user_variables WHERE variable_value IS NOT NULL",
+            "SELECT VARIABLE_NAME FROM `information_schema`.`USER_VARIABLES`",
+            "SHOW USER_VARIABLES",
+        ],
+        Flavor::MySql => &[
+            "SELECT variable_name FROM performance_schema.user_variables_by_thread WHERE variable_value IS NOT NULL",
+            "SELECT CAST(`VARIABLE_NAME` AS CHAR) FROM `performance_schema`.`user_variables_by_thread`",
+        ],
+    };
+    // And what is left of the other variables
+    let sweeps: &[(&[&str], &str)] = &[
+        (&["SET @a=NULL,@atone_xid=NULL,@b=NULL"], ""),
+        (&["SET @atone_xid=NULL"], "1x"),
+        (
+            &[
+                "SET @a = NULL",
+                "SHOW WARNINGS",
+                "SET @b = NULL",
+                "SELECT @@warning_count",
+                "SET @atone_xid = NULL",
+            ],
+            "",
+        ),
+        (&["SET foreign_key_checks = 1, sql_safe_updates = 0", "SET @b=NULL, @`Atone_Xid` := NULL"], "1"),
+    ];
+    for list in lists {
+        for (sweep, left) in sweeps {
+            for open in [false, true] {
+                let xid = sql::start_global(&mut conn).await?;
+                sql::run(&mut conn, "SET @a = 1, @b = 'x'").await?;
+                if open {
+                    sql::run_all(
+                        &mut conn,
+                        &["BEGIN", "UPDATE account SET balance = balance + 1 WHERE id = 1"],
+                    )
+                    .await?;
+                }
+                let names: Vec<String> = sql::rows(&mut conn, list).await?;
+                assert!(names.iter().any(|name| name.contains("atone_xid")), "{list}: {names:?}");
+                sql::run_all(&mut conn, sweep).await.with_context(|| format!("{sweep:?}"))?;
+                assert_eq!(sql::xid(&mut conn).await?.as_deref(), Some(xid.as_str()), "{list}: {sweep:?}");
+                assert_eq!(&sql::cell(&mut conn, "SELECT CONCAT_WS('', @a, @b)").await?, left, "{sweep:?}");
+                sql::run(&mut conn, "UPDATE account SET balance = balance + 1 WHERE id = 2").await?;
+                if open {
+                    sql::run(&mut conn, "COMMIT").await?;
+                }
+                assert_eq!(c.rest().locks(&xid).await?.len(), 1 + usize::from(open), "{sweep:?}");
+                sql::run(&mut conn, "ROLLBACK GLOBAL TRANSACTION").await?;
+                c.rest().wait_for_status(&xid, "rolled_back", SOON).await?;
+            }
+        }
+        // Where it is meant: by '', or behind a statement that has nothing to do with the list
+        for leave in [
+            &["SET @atone_xid = ''"][..],
+            &["UPDATE account SET balance = balance WHERE id = 3", "SET @atone_xid = NULL"],
+            &["BEGIN", "COMMIT", "SET @a = NULL, @atone_xid = NULL"],
+        ] {
+            let xid = sql::start_global(&mut conn).await?;
+            sql::rows(&mut conn, list).await?;
+            sql::run_all(&mut conn, leave).await?;
+            assert_eq!(sql::xid(&mut conn).await?, None, "{leave:?}");
+            sql::run(&mut conn, "UPDATE account SET balance = balance WHERE id = 2").await?;
+            assert!(c.rest().locks(&xid).await?.is_empty());
+            c.rest().rollback(&xid).await?.expect(200)?;
+        }
+    }
+    // MariaDB's way to lose them all
+    if c.flavor() == Flavor::MariaDb {
+        let xid = sql::start_global(&mut conn).await?;
+        sql::refused(&mut conn, "FLUSH USER_VARIABLES").await?.expect_naming(1235, "42000", &xid)?;
+        assert_eq!(sql::xid(&mut conn).await?, Some(xid));
+        sql::run(&mut conn, "ROLLBACK GLOBAL TRANSACTION").await?;
+    }
     Ok(())
 }
 

@@ -69,6 +69,15 @@ pub fn may_have_hint(sql: &[u8]) -> bool {
         .any(|at| rest.get(at + 1..at + 3).is_some_and(|end| end.eq_ignore_ascii_case(b"id")))
 }
 
+/// Whether a statement may read the list of the session's user variables: MySQL has it in
+/// `performance_schema.user_variables_by_thread`, MariaDB in `information_schema.USER_VARIABLES` and behind
+/// `SHOW USER_VARIABLES`.
+pub fn may_list_user_variables(sql: &[u8]) -> bool {
+    const LIST: &[u8] = b"user_variables";
+    memchr2_iter(b'u', b'U', sql)
+        .any(|at| sql.get(at..at + LIST.len()).is_some_and(|word| word.eq_ignore_ascii_case(LIST)))
+}
+
 /// Whether a statement seems to name a XID: in `@atone_xid`, or in a comment (`XID(…)`, `xid=…`). For texts that cannot be read.
 pub fn may_name_xid(sql: &[u8]) -> bool {
     let word = |word: &'static [u8]| {

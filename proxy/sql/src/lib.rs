@@ -46,7 +46,9 @@ mod variables;
 mod view;
 
 pub use analysis::{analyze, may_write, unreadable};
-pub use attention::{may_change_reading, may_have_hint, may_name_xid, may_prepare, needs_attention};
+pub use attention::{
+    may_change_reading, may_have_hint, may_list_user_variables, may_name_xid, may_prepare, needs_attention,
+};
 pub use charset::Charset;
 pub use functions::evaluates_quietly;
 pub use get_diagnostics::{GetDiagnostics, get_diagnostics};

@@ -110,6 +110,7 @@ impl Session {
             let error = SqlError::refused(xid, "the statement binds and has the query attribute atone_xid");
             return self.send_error(&error).await;
         }
+        let sweeps = self.sweeps_variables(&statement);
         match &analysis.statement {
             Statement::Refused(refusal) if bound || refusal.for_atone => {
                 return Box::pin(self.refuse_text(refusal)).await;
@@ -127,6 +128,9 @@ impl Session {
             Statement::SetXid(XidValue::Literal(xid)) if !xid.is_empty() => {
                 return self.bind_to(xid.clone(), statement.origin).await;
             }
+            Statement::SetXid(XidValue::Null) if sweeps => {
+                return self.touches_xid(statement.origin, true).await;
+            }
             Statement::SetXid(XidValue::Literal(_) | XidValue::Null) => {
                 return self.unbind(statement.origin).await;
             }
@@ -139,7 +143,7 @@ impl Session {
                 {
                     return self.send_error(&error).await;
                 }
-                return self.touches_xid(statement.origin).await;
+                return self.touches_xid(statement.origin, sweeps).await;
             }
             Statement::Refused(_) if analysis.touches_xid => {
                 let why = "@atone_xid is set in a way that is not followed: use SET @atone_xid = '…'";
@@ -340,9 +344,30 @@ impl Session {
         self.follow_list(taken).await
     }
 
+    /// Notes what a statement of a bound session has to do with the list of user variables. Whether NULL for `@atone_xid` is one
+    /// of many then: tools that find the list set each variable in it to NULL, to leave nothing behind (Flyway before and after
+    /// each migration), and do not mean to leave the global transaction.
+    fn sweeps_variables(&mut self, statement: &Analysed) -> bool {
+        let sweeps = self.listed_variables && self.binding.as_ref().is_some_and(|b| !b.local_only);
+        let lists = atone_sql::may_list_user_variables(&statement.sql);
+        let between = matches!(
+            statement.analysis.statement,
+            Statement::Set
+                | Statement::SetXid(_)
+                | Statement::TouchesXid
+                | Statement::Use(_)
+                | Statement::Read
+                | Statement::Diagnostics
+                | Statement::SelectsDiagnostics { .. }
+                | Statement::Empty
+        );
+        self.listed_variables = self.binding.is_some() && (lists || (self.listed_variables && between));
+        sweeps
+    }
+
     /// A statement that sets `@atone_xid` in a way that only the server can work out: the variable is read before and
-    /// afterwards, and put back where the session can't be bound to what it says.
-    async fn touches_xid(&mut self, origin: Origin) -> Result<(), End> {
+    /// afterwards, and put back where the session can't be bound to what it says, or where it `sweeps` all variables.
+    async fn touches_xid(&mut self, origin: Origin, sweeps: bool) -> Result<(), End> {
         let before = self.read_variable().await?;
         let reply = self.run_theirs(origin.text()).await?;
         let Reply::Ok(ok) = reply else {
@@ -369,6 +394,12 @@ impl Session {
         let refusal = match (&now, &self.binding) {
             (Some(xid), Some(binding)) if binding.xid == *xid => None,
             (None, None) => None,
+            (None, Some(_)) if sweeps => {
+                self.restore_variable(&before).await?;
+                self.diagnostics = None;
+                self.status = status;
+                return self.send_ok(ok).await;
+            }
             (Some(xid), _) => self.join_refusal(xid).await?,
             (None, _) => self.rebind_refusal(""),
         };

@@ -170,6 +170,9 @@ pub struct Session {
     file: Option<Bytes>,
     /// The XID that a query attribute of the current command names.
     attribute_xid: Option<String>,
+    /// The bound session has read the list of its user variables, and since then has neither written nor begun or ended a
+    /// local transaction: what it sets to NULL may be all that it has found.
+    listed_variables: bool,
     /// The text of the current statement, by which the server can be asked what it has against it.
     text: Option<Bytes>,
     /// The current statement and what stands behind it in its packet, where something does.
@@ -239,6 +242,7 @@ impl Session {
             attribute_xid: None,
             text: None,
             with_rest: None,
+            listed_variables: false,
             draining,
         };
         let mut end = session.run().await;

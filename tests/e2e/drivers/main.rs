@@ -2,11 +2,12 @@
 
 mod compare;
 mod document;
+mod flyway;
 mod list;
 mod run;
 mod setup;
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use anyhow::Context as _;
 use atone_tests::Flavor;
@@ -50,6 +51,17 @@ driver_tests!(
     mysql_client,
 );
 
+mod flyway_migrates_in_a_global_transaction {
+    #[test]
+    fn mariadb() {
+        super::in_turn(atone_tests::Flavor::MariaDb, super::flyway::check);
+    }
+    #[test]
+    fn mysql() {
+        super::in_turn(atone_tests::Flavor::MySql, super::flyway::check);
+    }
+}
+
 #[test]
 fn every_driver_is_tested() {
     assert_eq!(TESTED, DRIVERS.iter().map(|driver| driver.id).collect::<Vec<_>>());
@@ -61,10 +73,6 @@ fn documented() {
 }
 
 fn test(id: &str, flavor: Flavor) {
-    if std::env::var_os(run::SKIP).is_some_and(|v| v == "1") {
-        eprintln!("SKIPPED: {} leaves out the drivers", run::SKIP);
-        return;
-    }
     let driver = DRIVERS.iter().find(|driver| driver.id == id);
     if let Some(list::Program::Client(own)) = driver.map(|driver| driver.program)
         && own.skipped()
@@ -72,14 +80,27 @@ fn test(id: &str, flavor: Flavor) {
         eprintln!("SKIPPED: {} leaves out {own} and with it its client", own.skip_variable());
         return;
     }
+    in_turn(flavor, move |setup| async move {
+        run::check(setup, driver.context("no such driver in the list")?).await
+    });
+}
+
+/// Runs a test that uses what scripts/install-drivers installs.
+fn in_turn<F>(flavor: Flavor, check: impl FnOnce(Arc<Setup>) -> F + Send + 'static)
+where
+    F: Future<Output = anyhow::Result<()>> + Send,
+{
+    if std::env::var_os(run::SKIP).is_some_and(|v| v == "1") {
+        eprintln!("SKIPPED: {} leaves out the drivers", run::SKIP);
+        return;
+    }
     // One program at a time on a flavor's servers: they share accounts, and some need MySQL's cache of passwords.
     static TURNS: [Mutex<()>; 2] = [Mutex::new(()), Mutex::new(())];
     let turn = &TURNS[usize::from(flavor == Flavor::MySql)];
     let _turn = turn.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     atone_tests::run::run_alone(flavor, async move {
-        let driver = driver.context("no such driver in the list")?;
         let setup = Setup::shared(flavor).await?;
-        let result = run::check(setup.clone(), driver).await;
+        let result = check(setup.clone()).await;
         result.map_err(|error| anyhow::anyhow!("{error:#}\n{}", setup.log_tails()))
     });
 }

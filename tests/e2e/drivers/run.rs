@@ -131,6 +131,17 @@ fn sources() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("drivers")
 }
 
+/// Java, and the arguments with which it runs this class of tests/drivers/java.
+pub(crate) fn java(class: &str) -> Result<(PathBuf, Vec<String>)> {
+    let java = paths::on_path("java").context("there is no java: run scripts/install-drivers")?;
+    let own = paths::cache_dir().join("drivers/java");
+    let path = format!("{}:{}/*", own.join("classes").display(), own.join("lib").display());
+    // A short run: one compiler, one collector.
+    let options =
+        ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Dfile.encoding=UTF-8", "-cp", &path, class];
+    Ok((java, options.map(str::to_owned).to_vec()))
+}
+
 /// The program file and its first arguments.
 fn command(program: Program) -> Result<(PathBuf, Vec<String>)> {
     let installed = paths::cache_dir().join("drivers");
@@ -144,14 +155,9 @@ fn command(program: Program) -> Result<(PathBuf, Vec<String>)> {
         Program::Python([]) => bail!("no program"),
         Program::Go => (installed.join("go/bin/driver"), Vec::new()),
         Program::Java(name) => {
-            let java = paths::on_path("java").context("there is no java: run scripts/install-drivers")?;
-            let own = installed.join("java");
-            let path = format!("{}:{}/*", own.join("classes").display(), own.join("lib").display());
-            // A short run: one compiler, one collector.
-            let options =
-                ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Dfile.encoding=UTF-8", "-cp", &path];
-            let args = options.into_iter().chain(["Jdbc", name]);
-            (java, args.map(str::to_owned).collect())
+            let (java, mut args) = java("Jdbc")?;
+            args.push(name.to_owned());
+            (java, args)
         }
         Program::Client(flavor) => {
             let bash = paths::on_path("bash").context("there is no bash")?;

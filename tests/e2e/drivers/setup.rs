@@ -50,6 +50,8 @@ impl Setup {
                     Flavor::MySql => "--innodb-redo-log-capacity=256M".to_owned(),
                 },
                 "--innodb-flush-log-at-trx-commit=2".to_owned(),
+                // MySQL has the list of user variables in it
+                "--performance-schema=ON".to_owned(),
             ],
             ..ClusterOptions::default()
         };
