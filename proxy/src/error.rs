@@ -85,6 +85,12 @@ impl SqlError {
             &format!("{detail}; the local transaction was rolled back, run it again"),
         )
     }
+    /// 1213: COMMIT GLOBAL TRANSACTION again, where the first has lost the session's local transaction.
+    pub fn lost_local(xid: &str) -> SqlError {
+        let text = "the local transaction that COMMIT GLOBAL TRANSACTION was to commit first was rolled back when that failed; \
+                    run it again, or ROLLBACK GLOBAL TRANSACTION";
+        Self::new(1213, b"40001", xid, text)
+    }
     /// 1213: a global row lock that is not waited for; the coordinator says why, and what to do.
     fn lock_conflict(xid: &str, message: &str) -> SqlError {
         Self::new(1213, b"40001", xid, &format!("{message}; the local transaction was rolled back"))

@@ -13,6 +13,7 @@ atone_tests::owned_tests!(ClusterOptions::default() =>
     killed_after_the_local_commits,
     killed_in_the_middle_of_phase_two,
     servers_away,
+    a_lost_local_transaction,
     coordinator_away,
     proxy_away,
     locks_survive,
@@ -174,6 +175,42 @@ async fn servers_away(c: Harmable) -> Result<()> {
             c.rest().wait_for_status(&xid, "rolled_back", Duration::from_secs(60)).await?;
             assert_rolled_back(&c, &schema, &xid).await?;
         }
+    }
+    Ok(())
+}
+
+/// A COMMIT GLOBAL TRANSACTION that lost the local transaction which it was to commit first commits no rest when it is sent again.
+async fn a_lost_local_transaction(c: Harmable) -> Result<()> {
+    let mut c = c.lock().await;
+    for again in [false, true] {
+        let schema = c.bank_schema("lost_local").await?;
+        let mut bound = c.app(Bank::One, &schema).await?;
+        let xid = sql::start_global(&mut bound).await?;
+        let first = "UPDATE account SET balance = 1 WHERE id = 1";
+        let second = "UPDATE account SET balance = 2 WHERE id = 2";
+        sql::run_all(&mut bound, &[first, "BEGIN", second]).await?;
+        c.coordinator.kill9()?;
+        sql::refused(&mut bound, "COMMIT GLOBAL TRANSACTION").await?.expect_naming(1429, "HY000", &xid)?;
+        c.coordinator.restart().await?;
+        c.proxy.wait_until_ready().await?;
+        for _ in 0..2 {
+            let lost = sql::refused(&mut bound, "COMMIT GLOBAL TRANSACTION").await?;
+            lost.expect_naming(1213, "40001", &xid)?;
+            assert!(lost.message.contains("run it again"), "{lost:?}");
+            // A local transaction that writes nothing is not it
+            sql::run_all(&mut bound, &["BEGIN", "SELECT * FROM account", "COMMIT"]).await?;
+        }
+        assert_eq!(c.rest().transaction(&xid).await?["status"], "active");
+        let expected = if again {
+            sql::run_all(&mut bound, &["BEGIN", second, "COMMIT GLOBAL TRANSACTION"]).await?;
+            c.rest().wait_for_status(&xid, "committed", SOON).await?;
+            ["1|ann|1", "2|bob|2", "3|NULL|100"]
+        } else {
+            sql::run(&mut bound, "ROLLBACK GLOBAL TRANSACTION").await?;
+            c.rest().wait_for_status(&xid, "rolled_back", SOON).await?;
+            ["1|ann|100", "2|bob|100", "3|NULL|100"]
+        };
+        assert_eq!(c.accounts(Bank::One, &schema).await?, expected);
     }
     Ok(())
 }

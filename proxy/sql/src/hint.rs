@@ -27,12 +27,40 @@ pub(crate) fn find(sql: &[u8], comments: &[Comment], tokens: usize) -> Result<Op
             }
             _ => None,
         };
+        if hint.is_none() && names_transaction(sql.get(comment.span.clone()).unwrap_or_default()) {
+            // Passed over, its statement would run outside of the transaction without a word
+            return Err(Refusal::for_atone(
+                "a comment names a global transaction and is no hint: expected /* key='value',xid='…' */ at the end, \
+                 or /*+ XID('…') */ right after the first word",
+            ));
+        }
         if hint.is_some() && found.is_some() {
             return Err(Refusal::for_atone("the statement has several XID hints"));
         }
         found = found.or(hint);
     }
     Ok(found)
+}
+
+/// Whether a comment has `xid=`, or `XID(`, and behind it, quoted or not, what the coordinator makes as XIDs: 8 and 16
+/// hexadecimal digits. Others have comments with an `xid` of another form, which is no matter of ours.
+fn names_transaction(comment: &[u8]) -> bool {
+    let hex = |text: &[u8]| text.iter().all(u8::is_ascii_hexdigit);
+    let names = |rest: &[u8]| {
+        let rest = rest.trim_ascii_start();
+        let Some(rest) = rest.strip_prefix(b"=").or_else(|| rest.strip_prefix(b"(")) else { return false };
+        let rest = rest.trim_ascii_start();
+        let rest = rest.strip_prefix(b"'").or_else(|| rest.strip_prefix(b"\"")).unwrap_or(rest);
+        let Some((number, rest)) = rest.split_at_checked(8) else { return false };
+        let rest = rest.strip_prefix(b":").or_else(|| rest.strip_prefix(b"%3A")).unwrap_or_default();
+        hex(number) && rest.get(..16).is_some_and(hex)
+    };
+    let starts = memchr::memchr2_iter(b'x', b'X', comment);
+    let mut words = starts.filter_map(|at| comment.get(at..)).filter(|rest| {
+        let (word, _) = rest.split_at(rest.len().min(3));
+        word.eq_ignore_ascii_case(b"xid")
+    });
+    words.any(|rest| names(rest.get(3..).unwrap_or_default()))
 }
 
 fn xid(text: Vec<u8>, span: Span) -> Result<Option<XidHint>, Refusal> {

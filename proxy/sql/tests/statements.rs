@@ -106,6 +106,14 @@ fn hints() {
         SELECT 1; /* xid='a' */ => Read XID a in </* xid='a' */> rest<; /* xid='a' */>
         SELECT 1 /* xid='a' */ + 1 => Read
         /* xid='a' */ SELECT 1 => Read
+        /* xid='0a1b2c3d:0000010000000002' */ SELECT 1 => Refused always: a comment names a global transaction and is no hint: expected /* key='value',xid='…' */ at the end, or /*+ XID('…') */ right after the first word
+        SELECT 1 /* xid="0a1b2c3d:0000010000000002" */ + 1 => Refused always: a comment names a global transaction and is no hint: expected /* key='value',xid='…' */ at the end, or /*+ XID('…') */ right after the first word
+        /* XID ( '0a1b2c3d:0000010000000002' ) */ SELECT 1 => Refused always: a comment names a global transaction and is no hint: expected /* key='value',xid='…' */ at the end, or /*+ XID('…') */ right after the first word
+        SELECT 1 /* a=1,xid='0a1b2c3d:0000010000000002' */ => Refused always: a comment names a global transaction and is no hint: expected /* key='value',xid='…' */ at the end, or /*+ XID('…') */ right after the first word rest< /* a=1,xid='0a1b2c3d:0000010000000002' */>
+        SELECT 1 /* job 17, xid = 0a1b2c3d:0000010000000002 */ => Refused always: a comment names a global transaction and is no hint: expected /* key='value',xid='…' */ at the end, or /*+ XID('…') */ right after the first word rest< /* job 17, xid = 0a1b2c3d:0000010000000002 */>
+        SELECT 1 /* XID='0a1b2c3d%3A0000010000000002' */ => Refused always: a comment names a global transaction and is no hint: expected /* key='value',xid='…' */ at the end, or /*+ XID('…') */ right after the first word rest< /* XID='0a1b2c3d%3A0000010000000002' */>
+        SELECT 1 /* trace=x27, xid="0a1b2c3d:0000010000000002" */ => Refused always: a comment names a global transaction and is no hint: expected /* key='value',xid='…' */ at the end, or /*+ XID('…') */ right after the first word rest< /* trace=x27, xid="0a1b2c3d:0000010000000002" */>
+        SELECT 1 /* job 17, xid='0a1b2c3d:000001000000000' */ => Read rest< /* job 17, xid='0a1b2c3d:000001000000000' */>
         SELECT '/* xid=''a'' */' => Read
         SELECT 1 /* the xid is gone */ => Read rest< /* the xid is gone */>
         SELECT 1 /* Xid='a' */ => Read rest< /* Xid='a' */>

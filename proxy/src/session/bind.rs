@@ -25,6 +25,9 @@ pub(super) struct Binding {
     pub(super) xid: String,
     /// Bound by a hint: ends with the local transaction.
     pub(super) local_only: bool,
+    /// A COMMIT GLOBAL TRANSACTION has lost the local transaction that it was to commit first, and none that has written has
+    /// been committed since: sent again, it would commit the rest.
+    pub(super) lost_local: bool,
     /// So long the session is listed as bound.
     _listed: Arc<Bound>,
 }
@@ -191,7 +194,7 @@ impl Session {
             && self.in_transaction()
             && !self.branch.is_empty()
         {
-            let text = "a local transaction is open that has written in another global transaction: commit it or roll it back first";
+            let text = "a local transaction is open that has written in this global transaction: commit it or roll it back first";
             return Some(SqlError::outside(&binding.xid, text));
         }
         if self.binding.is_none() && self.in_transaction() && self.wrote_unbound {
@@ -312,7 +315,7 @@ impl Session {
         // While it was not bound, one transaction may have followed the other
         self.branch.lets_go();
         let listed = self.backend.list_bound(self.server.activity(), &xid);
-        self.binding = Some(Binding { xid, local_only, _listed: listed });
+        self.binding = Some(Binding { xid, local_only, lost_local: false, _listed: listed });
         if !local_only {
             self.diagnostics = None;
         }
@@ -473,12 +476,19 @@ impl Session {
         if self.in_transaction() || !self.branch.is_empty() {
             if commit {
                 if let Err(error) = self.commit_branch(super::dml::COMMIT).await? {
+                    let lost = !self.in_transaction();
+                    if let Some(binding) = &mut self.binding {
+                        binding.lost_local |= lost;
+                    }
                     self.keep_error(&error);
                     return self.send_err(&error).await;
                 }
             } else {
                 self.rollback_local().await?;
             }
+        }
+        if commit && self.binding.as_ref().is_some_and(|binding| binding.lost_local) {
+            return self.send_error(&SqlError::lost_local(&xid)).await;
         }
         let decided = if commit {
             self.backend.coordinator.commit(&xid).await

@@ -64,8 +64,12 @@ impl Session {
     /// 1317, 1969, 3024), after which it is still open and can be committed again.
     pub(super) async fn commit_branch(&mut self, commit: &[u8]) -> Result<Result<OkPacket, ErrPacket>, End> {
         self.commits = true;
+        let writes = !self.branch.is_clean();
         let done = self.try_commit(commit).await;
         self.commits = false;
+        if let (true, Ok(Ok(_)), Some(binding)) = (writes, &done, &mut self.binding) {
+            binding.lost_local = false;
+        }
         let fault = match done {
             Err(End::Fault(fault)) => fault,
             done => return done,
