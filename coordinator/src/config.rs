@@ -102,6 +102,7 @@ impl Config {
             work_timeout_ms: transaction.duration("work_timeout", defaults.work_timeout_ms)?,
             report_delay_ms: transaction.duration("report_delay", defaults.report_delay_ms)?,
             purge_delay_ms: transaction.duration("purge_delay", defaults.purge_delay_ms)?,
+            bulk_locks_min: defaults.bulk_locks_min,
             limits: {
                 let mut section = root.section("limits")?;
                 let defaults = defaults.limits;

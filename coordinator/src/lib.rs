@@ -12,6 +12,7 @@ mod http;
 mod hub;
 mod journal;
 mod metrics;
+mod registrations;
 mod rpc;
 pub mod store;
 

@@ -24,7 +24,7 @@ pub(crate) fn install() -> anyhow::Result<PrometheusHandle> {
         "atone_transactions",
         "Transactions by status; ended ones as long as they are remembered"
     );
-    describe_gauge!("atone_locks", "Global row locks that are held");
+    describe_gauge!("atone_locks", "Global row locks that are held, once for each branch");
     describe_gauge!("atone_lock_waiters", "Registrations that wait for row locks");
     describe_gauge!("atone_rollback_waiters", "Calls that wait until a rollback is done");
     describe_gauge!("atone_proxies", "Connected proxies");

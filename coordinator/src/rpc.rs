@@ -18,6 +18,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::convert;
 use crate::coordinator::{Coordinator, Unavailable};
 use crate::hub::{Outgoing, STREAM_QUEUE_MAX};
+use crate::registrations::Registrations;
 
 /// How long a proxy may take to say Hello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
@@ -156,19 +157,31 @@ async fn receive(
     stream: StreamId,
     end: &CancellationToken,
 ) -> Result<(), Status> {
+    let mut registrations = Registrations::default();
     loop {
         let message = tokio::select! {
-            message = incoming.message() => message,
+            message = incoming.message(), if registrations.has_room() => message,
+            decoded = registrations.next() => {
+                let (id, request) = decoded?;
+                let event = Event::Register { stream, id, request };
+                coordinator.handle(event).await.map_err(|e| unavailable(&e))?;
+                continue;
+            }
             () = end.cancelled() => return Err(Status::unavailable("the coordinator ended the stream")),
             () = coordinator.ending().cancelled() => return Err(Status::unavailable("the coordinator is ending")),
         };
         // A connection that breaks ends the stream like any other end.
         let Ok(Some(message)) = message else { return Ok(()) };
-        take(coordinator, stream, message).await?;
+        take(coordinator, stream, &mut registrations, message).await?;
     }
 }
 
-async fn take(coordinator: &Coordinator, stream: StreamId, message: ProxyMessage) -> Result<(), Status> {
+async fn take(
+    coordinator: &Coordinator,
+    stream: StreamId,
+    registrations: &mut Registrations,
+    message: ProxyMessage,
+) -> Result<(), Status> {
     let ProxyMessage { id, body } = message;
     let to = ReplyTo::Stream(stream, id);
     let body =
@@ -200,10 +213,16 @@ async fn take(coordinator: &Coordinator, stream: StreamId, message: ProxyMessage
         }
         proxy_message::Body::Register(request) => {
             coordinator.hub().register_began(stream, id);
-            Event::Register { stream, id, request: convert::register_request(request) }
+            match registrations.take(id, request)? {
+                Some(request) => Event::Register { stream, id, request },
+                None => return Ok(()),
+            }
         }
         proxy_message::Body::Cancel(cancel) => {
             coordinator.hub().register_ended(stream, cancel.register_id);
+            if registrations.cancel(cancel.register_id) {
+                return Ok(());
+            }
             Event::Cancel { stream, id: cancel.register_id }
         }
         proxy_message::Body::Report(report) => {

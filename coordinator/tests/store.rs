@@ -169,6 +169,29 @@ fn the_embedded_store_conforms() {
     conforms(|| Box::new(Embedded::new()));
 }
 
+/// A store of before the compact form of locks goes on as it is, and with new ones beside the old.
+#[test]
+fn locks_of_an_earlier_version_are_read() {
+    let backend = Embedded::new();
+    let changes = [Change::PutCounters(Counters { boot: 1, branch_limit: 100 })];
+    backend.open().apply(&changes).unwrap();
+    {
+        let database = redb::Database::create(backend.path().join(FILE_NAME)).unwrap();
+        let transaction = database.begin_write().unwrap();
+        for id in [7, 8] {
+            let record = encode(Kind::Locks, id, &*locks(3_000)).unwrap();
+            assert_eq!(record[0], 1);
+            transaction.open_table(LOCKS).unwrap().insert(id, record.as_slice()).unwrap();
+        }
+        transaction.commit().unwrap();
+    }
+    let mut store = backend.open();
+    let changes = [Change::DropLocks(BranchId(8)), Change::PutLocks(BranchId(9), locks(2))];
+    store.apply(&changes).unwrap();
+    let expected = [(7, locks(3_000)), (9, locks(2))].into();
+    assert_eq!(store.load().unwrap().records.locks, expected);
+}
+
 #[test]
 fn one_process_at_a_time() {
     let backend = Embedded::new();
@@ -199,6 +222,7 @@ fn refuses(damage: impl FnOnce(&redb::WriteTransaction), reason: &str) {
 }
 
 const TRANSACTIONS: redb::TableDefinition<'_, u64, &[u8]> = redb::TableDefinition::new("transactions");
+const LOCKS: redb::TableDefinition<'_, u64, &[u8]> = redb::TableDefinition::new("locks");
 const COUNTERS: redb::TableDefinition<'_, u64, &[u8]> = redb::TableDefinition::new("counters");
 const META: redb::TableDefinition<'_, &str, &str> = redb::TableDefinition::new("meta");
 

@@ -6,6 +6,8 @@ mod state;
 use std::sync::Arc;
 use std::time::Duration;
 
+use prost::Message as _;
+use prost::bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 use tonic::transport::Endpoint;
 
@@ -24,6 +26,8 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(30);
 /// What a registration may take on top of its wait for locks.
 const REGISTER_EXTRA: Duration = Duration::from_secs(5);
+/// Up to how many locks a registration is encoded where it is asked for: a fraction of a millisecond.
+const INLINE_MAX_LOCKS: usize = 1_000;
 /// The longest wait for locks, so that deadlines can't overflow.
 const WAIT_MAX_MS: u64 = 7 * 24 * 3600 * 1000;
 
@@ -119,7 +123,7 @@ impl Client {
     /// been registered meanwhile is aborted by the coordinator.
     pub async fn register(&self, request: Register) -> Result<u64, ClientError> {
         let deadline = Duration::from_millis(request.wait_timeout_ms.min(WAIT_MAX_MS)) + REGISTER_EXTRA;
-        let body = self.call(proxy_message::Body::Register(request), deadline).await?;
+        let body = self.call(proxy_message::Body::Register(encode(request).await?), deadline).await?;
         match body {
             coordinator_message::Body::Registered(registered) => Ok(registered.branch_id),
             other => Err(unexpected(&other)),
@@ -221,6 +225,16 @@ impl Client {
             body => Ok(body),
         }
     }
+}
+
+/// Encodes a registration: one with many locks on a thread for it, so that the tasks on this one need not wait.
+async fn encode(request: Register) -> Result<Bytes, ClientError> {
+    let locks: usize = request.locks.iter().map(|table| table.keys.len()).sum();
+    if locks <= INLINE_MAX_LOCKS {
+        return Ok(request.encode_to_vec().into());
+    }
+    let encoded = tokio::task::spawn_blocking(move || request.encode_to_vec().into()).await;
+    encoded.map_err(|error| ClientError::Unavailable(format!("a registration is lost: {error}")))
 }
 
 /// Gives a request up when its future is dropped before the end.

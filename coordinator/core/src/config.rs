@@ -27,6 +27,9 @@ pub struct Config {
     pub report_delay_ms: u64,
     /// How long the undo rows of committed branches are collected before they are deleted together, in milliseconds.
     pub purge_delay_ms: u64,
+    /// From how many row locks in a table on those of a branch are kept as a whole in the lock table. Only time and memory
+    /// depend on it.
+    pub bulk_locks_min: usize,
     /// The bounds of what is held in memory.
     pub limits: Limits,
 }
@@ -64,6 +67,8 @@ impl Default for Config {
             work_timeout_ms: 120_000,
             report_delay_ms: 50,
             purge_delay_ms: 100,
+            // To enter or to remove so many takes a fraction of a millisecond.
+            bulk_locks_min: 2_000,
             limits: Limits::default(),
         }
     }

@@ -15,6 +15,7 @@ mod config;
 mod core;
 mod decisions;
 mod dispatch;
+mod keys;
 mod local_waits;
 mod locks;
 mod phase_two;
@@ -31,6 +32,7 @@ mod timers;
 pub use atone_api::{BranchId, Xid};
 pub use config::{Config, Limits, ROLLBACK_WAIT_MAX_MS};
 pub use core::Core;
+pub use keys::Keys;
 pub use query::{
     BranchView, LockCursor, LockFilter, LockView, Page, PendingBranch, Slice, Stats, Totals,
     TransactionDetail, TransactionFilter, TransactionView,

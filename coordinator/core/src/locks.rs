@@ -10,11 +10,16 @@
 //!
 //! A transaction that is being rolled back keeps its locks until the undo is done, which may need the very rows that a
 //! waiting branch has locked in its server. So nobody waits for it: who does, or wants to, fails at once.
+//!
+//! How the keys of one table are kept is up to [`Table`]; none of this depends on it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+mod table;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::step::LockSet;
+use crate::step::{LockGroup, LockSet};
+use table::Table;
 
 /// A lock that stands in the way, and the number of the transaction that holds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,31 +51,22 @@ pub(crate) enum Woken {
     Deadlock(u64, Conflict),
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct LockTable {
-    tables: HashMap<TableName, HashMap<Arc<str>, Lock>>,
+    tables: HashMap<TableName, Table>,
     owners: HashMap<u64, Owner>,
     waiters: BTreeMap<u64, Waiter>,
     next_waiter: u64,
+    /// Locks held, counted once for each branch.
     held: usize,
+    /// From how many keys in a table on a set is kept whole.
+    bulk_min: usize,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct TableName {
     resource: Arc<str>,
     table: Arc<str>,
-}
-
-/// One that nobody holds exists only while somebody waits for it.
-#[derive(Debug, Default)]
-struct Lock {
-    /// The holding transaction; meaningless where `count` is 0.
-    owner: u64,
-    /// How many of its branches hold it.
-    count: u32,
-    /// In the order of arrival. Boxed, since almost no lock has one and there may be millions of locks.
-    #[allow(clippy::box_collection)]
-    queue: Option<Box<VecDeque<u64>>>,
 }
 
 /// What a transaction has to do with locks.
@@ -90,7 +86,34 @@ struct Waiter {
     locks: Arc<LockSet>,
 }
 
+/// Somebody in the way, and a lock of a request that shows it.
+#[derive(Debug, Clone, Copy)]
+struct Obstacle<'a> {
+    /// A transaction that holds the lock, or the number of a request that waits for it.
+    by: u64,
+    table: &'a Arc<str>,
+    key: &'a str,
+}
+
+impl Obstacle<'_> {
+    fn conflict(&self, holder: u64) -> Conflict {
+        Conflict { holder, table: self.table.clone(), key: self.key.into() }
+    }
+}
+
 impl LockTable {
+    /// One in which nobody holds anything.
+    pub(crate) fn new(bulk_min: usize) -> Self {
+        Self {
+            tables: HashMap::new(),
+            owners: HashMap::new(),
+            waiters: BTreeMap::new(),
+            next_waiter: 0,
+            held: 0,
+            bulk_min,
+        }
+    }
+
     /// Takes all of `locks` for the transaction `seq`, or queues the request where `may_wait`. Having more locks may
     /// change the fate of the transaction's requests that wait already: that is the second part of the answer.
     pub(crate) fn acquire(
@@ -117,10 +140,7 @@ impl LockTable {
         self.next_waiter += 1;
         for group in &locks.groups {
             let name = TableName { resource: resource.clone(), table: group.table.clone() };
-            let table = self.tables.entry(name).or_default();
-            for key in &group.keys {
-                table.entry(key.clone()).or_default().queue.get_or_insert_default().push_back(waiter);
-            }
+            self.tables.entry(name).or_default().enqueue(waiter, &group.keys, self.bulk_min);
         }
         self.owners.entry(seq).or_default().waiting.insert(waiter);
         self.waiters.insert(waiter, Waiter { seq, resource: resource.clone(), locks: locks.clone() });
@@ -130,8 +150,8 @@ impl LockTable {
     /// Takes locks that are known to be the transaction's, when the table is rebuilt. The conflict, if there is one,
     /// means that what was stored contradicts itself.
     pub(crate) fn restore(&mut self, seq: u64, resource: &Arc<str>, locks: &LockSet) -> Result<(), Conflict> {
-        if let Some(conflict) = self.conflicts(seq, resource, locks).next() {
-            return Err(conflict);
+        if let Some(held) = self.holders(seq, resource, locks).next() {
+            return Err(held.conflict(held.by));
         }
         self.grant(seq, resource, locks);
         Ok(())
@@ -143,22 +163,10 @@ impl LockTable {
         for group in &locks.groups {
             let name = TableName { resource: resource.clone(), table: group.table.clone() };
             let Some(table) = self.tables.get_mut(&name) else { continue };
-            for key in &group.keys {
-                let Some(lock) = table.get_mut(key) else { continue };
-                if lock.count == 0 || lock.owner != seq {
-                    continue;
-                }
-                lock.count -= 1;
-                if let Some(owner) = self.owners.get_mut(&seq) {
-                    owner.held = owner.held.saturating_sub(1);
-                }
-                if lock.count == 0 {
-                    self.held -= 1;
-                    match &lock.queue {
-                        Some(queue) => candidates.extend(queue.iter().copied()),
-                        None => drop(table.remove(key)),
-                    }
-                }
+            let released = table.release(seq, &group.keys, &mut candidates);
+            self.held -= released;
+            if let Some(owner) = self.owners.get_mut(&seq) {
+                owner.held = owner.held.saturating_sub(released);
             }
             if table.is_empty() {
                 self.tables.remove(&name);
@@ -183,17 +191,8 @@ impl LockTable {
         owner.dying = true;
         let mut doomed: BTreeMap<u64, Conflict> = BTreeMap::new();
         for (resource, locks) in held {
-            for group in &locks.groups {
-                let name = TableName { resource: resource.clone(), table: group.table.clone() };
-                let Some(table) = self.tables.get(&name) else { continue };
-                for key in &group.keys {
-                    let Some(queue) = table.get(key).and_then(|lock| lock.queue.as_ref()) else { continue };
-                    for waiter in queue.iter() {
-                        let conflict =
-                            || Conflict { holder: seq, table: group.table.clone(), key: key.clone() };
-                        doomed.entry(*waiter).or_insert_with(conflict);
-                    }
-                }
+            for wanting in self.queued(resource, locks, u64::MAX) {
+                doomed.entry(wanting.by).or_insert_with(|| wanting.conflict(seq));
             }
         }
         let mut candidates = BTreeSet::new();
@@ -216,19 +215,11 @@ impl LockTable {
     pub(crate) fn waits_for(&self, waiter: u64) -> BTreeSet<u64> {
         let mut others = BTreeSet::new();
         let Some(waiting) = self.waiters.get(&waiter) else { return others };
-        let queues = self.owners.get(&waiting.seq).is_none_or(|owner| owner.held == 0);
-        for group in &waiting.locks.groups {
-            let name = TableName { resource: waiting.resource.clone(), table: group.table.clone() };
-            let Some(table) = self.tables.get(&name) else { continue };
-            for lock in group.keys.iter().filter_map(|key| table.get(key)) {
-                if lock.count > 0 {
-                    others.insert(lock.owner);
-                }
-                if queues && let Some(queue) = &lock.queue {
-                    let ahead = queue.iter().take_while(|other| **other < waiter);
-                    others.extend(ahead.filter_map(|other| self.waiters.get(other)).map(|other| other.seq));
-                }
-            }
+        let Waiter { seq, resource, locks } = waiting;
+        others.extend(self.holders(*seq, resource, locks).map(|held| held.by));
+        if self.owners.get(seq).is_none_or(|owner| owner.held == 0) {
+            let ahead = self.queued(resource, locks, waiter);
+            others.extend(ahead.filter_map(|other| self.waiters.get(&other.by)).map(|other| other.seq));
         }
         others.remove(&waiting.seq);
         others
@@ -244,83 +235,81 @@ impl LockTable {
         self.waiters.len()
     }
 
-    fn lock(&self, resource: &Arc<str>, table: &Arc<str>, key: &Arc<str>) -> Option<&Lock> {
-        self.tables.get(&TableName { resource: resource.clone(), table: table.clone() })?.get(key)
+    fn groups<'a>(
+        &'a self,
+        resource: &'a Arc<str>,
+        locks: &'a LockSet,
+    ) -> impl Iterator<Item = (&'a LockGroup, &'a Table)> + 'a {
+        locks.groups.iter().filter_map(move |group| {
+            let name = TableName { resource: resource.clone(), table: group.table.clone() };
+            Some((group, self.tables.get(&name)?))
+        })
     }
 
-    /// The locks among these that another transaction holds.
-    fn conflicts<'a>(
+    /// The other transactions that hold locks among these, each with one of them at least.
+    fn holders<'a>(
         &'a self,
         seq: u64,
         resource: &'a Arc<str>,
         locks: &'a LockSet,
-    ) -> impl Iterator<Item = Conflict> + 'a {
-        locks.groups.iter().flat_map(move |group| {
-            let table =
-                self.tables.get(&TableName { resource: resource.clone(), table: group.table.clone() });
-            group.keys.iter().filter_map(move |key| {
-                let lock = table?.get(key)?;
-                (lock.count > 0 && lock.owner != seq).then(|| Conflict {
-                    holder: lock.owner,
-                    table: group.table.clone(),
-                    key: key.clone(),
-                })
-            })
+    ) -> impl Iterator<Item = Obstacle<'a>> + 'a {
+        self.groups(resource, locks).flat_map(move |(group, table)| {
+            let held = table.holders(seq, &group.keys);
+            held.map(move |(by, key)| Obstacle { by, table: &group.table, key })
+        })
+    }
+
+    /// The requests that arrived before number `arrival` and wait for locks among these, each with one of them at least.
+    fn queued<'a>(
+        &'a self,
+        resource: &'a Arc<str>,
+        locks: &'a LockSet,
+        arrival: u64,
+    ) -> impl Iterator<Item = Obstacle<'a>> + 'a {
+        self.groups(resource, locks).flat_map(move |(group, table)| {
+            let ahead = table.ahead(&group.keys, arrival);
+            ahead.map(move |(by, key)| Obstacle { by, table: &group.table, key })
         })
     }
 
     /// What keeps a request that arrived as number `arrival` from having all its locks now.
     fn blocked(&self, seq: u64, resource: &Arc<str>, locks: &LockSet, arrival: u64) -> Option<Conflict> {
-        if let Some(conflict) = self.conflicts(seq, resource, locks).next() {
-            return Some(conflict);
+        if let Some(held) = self.holders(seq, resource, locks).next() {
+            return Some(held.conflict(held.by));
         }
         if self.waiters.is_empty() || self.owners.get(&seq).is_some_and(|owner| owner.held > 0) {
             return None;
         }
-        for group in &locks.groups {
-            for key in &group.keys {
-                let Some(queue) = self.lock(resource, &group.table, key).and_then(|lock| lock.queue.as_ref())
-                else {
-                    continue;
-                };
-                let ahead = queue.iter().take_while(|waiter| **waiter < arrival);
-                let other =
-                    ahead.filter_map(|waiter| self.waiters.get(waiter)).find(|waiter| waiter.seq != seq);
-                if let Some(other) = other {
-                    return Some(Conflict {
-                        holder: other.seq,
-                        table: group.table.clone(),
-                        key: key.clone(),
-                    });
-                }
-            }
-        }
-        None
+        self.queued(resource, locks, arrival).find_map(|ahead| {
+            let other = self.waiters.get(&ahead.by).filter(|other| other.seq != seq)?;
+            Some(ahead.conflict(other.seq))
+        })
     }
 
     /// Whether waiting would never end well: a holder is being rolled back, or waits, itself or through others, for `seq`.
     fn hopeless(&self, seq: u64, resource: &Arc<str>, locks: &LockSet) -> Option<Conflict> {
-        let mut first: Option<Conflict> = None;
+        let mut first: Option<Obstacle<'_>> = None;
         let mut holders = Vec::new();
         let mut seen = HashSet::new();
-        for conflict in self.conflicts(seq, resource, locks) {
-            if self.owners.get(&conflict.holder).is_some_and(|owner| owner.dying) {
-                return Some(conflict);
+        for held in self.holders(seq, resource, locks) {
+            if !seen.insert(held.by) {
+                continue;
             }
-            if seen.insert(conflict.holder) {
-                holders.push(conflict.holder);
+            if self.owners.get(&held.by).is_some_and(|owner| owner.dying) {
+                return Some(held.conflict(held.by));
             }
-            first.get_or_insert(conflict);
+            holders.push(held.by);
+            first.get_or_insert(held);
         }
         while let Some(holder) = holders.pop() {
             let Some(owner) = self.owners.get(&holder) else { continue };
             for waiter in owner.waiting.iter().filter_map(|waiter| self.waiters.get(waiter)) {
-                for conflict in self.conflicts(holder, &waiter.resource, &waiter.locks) {
-                    if conflict.holder == seq {
-                        return first;
+                for held in self.holders(holder, &waiter.resource, &waiter.locks) {
+                    if held.by == seq {
+                        return first.map(|first| first.conflict(first.by));
                     }
-                    if seen.insert(conflict.holder) {
-                        holders.push(conflict.holder);
+                    if seen.insert(held.by) {
+                        holders.push(held.by);
                     }
                 }
             }
@@ -331,17 +320,10 @@ impl LockTable {
     fn grant(&mut self, seq: u64, resource: &Arc<str>, locks: &LockSet) {
         for group in &locks.groups {
             let name = TableName { resource: resource.clone(), table: group.table.clone() };
-            let table = self.tables.entry(name).or_default();
-            for key in &group.keys {
-                let lock = table.entry(key.clone()).or_default();
-                if lock.count == 0 {
-                    self.held += 1;
-                    lock.owner = seq;
-                }
-                lock.count += 1;
-            }
+            self.tables.entry(name).or_default().grant(seq, &group.keys, self.bulk_min);
         }
         if !locks.is_empty() {
+            self.held += locks.len();
             self.owners.entry(seq).or_default().held += locks.len();
         }
     }
@@ -391,21 +373,7 @@ impl LockTable {
         for group in &gone.locks.groups {
             let name = TableName { resource: gone.resource.clone(), table: group.table.clone() };
             let Some(table) = self.tables.get_mut(&name) else { continue };
-            for key in &group.keys {
-                let Some(lock) = table.get_mut(key) else { continue };
-                let Some(queue) = &mut lock.queue else { continue };
-                if let Ok(position) = queue.binary_search(&waiter) {
-                    queue.remove(position);
-                }
-                if queue.is_empty() {
-                    lock.queue = None;
-                    if lock.count == 0 {
-                        table.remove(key);
-                    }
-                } else {
-                    neighbours.extend(queue.iter().copied());
-                }
-            }
+            table.dequeue(waiter, &mut neighbours);
             if table.is_empty() {
                 self.tables.remove(&name);
             }

@@ -169,7 +169,7 @@ pub struct Totals {
 pub struct Stats {
     /// Transactions by status, ended ones that are still remembered included.
     pub transactions: BTreeMap<Status, usize>,
-    /// Locks that are held.
+    /// Locks that are held, counted once for each branch that holds them.
     pub locks: usize,
     /// Registrations that wait for locks.
     pub waiters: usize,
@@ -370,9 +370,8 @@ impl Core {
                         continue;
                     }
                     let skip = seen.map_or(0, |cursor| cursor.2.saturating_add(1).saturating_sub(group_from));
-                    let keys =
-                        group.keys.iter().zip(group_from..).skip(usize::try_from(skip).unwrap_or(usize::MAX));
-                    for (key, at) in keys {
+                    let keys = group.keys.iter_from(usize::try_from(skip).unwrap_or(usize::MAX));
+                    for (key, at) in keys.zip(group_from.saturating_add(skip)..) {
                         if page.items.len() >= filter.limit {
                             page.next = page.items.last().map(|last| last.at);
                             return Slice::Page(page);
@@ -381,7 +380,7 @@ impl Core {
                         page.items.push(LockView {
                             resource: branch.resource.clone(),
                             table: group.table.clone(),
-                            key: key.clone(),
+                            key: key.into(),
                             xid: transaction.xid.clone(),
                             branch_id: *id,
                             at: cursor,

@@ -220,20 +220,6 @@ pub(crate) mod arc_str {
     }
 }
 
-pub(crate) mod arc_strs {
-    use std::sync::Arc;
-
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(crate) fn serialize<S: Serializer>(texts: &[Arc<str>], to: S) -> Result<S::Ok, S::Error> {
-        to.collect_seq(texts.iter().map(|text| &**text))
-    }
-
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Arc<str>>, D::Error> {
-        Ok(Vec::<String>::deserialize(from)?.into_iter().map(Arc::from).collect())
-    }
-}
-
 mod xid_text {
     use atone_api::Xid;
     use serde::{Deserialize, Deserializer, Serializer, de::Error};

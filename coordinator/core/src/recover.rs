@@ -56,6 +56,7 @@ impl Core {
         }
         let next_branch = old.branch_limit.max(1);
         let counters = Counters { boot, branch_limit: next_branch + BRANCH_ID_BLOCK };
+        let locks = LockTable::new(config.bulk_locks_min);
         let mut core = Core {
             config,
             prefix,
@@ -63,7 +64,7 @@ impl Core {
             live: BTreeMap::new(),
             ended: BTreeMap::new(),
             ended_order: BTreeSet::new(),
-            locks: LockTable::default(),
+            locks,
             waiting: HashMap::new(),
             streams: HashMap::new(),
             timers: Timers::default(),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use atone_api::{BranchId, Xid};
 use serde::{Deserialize, Serialize};
 
+use crate::keys::Keys;
 use crate::query::{BranchView, TransactionView};
 use crate::record::Change;
 
@@ -37,30 +38,25 @@ pub struct LockGroup {
     /// `schema.table`, as the server spells them.
     #[serde(with = "crate::record::arc_str")]
     pub table: Arc<str>,
-    /// Canonical key texts, each once.
-    #[serde(with = "crate::record::arc_strs")]
-    pub keys: Vec<Arc<str>>,
+    /// Canonical key texts.
+    pub keys: Keys,
 }
 
 impl LockSet {
     /// Puts together what belongs together and drops duplicates.
     pub fn new(tables: impl IntoIterator<Item = (String, Vec<String>)>) -> Self {
-        let mut groups: Vec<LockGroup> = Vec::new();
         let mut tables: Vec<_> = tables.into_iter().collect();
         tables.sort_by(|a, b| a.0.cmp(&b.0));
-        for (table, keys) in tables {
-            let keys = keys.into_iter().map(Arc::<str>::from);
-            match groups.last_mut() {
-                Some(last) if *last.table == *table => last.keys.extend(keys),
-                _ => groups.push(LockGroup { table: table.into(), keys: keys.collect() }),
+        tables.dedup_by(|next, first| {
+            let is_same = next.0 == first.0;
+            if is_same {
+                first.1.append(&mut next.1);
             }
-        }
-        for group in &mut groups {
-            group.keys.sort_unstable();
-            group.keys.dedup();
-        }
-        groups.retain(|group| !group.keys.is_empty());
-        Self { groups }
+            is_same
+        });
+        let groups = tables.into_iter().filter(|(_, keys)| !keys.is_empty());
+        let groups = groups.map(|(table, keys)| LockGroup { table: table.into(), keys: Keys::new(keys) });
+        Self { groups: groups.collect() }
     }
 
     /// How many locks there are.

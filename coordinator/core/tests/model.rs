@@ -12,8 +12,10 @@ use rand::{Rng, SeedableRng};
 
 const START_MS: u64 = 1_700_000_000_000;
 
-fn config() -> Config {
+/// `bulk_locks_min` is small: every way in which the lock table keeps locks is to be taken.
+fn config(bulk_locks_min: usize) -> Config {
     Config {
+        bulk_locks_min,
         default_timeout_ms: 5_000,
         rollback_retry_interval_ms: 2_000,
         branch_report_timeout_ms: 300,
@@ -21,6 +23,10 @@ fn config() -> Config {
         limits: Limits { max_history: 40, max_purge_batch: 3, max_work_in_flight: 2, ..Limits::default() },
         ..Config::default()
     }
+}
+
+fn bulk_locks_min(seed: u64) -> usize {
+    [1, 2, 3, usize::MAX][seed as usize % 4]
 }
 
 /// What the servers hold of a branch: the truth that phase two works on.
@@ -44,6 +50,7 @@ enum Local {
 
 struct World {
     rng: StdRng,
+    bulk_locks_min: usize,
     now_ms: u64,
     core: Core,
     /// All that was made durable.
@@ -78,9 +85,11 @@ struct World {
 
 impl World {
     fn new(seed: u64) -> Self {
-        let (core, step) = Core::recover(config(), "test", Records::default(), START_MS).unwrap();
+        let (core, step) =
+            Core::recover(config(bulk_locks_min(seed)), "test", Records::default(), START_MS).unwrap();
         let mut world = World {
             rng: StdRng::seed_from_u64(seed),
+            bulk_locks_min: bulk_locks_min(seed),
             now_ms: START_MS,
             core,
             records: Records::default(),
@@ -130,12 +139,13 @@ impl World {
     fn check_locks(&self) {
         let filter = LockFilter { limit: usize::MAX, ..LockFilter::default() };
         let mut holders: HashMap<String, Xid> = HashMap::new();
-        for lock in self.core.locks(&filter).items {
+        let locks = self.core.locks(&filter).items;
+        assert_eq!(locks.len(), self.core.stats().locks);
+        for lock in locks {
             let name = format!("{} {} {}", lock.resource, lock.table, lock.key);
             let holder = holders.entry(name).or_insert_with(|| lock.xid.clone());
             assert_eq!(*holder, lock.xid);
         }
-        assert_eq!(holders.len(), self.core.stats().locks);
     }
 
     /// What is counted while it changes is what there is.
@@ -315,7 +325,8 @@ impl World {
 
     fn crash(&mut self) {
         let before = self.records.clone();
-        let (core, step) = Core::recover(config(), "test", before.clone(), self.now_ms).unwrap();
+        let (core, step) =
+            Core::recover(config(self.bulk_locks_min), "test", before.clone(), self.now_ms).unwrap();
         self.core = core;
         self.streams.clear();
         self.works.clear();
@@ -695,7 +706,8 @@ fn recovery_works_at_any_prefix() {
     world.connect();
     for _ in 0..600 {
         world.act();
-        let (core, step) = Core::recover(config(), "test", world.records.clone(), world.now_ms).unwrap();
+        let (core, step) =
+            Core::recover(config(world.bulk_locks_min), "test", world.records.clone(), world.now_ms).unwrap();
         let mut records = world.records.clone();
         step.persist.iter().for_each(|change| records.apply(change));
         assert_eq!(core.records(), records);

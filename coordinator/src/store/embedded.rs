@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use atone_core::{Change, Counters, Records};
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, TableHandle};
 
-use super::codec::{Kind, decode, encode};
+use super::codec::{Kind, decode, decode_locks, encode, encode_locks};
 use super::{Contents, Store, StoreError};
 
 const META: TableDefinition<'_, &str, &str> = TableDefinition::new("meta");
@@ -113,22 +113,28 @@ impl EmbeddedStore {
         }
         let mut records = Records::default();
         macro_rules! load {
-            ($table:expr, $kind:expr, $insert:expr) => {
+            ($table:expr, $decode:expr, $insert:expr) => {
                 let table = read.open_table($table).map_err(|e| self.damaged(e))?;
                 for entry in table.iter().map_err(|e| self.damaged(e))? {
                     let (key, value) = entry.map_err(|e| self.damaged(e))?;
                     let key = key.value();
-                    let record = decode($kind, key, value.value()).map_err(|e| self.damaged(e))?;
+                    #[allow(clippy::redundant_closure_call)]
+                    let record = $decode(key, value.value()).map_err(|e| self.damaged(e))?;
                     #[allow(clippy::redundant_closure_call)]
                     $insert(key, record);
                 }
             };
         }
         let mut counters = None;
-        load!(COUNTERS, Kind::Counters, |_, record: Counters| counters = Some(record));
-        load!(TRANSACTIONS, Kind::Transaction, |key, record| records.transactions.insert(key, record));
-        load!(BRANCHES, Kind::Branch, |key, record| records.branches.insert(key, record));
-        load!(LOCKS, Kind::Locks, |key, record| records.locks.insert(key, std::sync::Arc::new(record)));
+        load!(COUNTERS, |key, bytes| decode(Kind::Counters, key, bytes), |_, record: Counters| counters =
+            Some(record));
+        load!(TRANSACTIONS, |key, bytes| decode(Kind::Transaction, key, bytes), |key, record| records
+            .transactions
+            .insert(key, record));
+        load!(BRANCHES, |key, bytes| decode(Kind::Branch, key, bytes), |key, record| records
+            .branches
+            .insert(key, record));
+        load!(LOCKS, decode_locks, |key, record| records.locks.insert(key, std::sync::Arc::new(record)));
         match counters {
             Some(counters) => records.counters = counters,
             None if records.transactions.is_empty() && records.branches.is_empty() => {}
@@ -161,7 +167,7 @@ impl EmbeddedStore {
                         branches.insert(record.branch_id, bytes.as_slice()).map_err(|e| self.io(e))?;
                     }
                     Change::PutLocks(branch, record) => {
-                        let bytes = encode(Kind::Locks, branch.0, &**record)?;
+                        let bytes = encode_locks(branch.0, record);
                         locks.insert(branch.0, bytes.as_slice()).map_err(|e| self.io(e))?;
                     }
                     Change::DropLocks(branch) => {
