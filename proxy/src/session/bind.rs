@@ -476,7 +476,9 @@ impl Session {
         if self.in_transaction() || !self.branch.is_empty() {
             if commit {
                 if let Err(error) = self.commit_branch(super::dml::COMMIT).await? {
-                    let lost = !self.in_transaction();
+                    // One that has ended says so the next time, too
+                    let ended = matches!(error.code, 1397 | 1399 | 1402 | 1613);
+                    let lost = !self.in_transaction() && !ended;
                     if let Some(binding) = &mut self.binding {
                         binding.lost_local |= lost;
                     }
