@@ -1,0 +1,104 @@
+//! CPU time of the processes under test, user and system together.
+//!
+//! It is read from each process's CPU clock. `/proc/PID/stat` has the same sum in steps of 10 ms, which is more than a small
+//! transaction takes.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use atone_tests::Cluster;
+use nix::time::{ClockId, clock_getcpuclockid, clock_gettime};
+use nix::unistd::Pid;
+
+/// The processes count as idle once they have taken less than `IDLE` in each of `QUIET_WINDOWS` windows. Together these
+/// windows are longer than the coordinator's `transaction.purge_delay`, so that undo rows have been deleted by then.
+const WINDOW: Duration = Duration::from_millis(100);
+const QUIET_WINDOWS: usize = 3;
+const IDLE: Duration = Duration::from_millis(3);
+/// How long background work of a transaction may go on.
+const QUIET_LIMIT: Duration = Duration::from_secs(120);
+
+/// CPU time of each process, since its start or between two moments.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Used {
+    /// The database server.
+    pub(crate) server: Duration,
+    /// The proxy.
+    pub(crate) proxy: Duration,
+    /// The coordinator.
+    pub(crate) coordinator: Duration,
+}
+
+impl Used {
+    /// All processes together.
+    pub(crate) fn total(&self) -> Duration {
+        self.server + self.proxy + self.coordinator
+    }
+
+    /// What was taken from `earlier` until this moment.
+    pub(crate) fn since(&self, earlier: &Used) -> Used {
+        Used {
+            server: self.server.saturating_sub(earlier.server),
+            proxy: self.proxy.saturating_sub(earlier.proxy),
+            coordinator: self.coordinator.saturating_sub(earlier.coordinator),
+        }
+    }
+}
+
+/// The CPU clocks of a cluster's processes.
+#[derive(Debug)]
+pub(crate) struct Clocks {
+    server: ClockId,
+    proxy: ClockId,
+    coordinator: ClockId,
+}
+
+impl Clocks {
+    /// Those of the first server, the proxy and the coordinator.
+    pub(crate) fn of(cluster: &Cluster) -> Result<Self> {
+        Ok(Self {
+            server: clock(cluster.bank1.id())?,
+            proxy: clock(cluster.proxy.id())?,
+            coordinator: clock(cluster.coordinator.id())?,
+        })
+    }
+
+    /// What they show now.
+    pub(crate) fn now(&self) -> Result<Used> {
+        let read = |clock| anyhow::Ok(Duration::from(clock_gettime(clock)?));
+        Ok(Used {
+            server: read(self.server)?,
+            proxy: read(self.proxy)?,
+            coordinator: read(self.coordinator)?,
+        })
+    }
+
+    /// Waits until all processes are idle, and returns what they had taken when they became so. Background work, such as InnoDB's
+    /// purge, is part of what a transaction costs.
+    pub(crate) async fn until_quiet(&self) -> Result<Used> {
+        let deadline = Instant::now() + QUIET_LIMIT;
+        let mut became_quiet = self.now()?;
+        let mut last = became_quiet;
+        let mut quiet_windows = 0;
+        while quiet_windows < QUIET_WINDOWS {
+            if Instant::now() >= deadline {
+                bail!("the processes were not idle within {QUIET_LIMIT:?}");
+            }
+            tokio::time::sleep(WINDOW).await;
+            let now = self.now()?;
+            if now.since(&last).total() < IDLE {
+                quiet_windows += 1;
+            } else {
+                quiet_windows = 0;
+                became_quiet = now;
+            }
+            last = now;
+        }
+        Ok(became_quiet)
+    }
+}
+
+fn clock(pid: Option<u32>) -> Result<ClockId> {
+    let pid = i32::try_from(pid.context("a process does not run")?)?;
+    clock_getcpuclockid(Pid::from_raw(pid)).context("no CPU clock of the process")
+}
