@@ -17,6 +17,7 @@ atone_tests::shared_tests!(
     the_variable,
     unbinding,
     reset_and_change_user_unbind,
+    wide_results,
     hints_bind_one_statement,
     comments_bind_one_statement,
     hints_are_read_in_the_sessions_mode,
@@ -263,6 +264,40 @@ async fn sweeping_variables(c: Harmable) -> Result<()> {
             c.rest().rollback(&xid).await?.expect(200)?;
         }
     }
+    // The same by SQL's own statements
+    let list = lists[0];
+    let text = "SELECT CONCAT('SET ', GROUP_CONCAT(CONCAT('@`', CONVERT(variable_name USING utf8mb4), '`=NULL'))) INTO @sweep FROM LIST";
+    let table = match c.flavor() {
+        Flavor::MariaDb => "information_schema.user_variables",
+        Flavor::MySql => "performance_schema.user_variables_by_thread",
+    };
+    let text = text.replace("LIST", table);
+    for sweep in [
+        &[text.as_str(), "PREPARE x FROM @sweep", "EXECUTE x", "DEALLOCATE PREPARE x"][..],
+        &[
+            format!("PREPARE x FROM '{list}'").as_str(),
+            "EXECUTE x",
+            "DEALLOCATE PREPARE x",
+            "SET @atone_xid = NULL",
+        ],
+        &[list, "PREPARE y FROM 'SET @atone_xid = NULL'", "EXECUTE y"],
+        &[list, "PREPARE y FROM 'SELECT 1'", "EXECUTE y", "SET @a = NULL, @atone_xid = NULL"],
+        &[list, "SAVEPOINT s", "EXECUTE IMMEDIATE 'SET @atone_xid = NULL'"],
+    ] {
+        if c.flavor() == Flavor::MySql && sweep.iter().any(|statement| statement.contains("IMMEDIATE")) {
+            continue;
+        }
+        let xid = sql::start_global(&mut conn).await?;
+        sql::run(&mut conn, "SET @a = 1, @sweep = ''").await?;
+        for statement in sweep {
+            conn.query_iter(*statement).await.with_context(|| (*statement).to_owned())?.drop_result().await?;
+        }
+        assert_eq!(sql::xid(&mut conn).await?.as_deref(), Some(xid.as_str()), "{sweep:?}");
+        sql::run(&mut conn, "UPDATE account SET balance = balance + 1 WHERE id = 2").await?;
+        assert_eq!(c.rest().locks(&xid).await?.len(), 1, "{sweep:?}");
+        sql::run(&mut conn, "ROLLBACK GLOBAL TRANSACTION").await?;
+        c.rest().wait_for_status(&xid, "rolled_back", SOON).await?;
+    }
     // MariaDB's way to lose them all
     if c.flavor() == Flavor::MariaDb {
         let xid = sql::start_global(&mut conn).await?;
@@ -299,6 +334,48 @@ async fn reset_and_change_user_unbind(c: Arc<Cluster>) -> Result<()> {
         assert_eq!(c.rest().transaction(&xid).await?["branches"], json!([]));
         c.rest().rollback(&xid).await?.expect(200)?;
     }
+    Ok(())
+}
+
+/// What is read beside the application's statements comes in its `character_set_results`, which may have no single bytes for
+/// the letters of ASCII.
+async fn wide_results(c: Arc<Cluster>) -> Result<()> {
+    let schema = c.bank_schema("wide_results").await?;
+    let mut conn = c.app(Bank::One, &schema).await?;
+    let other = c.rest().begin(json!({})).await?;
+    for charset in ["utf16", "utf16le", "utf32", "ucs2"] {
+        let wide = format!("SET character_set_results = {charset}");
+        sql::run(&mut conn, &wide).await?;
+        for bind in [
+            "START GLOBAL TRANSACTION".to_owned(),
+            format!("START GLOBAL TRANSACTION JOIN '{other}'"),
+            format!("SET @atone_xid = '{other}'"),
+            format!("UPDATE /*+ XID('{other}') */ account SET balance = 0 WHERE id = 1"),
+            format!("UPDATE account SET balance = 0 WHERE id = 1 /* xid='{other}' */"),
+        ] {
+            let refused = sql::refused(&mut conn, &bind).await.with_context(|| bind.clone())?;
+            refused.expect(1235, "42000").with_context(|| bind.clone())?;
+        }
+        sql::run(&mut conn, "SET character_set_results = utf8mb4").await?;
+        let xid = sql::start_global(&mut conn).await?;
+        sql::run(&mut conn, "UPDATE account SET balance = 5 WHERE id = 2").await?;
+        sql::run(&mut conn, &wide).await?;
+        for statement in [
+            "UPDATE account SET balance = 0 WHERE id = 1",
+            "DELETE FROM account",
+            "INSERT INTO account VALUES (9, 'x', 1)",
+        ] {
+            sql::refused(&mut conn, statement).await?.expect_naming(1235, "42000", &xid)?;
+        }
+        sql::run(&mut conn, "SET character_set_results = utf8mb4").await?;
+        sql::run(&mut conn, "UPDATE account SET balance = 6 WHERE id = 3").await?;
+        sql::run(&mut conn, &wide).await?;
+        sql::run(&mut conn, "ROLLBACK GLOBAL TRANSACTION").await?;
+        sql::run(&mut conn, "SET character_set_results = utf8mb4").await?;
+        c.rest().wait_for_status(&xid, "rolled_back", SOON).await?;
+    }
+    assert_eq!(c.accounts(Bank::One, &schema).await?, ["1|ann|100", "2|bob|100", "3|NULL|100"]);
+    c.rest().rollback(&other).await?.expect(200)?;
     Ok(())
 }
 

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use atone_tests::cluster::SOON;
 use atone_tests::effects::{Step, e, q};
+use atone_tests::server::APP;
+use atone_tests::wire::{Login, Session, payload};
 use atone_tests::{Bank, Cluster, Flavor, sql};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable as _;
@@ -16,7 +18,8 @@ atone_tests::shared_tests!(
     preparing_runs_nothing,
     asking_runs_nothing,
     hinted,
-    of_the_first_of_several
+    of_the_first_of_several,
+    settings_of_the_server_prepared
 );
 
 const SETUP: &[&str] = &[
@@ -263,8 +266,63 @@ async fn of_the_first_of_several(c: Arc<Cluster>) -> Result<()> {
         steps.push(q(&format!("{read}; DELETE FROM t")));
         steps.push(q(&format!("UPDATE t SET a = 5 WHERE id = 77; {read} ; DELETE FROM t")));
     }
+    // Nothing between two of them
+    for empty in [
+        "; UPDATE t SET a = 5",
+        "UPDATE t SET a = 5 WHERE id = 77;;UPDATE t SET b = 'x'",
+        "SELECT 1; \n ; SELECT 2",
+    ] {
+        steps.push(q(empty));
+    }
     pair.compare(&steps, true).await?;
     pair.end(&c).await
+}
+
+/// MySQL answers the preparing of some that the account may not run with a bare OK.
+async fn settings_of_the_server_prepared(c: Arc<Cluster>) -> Result<()> {
+    let schema = c.schema("errors_of_settings").await?;
+    let mut sessions = Vec::new();
+    for (bank, port) in [(Bank::One, c.proxy_port(Bank::One)), (Bank::Two, c.server(Bank::Two).port())] {
+        sql::run_all(&mut c.direct(bank, &schema).await?, SETUP).await?;
+        sessions.push(Session::open(&Login::new(port, APP).schema(&schema)).await?);
+    }
+    let [bound, plain] = sessions.as_mut_slice() else { bail!("two sessions") };
+    said(bound, "START GLOBAL TRANSACTION", false).await?;
+    for session in [&mut *bound, &mut *plain] {
+        said(session, "BEGIN", false).await?;
+        said(session, "UPDATE u SET a = 50 WHERE id = 2", false).await?;
+    }
+    for statement in [
+        "SET GLOBAL max_connections = 100",
+        "SET PERSIST max_connections = 100",
+        "SET PERSIST_ONLY max_connections = 100",
+        "SET @@persist.max_connections = 5",
+        "SET @@global.sql_mode = ''",
+        "SET GLOBAL TRANSACTION ISOLATION LEVEL READ COMMITTED",
+    ] {
+        for (text, prepares) in
+            [(statement, true), ("SELECT a, @@max_connections > 100 FROM u WHERE id = 2", false)]
+        {
+            let (one, two) = (said(bound, text, prepares).await?, said(plain, text, prepares).await?);
+            ensure!(
+                one == two || c.flavor() == Flavor::MariaDb,
+                "{statement}\n  bound {one:?}\n  plain {two:?}"
+            );
+        }
+    }
+    said(bound, "ROLLBACK GLOBAL TRANSACTION", false).await?;
+    Ok(())
+}
+
+/// What the server answers to a text, or to the preparing of it.
+async fn said(session: &mut Session, sql: &str, prepares: bool) -> Result<Vec<String>> {
+    let command = match prepares {
+        true => payload::text(payload::STMT_PREPARE, sql.as_bytes()),
+        false => payload::query(session.capabilities, sql.as_bytes(), &[]),
+    };
+    session.send(&command).await?;
+    let packets = session.receive(&command, None).await?;
+    Ok(packets.iter().map(|(_, packet)| packet.to_string()).collect())
 }
 
 /// A hint binds its statement; what is wrong with that is told by the server all the same.

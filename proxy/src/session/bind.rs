@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::analysed::{Analysed, Origin};
 use super::fault::Progress;
-use super::inject::{Reply, unhex};
+use super::inject::{Reply, WIDE, is_wide, unhex};
 use super::{HeldLocks, Session};
 use crate::error::{End, SqlError};
 use crate::waits::Bound;
@@ -216,7 +216,8 @@ impl Session {
         if self.binding.is_none() && self.holds_table_locks().await? {
             return Ok(Some(SqlError::locked_tables(xid)));
         }
-        let unreplicated = self.session_vars().await?.unreplicated;
+        let vars = self.session_vars().await?;
+        let unreplicated = vars.unreplicated.or_else(|| is_wide(&vars.charset_results).then_some(WIDE));
         Ok(unreplicated.map(|why| SqlError::refused(xid, why)))
     }
 
@@ -353,18 +354,19 @@ impl Session {
     fn sweeps_variables(&mut self, statement: &Analysed) -> bool {
         let sweeps = self.listed_variables && self.binding.as_ref().is_some_and(|b| !b.local_only);
         let lists = atone_sql::may_list_user_variables(&statement.sql);
-        let between = matches!(
+        let ends = matches!(
             statement.analysis.statement,
-            Statement::Set
-                | Statement::SetXid(_)
-                | Statement::TouchesXid
-                | Statement::Use(_)
-                | Statement::Read
-                | Statement::Diagnostics
-                | Statement::SelectsDiagnostics { .. }
-                | Statement::Empty
+            Statement::Insert(_)
+                | Statement::Update(_)
+                | Statement::Delete(_)
+                | Statement::Joined(_)
+                | Statement::Load(_)
+                | Statement::Begin { .. }
+                | Statement::Commit { .. }
+                | Statement::Rollback { .. }
+                | Statement::SetAutocommit(_)
         );
-        self.listed_variables = self.binding.is_some() && (lists || (self.listed_variables && between));
+        self.listed_variables = self.binding.is_some() && (lists || (self.listed_variables && !ends));
         sweeps
     }
 

@@ -659,8 +659,22 @@ fn only(mut replies: Vec<Reply>) -> Result<Reply, End> {
 /// Why a table cannot be written about.
 pub(super) const UNSAYABLE: &str = "a name of the table, or of one that belongs to it, has letters that character_set_client does not have: use utf8mb4";
 
+/// Why a session is not bound whose results come in such a charset.
+pub(super) const WIDE: &str = "character_set_results is no charset with the letters of ASCII as single bytes: what Atone reads would come in it";
+
+/// Whether letters of ASCII have several bytes.
+pub(super) fn is_wide(charset: &str) -> bool {
+    matches!(charset, "utf16" | "utf16le" | "utf32" | "ucs2")
+}
+
 fn parse_vars(rows: &Rows, mariadb: bool, capabilities: u64, marks: Marks) -> Result<Vars, End> {
-    let cells = rows.cells(0)?;
+    let sent = rows.cells(0)?;
+    // In UTF-16, UTF-32 and UCS-2 letters of ASCII are those with zero bytes around them
+    let narrow: Vec<Option<Vec<u8>>> = sent
+        .iter()
+        .map(|cell| cell.map(|cell| cell.iter().copied().filter(|byte| *byte != 0).collect()))
+        .collect();
+    let cells: Vec<Option<&[u8]>> = narrow.iter().map(Option::as_deref).collect();
     let text =
         |i: usize| String::from_utf8_lossy(cells.get(i).copied().flatten().unwrap_or_default()).into_owned();
     let number = |i: usize| {
@@ -680,6 +694,9 @@ fn parse_vars(rows: &Rows, mariadb: bool, capabilities: u64, marks: Marks) -> Re
     let mode = Mode { marks: Some(marks), charset, ..mode };
     if !mariadb && cells.get(15).copied().flatten().is_some_and(|v| v != b"FULL") {
         refuse = Some("resultset_metadata is not FULL: tables are told by their column definitions".into());
+    }
+    if is_wide(&charset_results) {
+        refuse = Some(WIDE.into());
     }
     let database = match cells.get(7).copied().flatten() {
         None => None,

@@ -128,6 +128,7 @@ impl Session {
             if let Some(error) = self.writing_view(&named.sql, &inner.statement).await? {
                 return self.send_error(&error).await;
             }
+            self.listed_variables |= atone_sql::may_list_user_variables(&named.sql);
             let taken = self.mark_list().await?;
             self.forward(origin.running(&running), Expect::Results).await?;
             return self.follow_list(taken).await;

@@ -90,6 +90,11 @@ impl Session {
                 Err(error) => return self.send_error(&error).await,
             };
             let next = next_statement(&sql, mode);
+            if next.as_ref().is_some_and(|next| sql[..next.end].trim_ascii().is_empty()) {
+                // No statement stands here, and another one follows: the server says so of the packet as a whole
+                self.reply.more = false;
+                return self.refuse_several(&sql).await;
+            }
             self.reply.more = next.is_some();
             let statement = next.map_or(sql.clone(), |next| sql.slice(..next.end));
             self.with_rest = next.as_ref().map(|_| sql.clone());

@@ -294,6 +294,11 @@ impl ReplyTracker {
                     }
                     State::Done
                 }
+                // So MySQL says of a SET GLOBAL that its user may not do, and has prepared nothing
+                (Expect::Prepare, Some(0x00)) if len < PREPARE_OK => {
+                    self.ok(peek, at)?;
+                    State::Done
+                }
                 (Expect::Prepare, Some(0x00)) => {
                     let mut r = Reader::new(&peek[1..]);
                     let prepared = Prepared { statement_id: r.u32()?, columns: r.u16()?, params: r.u16()? };
@@ -510,6 +515,8 @@ mod tests {
         assert_eq!(t.prepared(), Some(Prepared { statement_id: 9, columns: 1, params: 2 }));
         check(Expect::Prepare, NEW, &[&[0, 9, 0, 0, 0, 1, 0, 1, 0, 0, 0, 0], b"\x03def", b"\x03def"]);
         check(Expect::Prepare, NEW, &[&[0, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]]);
+        let t = check(Expect::Prepare, NEW, &[&[0, 0, 0, 2, 0, 0, 0]]);
+        assert_eq!((t.prepared(), t.failed()), (None, None));
         check(Expect::FieldList, OLD, &[b"\x03def", b"\x03def", EOF]);
         check(Expect::Rows, OLD, &[&[0, 0, 1], EOF]);
         check(Expect::Single, OLD, &[b"Uptime: 5"]);

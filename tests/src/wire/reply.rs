@@ -207,6 +207,8 @@ impl Reply {
             (Shape::Single, _) => Ok((Decoded::new("text").with_bytes("text", packet), Then::Done)),
             (Shape::Binlog, Some(0xfe)) => Ok((self.end(packet)?.0, Then::Done)),
             (Shape::Binlog, _) => Ok((Decoded::new("event").with_bytes("bytes", packet), Then::More)),
+            // MySQL's answer to a SET GLOBAL that its user may not do
+            (Shape::Prepare, Some(0x00)) if packet.len() < 9 => Ok((self.ok(packet)?.0, Then::Done)),
             (Shape::Prepare, Some(0x00)) => self.prepared(packet),
             (Shape::Text | Shape::Binary, Some(0x00)) => {
                 let (ok, status) = self.ok(packet)?;

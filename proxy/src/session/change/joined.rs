@@ -289,7 +289,7 @@ impl Session {
         };
         let text = with_hint(text, t.joined.verb.end, count, self.mariadb);
         if let Some(why) = too_long(&text, t.vars) {
-            return self.refuse_change(why, t.alone).await;
+            return self.too_large_for_packet(why, t.alone).await;
         }
         // It may have to be taken back; nobody else minds that the savepoint stays
         let mut ok = match self.run_behind_savepoint(text, t.joined.volatile).await? {

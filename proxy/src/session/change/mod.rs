@@ -32,7 +32,7 @@ use super::odd::{ODD, compares};
 use super::refused::OwnError;
 use super::restorable::always_restorable;
 use crate::branch::{Presence, row_bytes};
-use crate::error::End;
+use crate::error::{End, SqlError};
 use crate::heavy::heavy;
 use crate::meta::TableInfo;
 
@@ -281,7 +281,7 @@ impl Session {
                     })
                 };
                 if let Some(why) = too_long(&restricted, t.vars) {
-                    return self.refuse_change(why, t.alone).await;
+                    return self.too_large_for_packet(why, t.alone).await;
                 }
                 if t.moves.is_some() && !images.is_empty() {
                     return self.move_rows(&t, restricted, images, keys, behind).await;
@@ -330,6 +330,11 @@ impl Session {
             Err(stop) => self.stop_change(stop, alone).await?,
         }
         Ok(None)
+    }
+
+    /// Refuses a statement that is longer with the keys of its rows than a packet may be.
+    async fn too_large_for_packet(&mut self, why: &str, alone: bool) -> Result<(), End> {
+        self.refuse_with(&SqlError::not_restorable(&self.xid(), why), alone).await
     }
 
     /// Answers a statement that has not run, as what is behind its rows cannot be imaged.

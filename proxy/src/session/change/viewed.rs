@@ -111,7 +111,7 @@ impl Session {
         let restricted = restricted_sql(sql, change, analysis, (&view.info, &key_table), &found, filter).text;
         let restricted = with_hint(restricted, change.verb().end, found.len(), self.mariadb);
         if let Some(why) = too_long(&restricted, &vars) {
-            return self.refuse_change(why, alone).await;
+            return self.too_large_for_packet(why, alone).await;
         }
         let ok = match self.run_change(change, restricted, false).await? {
             Reply::Ok(ok) => ok,
