@@ -25,7 +25,7 @@ const OWN_SCHEMAS: [&str; 4] = ["information_schema", "mysql", "performance_sche
 const NO_VIEW: u16 = 1347;
 /// `ER_BAD_DB_ERROR`, `ER_TOO_LONG_IDENT`, `ER_WRONG_DB_NAME`, `ER_WRONG_TABLE_NAME`, `ER_NO_SUCH_TABLE`: nothing has the name.
 const NOTHING: [u16; 5] = [1049, 1059, 1102, 1103, 1146];
-/// `ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION`: to show it writes.
+/// `ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION`: it calls what writes.
 const WRITES: u16 = 1792;
 /// `ER_TABLEACCESS_DENIED_ERROR`, `ER_VIEW_INVALID`: the information schema may tell more.
 const UNSEEN: [u16; 2] = [1142, 1356];
@@ -49,7 +49,7 @@ enum View {
     Defined(Arc<str>),
     /// It does not show it: this may be a table as well.
     Hidden,
-    /// To show it, the server calls a function that writes.
+    /// It calls a function that writes, which a read-only session may not even look at.
     Writes,
 }
 
@@ -76,6 +76,7 @@ impl Views {
     ) -> Result<Option<String>, ServiceError> {
         let mut done: HashSet<Qualified> = HashSet::new();
         let mut todo = names;
+        let mut writes = None;
         while let Some(name) = todo.pop() {
             if done.contains(&name) {
                 continue;
@@ -88,10 +89,9 @@ impl Views {
                     View::Defined(text) => look_into(&name, &text, mariadb),
                     View::Hidden => ServicePool::again(|| unseen(pool, &name)).await?,
                     View::Writes => {
-                        let (schema, name) = &name;
-                        Found::Writes(format!(
-                            "the view {schema}.{name} calls a function that writes when the view is looked at"
-                        ))
+                        // One of those that it is over may say why
+                        writes = Some(format!("the view {}.{} writes when it is looked at", name.0, name.1));
+                        ServicePool::again(|| writing(pool, &name, mariadb)).await?
                     }
                 };
                 match found {
@@ -101,7 +101,7 @@ impl Views {
             }
             done.insert(name);
         }
-        Ok(None)
+        Ok(writes)
     }
 
     /// Whether what a local transaction has read, and keeps, are tables, and views that write nothing.
@@ -150,6 +150,20 @@ impl Views {
         };
         looks.see(look).await
     }
+}
+
+/// What a view is that only the information schema shows: the server opens the tables there that its functions write.
+async fn writing(pool: &ServicePool, name: &Qualified, mariadb: bool) -> Result<Found, Error> {
+    let text: Option<Option<String>> = pool
+        .get_conn()
+        .await?
+        .first_row(
+            "SELECT VIEW_DEFINITION FROM information_schema.VIEWS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?",
+            (&name.0, &name.1),
+        )
+        .await?;
+    let shown = format!("CREATE VIEW v AS {}", text.flatten().unwrap_or_default());
+    Ok(look_into(name, &shown, mariadb))
 }
 
 /// What a name is that the server does not show. Only to who may read it the information schema tells whether it is a view; and

@@ -8,6 +8,7 @@ use atone_wire::attributes::{Attributes, parse_query};
 use atone_wire::caps::client;
 use atone_wire::execute::Param;
 use bytes::Bytes;
+use memchr::memmem;
 
 use super::Session;
 use super::bind::depends_on_mode;
@@ -137,9 +138,12 @@ fn next_statement(sql: &[u8], mode: Mode) -> Option<NextStatement> {
     Some(NextStatement { end: length(next.end)?, following: length(next.following)? })
 }
 
-/// Whether a text is certainly no more than one statement.
+/// Whether a text is certainly no more than one statement, what executable comments hold included.
 pub(super) fn is_one_statement(sql: &[u8], mode: Mode) -> bool {
-    let whole = |text: Cow<'_, [u8]>| atone_sql::next_statement(&text, mode).is_none();
+    let whole = |text: Cow<'_, [u8]>| {
+        let executes = [&b"/*!"[..], b"/*M!"].iter().any(|comment| memmem::find(&text, comment).is_some());
+        !executes && atone_sql::next_statement(&text, mode).is_none()
+    };
     !atone_sql::may_be_several(sql) || mode.read(sql).is_ok_and(whole)
 }
 

@@ -221,13 +221,15 @@ impl Session {
         if error.code != SYNTAX {
             return Ok(Some(error));
         }
+        let several = self.capabilities & client::MULTI_STATEMENTS != 0;
+        if several && !is_one_statement(&sql, self.assumed_mode()) {
+            // It would not say what is wrong with the first
+            return Ok(None);
+        }
         if self.with_rest.as_ref().is_some_and(|packet| packet.starts_with(&sql)) {
             return self.with_rest_quoted(error).await.map(Some);
         }
-        // Of several statements it would not say what is wrong with the first
-        let several =
-            self.capabilities & client::MULTI_STATEMENTS != 0 && !is_one_statement(&sql, self.assumed_mode());
-        Ok(Some(error).filter(|_| !several))
+        Ok(Some(error))
     }
 
     /// A syntax error of the current statement, which quotes its packet to the end: so the server says it of a packet with several.

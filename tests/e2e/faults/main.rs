@@ -68,21 +68,21 @@ const OF_TEXT: [Fault; 2] = [fault(1146, "42S02", false), fault(1142, "42000", f
 const ENDS_CONNECTION: [Fault; 3] =
     [fault(1053, "08S01", false), fault(1927, "70100", false), fault(2013, "HY000", false)];
 
-/// What the statements at one place are answered with. All of it where `ATONE_FAULTS` is `all`, which takes long; else some of
-/// each kind, in turn.
+/// What the statements at one place are answered with. All of it where `ATONE_FAULTS` is `all`, which takes long; else one of
+/// the kinds, in turn.
 fn faults(turn: usize) -> Vec<Fault> {
     if std::env::var("ATONE_FAULTS").is_ok_and(|value| value == "all") {
         return [&ENDS_TRANSACTION[..], &ENDS_STATEMENT, &[CUTS], &OF_TEXT, &ENDS_CONNECTION].concat();
     }
     let of = |faults: &[Fault], turn: usize| faults.get(turn % faults.len()).copied();
-    let mut out = vec![of(&ENDS_TRANSACTION, turn)];
-    match turn % 8 {
-        0 | 2 | 4 | 6 => out.push(of(&ENDS_STATEMENT, turn / 2)),
-        1 | 5 => out.push(of(&OF_TEXT, turn / 4)),
-        3 => out.push(of(&ENDS_CONNECTION, turn / 8)),
-        _ => out.push(Some(CUTS)),
-    }
-    out.into_iter().flatten().collect()
+    let fault = match turn % 8 {
+        0 | 2 | 4 | 6 => of(&ENDS_TRANSACTION, turn / 2),
+        1 | 5 => of(&ENDS_STATEMENT, turn / 4),
+        3 => of(&OF_TEXT, turn / 8),
+        _ if turn % 16 < 8 => of(&ENDS_CONNECTION, turn / 16),
+        _ => Some(CUTS),
+    };
+    fault.into_iter().collect()
 }
 
 fn ends_connection(code: u16) -> bool {
