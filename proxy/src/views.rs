@@ -154,16 +154,27 @@ impl Views {
 
 /// What a view is that only the information schema shows: the server opens the tables there that its functions write.
 async fn writing(pool: &ServicePool, name: &Qualified, mariadb: bool) -> Result<Found, Error> {
-    let text: Option<Option<String>> = pool
-        .get_conn()
-        .await?
+    let look = |mut conn: Conn| async {
+        let text = definition(&mut conn, &name.0, &name.1).await;
+        (conn, text)
+    };
+    let text = pool.look(look).await?;
+    let shown = format!("CREATE VIEW v AS {}", text.unwrap_or_default());
+    Ok(look_into(name, &shown, mariadb))
+}
+
+/// The SELECT that a view is by the information schema; `None` where it is not shown.
+///
+/// # Errors
+/// What the server or the system says.
+pub(crate) async fn definition(conn: &mut Conn, schema: &str, name: &str) -> Result<Option<String>, Error> {
+    let text: Option<Option<String>> = conn
         .first_row(
             "SELECT VIEW_DEFINITION FROM information_schema.VIEWS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?",
-            (&name.0, &name.1),
+            (schema, name),
         )
         .await?;
-    let shown = format!("CREATE VIEW v AS {}", text.flatten().unwrap_or_default());
-    Ok(look_into(name, &shown, mariadb))
+    Ok(text.flatten().filter(|text| !text.is_empty()))
 }
 
 /// What a name is that the server does not show. Only to who may read it the information schema tells whether it is a view; and

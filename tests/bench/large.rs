@@ -125,21 +125,13 @@ impl Table {
         // Keys of an IN list are every second one
         let rows = MIN_TABLE_ROWS.max(2 * max_rows);
         let mut conn = cluster.direct(Bank::One, &schema).await?;
-        sql::run(&mut conn, "CREATE TABLE number (n INT NOT NULL PRIMARY KEY)").await?;
-        sql::run(&mut conn, "INSERT INTO number VALUES (1)").await?;
-        let mut have = 1;
-        while have < rows {
-            let more = have.min(rows - have);
-            let double = format!("INSERT INTO number SELECT n + {have} FROM number WHERE n <= {more}");
-            sql::run(&mut conn, double).await?;
-            have += more;
-        }
+        sql::create_numbers(&mut conn, 1..rows + 1).await?;
         for (table, first, count) in [("item_before", 1, rows), ("item_new", rows + 1, rows / 2)] {
             sql::run(&mut conn, format!("CREATE TABLE {table} {COLUMNS}")).await?;
             let offset = first - 1;
             let fill = format!(
                 "INSERT INTO {table} SELECT n + {offset}, CONCAT('code-', LPAD(n + {offset}, 9, '0')), n % 100, n % 1000 / 8, \
-                 CONCAT('what is to be known of item ', n), '2026-01-01 12:00:00' FROM number WHERE n <= {count}"
+                 CONCAT('what is to be known of item ', n), '2026-01-01 12:00:00' FROM numbers WHERE n <= {count}"
             );
             sql::run(&mut conn, fill).await?;
         }

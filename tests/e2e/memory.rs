@@ -34,16 +34,8 @@ async fn wide_table(c: &Cluster) -> Result<(String, Vec<String>)> {
         write!(select, ", n * {i}, CONCAT('{i:028}', n)")?;
     }
     create.push(')');
-    let numbers = ["CREATE TABLE numbers (n INT NOT NULL PRIMARY KEY)", "INSERT INTO numbers VALUES (0)"];
     sql::run(&mut direct, create).await?;
-    sql::run_all(&mut direct, &numbers).await?;
-    let mut have = 1;
-    while have < ROWS {
-        let more = have.min(ROWS - have);
-        let double = format!("INSERT INTO numbers SELECT n + {have} FROM numbers WHERE n < {more}");
-        sql::run(&mut direct, double).await?;
-        have += more;
-    }
+    sql::create_numbers(&mut direct, 0..ROWS).await?;
     sql::run(&mut direct, format!("INSERT INTO wide SELECT {select} FROM numbers")).await?;
     let sums = sums(c, &schema).await?;
     Ok((schema, sums))

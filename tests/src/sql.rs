@@ -1,5 +1,6 @@
 //! Talking SQL to a server or through the proxy.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -157,4 +158,20 @@ pub fn start(mut conn: Conn, statement: &str) -> Waiting {
         let result = conn.query_drop(statement).await;
         (conn, result)
     })
+}
+
+/// Makes a table `numbers (n)` of these, in the connection's schema: a statement of many rows can be made from it.
+pub async fn create_numbers(conn: &mut Conn, numbers: Range<u64>) -> Result<()> {
+    run(conn, "CREATE TABLE numbers (n INT NOT NULL PRIMARY KEY)").await?;
+    let Range { start, end } = numbers;
+    run(conn, format!("INSERT INTO numbers VALUES ({start})")).await?;
+    let mut next = start + 1;
+    while next < end {
+        let have = next - start;
+        let more = have.min(end - next);
+        let double = format!("INSERT INTO numbers SELECT n + {have} FROM numbers WHERE n < {}", start + more);
+        run(conn, double).await?;
+        next += more;
+    }
+    Ok(())
 }

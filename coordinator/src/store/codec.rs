@@ -93,7 +93,10 @@ fn finish(version: u8, kind: Kind, key: u64, mut bytes: Vec<u8>) -> Vec<u8> {
 
 /// The record in these bytes.
 pub fn decode<T: DeserializeOwned>(kind: Kind, key: u64, bytes: &[u8]) -> Result<T, StoreError> {
-    let payload = open(&[VERSION], kind, key, bytes)?.1;
+    from_json(kind, key, open(&[VERSION], kind, key, bytes)?.1)
+}
+
+fn from_json<T: DeserializeOwned>(kind: Kind, key: u64, payload: &[u8]) -> Result<T, StoreError> {
     serde_json::from_slice(payload).map_err(|error| damaged(kind, key, error.to_string()))
 }
 
@@ -101,7 +104,7 @@ pub fn decode<T: DeserializeOwned>(kind: Kind, key: u64, bytes: &[u8]) -> Result
 pub fn decode_locks(branch: u64, bytes: &[u8]) -> Result<LockSet, StoreError> {
     let (version, mut payload) = open(&[VERSION, LOCKS_VERSION], Kind::Locks, branch, bytes)?;
     if version == VERSION {
-        return decode(Kind::Locks, branch, bytes);
+        return from_json(Kind::Locks, branch, payload);
     }
     let locks = take_locks(&mut payload).filter(|_| payload.is_empty());
     locks.ok_or_else(|| damaged(Kind::Locks, branch, "they are not locks".to_owned()))

@@ -55,12 +55,9 @@ fn names_transaction(comment: &[u8]) -> bool {
         let rest = rest.strip_prefix(b":").or_else(|| rest.strip_prefix(b"%3A")).unwrap_or_default();
         hex(number) && rest.get(..16).is_some_and(hex)
     };
-    let starts = memchr::memchr2_iter(b'x', b'X', comment);
-    let mut words = starts.filter_map(|at| comment.get(at..)).filter(|rest| {
-        let (word, _) = rest.split_at(rest.len().min(3));
-        word.eq_ignore_ascii_case(b"xid")
-    });
-    words.any(|rest| names(rest.get(3..).unwrap_or_default()))
+    memchr::memchr2_iter(b'x', b'X', comment)
+        .filter_map(|at| comment.get(at..)?.split_at_checked(3))
+        .any(|(word, rest)| word.eq_ignore_ascii_case(b"xid") && names(rest))
 }
 
 fn xid(text: Vec<u8>, span: Span) -> Result<Option<XidHint>, Refusal> {

@@ -353,7 +353,6 @@ impl Session {
     /// each migration), and do not mean to leave the global transaction.
     fn sweeps_variables(&mut self, statement: &Analysed) -> bool {
         let sweeps = self.listed_variables && self.binding.as_ref().is_some_and(|b| !b.local_only);
-        let lists = atone_sql::may_list_user_variables(&statement.sql);
         let ends = matches!(
             statement.analysis.statement,
             Statement::Insert(_)
@@ -366,7 +365,8 @@ impl Session {
                 | Statement::Rollback { .. }
                 | Statement::SetAutocommit(_)
         );
-        self.listed_variables = self.binding.is_some() && (lists || (self.listed_variables && !ends));
+        self.listed_variables = self.binding.is_some()
+            && ((self.listed_variables && !ends) || atone_sql::may_list_user_variables(&statement.sql));
         sweeps
     }
 

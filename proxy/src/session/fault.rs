@@ -228,6 +228,15 @@ impl Session {
         Ok(matches!(self.fly_one(format!("ROLLBACK TO {SAVEPOINT}")).await?, Reply::Ok(_)))
     }
 
+    /// Takes the current statement back to our savepoint, to be run otherwise or answered; false where the server does not.
+    pub(super) async fn statement_taken_back(&mut self) -> Result<bool, End> {
+        let done = self.back_to_savepoint().await?;
+        if done {
+            self.progress = Progress { alone: self.progress.alone, ..Progress::default() };
+        }
+        Ok(done)
+    }
+
     /// Rolls the local transaction back.
     pub(super) async fn rollback_local(&mut self) -> Result<(), End> {
         self.progress = Progress::default();

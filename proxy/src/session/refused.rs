@@ -13,7 +13,7 @@ use bytes::Bytes;
 use super::Session;
 use super::analysed::{Analysed, blanked, written};
 use super::diagnostics::Diagnostics;
-use super::fault::{Class, Progress, class};
+use super::fault::{Class, class};
 use super::gate::Own;
 use super::inject::{Flight, Reply};
 use super::packet::is_one_statement;
@@ -101,12 +101,11 @@ impl Session {
         if let Some(Reply::Err(own)) = self.run_flight(flight).await?.pop() {
             return Ok(Some(own));
         }
-        if !self.back_to_savepoint().await? {
+        if !self.statement_taken_back().await? {
             self.rollback_local().await?;
             let why = "a statement that was run for its error cannot be taken back";
             return Ok(Some(SqlError::deadlock(&self.xid(), why).err()));
         }
-        self.progress = Progress { alone: self.progress.alone, ..Progress::default() };
         Ok(None)
     }
 

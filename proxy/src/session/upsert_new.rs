@@ -15,7 +15,6 @@ use atone_wire::caps::client;
 use super::Session;
 use super::cascade::Effect;
 use super::conflicts::{Conditions, Counted, reads, touched};
-use super::fault::Progress;
 use super::inject::{Flight, Reply, Vars};
 use super::insert::{Manner, Target};
 use super::keys::{InsertKeys, insert_keys, same_name};
@@ -102,11 +101,10 @@ impl Session {
         let found: Vec<Key> = rows.iter().map(|row| row.key(&table)).collect();
         let fits = touched(&table, &target.insert.on_conflict, counted, Vec::new(), &rows).is_ok();
         if !fits || !self.are_own(&table, found.clone()).await {
-            if !self.back_to_savepoint().await? {
+            if !self.statement_taken_back().await? {
                 self.rolled_back("a row came meanwhile with a key that the statement gives").await?;
                 return Ok(true);
             }
-            self.progress = Progress { alone: self.progress.alone, ..Progress::default() };
             self.diagnostics = None;
             return Ok(false);
         }

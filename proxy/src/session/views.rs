@@ -13,6 +13,7 @@ use super::tables::Resolved;
 use crate::error::{End, SqlError};
 use crate::meta::TableInfo;
 use crate::typed::Typed;
+use crate::views::definition;
 
 /// How many views may lie over one another.
 const MAX_DEPTH: usize = 16;
@@ -196,13 +197,7 @@ async fn shown(
     schema: &str,
     name: &str,
 ) -> Result<Option<(String, Vec<String>)>, mysql_async::Error> {
-    let text: Option<Option<String>> = conn
-        .first_row(
-            "SELECT VIEW_DEFINITION FROM information_schema.VIEWS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?",
-            (schema, name),
-        )
-        .await?;
-    let Some(text) = text.flatten().filter(|text| !text.is_empty()) else { return Ok(None) };
+    let Some(text) = definition(conn, schema, name).await? else { return Ok(None) };
     let columns = conn
         .rows(
             "SELECT COLUMN_NAME FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? \

@@ -19,7 +19,6 @@ use crate::session::Session;
 use crate::session::cascade::{Behind, Own, Stop, is_parent, may_fire};
 use crate::session::diagnostics::{Diagnostics, Heard};
 use crate::session::dml::MAX_TRIES;
-use crate::session::fault::Progress;
 use crate::session::hold::{Hold, Taken};
 use crate::session::inject::{Flight, Reply, Vars};
 use crate::session::odd::ODD;
@@ -334,12 +333,11 @@ impl Session {
             Reply::Ok(ok) => {
                 self.keep_of(&ok, 0).await?;
                 let heard = self.diagnostics.take();
-                if !self.back_to_savepoint().await? {
+                if !self.statement_taken_back().await? {
                     self.rolled_back("a statement that was run for its warnings cannot be taken back")
                         .await?;
                     return Ok(false);
                 }
-                self.progress = Progress { alone: self.progress.alone, ..Progress::default() };
                 let tells = |heard: &Diagnostics| heard.warning_count > 0 && !self.uncounted_warnings;
                 // MariaDB counts there what is wrong with the values only
                 let in_info = !self.mariadb;

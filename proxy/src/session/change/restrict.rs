@@ -127,7 +127,11 @@ fn is_zerofill(table: &Table) -> bool {
 
 /// A condition that holds for no row.
 pub(super) fn no_row(table: &Table, qualified: &str) -> String {
-    no_row_by(table.keys.first().and_then(|key| table.columns.get(*key.columns.first()?)), qualified)
+    no_row_by(first_of_key(table), qualified)
+}
+
+fn first_of_key(table: &Table) -> Option<&Column> {
+    table.keys.first().and_then(|key| table.columns.get(*key.columns.first()?))
 }
 
 /// The same, told by this column.
@@ -186,10 +190,7 @@ pub(super) fn evaluated_sql(
     let qualified = qualifier_of(change, table);
     // Of a column that the condition gives a value, the server would know it beforehand
     let unnamed = table.columns.iter().find(|column| !has_word(condition, &column.name));
-    let mut predicate = match unnamed {
-        Some(_) => no_row_by(unnamed, &qualified),
-        None => no_row(table, &qualified),
-    };
+    let mut predicate = no_row_by(unnamed.or_else(|| first_of_key(table)), &qualified);
     if change.limit().is_some() && !images.is_empty() {
         // Which rows it looked at before it had enough is not known: of these it is
         let keys: Vec<_> = images.iter().map(|row| row.key(table)).collect();
