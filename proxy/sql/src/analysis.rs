@@ -107,8 +107,7 @@ pub fn may_write(sql: &[u8], mode: Mode) -> bool {
         | Statement::Prepare(_)
         | Statement::Deallocate(_) => false,
         Statement::Insert(_)
-        | Statement::Update(_)
-        | Statement::Delete(_)
+        | Statement::Dml(_)
         | Statement::Joined(_)
         | Statement::Execute(_)
         | Statement::Load(_)
@@ -142,10 +141,7 @@ fn begins_globally(text: &Text<'_>) -> bool {
 
 /// Refuses hints that give the statement other settings than the reads that go with it have.
 fn check_hints(sql: &[u8], lexed: &Lexed, statement: Statement) -> Result<Statement, Refusal> {
-    let writes = matches!(
-        statement,
-        Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_) | Statement::Joined(_)
-    );
+    let writes = matches!(statement, Statement::Insert(_) | Statement::Dml(_) | Statement::Joined(_));
     let sets = lexed.comments.iter().filter(|comment| comment.kind == CommentKind::Hint).any(|comment| {
         let text = sql.get(comment.span.clone()).unwrap_or_default().to_ascii_uppercase();
         memchr::memmem::find(&text, b"SET_VAR").is_some()

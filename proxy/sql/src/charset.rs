@@ -347,8 +347,8 @@ mod tests {
         let mode = Mode::default();
         let sql = b"UPDATE t SET a = '\x95\x5c', `\x8a\x60` = '\x81\x7c;' WHERE id = 1";
         let text = of("sjis").read(sql, true).unwrap();
-        let Statement::Update(update) = analyze(&text, mode).statement else { panic!() };
-        assert_eq!(update.assignments.len(), 2);
+        let Statement::Dml(update) = analyze(&text, mode).statement else { panic!() };
+        assert_eq!(update.assignments().unwrap().len(), 2);
         assert!(of("sjis").read(b"'\\\x95\x5c'", true).is_err());
         assert!(of("sjis").read(b"'\\\\\x95\x5c'", true).is_ok());
         assert!(of("sjis").read(b"'\\\x95\x5c'", false).is_ok());

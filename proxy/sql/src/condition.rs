@@ -144,7 +144,7 @@ pub(crate) fn check_reads(
     Ok(())
 }
 
-/// See [`crate::Update::pinned`].
+/// See [`crate::Dml::pinned`].
 fn pinned(text: &Text<'_>, clause: Range<usize>, table: &TableRef) -> Option<Vec<(String, Span)>> {
     let mut pairs: Vec<(String, Span)> = Vec::new();
     let mut depth = 0usize;

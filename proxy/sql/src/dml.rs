@@ -3,14 +3,14 @@
 use std::ops::Range;
 
 use crate::{
-    condition::{self, split_commas},
+    condition::{self, Condition, split_commas},
     confirm,
     functions::{self, check_calls},
     joined::{self, Parts},
     lexer::Kind,
     references,
     text::Text,
-    types::{Assignment, Delete, Refusal, Span, Statement, TableRef, Update},
+    types::{Assignment, Dml, DmlAction, Refusal, Span, Statement, TableRef},
 };
 
 /// Passes over LOW_PRIORITY and its like, which don't change what is written, and over IGNORE: whether it is there.
@@ -47,22 +47,10 @@ pub(crate) fn update(text: &Text<'_>, verb: usize) -> Result<Statement, Refusal>
     };
     let with = with(text, verb)?;
     check_calls(text, list.clone())?;
-    let assignments = assignments(text, list.clone())?;
+    let action = DmlAction::Update(assignments(text, list.clone())?);
     let condition = condition::parse(text, clauses, &table)?;
     condition.check_against(text, list)?;
-    Ok(Statement::Update(Update {
-        verb: text.span(verb..verb + 1),
-        with: with.span,
-        table,
-        assignments,
-        ignore,
-        volatile: condition.volatile || (condition.subquery && with.volatile),
-        where_clause: condition.where_clause,
-        order_by: condition.order_by,
-        limit: condition.limit,
-        subquery: condition.subquery,
-        pinned: condition.pinned,
-    }))
+    Ok(finish(text, verb, with, table, action, ignore, condition))
 }
 
 /// `[WITH …] DELETE …`; the verb is at `verb`.
@@ -100,19 +88,32 @@ pub(crate) fn delete(text: &Text<'_>, verb: usize) -> Result<Statement, Refusal>
     let with = with(text, verb)?;
     let condition = condition::parse(text, clauses, &table)?;
     condition.check_against(text, end..text.len())?;
-    Ok(Statement::Delete(Delete {
+    let action = DmlAction::Delete { returning: (end < text.len()).then(|| text.span(end..text.len())) };
+    Ok(finish(text, verb, with, table, action, ignore, condition))
+}
+
+fn finish(
+    text: &Text<'_>,
+    verb: usize,
+    with: With,
+    table: TableRef,
+    action: DmlAction,
+    ignore: bool,
+    condition: Condition,
+) -> Statement {
+    Statement::Dml(Dml {
         verb: text.span(verb..verb + 1),
         with: with.span,
         table,
+        action,
         ignore,
-        returning: (end < text.len()).then(|| text.span(end..text.len())),
         volatile: condition.volatile || (condition.subquery && with.volatile),
         where_clause: condition.where_clause,
         order_by: condition.order_by,
         limit: condition.limit,
         subquery: condition.subquery,
         pinned: condition.pinned,
-    }))
+    })
 }
 
 /// The table, where the range is nothing but one.

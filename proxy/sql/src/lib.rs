@@ -64,8 +64,8 @@ pub use several::{NextStatement, concerns_atone, may_be_several, next_statement}
 pub use table_locks::{TableLocks, table_locks};
 pub use trigger::{Given, TriggerBody, TriggerInsert, trigger_action, trigger_body};
 pub use types::{
-    Analysis, Assignment, AutocommitValue, Delete, DiagnosticNumber, DiagnosticRead, Execute, ExecuteWhat,
-    Insert, InsertValue, Joined, JoinedAction, Load, LoadFormat, OnConflict, Prepare, Refusal, SourceQuery,
-    Span, Statement, StatementText, TableRef, Update, XidHint, XidValue,
+    Analysis, Assignment, AutocommitValue, DiagnosticNumber, DiagnosticRead, Dml, DmlAction, Execute,
+    ExecuteWhat, Insert, InsertValue, Joined, JoinedAction, Load, LoadFormat, OnConflict, Prepare, Refusal,
+    SourceQuery, Span, Statement, StatementText, TableRef, XidHint, XidValue,
 };
 pub use view::{ViewOfOne, select_of_view, view_of_one};

@@ -166,11 +166,11 @@ mod tests {
     fn pieces_keep_their_marks() {
         let pieces = ["UPDATE t SET v = ", " WHERE ", " = id ORDER BY ", " LIMIT ", ""];
         let text = marked(&pieces, &["'x'", "7", "DATE'2020-01-02'", "3"]);
-        let Statement::Update(update) = analyze(&text, MODE).statement else { panic!() };
+        let Statement::Dml(update) = analyze(&text, MODE).statement else { panic!() };
         let piece = |span: crate::Span| {
             MARKS.lift(&text[span]).map(|l| (String::from_utf8(l.sql).unwrap(), l.params)).unwrap()
         };
-        assert_eq!(piece(update.assignments[0].value.clone()), ("?".to_owned(), vec![0]));
+        assert_eq!(piece(update.assignments().unwrap()[0].value.clone()), ("?".to_owned(), vec![0]));
         assert_eq!(piece(update.where_clause.unwrap()), ("? = id".to_owned(), vec![1]));
         assert_eq!(piece(update.order_by.unwrap()), ("ORDER BY ?".to_owned(), vec![2]));
         assert_eq!(piece(update.limit.unwrap()), ("LIMIT ?".to_owned(), vec![3]));

@@ -88,27 +88,16 @@ fn spans(statement: &Statement) -> Vec<Span> {
                 }
             }
         }
-        Statement::Update(update) => {
-            spans.push(update.table.span.clone());
-            spans.extend(update.with.clone());
-            spans.push(update.verb.clone());
-            spans.extend(update.assignments.iter().flat_map(|a| [a.span.clone(), a.value.clone()]));
-            spans.extend(
-                [&update.where_clause, &update.order_by, &update.limit].into_iter().flatten().cloned(),
-            );
-            spans.extend(update.pinned.iter().flatten().map(|(_, value)| value.clone()));
-        }
-        Statement::Delete(delete) => {
-            spans.push(delete.table.span.clone());
-            spans.extend(delete.with.clone());
-            spans.push(delete.verb.clone());
-            spans.extend(
-                [&delete.where_clause, &delete.order_by, &delete.limit, &delete.returning]
-                    .into_iter()
-                    .flatten()
-                    .cloned(),
-            );
-            spans.extend(delete.pinned.iter().flatten().map(|(_, value)| value.clone()));
+        Statement::Dml(dml) => {
+            spans.push(dml.table.span.clone());
+            spans.extend(dml.with.clone());
+            spans.push(dml.verb.clone());
+            let assignments = dml.assignments().unwrap_or_default();
+            spans.extend(assignments.iter().flat_map(|a| [a.span.clone(), a.value.clone()]));
+            let clauses =
+                [dml.where_clause.as_ref(), dml.order_by.as_ref(), dml.limit.as_ref(), dml.returning()];
+            spans.extend(clauses.into_iter().flatten().cloned());
+            spans.extend(dml.pinned.iter().flatten().map(|(_, value)| value.clone()));
         }
         Statement::Joined(joined) => {
             spans.push(joined.references.clone());
@@ -238,11 +227,11 @@ proptest! {
         sql += " ; -- end";
         let analysis = analyze(sql.as_bytes(), Mode::default());
         prop_assert_eq!(analysis.terminator, end);
-        let Statement::Update(update) = analysis.statement else {
+        let Statement::Dml(update) = analysis.statement else {
             return Err(TestCaseError::fail(format!("{sql}: {:?}", analysis.statement)));
         };
         let cut = |span: &Span| sql[span.clone()].to_owned();
-        let found: Vec<String> = update.assignments.iter().map(|a| cut(&a.value)).collect();
+        let found: Vec<String> = update.assignments().unwrap_or_default().iter().map(|a| cut(&a.value)).collect();
         let expected: Vec<&str> = values.iter().map(|&v| VALUES[v]).collect();
         prop_assert_eq!(found, expected);
         prop_assert_eq!(update.where_clause.as_ref().map(cut).unwrap_or_default(), CONDITIONS[condition]);

@@ -93,10 +93,8 @@ pub enum Statement {
     Use(String),
     /// INSERT of literal rows into one table.
     Insert(Insert),
-    /// UPDATE of one table.
-    Update(Update),
-    /// DELETE from one table.
-    Delete(Delete),
+    /// UPDATE of one table, or DELETE from one.
+    Dml(Dml),
     /// UPDATE or DELETE over several tables.
     Joined(Joined),
     /// LOAD DATA LOCAL.
@@ -299,18 +297,18 @@ pub struct Assignment {
     pub value: Span,
 }
 
-/// An UPDATE of one table.
+/// An UPDATE of one table, or a DELETE from one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Update {
-    /// The verb: behind it stand hints.
+pub struct Dml {
+    /// The verb. A hint is written after it.
     pub verb: Span,
-    /// CTEs in front, with their keyword (MySQL).
+    /// CTEs before the verb, with their keyword (MySQL).
     pub with: Option<Span>,
     /// The table.
     pub table: TableRef,
-    /// What is assigned, in order; at least one.
-    pub assignments: Vec<Assignment>,
-    /// IGNORE was given: rows that cannot be changed stay as they are, with a warning.
+    /// What becomes of the rows.
+    pub action: DmlAction,
+    /// IGNORE was given: rows that cannot be changed or deleted stay as they are, with a warning.
     pub ignore: bool,
     /// The condition, without WHERE.
     pub where_clause: Option<Span>,
@@ -330,31 +328,39 @@ pub struct Update {
     pub pinned: Option<Vec<(String, Span)>>,
 }
 
-/// A DELETE from one table. The fields mean the same as those of [`Update`].
+/// What a [`Dml`] does with the rows that it finds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Delete {
-    /// The verb: behind it stand hints.
-    pub verb: Span,
-    /// CTEs in front, with their keyword (MySQL).
-    pub with: Option<Span>,
-    /// The table.
-    pub table: TableRef,
-    /// IGNORE was given: rows that cannot be deleted stay, with a warning.
-    pub ignore: bool,
-    /// It answers with rows: MariaDB's RETURNING, with its keyword. It is behind all other clauses.
-    pub returning: Option<Span>,
-    /// See [`Update::where_clause`].
-    pub where_clause: Option<Span>,
-    /// See [`Update::order_by`].
-    pub order_by: Option<Span>,
-    /// See [`Update::limit`].
-    pub limit: Option<Span>,
-    /// See [`Update::volatile`].
-    pub volatile: bool,
-    /// See [`Update::subquery`].
-    pub subquery: bool,
-    /// See [`Update::pinned`].
-    pub pinned: Option<Vec<(String, Span)>>,
+pub enum DmlAction {
+    /// What is assigned, in order; at least one.
+    Update(Vec<Assignment>),
+    /// The rows are deleted.
+    Delete {
+        /// MariaDB's RETURNING, with its keyword: the statement answers with rows. It comes after all other clauses.
+        returning: Option<Span>,
+    },
+}
+
+impl Dml {
+    /// What an UPDATE assigns, in order; `None` for a DELETE.
+    pub fn assignments(&self) -> Option<&[Assignment]> {
+        match &self.action {
+            DmlAction::Update(assignments) => Some(assignments),
+            DmlAction::Delete { .. } => None,
+        }
+    }
+
+    /// The RETURNING clause of a DELETE, with its keyword.
+    pub fn returning(&self) -> Option<&Span> {
+        match &self.action {
+            DmlAction::Update(_) => None,
+            DmlAction::Delete { returning } => returning.as_ref(),
+        }
+    }
+
+    /// The statement is a DELETE.
+    pub fn deletes(&self) -> bool {
+        matches!(self.action, DmlAction::Delete { .. })
+    }
 }
 
 /// An UPDATE or DELETE of rows of several tables, or of one that is joined with others.

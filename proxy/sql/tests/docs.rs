@@ -25,11 +25,7 @@ fn becomes(statement: &Statement) -> &'static str {
         | Statement::ReleaseSavepoint(_)
         | Statement::SetAutocommit(_) => "transaction",
         Statement::Prepare(_) | Statement::Execute(_) | Statement::Deallocate(_) => "followed",
-        Statement::Insert(_)
-        | Statement::Update(_)
-        | Statement::Delete(_)
-        | Statement::Joined(_)
-        | Statement::Load(_) => "captured",
+        Statement::Insert(_) | Statement::Dml(_) | Statement::Joined(_) | Statement::Load(_) => "captured",
         Statement::TouchesXid | Statement::SelectsDiagnostics { .. } => "watched",
         Statement::Empty | Statement::Set | Statement::Use(_) | Statement::Read | Statement::Diagnostics => {
             "passed"

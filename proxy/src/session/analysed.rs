@@ -68,11 +68,9 @@ impl Passes {
             | Statement::SelectsDiagnostics { .. }
             | Statement::Prepare(_)
             | Statement::Deallocate(_) => Passes::AsItCame,
-            Statement::Insert(_)
-            | Statement::Update(_)
-            | Statement::Delete(_)
-            | Statement::Joined(_)
-            | Statement::Load(_) => Passes::Uncaptured,
+            Statement::Insert(_) | Statement::Dml(_) | Statement::Joined(_) | Statement::Load(_) => {
+                Passes::Uncaptured
+            }
             // What an EXECUTE runs is another text
             Statement::Execute(_)
             | Statement::StartGlobal { .. }

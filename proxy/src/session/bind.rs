@@ -356,8 +356,7 @@ impl Session {
         let ends = matches!(
             statement.analysis.statement,
             Statement::Insert(_)
-                | Statement::Update(_)
-                | Statement::Delete(_)
+                | Statement::Dml(_)
                 | Statement::Joined(_)
                 | Statement::Load(_)
                 | Statement::Begin { .. }

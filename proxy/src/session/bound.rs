@@ -27,10 +27,7 @@ struct Opening {
 
 /// Whether a statement writes rows.
 fn writes(statement: &Statement) -> bool {
-    matches!(
-        statement,
-        Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_) | Statement::Joined(_)
-    )
+    matches!(statement, Statement::Insert(_) | Statement::Dml(_) | Statement::Joined(_))
 }
 
 /// Session variables that [`super::inject::Vars`] holds, or that change what it holds.
@@ -273,13 +270,8 @@ impl Session {
             Statement::Insert(ref insert) => {
                 return Box::pin(self.insert(&sql, insert, &analysis, origin)).await;
             }
-            Statement::Update(ref update) => {
-                let update = super::change::Change::Update(update);
-                return Box::pin(self.change(&sql, update, &analysis, origin)).await;
-            }
-            Statement::Delete(ref delete) => {
-                let delete = super::change::Change::Delete(delete);
-                return Box::pin(self.change(&sql, delete, &analysis, origin)).await;
+            Statement::Dml(ref dml) => {
+                return Box::pin(self.change(&sql, dml, &analysis, origin)).await;
             }
             Statement::Joined(ref joined) => {
                 return Box::pin(self.change_joined(&sql, joined, &analysis)).await;

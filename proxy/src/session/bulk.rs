@@ -10,7 +10,6 @@ use bytes::Bytes;
 
 use super::Session;
 use super::analysed::Analysed;
-use super::change::Change;
 use super::inject::{Reply, Rows, Vars};
 use super::keys::places;
 use super::tables::Resolved;
@@ -71,13 +70,11 @@ impl Session {
                 };
                 self.answered_in_binary(Analysed::instead(text, mode, None)).await
             }
-            Sql::Delete(delete) if delete.returning.is_some() => {
+            Sql::Dml(dml) if dml.returning().is_some() => {
                 let why = "a bulk execution of a DELETE with RETURNING";
                 self.refuse(why).await
             }
-            Sql::Update(_) | Sql::Delete(_) if analysis.xid_hint.is_none() => {
-                self.bulk_change(&sql, &analysis, rows, mode).await
-            }
+            Sql::Dml(_) if analysis.xid_hint.is_none() => self.bulk_change(&sql, &analysis, rows, mode).await,
             _ => {
                 let why =
                     "a bulk execution of another statement than INSERT, UPDATE or DELETE, or with a hint";
@@ -188,7 +185,7 @@ impl Session {
         if self.reply.failed {
             return self.undo_bulk(alone).await;
         }
-        let update = matches!(analysis.statement, Sql::Update(_));
+        let update = matches!(&analysis.statement, Sql::Dml(dml) if !dml.deletes());
         let ok = sum(&held, update);
         if unit_results {
             let units: Vec<(u64, u64)> =
@@ -219,12 +216,7 @@ impl Session {
             };
             let Analysed { sql: text, analysis, origin } = Analysed::instead(text.into(), mode, None);
             match &analysis.statement {
-                Sql::Update(update) => {
-                    self.change(&text, Change::Update(update), &analysis, origin).await?;
-                }
-                Sql::Delete(delete) => {
-                    self.change(&text, Change::Delete(delete), &analysis, origin).await?;
-                }
+                Sql::Dml(dml) => self.change(&text, dml, &analysis, origin).await?,
                 Sql::Insert(insert) => self.insert(&text, insert, &analysis, origin).await?,
                 _ => return Err(End::Broken("a statement that its parameters have changed".into())),
             }

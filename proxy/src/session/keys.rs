@@ -468,9 +468,7 @@ mod tests {
     #[test]
     fn a_condition_pins_one_row_only_in_the_keys_own_type() {
         let check = |sql: &str, table: &Table| match analyze(sql.as_bytes(), Mode::default()).statement {
-            Statement::Update(u) => {
-                u.pinned.is_some_and(|p| pins_one_row(sql.as_bytes(), &p, table, &vars()))
-            }
+            Statement::Dml(u) => u.pinned.is_some_and(|p| pins_one_row(sql.as_bytes(), &p, table, &vars())),
             other => panic!("{other:?}"),
         };
         let ints = table(vec![column("id", Kind::Int, "int", false)]);

@@ -1,11 +1,10 @@
 //! Parameters that MySQL's UPDATE and DELETE read otherwise than its SELECT: a statement with such a one beside a column where it
 //! matters is refused. Pure.
 
-use atone_sql::{Analysis, Statement as Sql};
+use atone_sql::{Analysis, Dml, Statement as Sql};
 use atone_undo::Kind;
 use atone_wire::execute::Param;
 
-use super::change::Change;
 use super::keys::same_name;
 use crate::meta::TableInfo;
 
@@ -16,8 +15,7 @@ pub(super) const ODD: &str = "a parameter below 100 in the condition, on a table
 /// number below 100 takes it for a year of two digits, and one that looks a TIME up rounds it; a SELECT does not.
 pub(super) fn odd_kinds(analysis: &Analysis, params: &[Param]) -> Vec<Kind> {
     let condition = match &analysis.statement {
-        Sql::Update(update) => update.where_clause.clone(),
-        Sql::Delete(delete) => delete.where_clause.clone(),
+        Sql::Dml(dml) => dml.where_clause.clone(),
         Sql::Joined(_) => Some(0..usize::MAX),
         _ => None,
     };
@@ -36,9 +34,9 @@ pub(super) fn odd_kinds(analysis: &Analysis, params: &[Param]) -> Vec<Kind> {
 
 /// Whether the condition may compare such a parameter with a column of one of these kinds: there is one, and the condition is not
 /// but a conjunction of `column = literal` of other columns.
-pub(super) fn compares(kinds: &[Kind], change: Change<'_>, info: &TableInfo) -> bool {
+pub(super) fn compares(kinds: &[Kind], change: &Dml, info: &TableInfo) -> bool {
     let columns = &info.table.columns;
     let other = |name: &str| columns.iter().any(|c| !kinds.contains(&c.kind) && same_name(&c.name, name));
-    let pinned = change.pinned().is_some_and(|pinned| pinned.iter().all(|(name, _)| other(name)));
+    let pinned = change.pinned.as_ref().is_some_and(|pinned| pinned.iter().all(|(name, _)| other(name)));
     !pinned && columns.iter().any(|column| kinds.contains(&column.kind))
 }

@@ -344,8 +344,7 @@ impl Session {
         let written_by_params = matches!(
             analysis.statement,
             Sql::Insert(_)
-                | Sql::Update(_)
-                | Sql::Delete(_)
+                | Sql::Dml(_)
                 | Sql::Joined(_)
                 | Sql::SetXid(_)
                 | Sql::JoinGlobal(_)

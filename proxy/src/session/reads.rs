@@ -16,8 +16,7 @@ use crate::views::{Qualified, qualified};
 fn written(statement: &Statement) -> Option<TableName> {
     let table = match statement {
         Statement::Insert(insert) => &insert.table,
-        Statement::Update(update) => &update.table,
-        Statement::Delete(delete) => &delete.table,
+        Statement::Dml(dml) => &dml.table,
         Statement::Load(load) => &load.table,
         _ => return None,
     };

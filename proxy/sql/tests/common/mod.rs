@@ -7,8 +7,8 @@
 )]
 
 use atone_sql::{
-    Analysis, Assignment, AutocommitValue, InsertValue, JoinedAction, Mode, OnConflict, Span, Statement,
-    TableRef, XidValue, analyze,
+    Analysis, Assignment, AutocommitValue, DmlAction, InsertValue, JoinedAction, Mode, OnConflict, Span,
+    Statement, TableRef, XidValue, analyze,
 };
 
 /// The slice of a statement.
@@ -100,38 +100,31 @@ pub(crate) fn show_statement(sql: &[u8], statement: &Statement) -> String {
                 rows.join(" ")
             )
         }
-        Statement::Update(update) => {
-            let set: Vec<String> = update
-                .assignments
-                .iter()
-                .map(|Assignment { column, span, value, .. }| {
-                    assert!(span.start < value.start && value.end == span.end);
-                    format!("{column}:={}", cut(sql, value))
-                })
-                .collect();
+        Statement::Dml(dml) => {
+            let action = match &dml.action {
+                DmlAction::Update(assignments) => {
+                    let set = assignments.iter().map(|Assignment { column, span, value, .. }| {
+                        assert!(span.start < value.start && value.end == span.end);
+                        format!("{column}:={}", cut(sql, value))
+                    });
+                    format!(" [{}]", set.collect::<Vec<_>>().join("; "))
+                }
+                DmlAction::Delete { .. } => String::new(),
+            };
             format!(
-                "Update{} {} [{}]{}{}{}{}{}",
-                if update.ignore { " ignoring" } else { "" },
-                table(sql, &update.table),
-                set.join("; "),
-                clause(sql, "where", update.where_clause.as_ref()),
-                clause(sql, "order", update.order_by.as_ref()),
-                clause(sql, "limit", update.limit.as_ref()),
-                flags(update.volatile, update.subquery),
-                pins(sql, update.pinned.as_ref()) + &clause(sql, "with", update.with.as_ref()),
+                "{}{} {}{action}{}{}{}{}{}{}{}",
+                if dml.deletes() { "Delete" } else { "Update" },
+                if dml.ignore { " ignoring" } else { "" },
+                table(sql, &dml.table),
+                clause(sql, "where", dml.where_clause.as_ref()),
+                clause(sql, "order", dml.order_by.as_ref()),
+                clause(sql, "limit", dml.limit.as_ref()),
+                flags(dml.volatile, dml.subquery),
+                pins(sql, dml.pinned.as_ref()),
+                clause(sql, "returning", dml.returning()),
+                clause(sql, "with", dml.with.as_ref()),
             )
         }
-        Statement::Delete(delete) => format!(
-            "Delete{} {}{}{}{}{}{}{}",
-            if delete.ignore { " ignoring" } else { "" },
-            table(sql, &delete.table),
-            clause(sql, "where", delete.where_clause.as_ref()),
-            clause(sql, "order", delete.order_by.as_ref()),
-            clause(sql, "limit", delete.limit.as_ref()),
-            flags(delete.volatile, delete.subquery),
-            pins(sql, delete.pinned.as_ref()),
-            clause(sql, "returning", delete.returning.as_ref()) + &clause(sql, "with", delete.with.as_ref()),
-        ),
         Statement::Joined(joined) => {
             let action = match &joined.action {
                 JoinedAction::Update(assignments) => {

@@ -11,7 +11,7 @@ mod viewed;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use atone_sql::{Analysis, Delete, Span, TableRef, Update};
+use atone_sql::{Analysis, Dml, DmlAction};
 use atone_undo::{Key, Row, Table};
 use atone_wire::response::{ErrPacket, OkPacket};
 
@@ -36,92 +36,10 @@ use crate::error::{End, SqlError};
 use crate::heavy::heavy;
 use crate::meta::TableInfo;
 
-/// An UPDATE or a DELETE.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Change<'a> {
-    Update(&'a Update),
-    Delete(&'a Delete),
-}
-
-impl<'a> Change<'a> {
-    fn table(self) -> &'a TableRef {
-        match self {
-            Change::Update(u) => &u.table,
-            Change::Delete(d) => &d.table,
-        }
-    }
-    fn verb(self) -> &'a Span {
-        match self {
-            Change::Update(u) => &u.verb,
-            Change::Delete(d) => &d.verb,
-        }
-    }
-    fn with(self) -> Option<&'a Span> {
-        match self {
-            Change::Update(u) => u.with.as_ref(),
-            Change::Delete(d) => d.with.as_ref(),
-        }
-    }
-    fn where_clause(self) -> Option<&'a Span> {
-        match self {
-            Change::Update(u) => u.where_clause.as_ref(),
-            Change::Delete(d) => d.where_clause.as_ref(),
-        }
-    }
-    fn order_by(self) -> Option<&'a Span> {
-        match self {
-            Change::Update(u) => u.order_by.as_ref(),
-            Change::Delete(d) => d.order_by.as_ref(),
-        }
-    }
-    fn limit(self) -> Option<&'a Span> {
-        match self {
-            Change::Update(u) => u.limit.as_ref(),
-            Change::Delete(d) => d.limit.as_ref(),
-        }
-    }
-    /// The LIMIT that says which rows are imaged. A DELETE IGNORE does not count the rows that it has to leave, which only
-    /// the server can tell: all that its condition holds for are imaged, and it keeps its LIMIT.
-    fn image_limit(self) -> Option<&'a Span> {
-        self.limit().filter(|_| !matches!(self, Change::Delete(Delete { ignore: true, .. })))
-    }
-    fn ignore(self) -> bool {
-        match self {
-            Change::Update(u) => u.ignore,
-            Change::Delete(d) => d.ignore,
-        }
-    }
-    /// MariaDB's RETURNING.
-    pub(super) fn returning(self) -> Option<&'a Span> {
-        match self {
-            Change::Update(_) => None,
-            Change::Delete(d) => d.returning.as_ref(),
-        }
-    }
-    fn volatile(self) -> bool {
-        match self {
-            Change::Update(u) => u.volatile,
-            Change::Delete(d) => d.volatile,
-        }
-    }
-    fn subquery(self) -> bool {
-        match self {
-            Change::Update(u) => u.subquery,
-            Change::Delete(d) => d.subquery,
-        }
-    }
-    pub(super) fn pinned(self) -> Option<&'a [(String, Span)]> {
-        match self {
-            Change::Update(u) => u.pinned.as_deref(),
-            Change::Delete(d) => d.pinned.as_deref(),
-        }
-    }
-}
-
 /// A statement whose table is held.
 struct Run<'a> {
     sql: &'a [u8],
-    change: Change<'a>,
+    change: &'a Dml,
     analysis: &'a Analysis,
     vars: &'a Vars,
     info: &'a Arc<TableInfo>,
@@ -151,12 +69,12 @@ impl Session {
     pub(super) async fn change(
         &mut self,
         sql: &[u8],
-        change: Change<'_>,
+        change: &Dml,
         analysis: &Analysis,
         origin: Origin,
     ) -> Result<(), End> {
         let vars = self.session_vars().await?;
-        if !self.mariadb && change.volatile() && change.subquery() {
+        if !self.mariadb && change.volatile && change.subquery {
             // What the server says of a subquery on the table that is written is lost with the condition
             match self.run_theirs(harmless_sql(sql, change, analysis)).await? {
                 Reply::Ok(_) => {}
@@ -164,7 +82,7 @@ impl Session {
                 _ => return Err(End::Broken("a statement that writes answered with rows".into())),
             }
         }
-        let (info, alone) = match self.reach(change.table()).await? {
+        let (info, alone) = match self.reach(&change.table).await? {
             Reached::Table { info, view: None, alone } => (info, alone),
             Reached::Table { view: Some(view), alone, .. } => {
                 if vars.safe_updates {
@@ -176,14 +94,10 @@ impl Session {
             Reached::Temporary => return self.pass_temporary(origin).await,
             Reached::Answered => return Ok(()),
         };
-        if change.ignore() {
+        if change.ignore {
             self.ignores(&info);
         }
-        if self.mariadb
-            && change.subquery()
-            && change.order_by().is_some()
-            && matches!(change, Change::Update(_))
-        {
+        if self.mariadb && change.subquery && change.order_by.is_some() && !change.deletes() {
             // With the keys beside the subquery, the server assigns values of other rows
             let why = "an UPDATE with ORDER BY and a subquery in its condition, on MariaDB";
             return self.refuse_change(why, alone).await;
@@ -191,18 +105,16 @@ impl Session {
         if compares(&self.odd, change, &info) {
             return self.refuse_change(ODD, alone).await;
         }
-        let rewritten = self.mariadb && change.volatile() && change.subquery();
-        if let (true, Change::Update(Update { assignments, .. })) = (rewritten, change)
-            && assignments.len() > 1
-        {
+        let rewritten = self.mariadb && change.volatile && change.subquery;
+        if rewritten && change.assignments().is_some_and(|assignments| assignments.len() > 1) {
             // There the assignments of an UPDATE with a subquery read the old row, those of one without the new
             let why = "several assignments under a condition with a subquery that cannot be evaluated twice";
             return self.refuse_change(why, alone).await;
         }
-        let moves = match (table_refusal(&info, matches!(change, Change::Update(_))), change) {
+        let moves = match (table_refusal(&info, !change.deletes()), change.assignments()) {
             (Some(why), _) => Err(why),
-            (None, Change::Delete(_)) => Ok(None),
-            (None, Change::Update(update)) => moves(sql, update, &info, &qualifier(&update.table), vars.mode),
+            (None, None) => Ok(None),
+            (None, Some(assigned)) => moves(sql, assigned, &info, &qualifier(&change.table), vars.mode),
         };
         let moves = match moves {
             Ok(moves) => moves,
@@ -217,17 +129,17 @@ impl Session {
             Err(error) => return self.refuse_with(&error, alone).await,
         };
         self.branch.meet(&info, is_parent(&info, &effect));
-        let one_row = change.order_by().is_none()
-            && change.limit().is_none()
-            && !change.volatile()
-            && !change.subquery()
+        let one_row = change.order_by.is_none()
+            && change.limit.is_none()
+            && !change.volatile
+            && !change.subquery
             && change.returning().is_none()
             && moves.is_none()
             && logs.is_empty()
             && !may_fire(&info, &effect)
             && always_restorable(&info, &effect, &vars)
-            && change.pinned().is_some_and(|p| pins_one_row(sql, p, &info.table, &vars));
-        if vars.safe_updates && !one_row && (change.volatile() || change.limit().is_some()) {
+            && change.pinned.as_ref().is_some_and(|p| pins_one_row(sql, p, &info.table, &vars));
+        if vars.safe_updates && !one_row && (change.volatile || change.limit.is_some()) {
             // What the server would look at is not in the statement on the imaged rows
             let why = "under sql_safe_updates = 1 a LIMIT, or a condition that may choose other rows when evaluated again";
             return self.refuse_change(why, alone).await;
@@ -272,7 +184,7 @@ impl Session {
                         return Ok(());
                     }
                     // What the condition warns of may be in any row that the statement looks at
-                    let all = t.change.limit().is_none();
+                    let all = t.change.limit.is_none();
                     let filter = t.vars.safe_updates || (warned && all);
                     heavy(images.len(), || {
                         let restricted =
@@ -317,12 +229,12 @@ impl Session {
     async fn behind_change(
         &mut self,
         own: Own<'_>,
-        change: Change<'_>,
+        change: &Dml,
         vars: &Vars,
         alone: bool,
     ) -> Result<Option<Behind>, End> {
         match self.image_behind(own, vars).await? {
-            Ok(behind) if behind.reaches_own && change.limit().is_some() => {
+            Ok(behind) if behind.reaches_own && change.limit.is_some() => {
                 let why = "a foreign key changes rows of the table itself, whose number is limited";
                 self.refuse_change(why, alone).await?;
             }
@@ -352,7 +264,7 @@ impl Session {
     async fn hear_condition(
         &mut self,
         evaluated: Option<Vec<u8>>,
-        change: Change<'_>,
+        change: &Dml,
         vars: &Vars,
     ) -> Result<bool, End> {
         let Some(evaluated) = evaluated.filter(|text| too_long(text, vars).is_none()) else {
@@ -376,12 +288,7 @@ impl Session {
     }
 
     /// Runs the statement on the imaged rows, behind a savepoint where it may have to be taken back.
-    async fn run_change(
-        &mut self,
-        change: Change<'_>,
-        restricted: Vec<u8>,
-        savepoint: bool,
-    ) -> Result<Reply, End> {
+    async fn run_change(&mut self, change: &Dml, restricted: Vec<u8>, savepoint: bool) -> Result<Reply, End> {
         let mut flight = Flight::default();
         let returning = change.returning().is_some();
         if savepoint || returning {
@@ -399,7 +306,7 @@ impl Session {
         images: Vec<Row>,
         behind: Behind,
         ok: &OkPacket,
-        change: Change<'_>,
+        change: &Dml,
     ) -> Result<bool, End> {
         let most = images.len() as u64;
         if ok.affected_rows > most {
@@ -410,14 +317,14 @@ impl Session {
             self.rolled_back(&why).await?;
             return Ok(false);
         }
-        let presence = left(matches!(change, Change::Delete(_)), ok.affected_rows == most);
+        let presence = left(change.deletes(), ok.affected_rows == most);
         heavy(images.len(), || {
             for row in images {
                 self.branch.touch(table, row.key(table), Some(row), presence);
             }
         });
         // MySQL takes a row away whose children's children had to stay, and lets them and some of the children dangle
-        let certain = !matches!(change, Change::Delete(Delete { ignore: true, .. }));
+        let certain = !(change.deletes() && change.ignore);
         self.touch_behind(behind, certain && presence == Presence::Absent);
         Ok(true)
     }
@@ -425,11 +332,11 @@ impl Session {
     /// The answer to a statement that found no row. Where its condition could not be asked again, MariaDB knew beforehand
     /// that there is none, and leaves the info text out.
     fn of_no_rows(&self, ok: OkPacket, t: &Run<'_>) -> OkPacket {
-        let limit = t.change.limit().and_then(|span| t.sql.get(span.clone())).unwrap_or_default();
+        let limit = t.change.limit.as_ref().and_then(|span| t.sql.get(span.clone())).unwrap_or_default();
         let limit = self.marks.without(limit).unwrap_or_default();
         let told = !self.mariadb
-            || !t.change.volatile()
-            || matches!(t.change, Change::Delete(_))
+            || !t.change.volatile
+            || t.change.deletes()
             || limit.trim_ascii_end().ends_with(b" 0")
             || !ok.info().is_empty();
         if told {
@@ -570,10 +477,12 @@ fn left(deletes: bool, all: bool) -> Presence {
 }
 
 /// What the statement does to its rows.
-fn effect(change: Change<'_>, info: &TableInfo) -> Effect {
-    match change {
-        Change::Update(update) => Effect::updated(info, update.assignments.iter().map(|a| a.column.as_str())),
-        Change::Delete(_) => Effect::Deleted,
+fn effect(change: &Dml, info: &TableInfo) -> Effect {
+    match &change.action {
+        DmlAction::Update(assignments) => {
+            Effect::updated(info, assignments.iter().map(|a| a.column.as_str()))
+        }
+        DmlAction::Delete { .. } => Effect::Deleted,
     }
 }
 

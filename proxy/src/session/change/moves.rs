@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use atone_sql::{Mode, Repeated, Update, repeatable};
+use atone_sql::{Assignment, Mode, Repeated, repeatable};
 use atone_undo::{Column, Key, Kind, Row, Table, Value, quote_identifier};
 
 use crate::branch::Presence;
@@ -29,7 +29,7 @@ pub(super) struct Moves {
 /// Why the new keys cannot be told before the statement.
 pub(super) fn moves(
     sql: &[u8],
-    update: &Update,
+    assignments: &[Assignment],
     info: &TableInfo,
     qualifier: &str,
     mode: Mode,
@@ -38,20 +38,20 @@ pub(super) fn moves(
     let key = table.keys.first().ok_or("the table has no key")?;
     let mut parts: Vec<Option<String>> = vec![None; key.columns.len()];
     let mut moved = false;
-    for (nth, assignment) in update.assignments.iter().enumerate() {
+    for (nth, assignment) in assignments.iter().enumerate() {
         let name = &assignment.column;
         let part = key.columns.iter().position(|&c| same_name(&table.columns[c].name, name));
         let Some(part) = part else { continue };
         let c = key.columns[part];
         let column = &table.columns[c];
-        let value = match repeatable(sql, assignment, &update.assignments, mode).map_err(|r| r.reason)? {
+        let value = match repeatable(sql, assignment, assignments, mode).map_err(|r| r.reason)? {
             Repeated::Default if info.defaults.get(c) == Some(&ColumnDefault::Constant) => {
                 format!("DEFAULT({qualifier}.{})", quote_identifier(&column.name)).into_bytes()
             }
             Repeated::Default => return Err(format!("the key column {name} takes its default")),
             Repeated::Expression { names } => {
                 // From left to right: it reads what was assigned before it
-                let before = update.assignments.iter().take(nth);
+                let before = assignments.iter().take(nth);
                 let mut before = before.map(|a| a.column.to_lowercase());
                 if let Some(read) = before.find(|column| names.contains(column)) {
                     return Err(format!(

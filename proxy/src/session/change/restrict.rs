@@ -1,9 +1,9 @@
 //! The statement, restricted to the rows that were imaged. Pure.
 
-use atone_sql::Analysis;
+use atone_sql::{Analysis, Dml, DmlAction};
 use atone_undo::{Column, Kind, Row, Table, UniqueKey, quote_identifier};
 
-use super::Change;
+use super::image::image_limit;
 use crate::meta::TableInfo;
 use crate::session::inject::Vars;
 use crate::session::keys::same_name;
@@ -37,8 +37,8 @@ fn own_hints(behind_verb: &[u8]) -> Option<&[u8]> {
 }
 
 /// Whether the restricted statement has no LIMIT.
-fn keeps_no_limit(change: Change<'_>) -> bool {
-    change.limit().is_none() || change.image_limit().is_some()
+fn keeps_no_limit(change: &Dml) -> bool {
+    change.limit.is_none() || image_limit(change).is_some()
 }
 
 /// Whether a text may say which indexes the server is to use.
@@ -54,19 +54,19 @@ fn names_an_index(text: &[u8]) -> bool {
 /// whole table.
 pub(super) fn looked_up(
     sql: &[u8],
-    change: Change<'_>,
+    change: &Dml,
     restricted: Restricted,
     table: &Table,
     vars: &Vars,
 ) -> Vec<u8> {
     let mariadb = vars.mode.mariadb;
     let Restricted { mut text, keys, by_keys } = restricted;
-    let verb = change.verb().end;
+    let verb = change.verb.end;
     let sayable = |key: &&UniqueKey| vars.mode.charset.can_say(&key.name);
     let Some(key) = table.keys.first().filter(sayable).filter(|_| by_keys && keys > KEYS_WITHOUT_HINT) else {
         return with_hint(text, verb, keys, mariadb);
     };
-    let reference = change.table();
+    let reference = &change.table;
     let has_own = names_an_index(sql.get(reference.span.clone()).unwrap_or_default());
     if !mariadb {
         let name = quote_identifier(reference.alias.as_deref().unwrap_or(&reference.name));
@@ -77,11 +77,11 @@ pub(super) fn looked_up(
         }
         return hinted(&text, verb, &format!("{HINT} INDEX({name} {})", quote_identifier(&key.name)));
     }
-    match change {
-        Change::Update(_) if !has_own => {
+    match &change.action {
+        DmlAction::Update(_) if !has_own => {
             text.splice(reference.span.end..reference.span.end, key.force().into_bytes());
         }
-        Change::Delete(delete) if keeps_no_limit(change) && delete.returning.is_none() => {
+        DmlAction::Delete { returning: None } if keeps_no_limit(change) => {
             text.extend_from_slice(format!(" LIMIT {keys}").as_bytes());
         }
         _ => {}
@@ -91,16 +91,16 @@ pub(super) fn looked_up(
 
 /// Whether what the statement does depends on the order in which the server comes to the rows, of which the statement says
 /// nothing: values that go on from row to row, unique values that are in each other's way, rows that are returned.
-fn depends_on_order(sql: &[u8], change: Change<'_>, table: &Table) -> bool {
-    let Change::Update(update) = change else { return change.returning().is_some() };
+fn depends_on_order(sql: &[u8], change: &Dml, table: &Table) -> bool {
+    let Some(assignments) = change.assignments() else { return change.returning().is_some() };
     let unique = |name: &str| {
         let mut parts = table.keys.iter().flat_map(|key| &key.columns);
         parts.any(|&c| {
             table.columns.get(c).is_some_and(|column| same_name(&column.name, name) || column.generated)
         })
     };
-    update.ignore
-        || update.assignments.iter().any(|assignment| {
+    change.ignore
+        || assignments.iter().any(|assignment| {
             let value = sql.get(assignment.value.clone()).unwrap_or_default().to_ascii_lowercase();
             unique(&assignment.column)
                 || memchr::memmem::find(&value, b":=").is_some()
@@ -110,10 +110,10 @@ fn depends_on_order(sql: &[u8], change: Change<'_>, table: &Table) -> bool {
 
 /// Whether it is all the same in which order a statement comes to the rows imaged, whatever it says: they go, with nothing that
 /// looks at them.
-fn any_order(change: Change<'_>, info: &TableInfo) -> bool {
-    let Change::Delete(delete) = change else { return false };
-    !delete.ignore
-        && delete.returning.is_none()
+fn any_order(change: &Dml, info: &TableInfo) -> bool {
+    change.deletes()
+        && !change.ignore
+        && change.returning().is_none()
         && info.facts.triggers.is_empty()
         && info.references.keys.is_empty()
 }
@@ -162,13 +162,13 @@ fn has_word(text: &[u8], name: &str) -> bool {
 }
 
 /// How the statement calls its table.
-fn qualifier_of(change: Change<'_>, table: &Table) -> String {
-    let reference = change.table();
-    match (&reference.alias, change) {
+fn qualifier_of(change: &Dml, table: &Table) -> String {
+    let reference = &change.table;
+    match (&reference.alias, &change.action) {
         (Some(alias), _) => quote_identifier(alias),
-        (None, Change::Update(_)) => quote_identifier(&reference.name),
+        (None, DmlAction::Update(_)) => quote_identifier(&reference.name),
         // DELETE without an alias knows its table by its full name only
-        (None, Change::Delete(_)) => table.quoted(),
+        (None, DmlAction::Delete { .. }) => table.quoted(),
     }
 }
 
@@ -176,38 +176,38 @@ fn qualifier_of(change: Change<'_>, table: &Table) -> String {
 /// warns of in the condition, or fails of, is the statement's own. `warned`: the read of the images has had warnings.
 pub(super) fn evaluated_sql(
     sql: &[u8],
-    change: Change<'_>,
+    change: &Dml,
     analysis: &Analysis,
     table: &Table,
     images: &[Row],
     warned: bool,
 ) -> Option<Vec<u8>> {
-    let span = change.where_clause()?;
+    let span = change.where_clause.as_ref()?;
     let condition = sql.get(span.clone())?;
-    if !warned || !change.volatile() || change.subquery() || has_effects(condition) {
+    if !warned || !change.volatile || change.subquery || has_effects(condition) {
         return None;
     }
     let qualified = qualifier_of(change, table);
     // Of a column that the condition gives a value, the server would know it beforehand
     let unnamed = table.columns.iter().find(|column| !has_word(condition, &column.name));
     let mut predicate = no_row_by(unnamed.or_else(|| first_of_key(table)), &qualified);
-    if change.limit().is_some() && !images.is_empty() {
+    if change.limit.is_some() && !images.is_empty() {
         // Which rows it looked at before it had enough is not known: of these it is
         let keys: Vec<_> = images.iter().map(|row| row.key(table)).collect();
         predicate = format!("{} AND {predicate}", table.keys_predicate(&qualified, &keys));
     }
     let end = change.returning().map_or(analysis.terminator, |span| span.start);
     let tail = sql.get(span.end..end)?;
-    let head = match change {
+    let head = match &change.action {
         // What is to be said of the values is said by the statement
-        Change::Update(update) => {
-            let first = update.assignments.first()?.value.clone();
+        DmlAction::Update(assignments) => {
+            let first = assignments.first()?.value.clone();
             let is_default = sql.get(first.clone())?.trim_ascii().eq_ignore_ascii_case(b"DEFAULT");
             // A generated column takes nothing else
             let value: &[u8] = if is_default { b"DEFAULT WHERE " } else { b"NULL WHERE " };
             [sql.get(..first.start)?, b" ", value].concat()
         }
-        Change::Delete(_) => sql.get(..span.start)?.to_vec(),
+        DmlAction::Delete { .. } => sql.get(..span.start)?.to_vec(),
     };
     Some([&head, b"(".as_slice(), condition, b") AND (", predicate.as_bytes(), b") ", tail].concat())
 }
@@ -225,7 +225,7 @@ pub(super) struct Restricted {
 /// `filter`: the server must not look rows up by their keys, whatever the statement is.
 pub(super) fn restricted_sql(
     sql: &[u8],
-    change: Change<'_>,
+    change: &Dml,
     analysis: &Analysis,
     (info, table): (&TableInfo, &Table),
     images: &[Row],
@@ -244,7 +244,7 @@ pub(super) fn restricted_sql(
             .filter_map(column)
             .any(|c| matches!(c.kind, Kind::Enum | Kind::Set | Kind::Bit | Kind::Float | Kind::Year))
     });
-    let own_plan = !change.volatile() && change.order_by().is_none() && change.limit().is_none();
+    let own_plan = !change.volatile && change.order_by.is_none() && change.limit.is_none();
     let by_keys = !(filter || by_number || (own_plan && depends_on_order(sql, change, table)));
     let predicate = if !keys.is_empty() && !by_keys {
         // With an alternative the server cannot look rows up by the keys, and comes to them as it would have done; nor does
@@ -253,25 +253,26 @@ pub(super) fn restricted_sql(
         format!("{} OR {}", table.keys_predicate(&qualified, &keys), no_row(table, &qualified))
     } else if !keys.is_empty() {
         table.keys_predicate(&qualified, &keys)
-    } else if change.volatile() && change.returning().is_none() {
+    } else if change.volatile && change.returning().is_none() {
         "1=0".to_string()
     } else {
         // As false as 1=0, but not known beforehand: the server evaluates the condition and answers as it always does. To a
         // RETURNING behind a condition that it knows to be false, MariaDB answers with OK instead of a result.
         no_row(table, &qualified)
     };
-    let where_end = change.where_clause().map(|span| span.end);
+    let where_end = change.where_clause.as_ref().map(|span| span.end);
     let head_end = change
-        .where_clause()
-        .or(change.order_by())
-        .or(change.limit())
+        .where_clause
+        .as_ref()
+        .or(change.order_by.as_ref())
+        .or(change.limit.as_ref())
         .or(change.returning())
         .map_or(analysis.terminator, |first| first.start);
     let mut out = sql[..head_end].to_vec();
-    if change.where_clause().is_none() {
+    if change.where_clause.is_none() {
         out.extend_from_slice(b" WHERE ");
     }
-    if let (Some(span), false) = (change.where_clause(), change.volatile()) {
+    if let (Some(span), false) = (&change.where_clause, change.volatile) {
         out.push(b'(');
         out.extend_from_slice(&sql[span.clone()]);
         out.extend_from_slice(b") AND ");
@@ -280,12 +281,13 @@ pub(super) fn restricted_sql(
     out.extend_from_slice(predicate.as_bytes());
     out.extend_from_slice(b") ");
     let mut tail_start = where_end.unwrap_or(head_end);
-    if let Some(order_by) = change.order_by().filter(|_| !images.is_empty() && any_order(change, info)) {
+    if let Some(order_by) = change.order_by.as_ref().filter(|_| !images.is_empty() && any_order(change, info))
+    {
         // It says which rows the LIMIT leaves, and they are known; by it the server would read all of the table
         tail_start = order_by.end;
     }
     let clauses_end = change.returning().map_or(analysis.terminator, |span| span.start);
-    let tail_end = match change.image_limit() {
+    let tail_end = match image_limit(change) {
         // It has done its work; a second time it could choose fewer
         Some(limit) if !images.is_empty() => limit.start,
         _ => clauses_end,
@@ -297,11 +299,11 @@ pub(super) fn restricted_sql(
 }
 
 /// The statement so that it changes no row, with its condition as it stands.
-pub(super) fn harmless_sql(sql: &[u8], change: Change<'_>, analysis: &Analysis) -> Vec<u8> {
-    let (condition, tail) = match change.where_clause() {
+pub(super) fn harmless_sql(sql: &[u8], change: &Dml, analysis: &Analysis) -> Vec<u8> {
+    let (condition, tail) = match &change.where_clause {
         Some(span) => (Some(span.clone()), span.end),
         None => {
-            let clauses = [change.order_by(), change.limit(), change.returning()];
+            let clauses = [change.order_by.as_ref(), change.limit.as_ref(), change.returning()];
             (None, clauses.into_iter().flatten().next().map_or(analysis.terminator, |first| first.start))
         }
     };
@@ -326,8 +328,7 @@ mod tests {
         let mode = Mode { mariadb, ..Mode::default() };
         let analysis = analyze(sql.as_bytes(), mode);
         let change = match &analysis.statement {
-            Statement::Update(update) => Change::Update(update),
-            Statement::Delete(delete) => Change::Delete(delete),
+            Statement::Dml(dml) => dml,
             other => panic!("{other:?}"),
         };
         let table = samples::table(&["id", "v"]);

@@ -1,12 +1,12 @@
 //! UPDATE and DELETE through a view of one table: the keys of the rows are read through the view, under the statement's own
 //! condition, and the rows are imaged in the table.
 
-use atone_sql::Analysis;
+use atone_sql::{Analysis, Dml, DmlAction};
 use atone_undo::Key;
 
 use super::image::image_sql;
 use super::restrict::{evaluated_sql, harmless_sql, restricted_sql, with_hint};
-use super::{Change, table_refusal, too_long};
+use super::{table_refusal, too_long};
 use crate::error::End;
 use crate::heavy::heavy;
 use crate::session::Session;
@@ -18,22 +18,22 @@ use crate::session::refused::OwnError;
 use crate::session::views::View;
 
 /// What the statement does to the table's rows.
-fn effect(change: Change<'_>, view: &View) -> Effect {
+fn effect(change: &Dml, view: &View) -> Effect {
     let name = |name: &str| Some(view.info.table.columns.get(view.column(name)?)?.name.as_str());
-    match change {
-        Change::Update(update) => {
-            Effect::updated(&view.info, update.assignments.iter().filter_map(|a| name(&a.column)))
+    match &change.action {
+        DmlAction::Update(assignments) => {
+            Effect::updated(&view.info, assignments.iter().filter_map(|a| name(&a.column)))
         }
-        Change::Delete(_) => Effect::Deleted,
+        DmlAction::Delete { .. } => Effect::Deleted,
     }
 }
 
 /// Why the statement can't be undone exactly.
-fn refusal(change: Change<'_>, view: &View) -> Option<String> {
-    let Change::Update(update) = change else { return table_refusal(&view.info, false) };
+fn refusal(change: &Dml, view: &View) -> Option<String> {
+    let Some(assignments) = change.assignments() else { return table_refusal(&view.info, false) };
     let key = view.info.table.keys.first()?;
     let of_key = |name: &str| view.column(name).is_some_and(|c| key.columns.contains(&c));
-    let assigned = update.assignments.iter().find(|a| of_key(&a.column));
+    let assigned = assignments.iter().find(|a| of_key(&a.column));
     table_refusal(&view.info, true)
         .or_else(|| assigned.map(|a| format!("an UPDATE through a view assigns the key column {}", a.column)))
 }
@@ -43,7 +43,7 @@ impl Session {
     pub(super) async fn change_viewed(
         &mut self,
         sql: &[u8],
-        change: Change<'_>,
+        change: &Dml,
         analysis: &Analysis,
         view: &View,
         alone: bool,
@@ -107,9 +107,9 @@ impl Session {
         if !self.hear_condition(evaluated, change, &vars).await? {
             return Ok(());
         }
-        let filter = warned && change.limit().is_none();
+        let filter = warned && change.limit.is_none();
         let restricted = restricted_sql(sql, change, analysis, (&view.info, &key_table), &found, filter).text;
-        let restricted = with_hint(restricted, change.verb().end, found.len(), self.mariadb);
+        let restricted = with_hint(restricted, change.verb.end, found.len(), self.mariadb);
         if let Some(why) = too_long(&restricted, &vars) {
             return self.too_large_for_packet(why, alone).await;
         }
