@@ -12,6 +12,7 @@ use bytes::Bytes;
 use super::analysed::{Analysed, Origin};
 use super::fault::Progress;
 use super::inject::{Reply, WIDE, is_wide, unhex};
+use super::outcome::Halt;
 use super::{HeldLocks, Session};
 use crate::error::{End, SqlError};
 use crate::waits::Bound;
@@ -476,15 +477,17 @@ impl Session {
         let xid = binding.xid;
         if self.in_transaction() || !self.branch.is_empty() {
             if commit {
-                if let Err(error) = self.commit_branch(super::dml::COMMIT).await? {
+                let committed = self.commit_branch(super::dml::COMMIT).await;
+                if let Err(Halt::Uncommitted(error)) = &committed {
                     // One that has ended says so the next time, too
                     let ended = matches!(error.code, 1397 | 1399 | 1402 | 1613);
                     let lost = !self.in_transaction() && !ended;
                     if let Some(binding) = &mut self.binding {
                         binding.lost_local |= lost;
                     }
-                    self.keep_error(&error);
-                    return self.send_err(&error).await;
+                }
+                if let Err(halt) = committed {
+                    return self.halted(halt).await;
                 }
             } else {
                 self.rollback_local().await?;

@@ -255,7 +255,10 @@ impl Session {
                 }
             }
             // Each in a place of its own: together they would be a part of every session
-            Statement::Load(ref load) => return Box::pin(self.load(&sql, load, &analysis, origin)).await,
+            Statement::Load(ref load) => {
+                let outcome = Box::pin(self.load(&sql, load, &analysis)).await;
+                return self.conclude(outcome, origin).await;
+            }
             Statement::Prepare(ref prepare) => {
                 Box::pin(self.prepare_named(&sql, prepare, origin)).await?;
                 return self.follow_list(taken).await;
@@ -268,13 +271,16 @@ impl Session {
                 return self.follow_list(taken).await;
             }
             Statement::Insert(ref insert) => {
-                return Box::pin(self.insert(&sql, insert, &analysis, origin)).await;
+                let outcome = Box::pin(self.insert(&sql, insert, &analysis)).await;
+                return self.conclude(outcome, origin).await;
             }
             Statement::Dml(ref dml) => {
-                return Box::pin(self.change(&sql, dml, &analysis, origin)).await;
+                let outcome = Box::pin(self.change(&sql, dml, &analysis)).await;
+                return self.conclude(outcome, origin).await;
             }
             Statement::Joined(ref joined) => {
-                return Box::pin(self.change_joined(&sql, joined, &analysis)).await;
+                let outcome = Box::pin(self.change_joined(&sql, joined, &analysis)).await;
+                return self.conclude(outcome, origin).await;
             }
             other => {
                 let error = SqlError::refused(&self.xid(), "the statement is not understood");
@@ -321,12 +327,9 @@ impl Session {
         if self.mariadb && self.diagnostics.is_none() {
             self.keep_warnings(0).await?;
         }
-        match self.commit_branch(sql.get(..end).unwrap_or(sql)).await? {
+        match self.commit_branch(sql.get(..end).unwrap_or(sql)).await {
             Ok(ok) => self.send_ok(ok).await,
-            Err(error) => {
-                self.keep_error(&error);
-                self.send_err(&error).await
-            }
+            Err(halt) => self.halted(halt).await,
         }
     }
 

@@ -12,6 +12,7 @@ use super::Session;
 use super::analysed::Analysed;
 use super::inject::{Reply, Rows, Vars};
 use super::keys::places;
+use super::outcome::{Halt, Written};
 use super::tables::Resolved;
 use crate::error::{End, SqlError};
 use crate::params::substitute_bulk;
@@ -176,7 +177,9 @@ impl Session {
         self.run_one(begin).await?;
         self.branch.savepoint(SAVEPOINT);
         self.held = Some(Vec::new());
+        self.in_bulk = true;
         let ran = self.changes(sql, analysis, rows, mode).await;
+        self.in_bulk = false;
         let held = self.held.take().unwrap_or_default();
         match ran {
             Err(End::Fault(fault)) => self.answer_fault(fault).await?,
@@ -193,7 +196,7 @@ impl Session {
             self.returned = Some(self.unit_rows(&units, &ok));
         }
         self.branch.release(SAVEPOINT);
-        self.statement_done(ok, alone).await
+        self.written(Written { ok, diagnostics: None }).await
     }
 
     /// Each row's statement, up to the first that fails.
@@ -215,11 +218,12 @@ impl Session {
                 Err(why) => return self.send_error(&self.bulk_refusal(why)).await,
             };
             let Analysed { sql: text, analysis, origin } = Analysed::instead(text.into(), mode, None);
-            match &analysis.statement {
-                Sql::Dml(dml) => self.change(&text, dml, &analysis, origin).await?,
-                Sql::Insert(insert) => self.insert(&text, insert, &analysis, origin).await?,
-                _ => return Err(End::Broken("a statement that its parameters have changed".into())),
-            }
+            let outcome = match &analysis.statement {
+                Sql::Dml(dml) => self.change(&text, dml, &analysis).await,
+                Sql::Insert(insert) => self.insert(&text, insert, &analysis).await,
+                _ => Err(Halt::broken("a statement that its parameters have changed")),
+            };
+            self.conclude(outcome, origin).await?;
         }
         Ok(())
     }

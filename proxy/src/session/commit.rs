@@ -12,10 +12,11 @@ use atone_undo::{
 use atone_wire::caps::status;
 use atone_wire::response::{ErrPacket, OkPacket};
 
-use super::dml::{Unread, decode, locking_reads};
+use super::dml::{decode, locking_reads};
 use super::fault::{Class, class, ended_a_wait, of_rolled_back};
 use super::fresh::Fresh;
 use super::inject::{Flight, Reply, flights};
+use super::outcome::{Halt, Reason};
 use super::restorable::stops;
 use super::{Extent, Fault, Session};
 use crate::branch::{Changes, NotCommitted};
@@ -40,155 +41,125 @@ const DUPLICATE_KEY: u16 = 1062;
 /// How much more a client may send, in bytes, while its COMMIT waits for locks.
 const MAX_PIPELINED_BYTES: usize = 64 << 10;
 
-/// Why rows cannot be read as they are now, in a sentence.
-#[derive(Debug)]
-pub(super) enum NotRead {
-    /// A value is above `max_allowed_packet`.
-    Lost(String),
-    /// Something else.
-    Because(String),
-}
-
-impl From<NotRead> for String {
-    fn from(not_read: NotRead) -> String {
-        match not_read {
-            NotRead::Lost(why) | NotRead::Because(why) => why,
-        }
-    }
-}
-
 impl Session {
     /// Commits the local transaction by `commit`, a statement that commits, as a branch of the global transaction.
     ///
-    /// The inner error is for the client: the local transaction was rolled back then, but where only a wait has ended (1205,
-    /// 1317, 1969, 3024), after which it is still open and can be committed again.
-    pub(super) async fn commit_branch(&mut self, commit: &[u8]) -> Result<Result<OkPacket, ErrPacket>, End> {
+    /// # Errors
+    /// [`Halt::Uncommitted`]: the local transaction was rolled back then, but where only a wait has ended (1205, 1317, 1969, 3024),
+    /// after which it is still open and can be committed again. [`Halt::End`].
+    pub(super) async fn commit_branch(&mut self, commit: &[u8]) -> Result<OkPacket, Halt> {
         self.commits = true;
         let writes = !self.branch.is_clean();
         let done = self.try_commit(commit).await;
         self.commits = false;
-        if let (true, Ok(Ok(_)), Some(binding)) = (writes, &done, &mut self.binding) {
+        if let (true, Ok(_), Some(binding)) = (writes, &done, &mut self.binding) {
             binding.lost_local = false;
         }
         let fault = match done {
-            Err(End::Fault(fault)) => fault,
+            Err(Halt::Stopped(why)) => return Err(self.give_up(why).await?),
+            Err(Halt::End(End::Fault(fault))) => fault,
             done => return done,
         };
         match fault.extent {
-            Extent::Connection => Err(End::Fault(fault)),
-            Extent::Statement if ended_a_wait(fault.error.code) => Ok(Err(fault.error)),
-            Extent::Statement | Extent::Transaction => self.give_up(fault.error).await,
+            Extent::Connection => Err(End::Fault(fault).into()),
+            Extent::Statement if ended_a_wait(fault.error.code) => Err(Halt::Uncommitted(fault.error)),
+            Extent::Statement | Extent::Transaction => {
+                self.rollback_local().await?;
+                Err(Halt::Uncommitted(fault.error))
+            }
         }
     }
 
-    async fn try_commit(&mut self, commit: &[u8]) -> Result<Result<OkPacket, ErrPacket>, End> {
-        let xid = self.xid();
+    /// # Errors
+    /// [`Halt::Stopped`]: the local transaction has still to be rolled back.
+    async fn try_commit(&mut self, commit: &[u8]) -> Result<OkPacket, Halt> {
         if self.branch.is_clean() {
-            return match self.reads_are_kept().await {
-                Ok(()) => self.commit_as_is(commit).await,
-                Err(error) => self.give_up(error.err()).await,
-            };
+            self.reads_are_kept().await?;
+            return self.commit_as_is(commit).await;
         }
+        let xid = self.xid();
         let fresh = Fresh::look(self);
         let keys = heavy(self.branch.rows(), || self.branch.keys());
-        let after = match self.rows_now(keys).await? {
-            Ok(after) => after,
-            Err(NotRead::Lost(why)) => {
-                return self.give_up(SqlError::not_restorable(&xid, &why).err()).await;
-            }
-            Err(NotRead::Because(why)) => return self.give_up(SqlError::refused(&xid, &why).err()).await,
-        };
+        let after = self.rows_now(keys).await?;
         let packet_bytes = self.restoring_packet_bytes(self.branch.bytes()).await?;
-        let changes = match heavy(self.branch.rows(), || self.branch.changes(after, packet_bytes)) {
-            Ok(changes) => changes,
-            Err(NotCommitted::Because(why)) => {
-                return self.give_up(SqlError::refused(&xid, &why).err()).await;
-            }
-            Err(NotCommitted::Obstacle(table, obstacle)) => {
-                let error = stops(&xid, &table, &obstacle, packet_bytes);
-                return self.give_up(error.err()).await;
-            }
-        };
+        let changes = heavy(self.branch.rows(), || self.branch.changes(after, packet_bytes));
+        let changes = changes.map_err(|not_committed| match not_committed {
+            NotCommitted::Because(why) => Halt::stop(why),
+            NotCommitted::Obstacle(table, obstacle) => stops(&xid, &table, &obstacle, packet_bytes).into(),
+        })?;
         if changes.tables.is_empty() {
-            return match self.fresh(fresh).await? {
-                Ok(()) => self.commit_as_is(commit).await,
-                Err(error) => self.give_up(error.err()).await,
-            };
+            self.fresh(fresh).await?;
+            return self.commit_as_is(commit).await;
         }
         let Some(schema) = self.branch.schema().map(str::to_string) else {
-            return Err(End::Broken("a branch without a schema".into()));
+            return Err(Halt::broken("a branch without a schema"));
         };
-        let branch_id = match self.register(&xid, &schema, &changes).await? {
-            Ok(branch_id) => branch_id,
-            Err(error) if ended_a_wait(error.code) => return Ok(Err(error.err())),
-            Err(error) => return self.give_up(error.err()).await,
-        };
-        if let Err(error) = self.fresh(fresh).await? {
-            return self.give_up_branch(&xid, branch_id, error.err()).await;
+        let branch_id = self.register(&xid, &schema, &changes).await?;
+        if let Err(halt) = self.fresh(fresh).await {
+            return Err(match halt {
+                Halt::Stopped(why) => self.give_up_branch(&xid, branch_id, why.error(&xid).err()).await?,
+                other => other,
+            });
         }
         self.write_and_commit(&xid, &schema, branch_id, changes, commit).await
     }
 
     /// A local transaction that has changed nothing needs no branch.
-    async fn commit_as_is(&mut self, commit: &[u8]) -> Result<Result<OkPacket, ErrPacket>, End> {
+    async fn commit_as_is(&mut self, commit: &[u8]) -> Result<OkPacket, Halt> {
         match self.fly_one(commit).await? {
             Reply::Ok(ok) => {
                 self.branch.clear();
-                Ok(Ok(ok))
+                Ok(ok)
             }
-            Reply::Err(e) => self.not_committed(e).await,
-            _ => Err(End::Broken("COMMIT answered with rows".into())),
+            Reply::Err(e) => Err(self.not_committed(e).await?),
+            _ => Err(Halt::broken("COMMIT answered with rows")),
         }
     }
 
-    async fn give_up(&mut self, error: ErrPacket) -> Result<Result<OkPacket, ErrPacket>, End> {
+    /// Rolls back what is not committed.
+    async fn give_up(&mut self, why: Reason) -> Result<Halt, End> {
         self.rollback_local().await?;
-        Ok(Err(error))
+        Ok(Halt::Uncommitted(why.error(&self.xid()).err()))
     }
 
     /// The COMMIT itself failed: nothing of it can be kept open.
-    async fn not_committed(&mut self, error: ErrPacket) -> Result<Result<OkPacket, ErrPacket>, End> {
+    async fn not_committed(&mut self, error: ErrPacket) -> Result<Halt, End> {
         if class(error.code, self.mariadb) == Class::Connection {
             return Err(End::Fault(Fault { error, extent: Extent::Connection }));
         }
-        self.give_up(of_rolled_back(error, &self.xid(), self.progress.alone)).await
+        let error = of_rolled_back(error, &self.xid(), self.progress.alone);
+        self.rollback_local().await?;
+        Ok(Halt::Uncommitted(error))
     }
 
-    /// Reads rows as they are now; the inner error is why they cannot be read.
+    /// Reads rows as they are now, and locks them.
     pub(super) async fn rows_now(
         &mut self,
         keys: Vec<(Arc<Table>, Vec<Key>)>,
-    ) -> Result<Result<Vec<(Arc<Table>, Vec<Row>)>, NotRead>, End> {
+    ) -> Result<Vec<(Arc<Table>, Vec<Row>)>, Halt> {
         let mut out: Vec<(Arc<Table>, Vec<Row>)> = Vec::new();
         let count = keys.iter().map(|(_, keys)| keys.len()).sum();
         let selects = heavy(count, || after_selects(keys));
         let mut sent = selects.iter();
         for flight in flights(selects.iter().map(|(_, select)| select)) {
             for (reply, (table, select)) in self.run_flight(flight).await?.into_iter().zip(&mut sent) {
-                match reply {
-                    Reply::Rows(rows) => match decode(table, &rows) {
-                        Ok(_)
-                            if rows.warnings(self.capabilities)? > 0
-                                && let Some(what) = self.warning_of(table, select).await? =>
-                        {
-                            let name = format!("{}.{}", table.schema, table.name);
-                            let why = format!("the server warns of what it has read of {name}: {what}");
-                            return Ok(Err(NotRead::Because(why)));
-                        }
-                        Ok(rows) => out.push((table.clone(), rows)),
-                        Err(Unread::Lost(why)) => return Ok(Err(NotRead::Lost(why))),
-                        Err(Unread::End(end)) => return Err(end),
-                    },
-                    Reply::TooLarge => {
-                        return Ok(Err(NotRead::Because(self.above_bytes("the after images are"))));
-                    }
-                    Reply::Err(_) | Reply::Ok(_) => {
-                        return Err(End::Broken("an after image without rows".into()));
-                    }
+                let rows = match reply {
+                    Reply::Rows(rows) => rows,
+                    Reply::TooLarge => return Err(self.above_bytes("the after images are").into()),
+                    Reply::Err(_) | Reply::Ok(_) => return Err(Halt::broken("an after image without rows")),
+                };
+                let images = decode(table, &rows).map_err(|e| self.unread(e))?;
+                if rows.warnings(self.capabilities)? > 0
+                    && let Some(what) = self.warning_of(table, select).await?
+                {
+                    let name = format!("{}.{}", table.schema, table.name);
+                    let why = format!("the server warns of what it has read of {name}: {what}");
+                    return Err(why.into());
                 }
+                out.push((table.clone(), images));
             }
         }
-        Ok(Ok(out))
+        Ok(out)
     }
 
     /// What the server warns of that bears on the rows of a read, which are locked. It does not where something is going out of
@@ -218,12 +189,7 @@ impl Session {
 
     /// Registers the branch and takes all its locks. A client that goes away meanwhile gives up its wait. So does a KILL of the
     /// session on the server, or of its statement, which is one that waits as well for that.
-    async fn register(
-        &mut self,
-        xid: &str,
-        schema: &str,
-        changes: &Changes,
-    ) -> Result<Result<u64, SqlError>, End> {
+    async fn register(&mut self, xid: &str, schema: &str, changes: &Changes) -> Result<u64, Halt> {
         let vars = self.session_vars().await?;
         let request = Register {
             xid: xid.into(),
@@ -244,17 +210,17 @@ impl Session {
             tokio::select! {
                 biased;
                 // First: nobody would hear of a lock that has come meanwhile
-                e = self.client.gone(MAX_PIPELINED_BYTES) => return Err(End::Client(e)),
+                e = self.client.gone(MAX_PIPELINED_BYTES) => return Err(End::Client(e).into()),
                 registered = &mut registered => {
-                    return Ok(registered.map_err(|e| SqlError::from_client(xid, &e)));
+                    return registered.map_err(|e| not_registered(SqlError::from_client(xid, &e)));
                 }
                 () = tokio::time::sleep(silent) => {}
             }
             if limit.is_some_and(|limit| began.elapsed() >= limit) {
-                return Ok(Err(SqlError::statement_time()));
+                return Err(not_registered(SqlError::statement_time()));
             }
             if self.wait_on_server().await? {
-                return Ok(Err(SqlError::interrupted()));
+                return Err(not_registered(SqlError::interrupted()));
             }
             silent = Duration::ZERO;
         }
@@ -277,7 +243,7 @@ impl Session {
         branch_id: u64,
         changes: Changes,
         commit: &[u8],
-    ) -> Result<Result<OkPacket, ErrPacket>, End> {
+    ) -> Result<OkPacket, Halt> {
         let packet_bytes = self.session_vars().await?.max_allowed_packet;
         let layout = Layout {
             compress_bytes: self.backend.limits.undo_compress_bytes,
@@ -291,7 +257,7 @@ impl Session {
             Ok(rows) => rows,
             Err(e) => {
                 let error = SqlError::refused(xid, &format!("the undo record: {e}"));
-                return self.give_up_branch(xid, branch_id, error.err()).await;
+                return Err(self.give_up_branch(xid, branch_id, error.err()).await?);
             }
         };
         let mut parts = (1..).zip(rows).peekable();
@@ -326,7 +292,7 @@ impl Session {
                     Ok(()) => {}
                     Err(error) => {
                         let error = self.no_undo_log(schema, &error).err();
-                        return self.give_up_branch(xid, branch_id, error).await;
+                        return Err(self.give_up_branch(xid, branch_id, error).await?);
                     }
                 }
             }
@@ -335,18 +301,18 @@ impl Session {
                 Some(Reply::Err(e)) => {
                     if class(e.code, self.mariadb) == Class::Connection {
                         // The coordinator asks what became of it
-                        return Err(End::Fault(Fault { error: e, extent: Extent::Connection }));
+                        return Err(End::Fault(Fault { error: e, extent: Extent::Connection }).into());
                     }
                     let error = not_written(xid, part, e, self.progress.alone);
-                    return self.give_up_branch(xid, branch_id, error).await;
+                    return Err(self.give_up_branch(xid, branch_id, error).await?);
                 }
-                _ => return Err(End::Broken("an INSERT answered with rows".into())),
+                _ => return Err(Halt::broken("an INSERT answered with rows")),
             }
             if last {
                 return self.committed(xid, schema, branch_id, replies.next()).await;
             }
         }
-        Err(End::Broken("an undo record without rows".into()))
+        Err(Halt::broken("an undo record without rows"))
     }
 
     /// What came of the COMMIT behind the undo record.
@@ -356,15 +322,15 @@ impl Session {
         schema: &str,
         branch_id: u64,
         reply: Option<Reply>,
-    ) -> Result<Result<OkPacket, ErrPacket>, End> {
+    ) -> Result<OkPacket, Halt> {
         match reply {
             Some(Reply::Ok(mut ok)) => {
                 self.backend.coordinator.report(xid, branch_id, BranchOutcome::Committed);
                 ok.status &= !status::MORE_RESULTS_EXISTS;
-                Ok(Ok(ok))
+                Ok(ok)
             }
             Some(Reply::Err(e)) => {
-                let given_up = self.not_committed(e).await?;
+                let halt = self.not_committed(e).await?;
                 // Whether it committed all the same is for the undo record to say, and that for ever: behind the ROLLBACK nothing
                 // of it is open. Where it cannot be read the coordinator asks
                 match self.backend.has_undo_row(schema, xid, branch_id).await {
@@ -374,23 +340,23 @@ impl Session {
                     }
                     Err(error) => tracing::warn!(xid, branch_id, %error, "a branch's outcome is not known"),
                 }
-                Ok(given_up)
+                Err(halt)
             }
-            _ => Err(End::Broken("COMMIT without an answer".into())),
+            _ => Err(Halt::broken("COMMIT without an answer")),
         }
     }
 
     /// Gives up a registered branch before its COMMIT was sent.
-    async fn give_up_branch(
-        &mut self,
-        xid: &str,
-        branch_id: u64,
-        error: ErrPacket,
-    ) -> Result<Result<OkPacket, ErrPacket>, End> {
-        let given_up = self.give_up(error).await?;
+    async fn give_up_branch(&mut self, xid: &str, branch_id: u64, error: ErrPacket) -> Result<Halt, End> {
+        self.rollback_local().await?;
         self.backend.coordinator.report(xid, branch_id, BranchOutcome::Aborted);
-        Ok(given_up)
+        Ok(Halt::Uncommitted(error))
     }
+}
+
+/// What ends a COMMIT whose branch has no locks: where only the wait has ended the local transaction stays open.
+fn not_registered(error: SqlError) -> Halt {
+    if ended_a_wait(error.code) { Halt::Uncommitted(error.err()) } else { error.into() }
 }
 
 /// Encodes a record; a large one takes time that other sessions need as well.

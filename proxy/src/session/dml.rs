@@ -3,11 +3,9 @@
 use atone_sql::NO_LIMIT;
 use atone_undo::{ImageError, Key, Row, Table, UniqueKey, quote_identifier};
 use atone_wire::Malformed;
-use atone_wire::caps::status;
-use atone_wire::response::{ErrPacket, OkPacket};
+use atone_wire::response::ErrPacket;
 
 use super::Session;
-use super::fault::Progress;
 use super::inject::Rows;
 use super::refused::SYNTAX;
 use crate::error::{End, SqlError};
@@ -31,46 +29,6 @@ impl Session {
         self.autocommit() && !self.in_transaction()
     }
 
-    /// Ends a local transaction that was begun for one statement, before this ran.
-    pub(super) async fn abandon(&mut self, alone: bool) -> Result<(), End> {
-        if alone { self.rollback_local().await } else { Ok(()) }
-    }
-
-    /// The statement succeeded: where it stands alone its branch commits.
-    pub(super) async fn statement_done(&mut self, ok: OkPacket, alone: bool) -> Result<(), End> {
-        let mut ok = ok.without_session_state(self.capabilities);
-        if self.heard.is_some() && !alone {
-            self.keep_of(&ok, i128::from(ok.affected_rows)).await?;
-        }
-        // What it has changed is in the journal
-        self.progress = Progress { alone: self.progress.alone, ..Progress::default() };
-        let returned = self.returned.take();
-        if alone {
-            // Behind a statement that answers with rows it is -1
-            let row_count = returned.as_ref().map_or(i128::from(ok.affected_rows), |_| -1);
-            if returned.is_some() && self.diagnostics.is_some() {
-                // Kept right behind the statement
-            } else {
-                self.keep_of(&ok, row_count).await?;
-            }
-            if let Err(error) = self.commit_branch(COMMIT).await? {
-                if self.in_transaction() {
-                    self.rollback_local().await?;
-                }
-                self.keep_error(&error);
-                return self.send_err(&error).await;
-            }
-        }
-        if let Some(heard) = self.heard.take() {
-            ok = ok.with_more_warnings(heard.diagnostics.warning_count, heard.in_info);
-        }
-        if let Some(rows) = returned {
-            return self.send_rows(&rows, rows.rows.iter().map(|row| row.to_vec())).await;
-        }
-        ok.status = self.status & !status::SESSION_STATE_CHANGED;
-        self.send_ok(ok).await
-    }
-
     /// The statement failed: the server has undone what it did; one that stands alone ends its local transaction.
     pub(super) async fn statement_failed(&mut self, mut error: ErrPacket) -> Result<(), End> {
         if error.code == SYNTAX
@@ -81,12 +39,6 @@ impl Session {
         }
         let fault = self.fault(error).await?;
         self.answer_fault(fault).await
-    }
-
-    /// The same with the error that says why.
-    pub(super) async fn refuse_with(&mut self, error: &SqlError, alone: bool) -> Result<(), End> {
-        self.abandon(alone).await?;
-        self.send_error(error).await
     }
 
     /// Why triggers keep a table from being written like this, if they do.
@@ -123,12 +75,6 @@ impl Session {
         let limit = self.backend.limits.max_branch_rows;
         let above = self.branch.rows().saturating_add(rows) > limit;
         above.then(|| format!("more than max_branch_rows = {limit} rows in one branch"))
-    }
-
-    /// Rolls the local transaction back, in which a statement met what was not imaged.
-    pub(super) async fn rolled_back(&mut self, why: &str) -> Result<(), End> {
-        self.rollback_local().await?;
-        self.send_error(&SqlError::deadlock(&self.xid(), why)).await
     }
 }
 

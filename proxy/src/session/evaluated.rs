@@ -16,6 +16,7 @@ use super::fault::{Class, class};
 use super::inject::{Flight, Reply, Rows, UNSAYABLE, Vars};
 use super::insert::Target;
 use super::keys::places;
+use super::outcome::Halt;
 use super::tables::Resolved;
 use super::values::exact_literal;
 use super::{Extent, Session};
@@ -197,27 +198,18 @@ const CLOCK_SHIFT: &str =
 const UNKNOWN_CHARSET: u16 = 1115;
 
 impl Session {
-    /// Evaluates what an INSERT's keys come from, and gives the statement with the values in. `None` where that could not be
-    /// done, and the application has its answer; a local transaction begun for the statement is ended then.
-    pub(super) async fn with_values(
-        &mut self,
-        target: Target<'_>,
-        slots: &Slots,
-        alone: bool,
-    ) -> Result<Option<Vec<u8>>, End> {
+    /// Evaluates what an INSERT's keys come from, and gives the statement with the values in.
+    pub(super) async fn with_values(&mut self, target: Target<'_>, slots: &Slots) -> Result<Vec<u8>, Halt> {
         let vars = self.session_vars().await?;
         let sql = target.text;
         if slots.values().any(|slot| slot.subquery)
             && let Reply::Err(e) = self.run_theirs(self.plan_of(sql)).await?
         {
             // What the statement itself may not read
-            self.statement_failed(e).await?;
-            return Ok(None);
+            return Err(Halt::Failed(e));
         }
         if let Some(why) = self.reads_earlier_rows(target, slots, &vars).await? {
-            self.abandon(alone).await?;
-            self.refuse(&why).await?;
-            return Ok(None);
+            return Err(why.into());
         }
         let mut selects = Vec::new();
         let texts: Vec<&[u8]> = slots.values().map(|slot| slot.text.as_slice()).collect();
@@ -227,47 +219,31 @@ impl Session {
         let mut literals = Literals::new();
         let mut left = slots.iter();
         for reply in self.run_under_results("NULL", selects, &vars).await? {
-            let why = match reply {
-                Reply::Rows(rows) => match self.literals(&rows, &mut left) {
-                    Ok(_) if !self.are_clear(&rows, &vars).await? => CLOCK_SHIFT.to_owned(),
-                    Ok(values) => {
-                        literals.extend(values);
-                        continue;
+            match reply {
+                Reply::Rows(rows) => {
+                    let values = self.literals(&rows, &mut left)?;
+                    if !self.are_clear(&rows, &vars).await? {
+                        return Err(Halt::stop(CLOCK_SHIFT));
                     }
-                    Err(why) => why,
-                },
+                    literals.extend(values);
+                }
                 Reply::Err(e) => {
                     let kept = self.diagnostics.take();
                     // The statement may have an error of its own, under a name of its own
-                    let explained = self.run_theirs(self.plan_of(sql)).await?;
-                    match explained {
-                        Reply::Err(own) => {
-                            self.statement_failed(own).await?;
-                            return Ok(None);
-                        }
-                        _ if e.code != 1054 && target.insert.on_conflict != OnConflict::Ignore => {
-                            self.statement_failed(e).await?;
-                            self.diagnostics = kept;
-                            return Ok(None);
-                        }
-                        _ => told("a key comes from an expression that cannot be evaluated by itself", &e),
+                    if let Reply::Err(own) = self.run_theirs(self.plan_of(sql)).await? {
+                        return Err(Halt::Failed(own));
                     }
+                    if e.code != 1054 && target.insert.on_conflict != OnConflict::Ignore {
+                        return Err(Halt::FailedBefore(e, kept));
+                    }
+                    let why = "a key comes from an expression that cannot be evaluated by itself";
+                    return Err(Halt::stop(told(why, &e)));
                 }
-                Reply::TooLarge => self.above_bytes("the keys are"),
-                Reply::Ok(_) => return Err(End::Broken("a SELECT without rows".into())),
-            };
-            self.abandon(alone).await?;
-            self.refuse(&why).await?;
-            return Ok(None);
-        }
-        match written(target, &literals, &vars) {
-            Ok(text) => Ok(Some(text)),
-            Err(why) => {
-                self.abandon(alone).await?;
-                self.refuse(&why).await?;
-                Ok(None)
+                Reply::TooLarge => return Err(self.above_bytes("the keys are").into()),
+                Reply::Ok(_) => return Err(Halt::broken("a SELECT without rows")),
             }
         }
+        Ok(written(target, &literals, &vars)?)
     }
 
     /// Why a key cannot be evaluated before the statement: a subquery of a row behind the first may read what the rows before it

@@ -3,7 +3,8 @@
 use tokio::task::JoinHandle;
 
 use super::Session;
-use crate::error::{End, SqlError};
+use super::outcome::Halt;
+use crate::error::End;
 use crate::meta::Stale;
 
 /// A look at the tables of a branch that is under way, all of whose statements have run.
@@ -27,13 +28,13 @@ impl Fresh {
 }
 
 impl Session {
-    /// Waits for the look's end; the inner error is why the local transaction must not commit.
-    pub(super) async fn fresh(&mut self, look: Fresh) -> Result<Result<(), SqlError>, End> {
+    /// Waits for the look's end: where it finds anything else the local transaction must not commit.
+    pub(super) async fn fresh(&mut self, look: Fresh) -> Result<(), Halt> {
         let seen =
             look.0.await.map_err(|e| End::Broken(format!("the tables could not be looked at: {e}")))?;
         if let Err(Stale::Changed(_)) = &seen {
             self.forget_digests();
         }
-        Ok(seen.map_err(|stale| self.stale(stale)))
+        seen.map_err(|stale| self.stale(stale).into())
     }
 }

@@ -15,11 +15,11 @@ use mysql_async::prelude::Queryable as _;
 
 use super::Session;
 use super::cascade::key_only;
-use super::dml::{KEYS_PER_SELECT, Unread, decode, locking_read, locking_read_by_key};
+use super::dml::{KEYS_PER_SELECT, decode, locking_read, locking_read_by_key};
 use super::inject::{Numbering, Reply, flights};
 use super::logged::Log;
+use super::outcome::{Done, Halt, Written};
 use crate::branch::Presence;
-use crate::error::End;
 use crate::numbered::{Numbered, list};
 use crate::service::see_committed;
 use crate::typed::{Typed, image};
@@ -61,22 +61,15 @@ impl Session {
         column: usize,
         given: Option<Vec<Option<i128>>>,
         logs: &[Log],
-        alone: bool,
-    ) -> Result<(), End> {
-        let kept = self.keep_diagnostics(&ok).await?;
-        let rows = self.generated_rows(&ok, table, column, given).await?;
-        let rows = match rows {
-            Ok(rows) => rows,
-            Err(why) => return self.take_insert_back(&why, alone).await,
-        };
-        let Some(logged) = self.settle(logs, alone).await? else { return Ok(()) };
+    ) -> Result<Done, Halt> {
+        let diagnostics = self.keep_diagnostics(&ok).await?;
+        let rows = self.generated_rows(&ok, table, column, given).await.map_err(Halt::after_savepoint)?;
+        let logged = self.settle(logs).await?;
         for row in rows {
             self.branch.touch(table, row.key(table), None, Presence::Present);
         }
         self.touch_logged(logged);
-        self.statement_done(ok, alone).await?;
-        self.restore_diagnostics(kept, alone);
-        Ok(())
+        Ok(Written { ok, diagnostics }.into())
     }
 
     async fn generated_rows(
@@ -85,37 +78,38 @@ impl Session {
         table: &Arc<Table>,
         column: usize,
         given: Option<Vec<Option<i128>>>,
-    ) -> Result<Result<Vec<Row>, String>, End> {
+    ) -> Result<Vec<Row>, Halt> {
         let count = usize::try_from(ok.affected_rows).unwrap_or(usize::MAX);
         if let Some(why) = self.too_many_new(count) {
-            return Ok(Err(why));
+            return Err(why.into());
         }
         let given = given.unwrap_or_else(|| vec![None; count]);
         if given.len() != count {
-            return Ok(Err("the server counts another number of rows than the statement has".into()));
+            return Err(Halt::stop("the server counts another number of rows than the statement has"));
         }
         let first = i128::from(ok.last_insert_id);
         let vars = self.session_vars().await?;
         let mut ids = expected(ok.last_insert_id, &given, vars.numbering);
         for last in [false, true] {
-            match self.own_rows(table, column, &ids, KEYS_PER_SELECT).await? {
-                Ok(rows) if rows.len() == count => return Ok(Ok(rows)),
-                Err(why) => return Ok(Err(why)),
-                Ok(_) if last => break,
-                Ok(_) => {}
+            let rows = self.own_rows(table, column, &ids, KEYS_PER_SELECT).await?;
+            if rows.len() == count {
+                return Ok(rows);
+            }
+            if last {
+                break;
             }
             // Others have inserted meanwhile
             let Some(numbered) = numbered(table, column) else { break };
             let limit = count + MAX_FOREIGN_ROWS;
             let seen = match numbered.uncommitted(&self.backend.pool, first, limit).await {
                 Ok(seen) => seen,
-                Err(e) => return Ok(Err(format!("the service account cannot read {}: {e}", table.name))),
+                Err(e) => return Err(format!("the service account cannot read {}: {e}", table.name).into()),
             };
             ids = given.iter().flatten().copied().chain(seen.ids).collect();
             ids.sort_unstable();
             ids.dedup();
         }
-        Ok(Err("the rows that were inserted cannot be told from those of others".into()))
+        Err(Halt::stop("the rows that were inserted cannot be told from those of others"))
     }
 
     /// The rows with one of these numbers that this transaction has inserted, and that were not there for it before, looked for
@@ -127,11 +121,11 @@ impl Session {
         column: usize,
         ids: &[i128],
         at_once: usize,
-    ) -> Result<Result<Vec<Row>, String>, End> {
+    ) -> Result<Vec<Row>, Halt> {
         let (Some(name), Some(numbered)) =
             (table.columns.get(column).map(|column| quote_identifier(&column.name)), numbered(table, column))
         else {
-            return Ok(Err("the table has no such column".into()));
+            return Err(Halt::stop("the table has no such column"));
         };
         let leads = table.keys.first().is_some_and(|key| key.columns.first() == Some(&column));
         let selects = ids.chunks(at_once).map(|chunk| {
@@ -145,28 +139,22 @@ impl Session {
         for flight in flights(selects) {
             for reply in self.run_flight(flight).await? {
                 match reply {
-                    Reply::Rows(found) => match decode(table, &found) {
-                        Ok(found) => rows.extend(found),
-                        Err(Unread::Lost(why)) => return Ok(Err(why)),
-                        Err(Unread::End(end)) => return Err(end),
-                    },
-                    Reply::TooLarge => {
-                        return Ok(Err(self.above_bytes("the rows are")));
-                    }
-                    Reply::Err(_) | Reply::Ok(_) => return Err(End::Broken("an image without rows".into())),
+                    Reply::Rows(found) => rows.extend(decode(table, &found).map_err(|e| self.unread(e))?),
+                    Reply::TooLarge => return Err(self.above_bytes("the rows are").into()),
+                    Reply::Err(_) | Reply::Ok(_) => return Err(Halt::broken("an image without rows")),
                 }
             }
         }
         let committed = match numbered.committed(&self.backend.pool, ids, KEYS_PER_SELECT).await {
             Ok(committed) => committed,
-            Err(e) => return Ok(Err(format!("the service account cannot read {}: {e}", table.name))),
+            Err(e) => return Err(format!("the service account cannot read {}: {e}", table.name).into()),
         };
         rows.retain(|row| match self.branch.presence(table, &row.key(table)) {
             None => matches!(row.values.get(column), Some(Value::Int(id)) if !committed.contains(&id)),
             // It was gone for this transaction, which holds it locked
             Some(presence) => presence == Presence::Absent,
         });
-        Ok(Ok(rows))
+        Ok(rows)
     }
 
     /// Whether rows that this transaction holds were not there before a statement of it: nobody else sees them, and those that

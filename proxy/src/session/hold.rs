@@ -13,9 +13,10 @@ use atone_sql::TableRef;
 use super::Session;
 use super::dml::MAX_TRIES;
 use super::inject::{Flight, Reply};
+use super::outcome::Halt;
 use super::tables::{Resolved, UNREAD, digest, probe_sql};
 use super::views::View;
-use crate::error::{End, SqlError};
+use crate::error::SqlError;
 use crate::meta::{Stale, TableInfo};
 
 /// A table as a statement takes it to be.
@@ -33,88 +34,66 @@ pub(super) enum Hold {
     Held,
     /// One was altered since its metadata was read; nothing was done.
     Altered,
-    /// The statement was answered.
-    Answered,
 }
 
 /// What a statement's table stands for.
 #[derive(Debug)]
 pub(super) enum Reached {
     /// A table, which is held, and the view by which it is named.
-    Table { info: Arc<TableInfo>, view: Option<View>, alone: bool },
+    Table { info: Arc<TableInfo>, view: Option<View> },
     /// A temporary table: needs no undo.
     Temporary,
-    /// The statement was answered.
-    Answered,
 }
 
 impl Session {
     /// Finds out what a table's name stands for, and holds it for a statement that writes it. The local transaction of one that
     /// stands alone is begun then.
-    pub(super) async fn reach(&mut self, table: &TableRef) -> Result<Reached, End> {
+    pub(super) async fn reach(&mut self, table: &TableRef) -> Result<Reached, Halt> {
         let vars = self.session_vars().await?;
         for attempt in 1..=MAX_TRIES {
             let (info, probe, view) = match self.resolve(table, &vars).await? {
                 Resolved::Table(info, probe) => (info, probe, None),
                 Resolved::Temporary => return Ok(Reached::Temporary),
                 Resolved::View(schema, name) => {
-                    let view = match self.calls_of_view((schema.clone(), name.clone())).await? {
-                        None => self.resolve_view(schema, name, &vars).await?,
-                        Some(error) => {
-                            // The server might call it when it is asked about the statement
-                            self.text = None;
-                            Err(error)
-                        }
-                    };
-                    match view {
-                        Ok(view) => (view.info.clone(), view.probe.clone(), Some(view)),
-                        Err(error) => {
-                            Box::pin(self.refuse_as(error)).await?;
-                            break;
-                        }
+                    if let Some(error) = self.calls_of_view((schema.clone(), name.clone())).await? {
+                        // The server might call it when it is asked about the statement
+                        self.text = None;
+                        return Err(error.into());
                     }
+                    let view = self.resolve_view(schema, name, &vars).await?;
+                    (view.info.clone(), view.probe.clone(), Some(view))
                 }
-                Resolved::Answer(e) => {
-                    Box::pin(self.look_failed(e)).await?;
-                    break;
-                }
+                Resolved::Answer(e) => return Err(Halt::Unresolved(e)),
             };
-            let (alone, last) = (self.stands_alone(), attempt == MAX_TRIES);
-            match self.hold(&[Taken { info: &info, probe: &probe }], view.as_ref(), alone, last).await? {
-                Hold::Held => return Ok(Reached::Table { info, view, alone }),
-                Hold::Altered => {}
-                Hold::Answered => break,
+            let last = attempt == MAX_TRIES;
+            if self.hold(&[Taken { info: &info, probe: &probe }], view.as_ref(), last).await? == Hold::Held {
+                return Ok(Reached::Table { info, view });
             }
         }
-        Ok(Reached::Answered)
+        Err(Halt::broken("a table was tried more often than it is"))
     }
 
-    /// Holds the tables of a statement, and the view that it names. Begins the local transaction of one that stands `alone`;
-    /// where there is no other try (`last`), the statement is answered instead of tried again.
+    /// Holds the tables of a statement, and the view that it names. Begins the local transaction of one that stands alone; where
+    /// there is no other try (`last`), the statement ends instead of being tried again.
     pub(super) async fn hold(
         &mut self,
         tables: &[Taken<'_>],
         view: Option<&View>,
-        alone: bool,
         last: bool,
-    ) -> Result<Hold, End> {
+    ) -> Result<Hold, Halt> {
         let open: Vec<Taken<'_>> =
             tables.iter().filter(|taken| !self.branch.holds(taken.info)).copied().collect();
-        let Some(mut same) = self.lock(&open, view, alone).await? else { return Ok(Hold::Answered) };
+        let mut same = self.lock(&open, view).await?;
         if same {
             let undo_logs = self.ensure_undo_logs(&open);
-            let (vouched, undo_logs) = tokio::join!(self.vouch_for_all(&open), undo_logs);
-            match vouched {
+            let (verified, undo_logs) = tokio::join!(self.verify_all(&open), undo_logs);
+            match verified {
                 Ok(()) => {}
                 Err(Stale::Changed(_)) => same = false,
-                Err(stale) => {
-                    self.refuse_stale(stale, alone).await?;
-                    return Ok(Hold::Answered);
-                }
+                Err(stale) => return Err(self.stale(stale).into()),
             }
             if let Err((schema, error)) = undo_logs {
-                self.refuse_with(&self.no_undo_log(&schema, &error), alone).await?;
-                return Ok(Hold::Answered);
+                return Err(self.no_undo_log(&schema, &error).into());
             }
         }
         if let Some(view) = view.filter(|_| same) {
@@ -127,22 +106,18 @@ impl Session {
             self.branch.unmeet(taken.info);
         }
         if last {
-            self.rolled_back("a table of the statement is being altered").await?;
-            return Ok(Hold::Answered);
+            return Err(Halt::roll_back("a table of the statement is being altered"));
         }
-        self.abandon(alone).await?;
+        if self.is_alone() {
+            self.rollback_local().await?;
+        }
         Ok(Hold::Altered)
     }
 
-    /// Takes the metadata locks. Whether the session sees the columns that it has seen before; nothing where the statement was
-    /// answered.
-    async fn lock(
-        &mut self,
-        open: &[Taken<'_>],
-        view: Option<&View>,
-        alone: bool,
-    ) -> Result<Option<bool>, End> {
+    /// Takes the metadata locks. Whether the session sees the columns that it has seen before.
+    async fn lock(&mut self, open: &[Taken<'_>], view: Option<&View>) -> Result<bool, Halt> {
         let vars = self.session_vars().await?;
+        let alone = self.stands_alone();
         let mut flight = Flight::default();
         if alone {
             flight.push("START TRANSACTION");
@@ -156,8 +131,7 @@ impl Session {
         }
         let mut replies = self.try_flight(flight).await?.into_iter();
         if alone && let Some(Reply::Err(e)) = replies.next() {
-            self.statement_failed(e).await?;
-            return Ok(None);
+            return Err(Halt::Failed(e));
         }
         let mut same = true;
         for taken in open.iter().map(Some).chain(view.map(|_| None)) {
@@ -167,25 +141,22 @@ impl Session {
                     same = false;
                 }
                 (Some(Reply::Rows(_)), _) => {}
-                (Some(Reply::Err(e)), _) => {
-                    self.statement_failed(e).await?;
-                    return Ok(None);
-                }
-                _ => return Err(End::Broken("the probe of a table has no columns".into())),
+                (Some(Reply::Err(e)), _) => return Err(Halt::Failed(e)),
+                _ => return Err(Halt::broken("the probe of a table has no columns")),
             }
         }
-        Ok(Some(same))
+        Ok(same)
     }
 
-    async fn vouch_for_all(&mut self, tables: &[Taken<'_>]) -> Result<(), Stale> {
+    async fn verify_all(&mut self, tables: &[Taken<'_>]) -> Result<(), Stale> {
         for taken in tables {
-            self.vouch_for(taken.info).await?;
+            self.verify_held(taken.info).await?;
         }
         Ok(())
     }
 
     /// Looks whether a table, whose metadata lock the local transaction has, is what it is taken for.
-    pub(super) async fn vouch_for(&mut self, info: &Arc<TableInfo>) -> Result<(), Stale> {
+    pub(super) async fn verify_held(&mut self, info: &Arc<TableInfo>) -> Result<(), Stale> {
         if self.branch.holds(info) {
             return Ok(());
         }
@@ -196,13 +167,6 @@ impl Session {
             Err(_) => self.forget_table(&info.table),
         }
         seen
-    }
-
-    /// Answers a statement that has not run with what is wrong with what was known.
-    pub(super) async fn refuse_stale(&mut self, stale: Stale, alone: bool) -> Result<(), End> {
-        self.abandon(alone).await?;
-        let error = self.stale(stale);
-        self.send_error(&error).await
     }
 
     /// What the application is told of it.

@@ -9,16 +9,15 @@ use atone_undo::{Key, Row, Table, Value};
 use atone_wire::response::OkPacket;
 
 use super::Session;
-use super::analysed::Origin;
 use super::conflicts::conditions;
 use super::diagnostics::Diagnostics;
 use super::dml::{Unread, decode, locking_read_by_key};
 use super::evaluated::slots;
-use super::fault::Progress;
 use super::hold::Reached;
 use super::inject::{Flight, Reply, Vars, flights};
 use super::keys::{InsertKeys, finds_no_others, generated_keys, insert_keys, literal_predicates, width};
 use super::logged::{Log, Logged};
+use super::outcome::{Done, Halt, Written};
 use super::views::View;
 use crate::branch::Presence;
 use crate::error::{End, SqlError};
@@ -27,15 +26,6 @@ use crate::meta::{TableInfo, Write};
 
 /// The savepoint around an INSERT whose keys are only known behind it.
 pub(super) const SAVEPOINT: &str = "`atone:insert`";
-
-/// How an INSERT is run.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Manner {
-    /// It stands alone: the local transaction ends behind it.
-    pub(super) alone: bool,
-    /// It stands for an INSERT … SELECT, and has the info of one.
-    pub(super) as_select: bool,
-}
 
 /// The text of an INSERT and what it writes to.
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +42,8 @@ pub(super) struct Target<'a> {
     pub(super) view: Option<&'a View>,
     /// The tables to which its triggers add rows.
     pub(super) logs: &'a [Log],
+    /// It stands for an INSERT … SELECT, and has the info of one.
+    pub(super) as_select: bool,
 }
 
 impl Target<'_> {
@@ -61,11 +53,11 @@ impl Target<'_> {
     }
 
     /// The text to run: one row that stands for a SELECT is given by one, so that the server tells its info.
-    pub(super) fn run_text(&self, manner: Manner) -> Cow<'_, [u8]> {
+    pub(super) fn run_text(&self) -> Cow<'_, [u8]> {
         if let Some(run) = self.run {
             return Cow::Borrowed(run);
         }
-        let values = self.insert.values.as_ref().filter(|_| manner.as_select && self.insert.rows.len() == 1);
+        let values = self.insert.values.as_ref().filter(|_| self.as_select && self.insert.rows.len() == 1);
         let select = values.and_then(|values| {
             let head = self.text.get(..values.start)?.strip_suffix(b"VALUES ")?;
             let row = self.text.get(values.clone())?.strip_prefix(b"(")?.strip_suffix(b")")?;
@@ -82,143 +74,111 @@ impl Session {
         sql: &[u8],
         insert: &Insert,
         analysis: &Analysis,
-        origin: Origin,
-    ) -> Result<(), End> {
+    ) -> Result<Done, Halt> {
         let text = sql.get(..analysis.terminator).unwrap_or(sql);
         let vars = self.session_vars().await?;
-        let (info, view, alone) = match self.reach(&insert.table).await? {
-            Reached::Table { info, view, alone } => (info, view, alone),
-            Reached::Temporary => return self.pass_temporary(origin).await,
-            Reached::Answered => return Ok(()),
+        let Reached::Table { info, view } = self.reach(&insert.table).await? else {
+            return Ok(Done::Temporary);
         };
-        let manner = Manner { alone, as_select: false };
         if insert.ignore {
             self.ignores(&info);
         }
         self.branch.fired();
-        let mapped = match view.as_ref().map(|view| view.mapped(insert)).transpose() {
-            Ok(mapped) => mapped,
-            Err(why) => return self.refuse_insert(&why, manner).await,
-        };
+        let mapped = view.as_ref().map(|view| view.mapped(insert)).transpose()?;
         let (named, insert) = (insert.columns.as_ref(), mapped.as_ref().unwrap_or(insert));
         let behind = super::upsert::effect(insert, &info).map(|effect| effect.write(&info));
         let writes: Vec<Write> = [Some(Write::Insert), behind].into_iter().flatten().collect();
         let of_triggers = view.as_ref().and_then(|_| self.any_trigger_refuses(&info));
         let refused = |write: &Write| self.triggers_refuse(&info, *write);
         if let Some(error) = of_triggers.or_else(|| writes.iter().find_map(refused)) {
-            return self.refuse_with(&error, alone).await;
+            return Err(error.into());
         }
-        let mut logs = match self.logs_of(&info, &writes, &vars).await? {
-            Ok(logs) => logs,
-            Err(error) => return self.refuse_with(&error, alone).await,
-        };
-        if !self.probe_logs(&mut logs, &vars, alone).await? {
-            return Ok(());
-        }
-        let target = Target { text, run: None, insert, info: &info, named, view: view.as_ref(), logs: &logs };
+        let mut logs = self.logs_of(&info, &writes, &vars).await?;
+        self.probe_logs(&mut logs, &vars).await?;
+        let view = view.as_ref();
+        let target =
+            Target { text, run: None, insert, info: &info, named, view, logs: &logs, as_select: false };
         match &insert.query {
-            Some(query) => self.insert_select(target, query, manner).await,
-            None => self.insert_rows(target, manner).await,
+            Some(query) => self.insert_select(target, query).await,
+            None => self.insert_rows(target).await,
         }
     }
 
     /// INSERT … VALUES and INSERT … SET.
-    pub(super) async fn insert_rows(&mut self, target: Target<'_>, manner: Manner) -> Result<(), End> {
+    pub(super) async fn insert_rows(&mut self, target: Target<'_>) -> Result<Done, Halt> {
         let vars = self.session_vars().await?;
         let Target { text, insert, info, .. } = target;
         let width = width(insert, info);
         if insert.rows.iter().any(|row| !row.is_empty() && row.len() != width) {
             // The server says so
-            return match self.run_theirs(self.plan_of(text)).await? {
-                Reply::Err(e) => self.statement_failed(e).await,
-                _ => self.refuse_insert("rows of another length than the column list", manner).await,
-            };
+            return Err(match self.run_theirs(self.plan_of(text)).await? {
+                Reply::Err(e) => Halt::Failed(e),
+                _ => Halt::stop("rows of another length than the column list"),
+            });
         }
-        let slots = match heavy(insert.rows.len(), || slots(text, insert, info, vars.mode)) {
-            Ok(slots) => slots,
-            Err(why) => return self.refuse_insert(&why, manner).await,
-        };
+        let slots = heavy(insert.rows.len(), || slots(text, insert, info, vars.mode))?;
         if slots.is_empty() {
-            return self.insert_known(target, manner).await;
+            return self.insert_known(target).await;
         }
-        let Some(text) = self.with_values(target, &slots, manner.alone).await? else {
-            return Ok(());
-        };
+        let text = self.with_values(target, &slots).await?;
         let analysis = heavy_text(text.len(), || atone_sql::analyze(&text, vars.mode));
-        match analysis.statement {
-            Statement::Insert(insert) => match target.mapped(&insert) {
-                Ok(mapped) => {
-                    self.insert_known(Target { text: &text, insert: &mapped, ..target }, manner).await
-                }
-                Err(why) => self.refuse_insert(&why, manner).await,
-            },
-            _ => self.refuse_insert("the statement with its keys' values is not understood", manner).await,
-        }
+        let Statement::Insert(insert) = analysis.statement else {
+            return Err(Halt::stop("the statement with its keys' values is not understood"));
+        };
+        let mapped = target.mapped(&insert)?;
+        self.insert_known(Target { text: &text, insert: &mapped, ..target }).await
     }
 
     /// An INSERT of which all is known that can be known beforehand.
-    pub(super) async fn insert_known(&mut self, target: Target<'_>, manner: Manner) -> Result<(), End> {
+    pub(super) async fn insert_known(&mut self, target: Target<'_>) -> Result<Done, Halt> {
         if target.insert.on_conflict != OnConflict::Fail {
             let vars = self.session_vars().await?;
             let count = target.insert.rows.len();
             let conditions = heavy(count, || conditions(target.text, target.insert, target.info, &vars));
             // Else no row of it can meet another one by a unique key
             if conditions.as_ref().map_or(true, |all| all.iter().any(|row| !row.is_empty())) {
-                return match self.capturable(conditions) {
-                    Ok(conditions) => self.upsert(target, &conditions, manner).await,
-                    Err(why) => self.refuse_insert(&why, manner).await,
-                };
+                let conditions = self.capturable(conditions)?;
+                return self.upsert(target, &conditions).await;
             }
         }
-        self.insert_new(target, manner).await
-    }
-
-    /// Refuses an INSERT that has not run.
-    pub(super) async fn refuse_insert(&mut self, why: &str, manner: Manner) -> Result<(), End> {
-        self.abandon(manner.alone).await?;
-        self.refuse(why).await
+        self.insert_new(target).await
     }
 
     /// Runs an INSERT that meets no other row.
-    async fn insert_new(&mut self, target: Target<'_>, manner: Manner) -> Result<(), End> {
+    async fn insert_new(&mut self, target: Target<'_>) -> Result<Done, Halt> {
         let vars = self.session_vars().await?;
         let Target { text, insert, info, .. } = target;
         let table = &info.table;
-        let keys = match heavy(insert.rows.len(), || insert_keys(text, insert, info, &vars)) {
-            Ok(keys) => keys,
-            Err(why) => return self.refuse_insert(&why, manner).await,
-        };
+        let keys = heavy(insert.rows.len(), || insert_keys(text, insert, info, &vars))?;
         if let Some(why) = self.too_many_given(table, &keys, insert.rows.len()) {
-            return self.refuse_insert(&why, manner).await;
+            return Err(why.into());
         }
         // Of generated keys of rows that may be left out (one that has no parent, for example) nobody knows whose they are
         if let InsertKeys::Known(rows) = &keys
             && insert.ignore
             && let Some(column) = generated_part(table, rows)
         {
-            return self.insert_generated(target, column, manner).await;
+            return self.insert_generated(target, column).await;
         }
         let savepoint = !matches!(keys, InsertKeys::Known(_)) || !target.logs.is_empty();
-        let Some(ok) = self.run_insert(target, manner, savepoint).await? else { return Ok(()) };
-        let alone = manner.alone;
+        let ok = self.run_insert(target, savepoint).await?;
         match keys {
             InsertKeys::Known(rows) => {
                 let keys = generated_keys(rows, vars.numbering.from(ok.last_insert_id));
                 if target.logs.is_empty() {
-                    self.inserted(ok, table, keys, Logged::default(), alone).await?;
-                } else {
-                    let kept = self.keep_diagnostics(&ok).await?;
-                    let Some(logged) = self.settle(target.logs, alone).await? else { return Ok(()) };
-                    self.inserted(ok, table, keys, logged, alone).await?;
-                    self.restore_diagnostics(kept, alone);
+                    self.inserted(&ok, table, keys, Logged::default())?;
+                    return Ok(ok.into());
                 }
+                let diagnostics = self.keep_diagnostics(&ok).await?;
+                let logged = self.settle(target.logs).await?;
+                self.inserted(&ok, table, keys, logged)?;
+                Ok(Written { ok, diagnostics }.into())
             }
-            InsertKeys::Literals(rows) => self.look_at_inserted(ok, target, &rows, &vars, alone).await?,
+            InsertKeys::Literals(rows) => self.look_at_inserted(ok, target, &rows, &vars).await,
             InsertKeys::Mixed(column, given) => {
-                self.look_for_generated(ok, table, column, Some(given), target.logs, alone).await?;
+                self.look_for_generated(ok, table, column, Some(given), target.logs).await
             }
         }
-        Ok(())
     }
 
     /// Why so many rows, with these keys as far as they are known, cannot be in the branch beside those that it has.
@@ -230,25 +190,17 @@ impl Session {
         self.too_many_new(self.branch.new_rows(table, &keys) + generated)
     }
 
-    /// Runs the statement itself; nothing where it failed, and the application knows.
-    pub(super) async fn run_insert(
-        &mut self,
-        target: Target<'_>,
-        manner: Manner,
-        savepoint: bool,
-    ) -> Result<Option<OkPacket>, End> {
+    /// Runs the statement itself.
+    pub(super) async fn run_insert(&mut self, target: Target<'_>, savepoint: bool) -> Result<OkPacket, Halt> {
         let mut flight = Flight::default();
         if savepoint || target.insert.returning {
             flight.push_savepoint();
         }
-        let text = target.run_text(manner);
+        let text = target.run_text();
         match self.run_ending_with(flight, &text, target.insert.returning).await?.pop() {
-            Some(Reply::Ok(ok)) => Ok(Some(ok)),
-            Some(Reply::Err(e)) => {
-                self.statement_failed(e).await?;
-                Ok(None)
-            }
-            _ => Err(End::Broken("a statement that writes answered with rows".into())),
+            Some(Reply::Ok(ok)) => Ok(ok),
+            Some(Reply::Err(e)) => Err(Halt::Failed(e)),
+            _ => Err(Halt::broken("a statement that writes answered with rows")),
         }
     }
 
@@ -278,35 +230,6 @@ impl Session {
             self.keep_of(ok, row_count).await?;
         }
         Ok(self.diagnostics.take())
-    }
-
-    /// Puts them back, once the statement is done.
-    pub(super) fn restore_diagnostics(&mut self, kept: Option<Diagnostics>, alone: bool) {
-        if self.reply.failed {
-            // Its COMMIT has, and what is kept is of that
-        } else if !alone {
-            self.diagnostics = kept;
-        } else if let (Some(kept), Some(now)) = (kept, self.diagnostics.as_mut()) {
-            *now = kept;
-        }
-    }
-
-    /// Takes an INSERT back to its savepoint, and refuses it. The savepoint of one that is not taken back stays, which nobody
-    /// minds: the next one of that name takes its place.
-    pub(super) async fn take_insert_back(&mut self, why: &str, alone: bool) -> Result<(), End> {
-        let error = SqlError::refused(&self.xid(), why);
-        self.take_back_with(&error, alone).await
-    }
-
-    /// The same with the error that says why.
-    pub(super) async fn take_back_with(&mut self, error: &SqlError, alone: bool) -> Result<(), End> {
-        if alone {
-            self.rollback_local().await?;
-        } else if !self.back_to_savepoint().await? {
-            return self.rolled_back(&error.message).await;
-        }
-        self.progress = Progress::default();
-        self.send_error(error).await
     }
 
     /// Runs a statement that answers with the rows it has written, which are kept; its OK as far as that can be told.
@@ -339,16 +262,16 @@ impl Session {
         Ok(Reply::Ok(ok))
     }
 
-    async fn inserted(
+    /// Notes the rows of an INSERT.
+    fn inserted(
         &mut self,
-        ok: OkPacket,
+        ok: &OkPacket,
         table: &Arc<Table>,
         keys: Vec<Key>,
         logged: Logged,
-        alone: bool,
-    ) -> Result<(), End> {
+    ) -> Result<(), Halt> {
         if ok.affected_rows != keys.len() as u64 {
-            return self.rolled_back("the INSERT wrote another number of rows than it has").await;
+            return Err(Halt::roll_back("the INSERT wrote another number of rows than it has"));
         }
         heavy(keys.len(), || {
             for key in keys {
@@ -356,20 +279,19 @@ impl Session {
             }
         });
         self.touch_logged(logged);
-        self.statement_done(ok, alone).await
+        Ok(())
     }
 
-    /// Looks at once which rows an INSERT under a savepoint made; where they are not found, nothing stays.
+    /// Looks at once which rows an INSERT after a savepoint has made; where they are not found, nothing stays.
     async fn look_at_inserted(
         &mut self,
         ok: OkPacket,
         target: Target<'_>,
         literals: &[Vec<Option<Vec<u8>>>],
         vars: &Vars,
-        alone: bool,
-    ) -> Result<(), End> {
+    ) -> Result<Done, Halt> {
         let table = &target.info.table;
-        let kept = self.keep_diagnostics(&ok).await?;
+        let diagnostics = self.keep_diagnostics(&ok).await?;
         let predicates = literal_predicates(table, literals, vars.numbering.from(ok.last_insert_id));
         let found = self.one_row_each(table, &predicates).await?;
         let mut found = found.filter(|_| ok.affected_rows == literals.len() as u64);
@@ -380,14 +302,12 @@ impl Session {
             found = None;
         }
         let Some(found) = found else {
-            let why = "the server stores the rows' keys as other values than given";
-            return self.take_insert_back(why, alone).await;
+            return Err(Halt::take_back("the server stores the rows' keys as other values than given"));
         };
-        let Some(logged) = self.settle(target.logs, alone).await? else { return Ok(()) };
+        let logged = self.settle(target.logs).await?;
         let keys = found.iter().map(|row| row.key(table)).collect();
-        self.inserted(ok, table, keys, logged, alone).await?;
-        self.restore_diagnostics(kept, alone);
-        Ok(())
+        self.inserted(&ok, table, keys, logged)?;
+        Ok(Written { ok, diagnostics }.into())
     }
 
     /// The rows that these conditions find, where each finds one, and each another one.

@@ -2,13 +2,15 @@
 
 use atone_sql::{Insert, InsertValue, Marks, OnConflict, SourceQuery, Statement};
 use atone_wire::column::ColumnKind;
+use atone_wire::response::ErrPacket;
 
 use super::Session;
 use super::bound::told;
 use super::conflicts::conditions;
 use super::inject::{Flight, Reply, Rows};
-use super::insert::{Manner, Target};
+use super::insert::Target;
 use super::keys::{places, same_name, width};
+use super::outcome::{Done, Halt, Written};
 use super::refused::OwnError;
 use super::values::{BINARY, exact_literal, text_literal};
 use crate::error::End;
@@ -21,130 +23,101 @@ impl Session {
         &mut self,
         target: Target<'_>,
         query: &SourceQuery,
-        manner: Manner,
-    ) -> Result<(), End> {
+    ) -> Result<Done, Halt> {
         if let (OnConflict::Fail, Some(column)) =
             (&target.insert.on_conflict, generated_column(target.insert, target.info))
         {
-            return self.insert_generated(target, column, manner).await;
+            return self.insert_generated(target, column).await;
         }
         let vars = self.session_vars().await?;
-        let alone = manner.alone;
         let written = query.random || takes_computed_default(target.insert, target.info);
         // Texts as they are, where the values are written; else in a charset that holds them all
         let charset = if written { "NULL" } else { "utf8mb4" };
         let rows = match self.run_under_results(charset, vec![query.read.clone()], &vars).await?.pop() {
             Some(Reply::Rows(rows)) => rows,
-            Some(Reply::Err(e)) => {
-                let kept = self.diagnostics.take();
-                let ignore = target.insert.ignore;
-                let harmless = self.plan_of(target.text);
-                // The server may have more to say against the view
-                let always = ignore || target.view.is_some();
-                let whole = (!ignore).then_some(target.text);
-                let how = OwnError { harmless: &harmless, always, whole };
-                if let Some(own) = Box::pin(self.own_error(&e, how)).await? {
-                    return self.statement_failed(own).await;
-                }
-                if ignore {
-                    // It may be but a warning there
-                    let why = told("the SELECT of an INSERT IGNORE cannot be read by itself", &e);
-                    return self.refuse_insert(&why, manner).await;
-                }
-                self.statement_failed(e).await?;
-                self.diagnostics = kept;
-                return Ok(());
-            }
-            Some(Reply::TooLarge) => {
-                let why = self.above_bytes("the rows of the SELECT are");
-                return self.refuse_insert(&why, manner).await;
-            }
-            Some(Reply::Ok(_)) | None => return Err(End::Broken("SELECT without rows".into())),
+            Some(Reply::Err(e)) => return Err(self.source_failed(target, e).await?),
+            Some(Reply::TooLarge) => return Err(self.above_bytes("the rows of the SELECT are").into()),
+            Some(Reply::Ok(_)) | None => return Err(Halt::broken("SELECT without rows")),
         };
         if rows.rows.is_empty() || rows.width != width(target.insert, target.info) {
-            return self.insert_nothing(target, alone).await;
+            return self.insert_nothing(target).await;
         }
         if written {
-            return self.insert_written(target, &rows, manner).await;
+            return self.insert_written(target, &rows).await;
         }
         let count = rows.rows.len();
-        let (text, insert) = match heavy(count, || literal_rows(target, &rows, self.capabilities)) {
-            Ok(written) => written,
-            Err(why) => return self.refuse_insert(&why, manner).await,
-        };
+        let (text, insert) = heavy(count, || literal_rows(target, &rows, self.capabilities))?;
         let conditions = heavy(count, || conditions(&text, &insert, target.info, &vars));
-        let conditions = match self.capturable(conditions) {
-            Ok(conditions) => conditions,
-            Err(why) => return self.refuse_insert(&why, manner).await,
-        };
-        self.upsert(Target { insert: &insert, ..target }, &conditions, manner).await
+        let conditions = self.capturable(conditions)?;
+        self.upsert(Target { insert: &insert, ..target }, &conditions).await
+    }
+
+    /// What ends an INSERT whose SELECT fails when it is read by itself.
+    async fn source_failed(&mut self, target: Target<'_>, error: ErrPacket) -> Result<Halt, End> {
+        let kept = self.diagnostics.take();
+        let ignore = target.insert.ignore;
+        let harmless = self.plan_of(target.text);
+        // The server may have more to say against the view
+        let always = ignore || target.view.is_some();
+        let whole = (!ignore).then_some(target.text);
+        let how = OwnError { harmless: &harmless, always, whole };
+        if let Some(own) = Box::pin(self.own_error(&error, how)).await? {
+            return Ok(Halt::Failed(own));
+        }
+        if ignore {
+            // It may be but a warning there
+            let why = told("the SELECT of an INSERT IGNORE cannot be read by itself", &error);
+            return Ok(Halt::stop(why));
+        }
+        Ok(Halt::FailedBefore(error, kept))
     }
 
     /// Runs an INSERT that meets no other row, and of whose rows nobody knows which numbers the server generates in this
     /// column: those that others get may lie between them.
-    pub(super) async fn insert_generated(
-        &mut self,
-        target: Target<'_>,
-        column: usize,
-        manner: Manner,
-    ) -> Result<(), End> {
-        let Some(ok) = self.run_insert(target, manner, true).await? else { return Ok(()) };
-        self.look_for_generated(ok, &target.info.table, column, None, target.logs, manner.alone).await
+    pub(super) async fn insert_generated(&mut self, target: Target<'_>, column: usize) -> Result<Done, Halt> {
+        let ok = self.run_insert(target, true).await?;
+        self.look_for_generated(ok, &target.info.table, column, None, target.logs).await
     }
 
     /// Inserts the rows that the SELECT had, as it would have others when it is read again.
-    async fn insert_written(&mut self, target: Target<'_>, rows: &Rows, manner: Manner) -> Result<(), End> {
+    async fn insert_written(&mut self, target: Target<'_>, rows: &Rows) -> Result<Done, Halt> {
         let vars = self.session_vars().await?;
         let count = rows.rows.len();
-        let text = match heavy(count, || written_out(target, rows, self.capabilities, self.marks)) {
-            Ok(text) => text,
-            Err(why) => return self.refuse_insert(&why, manner).await,
-        };
+        let text = heavy(count, || written_out(target, rows, self.capabilities, self.marks))?;
         if text.len() >= vars.max_allowed_packet {
             let why = "the statement with the rows of its SELECT is longer than max_allowed_packet";
-            return self.refuse_insert(why, manner).await;
+            return Err(Halt::stop(why));
         }
         let analysis = heavy_text(text.len(), || atone_sql::analyze(&text, vars.mode));
-        match analysis.statement {
-            Statement::Insert(insert) => match target.mapped(&insert) {
-                Ok(mapped) => {
-                    let target =
-                        Target { text: &text, insert: &mapped, named: insert.columns.as_ref(), ..target };
-                    Box::pin(self.insert_rows(target, Manner { as_select: true, ..manner })).await
-                }
-                Err(why) => self.refuse_insert(&why, manner).await,
-            },
-            _ => {
-                self.refuse_insert("the statement with the rows of its SELECT is not understood", manner)
-                    .await
-            }
-        }
+        let Statement::Insert(insert) = analysis.statement else {
+            return Err(Halt::stop("the statement with the rows of its SELECT is not understood"));
+        };
+        let mapped = target.mapped(&insert)?;
+        let named = insert.columns.as_ref();
+        let target = Target { text: &text, insert: &mapped, named, as_select: true, ..target };
+        Box::pin(self.insert_rows(target)).await
     }
 
     /// The SELECT has no rows, or ones that do not fit: the statement must insert none.
-    async fn insert_nothing(&mut self, target: Target<'_>, alone: bool) -> Result<(), End> {
+    async fn insert_nothing(&mut self, target: Target<'_>) -> Result<Done, Halt> {
         let mut flight = Flight::default();
         flight.push_savepoint();
         flight.push_write(target.text);
         match self.run_flight(flight).await?.pop() {
-            Some(Reply::Ok(ok)) if ok.affected_rows == 0 && target.logs.is_empty() => {
-                self.statement_done(ok, alone).await
-            }
+            Some(Reply::Ok(ok)) if ok.affected_rows == 0 && target.logs.is_empty() => Ok(ok.into()),
             Some(Reply::Ok(ok)) if ok.affected_rows == 0 => {
                 // A row that came meanwhile and was left out has fired triggers all the same
-                let kept = self.keep_diagnostics(&ok).await?;
-                let Some(logged) = self.settle(target.logs, alone).await? else { return Ok(()) };
+                let diagnostics = self.keep_diagnostics(&ok).await?;
+                let logged = self.settle(target.logs).await?;
                 self.touch_logged(logged);
-                self.statement_done(ok, alone).await?;
-                self.restore_diagnostics(kept, alone);
-                Ok(())
+                Ok(Written { ok, diagnostics }.into())
             }
             Some(Reply::Ok(_)) => {
                 let why = "the SELECT of the INSERT has other rows or columns when it is read before it";
-                self.take_insert_back(why, alone).await
+                Err(Halt::take_back(why))
             }
-            Some(Reply::Err(e)) => self.statement_failed(e).await,
-            _ => Err(End::Broken("a statement that writes answered with rows".into())),
+            Some(Reply::Err(e)) => Err(Halt::Failed(e)),
+            _ => Err(Halt::broken("a statement that writes answered with rows")),
         }
     }
 }

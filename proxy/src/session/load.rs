@@ -9,12 +9,12 @@ use atone_wire::frame::{HEADER, Header};
 use bytes::{Buf, Bytes};
 
 use super::Session;
-use super::analysed::Origin;
 use super::conflicts::conditions;
 use super::hold::Reached;
 use super::inject::{Flight, Reply};
-use super::insert::{Manner, Target};
+use super::insert::Target;
 use super::insert_select::generated_column;
+use super::outcome::{Done, Halt};
 use super::values::text_literal;
 use crate::error::{End, SqlError};
 use crate::heavy::{heavy, heavy_text};
@@ -26,67 +26,33 @@ const PIECE_BYTES: usize = 1 << 20;
 /// Charsets in which separators that are ASCII are found byte by byte.
 const CHARSETS: [&str; 5] = ["ascii", "latin1", "utf8", "utf8mb3", "utf8mb4"];
 
-/// What came of asking for the client's file.
-enum Asked {
-    /// It is here; the statement has had an empty one instead, and this is what the server says to that.
-    File(Bytes, Reply),
-    /// It is longer than `max_statement_bytes`.
-    TooLong,
-    /// The server has answered without it.
-    Answered,
-}
-
 impl Session {
     /// LOAD DATA LOCAL.
-    pub(super) async fn load(
-        &mut self,
-        sql: &[u8],
-        load: &Load,
-        analysis: &Analysis,
-        origin: Origin,
-    ) -> Result<(), End> {
+    pub(super) async fn load(&mut self, sql: &[u8], load: &Load, analysis: &Analysis) -> Result<Done, Halt> {
         let text = sql.get(..analysis.terminator).unwrap_or(sql);
-        let (info, view, alone) = match self.reach(&load.table).await? {
-            Reached::Table { info, view, alone } => (info, view, alone),
-            Reached::Temporary => return self.pass_temporary(origin).await,
-            Reached::Answered => return Ok(()),
+        let Reached::Table { info, view } = self.reach(&load.table).await? else {
+            return Ok(Done::Temporary);
         };
-        let manner = Manner { alone, as_select: false };
         if view.is_some() {
-            return self.refuse_insert("LOAD DATA into a view is not supported", manner).await;
+            return Err(Halt::stop("LOAD DATA into a view is not supported"));
         }
         if let Some(error) = self.any_trigger_refuses(&info) {
-            return self.refuse_with(&error, manner.alone).await;
+            return Err(error.into());
         }
-        let charset = match self.file_charset(load).await? {
-            Ok(charset) => charset,
-            Err(why) => return self.refuse_insert(&why, manner).await,
-        };
+        let charset = self.file_charset(load).await?;
         if load.columns.is_none() && !takes_all_columns(&info) {
             let why = "LOAD DATA without a list of columns, into a table with generated or invisible ones";
-            return self.refuse_insert(why, manner).await;
+            return Err(Halt::stop(why));
         }
-        let (file, reply) = match self.ask_for_file(text).await? {
-            Asked::File(file, reply) => (file, reply),
-            Asked::TooLong => {
-                self.abandon(alone).await?;
-                let limit = self.backend.limits.max_statement_bytes;
-                return self.send_error(&SqlError::too_large(&self.xid(), limit)).await;
-            }
-            Asked::Answered => return Ok(()),
-        };
-        let (source, insert) =
-            match heavy_text(file.len(), || written_out(text, load, &info.table, &file, &charset)) {
-                Ok(Some(written)) => written,
-                // A file without rows has been loaded
-                Ok(None) => {
-                    return match reply {
-                        Reply::Ok(ok) => self.statement_done(ok, alone).await,
-                        _ => Err(End::Broken("a LOAD DATA answered with rows".into())),
-                    };
-                }
-                Err(why) => return self.refuse_insert(&why, manner).await,
+        let (file, reply) = self.ask_for_file(text).await?;
+        let written = heavy_text(file.len(), || written_out(text, load, &info.table, &file, &charset))?;
+        let Some((source, insert)) = written else {
+            // A file without rows has been loaded
+            return match reply {
+                Reply::Ok(ok) => Ok(ok.into()),
+                _ => Err(Halt::broken("a LOAD DATA answered with rows")),
             };
+        };
         self.branch.fired();
         let target = Target {
             text: &source,
@@ -96,26 +62,27 @@ impl Session {
             named: load.columns.as_ref(),
             view: None,
             logs: &[],
+            as_select: false,
         };
         self.file = Some(file);
-        let done = self.load_rows(target, manner).await;
+        let done = self.load_rows(target).await;
         self.file = None;
         done
     }
 
-    async fn load_rows(&mut self, target: Target<'_>, manner: Manner) -> Result<(), End> {
+    async fn load_rows(&mut self, target: Target<'_>) -> Result<Done, Halt> {
         let vars = self.session_vars().await?;
         let count = target.insert.rows.len();
         let conditions = heavy(count, || conditions(target.text, target.insert, target.info, &vars));
         let meets_none = conditions.is_ok_and(|all| all.iter().all(Vec::is_empty));
         match generated_column(target.insert, target.info).filter(|_| meets_none) {
-            Some(column) => self.insert_generated(target, column, manner).await,
-            None => self.insert_known(target, manner).await,
+            Some(column) => self.insert_generated(target, column).await,
+            None => self.insert_known(target).await,
         }
     }
 
-    /// The file's charset; the inner error is why its rows cannot be told.
-    async fn file_charset(&mut self, load: &Load) -> Result<Result<String, String>, End> {
+    /// The file's charset, where its rows can be told.
+    async fn file_charset(&mut self, load: &Load) -> Result<String, Halt> {
         let charset = match &load.charset {
             Some(charset) => charset.clone(),
             None => match self.run_one("SELECT @@character_set_database").await? {
@@ -123,16 +90,16 @@ impl Session {
                     let cells = rows.cells(0)?;
                     String::from_utf8_lossy(cells.first().copied().flatten().unwrap_or_default()).into_owned()
                 }
-                _ => return Err(End::Broken("a session variable without a row".into())),
+                _ => return Err(Halt::broken("a session variable without a row")),
             },
         };
         let known = CHARSETS.contains(&charset.as_str());
-        Ok(if known { Ok(charset) } else { Err(format!("LOAD DATA of a file in the charset {charset}")) })
+        if known { Ok(charset) } else { Err(format!("LOAD DATA of a file in the charset {charset}").into()) }
     }
 
     /// Runs the statement so that the server asks for the file, takes the file from the client, and gives the server an
-    /// empty one: it must not be loaded before its rows are known.
-    async fn ask_for_file(&mut self, text: &[u8]) -> Result<Asked, End> {
+    /// empty one: it must not be loaded before its rows are known. Returns the file, and what the server says to the empty one.
+    async fn ask_for_file(&mut self, text: &[u8]) -> Result<(Bytes, Reply), Halt> {
         let mut flight = Flight::default();
         flight.push(text);
         self.send_flight(&flight).await?;
@@ -140,11 +107,9 @@ impl Session {
         match packet.first() {
             Some(0xfb) => {}
             Some(0xff) => {
-                let error = atone_wire::response::ErrPacket::parse(&packet)?;
-                self.statement_failed(error).await?;
-                return Ok(Asked::Answered);
+                return Err(Halt::Failed(atone_wire::response::ErrPacket::parse(&packet)?));
             }
-            _ => return Err(End::Broken("a LOAD DATA that asks for no file".into())),
+            _ => return Err(Halt::broken("a LOAD DATA that asks for no file")),
         }
         self.send_packet(&packet).await?;
         let file = self.take_file().await?;
@@ -152,10 +117,12 @@ impl Session {
         let (reply, _) = self.read_reply().await?;
         if let Reply::Err(error) = reply {
             // It has loaded nothing yet, and would not run
-            self.statement_failed(error).await?;
-            return Ok(Asked::Answered);
+            return Err(Halt::Failed(error));
         }
-        Ok(file.map_or(Asked::TooLong, |file| Asked::File(file, reply)))
+        match file {
+            Some(file) => Ok((file, reply)),
+            None => Err(SqlError::too_large(&self.xid(), self.backend.limits.max_statement_bytes).into()),
+        }
     }
 
     /// Reads the packets of the client's file, up to the empty one; nothing where they are above `max_statement_bytes`.

@@ -15,9 +15,10 @@ use super::bound::told;
 use super::cascade::key_only;
 use super::generated::MAX_FOREIGN_ROWS;
 use super::inject::{Flight, Reply, Vars};
+use super::outcome::Halt;
 use super::tables::{Resolved, digest, probe_sql};
 use crate::branch::Presence;
-use crate::error::{End, SqlError};
+use crate::error::SqlError;
 use crate::meta::{LogTable, Stale, TableInfo, Write, logs_of, mirror_of};
 use crate::numbered::{Numbered, ROWS_PER_LOOK};
 
@@ -42,13 +43,13 @@ pub(super) struct Log {
 pub(super) struct Logged(Vec<(Arc<Table>, Vec<Key>)>);
 
 impl Session {
-    /// The tables that triggers of this one write when it is written; the inner error answers a statement that is refused.
+    /// The tables that triggers of this one write when it is written.
     pub(super) async fn logs_of(
         &mut self,
         info: &Arc<TableInfo>,
         writes: &[Write],
         vars: &Vars,
-    ) -> Result<Result<Vec<Log>, SqlError>, End> {
+    ) -> Result<Vec<Log>, Halt> {
         let xid = self.xid();
         let events: Vec<&str> = writes.iter().map(|write| write.event()).collect();
         let mut out = Vec::new();
@@ -56,66 +57,60 @@ impl Session {
             let says = |why: &str| {
                 let (table, log) = (&info.table, format!("{}.{}", known.schema, known.name));
                 let why = format!("a trigger of {}.{} writes {log}: {why}", table.schema, table.name);
-                SqlError::refused(&xid, &why)
+                // The server is not asked: it would run the statement
+                Halt::stop(SqlError::refused(&xid, &why))
             };
             let name = TableRef::named(Some(known.schema.clone()), known.name.clone());
             let (log, probe) = match self.resolve_name(&name, vars).await? {
                 Resolved::Table(log, probe) => (log, probe),
-                Resolved::Temporary => return Ok(Err(says("a temporary table hides it"))),
-                Resolved::View(..) => return Ok(Err(says("it is a view now"))),
-                Resolved::Answer(e) => return Ok(Err(says(&told("it cannot be looked at", &e)))),
+                Resolved::Temporary => return Err(says("a temporary table hides it")),
+                Resolved::View(..) => return Err(says("it is a view now")),
+                Resolved::Answer(e) => return Err(says(&told("it cannot be looked at", &e))),
             };
             self.branch.meet(&log, false);
             let (keyed, table) = (key_only(&log.table), log.table.clone());
             if keyed.columns.len() != 1 || keyed.columns.iter().any(|column| column.name != known.column) {
-                return Ok(Err(says("its key was altered meanwhile")));
+                return Err(says("its key was altered meanwhile"));
             }
             out.push(Log { known: Some(known.clone()), info: log, table, keyed, probe, first: 0 });
         }
-        match self.mirror_of(info, &events, vars).await? {
-            Ok(mirror) => out.extend(mirror),
-            Err(why) => return Ok(Err(SqlError::being_altered(&xid, &why))),
-        }
-        Ok(Ok(out))
+        out.extend(self.mirror_of(info, &events, vars).await?);
+        Ok(out)
     }
 
-    /// The table that triggers of this one keep equal to it; the inner error is why its rows would not follow.
+    /// The table that triggers of this one keep equal to it, where its rows would follow.
     async fn mirror_of(
         &mut self,
         info: &Arc<TableInfo>,
         events: &[&str],
         vars: &Vars,
-    ) -> Result<Result<Option<Log>, String>, End> {
-        let Some(mirror) = mirror_of(&info.facts.triggers, events) else { return Ok(Ok(None)) };
+    ) -> Result<Option<Log>, Halt> {
+        let Some(mirror) = mirror_of(&info.facts.triggers, events) else { return Ok(None) };
+        let xid = self.xid();
         let says = |why: &str| {
             let (table, mirror) = (&info.table, mirror.quoted());
-            format!("triggers of {}.{} keep the rows of {mirror}: {why}", table.schema, table.name)
+            let why = format!("triggers of {}.{} keep the rows of {mirror}: {why}", table.schema, table.name);
+            Halt::stop(SqlError::being_altered(&xid, &why))
         };
         let name = TableRef::named(Some(mirror.schema.clone()), mirror.name.clone());
         let (copy, probe) = match self.resolve_name(&name, vars).await? {
             Resolved::Table(copy, probe) => (copy, probe),
-            Resolved::Temporary => return Ok(Err(says("a temporary table hides it"))),
-            Resolved::View(..) => return Ok(Err(says("it is a view"))),
-            Resolved::Answer(e) => return Ok(Err(says(&told("it cannot be looked at", &e)))),
+            Resolved::Temporary => return Err(says("a temporary table hides it")),
+            Resolved::View(..) => return Err(says("it is a view")),
+            Resolved::Answer(e) => return Err(says(&told("it cannot be looked at", &e))),
         };
         if let Some(why) = mirror.unfit(info, &copy) {
-            return Ok(Err(says(&why)));
+            return Err(says(&why));
         }
         self.branch.meet(&copy, true);
         let (keyed, table) = (key_only(&copy.table), copy.table.clone());
-        Ok(Ok(Some(Log { known: None, info: copy, table, keyed, probe, first: 0 })))
+        Ok(Some(Log { known: None, info: copy, table, keyed, probe, first: 0 }))
     }
 
-    /// Keeps these tables from being altered until the local transaction ends, and reads their counters. False where that
-    /// cannot be: the statement was answered then.
-    pub(super) async fn probe_logs(
-        &mut self,
-        logs: &mut [Log],
-        vars: &Vars,
-        alone: bool,
-    ) -> Result<bool, End> {
+    /// Keeps these tables from being altered until the local transaction ends, and reads their counters.
+    pub(super) async fn probe_logs(&mut self, logs: &mut [Log], vars: &Vars) -> Result<(), Halt> {
         if logs.is_empty() {
-            return Ok(true);
+            return Ok(());
         }
         let mut flight = Flight::default();
         flight.push("SELECT @@insert_id");
@@ -132,11 +127,8 @@ impl Session {
                 why = Some("insert_id is set, and a trigger adds rows to another table".to_owned());
             }
             Some(Reply::Rows(_)) => {}
-            Some(Reply::Err(e)) => {
-                self.statement_failed(e).await?;
-                return Ok(false);
-            }
-            _ => return Err(End::Broken("a variable without a row".into())),
+            Some(Reply::Err(e)) => return Err(Halt::Failed(e)),
+            _ => return Err(Halt::broken("a variable without a row")),
         }
         for log in logs {
             match replies.next() {
@@ -144,8 +136,7 @@ impl Session {
                 Some(Reply::Rows(_)) => {
                     let table = log.table.clone();
                     self.forget_table(&table);
-                    self.rolled_back("a table that a trigger writes was altered meanwhile").await?;
-                    return Ok(false);
+                    return Err(Halt::roll_back("a table that a trigger writes was altered meanwhile"));
                 }
                 Some(Reply::Err(e)) if matches!(e.code, 1044 | 1142 | 1143) => {
                     let context =
@@ -153,22 +144,13 @@ impl Session {
                     why.get_or_insert(told(&context, &e));
                     break;
                 }
-                Some(Reply::Err(e)) => {
-                    self.statement_failed(e).await?;
-                    return Ok(false);
-                }
-                _ => return Err(End::Broken("the probe of a table has no columns".into())),
+                Some(Reply::Err(e)) => return Err(Halt::Failed(e)),
+                _ => return Err(Halt::broken("the probe of a table has no columns")),
             }
-            match self.vouch_for(&log.info).await {
+            match self.verify_held(&log.info).await {
                 Ok(()) => {}
-                Err(Stale::Changed(why)) => {
-                    self.rolled_back(&why).await?;
-                    return Ok(false);
-                }
-                Err(stale) => {
-                    self.refuse_stale(stale, alone).await?;
-                    return Ok(false);
-                }
+                Err(Stale::Changed(why)) => return Err(Halt::RolledBack(why)),
+                Err(stale) => return Err(self.stale(stale).into()),
             }
             let Some(known) = &log.known else { continue };
             match self.first_number(known).await {
@@ -178,10 +160,7 @@ impl Session {
                 }
             }
         }
-        let Some(why) = why else { return Ok(true) };
-        self.abandon(alone).await?;
-        self.refuse(&why).await?;
-        Ok(false)
+        why.map_or(Ok(()), |why| Err(Halt::stop(why)))
     }
 
     async fn first_number(&self, log: &LogTable) -> Result<i128, mysql_async::Error> {
@@ -189,35 +168,23 @@ impl Session {
         log.first_number(&mut conn).await
     }
 
-    /// Finds the rows that triggers of a statement under the savepoint have added, and releases the savepoint. Nothing where
-    /// the rows cannot be told: the statement is taken back then, and answered.
-    pub(super) async fn settle(&mut self, logs: &[Log], alone: bool) -> Result<Option<Logged>, End> {
+    /// Finds the rows that triggers of a statement after the savepoint have added. Where they cannot be told the statement is taken
+    /// back.
+    pub(super) async fn settle(&mut self, logs: &[Log]) -> Result<Logged, Halt> {
         let mut logged = Logged::default();
         let mut count = 0;
         for log in logs {
             let Some(known) = &log.known else { continue };
-            match self.rows_of(log, known, count).await? {
-                Ok(keys) => {
-                    count += keys.len();
-                    logged.0.push((log.table.clone(), keys));
-                }
-                Err(why) => {
-                    self.take_insert_back(&why, alone).await?;
-                    return Ok(None);
-                }
-            }
+            let keys = self.rows_of(log, known, count).await.map_err(Halt::after_savepoint)?;
+            count += keys.len();
+            logged.0.push((log.table.clone(), keys));
         }
-        Ok(Some(logged))
+        Ok(logged)
     }
 
-    /// The keys of the rows that triggers have added to a table; the inner error is why they cannot be told. `others` is how
-    /// many rows of the statement the branch will have besides.
-    async fn rows_of(
-        &mut self,
-        log: &Log,
-        known: &LogTable,
-        others: usize,
-    ) -> Result<Result<Vec<Key>, String>, End> {
+    /// The keys of the rows that triggers have added to a table. `others` is how many rows of the statement the branch will have
+    /// besides.
+    async fn rows_of(&mut self, log: &Log, known: &LogTable, others: usize) -> Result<Vec<Key>, Halt> {
         let limit = self.backend.limits.max_branch_rows;
         let (mut keys, mut seen) = (Vec::new(), 0usize);
         let numbered = Numbered::new(log.table.quoted(), &known.column);
@@ -226,29 +193,29 @@ impl Session {
             let page = match numbered.uncommitted(&self.backend.pool, first, ROWS_PER_LOOK).await {
                 Ok(page) => page,
                 Err(e) => {
-                    return Ok(Err(format!("the service account cannot read {}: {e}", log.table.name)));
+                    return Err(Halt::stop(format!(
+                        "the service account cannot read {}: {e}",
+                        log.table.name
+                    )));
                 }
             };
             next = page.next;
             seen += if next.is_some() { ROWS_PER_LOOK } else { 0 };
             if !page.ids.is_empty() {
-                match self.own_rows(&log.keyed, 0, &page.ids, 1).await? {
-                    Ok(rows) => keys.extend(rows.iter().map(|row| row.key(&log.keyed))),
-                    Err(why) => return Ok(Err(why)),
-                }
+                let rows = self.own_rows(&log.keyed, 0, &page.ids, 1).await?;
+                keys.extend(rows.iter().map(|row| row.key(&log.keyed)));
             }
             if self.branch.rows().saturating_add(others + keys.len()) > limit {
-                return Ok(Err(format!(
-                    "with the rows that triggers add more than max_branch_rows = {limit} rows in one branch"
-                )));
+                let why = "with the rows that triggers add more than max_branch_rows";
+                return Err(Halt::stop(format!("{why} = {limit} rows in one branch")));
             }
             if seen > limit.saturating_add(MAX_FOREIGN_ROWS) {
                 let why =
                     "has too many rows beyond its AUTO_INCREMENT counter for those of a trigger to be found";
-                return Ok(Err(format!("{} {why}", log.table.name)));
+                return Err(Halt::stop(format!("{} {why}", log.table.name)));
             }
         }
-        Ok(Ok(keys))
+        Ok(keys)
     }
 
     /// Notes the rows that triggers have added.

@@ -34,6 +34,7 @@ mod login;
 mod named;
 mod odd;
 mod origin;
+mod outcome;
 mod own;
 mod packet;
 mod pre_41;
@@ -164,6 +165,8 @@ pub struct Session {
     returned: Option<Rows>,
     /// The current statement was prepared: rows go in the binary protocol.
     binary: bool,
+    /// The current statement is one of the executions of a bulk, which ends the local transaction that was begun for it.
+    in_bulk: bool,
     /// Where OK packets go instead of to the client, while several statements stand for one.
     held: Option<Vec<OkPacket>>,
     /// The client's file, for the LOAD DATA that runs.
@@ -237,6 +240,7 @@ impl Session {
             query_prefix: Attributes::default().query_prefix(opened.capabilities),
             returned: None,
             binary: false,
+            in_bulk: false,
             held: None,
             file: None,
             attribute_xid: None,

@@ -16,6 +16,7 @@ use super::diagnostics::Diagnostics;
 use super::fault::{Class, class};
 use super::gate::Own;
 use super::inject::{Flight, Reply};
+use super::outcome::Halt;
 use super::packet::is_one_statement;
 use crate::error::{End, SqlError};
 
@@ -55,22 +56,18 @@ pub(super) struct OwnError<'a> {
 }
 
 impl Session {
-    /// Ends the current statement, where a read that stands for a part of it has failed, with the statement's own error: the
-    /// read may say another one, or quote what it added.
-    pub(super) async fn read_failed(&mut self, wrong: ErrPacket, how: OwnError<'_>) -> Result<(), End> {
+    /// What ends the current statement, where a read that stands for a part of it has failed: the statement's own error, as the read
+    /// may say another one, or quote what it added.
+    pub(super) async fn read_failed(&mut self, wrong: ErrPacket, how: OwnError<'_>) -> Result<Halt, End> {
         if class(wrong.code, self.mariadb) != Class::Text {
-            return self.statement_failed(wrong).await;
+            return Ok(Halt::Failed(wrong));
         }
         self.read_warnings(-1).await?;
         let kept = self.diagnostics.take();
-        match Box::pin(self.own_error(&wrong, how)).await? {
-            Some(own) => self.statement_failed(own).await,
-            None => {
-                self.statement_failed(wrong).await?;
-                self.diagnostics = kept;
-                Ok(())
-            }
-        }
+        Ok(match Box::pin(self.own_error(&wrong, how)).await? {
+            Some(own) => Halt::Failed(own),
+            None => Halt::FailedBefore(wrong, kept),
+        })
     }
 
     /// The statement's own error, where it has one.

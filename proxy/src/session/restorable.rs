@@ -6,6 +6,7 @@ use super::Session;
 use super::cascade::Effect;
 use super::dml::Unread;
 use super::inject::{Reply, Vars};
+use super::outcome::Halt;
 use crate::error::{End, SqlError};
 use crate::meta::{TableInfo, replaces};
 
@@ -31,26 +32,27 @@ impl Session {
             .ok_or_else(|| End::Broken("max_allowed_packet is no number".into()))
     }
 
-    /// Why these rows could not be put back, of a statement with this effect.
-    pub(super) async fn unrestorable<'a>(
+    /// Sees that these rows could be put back, of a statement with this effect.
+    pub(super) async fn check_restorable<'a>(
         &mut self,
         info: &TableInfo,
         rows: impl Iterator<Item = &'a Row> + Clone,
         effect: &Effect,
-    ) -> Result<Option<SqlError>, End> {
+    ) -> Result<(), Halt> {
         let assigned = assigned(info, effect);
         let bytes = |row: &Row| row.values.packed_bytes();
         let packet_bytes = self.restoring_packet_bytes(rows.clone().map(bytes).max().unwrap_or(0)).await?;
         let mut found =
             rows.filter_map(|row| obstacle(&info.table, &row.values.to_values(), assigned, packet_bytes));
-        Ok(found.next().map(|obstacle| stops(&self.xid(), &info.table, &obstacle, packet_bytes)))
+        let obstacle = found.next();
+        obstacle.map_or(Ok(()), |found| Err(stops(&self.xid(), &info.table, &found, packet_bytes).into()))
     }
 
-    /// The answer to a statement of which a value cannot be read.
-    pub(super) fn unread(&self, unread: Unread) -> Result<SqlError, End> {
+    /// Why a statement of which a value cannot be read does not run, or does not stay.
+    pub(super) fn unread(&self, unread: Unread) -> Halt {
         match unread {
-            Unread::Lost(why) => Ok(SqlError::not_restorable(&self.xid(), &why)),
-            Unread::End(end) => Err(end),
+            Unread::Lost(why) => SqlError::not_restorable(&self.xid(), &why).into(),
+            Unread::End(end) => end.into(),
         }
     }
 }

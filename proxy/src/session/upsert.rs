@@ -6,16 +6,17 @@ use std::collections::HashSet;
 use atone_sql::{Insert, OnConflict};
 use atone_undo::{Key, Row, Table};
 use atone_wire::caps::client;
-use atone_wire::response::ErrPacket;
+use atone_wire::response::{ErrPacket, OkPacket};
 use bytes::Bytes;
 
 use super::Session;
 use super::bound::told;
-use super::cascade::{Behind, Effect, Own, Stop, is_parent, may_fire};
+use super::cascade::{Behind, Effect, Own, is_parent, may_fire};
 use super::conflicts::{Conditions, Counted, Touched, counts, reads, touched};
 use super::dml::{decode, locking_reads};
 use super::inject::{FLIGHT_BYTES, Flight, Reply, flights};
-use super::insert::{Manner, Target};
+use super::insert::Target;
+use super::outcome::{Done, Halt, Written};
 use super::upsert_new::only_key;
 use crate::error::{End, SqlError};
 use crate::heavy::heavy;
@@ -32,24 +33,18 @@ impl Session {
     }
 
     /// Runs an INSERT that may meet other rows.
-    pub(super) async fn upsert(
-        &mut self,
-        target: Target<'_>,
-        conditions: &Conditions,
-        manner: Manner,
-    ) -> Result<(), End> {
+    pub(super) async fn upsert(&mut self, target: Target<'_>, conditions: &Conditions) -> Result<Done, Halt> {
         let Target { insert, info, .. } = target;
-        let alone = manner.alone;
-        let text: &[u8] = &target.run_text(manner);
+        let text: &[u8] = &target.run_text();
         let vars = self.session_vars().await?;
         let table = &info.table;
         let effect = effect(insert, info);
         let changes = effect.clone();
         self.branch.meet(info, effect.as_ref().is_some_and(|effect| is_parent(info, effect)));
         if let Some(keys) = only_key(target, conditions, effect.as_ref(), &vars)
-            && self.upsert_new(target, conditions, keys, manner).await?
+            && let Some(written) = self.upsert_new(target, conditions, keys).await?
         {
-            return Ok(());
+            return Ok(written.into());
         }
         let mut flight = Flight::default();
         let mut found = Found::default();
@@ -60,7 +55,7 @@ impl Session {
             flight.push(select);
         }
         if let Err(why) = self.find(table, &selects[first..], &mut found).await? {
-            return self.not_looked(why, target, false, manner).await;
+            return Err(self.not_looked(why, target, false).await?);
         }
         flight.push_savepoint();
         let mut behind = Behind::default();
@@ -74,7 +69,7 @@ impl Session {
         let ran = replies.len() > first;
         for reply in replies.by_ref().take(first) {
             if let Err(why) = self.keep_found(table, reply, &mut found)? {
-                return self.not_looked(why, target, ran, manner).await;
+                return Err(self.not_looked(why, target, ran).await?);
             }
         }
         let before = found.rows;
@@ -82,48 +77,62 @@ impl Session {
         let mut statement = replies.last();
         if let (Some(effect), Some(Reply::Ok(_))) = (effect, &statement) {
             let own = Own { info, images: &before, new_keys: &[], effect };
-            behind = match self.image_behind(own, &vars).await? {
-                Ok(behind) if behind.reaches_own => {
-                    let why = "a foreign key changes rows of the table itself";
-                    return self.take_insert_back(why, alone).await;
-                }
-                Ok(behind) => behind,
-                Err(Stop::Refuse(why)) => return self.take_insert_back(&why, alone).await,
-                Err(Stop::Unrestorable(error)) => return self.take_back_with(&error, alone).await,
-                Err(Stop::Altered(why)) => return self.rolled_back(&why).await,
-                Err(Stop::Server(e)) => return self.statement_failed(e).await,
-            };
+            behind = self.image_behind(own, &vars).await.map_err(Halt::after_savepoint)?;
+            if behind.reaches_own {
+                return Err(Halt::take_back("a foreign key changes rows of the table itself"));
+            }
             statement = Some(match insert.returning {
                 true => self.returning(text).await?,
                 false => self.run_write(text).await?,
             });
         }
-        if let Some(Reply::Err(e)) = statement {
-            return self.statement_failed(e).await;
-        }
-        let Some(Reply::Ok(ok)) = statement else {
-            return Err(End::Broken("a statement that writes answered with rows".into()));
+        let ok = match statement {
+            Some(Reply::Ok(ok)) => ok,
+            Some(Reply::Err(e)) => return Err(Halt::Failed(e)),
+            _ => return Err(Halt::broken("a statement that writes answered with rows")),
         };
-        let kept = self.keep_diagnostics(&ok).await?;
-        if let Some(changes) = &changes
-            && let Some(error) = self.unrestorable(info, before.iter(), changes).await?
-        {
-            return self.take_back_with(&error, alone).await;
+        let diagnostics = self.keep_diagnostics(&ok).await?;
+        let rows = self.rows_met(target, conditions, selects, &ok, before, changes).await;
+        let rows = rows.map_err(Halt::after_savepoint)?;
+        self.verify_behind(&behind).await?;
+        let logged = self.settle(target.logs).await?;
+        heavy(rows.len(), || {
+            for Touched { key, before, presence } in rows {
+                self.branch.touch(table, key, before, presence);
+            }
+        });
+        self.touch_behind(behind, false);
+        self.touch_logged(logged);
+        Ok(Written { ok, diagnostics }.into())
+    }
+
+    /// What the statement has done to the rows that it has met: those `before` it, and those that its `selects` find after it.
+    async fn rows_met(
+        &mut self,
+        target: Target<'_>,
+        conditions: &Conditions,
+        mut selects: Vec<Vec<u8>>,
+        ok: &OkPacket,
+        before: Vec<Row>,
+        changes: Option<Effect>,
+    ) -> Result<Vec<Touched>, Halt> {
+        let Target { insert, info, .. } = target;
+        let table = &info.table;
+        if let Some(changes) = &changes {
+            self.check_restorable(info, before.iter(), changes).await?;
         }
-        let mut selects = selects;
         heavy(before.len(), || {
             let keys: Vec<Key> = before.iter().map(|row| row.key(table)).collect();
             selects.extend(locking_reads(table, &keys));
         });
         let mut after = Found::default();
         if let Err(why) = self.find(table, &selects, &mut after).await? {
-            let error = match why {
+            return Err(match why {
                 Unlooked::Text(_) | Unlooked::TooLarge => {
-                    SqlError::refused(&self.xid(), "the rows cannot be read behind the statement")
+                    Halt::stop("the rows cannot be read behind the statement")
                 }
-                Unlooked::Lost(error) => error,
-            };
-            return self.take_back_with(&error, alone).await;
+                Unlooked::Lost(halt) => halt,
+            });
         }
         let counted = Counted {
             affected_rows: ok.affected_rows,
@@ -133,30 +142,12 @@ impl Session {
         let rows = heavy(before.len() + after.rows.len(), || {
             let rows = touched(table, &insert.on_conflict, counted, before, &after.rows)?;
             self.too_many(table, rows.iter().map(|row| &row.key)).map_or(Ok(rows), Err)
-        });
-        let rows = match rows {
-            Ok(rows) => rows,
-            Err(why) => return self.take_insert_back(&why, alone).await,
-        };
+        })?;
         let replaced_by_equals = insert.on_conflict == OnConflict::Replace && rows.len() < insert.rows.len();
         if replaced_by_equals && !self.are_there(info, conditions).await? {
-            let why = "a row that REPLACE gives is not found by all of its keys";
-            return self.take_insert_back(why, alone).await;
+            return Err(Halt::stop("a row that REPLACE gives is not found by all of its keys"));
         }
-        if let Err(why) = self.verify_behind(&behind).await {
-            return self.rolled_back(&why).await;
-        }
-        let Some(logged) = self.settle(target.logs, alone).await? else { return Ok(()) };
-        heavy(rows.len(), || {
-            for Touched { key, before, presence } in rows {
-                self.branch.touch(table, key, before, presence);
-            }
-        });
-        self.touch_behind(behind, false);
-        self.touch_logged(logged);
-        self.statement_done(ok, alone).await?;
-        self.restore_diagnostics(kept, alone);
-        Ok(())
+        Ok(rows)
     }
 
     /// Runs locking reads, and keeps each row that they find once. The inner error says why they do not tell the rows.
@@ -191,7 +182,7 @@ impl Session {
                 }
                 match decode(table, &rows) {
                     Ok(rows) => heavy(rows.len(), || found.add(table, rows)),
-                    Err(unread) => return Ok(Err(Unlooked::Lost(self.unread(unread)?))),
+                    Err(unread) => return Ok(Err(Unlooked::Lost(self.unread(unread)))),
                 }
                 Ok(Ok(()))
             }
@@ -201,35 +192,26 @@ impl Session {
         }
     }
 
-    /// Answers a statement of which the rows that are in its way are not known. `ran`: it may have run in the same packet, and
+    /// What ends a statement of which the rows that are in its way are not known. `ran`: it may have run in the same packet, and
     /// has its savepoint.
-    async fn not_looked(
-        &mut self,
-        why: Unlooked,
-        target: Target<'_>,
-        ran: bool,
-        manner: Manner,
-    ) -> Result<(), End> {
-        let error = match why {
+    async fn not_looked(&mut self, why: Unlooked, target: Target<'_>, ran: bool) -> Result<Halt, End> {
+        let halt = match why {
             // A literal that cannot be compared
             Unlooked::Text(e) => {
                 let fails = !ran && target.insert.on_conflict != OnConflict::Ignore;
-                if fails && let Some(own) = Box::pin(self.error_of_run(&target.run_text(manner))).await? {
-                    return self.statement_failed(own).await;
+                if fails && let Some(own) = Box::pin(self.error_of_run(&target.run_text())).await? {
+                    return Ok(Halt::Failed(own));
                 }
                 let why = told("the rows that are in the way cannot be looked for", &e);
-                SqlError::refused(&self.xid(), &why)
+                SqlError::refused(&self.xid(), &why).into()
             }
             Unlooked::TooLarge => {
                 let why = self.above_bytes("the before image of the statement is");
-                SqlError::refused(&self.xid(), &why)
+                SqlError::refused(&self.xid(), &why).into()
             }
-            Unlooked::Lost(error) => error,
+            Unlooked::Lost(halt) => halt,
         };
-        if ran {
-            return self.take_back_with(&error, manner.alone).await;
-        }
-        self.refuse_with(&error, manner.alone).await
+        Ok(if ran { halt.after_savepoint() } else { halt })
     }
 
     /// Whether each row of a REPLACE is found by all of its unique keys at once. The server counts one that takes the place of
@@ -279,7 +261,7 @@ pub(super) enum Unlooked {
     /// They are above `max_branch_bytes`.
     TooLarge,
     /// A value cannot be read.
-    Lost(SqlError),
+    Lost(Halt),
 }
 
 /// What the statement does to the rows that are in its way.

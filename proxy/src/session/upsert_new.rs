@@ -16,11 +16,11 @@ use super::Session;
 use super::cascade::Effect;
 use super::conflicts::{Conditions, Counted, reads, touched};
 use super::inject::{Flight, Reply, Vars};
-use super::insert::{Manner, Target};
+use super::insert::Target;
 use super::keys::{InsertKeys, insert_keys, same_name};
+use super::outcome::{Halt, Written};
 use super::upsert::Found;
 use crate::branch::Presence;
-use crate::error::End;
 use crate::meta::TableInfo;
 
 /// The one unique key by which rows of the statement can meet others, as the table's first, and the rows' values of it.
@@ -64,31 +64,26 @@ fn known_keys(text: &[u8], target: Target<'_>, info: &TableInfo, vars: &Vars) ->
 }
 
 impl Session {
-    /// Runs the statement where all of its rows are new; false where they may not be, and nothing of it has run, or stays.
+    /// Runs the statement where all of its rows are new; nothing where they may not be, and nothing of it has run, or stays.
     pub(super) async fn upsert_new(
         &mut self,
         target: Target<'_>,
         conditions: &Conditions,
         (table, keys): (Arc<Table>, Vec<Key>),
-        manner: Manner,
-    ) -> Result<bool, End> {
-        let alone = manner.alone;
+    ) -> Result<Option<Written>, Halt> {
         let touched_before = keys.iter().any(|key| self.branch.has(&table, key));
         if touched_before || !self.are_own(&table, keys).await {
-            return Ok(false);
+            return Ok(None);
         }
         let mut flight = Flight::default();
         flight.push_savepoint();
-        flight.push_write(target.run_text(manner));
+        flight.push_write(target.run_text());
         let ok = match self.run_flight(flight).await?.pop() {
             Some(Reply::Ok(ok)) => ok,
-            Some(Reply::Err(e)) => {
-                self.statement_failed(e).await?;
-                return Ok(true);
-            }
-            _ => return Err(End::Broken("a statement that writes answered with rows".into())),
+            Some(Reply::Err(e)) => return Err(Halt::Failed(e)),
+            _ => return Err(Halt::broken("a statement that writes answered with rows")),
         };
-        let kept = self.keep_diagnostics(&ok).await?;
+        let diagnostics = self.keep_diagnostics(&ok).await?;
         let mut behind = Found::default();
         let vars = self.session_vars().await?;
         let looked = self.find(&table, &reads(target.info, conditions, &vars), &mut behind).await?;
@@ -102,17 +97,14 @@ impl Session {
         let fits = touched(&table, &target.insert.on_conflict, counted, Vec::new(), &rows).is_ok();
         if !fits || !self.are_own(&table, found.clone()).await {
             if !self.statement_taken_back().await? {
-                self.rolled_back("a row came meanwhile with a key that the statement gives").await?;
-                return Ok(true);
+                return Err(Halt::roll_back("a row came meanwhile with a key that the statement gives"));
             }
             self.diagnostics = None;
-            return Ok(false);
+            return Ok(None);
         }
         for key in found {
             self.branch.touch(&table, key, None, Presence::Present);
         }
-        self.statement_done(ok, alone).await?;
-        self.restore_diagnostics(kept, alone);
-        Ok(true)
+        Ok(Some(Written { ok, diagnostics }))
     }
 }

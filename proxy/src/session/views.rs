@@ -9,6 +9,7 @@ use mysql_async::Conn;
 use super::Session;
 use super::inject::Vars;
 use super::keys::same_name;
+use super::outcome::Halt;
 use super::tables::Resolved;
 use crate::error::{End, SqlError};
 use crate::meta::TableInfo;
@@ -106,9 +107,7 @@ impl Session {
         schema: String,
         name: String,
         vars: &Vars,
-    ) -> Result<Result<View, SqlError>, End> {
-        let xid = self.xid();
-        let refused = |why: &str| Ok(Err(SqlError::refused(&xid, why)));
+    ) -> Result<View, Halt> {
         let mode = Mode { mariadb: self.mariadb, ..Mode::default() };
         let mut definitions: Vec<Definition> = Vec::new();
         // The outermost view's columns, each with the name that the table below has for it
@@ -118,21 +117,19 @@ impl Session {
             let definition = match self.definition(&at_schema, &at_name).await {
                 Ok(Some(definition)) => definition,
                 Ok(None) => {
-                    return refused(&format!(
-                        "the service account cannot see the definition of the view {at_schema}.{at_name}"
-                    ));
+                    let why = "the service account cannot see the definition of the view";
+                    return Err(Halt::stop(format!("{why} {at_schema}.{at_name}")));
                 }
                 Err(e) => {
                     let what = "the service account cannot read views";
-                    return Ok(Err(SqlError::of_service(&xid, what, &e.into())));
+                    return Err(SqlError::of_service(&self.xid(), what, &e.into()).into());
                 }
             };
             let over = view_of_one(definition.text.as_bytes(), mode)
                 .filter(|over| over.columns.len() == definition.columns.len());
             let Some(over) = over else {
-                return refused(&format!(
-                    "the view {at_schema}.{at_name} is more than rows and columns of one table"
-                ));
+                let why = "is more than rows and columns of one table";
+                return Err(Halt::stop(format!("the view {at_schema}.{at_name} {why}")));
             };
             let below = |name: &str| {
                 let at = definition.columns.iter().position(|own| same_name(own, name))?;
@@ -151,18 +148,18 @@ impl Session {
                 Resolved::Table(info, probe) => {
                     let place = |name: String| info.table.columns.iter().position(|c| c.name == name);
                     let columns = columns.into_iter().map(|(own, of)| (own, of.and_then(place))).collect();
-                    return Ok(Ok(View { schema, name, columns, info, probe, definitions }));
+                    return Ok(View { schema, name, columns, info, probe, definitions });
                 }
                 Resolved::View(schema, name) => (at_schema, at_name) = (schema, name),
                 Resolved::Temporary => {
-                    return refused("a temporary table has the name of the table behind the view");
+                    return Err(Halt::stop("a temporary table has the name of the table behind the view"));
                 }
                 Resolved::Answer(e) => {
-                    return refused(&super::bound::told("the table behind the view", &e));
+                    return Err(Halt::stop(super::bound::told("the table behind the view", &e)));
                 }
             }
         }
-        refused("too many views lie over one another")
+        Err(Halt::stop("too many views lie over one another"))
     }
 
     /// Whether a view, which the transaction now holds, is what it was.

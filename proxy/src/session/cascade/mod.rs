@@ -27,9 +27,10 @@ use super::Session;
 use super::bound::told;
 use super::dml::{KEYS_PER_SELECT, decode_beside};
 use super::inject::{Reply, Rows, Vars, flights};
+use super::outcome::Halt;
 use super::tables::{Resolved, digest, probe_sql};
 use crate::branch::{Presence, row_bytes};
-use crate::error::{End, SqlError};
+use crate::error::End;
 use crate::meta::{ForeignKey, Rule, TableInfo, Write, first_noticed, undo_refusal};
 use crate::service::see_committed;
 use crate::typed::image;
@@ -109,25 +110,6 @@ pub(super) fn may_fire(info: &TableInfo, effect: &Effect) -> bool {
 
 fn unproven<'a>(info: &'a TableInfo, effect: &Effect) -> Option<&'a String> {
     info.references.unproven.as_ref().filter(|_| effect.touches(&info.indexed))
-}
-
-/// Why the rows behind a statement cannot be imaged.
-#[derive(Debug)]
-pub(super) enum Stop {
-    /// It is refused for this reason.
-    Refuse(String),
-    /// A table was altered meanwhile: the local transaction is to be run again.
-    Altered(String),
-    /// A rollback could not put one of the rows back.
-    Unrestorable(SqlError),
-    /// The server says so, and may have ended the local transaction.
-    Server(ErrPacket),
-}
-
-impl From<String> for Stop {
-    fn from(why: String) -> Stop {
-        Stop::Refuse(why)
-    }
 }
 
 /// What a row may undergo.
@@ -224,27 +206,21 @@ impl Behind {
 
 impl Session {
     /// Images the rows that change behind a statement which has not run yet, and sees that its own and these could be put back.
-    pub(super) async fn image_behind(
-        &mut self,
-        own: Own<'_>,
-        vars: &Vars,
-    ) -> Result<Result<Behind, Stop>, End> {
+    pub(super) async fn image_behind(&mut self, own: Own<'_>, vars: &Vars) -> Result<Behind, Halt> {
         let Own { info, images, new_keys, effect } = own;
         let mut behind = Behind::default();
         self.branch.meet(info, effect.touches(&info.indexed));
-        if let Some(error) = self.unrestorable(info, images.iter(), &effect).await? {
-            return Ok(Err(Stop::Unrestorable(error)));
-        }
+        self.check_restorable(info, images.iter(), &effect).await?;
         if images.is_empty() || !may_fire(info, &effect) {
-            return Ok(Ok(behind));
+            return Ok(behind);
         }
         let fires_triggers = match self.run_one(SETTINGS_SQL).await? {
             Reply::Rows(rows) => match rows.cells(0)?.as_slice() {
-                [Some(b"0"), _] => return Ok(Ok(behind)),
+                [Some(b"0"), _] => return Ok(behind),
                 [_, fires] => *fires != Some(b"0".as_slice()),
-                _ => return Err(End::Broken("two variables in other columns".into())),
+                _ => return Err(Halt::broken("two variables in other columns")),
             },
-            _ => return Err(End::Broken("a variable without a row".into())),
+            _ => return Err(Halt::broken("a variable without a row")),
         };
         let own = behind.place(&info.table);
         let keys: Vec<Key> = images.iter().map(|row| row.key(&info.table)).collect();
@@ -258,30 +234,23 @@ impl Session {
         while let Some(step) = steps.pop_front() {
             self.branch.meet(&step.info, step.effect.touches(&step.info.indexed));
             if let Some(why) = unproven(&step.info, &step.effect) {
-                return Ok(Err(Stop::Refuse(why.clone())));
+                return Err(why.clone().into());
             }
             for key in &step.info.references.keys {
                 let rule = rule(key, &step.effect);
                 if rule == Rule::Restrict {
                     continue;
                 }
-                let (child, rows) = match self.children(&step, key, rule, vars).await? {
-                    Ok(found) => found,
-                    Err(stop) => return Ok(Err(stop)),
-                };
+                let (child, rows) = self.children(&step, key, rule, vars).await?;
                 let effect = behind_effect(&child, key, rule, &step.effect);
                 let fired = first_noticed(&child.facts.triggers, effect.write(&child));
                 if let Some(trigger) = fired.filter(|_| fires_triggers && !rows.is_empty()) {
-                    return Ok(Err(Stop::Refuse(format!(
+                    return Err(Halt::stop(format!(
                         "under enable_cascade_triggers foreign key {} of {}.{} fires the trigger {}",
                         key.name, key.schema, key.table, trigger.name
-                    ))));
+                    )));
                 }
-                if let Some(error) =
-                    self.unrestorable(&child, rows.iter().map(|(row, _)| row), &effect).await?
-                {
-                    return Ok(Err(Stop::Unrestorable(error)));
-                }
+                self.check_restorable(&child, rows.iter().map(|(row, _)| row), &effect).await?;
                 let place = behind.place(&child.table);
                 behind.reaches_own |= place == own && !rows.is_empty();
                 behind.comes_back |= step.path.contains(&place) && !rows.is_empty();
@@ -305,7 +274,7 @@ impl Session {
                     }
                 }
                 if let Some(why) = self.above_limits(new_rows, bytes) {
-                    return Ok(Err(Stop::Refuse(why)));
+                    return Err(why.into());
                 }
                 behind.followed.push(Followed {
                     parent: step.info.table.clone(),
@@ -319,7 +288,7 @@ impl Session {
                 }
             }
         }
-        Ok(Ok(behind))
+        Ok(behind)
     }
 
     /// Why the branch cannot take so many rows more.
@@ -343,25 +312,25 @@ impl Session {
         key: &ForeignKey,
         rule: Rule,
         vars: &Vars,
-    ) -> Result<Result<(Arc<TableInfo>, Vec<(Row, NewValues)>), Stop>, End> {
+    ) -> Result<(Arc<TableInfo>, Vec<(Row, NewValues)>), Halt> {
         let says = |why: &str| {
-            Stop::Refuse(format!("foreign key {} of {}.{}: {why}", key.name, key.schema, key.table))
+            Halt::stop(format!("foreign key {} of {}.{}: {why}", key.name, key.schema, key.table))
         };
         let name = TableRef::named(Some(key.schema.clone()), key.table.clone());
         let (child, probe) = match self.resolve(&name, vars).await? {
             Resolved::Table(info, probe) => (info, probe),
-            Resolved::Temporary => return Ok(Err(says("a temporary table hides the child"))),
-            Resolved::View(..) => return Ok(Err(says("the child is a view now"))),
-            Resolved::Answer(e) => return Ok(Err(says(&String::from_utf8_lossy(&e.message)))),
+            Resolved::Temporary => return Err(says("a temporary table hides the child")),
+            Resolved::View(..) => return Err(says("the child is a view now")),
+            Resolved::Answer(e) => return Err(says(&String::from_utf8_lossy(&e.message))),
         };
         let columns = match child_columns(&step.info.table, key, &child.table) {
             Ok(columns) => columns,
-            Err(why) => return Ok(Err(says(&why))),
+            Err(why) => return Err(says(&why)),
         };
         // Triggers do not fire for what a foreign key changes, but they do for the compensation
         let write = behind_effect(&child, key, rule, &step.effect).write(&child);
         if let Some(why) = undo_refusal(&child.table, &child.facts.triggers, write) {
-            return Ok(Err(says(&why)));
+            return Err(says(&why));
         }
         let selects = step.keys.chunks(KEYS_PER_SELECT).map(|chunk| {
             let beside = key_only(&step.info.table).image_select_list("`p`");
@@ -379,13 +348,12 @@ impl Session {
                 Some(Reply::Rows(_)) => {
                     self.forget_table(&child.table);
                     let child = format!("{}.{}", key.schema, key.table);
-                    return Ok(Err(Stop::Altered(format!(
-                        "{child}, the child of foreign key {}, was altered meanwhile",
-                        key.name
-                    ))));
+                    let key = &key.name;
+                    let why = format!("{child}, the child of foreign key {key}, was altered meanwhile");
+                    return Err(Halt::RolledBack(why));
                 }
-                Some(Reply::Err(e)) => return Ok(Err(failed(key, e))),
-                _ => return Err(End::Broken("the probe of a table has no columns".into())),
+                Some(Reply::Err(e)) => return Err(failed(key, e)),
+                _ => return Err(Halt::broken("the probe of a table has no columns")),
             }
             for reply in replies {
                 match reply {
@@ -393,10 +361,7 @@ impl Session {
                         let parents =
                             if moves { parents(&step.info.table, &child.table, &rows)? } else { Vec::new() };
                         let mut parents = parents.into_iter();
-                        let decoded = match decode_beside(&child.table, &rows) {
-                            Ok(decoded) => decoded,
-                            Err(unread) => return Ok(Err(Stop::Server(self.unread(unread)?.err()))),
-                        };
+                        let decoded = decode_beside(&child.table, &rows).map_err(|e| self.unread(e))?;
                         for row in decoded {
                             let new = match parents.next() {
                                 Some(parent) => cascaded(step, key, &parent, &child.table, &row, &columns),
@@ -404,25 +369,28 @@ impl Session {
                             };
                             match new {
                                 Ok(new) => found.push((row, new)),
-                                Err(()) => return Ok(Err(says("it changes the key of rows"))),
+                                Err(()) => return Err(says("it changes the key of rows")),
                             }
                         }
                     }
-                    Reply::Err(e) => return Ok(Err(failed(key, e))),
+                    Reply::Err(e) => return Err(failed(key, e)),
                     Reply::TooLarge => {
-                        return Ok(Err(says(&self.above_bytes("its rows are"))));
+                        return Err(says(&self.above_bytes("its rows are")));
                     }
-                    Reply::Ok(_) => return Err(End::Broken("an image without rows".into())),
+                    Reply::Ok(_) => return Err(Halt::broken("an image without rows")),
                 }
             }
         }
-        Ok(Ok((child, found)))
+        Ok((child, found))
     }
 
-    /// Looks behind the statement whether its cascades met rows that were not imaged.
-    ///
-    /// The inner error is why the local transaction must not commit.
-    pub(super) async fn verify_behind(&mut self, behind: &Behind) -> Result<(), String> {
+    /// Looks after the statement whether its cascades have met rows that were not imaged: the local transaction must not commit
+    /// then.
+    pub(super) async fn verify_behind(&mut self, behind: &Behind) -> Result<(), Halt> {
+        self.followed_as_imaged(behind).await.map_err(Halt::RolledBack)
+    }
+
+    async fn followed_as_imaged(&self, behind: &Behind) -> Result<(), String> {
         if behind.followed.is_empty() {
             return Ok(());
         }
@@ -471,12 +439,12 @@ impl Session {
 }
 
 /// An error of the read of children: the application may not read them, for example.
-fn failed(key: &ForeignKey, error: ErrPacket) -> Stop {
+fn failed(key: &ForeignKey, error: ErrPacket) -> Halt {
     if matches!(error.code, 1142 | 1143) {
         let name = format!("the rows that foreign key {} changes cannot be read", key.name);
-        return Stop::Refuse(told(&name, &error));
+        return Halt::stop(told(&name, &error));
     }
-    Stop::Server(error)
+    Halt::Failed(error)
 }
 
 /// The child's columns of a foreign key, as indices into its columns.

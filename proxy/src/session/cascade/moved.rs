@@ -11,10 +11,10 @@ use std::sync::Arc;
 use atone_undo::{Key, Row, Table, Value};
 
 use super::{Behind, Effect, Step};
-use crate::error::End;
 use crate::meta::ForeignKey;
 use crate::session::Session;
 use crate::session::change::Reach;
+use crate::session::outcome::Halt;
 
 /// What columns of a row are to become, as far as that is known: by their indices.
 pub(super) type NewValues = HashMap<usize, Value>;
@@ -93,21 +93,19 @@ impl Behind {
 }
 
 impl Session {
-    /// Reads, before the statement, what stands where children are to go. The inner error is why that cannot be.
+    /// Reads, before the statement, what stands where children are to go.
     pub(in crate::session) async fn moved_behind(
         &mut self,
         behind: &mut Behind,
-    ) -> Result<Result<Vec<(Arc<Table>, Reach)>, String>, End> {
+    ) -> Result<Vec<(Arc<Table>, Reach)>, Halt> {
         let mut moved = behind.take_moved();
         if !moved.is_empty() && (behind.reaches_own || behind.comes_back) {
-            return Ok(Err("a foreign key changes the keys of rows, and comes back to a table".into()));
+            return Err(Halt::stop("a foreign key changes the keys of rows, and comes back to a table"));
         }
         for (table, reach) in &mut moved {
-            match self.rows_at(table, reach.new.clone()).await? {
-                Ok(found) => reach.stands(table, found),
-                Err(why) => return Ok(Err(why)),
-            }
+            let found = self.rows_at(table, reach.new.clone()).await?;
+            reach.stands(table, found);
         }
-        Ok(Ok(moved))
+        Ok(moved)
     }
 }

@@ -7,21 +7,22 @@ use atone_sql::{Analysis, Joined, JoinedAction};
 use atone_undo::{Key, Kind, Row, Table};
 use atone_wire::caps::client;
 use atone_wire::column::{ColumnKind, column_name};
-use atone_wire::response::{ErrPacket, OkPacket};
+use atone_wire::response::OkPacket;
 
 use super::over::{Written, decode_written, image_sql, nowhere_sql, restricted_sql, targets};
 use super::restrict::with_hint;
-use super::{MORE_ROWS, left, too_long};
+use super::{MORE_ROWS, left};
 use crate::branch::Presence;
 use crate::error::End;
 use crate::meta::logs_of;
 use crate::session::Session;
-use crate::session::cascade::{Behind, Own, Stop, is_parent, may_fire};
+use crate::session::cascade::{Behind, Own, is_parent, may_fire};
 use crate::session::diagnostics::{Diagnostics, Heard};
 use crate::session::dml::MAX_TRIES;
 use crate::session::hold::{Hold, Taken};
 use crate::session::inject::{Flight, Reply, Vars};
 use crate::session::odd::ODD;
+use crate::session::outcome::{Done, Halt};
 use crate::session::refused::OwnError;
 use crate::session::tables::Resolved;
 
@@ -32,8 +33,6 @@ struct Run<'a> {
     analysis: &'a Analysis,
     vars: &'a Vars,
     written: Vec<Written<'a>>,
-    /// Its local transaction was begun for it.
-    alone: bool,
 }
 
 /// The columns of the tables that a statement names, as far as the session sees them.
@@ -50,31 +49,24 @@ const TYPE_YEAR: u8 = 13;
 /// `MYSQL_TYPE_TIME`
 const TYPE_TIME: u8 = 11;
 
-/// What came of looking at the tables of the statement.
-enum Looked<'a> {
-    Written(Vec<Written<'a>>),
-    /// The statement was answered.
-    Done,
-}
-
-/// Why the statement cannot be undone exactly, as far as this table goes.
-fn refusal_of(joined: &Joined, written: &Written<'_>) -> Option<String> {
+/// Sees that the statement can be undone exactly, as far as this table goes.
+fn check_written(joined: &Joined, written: &Written<'_>) -> Result<(), String> {
     let info = &written.info;
     let assignments = match &joined.action {
         JoinedAction::Update(assignments) => Some(assignments.as_slice()),
         JoinedAction::Delete(_) => None,
     };
+    super::check_table(info, assignments.is_some())?;
+    if let Some(why) = assignments.and_then(|assignments| written.assigned_key(assignments)) {
+        return Err(why);
+    }
     let write = written.effect(&joined.action).write(info);
-    super::table_refusal(info, assignments.is_some())
-        .or_else(|| assignments.and_then(|assignments| written.assigned_key(assignments)))
-        .or_else(|| {
-            let log = *logs_of(&info.facts.triggers, &[write.event()]).first()?;
-            let (table, written) = (&info.table, log.quoted());
-            Some(format!(
-                "a trigger of {}.{} adds rows to {written}, in a statement over several tables",
-                table.schema, table.name
-            ))
-        })
+    let Some(log) = logs_of(&info.facts.triggers, &[write.event()]).first().copied() else { return Ok(()) };
+    let (table, written) = (&info.table, log.quoted());
+    Err(format!(
+        "a trigger of {}.{} adds rows to {written}, in a statement over several tables",
+        table.schema, table.name
+    ))
 }
 
 impl Session {
@@ -84,43 +76,33 @@ impl Session {
         sql: &[u8],
         joined: &Joined,
         analysis: &Analysis,
-    ) -> Result<(), End> {
+    ) -> Result<Done, Halt> {
         let vars = self.session_vars().await?;
         if vars.safe_updates {
-            let why = "several tables under sql_safe_updates = 1";
-            return self.refuse(why).await;
+            return Err(Halt::stop("several tables under sql_safe_updates = 1"));
         }
-        for attempt in 1.. {
-            let Looked::Written(written) = self.written_tables(sql, joined, analysis, &vars).await? else {
-                return Ok(());
-            };
-            let (alone, last) = (self.stands_alone(), attempt == MAX_TRIES);
+        for attempt in 1..=MAX_TRIES {
+            let written = self.written_tables(sql, joined, analysis, &vars).await?;
             let taken: Vec<Taken<'_>> =
                 written.iter().map(|w| Taken { info: &w.info, probe: &w.probe }).collect();
-            match self.hold(&taken, None, alone, last).await? {
-                Hold::Held => {
-                    if let Some(why) = written.iter().find_map(|w| refusal_of(joined, w)) {
-                        return self.refuse_change(&why, alone).await;
-                    }
-                    let write = |w: &Written<'_>| w.effect(&joined.action).write(&w.info);
-                    if let Some(error) = written.iter().find_map(|w| self.triggers_refuse(&w.info, write(w)))
-                    {
-                        return self.refuse_with(&error, alone).await;
-                    }
-                    if !self.hold_mirrors(joined, &written, &vars, alone).await? {
-                        return Ok(());
-                    }
-                    for w in written.iter().filter(|_| joined.ignore) {
-                        self.ignores(&w.info);
-                    }
-                    let t = Run { sql, joined, analysis, vars: &vars, written, alone };
-                    return self.run_joined(&t).await;
-                }
-                Hold::Altered => {}
-                Hold::Answered => break,
+            if self.hold(&taken, None, attempt == MAX_TRIES).await? != Hold::Held {
+                continue;
             }
+            for w in &written {
+                check_written(joined, w)?;
+            }
+            let write = |w: &Written<'_>| w.effect(&joined.action).write(&w.info);
+            if let Some(error) = written.iter().find_map(|w| self.triggers_refuse(&w.info, write(w))) {
+                return Err(error.into());
+            }
+            self.hold_mirrors(joined, &written, &vars).await?;
+            for w in written.iter().filter(|_| joined.ignore) {
+                self.ignores(&w.info);
+            }
+            let t = Run { sql, joined, analysis, vars: &vars, written };
+            return self.run_joined(&t).await.map(Done::from);
         }
-        Ok(())
+        Err(Halt::broken("tables were tried more often than they are"))
     }
 
     /// The tables that the statement writes.
@@ -130,24 +112,17 @@ impl Session {
         joined: &'a Joined,
         analysis: &Analysis,
         vars: &Vars,
-    ) -> Result<Looked<'a>, End> {
+    ) -> Result<Vec<Written<'a>>, Halt> {
         let unqualified = match &joined.action {
             JoinedAction::Update(assignments) => assignments.iter().any(|a| a.qualifiers.is_empty()),
             JoinedAction::Delete(_) => false,
         };
         let mut columns = Columns::default();
         if unqualified || !self.odd.is_empty() {
-            columns = match self.columns_of(sql, joined).await? {
-                Ok(columns) => columns,
-                Err(e) => {
-                    Box::pin(self.look_failed(e)).await?;
-                    return Ok(Looked::Done);
-                }
-            };
+            columns = self.columns_of(sql, joined).await?;
         }
         if self.odd.iter().any(|kind| columns.kinds.contains(kind)) {
-            self.refuse(ODD).await?;
-            return Ok(Looked::Done);
+            return Err(Halt::stop(ODD));
         }
         let references = match &joined.action {
             JoinedAction::Delete(targets) => {
@@ -159,8 +134,7 @@ impl Session {
             JoinedAction::Update(assignments) => match targets(assignments, &joined.tables, &columns.names) {
                 Ok(targets) => targets,
                 Err(why) => {
-                    self.ask_for_error(&nowhere_sql(sql, joined, analysis), &why).await?;
-                    return Ok(Looked::Done);
+                    return Err(self.ask_for_error(&nowhere_sql(sql, joined, analysis), &why).await?);
                 }
             },
         };
@@ -172,51 +146,36 @@ impl Session {
                 Resolved::Temporary => {
                     let name = &reference.name;
                     let why = format!("a statement over several tables writes the temporary table {name}");
-                    self.refuse(&why).await?;
-                    return Ok(Looked::Done);
+                    return Err(why.into());
                 }
                 Resolved::View(schema, name) => {
                     let why = format!("a statement over several tables writes the view {schema}.{name}");
-                    self.refuse(&why).await?;
-                    return Ok(Looked::Done);
+                    return Err(why.into());
                 }
-                Resolved::Answer(e) => {
-                    Box::pin(self.look_failed(e)).await?;
-                    return Ok(Looked::Done);
-                }
+                Resolved::Answer(e) => return Err(Halt::Unresolved(e)),
             };
             written.push(Written::new(reference, info, probe));
         }
-        Ok(Looked::Written(written))
+        Ok(written)
     }
 
-    /// Keeps the tables that triggers keep equal to those written from being altered; false where the statement was answered.
+    /// Keeps the tables that triggers keep equal to those written from being altered.
     async fn hold_mirrors(
         &mut self,
         joined: &Joined,
         written: &[Written<'_>],
         vars: &Vars,
-        alone: bool,
-    ) -> Result<bool, End> {
+    ) -> Result<(), Halt> {
         for w in written {
             let write = w.effect(&joined.action).write(&w.info);
-            match self.logs_of(&w.info, &[write], vars).await? {
-                Ok(mut mirrors) => {
-                    if !self.probe_logs(&mut mirrors, vars, alone).await? {
-                        return Ok(false);
-                    }
-                }
-                Err(error) => {
-                    self.refuse_with(&error, alone).await?;
-                    return Ok(false);
-                }
-            }
+            let mut mirrors = self.logs_of(&w.info, &[write], vars).await?;
+            self.probe_logs(&mut mirrors, vars).await?;
         }
-        Ok(true)
+        Ok(())
     }
 
     /// The columns of each table reference.
-    async fn columns_of(&mut self, sql: &[u8], joined: &Joined) -> Result<Result<Columns, ErrPacket>, End> {
+    async fn columns_of(&mut self, sql: &[u8], joined: &Joined) -> Result<Columns, Halt> {
         let vars = self.session_vars().await?;
         let mut flight = Flight::default();
         for table in &joined.tables {
@@ -245,29 +204,26 @@ impl Session {
                     }
                     out.names.push(names);
                 }
-                Reply::Err(e) => return Ok(Err(e)),
-                _ => return Err(End::Broken("SELECT without columns".into())),
+                Reply::Err(e) => return Err(Halt::Unresolved(e)),
+                _ => return Err(Halt::broken("SELECT without columns")),
             }
         }
-        Ok(Ok(out))
+        Ok(out)
     }
 
-    /// The server is to say itself what is wrong with the statement, which is run so that it can change no row; where
-    /// it finds nothing, the statement is refused.
-    async fn ask_for_error(&mut self, harmless: &[u8], why: &str) -> Result<(), End> {
+    /// What ends a statement that does not tell which tables it writes: the server says itself what is wrong with it, which is run so
+    /// that it can change no row.
+    async fn ask_for_error(&mut self, harmless: &[u8], why: &str) -> Result<Halt, End> {
         match self.run_theirs(harmless).await? {
-            Reply::Err(e) => self.statement_failed(e).await,
-            Reply::Ok(_) => self.refuse(why).await,
+            Reply::Err(e) => Ok(Halt::Failed(e)),
+            Reply::Ok(_) => Ok(Halt::stop(why)),
             _ => Err(End::Broken("a statement that writes answered with rows".into())),
         }
     }
 
-    async fn run_joined(&mut self, t: &Run<'_>) -> Result<(), End> {
-        let Some((images, warned)) = self.joined_images(t).await? else { return Ok(()) };
-        let behind = match self.behind_joined(t, &images).await? {
-            Ok(behind) => behind,
-            Err(stop) => return self.stop_change(stop, t.alone).await,
-        };
+    async fn run_joined(&mut self, t: &Run<'_>) -> Result<OkPacket, Halt> {
+        let (images, warned) = self.joined_images(t).await?;
+        let behind = self.behind_joined(t, &images).await?;
         let keys: Vec<Vec<Key>> = t
             .written
             .iter()
@@ -278,8 +234,8 @@ impl Session {
         let whole = t.sql.get(..t.analysis.terminator).unwrap_or(t.sql);
         // What its condition is wrong with is for the server to say; should it find a row all the same, all is taken back
         let as_written = count == 0 && !t.joined.volatile;
-        if warned && !as_written && !self.hear_joined(whole).await? {
-            return Ok(());
+        if warned && !as_written {
+            self.hear_joined(whole).await?;
         }
         let text = if as_written {
             whole.to_vec()
@@ -287,14 +243,12 @@ impl Session {
             restricted_sql(t.sql, t.joined, t.analysis, &t.written, &keys)
         };
         let text = with_hint(text, t.joined.verb.end, count, self.mariadb);
-        if let Some(why) = too_long(&text, t.vars) {
-            return self.too_large_for_packet(why, t.alone).await;
-        }
+        self.check_length(&text, t.vars)?;
         // It may have to be taken back; nobody else minds that the savepoint stays
         let mut ok = match self.run_behind_savepoint(text, t.joined.volatile).await? {
             Reply::Ok(ok) => ok,
-            Reply::Err(e) => return self.statement_failed(e).await,
-            _ => return Err(End::Broken("a statement that writes answered with rows".into())),
+            Reply::Err(e) => return Err(Halt::Failed(e)),
+            _ => return Err(Halt::broken("a statement that writes answered with rows")),
         };
         if self.heard.is_some() {
             // They are among those of the whole statement
@@ -302,20 +256,17 @@ impl Session {
         }
         let most = images.iter().map(Vec::len).sum::<usize>() as u64;
         if ok.affected_rows > most {
-            return self.rolled_back(MORE_ROWS).await;
+            return Err(Halt::roll_back(MORE_ROWS));
         }
         if t.joined.volatile && self.found(&ok, t.joined) != Some(most) {
-            let why = "the condition chose other rows when it was evaluated again";
-            return self.take_insert_back(why, t.alone).await;
+            return Err(Halt::take_back("the condition chose other rows when it was evaluated again"));
         }
         let mut names = HashSet::new();
         // A row that goes by two names may be counted twice
         let distinct = t.written.iter().all(|w| names.insert((&w.info.table.schema, &w.info.table.name)));
         let deletes = matches!(t.joined.action, JoinedAction::Delete(_));
         let presence = left(deletes, distinct && ok.affected_rows == most);
-        if let Err(why) = self.verify_behind(&behind).await {
-            return self.rolled_back(&why).await;
-        }
+        self.verify_behind(&behind).await?;
         for ((written, rows), keys) in t.written.iter().zip(images).zip(keys) {
             for (row, key) in rows.into_iter().zip(keys) {
                 self.branch.touch(&written.info.table, key, Some(row), presence);
@@ -323,32 +274,28 @@ impl Session {
         }
         // MySQL takes rows away whose children's children had to stay
         self.touch_behind(behind, presence == Presence::Absent && !t.joined.ignore);
-        self.statement_done(ok, t.alone).await
+        Ok(ok)
     }
 
     /// Runs the whole statement, and takes it back: what the server warns of, or fails of, in rows that are not imaged is the
-    /// statement's own. False where it failed, and was answered.
-    async fn hear_joined(&mut self, whole: &[u8]) -> Result<bool, End> {
+    /// statement's own.
+    async fn hear_joined(&mut self, whole: &[u8]) -> Result<(), Halt> {
         match self.run_behind_savepoint(whole.to_vec(), true).await? {
             Reply::Ok(ok) => {
                 self.keep_of(&ok, 0).await?;
                 let heard = self.diagnostics.take();
                 if !self.statement_taken_back().await? {
-                    self.rolled_back("a statement that was run for its warnings cannot be taken back")
-                        .await?;
-                    return Ok(false);
+                    let why = "a statement that was run for its warnings cannot be taken back";
+                    return Err(Halt::roll_back(why));
                 }
                 let tells = |heard: &Diagnostics| heard.warning_count > 0 && !self.uncounted_warnings;
                 // MariaDB counts there what is wrong with the values only
                 let in_info = !self.mariadb;
                 self.heard = heard.filter(tells).map(|diagnostics| Heard { diagnostics, in_info });
-                Ok(true)
+                Ok(())
             }
-            Reply::Err(e) => {
-                self.statement_failed(e).await?;
-                Ok(false)
-            }
-            _ => Err(End::Broken("a statement that writes answered with rows".into())),
+            Reply::Err(e) => Err(Halt::Failed(e)),
+            _ => Err(Halt::broken("a statement that writes answered with rows")),
         }
     }
 
@@ -375,7 +322,7 @@ impl Session {
     }
 
     /// Images what foreign keys change behind the rows of the statement, and sees that all could be put back.
-    async fn behind_joined(&mut self, t: &Run<'_>, images: &[Vec<Row>]) -> Result<Result<Behind, Stop>, End> {
+    async fn behind_joined(&mut self, t: &Run<'_>, images: &[Vec<Row>]) -> Result<Behind, Halt> {
         for w in &t.written {
             self.branch.meet(&w.info, is_parent(&w.info, &w.effect(&t.joined.action)));
         }
@@ -387,51 +334,39 @@ impl Session {
             }
             (several, _) if several.iter().any(fires) => {
                 let why = "several tables are written, and a foreign key changes rows behind the statement";
-                Ok(Err(Stop::Refuse(why.into())))
+                Err(Halt::stop(why))
             }
             (several, images) => {
                 for (written, rows) in several.iter().zip(images) {
                     let effect = written.effect(&t.joined.action);
-                    if let Some(error) = self.unrestorable(&written.info, rows.iter(), &effect).await? {
-                        return Ok(Err(Stop::Unrestorable(error)));
-                    }
+                    self.check_restorable(&written.info, rows.iter(), &effect).await?;
                 }
-                Ok(Ok(Behind::default()))
+                Ok(Behind::default())
             }
         }
     }
 
-    /// Reads the rows that the statement will change, for each table that is written, and whether the server has warned of it;
-    /// nothing where it was answered.
-    async fn joined_images(&mut self, t: &Run<'_>) -> Result<Option<(Vec<Vec<Row>>, bool)>, End> {
+    /// Reads the rows that the statement will change, for each table that is written, and whether the server has warned of it.
+    async fn joined_images(&mut self, t: &Run<'_>) -> Result<(Vec<Vec<Row>>, bool), Halt> {
         let image = image_sql(t.sql, t.joined, &t.written, self.mariadb);
         let rows = match self.try_one(image).await? {
             Reply::Rows(rows) => rows,
             Reply::Err(e) => {
                 let harmless = nowhere_sql(t.sql, t.joined, t.analysis);
                 let whole = t.sql.get(..t.analysis.terminator);
-                Box::pin(self.read_failed(e, OwnError { harmless: &harmless, always: false, whole })).await?;
-                return Ok(None);
+                let how = OwnError { harmless: &harmless, always: false, whole };
+                return Err(Box::pin(self.read_failed(e, how)).await?);
             }
             Reply::TooLarge => {
-                let why = self.above_bytes("the before image of the statement is");
-                self.refuse_change(&why, t.alone).await?;
-                return Ok(None);
+                return Err(self.above_bytes("the before image of the statement is").into());
             }
-            Reply::Ok(_) => return Err(End::Broken("a before image without rows".into())),
+            Reply::Ok(_) => return Err(Halt::broken("a before image without rows")),
         };
         let mut warned = false;
         for written in &t.written {
             warned |= self.warned(&written.info.table, &rows)?;
         }
-        let images = match decode_written(&t.written, &rows) {
-            Ok(images) => images,
-            Err(unread) => {
-                let error = self.unread(unread)?;
-                self.refuse_with(&error, t.alone).await?;
-                return Ok(None);
-            }
-        };
+        let images = decode_written(&t.written, &rows).map_err(|unread| self.unread(unread))?;
         let of_tables: Vec<(&Table, &[Row])> = t
             .written
             .iter()
@@ -439,9 +374,8 @@ impl Session {
             .map(|(written, images)| (&*written.info.table, images.as_slice()))
             .collect();
         if let Some(why) = self.too_much(&of_tables, std::iter::empty()) {
-            self.refuse_change(&why, t.alone).await?;
-            return Ok(None);
+            return Err(why.into());
         }
-        Ok(Some((images, warned)))
+        Ok((images, warned))
     }
 }

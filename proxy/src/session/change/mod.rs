@@ -20,8 +20,7 @@ pub(super) use self::moves::Reach;
 use self::moves::{Moves, moves};
 use self::restrict::{evaluated_sql, harmless_sql, looked_up, restricted_sql};
 use super::Session;
-use super::analysed::Origin;
-use super::cascade::{Behind, Effect, Own, Stop, is_parent, may_fire};
+use super::cascade::{Behind, Effect, Own, is_parent, may_fire};
 use super::diagnostics::{Diagnostics, Heard};
 use super::dml::decode_beside;
 use super::hold::Reached;
@@ -29,6 +28,7 @@ use super::inject::{Flight, Reply, Rows, Vars};
 use super::keys::pins_one_row;
 use super::logged::Log;
 use super::odd::{ODD, compares};
+use super::outcome::{Done, Halt, Written};
 use super::refused::OwnError;
 use super::restorable::always_restorable;
 use crate::branch::{Presence, row_bytes};
@@ -43,8 +43,6 @@ struct Run<'a> {
     analysis: &'a Analysis,
     vars: &'a Vars,
     info: &'a Arc<TableInfo>,
-    /// Its local transaction was begun for it.
-    alone: bool,
     /// It can change one row at most, and the server can tell which: it need not wait for its before image.
     one_row: bool,
     /// What it assigns to the key that identifies rows.
@@ -71,28 +69,25 @@ impl Session {
         sql: &[u8],
         change: &Dml,
         analysis: &Analysis,
-        origin: Origin,
-    ) -> Result<(), End> {
+    ) -> Result<Done, Halt> {
         let vars = self.session_vars().await?;
         if !self.mariadb && change.volatile && change.subquery {
             // What the server says of a subquery on the table that is written is lost with the condition
             match self.run_theirs(harmless_sql(sql, change, analysis)).await? {
                 Reply::Ok(_) => {}
-                Reply::Err(e) => return self.statement_failed(e).await,
-                _ => return Err(End::Broken("a statement that writes answered with rows".into())),
+                Reply::Err(e) => return Err(Halt::Failed(e)),
+                _ => return Err(Halt::broken("a statement that writes answered with rows")),
             }
         }
-        let (info, alone) = match self.reach(&change.table).await? {
-            Reached::Table { info, view: None, alone } => (info, alone),
-            Reached::Table { view: Some(view), alone, .. } => {
-                if vars.safe_updates {
-                    let why = "a view under sql_safe_updates = 1";
-                    return self.refuse_change(why, alone).await;
-                }
-                return self.change_viewed(sql, change, analysis, &view, alone).await;
+        let info = match self.reach(&change.table).await? {
+            Reached::Table { info, view: None } => info,
+            Reached::Table { view: Some(_), .. } if vars.safe_updates => {
+                return Err(Halt::stop("a view under sql_safe_updates = 1"));
             }
-            Reached::Temporary => return self.pass_temporary(origin).await,
-            Reached::Answered => return Ok(()),
+            Reached::Table { view: Some(view), .. } => {
+                return self.change_viewed(sql, change, analysis, &view).await;
+            }
+            Reached::Temporary => return Ok(Done::Temporary),
         };
         if change.ignore {
             self.ignores(&info);
@@ -100,34 +95,27 @@ impl Session {
         if self.mariadb && change.subquery && change.order_by.is_some() && !change.deletes() {
             // With the keys beside the subquery, the server assigns values of other rows
             let why = "an UPDATE with ORDER BY and a subquery in its condition, on MariaDB";
-            return self.refuse_change(why, alone).await;
+            return Err(Halt::stop(why));
         }
         if compares(&self.odd, change, &info) {
-            return self.refuse_change(ODD, alone).await;
+            return Err(Halt::stop(ODD));
         }
         let rewritten = self.mariadb && change.volatile && change.subquery;
         if rewritten && change.assignments().is_some_and(|assignments| assignments.len() > 1) {
             // There the assignments of an UPDATE with a subquery read the old row, those of one without the new
             let why = "several assignments under a condition with a subquery that cannot be evaluated twice";
-            return self.refuse_change(why, alone).await;
+            return Err(Halt::stop(why));
         }
-        let moves = match (table_refusal(&info, !change.deletes()), change.assignments()) {
-            (Some(why), _) => Err(why),
-            (None, None) => Ok(None),
-            (None, Some(assigned)) => moves(sql, assigned, &info, &qualifier(&change.table), vars.mode),
-        };
-        let moves = match moves {
-            Ok(moves) => moves,
-            Err(why) => return self.refuse_change(&why, alone).await,
+        check_table(&info, !change.deletes())?;
+        let moves = match change.assignments() {
+            None => None,
+            Some(assigned) => moves(sql, assigned, &info, &qualifier(&change.table), vars.mode)?,
         };
         let effect = effect(change, &info);
         if let Some(error) = self.triggers_refuse(&info, effect.write(&info)) {
-            return self.refuse_with(&error, alone).await;
+            return Err(error.into());
         }
-        let logs = match self.logs_of(&info, &[effect.write(&info)], &vars).await? {
-            Ok(logs) => logs,
-            Err(error) => return self.refuse_with(&error, alone).await,
-        };
+        let logs = self.logs_of(&info, &[effect.write(&info)], &vars).await?;
         self.branch.meet(&info, is_parent(&info, &effect));
         let one_row = change.order_by.is_none()
             && change.limit.is_none()
@@ -142,133 +130,99 @@ impl Session {
         if vars.safe_updates && !one_row && (change.volatile || change.limit.is_some()) {
             // What the server would look at is not in the statement on the imaged rows
             let why = "under sql_safe_updates = 1 a LIMIT, or a condition that may choose other rows when evaluated again";
-            return self.refuse_change(why, alone).await;
+            return Err(Halt::stop(why));
         }
         let info = &info;
-        self.run_held(Run { sql, change, analysis, vars: &vars, info, alone, one_row, moves, logs }).await
+        self.run_held(Run { sql, change, analysis, vars: &vars, info, one_row, moves, logs }).await
     }
 
-    async fn run_held(&mut self, mut t: Run<'_>) -> Result<(), End> {
-        let Some(Before { images, keys, reply, warned }) = self.before_images(&t).await? else {
-            return Ok(());
-        };
+    async fn run_held(&mut self, mut t: Run<'_>) -> Result<Done, Halt> {
+        let Before { images, keys, reply, warned } = self.before_images(&t).await?;
         if images.is_empty() && !t.vars.safe_updates {
             // Restricted to no row it fires no trigger
             t.logs.clear();
         }
-        if !self.probe_logs(&mut t.logs, t.vars, t.alone).await? {
-            return Ok(());
-        }
-        let table = &t.info.table;
-        let behind = match reply {
-            Some(_) => Behind::default(),
+        self.probe_logs(&mut t.logs, t.vars).await?;
+        let (reply, behind) = match reply {
+            Some(reply) => (reply, Behind::default()),
             None => {
                 let effect = effect(t.change, t.info);
                 let own = Own { info: t.info, images: &images, new_keys: &keys, effect };
-                match self.behind_change(own, t.change, t.vars, t.alone).await? {
-                    Some(behind) => behind,
-                    None => return Ok(()),
-                }
-            }
-        };
-        let reply = match reply {
-            Some(reply) => reply,
-            None => {
-                // Looked up by their keys all rows would be safe to sql_safe_updates
-                let restricted = if t.vars.safe_updates && images.is_empty() {
-                    // It is for the server to judge, and should it find a row all the same, all is taken back
-                    t.sql.get(..t.analysis.terminator).unwrap_or(t.sql).to_vec()
-                } else {
-                    let evaluated = evaluated_sql(t.sql, t.change, t.analysis, table, &images, warned);
-                    if !self.hear_condition(evaluated, t.change, t.vars).await? {
-                        return Ok(());
-                    }
-                    // What the condition warns of may be in any row that the statement looks at
-                    let all = t.change.limit.is_none();
-                    let filter = t.vars.safe_updates || (warned && all);
-                    heavy(images.len(), || {
-                        let restricted =
-                            restricted_sql(t.sql, t.change, t.analysis, (t.info, table), &images, filter);
-                        looked_up(t.sql, t.change, restricted, table, t.vars)
-                    })
-                };
-                if let Some(why) = too_long(&restricted, t.vars) {
-                    return self.too_large_for_packet(why, t.alone).await;
-                }
+                let behind = self.behind_change(own, t.change, t.vars).await?;
+                let restricted = self.restricted(&t, &images, warned).await?;
                 if t.moves.is_some() && !images.is_empty() {
                     return self.move_rows(&t, restricted, images, keys, behind).await;
                 }
-                self.run_change(t.change, restricted, !t.logs.is_empty()).await?
+                (self.run_change(t.change, restricted, !t.logs.is_empty()).await?, behind)
             }
         };
         let ok = match reply {
             Reply::Ok(ok) => ok,
-            Reply::Err(e) if !warned => return self.statement_failed(without_our_keys(e)).await,
-            Reply::Err(e) => return self.statement_failed(e).await,
-            _ => return Err(End::Broken("a statement that writes answered with rows".into())),
+            Reply::Err(e) if !warned => return Err(Halt::Failed(without_our_keys(e))),
+            Reply::Err(e) => return Err(Halt::Failed(e)),
+            _ => return Err(Halt::broken("a statement that writes answered with rows")),
         };
         let found_none = images.is_empty();
-        if !t.logs.is_empty() {
-            let kept = self.keep_diagnostics(&ok).await?;
-            let Some(logged) = self.settle(&t.logs, t.alone).await? else { return Ok(()) };
-            if self.changed(table, images, behind, &ok, t.change).await? {
-                self.touch_logged(logged);
-                self.statement_done(ok, t.alone).await?;
-                self.restore_diagnostics(kept, t.alone);
-            }
-            return Ok(());
+        let table = &t.info.table;
+        if t.logs.is_empty() {
+            self.changed(table, images, behind, &ok, t.change).await?;
+            return Ok(if found_none { self.of_no_rows(ok, &t) } else { ok }.into());
         }
-        if self.changed(table, images, behind, &ok, t.change).await? {
-            let ok = if found_none { self.of_no_rows(ok, &t) } else { ok };
-            self.statement_done(ok, t.alone).await?;
-        }
-        Ok(())
+        let diagnostics = self.keep_diagnostics(&ok).await?;
+        let logged = self.settle(&t.logs).await?;
+        self.changed(table, images, behind, &ok, t.change).await?;
+        self.touch_logged(logged);
+        Ok(Written { ok, diagnostics }.into())
     }
 
-    /// Images what foreign keys change behind the imaged rows; nothing where the statement was answered.
-    async fn behind_change(
-        &mut self,
-        own: Own<'_>,
-        change: &Dml,
-        vars: &Vars,
-        alone: bool,
-    ) -> Result<Option<Behind>, End> {
-        match self.image_behind(own, vars).await? {
-            Ok(behind) if behind.reaches_own && change.limit.is_some() => {
-                let why = "a foreign key changes rows of the table itself, whose number is limited";
-                self.refuse_change(why, alone).await?;
-            }
-            Ok(behind) => return Ok(Some(behind)),
-            Err(stop) => self.stop_change(stop, alone).await?,
+    /// The statement on the imaged rows.
+    async fn restricted(&mut self, t: &Run<'_>, images: &[Row], warned: bool) -> Result<Vec<u8>, Halt> {
+        let table = &t.info.table;
+        // Looked up by their keys all rows would be safe to sql_safe_updates
+        let restricted = if t.vars.safe_updates && images.is_empty() {
+            // It is for the server to judge, and should it find a row all the same, all is taken back
+            t.sql.get(..t.analysis.terminator).unwrap_or(t.sql).to_vec()
+        } else {
+            let evaluated = evaluated_sql(t.sql, t.change, t.analysis, table, images, warned);
+            self.hear_condition(evaluated, t.change, t.vars).await?;
+            // What the condition warns of may be in any row that the statement looks at
+            let all = t.change.limit.is_none();
+            let filter = t.vars.safe_updates || (warned && all);
+            heavy(images.len(), || {
+                let restricted = restricted_sql(t.sql, t.change, t.analysis, (t.info, table), images, filter);
+                looked_up(t.sql, t.change, restricted, table, t.vars)
+            })
+        };
+        self.check_length(&restricted, t.vars)?;
+        Ok(restricted)
+    }
+
+    /// Images what foreign keys change behind the imaged rows.
+    async fn behind_change(&mut self, own: Own<'_>, change: &Dml, vars: &Vars) -> Result<Behind, Halt> {
+        let behind = self.image_behind(own, vars).await?;
+        if behind.reaches_own && change.limit.is_some() {
+            return Err(Halt::stop(
+                "a foreign key changes rows of the table itself, whose number is limited",
+            ));
         }
-        Ok(None)
+        Ok(behind)
     }
 
-    /// Refuses a statement that is longer with the keys of its rows than a packet may be.
-    async fn too_large_for_packet(&mut self, why: &str, alone: bool) -> Result<(), End> {
-        self.refuse_with(&SqlError::not_restorable(&self.xid(), why), alone).await
+    /// Sees that a statement with the keys of its rows can be sent.
+    fn check_length(&self, restricted: &[u8], vars: &Vars) -> Result<(), Halt> {
+        let why = too_long(restricted, vars);
+        why.map_or(Ok(()), |why| Err(SqlError::not_restorable(&self.xid(), why).into()))
     }
 
-    /// Answers a statement that has not run, as what is behind its rows cannot be imaged.
-    async fn stop_change(&mut self, stop: Stop, alone: bool) -> Result<(), End> {
-        match stop {
-            Stop::Refuse(why) => self.refuse_change(&why, alone).await,
-            Stop::Unrestorable(error) => self.refuse_with(&error, alone).await,
-            Stop::Altered(why) => self.rolled_back(&why).await,
-            Stop::Server(e) => self.statement_failed(e).await,
-        }
-    }
-
-    /// Runs the statement so that it changes no row and evaluates its condition, and keeps what the server warns of. False where
-    /// it failed, and was answered.
+    /// Runs the statement so that it changes no row and evaluates its condition, and keeps what the server warns of.
     async fn hear_condition(
         &mut self,
         evaluated: Option<Vec<u8>>,
         change: &Dml,
         vars: &Vars,
-    ) -> Result<bool, End> {
+    ) -> Result<(), Halt> {
         let Some(evaluated) = evaluated.filter(|text| too_long(text, vars).is_none()) else {
-            return Ok(true);
+            return Ok(());
         };
         match self.run_theirs(evaluated).await? {
             Reply::Ok(ok) => {
@@ -277,13 +231,10 @@ impl Session {
                 let tells = |heard: &Diagnostics| heard.warning_count > 0 && change.returning().is_none();
                 let diagnostics = self.diagnostics.take().filter(tells);
                 self.heard = diagnostics.map(|diagnostics| Heard { diagnostics, in_info: true });
-                Ok(true)
+                Ok(())
             }
-            Reply::Err(e) => {
-                self.statement_failed(e).await?;
-                Ok(false)
-            }
-            _ => Err(End::Broken("a statement that writes answered with rows".into())),
+            Reply::Err(e) => Err(Halt::Failed(e)),
+            _ => Err(Halt::broken("a statement that writes answered with rows")),
         }
     }
 
@@ -298,8 +249,7 @@ impl Session {
         replies.pop().ok_or_else(|| End::Broken("a statement without a reply".into()))
     }
 
-    /// Notes the rows that a statement has changed. False where it met others than were imaged: the local transaction is
-    /// rolled back then, and the statement answered.
+    /// Notes the rows that a statement has changed. Where it met others than were imaged the local transaction is rolled back.
     async fn changed(
         &mut self,
         table: &Arc<Table>,
@@ -307,16 +257,12 @@ impl Session {
         behind: Behind,
         ok: &OkPacket,
         change: &Dml,
-    ) -> Result<bool, End> {
+    ) -> Result<(), Halt> {
         let most = images.len() as u64;
         if ok.affected_rows > most {
-            self.rolled_back(MORE_ROWS).await?;
-            return Ok(false);
+            return Err(Halt::roll_back(MORE_ROWS));
         }
-        if let Err(why) = self.verify_behind(&behind).await {
-            self.rolled_back(&why).await?;
-            return Ok(false);
-        }
+        self.verify_behind(&behind).await?;
         let presence = left(change.deletes(), ok.affected_rows == most);
         heavy(images.len(), || {
             for row in images {
@@ -326,7 +272,7 @@ impl Session {
         // MySQL takes a row away whose children's children had to stay, and lets them and some of the children dangle
         let certain = !(change.deletes() && change.ignore);
         self.touch_behind(behind, certain && presence == Presence::Absent);
-        Ok(true)
+        Ok(())
     }
 
     /// The answer to a statement that found no row. Where its condition could not be asked again, MariaDB knew beforehand
@@ -346,10 +292,9 @@ impl Session {
         ok.with_info(info.as_bytes())
     }
 
-    /// Reads the rows that the statement will change; one that can hold for one row only runs right behind that. Nothing where
-    /// the statement was answered.
-    async fn before_images(&mut self, t: &Run<'_>) -> Result<Option<Before>, End> {
-        let (table, alone) = (&t.info.table, t.alone);
+    /// Reads the rows that the statement will change; one that can hold for one row only runs right behind that.
+    async fn before_images(&mut self, t: &Run<'_>) -> Result<Before, Halt> {
+        let table = &t.info.table;
         let mut flight = if t.moves.is_some() { Flight::of_values() } else { Flight::default() };
         flight.push(image_sql(t.sql, t.change, table, t.moves.as_ref()));
         if t.one_row {
@@ -368,26 +313,23 @@ impl Session {
             Some(Reply::Err(e)) => {
                 let harmless = harmless_sql(t.sql, t.change, t.analysis);
                 let whole = t.sql.get(..t.analysis.terminator);
-                Box::pin(self.read_failed(e, OwnError { harmless: &harmless, always: false, whole })).await?;
-                return Ok(None);
+                let how = OwnError { harmless: &harmless, always: false, whole };
+                return Err(Box::pin(self.read_failed(e, how)).await?);
             }
             Some(Reply::TooLarge) => {
-                let why = self.above_bytes("the before image of the statement is");
-                // A statement that ran in the same flight must go as well
-                self.refuse_change(&why, alone || t.one_row).await?;
-                return Ok(None);
+                if t.one_row {
+                    // A statement that ran in the same flight must go as well
+                    self.rollback_local().await?;
+                }
+                return Err(self.above_bytes("the before image of the statement is").into());
             }
-            _ => return Err(End::Broken("a before image without rows".into())),
+            _ => return Err(Halt::broken("a before image without rows")),
         };
         let images = match decode_beside(table, &rows) {
             Ok(images) => images,
             // One that ran in the same flight is on a table whose images can always be read
-            Err(unread) if !t.one_row => {
-                let error = self.unread(unread)?;
-                self.refuse_with(&error, alone).await?;
-                return Ok(None);
-            }
-            Err(unread) => return Err(unread.into()),
+            Err(unread) if t.one_row => return Err(End::from(unread).into()),
+            Err(unread) => return Err(self.unread(unread)),
         };
         let keys = match moves {
             Some(moves) => moves.keys(table, &images, &rows)?,
@@ -397,11 +339,10 @@ impl Session {
             && let Some(why) =
                 heavy(images.len(), || self.too_much(&[(table, images.as_slice())], keys.iter().flatten()))
         {
-            self.refuse_change(&why, alone).await?;
-            return Ok(None);
+            return Err(why.into());
         }
         let warned = self.warned(table, &rows)?;
-        Ok(Some(Before { images, keys, reply: replies.next(), warned }))
+        Ok(Before { images, keys, reply: replies.next(), warned })
     }
 
     /// Whether the server has warned of the condition by which these rows of the table were read.
@@ -438,12 +379,6 @@ impl Session {
                 limits.max_branch_rows, limits.max_branch_bytes
             )
         })
-    }
-
-    /// Refuses a statement that has not run, or whose local transaction goes with it.
-    async fn refuse_change(&mut self, why: &str, alone: bool) -> Result<(), End> {
-        self.abandon(alone).await?;
-        self.refuse(why).await
     }
 }
 
@@ -486,8 +421,10 @@ fn effect(change: &Dml, info: &TableInfo) -> Effect {
     }
 }
 
-/// Why a statement that updates this table, or deletes from it, can't be undone exactly.
-fn table_refusal(info: &TableInfo, update: bool) -> Option<String> {
-    (update && info.key_follows_update)
-        .then(|| "an UPDATE changes the table's key, which has a column with ON UPDATE".into())
+/// Sees that a statement that updates this table, or deletes from it, can be undone exactly.
+fn check_table(info: &TableInfo, update: bool) -> Result<(), String> {
+    match update && info.key_follows_update {
+        true => Err("an UPDATE changes the table's key, which has a column with ON UPDATE".into()),
+        false => Ok(()),
+    }
 }

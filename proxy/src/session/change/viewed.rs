@@ -4,9 +4,9 @@
 use atone_sql::{Analysis, Dml, DmlAction};
 use atone_undo::Key;
 
+use super::check_table;
 use super::image::image_sql;
 use super::restrict::{evaluated_sql, harmless_sql, restricted_sql, with_hint};
-use super::{table_refusal, too_long};
 use crate::error::End;
 use crate::heavy::heavy;
 use crate::session::Session;
@@ -14,6 +14,7 @@ use crate::session::cascade::{Effect, Own};
 use crate::session::dml::{Unread, decode};
 use crate::session::inject::Reply;
 use crate::session::odd::{ODD, compares};
+use crate::session::outcome::{Done, Halt};
 use crate::session::refused::OwnError;
 use crate::session::views::View;
 
@@ -28,14 +29,16 @@ fn effect(change: &Dml, view: &View) -> Effect {
     }
 }
 
-/// Why the statement can't be undone exactly.
-fn refusal(change: &Dml, view: &View) -> Option<String> {
-    let Some(assignments) = change.assignments() else { return table_refusal(&view.info, false) };
-    let key = view.info.table.keys.first()?;
+/// Sees that the statement can be undone exactly.
+fn check(change: &Dml, view: &View) -> Result<(), String> {
+    let assignments = change.assignments();
+    check_table(&view.info, assignments.is_some())?;
+    let (Some(assignments), Some(key)) = (assignments, view.info.table.keys.first()) else { return Ok(()) };
     let of_key = |name: &str| view.column(name).is_some_and(|c| key.columns.contains(&c));
-    let assigned = assignments.iter().find(|a| of_key(&a.column));
-    table_refusal(&view.info, true)
-        .or_else(|| assigned.map(|a| format!("an UPDATE through a view assigns the key column {}", a.column)))
+    match assignments.iter().find(|a| of_key(&a.column)) {
+        Some(a) => Err(format!("an UPDATE through a view assigns the key column {}", a.column)),
+        None => Ok(()),
+    }
 }
 
 impl Session {
@@ -46,81 +49,64 @@ impl Session {
         change: &Dml,
         analysis: &Analysis,
         view: &View,
-        alone: bool,
-    ) -> Result<(), End> {
+    ) -> Result<Done, Halt> {
         let vars = self.session_vars().await?;
         let table = &view.info.table;
         if compares(&self.odd, change, &view.info) {
-            return self.refuse_change(ODD, alone).await;
+            return Err(Halt::stop(ODD));
         }
         if let Some(error) = self.any_trigger_refuses(&view.info) {
-            return self.refuse_with(&error, alone).await;
+            return Err(error.into());
         }
-        let key_table = match refusal(change, view).map_or_else(|| view.key_table(), Err) {
-            Ok(key_table) => key_table,
-            Err(why) => return self.refuse_change(&why, alone).await,
-        };
-        let (found, warned) = match self.try_one(image_sql(sql, change, &key_table, None)).await? {
-            Reply::Rows(rows) => match decode(&key_table, &rows) {
-                Ok(found) => (found, self.warned(table, &rows)?),
-                // MariaDB gives no instant for a zero TIMESTAMP of a view, and finds none by it
-                Err(Unread::Lost(why) | Unread::End(End::Broken(why))) => {
-                    let why = format!("the keys of the rows cannot be read through the view: {why}");
-                    return self.refuse_change(&why, alone).await;
-                }
-                Err(Unread::End(end)) => return Err(end),
-            },
+        check(change, view)?;
+        let key_table = view.key_table()?;
+        let rows = match self.try_one(image_sql(sql, change, &key_table, None)).await? {
+            Reply::Rows(rows) => rows,
             Reply::Err(e) => {
                 let harmless = harmless_sql(sql, change, analysis);
                 let whole = sql.get(..analysis.terminator);
-                return Box::pin(self.read_failed(e, OwnError { harmless: &harmless, always: false, whole }))
-                    .await;
+                let how = OwnError { harmless: &harmless, always: false, whole };
+                return Err(Box::pin(self.read_failed(e, how)).await?);
             }
-            Reply::TooLarge => {
-                let why = self.above_bytes("the keys of the statement's rows are");
-                return self.refuse_change(&why, alone).await;
-            }
-            Reply::Ok(_) => return Err(End::Broken("a before image without rows".into())),
+            Reply::TooLarge => return Err(self.above_bytes("the keys of the statement's rows are").into()),
+            Reply::Ok(_) => return Err(Halt::broken("a before image without rows")),
         };
+        let found = decode(&key_table, &rows).map_err(|unread| match unread {
+            // MariaDB gives no instant for a zero TIMESTAMP of a view, and finds none by it
+            Unread::Lost(why) | Unread::End(End::Broken(why)) => {
+                Halt::stop(format!("the keys of the rows cannot be read through the view: {why}"))
+            }
+            Unread::End(end) => end.into(),
+        })?;
+        let warned = self.warned(table, &rows)?;
         let keys: Vec<Key> = found.iter().map(|row| row.key(&key_table)).collect();
         if let Some(why) = self.too_many(table, &keys) {
-            return self.refuse_change(&why, alone).await;
+            return Err(why.into());
         }
-        let images = match self.rows_at(table, keys).await? {
-            Ok(images) if images.len() == found.len() => images,
-            Ok(_) => {
-                let why = "the rows of the view are not those of its table";
-                return self.refuse_change(why, alone).await;
-            }
-            Err(why) => return self.refuse_change(&why, alone).await,
-        };
+        let images = self.rows_at(table, keys).await?;
+        if images.len() != found.len() {
+            return Err(Halt::stop("the rows of the view are not those of its table"));
+        }
         let too_much =
             heavy(images.len(), || self.too_much(&[(table, images.as_slice())], std::iter::empty()));
         if let Some(why) = too_much {
-            return self.refuse_change(&why, alone).await;
+            return Err(why.into());
         }
         let effect = effect(change, view);
         let own = Own { info: &view.info, images: &images, new_keys: &[], effect };
-        let behind = self.behind_change(own, change, &vars, alone).await?;
-        let Some(behind) = behind else { return Ok(()) };
+        let behind = self.behind_change(own, change, &vars).await?;
         let evaluated = evaluated_sql(sql, change, analysis, &key_table, &found, warned);
-        if !self.hear_condition(evaluated, change, &vars).await? {
-            return Ok(());
-        }
+        self.hear_condition(evaluated, change, &vars).await?;
         let filter = warned && change.limit.is_none();
         let restricted = restricted_sql(sql, change, analysis, (&view.info, &key_table), &found, filter).text;
         let restricted = with_hint(restricted, change.verb.end, found.len(), self.mariadb);
-        if let Some(why) = too_long(&restricted, &vars) {
-            return self.too_large_for_packet(why, alone).await;
-        }
+        self.check_length(&restricted, &vars)?;
         let ok = match self.run_change(change, restricted, false).await? {
             Reply::Ok(ok) => ok,
-            Reply::Err(e) => return self.statement_failed(e).await,
-            _ => return Err(End::Broken("a statement that writes answered with rows".into())),
+            Reply::Err(e) => return Err(Halt::Failed(e)),
+            _ => return Err(Halt::broken("a statement that writes answered with rows")),
         };
-        if self.changed(table, images, behind, &ok, change).await? {
-            self.statement_done(ok, alone).await?;
-        }
-        Ok(())
+        self.changed(table, images, behind, &ok, change).await?;
+        Ok(ok.into())
     }
 }
