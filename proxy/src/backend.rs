@@ -153,6 +153,17 @@ impl Backend {
         })
     }
 
+    /// Bounds of what sessions capture.
+    pub(crate) fn capture_limits(&self) -> crate::capture::Limits {
+        crate::capture::Limits {
+            max_branch_rows: self.limits.max_branch_rows,
+            max_branch_bytes: self.limits.max_branch_bytes,
+            max_statement_bytes: self.limits.max_statement_bytes,
+            undo_compress_bytes: self.limits.undo_compress_bytes,
+            metadata_ttl: self.limits.metadata_ttl(),
+        }
+    }
+
     /// Connects to the server for a client.
     ///
     /// # Errors

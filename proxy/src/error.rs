@@ -7,8 +7,8 @@ use atone_api::proto::ErrorCode;
 use atone_wire::Malformed;
 use atone_wire::response::ErrPacket;
 
+use crate::capture::fault::Fault;
 use crate::service::ServiceError;
-use crate::session::Fault;
 
 /// An error that Atone itself answers a command with: a MySQL code, and a message that begins with `atone:`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -18,6 +18,11 @@ pub(crate) fn heavy_text<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
     heavy(bytes / BYTES_PER_ROW, work)
 }
 
+/// Runs heavy work, for the capture.
+pub(crate) fn aside(work: &mut dyn FnMut()) {
+    heavy(LIGHT + 1, work);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

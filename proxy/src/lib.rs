@@ -2,7 +2,7 @@
 //! record; on the coordinator's word it does phase two.
 
 pub mod backend;
-pub mod branch;
+pub mod capture;
 pub mod compressed;
 pub mod config;
 pub mod error;
@@ -13,7 +13,6 @@ pub mod load_file;
 pub mod memory;
 pub mod meta;
 pub mod net;
-pub mod numbered;
 pub mod own_user;
 pub mod params;
 pub mod phase_two;

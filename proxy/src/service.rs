@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use atone_undo::connection_setup;
 use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, DriverError, Error, Opts, OptsBuilder, Pool};
+use mysql_async::{Conn, DriverError, Error, Opts, OptsBuilder, Pool, Row, Value};
+
+use crate::capture::port::{Beside, Cells, Seen, Step};
 
 use crate::rights::{RIGHTS_SQL, Rights};
 use crate::tls::{self, ServerTls, ServerTlsMode};
@@ -47,6 +49,11 @@ pub struct ServiceError {
 }
 
 impl ServiceError {
+    /// One in words of our own.
+    pub(crate) fn says(text: String) -> ServiceError {
+        ServiceError { server: None, text }
+    }
+
     /// The server's code.
     pub fn code(&self) -> Option<u16> {
         self.server.as_ref().map(|(code, _)| *code)
@@ -385,6 +392,33 @@ pub(crate) struct Look {
     pub(crate) conn: Conn,
     /// See [`ServicePool::begin`].
     pub(crate) begun: u64,
+}
+
+impl Beside for ServicePool {
+    fn rows_beside<'a>(&'a self, seen: Seen, select: String) -> Step<'a, Result<Vec<Cells>, ServiceError>> {
+        Box::pin(async move {
+            let mut conn = self.get_conn().await?;
+            match seen {
+                Seen::Committed => see_committed(&mut conn).await?,
+                Seen::Uncommitted => {
+                    conn.query_drop("SET TRANSACTION ISOLATION LEVEL READ UNCOMMITTED").await?;
+                }
+            }
+            let rows: Vec<Row> = conn.query(select).await?;
+            rows.into_iter().map(cells).collect()
+        })
+    }
+}
+
+fn cells(row: Row) -> Result<Cells, ServiceError> {
+    let cells = row.unwrap().into_iter().map(|cell| match cell {
+        Value::NULL => Ok(None),
+        Value::Bytes(bytes) => Ok(Some(bytes)),
+        other => {
+            Err(ServiceError::says(format!("a row has {} where text was asked for", other.as_sql(true))))
+        }
+    });
+    cells.collect()
 }
 
 #[cfg(test)]

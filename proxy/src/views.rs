@@ -163,6 +163,23 @@ async fn writing(pool: &ServicePool, name: &Qualified, mariadb: bool) -> Result<
     Ok(look_into(name, &shown, mariadb))
 }
 
+/// The text of a view, and the names of its columns.
+pub(crate) async fn shown(
+    conn: &mut Conn,
+    schema: &str,
+    name: &str,
+) -> Result<Option<(String, Vec<String>)>, mysql_async::Error> {
+    let Some(text) = definition(conn, schema, name).await? else { return Ok(None) };
+    let columns = conn
+        .rows(
+            "SELECT COLUMN_NAME FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? \
+             ORDER BY ORDINAL_POSITION",
+            (schema, name),
+        )
+        .await?;
+    Ok(Some((text, columns)))
+}
+
 /// The SELECT that a view is by the information schema; `None` where it is not shown.
 ///
 /// # Errors

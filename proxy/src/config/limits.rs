@@ -93,6 +93,11 @@ impl Limits {
     pub fn tcp_keepalive(&self) -> Option<Duration> {
         (self.tcp_keepalive_s > 0).then(|| Duration::from_secs(self.tcp_keepalive_s))
     }
+    /// `metadata_ttl_ms` as a duration.
+    pub fn metadata_ttl(&self) -> Duration {
+        Duration::from_millis(self.metadata_ttl_ms)
+    }
+
     /// `lock_wait_look_ms` as a duration; `None` where nobody looks.
     pub fn lock_wait_look(&self) -> Option<Duration> {
         (self.lock_wait_look_ms > 0).then(|| Duration::from_millis(self.lock_wait_look_ms))

@@ -13,8 +13,8 @@ use mysql_async::prelude::Queryable;
 use super::Failure;
 use super::restore::{ROWS_PER_BATCH, run_batch};
 use crate::backend::Backend;
+use crate::capture::numbered::{Numbered, ROWS_PER_LOOK};
 use crate::meta::LogTable;
-use crate::numbered::{Numbered, ROWS_PER_LOOK};
 
 /// Tables to which triggers will add rows, each with a number below which none is generated.
 #[derive(Debug, Default)]

@@ -2,9 +2,10 @@
 
 use std::borrow::Cow;
 
-use atone_sql::{Analysis, Charset, Mode, Statement, analyze, unreadable};
+use atone_sql::{Analysis, Mode, Statement, analyze, unreadable};
 use bytes::Bytes;
 
+use crate::capture::text::{converted_bytes, written};
 use crate::heavy::heavy_text;
 
 /// A statement that was read. Only an analysis makes one.
@@ -94,7 +95,7 @@ impl Analysed {
     }
 
     fn came(sql: Bytes, mode: Mode, execution: Option<Bytes>) -> Analysed {
-        let text = heavy_text(converted(&sql, mode.charset), || mode.read(&sql));
+        let text = heavy_text(converted_bytes(&sql, mode.charset), || mode.read(&sql));
         match text.map(|text| shared(&sql, text)) {
             Ok(text) => Analysed::read(sql, text, mode, execution),
             Err(why) => {
@@ -139,22 +140,12 @@ impl Analysed {
     }
 }
 
-/// A text that was read, in the client's charset again.
-pub(super) fn written(text: &[u8], charset: Charset) -> Option<Cow<'_, [u8]>> {
-    heavy_text(converted(text, charset), || charset.write(text))
-}
-
 /// What became of a text, without a copy where it is the same.
 fn shared(text: &Bytes, became: Cow<'_, [u8]>) -> Bytes {
     match became {
         Cow::Borrowed(_) => text.clone(),
         Cow::Owned(became) => became.into(),
     }
-}
-
-/// How many bytes of a text have to be converted: none of what is read as it comes.
-fn converted(text: &[u8], charset: Charset) -> usize {
-    if charset.is_unicode() { 0 } else { text.len() }
 }
 
 /// A text with blanks in the place of a part that means nothing to the server.

@@ -8,9 +8,9 @@ use bytes::Bytes;
 
 use super::Session;
 use super::analysed::{Analysed, Origin};
-use super::diagnostics::{Condition, Diagnostics, is_error};
-use super::inject::Reply;
 use super::sql_state::{of_warning, origin as origin_of};
+use crate::capture::diagnostics::{Condition, Diagnostics, is_error};
+use crate::capture::flight::Reply;
 use crate::error::End;
 
 /// `ER_DA_INVALID_CONDITION_NUMBER`
@@ -19,7 +19,7 @@ const INVALID_CONDITION: u16 = 1758;
 impl Session {
     /// Answers a statement of a session that is not bound any more from what was kept; whether it could.
     pub(super) async fn answer_kept(&mut self, statement: &Analysed) -> Result<bool, End> {
-        if self.diagnostics.is_none() {
+        if self.state.diagnostics.is_none() {
             return Ok(false);
         }
         match &statement.analysis.statement {
@@ -47,7 +47,7 @@ impl Session {
 
     /// Answers `SHOW WARNINGS` and its like from what was kept; whether it could.
     pub(super) async fn answer_diagnostics(&mut self, sql: &[u8], origin: &Origin) -> Result<bool, End> {
-        let Some(Diagnostics { warning_count, error_count, .. }) = &self.diagnostics else {
+        let Some(Diagnostics { warning_count, error_count, .. }) = &self.state.diagnostics else {
             return Ok(false);
         };
         let (warning_count, error_count) = (*warning_count, *error_count);
@@ -68,7 +68,7 @@ impl Session {
                 self.answered_with_rows();
                 return Ok(true);
             }
-            ["GET", ..] => match get_diagnostics(sql, self.assumed_mode()) {
+            ["GET", ..] => match get_diagnostics(sql, self.capture().assumed_mode()) {
                 Some(get) => return self.answer_get(sql, &get).await,
                 None if words.get(1) == Some(&"STACKED") => return Ok(false),
                 None => return self.refuse_diagnostics().await,
@@ -93,7 +93,7 @@ impl Session {
             return Ok(true);
         }
         let defined = self.list("SHOW WARNINGS LIMIT 0").await?;
-        let Some(kept) = self.diagnostics.take() else { return Ok(false) };
+        let Some(kept) = self.state.diagnostics.take() else { return Ok(false) };
         let rows = kept.conditions.iter().filter(|row| !only_errors || is_error(row));
         let rows = rows.skip(limit.0).take(limit.1);
         if origin.execution().is_some() {
@@ -102,26 +102,26 @@ impl Session {
         } else {
             self.send_rows(&defined, rows.map(|row| row.to_vec())).await?;
         }
-        self.diagnostics = Some(kept);
+        self.state.diagnostics = Some(kept);
         self.answered_with_rows();
         Ok(true)
     }
 
     /// Answers a GET DIAGNOSTICS: sets its variables to what was kept.
     async fn answer_get(&mut self, sql: &[u8], get: &GetDiagnostics) -> Result<bool, End> {
-        let vars = self.session_vars().await?;
+        let vars = self.capture().session_vars().await?;
         let charset = match vars.charset_results.as_str() {
             "NULL" | "binary" => "utf8mb4",
             charset => charset,
         };
-        let Some(kept) = &mut self.diagnostics else { return Ok(false) };
+        let Some(kept) = &mut self.state.diagnostics else { return Ok(false) };
         let condition = match get.condition {
             None => None,
             Some(number) => match number.checked_sub(1).and_then(|at| kept.conditions.get(at)) {
                 Some(row) => Some(Condition::read(row)?),
                 None => {
                     kept.add_error(INVALID_CONDITION, b"Invalid condition number");
-                    let status = self.status & !status::SESSION_STATE_CHANGED;
+                    let status = self.link.status & !status::SESSION_STATE_CHANGED;
                     let ok = OkPacket { status, warnings: 1, ..OkPacket::default() };
                     self.send_ok(ok).await?;
                     return Ok(true);
@@ -130,7 +130,7 @@ impl Session {
         };
         let mut set = b"SET ".to_vec();
         for (i, (variable, item)) in get.items.iter().enumerate() {
-            let Some(value) = item_sql(kept, condition.as_ref(), item, charset, self.mariadb) else {
+            let Some(value) = item_sql(kept, condition.as_ref(), item, charset, self.link.mariadb) else {
                 let why =
                     format!("GET DIAGNOSTICS of {item}, behind a statement that was committed by itself");
                 self.refuse(&why).await?;
@@ -143,10 +143,10 @@ impl Session {
             set.extend_from_slice(b" = ");
             set.extend_from_slice(value.as_bytes());
         }
-        match self.run_theirs(set).await? {
+        match self.capture().run_theirs(set).await? {
             // It may be warned of the charset that texts of diagnostics have
             Reply::Ok(mut ok) => {
-                ok = ok.without_session_state(self.capabilities);
+                ok = ok.without_session_state(self.link.capabilities);
                 ok.warnings = 0;
                 ok.status &= !status::SESSION_STATE_CHANGED;
                 self.send_ok(ok).await?;
@@ -159,7 +159,7 @@ impl Session {
 
     /// Behind a result `ROW_COUNT()` is -1.
     fn answered_with_rows(&mut self) {
-        if let Some(kept) = &mut self.diagnostics {
+        if let Some(kept) = &mut self.state.diagnostics {
             kept.row_count = -1;
         }
     }
@@ -173,7 +173,7 @@ impl Session {
 
     /// The statement with the numbers of the diagnostics put in; `None` where the server knows them itself.
     pub(super) fn with_diagnostics(&self, sql: &[u8], reads: &[DiagnosticRead]) -> Option<Vec<u8>> {
-        let kept = self.diagnostics.as_ref()?;
+        let kept = self.state.diagnostics.as_ref()?;
         let mut out = Vec::with_capacity(sql.len() + 64);
         let mut at = 0;
         for (i, read) in reads.iter().enumerate() {

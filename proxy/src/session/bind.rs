@@ -9,12 +9,15 @@ use atone_wire::reply::Expect;
 use atone_wire::response::OkPacket;
 use bytes::Bytes;
 
+use super::Session;
 use super::analysed::{Analysed, Origin};
-use super::fault::Progress;
-use super::inject::{Reply, WIDE, is_wide, unhex};
-use super::outcome::Halt;
-use super::{HeldLocks, Session};
+use crate::capture::commit::COMMIT;
+use crate::capture::fault::Progress;
+use crate::capture::flight::Reply;
+use crate::capture::outcome::Halt;
+use crate::capture::settings::{WIDE, is_wide, unhex};
 use crate::error::{End, SqlError};
+use crate::session::HeldLocks;
 use crate::waits::Bound;
 
 /// `ER_BAD_DB_ERROR`, `ER_NO_SUCH_TABLE`: under table locks the server says that a table was not locked.
@@ -41,9 +44,9 @@ pub(super) fn depends_on_mode(sql: &[u8]) -> bool {
 impl Session {
     /// A statement of a bound session, or one that may concern Atone.
     pub(super) async fn looked_at_query(&mut self, sql: Bytes) -> Result<(), End> {
-        if self.binding.is_some() && self.vars.is_none() && !depends_on_mode(&sql) {
+        if self.link.binding.is_some() && self.state.vars.is_none() && !depends_on_mode(&sql) {
             // Reading the variables would replace the diagnostics
-            let analysed = Analysed::query(sql.clone(), self.assumed_mode());
+            let analysed = Analysed::query(sql.clone(), self.capture().assumed_mode());
             let statement = &analysed.analysis.statement;
             if matches!(statement, Statement::Diagnostics | Statement::SelectsDiagnostics { .. }) {
                 return self.looked_at_statement(analysed).await;
@@ -59,9 +62,9 @@ impl Session {
     /// How a statement is read; the inner error says why it cannot be, in a bound session, under the session's settings.
     /// Nothing passes under such ones but what certainly is no write, and leads out of them.
     pub(super) async fn reading_mode(&mut self, sql: &[u8]) -> Result<Result<Mode, SqlError>, End> {
-        if self.binding.is_none() {
+        if self.link.binding.is_none() {
             let mode = self.unbound_mode(sql).await?;
-            let unreadable = self.vars.as_ref().and_then(|vars| vars.refuse.as_deref());
+            let unreadable = self.state.vars.as_ref().and_then(|vars| vars.refuse.as_deref());
             return Ok(match unreadable {
                 // It may ask to be bound where that cannot be read
                 Some(why) if !sql.is_ascii() && atone_sql::may_name_xid(sql) => {
@@ -70,7 +73,7 @@ impl Session {
                 _ => Ok(mode),
             });
         }
-        let vars = self.session_vars().await?;
+        let vars = self.capture().session_vars().await?;
         let Some(why) = &vars.refuse else { return Ok(Ok(vars.mode)) };
         let leads_out = matches!(
             atone_sql::analyze(sql, vars.mode).statement,
@@ -87,29 +90,33 @@ impl Session {
     /// How a statement of an unbound session is read: as the session's settings say, where it may bind itself, or may
     /// set `@atone_xid` in a text that is another one under other settings.
     pub(super) async fn unbound_mode(&mut self, sql: &[u8]) -> Result<Mode, End> {
-        let binds = self.attribute_xid.is_some() || atone_sql::may_have_hint(sql);
+        let binds = self.link.attribute_xid.is_some() || atone_sql::may_have_hint(sql);
         let ambiguous = || {
             let quotes = memchr::memchr2(b'"', b'\\', sql).is_some();
             (quotes || !sql.is_ascii()) && atone_sql::needs_attention(sql)
         };
-        Ok(if binds || ambiguous() { self.session_vars().await?.mode } else { self.assumed_mode() })
+        Ok(if binds || ambiguous() {
+            self.capture().session_vars().await?.mode
+        } else {
+            self.capture().assumed_mode()
+        })
     }
 
     /// A statement, analyzed, of a bound session or with something for Atone in it.
     pub(super) async fn looked_at_statement(&mut self, statement: Analysed) -> Result<(), End> {
-        self.text = self.text_to_ask(&statement);
+        self.command.text = self.text_to_ask(&statement);
         let done = self.answered_statement(statement).await;
-        self.text = None;
+        self.command.text = None;
         done
     }
 
     async fn answered_statement(&mut self, statement: Analysed) -> Result<(), End> {
-        self.returned = None;
-        self.progress = Progress::default();
+        self.command.returned = None;
+        self.command.progress = Progress::default();
         let Analysed { sql, analysis, .. } = &statement;
-        let bound = self.binding.is_some() || self.attribute_xid.is_some();
+        let bound = self.link.binding.is_some() || self.link.attribute_xid.is_some();
         if analysis.statement.binds()
-            && let Some(xid) = &self.attribute_xid
+            && let Some(xid) = &self.link.attribute_xid
         {
             let error = SqlError::refused(xid, "the statement binds and has the query attribute atone_xid");
             return self.send_error(&error).await;
@@ -142,8 +149,8 @@ impl Session {
                 return self.refuse("a parameter of SET @atone_xid outside of a prepared statement").await;
             }
             Statement::TouchesXid => {
-                if self.binding.is_some()
-                    && let Some(error) = self.writing_view(sql, &analysis.statement).await?
+                if self.link.binding.is_some()
+                    && let Some(error) = self.capture().writing_view(sql, &analysis.statement).await?
                 {
                     return self.send_error(&error).await;
                 }
@@ -155,7 +162,7 @@ impl Session {
             }
             _ => {}
         }
-        let hint = match (&analysis.xid_hint, self.attribute_xid.clone()) {
+        let hint = match (&analysis.xid_hint, self.link.attribute_xid.clone()) {
             (Some(hint), Some(xid)) if hint.xid != xid => {
                 let text = "the statement's hint names another XID than its query attribute";
                 return self.send_error(&SqlError::outside(&xid, text)).await;
@@ -164,12 +171,12 @@ impl Session {
             (None, xid) => xid,
         };
         if let Some(xid) = hint
-            && self.binding.as_ref().is_none_or(|b| b.xid != xid)
+            && self.link.binding.as_ref().is_none_or(|b| b.xid != xid)
             && let Err(error) = self.bind_by_hint(&xid).await?
         {
             return self.send_error(&error).await;
         }
-        if self.binding.is_none() {
+        if self.link.binding.is_none() {
             if self.answer_kept(&statement).await? {
                 return Ok(());
             }
@@ -178,10 +185,10 @@ impl Session {
                 Some(payload) => self.unbound_execute(payload, sql).await,
             };
         }
-        let statement = statement.without_hint(self.assumed_mode());
+        let statement = statement.without_hint(self.capture().assumed_mode());
         let Analysed { sql, analysis, .. } = &statement;
         if !matches!(analysis.statement, Statement::Refused(_))
-            && let Some(error) = self.writing_view(sql, &analysis.statement).await?
+            && let Some(error) = self.capture().writing_view(sql, &analysis.statement).await?
         {
             return self.send_error(&error).await;
         }
@@ -190,15 +197,15 @@ impl Session {
 
     /// Why the session can't be bound or unbound now, if it can't.
     fn rebind_refusal(&self, wanted: &str) -> Option<SqlError> {
-        if let Some(binding) = &self.binding
+        if let Some(binding) = &self.link.binding
             && binding.xid != wanted
             && self.in_transaction()
-            && !self.branch.is_empty()
+            && !self.state.branch.is_empty()
         {
             let text = "a local transaction is open that has written in this global transaction: commit it or roll it back first";
             return Some(SqlError::outside(&binding.xid, text));
         }
-        if self.binding.is_none() && self.in_transaction() && self.wrote_unbound {
+        if self.link.binding.is_none() && self.in_transaction() && self.wrote_unbound {
             let text = "a local transaction is open that has already written unbound: commit it or roll it back first";
             return Some(SqlError::outside(wanted, text));
         }
@@ -210,14 +217,14 @@ impl Session {
         if let Some(error) = self.rebind_refusal(xid) {
             return Ok(Some(error));
         }
-        if self.out_of_step {
+        if self.link.out_of_step {
             let why = "the server's last reply to the session could not be followed";
             return Ok(Some(SqlError::refused(xid, why)));
         }
-        if self.binding.is_none() && self.holds_table_locks().await? {
+        if self.link.binding.is_none() && self.holds_table_locks().await? {
             return Ok(Some(SqlError::locked_tables(xid)));
         }
-        let vars = self.session_vars().await?;
+        let vars = self.capture().session_vars().await?;
         let unreplicated = vars.unreplicated.or_else(|| is_wide(&vars.charset_results).then_some(WIDE));
         Ok(unreplicated.map(|why| SqlError::refused(xid, why)))
     }
@@ -225,7 +232,7 @@ impl Session {
     /// Whether the session holds table locks; the server is asked where its statements do not tell.
     async fn holds_table_locks(&mut self) -> Result<bool, End> {
         if self.table_locks == HeldLocks::Unknown {
-            let held = match self.try_one("SELECT 1 FROM `atone:locks` LIMIT 0").await? {
+            let held = match self.capture().try_one("SELECT 1 FROM `atone:locks` LIMIT 0").await? {
                 Reply::Err(e) if NO_SUCH_TABLE.contains(&e.code) => HeldLocks::No,
                 _ => HeldLocks::Yes,
             };
@@ -248,7 +255,7 @@ impl Session {
             return Err(SqlError::unknown_xid(&xid.chars().take(128).collect::<String>()));
         }
         let transaction =
-            self.backend.coordinator.get(xid).await.map_err(|e| SqlError::from_client(xid, &e))?;
+            self.link.backend.coordinator.get(xid).await.map_err(|e| SqlError::from_client(xid, &e))?;
         match transaction.status() {
             Status::Active => Ok(()),
             Status::RollingBack | Status::RolledBack if transaction.reason == "timeout" => {
@@ -266,7 +273,7 @@ impl Session {
 
     /// `START GLOBAL TRANSACTION`
     async fn start_global(&mut self, name: Option<String>, timeout_s: Option<u64>) -> Result<(), End> {
-        if let Some(binding) = self.binding.clone()
+        if let Some(binding) = self.link.binding.clone()
             && self.check_active(&binding.xid).await.is_ok()
         {
             let text = "this session is bound already: end that global transaction or unbind first";
@@ -281,18 +288,18 @@ impl Session {
                 .await;
         }
         let timeout_ms = timeout_s.unwrap_or(0).saturating_mul(1000);
-        let begun = self.backend.coordinator.begin(name.as_deref().unwrap_or(""), timeout_ms).await;
+        let begun = self.link.backend.coordinator.begin(name.as_deref().unwrap_or(""), timeout_ms).await;
         let xid = match begun {
             Ok(transaction) => transaction.xid,
             Err(e) => return self.send_error(&SqlError::from_client("", &e)).await,
         };
-        match self.run_one(format!("SET @atone_xid = '{xid}'")).await {
+        match self.capture().run_one(format!("SET @atone_xid = '{xid}'")).await {
             Ok(Reply::Ok(ok)) => {
                 self.bind(xid, false);
                 self.send_ok(ok).await
             }
             failed => {
-                let _ = self.backend.coordinator.rollback(&xid).await;
+                let _ = self.link.backend.coordinator.rollback(&xid).await;
                 failed.and(Err(End::Broken("SET answered with rows".into())))
             }
         }
@@ -304,7 +311,7 @@ impl Session {
             return self.send_error(&error).await;
         }
         // What is active is a valid XID
-        match self.run_one(format!("SET @atone_xid = '{xid}'")).await? {
+        match self.capture().run_one(format!("SET @atone_xid = '{xid}'")).await? {
             Reply::Ok(ok) => {
                 self.bind(xid.to_owned(), false);
                 self.send_ok(ok).await
@@ -315,11 +322,11 @@ impl Session {
 
     fn bind(&mut self, xid: String, local_only: bool) {
         // While it was not bound, one transaction may have followed the other
-        self.branch.lets_go();
-        let listed = self.backend.list_bound(self.server.activity(), &xid);
-        self.binding = Some(Binding { xid, local_only, lost_local: false, _listed: listed });
+        self.state.branch.lets_go();
+        let listed = self.link.backend.list_bound(self.link.server.activity(), &xid);
+        self.link.binding = Some(Binding { xid, local_only, lost_local: false, _listed: listed });
         if !local_only {
-            self.diagnostics = None;
+            self.state.diagnostics = None;
         }
     }
 
@@ -338,13 +345,13 @@ impl Session {
     async fn unbind(&mut self, origin: Origin) -> Result<(), End> {
         if let Some(error) = self.rebind_refusal("") {
             // Writes of an unbound local transaction are no reason not to stay unbound
-            if self.binding.is_some() {
+            if self.link.binding.is_some() {
                 return self.send_error(&error).await;
             }
         }
         let taken = self.mark_list().await?;
         if self.forward(origin, Expect::Results).await?.failed().is_none() {
-            self.binding = None;
+            self.link.binding = None;
         }
         self.follow_list(taken).await
     }
@@ -353,7 +360,7 @@ impl Session {
     /// of many then: tools that find the list set each variable in it to NULL, to leave nothing behind (Flyway before and after
     /// each migration), and do not mean to leave the global transaction.
     fn sweeps_variables(&mut self, statement: &Analysed) -> bool {
-        let sweeps = self.listed_variables && self.binding.as_ref().is_some_and(|b| !b.local_only);
+        let sweeps = self.listed_variables && self.link.binding.as_ref().is_some_and(|b| !b.local_only);
         let ends = matches!(
             statement.analysis.statement,
             Statement::Insert(_)
@@ -365,7 +372,7 @@ impl Session {
                 | Statement::Rollback { .. }
                 | Statement::SetAutocommit(_)
         );
-        self.listed_variables = self.binding.is_some()
+        self.listed_variables = self.link.binding.is_some()
             && ((self.listed_variables && !ends) || atone_sql::may_list_user_variables(&statement.sql));
         sweeps
     }
@@ -374,7 +381,7 @@ impl Session {
     /// afterwards, and put back where the session can't be bound to what it says, or where it `sweeps` all variables.
     async fn touches_xid(&mut self, origin: Origin, sweeps: bool) -> Result<(), End> {
         let before = self.read_variable().await?;
-        let reply = self.run_theirs(origin.text()).await?;
+        let reply = self.capture().run_theirs(origin.text()).await?;
         let Reply::Ok(ok) = reply else {
             let text = "@atone_xid is set in a statement that answers with rows: use SET @atone_xid = '…'";
             return match reply {
@@ -385,8 +392,8 @@ impl Session {
                 }
             };
         };
-        self.vars = None;
-        let status = self.status;
+        self.state.vars = None;
+        let status = self.link.status;
         let now = match self.read_variable().await {
             Ok(now) => now,
             Err(end) => {
@@ -396,13 +403,13 @@ impl Session {
             }
         };
         let now = if now.is_empty() { None } else { Some(now) };
-        let refusal = match (&now, &self.binding) {
+        let refusal = match (&now, &self.link.binding) {
             (Some(xid), Some(binding)) if binding.xid == *xid => None,
             (None, None) => None,
             (None, Some(_)) if sweeps => {
                 self.restore_variable(&before).await?;
-                self.diagnostics = None;
-                self.status = status;
+                self.state.diagnostics = None;
+                self.link.status = status;
                 return self.send_ok(ok).await;
             }
             (Some(xid), _) => self.join_refusal(xid).await?,
@@ -414,15 +421,15 @@ impl Session {
         }
         match now {
             Some(xid) => self.bind(xid, false),
-            None => self.binding = None,
+            None => self.link.binding = None,
         }
-        self.diagnostics = None;
-        self.status = status;
+        self.state.diagnostics = None;
+        self.link.status = status;
         self.send_ok(ok).await
     }
 
     async fn read_variable(&mut self) -> Result<String, End> {
-        match self.run_one("SELECT HEX(CAST(@atone_xid AS CHAR(1024)))").await? {
+        match self.capture().run_one("SELECT HEX(CAST(@atone_xid AS CHAR(1024)))").await? {
             Reply::Rows(rows) => {
                 let cells = rows.cells(0)?;
                 let hex = cells.first().copied().flatten().unwrap_or_default();
@@ -438,7 +445,7 @@ impl Session {
         } else {
             "SET @atone_xid = NULL".to_string()
         };
-        match self.run_one(sql).await? {
+        match self.capture().run_one(sql).await? {
             Reply::Ok(_) => Ok(()),
             _ => Err(End::Broken("@atone_xid cannot be put back".into())),
         }
@@ -446,7 +453,7 @@ impl Session {
 
     /// A hint binds its statement, and the local transaction that this runs in.
     async fn bind_by_hint(&mut self, xid: &str) -> Result<Result<(), SqlError>, End> {
-        if let Some(binding) = &self.binding
+        if let Some(binding) = &self.link.binding
             && !binding.local_only
         {
             let text = "the statement's XID is another than the session's";
@@ -459,30 +466,43 @@ impl Session {
             return Ok(Err(error));
         }
         self.bind(xid.to_string(), true);
-        let vars = self.session_vars().await?;
+        let vars = self.capture().session_vars().await?;
         if let Some(why) = &vars.refuse {
-            self.binding = None;
+            self.link.binding = None;
             return Ok(Err(SqlError::refused(xid, why)));
         }
         Ok(Ok(()))
     }
 
+    /// Commits the local transaction by `commit`, a statement that commits, as a branch of the global transaction.
+    ///
+    /// # Errors
+    /// See [`crate::capture::Capture::commit_branch`].
+    pub(super) async fn commit_branch(&mut self, commit: &[u8]) -> Result<OkPacket, Halt> {
+        let writes = !self.state.branch.is_clean();
+        let done = self.capture().commit_branch(commit).await;
+        if let (true, Ok(_), Some(binding)) = (writes, &done, &mut self.link.binding) {
+            binding.lost_local = false;
+        }
+        done
+    }
+
     /// `COMMIT GLOBAL TRANSACTION` and `ROLLBACK GLOBAL TRANSACTION`
     async fn end_global(&mut self, commit: bool) -> Result<(), End> {
-        let Some(binding) = self.binding.clone() else {
+        let Some(binding) = self.link.binding.clone() else {
             return self
                 .send_error(&SqlError::ended("", "this session is bound to no global transaction"))
                 .await;
         };
         let xid = binding.xid;
-        if self.in_transaction() || !self.branch.is_empty() {
+        if self.in_transaction() || !self.state.branch.is_empty() {
             if commit {
-                let committed = self.commit_branch(super::dml::COMMIT).await;
+                let committed = self.commit_branch(COMMIT).await;
                 if let Err(Halt::Uncommitted(error)) = &committed {
                     // One that has ended says so the next time, too
                     let ended = matches!(error.code, 1397 | 1399 | 1402 | 1613);
                     let lost = !self.in_transaction() && !ended;
-                    if let Some(binding) = &mut self.binding {
+                    if let Some(binding) = &mut self.link.binding {
                         binding.lost_local |= lost;
                     }
                 }
@@ -490,14 +510,14 @@ impl Session {
                     return self.halted(halt).await;
                 }
             } else {
-                self.rollback_local().await?;
+                self.capture().rollback_local().await?;
             }
         }
-        if commit && self.binding.as_ref().is_some_and(|binding| binding.lost_local) {
+        if commit && self.link.binding.as_ref().is_some_and(|binding| binding.lost_local) {
             return self.send_error(&SqlError::lost_local(&xid)).await;
         }
         let decided = if commit {
-            self.backend.coordinator.commit(&xid).await
+            self.link.backend.coordinator.commit(&xid).await
         } else {
             self.roll_back_global(&xid).await?
         };
@@ -515,19 +535,19 @@ impl Session {
             }
             _ => {}
         }
-        self.binding = None;
-        self.diagnostics = None;
+        self.link.binding = None;
+        self.state.diagnostics = None;
         // It is decided, whatever becomes of this: the variable is for the application to look at
-        let mut reply = self.fly_one("SET @atone_xid = NULL").await?;
+        let mut reply = self.capture().fly_one("SET @atone_xid = NULL").await?;
         if let Reply::Err(_) = reply {
-            reply = self.fly_one("SET @atone_xid = NULL").await?;
+            reply = self.capture().fly_one("SET @atone_xid = NULL").await?;
         }
         match (decided, reply) {
             (Err(error), _) => self.send_error(&SqlError::from_client(&xid, &error)).await,
             (Ok(transaction), reply) => {
                 let ok = match reply {
                     Reply::Ok(ok) => ok,
-                    _ => OkPacket { status: self.status, ..OkPacket::default() },
+                    _ => OkPacket { status: self.link.status, ..OkPacket::default() },
                 };
                 if commit {
                     return self.send_ok(ok).await;

@@ -2,16 +2,16 @@
 
 use atone_sql::{AutocommitValue, Statement};
 use atone_wire::caps::status;
+use atone_wire::command;
 use atone_wire::reply::Expect;
-use atone_wire::{command, response::ErrPacket};
 use bytes::Bytes;
 
 use super::Session;
 use super::analysed::{Analysed, Origin, Uncaptured};
-use super::diagnostics::Diagnostics;
-use super::fault::{Class, class, ended_a_wait};
 use super::gate::Harmless;
-use super::inject::{Flight, Reply};
+use crate::capture::diagnostics::Diagnostics;
+use crate::capture::fault::{Class, class, ended_a_wait};
+use crate::capture::flight::{Flight, Reply};
 use crate::error::{End, SqlError};
 
 /// `ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION`
@@ -56,7 +56,7 @@ impl Session {
             self.forward_uncaptured(origin, Expect::Results, Uncaptured::Temporary).await?;
             return Ok(());
         }
-        match self.run_theirs(origin.text()).await? {
+        match self.capture().run_theirs(origin.text()).await? {
             Reply::Ok(ok) => self.send_ok(ok).await,
             Reply::Err(e) => self.statement_failed(e).await,
             _ => Err(End::Broken("a statement that writes answered with rows".into())),
@@ -79,8 +79,8 @@ impl Session {
         let open = self.autocommit()
             || self.in_transaction()
             || self.held.is_some()
-            || !self.branch.is_clean()
-            || !self.branch.is_untouched();
+            || !self.state.branch.is_clean()
+            || !self.state.branch.is_untouched();
         (!open && writes(&analysis.statement)).then(|| Opening {
             text: sql.get(..analysis.terminator).unwrap_or(sql).to_vec(),
             settings: self.of_next_transaction(),
@@ -90,28 +90,29 @@ impl Session {
     /// Behind such a statement that failed before the server would have begun a transaction for it: ends the one that statements
     /// of ours have begun.
     async fn close_again(&mut self, opening: Opening) -> Result<(), End> {
-        let Some(error) = self.reply.error.filter(|_| self.reply.failed) else { return Ok(()) };
+        let Some(error) = self.link.reply.error.filter(|_| self.link.reply.failed) else { return Ok(()) };
         // What comes before anything else is said before there is a transaction
         let first = error.own || error.code == READ_ONLY;
         let ran = match first {
             true => ended_a_wait(error.code),
-            false => class(error.code, self.mariadb) != Class::Text,
+            false => class(error.code, self.link.mariadb) != Class::Text,
         };
-        if ran || !self.in_transaction() || !self.branch.is_untouched() {
+        if ran || !self.in_transaction() || !self.state.branch.is_untouched() {
             return Ok(());
         }
-        if self.diagnostics.is_none() {
-            self.keep_warnings_behind(-1).await?;
+        if self.state.diagnostics.is_none() {
+            self.capture().keep_warnings_behind(-1).await?;
         }
         // They were used up by the transaction that ends here
         self.set_of_next_transaction(opening.settings);
-        self.rollback_local().await?;
+        self.capture().rollback_local().await?;
         if !first {
             // Which errors come before the server begins a transaction depends on the server, and on the statement
-            let explained = self.run_theirs([b"EXPLAIN ", opening.text.as_slice()].concat()).await?;
+            let explained =
+                self.capture().run_theirs([b"EXPLAIN ", opening.text.as_slice()].concat()).await?;
             if matches!(explained, Reply::Err(_)) {
                 // Its answer has no status flags
-                self.fly_one("DO 0").await?;
+                self.capture().fly_one("DO 0").await?;
             }
         }
         Ok(())
@@ -122,8 +123,8 @@ impl Session {
         if let Some(error) = self.asks_lost_rows(&sql) {
             return self.send_error(&error).await;
         }
-        self.uncounted_warnings = false;
-        self.heard = None;
+        self.command.uncounted_warnings = false;
+        self.command.heard = None;
         let mut taken = None;
         match &analysis.statement {
             Statement::Diagnostics => {
@@ -156,15 +157,15 @@ impl Session {
             | Statement::Savepoint(_)
             | Statement::RollbackTo(_)
             | Statement::ReleaseSavepoint(_)
-                if self.mariadb =>
+                if self.link.mariadb =>
             {
-                if let Some(kept) = &mut self.diagnostics {
+                if let Some(kept) = &mut self.state.diagnostics {
                     kept.row_count = 0;
                 }
             }
-            _ => self.diagnostics = None,
+            _ => self.state.diagnostics = None,
         }
-        if writes(&analysis.statement) && self.status & status::IN_TRANS_READONLY != 0 {
+        if writes(&analysis.statement) && self.link.status & status::IN_TRANS_READONLY != 0 {
             self.forward_uncaptured(origin, Expect::Results, Uncaptured::ReadOnly).await?;
             return Ok(());
         }
@@ -174,7 +175,7 @@ impl Session {
                 return self.follow_list(taken).await;
             }
             Statement::Read => {
-                let mode = self.session_vars().await?.mode;
+                let mode = self.capture().session_vars().await?.mode;
                 self.heard_read(&sql, mode);
                 if self.forward(origin, Expect::Results).await?.failed().is_none() {
                     self.heard_result(&sql);
@@ -183,8 +184,8 @@ impl Session {
             }
             Statement::Set => {
                 if analysis.session_variables.iter().any(|name| bears_on_vars(name)) {
-                    self.vars = None;
-                    self.readings += 1;
+                    self.state.vars = None;
+                    self.link.readings += 1;
                 }
                 let set = self.forward_setting(origin, taken).await?;
                 if set && analysis.session_variables == ["transaction"] {
@@ -192,16 +193,16 @@ impl Session {
                 }
             }
             Statement::Use(_) => {
-                self.vars = None;
-                self.readings += 1;
+                self.state.vars = None;
+                self.link.readings += 1;
                 self.forward_setting(origin, taken).await?;
             }
             Statement::SetAutocommit(value) => {
-                self.vars = None;
-                self.readings += 1;
+                self.state.vars = None;
+                self.link.readings += 1;
                 // It commits only where autocommit was off: set on once more it leaves the transaction open
                 let ends = value != AutocommitValue::Off && !self.autocommit() && self.in_transaction();
-                let commits = ends && !self.branch.is_clean();
+                let commits = ends && !self.state.branch.is_clean();
                 if commits && value == AutocommitValue::Unknown {
                     let why = "SET autocommit to a value that is not 0 or 1, in a local transaction that has written";
                     return self.refuse(why).await;
@@ -215,12 +216,12 @@ impl Session {
                     self.forward_setting(origin, None).await.map(|_| ())
                 };
                 // What goes in front of the statement may have read them
-                self.vars = None;
+                self.state.vars = None;
                 return done;
             }
             Statement::Begin { .. } | Statement::Commit { .. } => {
                 self.heard_end();
-                if !self.branch.is_clean() {
+                if !self.state.branch.is_clean() {
                     return self.commit_with(&sql, analysis.terminator).await;
                 }
                 if self.in_transaction() && self.reads_have_written().await? {
@@ -228,35 +229,35 @@ impl Session {
                 }
                 // The next transaction may begin with it, and holds nothing yet
                 if self.forward(origin, Expect::Results).await?.failed().is_none() {
-                    self.branch.clear();
+                    self.state.branch.clear();
                 }
             }
             Statement::Rollback { .. } => {
                 self.heard_end();
                 if self.forward(origin, Expect::Results).await?.failed().is_none() {
-                    self.branch.clear();
+                    self.state.branch.clear();
                 }
             }
             Statement::Savepoint(name) => {
                 // Under autocommit = 0 it may come before the first statement of its transaction
                 let done = self.forward(origin, Expect::Results).await?.failed().is_none();
                 if done && (self.in_transaction() || !self.autocommit()) {
-                    self.branch.savepoint(&name);
+                    self.state.branch.savepoint(&name);
                 }
             }
             Statement::RollbackTo(name) => {
                 if self.forward(origin, Expect::Results).await?.failed().is_none() {
-                    self.branch.rollback_to(&name);
+                    self.state.branch.rollback_to(&name);
                 }
             }
             Statement::ReleaseSavepoint(name) => {
                 if self.forward(origin, Expect::Results).await?.failed().is_none() {
-                    self.branch.release(&name);
+                    self.state.branch.release(&name);
                 }
             }
             // Each in a place of its own: together they would be a part of every session
             Statement::Load(ref load) => {
-                let outcome = Box::pin(self.load(&sql, load, &analysis)).await;
+                let outcome = Box::pin(self.capture().load(&sql, load, &analysis)).await;
                 return self.conclude(outcome, origin).await;
             }
             Statement::Prepare(ref prepare) => {
@@ -271,15 +272,15 @@ impl Session {
                 return self.follow_list(taken).await;
             }
             Statement::Insert(ref insert) => {
-                let outcome = Box::pin(self.insert(&sql, insert, &analysis)).await;
+                let outcome = Box::pin(self.capture().insert(&sql, insert, &analysis)).await;
                 return self.conclude(outcome, origin).await;
             }
             Statement::Dml(ref dml) => {
-                let outcome = Box::pin(self.change(&sql, dml, &analysis)).await;
+                let outcome = Box::pin(self.capture().change(&sql, dml, &analysis)).await;
                 return self.conclude(outcome, origin).await;
             }
             Statement::Joined(ref joined) => {
-                let outcome = Box::pin(self.change_joined(&sql, joined, &analysis)).await;
+                let outcome = Box::pin(self.capture().change_joined(&sql, joined, &analysis)).await;
                 return self.conclude(outcome, origin).await;
             }
             other => {
@@ -295,9 +296,9 @@ impl Session {
     async fn forward_setting(&mut self, origin: Origin, taken: Option<Diagnostics>) -> Result<bool, End> {
         let failed = self.forward(origin, Expect::Results).await?.failed().is_some();
         self.follow_list(taken).await?;
-        if self.vars.is_none() && self.diagnostics.is_none() {
+        if self.state.vars.is_none() && self.state.diagnostics.is_none() {
             // Reading them again would replace the diagnostics
-            self.keep_warnings_behind(if failed { -1 } else { 0 }).await?;
+            self.capture().keep_warnings_behind(if failed { -1 } else { 0 }).await?;
         }
         Ok(!failed)
     }
@@ -315,17 +316,17 @@ impl Session {
         }
         let mut flight = Flight::default();
         flight.push(sql);
-        self.send_flight(&flight).await?;
+        self.link.send_flight(&flight).await?;
         if let Some(code) = self.relay_reply(Expect::Results).await?.failed() {
-            self.after_error(code).await?;
+            self.capture().after_error(code).await?;
         }
         Ok(())
     }
 
     /// Commits the branch by a statement of the application's.
     async fn commit_with(&mut self, sql: &[u8], end: usize) -> Result<(), End> {
-        if self.mariadb && self.diagnostics.is_none() {
-            self.keep_warnings(0).await?;
+        if self.link.mariadb && self.state.diagnostics.is_none() {
+            self.capture().keep_warnings(0).await?;
         }
         match self.commit_branch(sql.get(..end).unwrap_or(sql)).await {
             Ok(ok) => self.send_ok(ok).await,
@@ -352,9 +353,4 @@ impl Session {
             _ => self.send_error(&SqlError::unknown_command()).await,
         }
     }
-}
-
-/// The server's error, said to come while Atone wrote its record.
-pub(super) fn told(context: &str, error: &ErrPacket) -> String {
-    format!("{context}: {} {}", error.code, String::from_utf8_lossy(&error.message))
 }

@@ -10,10 +10,11 @@ use bytes::Bytes;
 
 use super::Session;
 use super::analysed::Analysed;
-use super::inject::{Reply, Rows, Vars};
-use super::keys::places;
-use super::outcome::{Halt, Written};
-use super::tables::Resolved;
+use crate::capture::binding::tables::Resolved;
+use crate::capture::flight::{Reply, Rows};
+use crate::capture::insert::keys::places;
+use crate::capture::outcome::{Halt, Written};
+use crate::capture::settings::Vars;
 use crate::error::{End, SqlError};
 use crate::params::substitute_bulk;
 
@@ -23,13 +24,13 @@ const SAVEPOINT: &str = "`atone:bulk`";
 impl Session {
     /// `COM_STMT_BULK_EXECUTE`
     pub(super) async fn bulk_execute(&mut self, payload: Bytes) -> Result<(), End> {
-        let bound = self.binding.is_some();
+        let bound = self.link.binding.is_some();
         let id = bulk_statement_id(&payload).map(|id| self.statement_id(id));
         let statement = id.ok().and_then(|id| self.statements.get_mut(&id));
         let Some(statement) = statement else {
             if bound {
                 return self
-                    .send_error(&SqlError::unknown_statement(id.unwrap_or_default(), self.mariadb))
+                    .send_error(&SqlError::unknown_statement(id.unwrap_or_default(), self.link.mariadb))
                     .await;
             }
             return self.unbound_execute(&payload, b"").await;
@@ -85,7 +86,7 @@ impl Session {
     }
 
     fn statement_limit(&self) -> usize {
-        self.backend.limits.max_statement_bytes
+        self.link.backend.limits.max_statement_bytes
     }
 
     fn bulk_refusal(&self, why: Unbuilt) -> SqlError {
@@ -109,7 +110,7 @@ impl Session {
             Ok(text) => Bytes::from(text),
             Err(why) => return self.send_error(&self.bulk_refusal(why)).await,
         };
-        let vars = self.session_vars().await?;
+        let vars = self.capture().session_vars().await?;
         let place = self.place_of_number(insert, &vars).await?;
         let statement = Analysed::instead(text, mode, None);
         let given = match &statement.analysis.statement {
@@ -120,7 +121,7 @@ impl Session {
         let ran = self.answered_in_binary(statement).await;
         let held = self.held.take().unwrap_or_default();
         ran?;
-        let (false, Some(ok)) = (self.reply.failed, held.first()) else { return Ok(()) };
+        let (false, Some(ok)) = (self.link.reply.failed, held.first()) else { return Ok(()) };
         let mut numbers = vars.numbering.from(ok.last_insert_id);
         let mut unit = |given: &bool| {
             let id = if *given || ok.last_insert_id == 0 { 0 } else { numbers.next().unwrap_or_default() };
@@ -133,8 +134,8 @@ impl Session {
 
     /// The result of a bulk execution with unit results.
     fn unit_rows(&self, units: &[(u64, u64)], ok: &OkPacket) -> Rows {
-        let (columns, rows) = unit_results(units, self.capabilities);
-        let end = if self.capabilities & client::DEPRECATE_EOF != 0 {
+        let (columns, rows) = unit_results(units, self.link.capabilities);
+        let end = if self.link.capabilities & client::DEPRECATE_EOF != 0 {
             let mut end = OkPacket { warnings: ok.warnings, ..OkPacket::default() }.encode();
             if let Some(first) = end.first_mut() {
                 *first = 0xfe;
@@ -154,7 +155,9 @@ impl Session {
 
     /// Where in its rows an INSERT gives the number that the server generates otherwise.
     async fn place_of_number(&mut self, insert: &Insert, vars: &Vars) -> Result<Option<usize>, End> {
-        let Resolved::Table(info, _) = self.resolve_name(&insert.table, vars).await? else { return Ok(None) };
+        let Resolved::Table(info, _) = self.capture().resolve_name(&insert.table, vars).await? else {
+            return Ok(None);
+        };
         let Some(column) = info.table.columns.iter().position(|column| column.auto_increment) else {
             return Ok(None);
         };
@@ -169,23 +172,23 @@ impl Session {
         rows: BulkRows<'_>,
         mode: Mode,
     ) -> Result<(), End> {
-        let alone = self.stands_alone();
+        let alone = self.capture().stands_alone();
         let unit_results = rows.unit_results;
-        self.diagnostics = None;
+        self.state.diagnostics = None;
         let begin = if alone { "START TRANSACTION".to_string() } else { format!("SAVEPOINT {SAVEPOINT}") };
-        self.progress.alone = alone;
-        self.run_one(begin).await?;
-        self.branch.savepoint(SAVEPOINT);
+        self.command.progress.alone = alone;
+        self.capture().run_one(begin).await?;
+        self.state.branch.savepoint(SAVEPOINT);
         self.held = Some(Vec::new());
-        self.in_bulk = true;
+        self.command.in_bulk = true;
         let ran = self.changes(sql, analysis, rows, mode).await;
-        self.in_bulk = false;
+        self.command.in_bulk = false;
         let held = self.held.take().unwrap_or_default();
         match ran {
             Err(End::Fault(fault)) => self.answer_fault(fault).await?,
             ran => ran?,
         }
-        if self.reply.failed {
+        if self.link.reply.failed {
             return self.undo_bulk(alone).await;
         }
         let update = matches!(&analysis.statement, Sql::Dml(dml) if !dml.deletes());
@@ -193,9 +196,9 @@ impl Session {
         if unit_results {
             let units: Vec<(u64, u64)> =
                 held.iter().map(|ok| (ok.last_insert_id, ok.affected_rows)).collect();
-            self.returned = Some(self.unit_rows(&units, &ok));
+            self.command.returned = Some(self.unit_rows(&units, &ok));
         }
-        self.branch.release(SAVEPOINT);
+        self.state.branch.release(SAVEPOINT);
         self.written(Written { ok, diagnostics: None }).await
     }
 
@@ -207,7 +210,7 @@ impl Session {
         mut rows: BulkRows<'_>,
         mode: Mode,
     ) -> Result<(), End> {
-        while !self.reply.failed {
+        while !self.link.reply.failed {
             let row = match rows.next_row() {
                 Ok(Some(row)) => row,
                 Ok(None) => return Ok(()),
@@ -219,8 +222,8 @@ impl Session {
             };
             let Analysed { sql: text, analysis, origin } = Analysed::instead(text.into(), mode, None);
             let outcome = match &analysis.statement {
-                Sql::Dml(dml) => self.change(&text, dml, &analysis).await,
-                Sql::Insert(insert) => self.insert(&text, insert, &analysis).await,
+                Sql::Dml(dml) => self.capture().change(&text, dml, &analysis).await,
+                Sql::Insert(insert) => self.capture().insert(&text, insert, &analysis).await,
                 _ => Err(Halt::broken("a statement that its parameters have changed")),
             };
             self.conclude(outcome, origin).await?;
@@ -234,12 +237,12 @@ impl Session {
             return Ok(());
         }
         if alone {
-            return self.rollback_local().await;
+            return self.capture().rollback_local().await;
         }
         for _ in 0..2 {
-            if let Reply::Ok(_) = self.fly_one(format!("ROLLBACK TO {SAVEPOINT}")).await? {
-                self.branch.rollback_to(SAVEPOINT);
-                self.branch.release(SAVEPOINT);
+            if let Reply::Ok(_) = self.capture().fly_one(format!("ROLLBACK TO {SAVEPOINT}")).await? {
+                self.state.branch.rollback_to(SAVEPOINT);
+                self.state.branch.release(SAVEPOINT);
                 return Ok(());
             }
         }

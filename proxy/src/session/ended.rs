@@ -8,7 +8,7 @@ use atone_api::proto::{Status, Transaction};
 use atone_wire::response::OkPacket;
 
 use super::Session;
-use super::inject::Reply;
+use crate::capture::flight::Reply;
 use crate::error::End;
 
 /// How long a rollback is waited for before the wait is one on the server too, where it can be seen and killed.
@@ -29,8 +29,8 @@ impl Session {
         &mut self,
         xid: &str,
     ) -> Result<Result<Transaction, ClientError>, End> {
-        let coordinator = self.backend.coordinator.clone();
-        let limit = self.vars.as_ref().and_then(|vars| vars.max_statement_time);
+        let coordinator = self.link.backend.coordinator.clone();
+        let limit = self.state.vars.as_ref().and_then(|vars| vars.max_statement_time);
         let (began, mut silent) = (Instant::now(), SILENT_WAIT);
         {
             let mut done = pin!(coordinator.rollback_done(xid, None));
@@ -39,7 +39,7 @@ impl Session {
                     biased;
                     // First: it is asked for even where the client has gone already
                     done = &mut done => return Ok(done),
-                    e = self.client.gone(MAX_PIPELINED_BYTES) => return Err(End::Client(e)),
+                    e = self.link.client.gone(MAX_PIPELINED_BYTES) => return Err(End::Client(e)),
                     () = tokio::time::sleep(silent) => {}
                 }
                 let is_late = limit.is_some_and(|limit| began.elapsed() >= limit);
@@ -55,7 +55,7 @@ impl Session {
 
     /// Waits a moment in this statement on the server; whether it was ended there.
     async fn is_killed_in(&mut self, sql: &str) -> Result<bool, End> {
-        match self.fly_one(sql).await? {
+        match self.capture().fly_one(sql).await? {
             Reply::Rows(rows) => Ok(rows.cells(0)?.first() != Some(&Some(b"0".as_slice()))),
             _ => Ok(true),
         }
@@ -72,13 +72,13 @@ impl Session {
             return self.send_ok(ok).await;
         }
         let text = not_done(transaction);
-        tracing::warn!(backend = self.backend.name, "{text}");
+        tracing::warn!(backend = self.link.backend.name, "{text}");
         let sql = format!(
             "SIGNAL SQLSTATE '01000' SET MESSAGE_TEXT = '{}', MYSQL_ERRNO = {NOT_COMPLETE}",
             in_literal(&text)
         );
         // Where the server will not say it there is a warning all the same: its own of that
-        if let Reply::Ok(warned) = self.fly_one(sql).await? {
+        if let Reply::Ok(warned) = self.capture().fly_one(sql).await? {
             ok.status = warned.status;
         }
         ok.warnings = 1;

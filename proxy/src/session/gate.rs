@@ -12,25 +12,27 @@ use atone_wire::frame::{HEADER, Header, put_packet};
 use atone_wire::reply::{Expect, ReplyTracker};
 use bytes::{Buf, Bytes, BytesMut};
 
+use super::Session;
 use super::analysed::{Origin, Passes, Uncaptured};
-use super::inject::Flight;
-use super::{Session, of_execution};
+use super::link::Link;
+use crate::capture::flight::Flight;
 use crate::compressed::Codec;
 use crate::error::End;
 use crate::net::{Conn, Ending};
+use crate::session::of_execution;
 use crate::waits::Activity;
 
 /// The connection to the server. Everybody may read from it.
 #[derive(Debug)]
-pub(super) struct Server {
+pub(super) struct ServerLeg {
     conn: Conn,
     activity: Arc<Activity>,
 }
 
-impl Server {
+impl ServerLeg {
     /// Behind the login.
-    pub(super) fn new(conn: Conn, activity: Arc<Activity>) -> Server {
-        Server { conn, activity }
+    pub(super) fn new(conn: Conn, activity: Arc<Activity>) -> ServerLeg {
+        ServerLeg { conn, activity }
     }
 
     /// Whether it is waited for.
@@ -141,7 +143,7 @@ pub(super) enum Own<'a> {
     Close(u32),
 }
 
-impl Session {
+impl Link {
     /// Nothing of the client's may go on unread: it is neither bound nor does the command ask to be.
     ///
     /// # Errors
@@ -150,34 +152,6 @@ impl Session {
         match self.binding.is_none() && self.attribute_xid.is_none() {
             true => Ok(()),
             false => Err(End::Broken("a command of a bound session that was not analysed".into())),
-        }
-    }
-
-    /// Forwards a command of an unbound session as it came.
-    pub(super) async fn forward_unbound(&mut self, payload: &[u8]) -> Result<(), End> {
-        self.must_be_unbound()?;
-        self.send(payload).await
-    }
-
-    /// Forwards one statement of an unbound session, with the query attributes of the command that it came in.
-    pub(super) async fn forward_unbound_statement(&mut self, sql: &[u8]) -> Result<(), End> {
-        self.must_be_unbound()?;
-        self.send_query(sql).await
-    }
-
-    /// Forwards a command that holds no statement.
-    pub(super) async fn forward_harmless(&mut self, kind: Harmless, payload: &[u8]) -> Result<(), End> {
-        match payload.first() {
-            Some(byte) if *byte == kind.0 => self.send(payload).await,
-            _ => Err(End::Broken("a command that is another one".into())),
-        }
-    }
-
-    /// Forwards `COM_CHANGE_USER`, which ends the session that there was.
-    pub(super) async fn forward_change_user(&mut self, payload: &[u8]) -> Result<(), End> {
-        match payload.first() {
-            Some(&command::CHANGE_USER) => self.send(payload).await,
-            _ => Err(End::Broken("a command that is another one".into())),
         }
     }
 
@@ -218,53 +192,6 @@ impl Session {
         let next = put_packet(&mut out, seq, bytes);
         self.server.conn.write_all(&out).await.map_err(End::Server)?;
         Ok(next)
-    }
-
-    /// Forwards an analysed statement that writes nothing, and relays the reply.
-    pub(super) async fn forward(&mut self, origin: Origin, expect: Expect) -> Result<ReplyTracker, End> {
-        match origin.passes() {
-            Passes::AsItCame => self.forward_analysed(origin, expect).await,
-            Passes::Uncaptured | Passes::Never => {
-                Err(End::Broken("a statement of a bound session that was not captured".into()))
-            }
-        }
-    }
-
-    /// Forwards an analysed statement that writes, of which nothing has to be captured for this reason.
-    pub(super) async fn forward_uncaptured(
-        &mut self,
-        origin: Origin,
-        expect: Expect,
-        _why: Uncaptured,
-    ) -> Result<ReplyTracker, End> {
-        match origin.passes() {
-            Passes::AsItCame | Passes::Uncaptured => self.forward_analysed(origin, expect).await,
-            Passes::Never => Err(End::Broken("a refused statement of a bound session".into())),
-        }
-    }
-
-    async fn forward_analysed(&mut self, origin: Origin, mut expect: Expect) -> Result<ReplyTracker, End> {
-        match origin.execution() {
-            Some(payload) => {
-                self.executed = true;
-                self.send(payload).await?;
-                if expect == Expect::Results {
-                    expect = of_execution(payload);
-                }
-            }
-            None => {
-                // What is one statement to us is one to the server, or none
-                self.restore_multi_statements(origin.sql()).await?;
-                self.send_query(origin.sql()).await?;
-            }
-        }
-        let tracker = self.relay_reply(expect).await?;
-        if let Some(code) = tracker.failed() {
-            // The server's own list is of it
-            self.diagnostics = None;
-            self.after_error(code).await?;
-        }
-        Ok(tracker)
     }
 
     /// Takes one frame from the client while it comes in, and passes it on to the server or drops it. Returns the length
@@ -327,5 +254,82 @@ impl Session {
             let last = self.server.rbuf().split();
             self.client.write_all(&last).await.map_err(End::Client)?;
         }
+    }
+}
+
+impl Session {
+    /// Forwards a command of an unbound session as it came.
+    pub(super) async fn forward_unbound(&mut self, payload: &[u8]) -> Result<(), End> {
+        self.link.must_be_unbound()?;
+        self.link.send(payload).await
+    }
+
+    /// Forwards one statement of an unbound session, with the query attributes of the command that it came in.
+    pub(super) async fn forward_unbound_statement(&mut self, sql: &[u8]) -> Result<(), End> {
+        self.link.must_be_unbound()?;
+        self.link.send_query(sql).await
+    }
+
+    /// Forwards a command that holds no statement.
+    pub(super) async fn forward_harmless(&mut self, kind: Harmless, payload: &[u8]) -> Result<(), End> {
+        match payload.first() {
+            Some(byte) if *byte == kind.0 => self.link.send(payload).await,
+            _ => Err(End::Broken("a command that is another one".into())),
+        }
+    }
+
+    /// Forwards `COM_CHANGE_USER`, which ends the session that there was.
+    pub(super) async fn forward_change_user(&mut self, payload: &[u8]) -> Result<(), End> {
+        match payload.first() {
+            Some(&command::CHANGE_USER) => self.link.send(payload).await,
+            _ => Err(End::Broken("a command that is another one".into())),
+        }
+    }
+
+    /// Forwards an analysed statement that writes nothing, and relays the reply.
+    pub(super) async fn forward(&mut self, origin: Origin, expect: Expect) -> Result<ReplyTracker, End> {
+        match origin.passes() {
+            Passes::AsItCame => self.forward_analysed(origin, expect).await,
+            Passes::Uncaptured | Passes::Never => {
+                Err(End::Broken("a statement of a bound session that was not captured".into()))
+            }
+        }
+    }
+
+    /// Forwards an analysed statement that writes, of which nothing has to be captured for this reason.
+    pub(super) async fn forward_uncaptured(
+        &mut self,
+        origin: Origin,
+        expect: Expect,
+        _why: Uncaptured,
+    ) -> Result<ReplyTracker, End> {
+        match origin.passes() {
+            Passes::AsItCame | Passes::Uncaptured => self.forward_analysed(origin, expect).await,
+            Passes::Never => Err(End::Broken("a refused statement of a bound session".into())),
+        }
+    }
+
+    async fn forward_analysed(&mut self, origin: Origin, mut expect: Expect) -> Result<ReplyTracker, End> {
+        match origin.execution() {
+            Some(payload) => {
+                self.link.executed = true;
+                self.link.send(payload).await?;
+                if expect == Expect::Results {
+                    expect = of_execution(payload);
+                }
+            }
+            None => {
+                // What is one statement to us is one to the server, or none
+                self.link.restore_multi_statements(origin.sql()).await?;
+                self.link.send_query(origin.sql()).await?;
+            }
+        }
+        let tracker = self.relay_reply(expect).await?;
+        if let Some(code) = tracker.failed() {
+            // The server's own list is of it
+            self.state.diagnostics = None;
+            self.capture().after_error(code).await?;
+        }
+        Ok(tracker)
     }
 }

@@ -11,14 +11,15 @@ use atone_wire::handshake::{
 use bytes::Bytes;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::Session;
 use super::login::{
     Limit, MAX_HANDSHAKE_BYTES, authenticate, begin, legs, may_log_in, refuse, say_goodbye, send,
 };
-use super::{Session, origin, pre_41};
 use crate::backend::Backend;
 use crate::compressed;
 use crate::error::{End, SqlError};
 use crate::net::{Conn, Peer};
+use crate::session::{origin, pre_41};
 use crate::tls::{Acceptor, Connector, ServerTlsMode};
 
 /// What the connection phase came to.
@@ -234,23 +235,27 @@ impl Session {
 
     /// `COM_CHANGE_USER`
     pub(super) async fn change_user(&mut self, payload: &[u8]) -> Result<(), End> {
-        if let Err(error) = may_log_in(&self.backend, self.client.peer_uid(), user_of_change_user(payload)) {
-            return Err(refuse(&mut self.client, 1, &error).await?);
+        if let Err(error) =
+            may_log_in(&self.link.backend, self.link.client.peer_uid(), user_of_change_user(payload))
+        {
+            return Err(refuse(&mut self.link.client, 1, &error).await?);
         }
-        let legs = legs(&self.client, self.server.in_login());
-        let proof = Proof::of_change_user(payload, self.capabilities);
+        let legs = legs(&self.link.client, self.link.server.in_login());
+        let proof = Proof::of_change_user(payload, self.link.capabilities);
         // The salt is that of the request for a plugin which the server answers with
-        let auth = match begin(legs, self.mariadb, proof, &[]) {
+        let auth = match begin(legs, self.link.mariadb, proof, &[]) {
             Ok(auth) => auth,
-            Err(error) => return Err(refuse(&mut self.client, 1, &error).await?),
+            Err(error) => return Err(refuse(&mut self.link.client, 1, &error).await?),
         };
         self.forward_change_user(payload).await?;
-        self.expect_more(true);
-        let status = authenticate(&mut self.client, self.server.in_login(), auth, 0, 1, None).await?;
-        self.expect_more(false);
+        self.link.expect_more(true);
+        let status =
+            authenticate(&mut self.link.client, self.link.server.in_login(), auth, 0, 1, None).await?;
+        self.link.expect_more(false);
         // Where it fails MySQL closes, and MariaDB goes on with the former user; the rest it has forgotten by then
         self.forget_session();
-        self.status = status.unwrap_or(self.status & !(status::IN_TRANS | status::IN_TRANS_READONLY));
+        self.link.status =
+            status.unwrap_or(self.link.status & !(status::IN_TRANS | status::IN_TRANS_READONLY));
         Ok(())
     }
 }

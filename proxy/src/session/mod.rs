@@ -4,87 +4,62 @@
 //! its end, undecoded. Commands of a bound session are looked at first.
 
 mod analysed;
+mod answer;
 mod answers;
 mod auth;
 mod bind;
 mod bound;
 mod bulk;
-mod cascade;
-mod change;
-mod collation;
-mod commit;
-mod conflicts;
-mod diagnostics;
-mod dml;
+mod catalog;
 mod ended;
-mod evaluated;
-mod fault;
-mod fresh;
+mod file;
 mod gate;
-mod generated;
 mod handshake;
-mod hold;
-mod inject;
-mod insert;
-mod insert_select;
-mod keys;
-mod load;
-mod logged;
+mod link;
 mod login;
 mod named;
-mod odd;
 mod origin;
-mod outcome;
 mod own;
 mod packet;
 mod pre_41;
 mod prepared;
 mod quiet;
-mod reads;
-mod refused;
+mod register;
 mod relay;
-mod restorable;
 mod sql_state;
-mod tables;
-mod undo_log;
-mod upsert;
-mod upsert_new;
-mod values;
-mod views;
+mod warnings;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use atone_sql::{Marks, TableLocks};
-use atone_undo::Kind;
+use atone_sql::{Marks, Mode, TableLocks};
 use atone_wire::attributes::Attributes;
 use atone_wire::caps::status;
 use atone_wire::frame::{HEADER, Header, MAX_PAYLOAD};
 use atone_wire::reply::Expect;
 use atone_wire::response::OkPacket;
 use atone_wire::{caps, command, compress, frame};
-use bytes::Bytes;
 use tokio::sync::watch;
 
 use crate::backend::Backend;
-use crate::branch::Branch;
+use crate::capture::fault::Progress;
+use crate::capture::flight::Reply;
+use crate::capture::heavy::Heavy;
+use crate::capture::settings::assumed_mode;
+use crate::capture::{Capture, Command, State};
 use crate::error::{End, SqlError};
-use crate::memory::{HELD_PER_IMAGE, Held};
+use crate::heavy::aside;
+use crate::memory::HELD_PER_IMAGE;
 use crate::net::{Conn, Peer, Stream};
 
-use bind::Binding;
-use diagnostics::{Diagnostics, Heard};
-use fault::Progress;
-pub use fault::{Extent, Fault};
-use gate::{Frame, Server};
-
-use inject::{Reply, Rows, Vars};
+use catalog::SessionCatalog;
+use gate::{Frame, ServerLeg};
+use link::Link;
 use own::{Carried, OwnStatements};
 use prepared::{CURSOR_AT, CURSOR_TYPES, Statement};
 use quiet::Quiet;
-use tables::SeenTable;
 
 /// How long a server may take to close, once its client has ended its side.
 const LAST_WORDS_LIMIT: Duration = Duration::from_secs(10);
@@ -92,94 +67,28 @@ const LAST_WORDS_LIMIT: Duration = Duration::from_secs(10);
 /// One client's connection and its own connection to the server.
 #[derive(Debug)]
 pub struct Session {
-    backend: Arc<Backend>,
-    client: Conn,
-    server: Server,
-    /// Capabilities in force on both legs.
-    capabilities: u64,
-    mariadb: bool,
-    /// The status flags that the server sent last.
-    status: u16,
+    /// The two connections.
+    link: Link,
+    /// What the service account knows.
+    catalog: SessionCatalog,
+    /// What the capture knows from one statement to the next.
+    state: State,
+    /// What belongs to the current statement.
+    command: Command,
     statements: HashMap<u32, Statement>,
     /// The statement prepared last: MariaDB's id -1.
     last_prepared: u32,
     /// Statements prepared by SQL while the session was bound, by name.
     named: HashMap<String, named::Named>,
-    /// How often it has changed, or may have, how the text of a statement is read.
-    readings: u64,
-    binding: Option<Binding>,
     /// Whether the session holds table locks, as far as its statements tell.
     table_locks: HeldLocks,
     /// Whether the open local transaction has, or may have, written while unbound.
     wrote_unbound: bool,
-    branch: Branch,
-    /// Session variables that bear on reading statements; `None` when something may have changed them.
-    vars: Option<Arc<Vars>>,
-    /// Tables seen not to be hidden by a temporary one, by their quoted names.
-    tables: HashMap<String, SeenTable>,
-    /// The schemas whose undo_log was seen not to be hidden by a temporary one.
-    undo_logs: HashSet<String>,
-    /// Whether the server takes several statements in one packet from us now.
-    multi_statements: bool,
-    /// What its images take of the process's memory.
-    memory: Held,
-    /// A reply to a statement of ours was dropped, as there was no memory for it.
-    out_of_memory: bool,
-    /// A local transaction is being committed: what that reads was counted when its rows were touched.
-    commits: bool,
-    /// The diagnostics of a statement behind which others were run.
-    diagnostics: Option<Diagnostics>,
-    /// Those of its condition, where that ran apart from the current statement.
-    heard: Option<Heard>,
-    /// How far the application's current statement has got.
-    progress: Progress,
-    /// The server may list warnings of the current statement that its OK packet does not count.
-    uncounted_warnings: bool,
-    /// What our own statements must not disturb.
-    quiet: Quiet,
-    /// The kinds of columns beside which MySQL's UPDATE and DELETE may read a parameter of the current execution otherwise than its
-    /// SELECT.
-    odd: Vec<Kind>,
-    /// The application's own statement was executed for its current execution.
-    executed: bool,
-    /// How literals are marked that stand for parameters.
-    marks: Marks,
-    /// `autocommit` is off although the status flags say that it is on: MySQL's do so in a session that has it from the global
-    /// variable, until it is set to 1.
-    autocommit_hidden: bool,
-    /// The last reply was not followed to its end: what the server says next may belong to it.
-    out_of_step: bool,
-    /// The parameters of the execution that is being run.
-    carried: Carried,
-    /// Statements of our own that the server keeps prepared.
-    own: OwnStatements,
-    /// The reply to the current command, as far as the client has it.
-    reply: ReplyState,
-    /// Whether the client has ended its sending side, which was passed on to the server.
-    client_ended: bool,
-    /// The sequence number that the server's next packet has.
-    server_seq: u8,
-    /// What each `COM_QUERY` to the server has before its text: the query attributes of the current command.
-    query_prefix: Vec<u8>,
-    /// The rows that the current statement is to be answered with, instead of its OK.
-    returned: Option<Rows>,
-    /// The current statement was prepared: rows go in the binary protocol.
-    binary: bool,
-    /// The current statement is one of the executions of a bulk, which ends the local transaction that was begun for it.
-    in_bulk: bool,
     /// Where OK packets go instead of to the client, while several statements stand for one.
     held: Option<Vec<OkPacket>>,
-    /// The client's file, for the LOAD DATA that runs.
-    file: Option<Bytes>,
-    /// The XID that a query attribute of the current command names.
-    attribute_xid: Option<String>,
     /// The bound session has read the list of its user variables, and since then has neither written nor begun or ended a
     /// local transaction: what it sets to NULL may be all that it has found.
     listed_variables: bool,
-    /// The text of the current statement, by which the server can be asked what it has against it.
-    text: Option<Bytes>,
-    /// The current statement and what stands behind it in its packet, where something does.
-    with_rest: Option<Bytes>,
     draining: watch::Receiver<bool>,
 }
 
@@ -200,52 +109,43 @@ impl Session {
         }
         let marks = Marks::new(u64::from_le_bytes(secret));
         let activity = opened.backend.waits.activity(opened.connection_id);
-        let mut session = Session {
-            memory: opened.backend.memory.session(),
-            backend: opened.backend,
+        let (backend, mariadb) = (opened.backend, opened.mariadb);
+        let link = Link {
+            memory: backend.memory.session(),
             client: opened.client,
-            server: Server::new(opened.server, activity),
+            server: ServerLeg::new(opened.server, activity),
             capabilities: opened.capabilities,
-            mariadb: opened.mariadb,
+            mariadb,
             status: opened.status,
-            statements: HashMap::new(),
-            last_prepared: 0,
-            named: HashMap::new(),
-            readings: 0,
             binding: None,
-            table_locks: HeldLocks::No,
-            wrote_unbound: false,
-            branch: Branch::default(),
-            vars: None,
-            tables: HashMap::new(),
-            undo_logs: HashSet::new(),
+            attribute_xid: None,
+            readings: 0,
             multi_statements: opened.capabilities & caps::client::MULTI_STATEMENTS != 0,
-            diagnostics: None,
-            progress: Progress::default(),
-            uncounted_warnings: false,
             out_of_memory: false,
-            commits: false,
-            heard: None,
             quiet: Quiet::default(),
-            odd: Vec::new(),
-            executed: false,
             marks,
-            autocommit_hidden: false,
             out_of_step: false,
             carried: Carried::default(),
+            executed: false,
             own: OwnStatements::default(),
             reply: ReplyState::default(),
             client_ended: false,
             server_seq: 1,
             query_prefix: Attributes::default().query_prefix(opened.capabilities),
-            returned: None,
             binary: false,
-            in_bulk: false,
+            backend: backend.clone(),
+        };
+        let mut session = Session {
+            link,
+            catalog: SessionCatalog { backend, mariadb },
+            state: State::default(),
+            command: Command::default(),
+            statements: HashMap::new(),
+            last_prepared: 0,
+            named: HashMap::new(),
+            table_locks: HeldLocks::No,
+            wrote_unbound: false,
             held: None,
-            file: None,
-            attribute_xid: None,
-            text: None,
-            with_rest: None,
             listed_variables: false,
             draining,
         };
@@ -254,10 +154,10 @@ impl Session {
             && e.kind() == io::ErrorKind::UnexpectedEof
         {
             // It may still read: the server may have something to say to that
-            if !session.client_ended {
-                session.client_ended = true;
-                let ending = session.client.ending_of_client(e);
-                session.server.end_as(ending).await;
+            if !session.link.client_ended {
+                session.link.client_ended = true;
+                let ending = session.link.client.ending_of_client(e);
+                session.link.server.end_as(ending).await;
             }
             let last_words = tokio::time::timeout(LAST_WORDS_LIMIT, session.relay_until_closed());
             end = last_words.await.unwrap_or(Err(End::Done));
@@ -266,26 +166,42 @@ impl Session {
             Ok(()) | Err(End::Done) => {}
             Err(End::Client(e)) if e.kind() == io::ErrorKind::UnexpectedEof => {}
             Err(End::Server(e)) => {
-                tracing::debug!(backend = session.backend.name, error = %e, "the server ended the session");
-                let ending = session.server.ending(&e);
-                session.client.end_as(ending).await;
+                tracing::debug!(backend = session.link.backend.name, error = %e, "the server ended the session");
+                let ending = session.link.server.ending(&e);
+                session.link.client.end_as(ending).await;
                 return;
             }
             Err(end @ (End::Malformed(_) | End::Broken(_))) => {
-                tracing::warn!(backend = session.backend.name, %end, "session ended");
+                tracing::warn!(backend = session.link.backend.name, %end, "session ended");
             }
             Err(end) => {
-                tracing::debug!(backend = session.backend.name, %end, "session ended");
+                tracing::debug!(backend = session.link.backend.name, %end, "session ended");
                 session.explain(&end).await;
             }
         }
-        session.client.shutdown().await;
+        session.link.client.shutdown().await;
+    }
+
+    /// The capture of the current statement.
+    fn capture(&mut self) -> Capture<'_> {
+        let (mariadb, capabilities, marks) = (self.link.mariadb, self.link.capabilities, self.link.marks);
+        Capture {
+            limits: self.catalog.backend.capture_limits(),
+            server: &mut self.link,
+            catalog: &self.catalog,
+            state: &mut self.state,
+            command: &mut self.command,
+            heavy: Heavy(aside),
+            mariadb,
+            capabilities,
+            marks,
+        }
     }
 
     async fn run(&mut self) -> Result<(), End> {
         loop {
             self.await_command().await?;
-            self.progress = Progress::default();
+            self.command.progress = Progress::default();
             match self.one_command().await {
                 Err(End::Fault(fault)) => self.answer_fault(fault).await?,
                 done => done?,
@@ -297,12 +213,12 @@ impl Session {
     /// Waits for the client's next command; what the server says unasked meanwhile (that it shuts down, or that the
     /// connection was idle too long) is passed on.
     async fn await_command(&mut self) -> Result<(), End> {
-        if let Some(codec) = self.server.codec() {
+        if let Some(codec) = self.link.server.codec() {
             codec.await_unasked();
         }
         // It may have come together with the last reply
         self.pass_unasked().await?;
-        let idle_limit = self.backend.limits.idle_timeout();
+        let idle_limit = self.link.backend.limits.idle_timeout();
         let over = async {
             match idle_limit {
                 Some(limit) => tokio::time::sleep(limit).await,
@@ -310,17 +226,17 @@ impl Session {
             }
         };
         tokio::pin!(over);
-        while self.client.rbuf.len() < HEADER + 1 {
-            if let Some(Header { len: 0, .. }) = Header::peek(&self.client.rbuf) {
+        while self.link.client.rbuf.len() < HEADER + 1 {
+            if let Some(Header { len: 0, .. }) = Header::peek(&self.link.client.rbuf) {
                 return Ok(());
             }
-            let idle = self.status & status::IN_TRANS == 0 && self.binding.is_none();
+            let idle = self.link.status & status::IN_TRANS == 0 && self.link.binding.is_none();
             let event = tokio::select! {
-                read = self.client.fill() => {
+                read = self.link.client.fill() => {
                     read.map_err(End::Client)?;
                     Event::Command
                 },
-                read = self.server.fill_unasked() => {
+                read = self.link.server.fill_unasked() => {
                     read.map_err(End::Server)?;
                     Event::Unasked
                 }
@@ -338,7 +254,7 @@ impl Session {
                         message: "Server shutdown in progress".into(),
                     };
                     // The answer to what the client says next
-                    if let Some(codec) = self.client.codec() {
+                    if let Some(codec) = self.link.client.codec() {
                         codec.unasked(1);
                     }
                     self.send_error(&bye).await?;
@@ -350,34 +266,34 @@ impl Session {
     }
 
     async fn one_command(&mut self) -> Result<(), End> {
-        let Some(header) = Header::peek(&self.client.rbuf) else { return Ok(()) };
-        self.reply = ReplyState::after(header.seq);
+        let Some(header) = Header::peek(&self.link.client.rbuf) else { return Ok(()) };
+        self.link.reply = ReplyState::after(header.seq);
         if header.seq != 0 {
             return self.forward_out_of_order().await;
         }
         if header.len == 0 {
             // No command: the server says what it thinks of that
-            self.client_frame(Frame::Command).await?;
+            self.link.client_frame(Frame::Command).await?;
             self.relay_reply(Expect::Single).await?;
             return Ok(());
         }
-        let byte = self.client.rbuf[HEADER];
-        let streamed = header.len == MAX_PAYLOAD || header.len > self.backend.limits.max_statement_bytes;
+        let byte = self.link.client.rbuf[HEADER];
+        let streamed = header.len == MAX_PAYLOAD || header.len > self.link.backend.limits.max_statement_bytes;
         let streamed = streamed && byte != command::CHANGE_USER;
-        if self.binding.is_none() && (streamed || !looked_at(byte)) {
+        if self.link.binding.is_none() && (streamed || !looked_at(byte)) {
             return self.forward_unlooked(byte).await;
         }
-        let limit = self.backend.limits.max_statement_bytes.saturating_add(1);
-        let (payload, seq) = match frame::take_packet(&mut self.client.rbuf, limit) {
+        let limit = self.link.backend.limits.max_statement_bytes.saturating_add(1);
+        let (payload, seq) = match frame::take_packet(&mut self.link.client.rbuf, limit) {
             Ok(Some(packet)) => packet,
-            Ok(None) => match self.client.packet(limit).await {
+            Ok(None) => match self.link.client.packet(limit).await {
                 Ok(packet) => packet,
                 Err(e) if e.kind() == io::ErrorKind::InvalidData => return self.discard_command().await,
                 Err(e) => return Err(End::Client(e)),
             },
             Err(_) => return self.discard_command().await,
         };
-        self.reply = ReplyState::after(seq);
+        self.link.reply = ReplyState::after(seq);
         let payload = self.with_statement_id(byte, payload);
         match byte {
             command::QUERY => self.query(payload).await,
@@ -386,7 +302,7 @@ impl Session {
             command::STMT_BULK_EXECUTE => self.bulk_execute(payload).await,
             command::STMT_SEND_LONG_DATA => self.long_data(payload).await,
             command::CHANGE_USER => self.change_user(&payload).await,
-            _ if self.binding.is_some() => self.bound_command(byte, payload).await,
+            _ if self.link.binding.is_some() => self.bound_command(byte, payload).await,
             _ => {
                 self.forward_unbound(&payload).await?;
                 self.finish_plain(byte, &payload).await
@@ -406,37 +322,42 @@ impl Session {
     /// What holds for a whole command, once it is answered.
     fn after_command(&mut self) {
         // What the statement has read beside its rows is gone
-        self.memory.shrink_to(HELD_PER_IMAGE * self.branch.bytes());
-        self.out_of_memory = false;
+        self.link.memory.shrink_to(HELD_PER_IMAGE * self.state.branch.bytes());
+        self.command.out_of_memory = None;
         let in_transaction = self.in_transaction();
         if !in_transaction {
             self.wrote_unbound = false;
-            if !self.branch.is_empty() {
+            if !self.state.branch.is_empty() {
                 // Nothing ends a local transaction behind our back but the server, which then rolled it back
-                self.branch.clear();
+                self.state.branch.clear();
             }
         }
-        if let Some(binding) = &self.binding
+        if let Some(binding) = &self.link.binding
             && binding.local_only
             && !in_transaction
         {
-            self.binding = None;
+            self.link.binding = None;
         }
     }
 
     /// Whether a local transaction is open on the server.
     fn in_transaction(&self) -> bool {
-        self.status & (status::IN_TRANS | status::IN_TRANS_READONLY) != 0
+        self.link.in_transaction()
+    }
+
+    /// How statements are read as far as is known without asking the server.
+    fn assumed_mode(&self) -> Mode {
+        assumed_mode(self.state.vars.as_deref(), self.link.mariadb, self.link.marks)
     }
 
     /// Whether each statement outside of an explicit transaction commits by itself.
     fn autocommit(&self) -> bool {
-        self.status & status::AUTOCOMMIT != 0 && !self.autocommit_hidden
+        self.link.status & status::AUTOCOMMIT != 0 && !self.state.autocommit_hidden
     }
 
     /// The XID that this session is bound to, or nothing, for messages.
     fn xid(&self) -> String {
-        self.binding.as_ref().map(|b| b.xid.clone()).unwrap_or_default()
+        self.link.xid()
     }
 
     /// Relays the reply to a command that was forwarded as it came, and notes what it changed.
@@ -454,13 +375,13 @@ impl Session {
             command::STMT_SEND_LONG_DATA => return Ok(()),
             _ => {}
         }
-        if byte == command::PING && !self.mariadb && self.diagnostics.is_some() {
+        if byte == command::PING && !self.link.mariadb && self.state.diagnostics.is_some() {
             return self.finish_ping().await;
         }
         let expect = if byte == command::STMT_EXECUTE { of_execution(payload) } else { expected(byte) };
         let tracker = self.relay_reply(expect).await?;
-        if let Some(code) = tracker.failed().filter(|_| self.binding.is_some()) {
-            self.after_error(code).await?;
+        if let Some(code) = tracker.failed().filter(|_| self.link.binding.is_some()) {
+            self.capture().after_error(code).await?;
         }
         self.heard_command(byte, tracker.failed().is_some()).await?;
         match byte {
@@ -468,8 +389,8 @@ impl Session {
             command::STMT_RESET => self.reset_statement(payload),
             command::SET_OPTION if tracker.failed().is_none() => self.note_option(payload),
             command::INIT_DB if tracker.failed().is_none() => {
-                self.vars = None;
-                self.readings += 1;
+                self.state.vars = None;
+                self.link.readings += 1;
             }
             _ => {}
         }
@@ -478,9 +399,9 @@ impl Session {
 
     /// MySQL counts the warnings of the statement before in its answer to a ping; it has others in its list than are kept.
     async fn finish_ping(&mut self) -> Result<(), End> {
-        match self.read_reply().await?.0 {
+        match self.link.read_reply(None, false).await?.0 {
             Reply::Ok(mut ok) => {
-                let kept = self.diagnostics.as_ref().map_or(0, |kept| kept.warning_count);
+                let kept = self.state.diagnostics.as_ref().map_or(0, |kept| kept.warning_count);
                 ok.warnings = u16::try_from(kept).unwrap_or(u16::MAX);
                 self.heard_command(command::PING, false).await?;
                 self.send_ok(ok).await
@@ -493,17 +414,17 @@ impl Session {
     /// The server has forgotten everything of this session but the login and the options of the connection.
     fn forget_session(&mut self) {
         self.statements.clear();
-        self.autocommit_hidden = false;
-        self.own = OwnStatements::default();
+        self.state.autocommit_hidden = false;
+        self.link.own = OwnStatements::default();
         self.named.clear();
-        self.binding = None;
-        self.branch.clear();
+        self.link.binding = None;
+        self.state.branch.clear();
         self.wrote_unbound = false;
         self.table_locks = HeldLocks::No;
-        self.vars = None;
-        self.tables.clear();
-        self.undo_logs.clear();
-        self.diagnostics = None;
+        self.state.vars = None;
+        self.state.tables.clear();
+        self.state.undo_logs.clear();
+        self.state.diagnostics = None;
     }
 
     /// The application has set, by `COM_SET_OPTION`, whether it sends several statements in a packet.
@@ -512,20 +433,20 @@ impl Session {
         let option = [1, 2].map(|at| payload.get(at).copied().unwrap_or_default());
         let on = option == command::OPTION_MULTI_STATEMENTS_ON.to_le_bytes();
         if on {
-            self.capabilities |= caps::client::MULTI_STATEMENTS;
+            self.link.capabilities |= caps::client::MULTI_STATEMENTS;
         } else {
-            self.capabilities &= !caps::client::MULTI_STATEMENTS;
+            self.link.capabilities &= !caps::client::MULTI_STATEMENTS;
         }
-        self.multi_statements = on;
+        self.link.multi_statements = on;
     }
 
     /// Something that ran unbound may have changed how statements prepared before it are read; so it does where it is not known.
     fn note_reading(&mut self, sql: Option<&[u8]>) {
-        if self.statements.is_empty() && self.named.is_empty() && self.own.is_empty() {
+        if self.statements.is_empty() && self.named.is_empty() && self.link.own.is_empty() {
             return;
         }
         if sql.is_none_or(atone_sql::may_change_reading) {
-            self.readings += 1;
+            self.link.readings += 1;
         }
         if sql.is_none_or(atone_sql::may_prepare) {
             self.named.clear();
@@ -534,10 +455,10 @@ impl Session {
 
     /// Something ran unbound that may have changed what we know of the session.
     fn unbound_activity(&mut self) {
-        self.vars = None;
-        self.tables.clear();
-        self.undo_logs.clear();
-        self.diagnostics = None;
+        self.state.vars = None;
+        self.state.tables.clear();
+        self.state.undo_logs.clear();
+        self.state.diagnostics = None;
     }
 
     /// Forwards a query of an unbound session, as it came, and notes whether it may have written.
@@ -547,7 +468,7 @@ impl Session {
         {
             return self.send_error(&error).await;
         }
-        self.restore_multi_statements(sql).await?;
+        self.link.restore_multi_statements(sql).await?;
         self.forward_unbound(payload).await?;
         self.after_unbound_query(sql).await
     }
@@ -558,7 +479,7 @@ impl Session {
             return self.send_error(&error).await;
         }
         let taken = self.mark_unbound_list().await?;
-        self.restore_multi_statements(sql).await?;
+        self.link.restore_multi_statements(sql).await?;
         self.forward_unbound_statement(sql).await?;
         self.after_unbound_query(sql).await?;
         self.follow_list(taken).await
@@ -578,7 +499,7 @@ impl Session {
     /// Notes what a statement of an unbound session has done that bears on whether it can be bound.
     fn note_unbound(&mut self, sql: &[u8], failed: bool) {
         self.note_unbound_write(sql);
-        let mode = self.assumed_mode();
+        let mode = self.capture().assumed_mode();
         match (atone_sql::table_locks(&mode.charset.read_value(sql), mode), failed) {
             (Some(TableLocks::Taken), false) => self.table_locks = HeldLocks::Yes,
             (Some(TableLocks::Released), false) => self.table_locks = HeldLocks::No,
@@ -590,7 +511,7 @@ impl Session {
 
     fn note_unbound_write(&mut self, sql: &[u8]) {
         if self.in_transaction() && !self.wrote_unbound {
-            let mode = self.assumed_mode();
+            let mode = self.capture().assumed_mode();
             self.wrote_unbound = atone_sql::may_write(&mode.charset.read_value(sql), mode);
         }
     }

@@ -9,10 +9,12 @@ use bytes::Bytes;
 
 use super::Session;
 use super::analysed::{Analysed, Origin};
-use super::inject::{Reply, Vars, unhex};
-use super::odd::odd_kinds;
 use super::own::Carried;
 use super::prepared::Reading;
+use crate::capture::flight::Reply;
+use crate::capture::odd::odd_kinds;
+use crate::capture::outcome::told;
+use crate::capture::settings::{Vars, unhex};
 use crate::error::{End, SqlError};
 use crate::params::substitute;
 
@@ -51,7 +53,7 @@ impl Session {
         prepare: &Prepare,
         origin: Origin,
     ) -> Result<(), End> {
-        let limit = self.backend.limits.max_prepared_statements;
+        let limit = self.link.backend.limits.max_prepared_statements;
         if self.named.len() >= limit && !self.named.contains_key(&prepare.name) {
             return self.send_error(&SqlError::too_many_statements(limit)).await;
         }
@@ -60,10 +62,12 @@ impl Session {
             Err(why) => return self.refuse(&why).await,
         };
         // Known before, so that what it is read under is known as well
-        let vars = self.session_vars().await?;
+        let vars = self.capture().session_vars().await?;
         if let Some(text) = &text {
             let inner = Analysed::instead(Bytes::copy_from_slice(text), vars.mode, None);
-            if let Some(error) = Box::pin(self.prepare_refusal(&inner)).await? {
+            if let Some(error) =
+                Box::pin(self.capture().prepare_refusal(&inner.sql, &inner.analysis.statement)).await?
+            {
                 return self.statement_failed(error).await;
             }
         }
@@ -107,7 +111,7 @@ impl Session {
                 Err(why) => return self.refuse(&why).await,
             },
         };
-        let vars = self.session_vars().await?;
+        let vars = self.capture().session_vars().await?;
         let running = Analysed::instead(named.sql.clone(), vars.mode, None);
         let inner = &running.analysis;
         if let Some(error) = self.read_otherwise(&named.reading, &inner.statement).await? {
@@ -125,7 +129,7 @@ impl Session {
             return self.send_error(&SqlError::wrong_arguments("EXECUTE")).await;
         }
         if matches!(inner.statement, Sql::Empty | Sql::Read) {
-            if let Some(error) = self.writing_view(&named.sql, &inner.statement).await? {
+            if let Some(error) = self.capture().writing_view(&named.sql, &inner.statement).await? {
                 return self.send_error(&error).await;
             }
             self.listed_variables |= atone_sql::may_list_user_variables(&named.sql);
@@ -141,20 +145,20 @@ impl Session {
             Ok(text) => Bytes::from(text),
             Err(why) => return self.refuse(&why).await,
         };
-        let limit = self.backend.limits.max_statement_bytes;
+        let limit = self.link.backend.limits.max_statement_bytes;
         if text.len() > limit {
             return self.send_error(&SqlError::too_large(&self.xid(), limit)).await;
         }
         let analysed = Analysed::instead(text, vars.mode, None);
         let origin = if params.is_empty() { analysed.origin.clone() } else { origin.running(&analysed) };
         let using = execute.using.iter().map(|span| sql.get(span.clone()).unwrap_or_default().to_vec());
-        if !self.mariadb {
-            self.odd = odd_kinds(inner, &params);
+        if !self.link.mariadb {
+            self.command.odd = odd_kinds(inner, &params);
         }
-        self.carried = Carried::Variables(using.collect());
+        self.link.carried = Carried::Variables(using.collect());
         let done = Box::pin(self.looked_at_statement(Analysed { origin, ..analysed })).await;
-        self.carried = Carried::default();
-        self.odd = Vec::new();
+        self.link.carried = Carried::default();
+        self.command.odd = Vec::new();
         done
     }
 
@@ -166,7 +170,7 @@ impl Session {
     ) -> Result<Result<Option<Vec<u8>>, String>, End> {
         let variable = match source {
             StatementText::Literal(text) => {
-                let vars = self.session_vars().await?;
+                let vars = self.capture().session_vars().await?;
                 return Ok(match text.is_ascii() || prepares_as_written(&vars) {
                     true => Ok(Some(text.clone())),
                     false => Err(ANOTHER_TEXT.into()),
@@ -192,7 +196,7 @@ impl Session {
 
     /// Reads user variables; the inner error is why one cannot be read as it is.
     async fn values(&mut self, names: &[&[u8]]) -> Result<Result<Vec<Value>, String>, End> {
-        let vars = self.session_vars().await?;
+        let vars = self.capture().session_vars().await?;
         let charset = &vars.charset_client;
         let mut select = b"SELECT ".to_vec();
         for (i, name) in names.iter().enumerate() {
@@ -208,11 +212,11 @@ impl Session {
             select.extend_from_slice(name);
             select.extend_from_slice(format!(" USING {charset}))").as_bytes());
         }
-        let rows = match self.try_one(select).await? {
+        let rows = match self.capture().try_one(select).await? {
             Reply::Rows(rows) => rows,
-            Reply::Err(e) => return Ok(Err(super::bound::told("the user variables cannot be read", &e))),
+            Reply::Err(e) => return Ok(Err(told("the user variables cannot be read", &e))),
             Reply::TooLarge => {
-                return Ok(Err(self.above_bytes("the user variables are")));
+                return Ok(Err(self.capture().above_bytes("the user variables are")));
             }
             Reply::Ok(_) => return Err(End::Broken("SELECT without rows".into())),
         };
@@ -222,7 +226,7 @@ impl Session {
             let (&[text, charset_of, hex, converted], Some(definition)) = (cells, definitions.first()) else {
                 return Err(End::Broken("user variables without cells".into()));
             };
-            let kind = ColumnKind::parse(definition, self.capabilities)?;
+            let kind = ColumnKind::parse(definition, self.link.capabilities)?;
             let binary = charset_of == Some(BINARY);
             let number = kind.is_exact_number() || DOUBLES.contains(&kind.kind);
             let bytes = match (number, binary) {

@@ -16,12 +16,16 @@ use atone_wire::column::ColumnKind;
 use atone_wire::execute::{ParamClass, ParamType, RawParam, execution};
 use bytes::Bytes;
 
-use super::Session;
-use super::analysed::written;
 use super::gate::Own;
-use super::inject::{Flight, Reply, Rows};
+use super::link::Link;
+use super::prepared::CURSOR_TYPES;
+use crate::capture::flight::{Flight, Reply, Rows};
+use crate::capture::settings::Vars;
+use crate::capture::text::written;
 use crate::error::{End, SqlError};
 use crate::params::quoted;
+use atone_wire::command;
+use atone_wire::response::ErrPacket;
 
 /// The parameters of the execution that is being run.
 #[derive(Clone, Debug)]
@@ -113,13 +117,14 @@ pub(super) enum Answer {
     Binary,
 }
 
-impl Session {
+impl Link {
     /// Runs a statement with marked literals, with the parameters that they stand for. `again`: it may be kept prepared.
     pub(super) async fn run_with_params(
         &mut self,
         sql: &[u8],
         answer: Answer,
         again: bool,
+        vars: Option<&Vars>,
     ) -> Result<Reply, End> {
         let Some(lifted) = self.marks.lift(sql) else {
             return Err(End::Broken("a statement with a part of a parameter".into()));
@@ -128,7 +133,7 @@ impl Session {
             let why = format!("a statement of more than {MAX_PLACEHOLDERS} parameters");
             return Ok(Reply::Err(SqlError::refused(&self.xid(), &why).err()));
         }
-        let limit = self.max_packet();
+        let limit = vars.map_or(usize::MAX, |vars| vars.max_allowed_packet);
         if lifted.sql.len() >= limit {
             return Ok(Reply::Err(SqlError::above_packet(&self.xid(), limit).err()));
         }
@@ -142,10 +147,10 @@ impl Session {
                 let names = lifted.params.iter().map(|&nth| names.get(nth).map(Vec::as_slice));
                 let names: Vec<&[u8]> = names.collect::<Option<_>>().ok_or_else(missing)?;
                 let execute = [b"EXECUTE ", BY_SQL, b" USING ", names.join(&b", "[..]).as_slice()].concat();
-                return self.run_with_variables(&lifted.sql, &execute).await;
+                return self.run_with_variables(&lifted.sql, &execute, vars).await;
             }
         };
-        let prepared = match self.prepared_for(&lifted.sql, types, again).await? {
+        let prepared = match self.prepared_for(&lifted.sql, types, again, vars).await? {
             Ok(prepared) => prepared,
             Err(error) => return Ok(Reply::Err(error)),
         };
@@ -169,21 +174,22 @@ impl Session {
     }
 
     /// The same with user variables for parameters. The statement stays prepared until the next one takes its name.
-    async fn run_with_variables(&mut self, sql: &[u8], execute: &[u8]) -> Result<Reply, End> {
+    async fn run_with_variables(
+        &mut self,
+        sql: &[u8],
+        execute: &[u8],
+        vars: Option<&Vars>,
+    ) -> Result<Reply, End> {
         let unknown = || End::Broken("an EXECUTE without the session's variables".into());
-        let mode = self.vars.as_ref().map(|vars| vars.mode).ok_or_else(unknown)?;
+        let mode = vars.map(|vars| vars.mode).ok_or_else(unknown)?;
         let mut prepare = [b"PREPARE ", BY_SQL, b" FROM "].concat();
         quoted(&mut prepare, sql, mode);
         let mut flight = Flight::default();
         flight.push(prepare);
         flight.push(execute);
         let mut replies = Vec::new();
-        self.run_texts(&flight, &mut replies).await?;
+        self.run_texts(&flight, vars, &mut replies).await?;
         replies.pop().ok_or_else(|| End::Broken("a statement without a reply".into()))
-    }
-
-    fn max_packet(&self) -> usize {
-        self.vars.as_ref().map_or(usize::MAX, |vars| vars.max_allowed_packet)
     }
 
     /// Sends an execution with these of the application's parameters, and reads the reply; nothing where it is too large.
@@ -249,7 +255,8 @@ impl Session {
         sql: &[u8],
         types: Vec<ParamType>,
         again: bool,
-    ) -> Result<Result<Prepared, atone_wire::response::ErrPacket>, End> {
+        vars: Option<&Vars>,
+    ) -> Result<Result<Prepared, ErrPacket>, End> {
         if self.own.readings != self.readings {
             self.close_kept().await?;
             self.own.readings = self.readings;
@@ -260,10 +267,10 @@ impl Session {
             self.own.kept.push(kept);
             return Ok(Ok(prepared));
         }
-        let (id, columns) = match self.prepare_own(sql).await? {
+        let (id, columns) = match self.prepare_own(sql, vars).await? {
             Err(error) if error.code == TOO_MANY_STATEMENTS && !self.own.is_empty() => {
                 self.close_kept().await?;
-                match self.prepare_own(sql).await? {
+                match self.prepare_own(sql, vars).await? {
                     Ok(prepared) => prepared,
                     Err(error) => return Ok(Err(error)),
                 }
@@ -288,9 +295,9 @@ impl Session {
     pub(super) async fn prepare_own(
         &mut self,
         sql: &[u8],
-    ) -> Result<Result<(u32, Vec<Bytes>), atone_wire::response::ErrPacket>, End> {
-        let mode = self.mode_of(sql).await?;
-        let Some(sql) = written(sql, mode.charset) else { return Ok(Err(self.unsayable())) };
+        vars: Option<&Vars>,
+    ) -> Result<Result<(u32, Vec<Bytes>), ErrPacket>, End> {
+        let Some(sql) = written(sql, self.mode(vars).charset) else { return Ok(Err(self.unsayable())) };
         self.own.was_last = true;
         self.send_prepare(&sql).await?;
         self.read_prepared().await
@@ -308,20 +315,62 @@ impl Session {
         self.send_own(Own::Close(id)).await
     }
 
-    /// The application's statement has long data on the server that belongs to an execution which was not sent there: it goes
-    /// before the next one.
-    pub(super) async fn drop_stale_data(&mut self, id: u32) -> Result<(), End> {
-        let id = self.statement_id(id);
-        let stale =
-            self.statements.get_mut(&id).is_some_and(|statement| std::mem::take(&mut statement.stale_data));
-        if stale {
-            self.send_own(Own::Reset(id)).await?;
-            let (reply, _) = self.read_reply().await?;
-            if !matches!(reply, Reply::Ok(_)) {
-                return Err(End::Broken("the server refuses COM_STMT_RESET".into()));
+    /// Has the server prepare a text, and forget it; the error that it has against it.
+    pub(super) async fn error_of_prepare(&mut self, sql: &[u8]) -> Result<Option<ErrPacket>, End> {
+        self.own.was_last = true;
+        self.send_prepare(sql).await?;
+        match self.read_prepared().await? {
+            Ok((id, _)) => {
+                self.close_statement(id).await?;
+                Ok(None)
             }
+            Err(error) => Ok(Some(error)),
         }
-        Ok(())
+    }
+
+    /// Runs a statement that answers with rows, in the protocol that the application has used for its own.
+    pub(super) async fn rows_of(&mut self, sql: &[u8], vars: Option<&Vars>) -> Result<Reply, End> {
+        if self.marks.are_in(sql) {
+            return self.run_with_params(sql, Answer::Binary, true, vars).await;
+        }
+        if !self.binary {
+            let reply = self.fly(Flight::of(sql), vars).await?.pop();
+            return reply.ok_or_else(|| End::Broken("a statement without a reply".into()));
+        }
+        let (id, columns) = match self.prepare_own(sql, vars).await? {
+            Ok(prepared) => prepared,
+            Err(error) => return Ok(Reply::Err(error)),
+        };
+        self.send_execution(id, &[command::STMT_EXECUTE, 0, 0, 0, 0, 0, 1, 0, 0, 0]).await?;
+        let reply = self.read_binary(columns).await?;
+        self.send_own(Own::Close(id)).await?;
+        Ok(reply)
+    }
+
+    /// `COM_STMT_EXECUTE` of another statement, without a cursor.
+    pub(super) async fn send_execution(&mut self, id: u32, execute: &[u8]) -> Result<(), End> {
+        let mut payload = execute.to_vec();
+        let (Some(id_bytes), true) = (payload.get_mut(1..5), execute.len() > 5) else {
+            return Err(Malformed("COM_STMT_EXECUTE").into());
+        };
+        id_bytes.copy_from_slice(&id.to_le_bytes());
+        payload[5] &= !CURSOR_TYPES;
+        self.send_own(Own::Execute(&payload)).await
+    }
+
+    /// The reply to an execution, with the definitions that the server has left out because it has given them when it
+    /// prepared the statement: the client has others in mind, or none.
+    pub(super) async fn read_binary(&mut self, columns: Vec<Bytes>) -> Result<Reply, End> {
+        let (mut reply, more) = self.read_reply(None, false).await?;
+        if more {
+            return Err(End::Broken("a statement of our own with several results".into()));
+        }
+        if let Reply::Rows(rows) = &mut reply
+            && rows.columns.is_empty()
+        {
+            rows.columns = columns;
+        }
+        Ok(reply)
     }
 }
 

@@ -1,14 +1,11 @@
 //! `COM_QUERY`: its query attributes, and its statements one after the other.
 
-use std::borrow::Cow;
-
 use atone_sql::{Mode, NextStatement};
 use atone_wire::Malformed;
 use atone_wire::attributes::{Attributes, parse_query};
 use atone_wire::caps::client;
 use atone_wire::execute::Param;
 use bytes::Bytes;
-use memchr::memmem;
 
 use super::Session;
 use super::bind::depends_on_mode;
@@ -20,11 +17,11 @@ const XID_ATTRIBUTE: &str = "atone_xid";
 impl Session {
     /// `COM_QUERY`
     pub(super) async fn query(&mut self, payload: Bytes) -> Result<(), End> {
-        let (attributes, at) = match parse_query(&payload, self.capabilities) {
+        let (attributes, at) = match parse_query(&payload, self.link.capabilities) {
             Ok(parsed) => parsed,
             // The server says so
             Err(_)
-                if self.binding.is_none()
+                if self.link.binding.is_none()
                     && !atone_sql::needs_attention(&payload)
                     && !names_xid(&payload) =>
             {
@@ -39,7 +36,7 @@ impl Session {
         };
         // Behind a statement that a hint has bound its diagnostics may be asked for
         let kept = self.keeps_diagnostics() && !atone_sql::may_be_several(&sql);
-        if self.binding.is_none() && xid.is_none() && !kept && !atone_sql::needs_attention(&sql) {
+        if self.link.binding.is_none() && xid.is_none() && !kept && !atone_sql::needs_attention(&sql) {
             return self.unbound_query(&payload, &sql).await;
         }
         self.with_attributes(&attributes, xid);
@@ -51,15 +48,15 @@ impl Session {
     /// From here on the command's query attributes go with each statement to the server.
     pub(super) fn with_attributes(&mut self, attributes: &Attributes, xid: Option<String>) {
         if !attributes.is_empty() {
-            self.query_prefix = attributes.query_prefix(self.capabilities);
+            self.link.query_prefix = attributes.query_prefix(self.link.capabilities);
         }
-        self.attribute_xid = xid;
+        self.link.attribute_xid = xid;
     }
 
     /// The command is done.
     pub(super) fn without_attributes(&mut self) {
-        self.query_prefix = Attributes::default().query_prefix(self.capabilities);
-        self.attribute_xid = None;
+        self.link.query_prefix = Attributes::default().query_prefix(self.link.capabilities);
+        self.link.attribute_xid = None;
     }
 
     /// Each statement of a packet on its own, up to the first that fails.
@@ -73,10 +70,13 @@ impl Session {
         };
         // What cannot be read is refused as one statement
         let Ok(text) = mode.read(&sql) else { return self.looked_at_query(sql).await };
-        if self.binding.is_none() && self.attribute_xid.is_none() && !atone_sql::concerns_atone(&text, mode) {
+        if self.link.binding.is_none()
+            && self.link.attribute_xid.is_none()
+            && !atone_sql::concerns_atone(&text, mode)
+        {
             return self.unbound_statement(&sql).await;
         }
-        if self.capabilities & client::MULTI_STATEMENTS == 0 {
+        if self.link.capabilities & client::MULTI_STATEMENTS == 0 {
             // The server leaves out what stands at the end of a packet
             let end = sql.iter().rposition(|b| *b != b';' && !b.is_ascii_whitespace()).map_or(0, |at| at + 1);
             return match next_statement(&sql[..end], mode) {
@@ -93,16 +93,16 @@ impl Session {
             let next = next_statement(&sql, mode);
             if next.as_ref().is_some_and(|next| sql[..next.end].trim_ascii().is_empty()) {
                 // No statement stands here, and another one follows: the server says so of the packet as a whole
-                self.reply.more = false;
+                self.link.reply.more = false;
                 return self.refuse_several(&sql).await;
             }
-            self.reply.more = next.is_some();
+            self.link.reply.more = next.is_some();
             let statement = next.map_or(sql.clone(), |next| sql.slice(..next.end));
-            self.with_rest = next.as_ref().map(|_| sql.clone());
+            self.command.with_rest = next.as_ref().map(|_| sql.clone());
             let done = self.looked_at_query(statement).await;
-            self.with_rest = None;
+            self.command.with_rest = None;
             done?;
-            let Some(next) = next.filter(|_| !self.reply.failed) else { return Ok(()) };
+            let Some(next) = next.filter(|_| !self.link.reply.failed) else { return Ok(()) };
             self.after_command();
             sql = sql.slice(next.following..);
         }
@@ -111,7 +111,7 @@ impl Session {
     /// Of a client that did not ask for several statements in a packet the server refuses them, in its own words: those that it
     /// has when it is asked to prepare them, which runs nothing.
     async fn refuse_several(&mut self, sql: &[u8]) -> Result<(), End> {
-        match self.error_of(sql).await? {
+        match self.capture().error_of(sql).await? {
             Some(error) => self.statement_failed(error).await,
             None => self.refuse("several statements from a client without CLIENT_MULTI_STATEMENTS").await,
         }
@@ -120,9 +120,9 @@ impl Session {
     /// How a packet is cut into statements.
     async fn splitting_mode(&mut self, sql: &[u8]) -> Result<Result<Mode, SqlError>, End> {
         if !depends_on_mode(sql) {
-            return Ok(Ok(self.assumed_mode()));
+            return Ok(Ok(self.capture().assumed_mode()));
         }
-        let vars = self.session_vars().await?;
+        let vars = self.capture().session_vars().await?;
         Ok(match &vars.refuse {
             Some(why) => Err(SqlError::refused(&self.xid(), why)),
             None => Ok(vars.mode),
@@ -136,15 +136,6 @@ fn next_statement(sql: &[u8], mode: Mode) -> Option<NextStatement> {
     let next = atone_sql::next_statement(&text, mode)?;
     let length = |end: usize| mode.charset.write(text.get(..end)?).map(|sql| sql.len());
     Some(NextStatement { end: length(next.end)?, following: length(next.following)? })
-}
-
-/// Whether a text is certainly no more than one statement, what executable comments hold included.
-pub(super) fn is_one_statement(sql: &[u8], mode: Mode) -> bool {
-    let whole = |text: Cow<'_, [u8]>| {
-        let executes = [&b"/*!"[..], b"/*M!"].iter().any(|comment| memmem::find(&text, comment).is_some());
-        !executes && atone_sql::next_statement(&text, mode).is_none()
-    };
-    !atone_sql::may_be_several(sql) || mode.read(sql).is_ok_and(whole)
 }
 
 /// Whether attributes that do not decode could hold [`XID_ATTRIBUTE`].

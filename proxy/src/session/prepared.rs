@@ -5,20 +5,22 @@ use std::sync::Arc;
 
 use atone_sql::{Statement as Sql, XidValue};
 use atone_wire::caps::client;
+use atone_wire::command;
 use atone_wire::execute::{ExecuteHead, Execution, ParamType, parse_execution};
 use atone_wire::reply::Expect;
-use atone_wire::{Malformed, command};
 use bytes::Bytes;
 
+use super::Session;
 use super::analysed::Analysed;
 use super::gate::{Harmless, Own};
-use super::inject::{Reply, Vars};
-use super::odd::odd_kinds;
-use super::own::{Answer, Carried};
+use super::own::Carried;
 use super::packet::{named_xid, names_xid};
-use super::{Session, of_execution};
+use crate::capture::flight::Reply;
+use crate::capture::odd::odd_kinds;
+use crate::capture::settings::Vars;
 use crate::error::{End, SqlError};
 use crate::params::substitute;
+use crate::session::of_execution;
 
 /// A statement that the server has prepared for this session.
 #[derive(Debug)]
@@ -62,7 +64,7 @@ impl Session {
     /// `COM_STMT_PREPARE`
     pub(super) async fn prepare(&mut self, payload: Bytes) -> Result<(), End> {
         let sql = payload.slice(1..);
-        let limit = self.backend.limits.max_prepared_statements;
+        let limit = self.link.backend.limits.max_prepared_statements;
         if self.statements.len() >= limit {
             return self.send_error(&SqlError::too_many_statements(limit)).await;
         }
@@ -89,32 +91,34 @@ impl Session {
                 _ => forwarded = analysed.without_hint(mode).origin.sql().clone(),
             }
         }
-        if self.mariadb && self.binding.is_some() {
+        if self.link.mariadb && self.link.binding.is_some() {
             let mode = match self.reading_mode(&forwarded).await? {
                 Ok(mode) => mode,
                 Err(error) => return self.send_error(&error).await,
             };
             let analysed = Analysed::query(forwarded.clone(), mode);
-            if let Some(error) = Box::pin(self.prepare_refusal(&analysed)).await? {
+            if let Some(error) =
+                Box::pin(self.capture().prepare_refusal(&analysed.sql, &analysed.analysis.statement)).await?
+            {
                 return self.statement_failed(error).await;
             }
         }
         let row_count = self.kept_row_count();
         let taken = self.mark_list().await?;
-        self.send_prepare(&forwarded).await?;
+        self.link.send_prepare(&forwarded).await?;
         let tracker = self.relay_reply(Expect::Prepare).await?;
         if tracker.failed().is_none() {
             self.follow_prepared(row_count, taken).await?;
         }
         if let Some(code) = tracker.failed() {
-            self.prepare_failed().await?;
-            if self.binding.is_some() {
-                self.after_error(code).await?;
+            self.capture().prepare_failed().await?;
+            if self.link.binding.is_some() {
+                self.capture().after_error(code).await?;
             }
             // MariaDB's id -1 means none now
             self.last_prepared = u32::MAX;
         }
-        self.own.was_last = false;
+        self.link.own.was_last = false;
         if let Some(prepared) = tracker.prepared() {
             self.last_prepared = prepared.statement_id;
             let reading = self.reading();
@@ -135,19 +139,9 @@ impl Session {
         Ok(())
     }
 
-    /// The server could not prepare a statement.
-    pub(super) async fn prepare_failed(&mut self) -> Result<(), End> {
-        self.diagnostics = None;
-        if self.binding.is_some() && self.vars.is_none() {
-            // Reading them would replace the diagnostics
-            self.keep_warnings_behind(-1).await?;
-        }
-        Ok(())
-    }
-
     /// How a statement's text is read now.
     pub(super) fn reading(&self) -> Reading {
-        Reading { count: self.readings, vars: self.vars.clone() }
+        Reading { count: self.link.readings, vars: self.state.vars.clone() }
     }
 
     /// Why a prepared statement cannot be captured by its text: it may mean another table now, or be another text.
@@ -167,10 +161,10 @@ impl Session {
                 | Sql::Commit { .. }
                 | Sql::Rollback { .. }
         );
-        if reading.count == self.readings || indifferent {
+        if reading.count == self.link.readings || indifferent {
             return Ok(None);
         }
-        let now = self.session_vars().await?;
+        let now = self.capture().session_vars().await?;
         if reading.vars.as_ref().is_some_and(|then| then.reads_as(&now)) {
             return Ok(None);
         }
@@ -179,7 +173,7 @@ impl Session {
     }
 
     pub(super) fn statement_id(&self, id: u32) -> u32 {
-        if id == u32::MAX && self.mariadb { self.last_prepared } else { id }
+        if id == u32::MAX && self.link.mariadb { self.last_prepared } else { id }
     }
 
     /// `COM_STMT_SEND_LONG_DATA`: no reply.
@@ -195,8 +189,8 @@ impl Session {
         };
         let id = u32::from_le_bytes(id.try_into().unwrap_or_default());
         let param = usize::from(u16::from_le_bytes(param.try_into().unwrap_or_default()));
-        let bound = self.binding.is_some();
-        let limit = self.backend.limits.max_statement_bytes;
+        let bound = self.link.binding.is_some();
+        let limit = self.link.backend.limits.max_statement_bytes;
         let id = self.statement_id(id);
         let Some(statement) = self.statements.get_mut(&id) else { return Ok(()) };
         let kept: usize = statement.long_data.values().map(Vec::len).sum();
@@ -218,7 +212,7 @@ impl Session {
 
     /// A command that has no reply was too short: MySQL says so, MariaDB does not.
     pub(super) async fn answer_to_malformed(&mut self) -> Result<(), End> {
-        if !self.mariadb {
+        if !self.link.mariadb {
             self.relay_reply(Expect::Single).await?;
         }
         Ok(())
@@ -248,9 +242,9 @@ impl Session {
         );
         let known = self.statements.contains_key(&self.last_prepared);
         if !names_statement
-            || !self.mariadb
+            || !self.link.mariadb
             || !known
-            || !self.own.was_last
+            || !self.link.own.was_last
             || payload.get(1..5) != Some(&u32::MAX.to_le_bytes())
         {
             return payload;
@@ -261,7 +255,7 @@ impl Session {
 
     /// `COM_STMT_EXECUTE`
     pub(super) async fn execute(&mut self, payload: Bytes) -> Result<(), End> {
-        let bound = self.binding.is_some();
+        let bound = self.link.binding.is_some();
         let id = match ExecuteHead::parse(&payload) {
             Ok(head) => self.statement_id(head.statement_id),
             Err(_) if !bound => return self.unbound_execute(&payload, b"").await,
@@ -270,13 +264,13 @@ impl Session {
         self.drop_stale_data(id).await?;
         let Some(statement) = self.statements.get_mut(&id) else {
             if bound {
-                return self.send_error(&SqlError::unknown_statement(id, self.mariadb)).await;
+                return self.send_error(&SqlError::unknown_statement(id, self.link.mariadb)).await;
             }
             return self.unbound_execute(&payload, b"").await;
         };
         let long_data = std::mem::take(&mut statement.long_data);
         let lost = std::mem::take(&mut statement.long_data_lost);
-        let (params, capabilities) = (statement.params, self.capabilities);
+        let (params, capabilities) = (statement.params, self.link.capabilities);
         let execution = parse_execution(&payload, params, capabilities, &mut statement.types, |i| {
             long_data.get(&i).cloned()
         });
@@ -294,7 +288,8 @@ impl Session {
                 return self.send_error(&error).await;
             }
             if self.keeps_diagnostics() {
-                let analysed = Analysed::execution(sql.clone(), self.assumed_mode(), payload.clone());
+                let analysed =
+                    Analysed::execution(sql.clone(), self.capture().assumed_mode(), payload.clone());
                 if self.answer_kept(&analysed).await? {
                     return Ok(());
                 }
@@ -309,10 +304,10 @@ impl Session {
         }
         let execution = execution.map_err(|e| SqlError::bad_parameters(&e.to_string()));
         let has_long_data = lost || !long_data.is_empty();
-        self.executed = false;
+        self.link.executed = false;
         let done = self.looked_at_execution(sql, &reading, execution, lost, payload).await;
         if has_long_data
-            && !std::mem::take(&mut self.executed)
+            && !std::mem::take(&mut self.link.executed)
             && let Some(statement) = self.statements.get_mut(&id)
         {
             statement.stale_data = true;
@@ -336,7 +331,7 @@ impl Session {
         };
         let analysed = Analysed::execution(sql, mode, payload.clone());
         let (sql, analysis) = (&analysed.sql, &analysed.analysis);
-        if (self.binding.is_some() || analysis.xid_hint.is_some() || self.attribute_xid.is_some())
+        if (self.link.binding.is_some() || analysis.xid_hint.is_some() || self.link.attribute_xid.is_some())
             && let Some(error) = self.read_otherwise(reading, &analysis.statement).await?
         {
             return self.send_error(&error).await;
@@ -369,103 +364,74 @@ impl Session {
             Ok(text) => Bytes::from(text),
             Err(why) => return self.refuse(&why).await,
         };
-        let limit = self.backend.limits.max_statement_bytes;
+        let limit = self.link.backend.limits.max_statement_bytes;
         if text.len() > limit {
             return self.send_error(&SqlError::too_large(&self.xid(), limit)).await;
         }
-        if !self.mariadb {
-            self.odd = odd_kinds(analysis, &params);
+        if !self.link.mariadb {
+            self.command.odd = odd_kinds(analysis, &params);
         }
-        self.carried = Carried::Execution { params: raw, attributes };
+        self.link.carried = Carried::Execution { params: raw, attributes };
         let done = self.answered_in_binary(Analysed::instead(text, mode, Some(payload))).await;
-        self.carried = Carried::default();
-        self.odd = Vec::new();
+        self.link.carried = Carried::default();
+        self.command.odd = Vec::new();
         done
     }
 
     /// The text that stands for an execution: rows that it answers with go in the binary protocol.
     pub(super) async fn answered_in_binary(&mut self, statement: Analysed) -> Result<(), End> {
-        self.binary = true;
+        self.link.binary = true;
         let done = self.looked_at_statement(statement).await;
-        self.binary = false;
+        self.link.binary = false;
         done
     }
 
     /// Executes another statement than the one that was prepared, with the same parameters: it is prepared, executed
     /// without a cursor, and closed.
     pub(super) async fn execute_instead(&mut self, sql: &[u8], execute: &[u8]) -> Result<(), End> {
-        let (id, columns) = match self.prepare_own(sql).await? {
+        let (id, columns) = match self.link.prepare_own(sql, self.state.vars.as_deref()).await? {
             Ok(prepared) => prepared,
             Err(error) => return self.statement_failed(error).await,
         };
-        self.send_execution(id, execute).await?;
-        if self.capabilities & client::MARIADB_CACHE_METADATA == 0 {
+        self.link.send_execution(id, execute).await?;
+        if self.link.capabilities & client::MARIADB_CACHE_METADATA == 0 {
             let tracker = self.relay_reply(Expect::Results).await?;
             if let Some(code) = tracker.failed() {
-                self.after_error(code).await?;
+                self.capture().after_error(code).await?;
             }
         } else {
-            match self.read_binary(columns).await? {
+            match self.link.read_binary(columns).await? {
                 Reply::Rows(rows) => {
                     self.send_rows(&rows, rows.rows.iter().map(|row| row.to_vec())).await?;
                 }
                 Reply::Ok(ok) => self.send_ok(ok).await?,
                 Reply::Err(e) => self.statement_failed(e).await?,
                 Reply::TooLarge => {
-                    let limit = self.backend.limits.max_branch_bytes;
+                    let limit = self.link.backend.limits.max_branch_bytes;
                     let why =
                         format!("a result with the diagnostics of more than max_branch_bytes = {limit}");
                     self.refuse(&why).await?;
                 }
             }
         }
-        self.send_own(Own::Close(id)).await
+        self.link.send_own(Own::Close(id)).await
     }
 
-    /// Runs a statement that answers with rows, in the protocol that the application has used for its own.
-    pub(super) async fn run_for_rows(&mut self, sql: &[u8]) -> Result<Reply, End> {
-        if self.marks.are_in(sql) {
-            return self.run_with_params(sql, Answer::Binary, true).await;
+    /// The application's statement has long data on the server that belongs to an execution which was not sent there: it goes
+    /// before the next one.
+    pub(super) async fn drop_stale_data(&mut self, id: u32) -> Result<(), End> {
+        let id = self.statement_id(id);
+        let stale =
+            self.statements.get_mut(&id).is_some_and(|statement| std::mem::take(&mut statement.stale_data));
+        if stale {
+            self.link.send_own(Own::Reset(id)).await?;
+            let (reply, _) = self.link.read_reply(None, false).await?;
+            if !matches!(reply, Reply::Ok(_)) {
+                return Err(End::Broken("the server refuses COM_STMT_RESET".into()));
+            }
         }
-        if !self.binary {
-            return self.run_one(sql).await;
-        }
-        let (id, columns) = match self.prepare_own(sql).await? {
-            Ok(prepared) => prepared,
-            Err(error) => return Ok(Reply::Err(error)),
-        };
-        self.send_execution(id, &[command::STMT_EXECUTE, 0, 0, 0, 0, 0, 1, 0, 0, 0]).await?;
-        let reply = self.read_binary(columns).await?;
-        self.send_own(Own::Close(id)).await?;
-        Ok(reply)
+        Ok(())
     }
-
-    /// `COM_STMT_EXECUTE` of another statement, without a cursor.
-    pub(super) async fn send_execution(&mut self, id: u32, execute: &[u8]) -> Result<(), End> {
-        let mut payload = execute.to_vec();
-        let (Some(id_bytes), true) = (payload.get_mut(1..5), execute.len() > 5) else {
-            return Err(Malformed("COM_STMT_EXECUTE").into());
-        };
-        id_bytes.copy_from_slice(&id.to_le_bytes());
-        payload[5] &= !CURSOR_TYPES;
-        self.send_own(Own::Execute(&payload)).await
-    }
-
-    /// The reply to an execution, with the definitions that the server has left out because it has given them when it
-    /// prepared the statement: the client has others in mind, or none.
-    pub(super) async fn read_binary(&mut self, columns: Vec<Bytes>) -> Result<Reply, End> {
-        let (mut reply, more) = self.read_reply().await?;
-        if more {
-            return Err(End::Broken("a statement of our own with several results".into()));
-        }
-        if let Reply::Rows(rows) = &mut reply
-            && rows.columns.is_empty()
-        {
-            rows.columns = columns;
-        }
-        Ok(reply)
-    }
-
     /// An execution in an unbound session.
     pub(super) async fn unbound_execute(&mut self, payload: &[u8], sql: &[u8]) -> Result<(), End> {
         let taken = self.mark_unbound_list().await?;

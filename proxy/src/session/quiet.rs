@@ -3,8 +3,10 @@
 
 use atone_sql::{Mode, table_names};
 
-use super::inject::{Flight, Reply};
-use super::{Extent, Fault, Session};
+use super::Session;
+use super::link::Link;
+use crate::capture::fault::{Extent, Fault};
+use crate::capture::flight::{Flight, Reply};
 use crate::error::{End, SqlError};
 
 /// How many SET TRANSACTION are remembered for one transaction: two say all.
@@ -19,36 +21,7 @@ pub(super) struct Quiet {
     found_rows_lost: bool,
 }
 
-impl Session {
-    /// The application has set characteristics of its next transaction, or of all that follow.
-    pub(super) fn heard_set_transaction(&mut self, sql: &[u8]) {
-        let of_the_next = String::from_utf8_lossy(sql)
-            .split_whitespace()
-            .nth(1)
-            .is_some_and(|word| word.eq_ignore_ascii_case("TRANSACTION"));
-        if !of_the_next || self.in_transaction() {
-            return;
-        }
-        let settings = &mut self.quiet.next_transaction;
-        settings.retain(|known| known != sql);
-        settings.push(sql.to_vec());
-        if settings.len() > MAX_SETTINGS {
-            settings.remove(0);
-        }
-    }
-
-    /// The application runs a read, which is a transaction of its own if it looks at a table.
-    pub(super) fn heard_read(&mut self, sql: &[u8], mode: Mode) {
-        if table_names(sql, mode).is_none_or(|names| !names.is_empty()) {
-            self.quiet.next_transaction.clear();
-        }
-    }
-
-    /// The application ends a transaction, or what would be one.
-    pub(super) fn heard_end(&mut self) {
-        self.quiet.next_transaction.clear();
-    }
-
+impl Link {
     /// Behind statements of our own: sets again what they have used up.
     pub(super) async fn after_own_statements(&mut self, replies: &[Reply]) -> Result<(), End> {
         self.quiet.found_rows_lost |= replies.iter().any(|reply| matches!(reply, Reply::Rows(_)));
@@ -62,15 +35,44 @@ impl Session {
         }
         for at in 0..self.quiet.next_transaction.len() {
             let Some(sql) = self.quiet.next_transaction.get(at).cloned() else { break };
-            let mut flight = Flight::default();
-            flight.push(sql);
-            self.send_flight(&flight).await?;
-            if let (Reply::Err(error), _) = self.read_reply().await? {
+            self.send_flight(&Flight::of(sql)).await?;
+            if let (Reply::Err(error), _) = self.read_reply(None, false).await? {
                 // The next transaction would be another than the application has asked for
                 return Err(End::Fault(Fault { error, extent: Extent::Connection }));
             }
         }
         Ok(())
+    }
+}
+
+impl Session {
+    /// The application has set characteristics of its next transaction, or of all that follow.
+    pub(super) fn heard_set_transaction(&mut self, sql: &[u8]) {
+        let of_the_next = String::from_utf8_lossy(sql)
+            .split_whitespace()
+            .nth(1)
+            .is_some_and(|word| word.eq_ignore_ascii_case("TRANSACTION"));
+        if !of_the_next || self.in_transaction() {
+            return;
+        }
+        let settings = &mut self.link.quiet.next_transaction;
+        settings.retain(|known| known != sql);
+        settings.push(sql.to_vec());
+        if settings.len() > MAX_SETTINGS {
+            settings.remove(0);
+        }
+    }
+
+    /// The application runs a read, which is a transaction of its own if it looks at a table.
+    pub(super) fn heard_read(&mut self, sql: &[u8], mode: Mode) {
+        if table_names(sql, mode).is_none_or(|names| !names.is_empty()) {
+            self.link.quiet.next_transaction.clear();
+        }
+    }
+
+    /// The application ends a transaction, or what would be one.
+    pub(super) fn heard_end(&mut self) {
+        self.link.quiet.next_transaction.clear();
     }
 
     /// A result of the application's own has come.
@@ -81,33 +83,33 @@ impl Session {
                 .iter()
                 .any(|word| text.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word)));
         if selects {
-            self.quiet.found_rows_lost = false;
+            self.link.quiet.found_rows_lost = false;
         }
     }
 
     /// Whether `FOUND_ROWS()` is that of the application's own SELECT.
     pub(super) fn found_rows_known(&self) -> bool {
-        !self.quiet.found_rows_lost
+        !self.link.quiet.found_rows_lost
     }
 
     /// What ran since did not change that.
     pub(super) fn set_found_rows_known(&mut self, known: bool) {
-        self.quiet.found_rows_lost = !known;
+        self.link.quiet.found_rows_lost = !known;
     }
 
     /// The settings of the application for its next transaction.
     pub(super) fn of_next_transaction(&self) -> Vec<Vec<u8>> {
-        self.quiet.next_transaction.clone()
+        self.link.quiet.next_transaction.clone()
     }
 
     /// The transaction for which these were is to begin once more.
     pub(super) fn set_of_next_transaction(&mut self, settings: Vec<Vec<u8>>) {
-        self.quiet.next_transaction = settings;
+        self.link.quiet.next_transaction = settings;
     }
 
     /// Why a statement cannot be answered: it asks how many rows the application's last SELECT found, which is not known.
     pub(super) fn asks_lost_rows(&self, sql: &[u8]) -> Option<SqlError> {
-        let asks = self.quiet.found_rows_lost
+        let asks = self.link.quiet.found_rows_lost
             && sql.windows(10).enumerate().any(|(at, window)| {
                 let calculates = at >= 5
                     && sql.get(at - 5..at).is_some_and(|before| before.eq_ignore_ascii_case(b"CALC_"));

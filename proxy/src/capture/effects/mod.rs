@@ -1,0 +1,4 @@
+//! What changes behind a statement: rows that foreign keys change, and rows that triggers add to audit tables.
+
+pub mod audit;
+pub mod cascade;
