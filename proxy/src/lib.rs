@@ -11,21 +11,19 @@ pub mod http;
 pub mod listener;
 pub mod load_file;
 pub mod memory;
-pub mod meta;
 pub mod net;
-pub mod numbered;
 pub mod own_user;
 pub mod params;
 pub mod phase_two;
-pub mod rights;
-pub mod rounds;
 pub mod run;
-#[cfg(test)]
-mod samples;
-pub mod service;
 pub mod session;
 pub mod tls;
-mod typed;
-pub mod undo_logs;
-pub mod views;
 pub mod waits;
+
+// The former homes of what is in crates of its own, for `session`
+use atone_catalog as numbered;
+use atone_facts as meta;
+use atone_facts as undo_logs;
+use atone_facts as views;
+#[cfg(test)]
+use atone_facts::samples;

@@ -318,7 +318,7 @@ impl Session {
             };
             if let (Some(code), Some(row)) = (failed, first) {
                 // Of the packet nothing has run: the server stops at the first statement that fails
-                match self.backend.ensure_undo_log(schema).await {
+                match self.backend.catalog.ensure_undo_log(schema).await {
                     Ok(()) if code == NO_SUCH_TABLE => {
                         replies = self.fly(insert(&row)).await?.into_iter();
                         written = replies.next();
@@ -367,7 +367,7 @@ impl Session {
                 let given_up = self.not_committed(e).await?;
                 // Whether it committed all the same is for the undo record to say, and that for ever: behind the ROLLBACK nothing
                 // of it is open. Where it cannot be read the coordinator asks
-                match self.backend.has_undo_row(schema, xid, branch_id).await {
+                match self.backend.catalog.has_undo_row(schema, xid, branch_id).await {
                     Ok(there) => {
                         let outcome = if there { BranchOutcome::Committed } else { BranchOutcome::Aborted };
                         self.backend.coordinator.report(xid, branch_id, outcome);

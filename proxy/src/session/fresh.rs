@@ -19,9 +19,9 @@ impl Fresh {
         Fresh(tokio::spawn(async move {
             // Of one that is held, new foreign keys can point at it all the same
             for met in met.into_iter().filter(|met| met.as_parent || !met.held) {
-                backend.metadata.verify(&backend.pool, &met.info, met.as_parent, mariadb).await?;
+                backend.catalog.verify(&met.info, met.as_parent, mariadb).await?;
             }
-            backend.views.verify(&backend.pool, reads, mariadb).await
+            backend.catalog.verify_reads(reads, mariadb).await
         }))
     }
 }

@@ -9,9 +9,10 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use atone_catalog::ReadError;
+use atone_facts::ServiceError;
 use atone_undo::{Key, Row, Table, Value, quote_identifier};
 use atone_wire::response::OkPacket;
-use mysql_async::prelude::Queryable as _;
 
 use super::Session;
 use super::cascade::key_only;
@@ -21,8 +22,6 @@ use super::logged::Log;
 use crate::branch::Presence;
 use crate::error::End;
 use crate::numbered::{Numbered, list};
-use crate::service::see_committed;
-use crate::typed::{Typed, image};
 
 /// How many rows of others may lie between those of a statement.
 pub(super) const MAX_FOREIGN_ROWS: usize = 10_000;
@@ -107,7 +106,7 @@ impl Session {
             // Others have inserted meanwhile
             let Some(numbered) = numbered(table, column) else { break };
             let limit = count + MAX_FOREIGN_ROWS;
-            let seen = match numbered.uncommitted(&self.backend.pool, first, limit).await {
+            let seen = match self.backend.catalog.uncommitted(&numbered, first, limit).await {
                 Ok(seen) => seen,
                 Err(e) => return Ok(Err(format!("the service account cannot read {}: {e}", table.name))),
             };
@@ -157,7 +156,7 @@ impl Session {
                 }
             }
         }
-        let committed = match numbered.committed(&self.backend.pool, ids, KEYS_PER_SELECT).await {
+        let committed = match self.backend.catalog.committed(&numbered, ids, KEYS_PER_SELECT).await {
             Ok(committed) => committed,
             Err(e) => return Ok(Err(format!("the service account cannot read {}: {e}", table.name))),
         };
@@ -196,39 +195,34 @@ impl Session {
     }
 
     /// The keys that another session finds in the table under these.
-    async fn committed_keys(&self, table: &Table, keys: &[Key]) -> Result<HashSet<Key>, String> {
+    async fn committed_keys(&self, table: &Table, keys: &[Key]) -> Result<HashSet<Key>, ReadError> {
         let mut committed = HashSet::new();
         if keys.is_empty() {
             return Ok(committed);
         }
         let (qualifier, only) = (quote_identifier(&table.name), key_only(table));
         let list = only.image_select_list(&qualifier);
-        let mut conn = self.backend.pool.get_conn().await.map_err(|e| e.to_string())?;
+        let mut others = self.backend.catalog.committed_rows().await?;
         for chunk in keys.chunks(KEYS_PER_SELECT) {
             let condition = table.keys_predicate(&qualifier, chunk);
             let select =
                 format!("SELECT {list} FROM {}{} WHERE {condition}", table.quoted(), table.force_key());
-            see_committed(&mut conn).await.map_err(|e| e.to_string())?;
-            let rows: Vec<mysql_async::Row> = conn.query(select).await.map_err(|e| e.to_string())?;
-            for row in rows {
-                committed.insert(image(&only, row)?.key(&only));
-            }
+            committed.extend(others.rows(&only, select).await?.iter().map(|row| row.key(&only)));
         }
         Ok(committed)
     }
 
-    async fn seen_by_others(&self, table: &Table, keys: &[Key]) -> Result<u64, mysql_async::Error> {
+    async fn seen_by_others(&self, table: &Table, keys: &[Key]) -> Result<u64, ServiceError> {
         if keys.is_empty() {
             return Ok(0);
         }
-        let mut conn = self.backend.pool.get_conn().await?;
+        let mut others = self.backend.catalog.committed_rows().await?;
         let mut seen = 0;
         for chunk in keys.chunks(KEYS_PER_SELECT) {
             let condition = table.keys_predicate(&quote_identifier(&table.name), chunk);
             let select =
                 format!("SELECT COUNT(*) FROM {}{} WHERE {condition}", table.quoted(), table.force_key());
-            see_committed(&mut conn).await?;
-            seen += conn.first_text_row::<u64>(select).await?.unwrap_or(1);
+            seen += others.number(select).await?.unwrap_or(1);
         }
         Ok(seen)
     }

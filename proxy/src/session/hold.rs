@@ -190,7 +190,7 @@ impl Session {
             return Ok(());
         }
         let backend = self.backend.clone();
-        let seen = backend.metadata.verify(&backend.pool, info, false, self.mariadb).await;
+        let seen = backend.catalog.verify(info, false, self.mariadb).await;
         match &seen {
             Ok(()) => self.branch.hold(info),
             Err(_) => self.forget_table(&info.table),

@@ -19,7 +19,7 @@ use super::tables::{Resolved, digest, probe_sql};
 use crate::branch::Presence;
 use crate::error::{End, SqlError};
 use crate::meta::{LogTable, Stale, TableInfo, Write, logs_of, mirror_of};
-use crate::numbered::{Numbered, ROWS_PER_LOOK};
+use crate::numbered::{NUMBERS_PER_READ as ROWS_PER_LOOK, Numbered};
 
 /// A table that triggers of a statement write.
 #[derive(Debug)]
@@ -171,7 +171,7 @@ impl Session {
                 }
             }
             let Some(known) = &log.known else { continue };
-            match self.first_number(known).await {
+            match self.backend.catalog.first_number(known).await {
                 Ok(first) => log.first = first,
                 Err(e) => {
                     why.get_or_insert(format!("the service account cannot read {}: {e}", log.table.name));
@@ -182,11 +182,6 @@ impl Session {
         self.abandon(alone).await?;
         self.refuse(&why).await?;
         Ok(false)
-    }
-
-    async fn first_number(&self, log: &LogTable) -> Result<i128, mysql_async::Error> {
-        let mut conn = self.backend.pool.get_conn().await?;
-        log.first_number(&mut conn).await
     }
 
     /// Finds the rows that triggers of a statement under the savepoint have added, and releases the savepoint. Nothing where
@@ -223,7 +218,7 @@ impl Session {
         let numbered = Numbered::new(log.table.quoted(), &known.column);
         let mut next = Some(log.first);
         while let Some(first) = next {
-            let page = match numbered.uncommitted(&self.backend.pool, first, ROWS_PER_LOOK).await {
+            let page = match self.backend.catalog.uncommitted(&numbered, first, ROWS_PER_LOOK).await {
                 Ok(page) => page,
                 Err(e) => {
                     return Ok(Err(format!("the service account cannot read {}: {e}", log.table.name)));

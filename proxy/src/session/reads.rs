@@ -73,7 +73,7 @@ impl Session {
 
     async fn look_at(&mut self, names: Vec<Qualified>) -> Result<Option<SqlError>, End> {
         let xid = self.xid();
-        match self.backend.views.refusal(&self.backend.pool, names.clone(), self.mariadb).await {
+        match self.backend.catalog.read_refusal(names.clone(), self.mariadb).await {
             Ok(None) => {
                 self.branch.read(names);
                 Ok(None)
@@ -94,7 +94,7 @@ impl Session {
 
     /// Whether what the local transaction has read is what it was taken for: nothing that writes.
     pub(super) async fn reads_are_kept(&self) -> Result<(), SqlError> {
-        let seen = self.backend.views.verify(&self.backend.pool, self.branch.reads(), self.mariadb).await;
+        let seen = self.backend.catalog.verify_reads(self.branch.reads(), self.mariadb).await;
         seen.map_err(|stale| self.stale(stale))
     }
 }

@@ -200,20 +200,13 @@ impl Session {
         let ttl = Duration::from_millis(backend.limits.metadata_ttl_ms);
         let xid = self.xid();
         let refused = |why: &str| Resolved::Answer(SqlError::refused(&xid, why).err());
-        let metadata = &backend.metadata;
-        let mut read = metadata.table(&backend.pool, schema, name, &probe, ttl, self.mariadb).await;
-        if read.as_ref().is_ok_and(|info| info.refuse_any.is_some()) {
-            // It need not be so any more
-            metadata.forget(schema, name);
-            read = metadata.table(&backend.pool, schema, name, &probe, ttl, self.mariadb).await;
-        }
-        let info = match read {
+        let info = match backend.catalog.table((schema, name), &probe, ttl, self.mariadb).await {
             Ok(info) => info,
             Err(MetaError::NoTable(t)) => {
                 return Ok(refused(&format!("the service account sees no table {t}")));
             }
-            Err(MetaError::Server(e)) => {
-                let error = SqlError::of_service(&xid, UNREAD, &e.into());
+            Err(MetaError::Unread(e)) => {
+                let error = SqlError::of_service(&xid, UNREAD, &e);
                 return Ok(Resolved::Answer(error.err()));
             }
         };
@@ -236,7 +229,7 @@ impl Session {
         if padded && has_char_key(&info.table) {
             return Ok(refused("sql_mode PAD_CHAR_TO_FULL_LENGTH bends the comparison of a CHAR key"));
         }
-        if let Err(e) = backend.ensure_undo_log(&info.table.schema).await {
+        if let Err(e) = backend.catalog.ensure_undo_log(&info.table.schema).await {
             return Ok(Resolved::Answer(self.no_undo_log(&info.table.schema, &e).err()));
         }
         if self.hides_undo_log(&info.table.schema).await? {

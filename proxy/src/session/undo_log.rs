@@ -26,7 +26,7 @@ impl Session {
         let backend = self.backend.clone();
         async move {
             for schema in schemas {
-                if let Err(e) = backend.ensure_undo_log(&schema).await {
+                if let Err(e) = backend.catalog.ensure_undo_log(&schema).await {
                     return Err((schema, e));
                 }
             }

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use atone_catalog::ViewDefinition;
+use atone_facts::ServiceError;
 use atone_sql::{Insert, Mode, OnConflict, TableRef, view_of_one};
 use atone_undo::{Column, Table, UniqueKey, quote_identifier};
-use mysql_async::Conn;
 
 use super::Session;
 use super::inject::Vars;
@@ -12,8 +13,6 @@ use super::keys::same_name;
 use super::tables::Resolved;
 use crate::error::{End, SqlError};
 use crate::meta::TableInfo;
-use crate::typed::Typed;
-use crate::views::definition;
 
 /// How many views may lie over one another.
 const MAX_DEPTH: usize = 16;
@@ -124,7 +123,7 @@ impl Session {
                 }
                 Err(e) => {
                     let what = "the service account cannot read views";
-                    return Ok(Err(SqlError::of_service(&xid, what, &e.into())));
+                    return Ok(Err(SqlError::of_service(&xid, what, &e)));
                 }
             };
             let over = view_of_one(definition.text.as_bytes(), mode)
@@ -176,34 +175,13 @@ impl Session {
         Ok(true)
     }
 
-    async fn definition(&self, schema: &str, name: &str) -> Result<Option<Definition>, mysql_async::Error> {
-        let looked = self.backend.pool.look(|mut conn| async {
-            let shown = shown(&mut conn, schema, name).await;
-            (conn, shown)
-        });
-        let shown = looked.await?;
-        Ok(shown.map(|(text, columns)| Definition {
+    async fn definition(&self, schema: &str, name: &str) -> Result<Option<Definition>, ServiceError> {
+        let view = self.backend.catalog.view(schema, name).await?;
+        Ok(view.map(|ViewDefinition { text, columns }| Definition {
             schema: schema.to_owned(),
             name: name.to_owned(),
             text,
             columns,
         }))
     }
-}
-
-/// The text of a view, and the names of its columns.
-async fn shown(
-    conn: &mut Conn,
-    schema: &str,
-    name: &str,
-) -> Result<Option<(String, Vec<String>)>, mysql_async::Error> {
-    let Some(text) = definition(conn, schema, name).await? else { return Ok(None) };
-    let columns = conn
-        .rows(
-            "SELECT COLUMN_NAME FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? \
-             ORDER BY ORDINAL_POSITION",
-            (schema, name),
-        )
-        .await?;
-    Ok(Some((text, columns)))
 }

@@ -17,10 +17,11 @@ mod moved;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
+use atone_catalog::ReadError;
+use atone_facts::ServiceError;
 use atone_sql::{NO_LIMIT, TableRef};
 use atone_undo::{Key, Kind, Row, Table, UniqueKey, quote_identifier};
 use atone_wire::response::ErrPacket;
-use mysql_async::prelude::Queryable;
 
 use self::moved::{NewValues, cascaded, new_values};
 use super::Session;
@@ -31,8 +32,6 @@ use super::tables::{Resolved, digest, probe_sql};
 use crate::branch::{Presence, row_bytes};
 use crate::error::{End, SqlError};
 use crate::meta::{ForeignKey, Rule, TableInfo, Write, first_noticed, undo_refusal};
-use crate::service::see_committed;
-use crate::typed::image;
 
 /// What happens to rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -427,21 +426,20 @@ impl Session {
             return Ok(());
         }
         let backend = self.backend.clone();
-        let unread =
-            |e: mysql_async::Error| format!("the rows that foreign keys change cannot be verified: {e}");
-        let mut conn = backend.pool.get_conn().await.map_err(unread)?;
+        let unread = |e: ServiceError| format!("the rows that foreign keys change cannot be verified: {e}");
+        let mut others = backend.catalog.committed_rows().await.map_err(unread)?;
         for followed in &behind.followed {
             let child = key_only(&followed.child);
             // What is known of a table may have been read anew between its own image and that of its children
             let same = |t: &Arc<Table>| is_same(t, &followed.child);
             let place = behind.tables.iter().position(same);
             for chunk in followed.parents.chunks(KEYS_PER_SELECT) {
-                see_committed(&mut conn).await.map_err(unread)?;
                 let select = children_sql(&followed.parent, &followed.key, &child, "", chunk);
-                let rows: Vec<mysql_async::Row> = conn.query(select).await.map_err(unread)?;
+                let rows = others.rows(&child, select).await.map_err(|e| match e {
+                    ReadError::Unread(e) => unread(e),
+                    ReadError::Undecoded(e) => format!("a row behind the statement does not decode: {e}"),
+                })?;
                 for row in rows {
-                    let row = image(&child, row)
-                        .map_err(|e| format!("a row behind the statement does not decode: {e}"))?;
                     let key = row.key(&child);
                     let imaged = place.is_some_and(|place| behind.fates.contains_key(&(place, key.clone())));
                     if !imaged && !self.branch.has(&followed.child, &key) {
