@@ -4,7 +4,7 @@ use atone_facts::{ColumnRow, Facts, IndexRow, MetaError, TableInfo, TableRow, Tr
 use mysql_async::{Error, Row};
 
 use crate::audit::resolve_written;
-use crate::pool::Reader;
+use crate::reader::Reader;
 use crate::rights::RIGHTS_SQL;
 use crate::rows::{Typed, literal, typed_rows};
 use crate::table::{Head, column_row, index_row, parse_definition, show_table_sql, table_row};
@@ -21,7 +21,7 @@ pub type TableId<'a> = (&'a str, &'a str);
 /// Tables as they are now, in the order in which they are asked for, without the foreign keys that point at them. A packet may be
 /// so many bytes long.
 ///
-/// The outer error may be a change of the account's rights: see [`ServicePool::retry`](crate::ServicePool::retry). The inner error
+/// The outer error may be a change of the account's rights: see [`retry`](crate::rights::retry). The inner error
 /// is that there is no such table.
 pub(crate) async fn read_all(
     conn: &mut Reader,

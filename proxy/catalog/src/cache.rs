@@ -11,6 +11,7 @@ use crate::batch::TableId;
 use crate::error::service_error;
 use crate::foreign_keys::read_references;
 use crate::pool::ServicePool;
+use crate::rights::retry;
 use crate::single_flight::SingleFlights;
 use crate::table::{read_facts, read_table};
 
@@ -57,7 +58,7 @@ impl TableCache {
         }
         let read_at = Instant::now();
         let read = || async { read_table(&mut pool.reader().await?, id, mariadb).await };
-        let info = ServicePool::retry(read).await.map_err(service_error)?;
+        let info = retry(read).await.map_err(service_error)?;
         let info = Arc::new(info.ok_or_else(|| MetaError::NoTable(format!("{schema}.{name}")))?);
         if info.refuse_any.is_some() {
             // What refuses it may change at any time
@@ -82,7 +83,7 @@ impl TableCache {
         let table = &info.table;
         let key = (table.schema.clone(), table.name.clone(), with_references);
         let read = || read_current(pool, info, with_references, mariadb);
-        let read = async { ServicePool::retry(read).await.map(Arc::new).map_err(service_error) };
+        let read = async { retry(read).await.map(Arc::new).map_err(service_error) };
         let now = self.current.run(key, read).await.map_err(Stale::Unread)?;
         let same_references = now.references.as_ref().is_none_or(|now| *now == info.references);
         let what = match info.facts.difference(&now.facts) {

@@ -10,6 +10,7 @@ mod error;
 mod foreign_keys;
 mod numbered;
 mod pool;
+mod reader;
 mod rights;
 mod rows;
 mod single_flight;
@@ -32,11 +33,13 @@ pub use audit::first_number;
 pub use batch::{TableId, group_by_place, table_chunks, union_of_tables};
 pub use error::service_error;
 pub use numbered::{Committed, NUMBERS_PER_READ, Numbered, ReadError, UncommittedNumbers, list};
-pub use pool::{MAX_READERS, Reader, ServicePool, ServiceTls};
+pub use pool::{MAX_READERS, ServicePool, ServiceTls};
+pub use reader::Reader;
 pub use rows::{Typed, image, literal};
 pub use views::ViewDefinition;
 
 use cache::TableCache;
+use rights::retry;
 use undo_log::UndoLogs;
 use views::Views;
 
@@ -116,7 +119,7 @@ impl Catalog {
     ) -> Result<Vec<TableInfo>, MetaError> {
         let read =
             || async { batch::read_all(&mut self.pool.reader().await?, ids, packet_bytes, mariadb).await };
-        ServicePool::retry(read).await.map_err(service_error)?
+        retry(read).await.map_err(service_error)?
     }
 
     /// Whether the table still is what `info` says; `with_references` also looks at the foreign keys that point at it, which

@@ -1,50 +1,28 @@
 //! The service account's connections. Each begins with the settings of [`atone_undo::connection_setup`], and keeps them.
 //!
 //! A server session keeps the rights that the account had when the session began: new grants on all schemas, and by roles, come
-//! later or never. So a change of the account's rights makes all connections be closed and opened anew. The rights have a
-//! version, which counts their changes. Each read that depends on rights notes the version before it gets its connection, and
-//! compares it with the version behind the read: [`Reader`] does both.
+//! later or never. So all connections are given up when the account's rights have changed ([`KnownRights`]).
 
-use std::ops::{Deref, DerefMut};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use atone_facts::{MetaError, Rights, TableInfo};
 use atone_undo::connection_setup;
 use atone_wire::error_code::{ER_CON_COUNT_ERROR, ER_TOO_MANY_USER_CONNECTIONS, ER_USER_LIMIT_REACHED};
 use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, DriverError, Error, Opts, OptsBuilder, Pool, Row, SslOpts};
+use mysql_async::{Conn, DriverError, Error, Opts, OptsBuilder, Pool, SslOpts};
 
-use crate::batch::{TableId, read_all};
-use crate::error::service_error;
-use crate::rights::{RIGHTS_SQL, parse_rights, read_rights};
+use crate::reader::Reader;
+use crate::rights::{KnownRights, MAX_TRIES, RIGHTS_SQL, RightsChanged, parse_rights, read_rights};
 use crate::rows::Typed;
 
 /// How many read-only connections are kept.
 pub const MAX_READERS: usize = 4;
-/// How often a read is tried while the account's rights change.
-const MAX_TRIES: usize = 3;
 /// How often connections that should stand ready are opened.
 const READY_INTERVAL: Duration = Duration::from_secs(1);
 /// Makes a connection that was used before like a new one.
 const RENEW_SQL: [&str; 2] =
     ["ROLLBACK", "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ WRITE"];
-
-/// The account's rights changed during a read.
-#[derive(Debug, thiserror::Error)]
-#[error("the service account's rights have changed meanwhile")]
-struct RightsChanged;
-
-impl From<RightsChanged> for Error {
-    fn from(changed: RightsChanged) -> Error {
-        Error::Other(Box::new(changed))
-    }
-}
-
-fn is_rights_change(error: &Error) -> bool {
-    matches!(error, Error::Other(error) if error.is::<RightsChanged>())
-}
 
 /// TLS of the service account's connections. It is not used on Unix sockets.
 #[derive(Clone, Debug)]
@@ -61,7 +39,7 @@ pub struct ServicePool {
     options: Opts,
     /// For a server that offers no TLS, where that is optional.
     plain_options: Option<Opts>,
-    known: Arc<Mutex<Known>>,
+    rights: KnownRights,
     pools: Arc<Mutex<Pools>>,
     /// How many connections stand ready, whatever the server has left for others.
     ready: usize,
@@ -73,26 +51,6 @@ pub struct ServicePool {
 fn is_full(error: &Error) -> bool {
     const FULL: [u16; 3] = [ER_CON_COUNT_ERROR, ER_TOO_MANY_USER_CONNECTIONS, ER_USER_LIMIT_REACHED];
     matches!(error, Error::Server(e) if FULL.contains(&e.code))
-}
-
-/// The account's rights, as last read.
-#[derive(Debug, Default)]
-struct Known {
-    rights: Option<Arc<Rights>>,
-    /// How often they have changed.
-    version: u64,
-}
-
-impl Known {
-    /// Notes the rights as they are now. Returns whether they are those that were known.
-    fn note(&mut self, rights: Rights) -> bool {
-        let same = self.rights.as_ref().is_none_or(|known| **known == rights);
-        if !same || self.rights.is_none() {
-            self.version += u64::from(!same);
-            self.rights = Some(Arc::new(rights));
-        }
-        same
-    }
 }
 
 /// Connections that were all opened under the same version of the rights.
@@ -119,7 +77,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl ServicePool {
     /// Connects nowhere yet. `ready` is the least number of connections of the options' pool.
     pub fn new(options: OptsBuilder, tls: Option<ServiceTls>, ready: usize) -> ServicePool {
-        let known = Arc::new(Mutex::new(Known::default()));
+        let known = KnownRights::default();
         let noted = known.clone();
         let options = options.after_connect(move |conn| {
             let noted = noted.clone();
@@ -129,7 +87,7 @@ impl ServicePool {
                 }
                 let rights = read_rights(conn).await?;
                 // A change of them is found out before the connection is used
-                locked(&noted).note(rights);
+                noted.note(rights);
                 Ok(())
             })
         });
@@ -139,12 +97,12 @@ impl ServicePool {
             Some(tls) => (Opts::from(options.ssl_opts(Some(tls.options))), tls.is_optional.then_some(plain)),
         };
         let pools = Arc::new(Mutex::new(Pools::new(0, &options, plain_options.as_ref())));
-        ServicePool { options, plain_options, known, pools, ready, pairs: Arc::default() }
+        ServicePool { options, plain_options, rights: known, pools, ready, pairs: Arc::default() }
     }
 
     /// The present connections; those from under other rights are given up.
     fn pools(&self) -> MutexGuard<'_, Pools> {
-        let version = self.version();
+        let version = self.rights.version();
         let mut pools = locked(&self.pools);
         if pools.version < version {
             *pools = Pools::new(version, &self.options, self.plain_options.as_ref());
@@ -152,40 +110,13 @@ impl ServicePool {
         pools
     }
 
-    /// The version of the rights.
-    fn version(&self) -> u64 {
-        locked(&self.known).version
-    }
-
     /// A connection for a read that depends on the account's rights.
     ///
     /// # Errors
     /// What the server or the system says.
     pub async fn reader(&self) -> Result<Reader, Error> {
-        let version = self.version();
-        Ok(self.reader_since(version, self.get_conn().await?))
-    }
-
-    /// The connection was got when the rights had this version, or later.
-    fn reader_since(&self, version: u64, conn: Conn) -> Reader {
-        Reader { conn, version, known: self.known.clone() }
-    }
-
-    /// Reads again where the account's rights have changed meanwhile.
-    ///
-    /// # Errors
-    /// What the last try says.
-    pub(crate) async fn retry<T, F>(read: impl Fn() -> F) -> Result<T, Error>
-    where
-        F: Future<Output = Result<T, Error>>,
-    {
-        let mut tries = 1;
-        loop {
-            match read().await {
-                Err(e) if tries < MAX_TRIES && is_rights_change(&e) => tries += 1,
-                result => return result,
-            }
-        }
+        let version = self.rights.version();
+        Ok(Reader::new(self.get_conn().await?, version, &self.rights))
     }
 
     /// Reads on a read-only connection. These stay apart from the pool: to take a connection from there and to give it back
@@ -198,7 +129,7 @@ impl ServicePool {
     where
         F: Future<Output = (Reader, Result<T, Error>)> + Send,
     {
-        let since = self.version();
+        let since = self.rights.version();
         loop {
             let (kept, version) = {
                 let mut pools = self.pools();
@@ -213,12 +144,12 @@ impl ServicePool {
                     conn
                 }
             };
-            let (reader, result) = read(self.reader_since(since, conn)).await;
+            let (reader, result) = read(Reader::new(conn, since, &self.rights)).await;
             match &result {
                 Ok(_) | Err(Error::Server(_)) => {
                     let mut pools = self.pools();
                     if pools.version == version && pools.readers.len() < MAX_READERS {
-                        pools.readers.push(reader.conn);
+                        pools.readers.push(reader.into_conn());
                     }
                 }
                 Err(Error::Other(_)) => {}
@@ -257,10 +188,10 @@ impl ServicePool {
         let _turn = self.pairs.lock().await;
         let first = self.conn_of_now().await?;
         for _ in 0..MAX_TRIES {
-            let version = self.version();
+            let version = self.rights.version();
             let conn = self.get_conn().await?;
-            if self.version() == version {
-                return Ok((first, self.reader_since(version, conn)));
+            if self.rights.version() == version {
+                return Ok((first, Reader::new(conn, version, &self.rights)));
             }
         }
         Err(RightsChanged.into())
@@ -289,7 +220,7 @@ impl ServicePool {
                 }
                 Err(e) => return Err(e),
             }
-            if self.version() == version {
+            if self.rights.version() == version {
                 return Ok(conn);
             }
             if tries == MAX_TRIES {
@@ -321,7 +252,7 @@ impl ServicePool {
     async fn renew(&self, conn: &mut Conn) -> Result<(), Error> {
         let ([rollback, level], [show_grants, literal]) = (RENEW_SQL, RIGHTS_SQL);
         let [_, _, grants, literal] = conn.results([rollback, level, show_grants, literal]).await?;
-        locked(&self.known).note(parse_rights(grants, literal)?);
+        self.rights.note(parse_rights(grants, literal)?);
         Ok(())
     }
 
@@ -361,95 +292,5 @@ impl ServicePool {
             held.push(self.checkout().await.0?);
         }
         Ok(())
-    }
-}
-
-/// A connection for reads that depend on the account's rights. It knows the version that these had when it was got.
-#[derive(Debug)]
-pub struct Reader {
-    conn: Conn,
-    version: u64,
-    known: Arc<Mutex<Known>>,
-}
-
-impl Reader {
-    /// The account's rights, by the server's answers to [`RIGHTS_SQL`] behind a read.
-    ///
-    /// # Errors
-    /// They are others than the connection may have begun with: see [`ServicePool::retry`].
-    pub(crate) fn rights(&self, grants: Vec<Row>, literal: Vec<Row>) -> Result<Arc<Rights>, Error> {
-        self.current(parse_rights(grants, literal)?)
-    }
-
-    /// The same, asked for on this connection.
-    pub(crate) async fn read_rights(&mut self) -> Result<Arc<Rights>, Error> {
-        let rights = read_rights(&mut self.conn).await?;
-        self.current(rights)
-    }
-
-    fn current(&self, rights: Rights) -> Result<Arc<Rights>, Error> {
-        let mut known = locked(&self.known);
-        match (known.note(rights), &known.rights) {
-            (true, Some(rights)) if known.version == self.version => Ok(rights.clone()),
-            _ => Err(RightsChanged.into()),
-        }
-    }
-
-    /// Tables as they are now, without the foreign keys that point at them. A packet may be so many bytes long.
-    ///
-    /// # Errors
-    /// [`MetaError`]
-    pub async fn tables(
-        &mut self,
-        ids: &[TableId<'_>],
-        packet_bytes: usize,
-        mariadb: bool,
-    ) -> Result<Vec<TableInfo>, MetaError> {
-        read_all(self, ids, packet_bytes, mariadb).await.map_err(service_error)?
-    }
-}
-
-impl Deref for Reader {
-    type Target = Conn;
-
-    fn deref(&self) -> &Conn {
-        &self.conn
-    }
-}
-
-impl DerefMut for Reader {
-    fn deref_mut(&mut self) -> &mut Conn {
-        &mut self.conn
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rights_that_are_others_count_as_a_change() {
-        let rights = |grant: &str| Rights::parse(&[format!("GRANT {grant} ON *.* TO `a`@`%`")], false);
-        let mut known = Known::default();
-        assert!(known.note(rights("SELECT")) && known.note(rights("SELECT")) && known.version == 0);
-        assert!(!known.note(rights("SELECT, TRIGGER")) && known.note(rights("SELECT, TRIGGER")));
-        assert!(!known.note(rights("SELECT")) && known.version == 2);
-    }
-
-    #[tokio::test]
-    async fn a_read_begins_again_where_the_rights_have_changed() {
-        let count = std::cell::Cell::new(0);
-        let read = |fails: usize| {
-            count.set(0);
-            let count = &count;
-            ServicePool::retry(move || async move {
-                count.set(count.get() + 1);
-                if count.get() <= fails { Err(RightsChanged.into()) } else { Ok(()) }
-            })
-        };
-        assert!(read(1).await.is_ok());
-        assert_eq!(count.get(), 2);
-        assert!(read(9).await.is_err());
-        assert_eq!(count.get(), MAX_TRIES);
     }
 }

@@ -9,7 +9,7 @@ use mysql_async::{Error, Row};
 use crate::audit::resolve_written;
 use crate::batch::TableId;
 use crate::foreign_keys::read_references;
-use crate::pool::Reader;
+use crate::reader::Reader;
 use crate::rights::RIGHTS_SQL;
 use crate::rows::{Typed, typed_rows};
 use crate::triggers::{parse_triggers, read_bodies, triggers_sql};

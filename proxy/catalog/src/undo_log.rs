@@ -14,8 +14,9 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error, Row};
 
 use crate::error::service_error;
-use crate::pool::{Reader, ServicePool};
-use crate::rights::read_rights;
+use crate::pool::ServicePool;
+use crate::reader::Reader;
+use crate::rights::{read_rights, retry};
 use crate::rows::Typed;
 use crate::single_flight::SingleFlights;
 use crate::table::show_table_sql;
@@ -49,7 +50,7 @@ impl UndoLogs {
             Ok(now) if self.fit.get(schema).is_some_and(|fit| *fit == now) => Ok(()),
             Ok(_) | Err(Error::Server(_)) => {
                 self.fit.remove(schema);
-                let made = ServicePool::retry(|| make(pool, schema)).await.map_err(service_error)?;
+                let made = retry(|| make(pool, schema)).await.map_err(service_error)?;
                 let fit = made.map_err(UndoLogError::Unfit)?;
                 if self.fit.len() >= MAX_SCHEMAS {
                     self.fit.clear();

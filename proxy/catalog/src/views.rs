@@ -14,6 +14,8 @@ use mysql_async::{Conn, Error, Row};
 
 use crate::error::service_error;
 use crate::pool::ServicePool;
+use crate::reader::Reader;
+use crate::rights::retry;
 use crate::rows::Typed;
 use crate::single_flight::SingleFlights;
 
@@ -70,11 +72,11 @@ impl Views {
             if let Some(view) = self.shown.run(name.clone(), show(pool, &name)).await? {
                 let effect = match view {
                     View::Defined(text) => Ok(effect_of_view(&name, &text, mariadb)),
-                    View::Hidden => ServicePool::retry(|| effect_of_hidden(pool, &name)).await,
+                    View::Hidden => retry(|| effect_of_hidden(pool, &name)).await,
                     View::Writes => {
                         // One of those that it reads may say why
                         writes = Some(format!("the view {}.{} writes when it is looked at", name.0, name.1));
-                        ServicePool::retry(|| effect_of_writing(pool, &name, mariadb)).await
+                        retry(|| effect_of_writing(pool, &name, mariadb)).await
                     }
                 };
                 match effect.map_err(service_error)? {
@@ -91,7 +93,7 @@ impl Views {
 /// Asks the server for a view. It tells a table from a view without a look at the information schema, which costs much more.
 async fn show(pool: &ServicePool, (schema, name): &Qualified) -> Result<Option<View>, ServiceError> {
     let show = format!("SHOW CREATE VIEW {}.{}", quote_identifier(schema), quote_identifier(name));
-    let read = |mut conn: crate::Reader| async {
+    let read = |mut conn: Reader| async {
         let row = conn.query_first(&show).await;
         (conn, row)
     };
@@ -113,7 +115,7 @@ async fn show(pool: &ServicePool, (schema, name): &Qualified) -> Result<Option<V
 
 /// The effect of a view that only the information schema shows: SHOW CREATE VIEW opens the tables that its functions write.
 async fn effect_of_writing(pool: &ServicePool, name: &Qualified, mariadb: bool) -> Result<ViewEffect, Error> {
-    let read = |mut conn: crate::Reader| async {
+    let read = |mut conn: Reader| async {
         let text = definition(&mut conn, &name.0, &name.1).await;
         (conn, text)
     };
