@@ -21,8 +21,8 @@ pub mod tls;
 pub mod waits;
 
 // The former homes of what is in crates of its own, for `session`
-use atone_catalog as numbered;
 use atone_facts as meta;
+use atone_facts as numbered;
 use atone_facts as undo_logs;
 use atone_facts as views;
 #[cfg(test)]

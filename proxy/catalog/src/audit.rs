@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 
 use atone_facts::{
-    IndexRow, LogTable, Rights, TableRow, Trigger, WrittenColumn, WrittenTable, audit_table, mirror,
+    IndexRow, LogTable, Rights, TableId, TableRow, Trigger, WrittenColumn, WrittenTable, audit_table, mirror,
 };
 use mysql_async::{Conn, Error};
 
-use crate::batch::TableId;
 use crate::rows::Typed;
 use crate::triggers::read_triggers;
 
@@ -21,8 +20,8 @@ pub async fn first_number(conn: &mut Conn, log: &LogTable) -> Result<i128, Error
     Ok(log.first_number(shown.as_ref().map(|(_, definition)| definition.as_str())))
 }
 
-/// Resolves the tables that the triggers of the table `owner` write: those to which they add rows, each read once, and the one
-/// that they keep equal to their own.
+/// Resolves the tables that the triggers of the table `owner` write: those to which they add rows, each read once, and
+/// the one that they keep equal to their own.
 pub(crate) async fn resolve_written(
     conn: &mut Conn,
     owner: TableId<'_>,

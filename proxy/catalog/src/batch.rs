@@ -1,6 +1,6 @@
 //! What the service account reads of many tables at once: as many queries as for one, except SHOW CREATE TABLE.
 
-use atone_facts::{ColumnRow, Facts, IndexRow, MetaError, TableInfo, TableRow, Trigger};
+use atone_facts::{ColumnRow, Facts, IndexRow, MetaError, TableId, TableInfo, TableRow, Trigger};
 use mysql_async::{Error, Row};
 
 use crate::audit::resolve_written;
@@ -15,11 +15,8 @@ const TABLES_PER_QUERY: usize = 100;
 /// About how many bytes a query has for one table, without its names.
 const BYTES_PER_TABLE: usize = 1_200;
 
-/// A table's schema and name.
-pub type TableId<'a> = (&'a str, &'a str);
-
-/// Tables as they are now, in the order in which they are asked for, without the foreign keys that point at them. A packet may be
-/// so many bytes long.
+/// Tables as they are now, in the order in which they are asked for, without the foreign keys that point at them. A
+/// packet may be so many bytes long.
 ///
 /// The outer error may be a change of the account's rights: see [`retry`](crate::rights::retry). The inner error
 /// is that there is no such table.
@@ -61,8 +58,8 @@ pub fn table_chunks<'a, 'b>(
     })
 }
 
-/// A query whose rows begin with the place of their table among `ids`. Each table has a SELECT of its own: MariaDB finds a table
-/// without a look at all tables only by names that are equal to a constant.
+/// A query whose rows begin with the place of their table among `ids`. Each table has a SELECT of its own: MariaDB
+/// finds a table without a look at all tables only by names that are equal to a constant.
 pub fn union_of_tables(ids: &[TableId<'_>], select: impl Fn(&str, &str) -> String, order: &str) -> String {
     let parts: Vec<String> = (0..)
         .zip(ids)

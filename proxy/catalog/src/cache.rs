@@ -3,11 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use atone_facts::{Facts, MetaError, References, ServiceError, Stale, TableInfo};
+use atone_facts::{Facts, MetaError, References, ServiceError, Stale, TableId, TableInfo};
 use dashmap::DashMap;
 use mysql_async::Error;
 
-use crate::batch::TableId;
 use crate::error::service_error;
 use crate::foreign_keys::read_references;
 use crate::pool::ServicePool;

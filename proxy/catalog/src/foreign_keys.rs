@@ -51,8 +51,8 @@ pub(crate) async fn read_references(
     Ok(References::assemble(table, rules, usage, unproven))
 }
 
-/// Whether the last query has left out tables that could not be opened in time: MariaDB looks into every table, and only warns
-/// of those.
+/// Whether the last query has left out tables that could not be opened in time: MariaDB looks into every table, and
+/// only warns of those.
 async fn skips_a_table(conn: &mut Conn) -> Result<bool, Error> {
     let count = usize::from(conn.get_warnings());
     if count == 0 {
@@ -63,8 +63,8 @@ async fn skips_a_table(conn: &mut Conn) -> Result<bool, Error> {
     Ok(warnings.len() < count || warnings.iter().any(|(_, code, _)| *code == ER_LOCK_WAIT_TIMEOUT))
 }
 
-/// Why there may be foreign keys beside the `seen` ones that the account does not see. Either its rights prove that there are
-/// none, or InnoDB's own list, which shows all of them.
+/// Why there may be foreign keys beside the `seen` ones that the account does not see. Either its rights prove that
+/// there are none, or InnoDB's own list, which shows all of them.
 async fn unproven(
     conn: &mut Conn,
     table: &Table,

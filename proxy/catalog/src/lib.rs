@@ -1,14 +1,14 @@
 //! What the service account knows of a server, and the connections on which it asks.
 //!
-//! [`Catalog`] is the front door. It answers with facts ([`atone_facts`]) and [`ServiceError`]s, and keeps connections to itself.
-//! Phase two writes through the service account as well: it takes connections from [`Catalog::pool`].
+//! [`Catalog`] is the front door. It answers with facts ([`atone_facts`]) and [`ServiceError`]s, and keeps connections
+//! to itself. Phase two writes through the service account as well: it takes connections from [`Catalog::pool`].
 
 mod audit;
 mod batch;
 mod cache;
 mod error;
 mod foreign_keys;
-mod numbered;
+mod others;
 mod pool;
 mod reader;
 mod rights;
@@ -23,20 +23,21 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use atone_facts::{LogTable, MetaError, Qualified, ServiceError, Stale, TableInfo, UndoLogError};
-use atone_undo::{LOG_STATUS_MARKER, UNDO_LOG_TABLE, quote_identifier};
+use atone_facts::{
+    LogTable, MetaError, Numbered, Qualified, ReadError, ServiceError, Stale, TableId, TableInfo,
+    UncommittedNumbers, UndoLogError, ViewDefinition,
+};
+use atone_undo::{LOG_STATUS_MARKER, Row, Table, UNDO_LOG_TABLE, quote_identifier};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error, OptsBuilder};
 use tokio::sync::OnceCell;
 
 pub use audit::first_number;
-pub use batch::{TableId, group_by_place, table_chunks, union_of_tables};
+pub use batch::{group_by_place, table_chunks, union_of_tables};
 pub use error::service_error;
-pub use numbered::{Committed, NUMBERS_PER_READ, Numbered, ReadError, UncommittedNumbers, list};
 pub use pool::{MAX_READERS, ServicePool, ServiceTls};
 pub use reader::Reader;
 pub use rows::{Typed, image, literal};
-pub use views::ViewDefinition;
 
 use cache::TableCache;
 use rights::retry;
@@ -54,8 +55,8 @@ pub struct Catalog {
 }
 
 impl Catalog {
-    /// Connects nowhere yet. `min_connections` is the least number of connections of the options' pool: so many stand ready,
-    /// whatever the server has left for others.
+    /// Connects nowhere yet. `min_connections` is the least number of connections of the options' pool: so many stand
+    /// ready, whatever the server has left for others.
     pub fn new(options: OptsBuilder, tls: Option<ServiceTls>, min_connections: usize) -> Catalog {
         Catalog {
             pool: ServicePool::new(options, tls, min_connections),
@@ -92,8 +93,8 @@ impl Catalog {
         self.mariadb.get_or_try_init(|| ask).await.copied()
     }
 
-    /// A table. It is taken from the cache if it was read less than `ttl` ago under the same `digest`: the column definitions
-    /// that the application's session sees.
+    /// A table. It is taken from the cache if it was read less than `ttl` ago under the same `digest`: the column
+    /// definitions that the application's session sees.
     ///
     /// # Errors
     /// [`MetaError`]
@@ -122,11 +123,11 @@ impl Catalog {
         retry(read).await.map_err(service_error)?
     }
 
-    /// Whether the table still is what `info` says; `with_references` also looks at the foreign keys that point at it, which
-    /// matter to statements that have deleted rows or updated indexed columns.
+    /// Whether the table still is what `info` says; `with_references` also looks at the foreign keys that point at it,
+    /// which matter to statements that have deleted rows or updated indexed columns.
     ///
-    /// A transaction that has written a table keeps it from being altered until it ends, and its triggers and foreign keys from
-    /// coming and going. So what is read before its COMMIT is what its statements have met.
+    /// A transaction that has written a table keeps it from being altered until it ends, and its triggers and foreign
+    /// keys from coming and going. So what is read before its COMMIT is what its statements have met.
     ///
     /// # Errors
     /// [`Stale`]
@@ -146,7 +147,8 @@ impl Catalog {
         self.views.refusal(&self.pool, names, mariadb).await
     }
 
-    /// Whether the names that a local transaction has read, and keeps, are those of tables and of views that write nothing.
+    /// Whether the names that a local transaction has read, and keeps, are those of tables and of views that write
+    /// nothing.
     ///
     /// # Errors
     /// [`Stale`]
@@ -207,7 +209,8 @@ impl Catalog {
         first: i128,
         limit: usize,
     ) -> Result<UncommittedNumbers, ServiceError> {
-        let read = async { numbered.uncommitted(&mut self.pool.get_conn().await?, first, limit).await };
+        let read =
+            async { others::uncommitted(&mut self.pool.get_conn().await?, numbered, first, limit).await };
         read.await.map_err(service_error)
     }
 
@@ -221,15 +224,27 @@ impl Catalog {
         ids: &[i128],
         at_once: usize,
     ) -> Result<HashSet<i128>, ServiceError> {
-        let read = async { numbered.committed(&mut self.pool.get_conn().await?, ids, at_once).await };
+        let read =
+            async { others::committed(&mut self.pool.get_conn().await?, numbered, ids, at_once).await };
         read.await.map_err(service_error)
     }
 
-    /// A reader of committed rows.
+    /// The committed rows that SELECTs of the table's image list find, as other sessions see them.
+    ///
+    /// # Errors
+    /// [`ReadError`]
+    pub async fn committed_rows(&self, table: &Table, selects: &[String]) -> Result<Vec<Row>, ReadError> {
+        let read = async { others::committed_rows(&mut self.pool.get_conn().await?, selects).await };
+        let rows = read.await.map_err(service_error)?;
+        rows.into_iter().map(|row| image(table, row)).collect::<Result<_, _>>().map_err(ReadError::Undecoded)
+    }
+
+    /// The sum of the counts of committed rows that these SELECTs give.
     ///
     /// # Errors
     /// What the server or the system says.
-    pub async fn committed_rows(&self) -> Result<Committed, ServiceError> {
-        Ok(Committed::new(self.pool.get_conn().await.map_err(service_error)?))
+    pub async fn count_committed(&self, selects: &[String]) -> Result<u64, ServiceError> {
+        let read = async { others::count_committed(&mut self.pool.get_conn().await?, selects).await };
+        read.await.map_err(service_error)
     }
 }

@@ -1,7 +1,9 @@
-//! The service account's connections. Each begins with the settings of [`atone_undo::connection_setup`], and keeps them.
+//! The service account's connections. Each begins with the settings of [`atone_undo::connection_setup`], and keeps
+//! them.
 //!
-//! A server session keeps the rights that the account had when the session began: new grants on all schemas, and by roles, come
-//! later or never. So all connections are given up when the account's rights have changed ([`KnownRights`]).
+//! A server session keeps the rights that the account had when the session began: new grants on all schemas, and by
+//! roles, come later or never. So all connections are given up when the account's rights have changed
+//! ([`KnownRights`]).
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -119,9 +121,9 @@ impl ServicePool {
         Ok(Reader::new(self.get_conn().await?, version, &self.rights))
     }
 
-    /// Reads on a read-only connection. These stay apart from the pool: to take a connection from there and to give it back
-    /// takes longer than a read. They must not write: MariaDB calls functions when it shows a view whose definition has them
-    /// among the arguments of some built-in functions.
+    /// Reads on a read-only connection. These stay apart from the pool: to take a connection from there and to give it
+    /// back takes longer than a read. They must not write: MariaDB calls functions when it shows a view whose
+    /// definition has them among the arguments of some built-in functions.
     ///
     /// # Errors
     /// What the server or the system says.
@@ -161,8 +163,8 @@ impl ServicePool {
         }
     }
 
-    /// A connection whose packets may be as long as the server's global `max_allowed_packet` says now. A connection of the pool
-    /// has the value from when it was opened.
+    /// A connection whose packets may be as long as the server's global `max_allowed_packet` says now. A connection of
+    /// the pool has the value from when it was opened.
     ///
     /// # Errors
     /// What the server or the system says.
@@ -179,7 +181,8 @@ impl ServicePool {
         }
     }
 
-    /// Two connections, the first as [`ServicePool::conn_of_now`], the second for reads that depend on the account's rights.
+    /// Two connections, the first as [`ServicePool::conn_of_now`], the second for reads that depend on the account's
+    /// rights.
     ///
     /// # Errors
     /// What the server or the system says.
@@ -247,8 +250,8 @@ impl ServicePool {
         (conn, version)
     }
 
-    /// Makes a connection like a new one: without a transaction that was left open, or a level for the next one. The account's
-    /// rights are asked for as well: the connection keeps those that it began with.
+    /// Makes a connection like a new one: without a transaction that was left open, or a level for the next one. The
+    /// account's rights are asked for as well: the connection keeps those that it began with.
     async fn renew(&self, conn: &mut Conn) -> Result<(), Error> {
         let ([rollback, level], [show_grants, literal]) = (RENEW_SQL, RIGHTS_SQL);
         let [_, _, grants, literal] = conn.results([rollback, level, show_grants, literal]).await?;
@@ -256,7 +259,8 @@ impl ServicePool {
         Ok(())
     }
 
-    /// Keeps connections ready, for work that must go on while clients hold all other connections that the server takes.
+    /// Keeps connections ready, for work that must go on while clients hold all other connections that the server
+    /// takes.
     pub async fn keep_ready(&self, connect_timeout: Duration) {
         if self.ready == 0 {
             return;
@@ -276,8 +280,8 @@ impl ServicePool {
         }
     }
 
-    /// Opens what is missing of the connections that stand ready. The pool finds out which of them the server has closed: it
-    /// checks each before it hands it out.
+    /// Opens what is missing of the connections that stand ready. The pool finds out which of them the server has
+    /// closed: it checks each before it hands it out.
     async fn make_ready(&self) -> Result<(), Error> {
         let wanted = {
             let pools = self.pools();

@@ -3,10 +3,10 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-use atone_facts::{MetaError, Rights, TableInfo};
+use atone_facts::{MetaError, Rights, TableId, TableInfo};
 use mysql_async::{Conn, Error, Row};
 
-use crate::batch::{TableId, read_all};
+use crate::batch::read_all;
 use crate::error::service_error;
 use crate::rights::{KnownRights, parse_rights, read_rights};
 

@@ -1,8 +1,9 @@
 //! The grants of the service account, and their changes.
 //!
-//! A server session keeps some of the rights that the account had when the session began. What such a session does not see need
-//! not be missing. So the rights have a version, which counts their changes. A read that depends on rights notes the version
-//! before it gets its connection, and reads the rights behind all else: they must be the known ones, of the noted version.
+//! A server session keeps some of the rights that the account had when the session began. What such a session does not
+//! see need not be missing. So the rights have a version, which counts their changes. A read that depends on rights
+//! notes the version before it gets its connection, and reads the rights behind all else: they must be the known ones,
+//! of the noted version.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

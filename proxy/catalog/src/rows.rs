@@ -1,11 +1,12 @@
-//! Rows of the service account's queries, as typed values. A row of other types is an error here: the driver's own functions
-//! panic.
+//! Rows of the service account's queries, as typed values. A row of other types is an error here: the driver's own
+//! functions panic.
 
 use atone_undo::Table;
 use mysql_async::prelude::{FromRow, Queryable, StatementLike};
 use mysql_async::{Conn, DriverError, Error, FromRowError, Params, Row, Value};
 
-/// Queries whose rows are read as `T`. Errors are those of the server, the driver and the system, and rows of other types.
+/// Queries whose rows are read as `T`. Errors are those of the server, the driver and the system, and rows of other
+/// types.
 pub trait Typed {
     /// The rows of a statement with parameters.
     fn rows<T, P>(

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use dashmap::DashMap;
 use tokio::sync::Mutex;
 
-/// Reads one thing, one run after the other. Each run serves all who asked before it began, and nobody who asked later: a result
-/// is never older than its request.
+/// Reads one thing, one run after the other. Each run serves all who asked before it began, and nobody who asked later:
+/// a result is never older than its request.
 #[derive(Debug)]
 pub(crate) struct SingleFlight<T> {
     started: AtomicU64,

@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use atone_facts::{ColumnRow, Facts, IndexRow, Rights, TableInfo, TableRow, without_next_number};
+use atone_facts::{ColumnRow, Facts, IndexRow, Rights, TableId, TableInfo, TableRow, without_next_number};
 use atone_undo::quote_identifier;
 use mysql_async::{Error, Row};
 
 use crate::audit::resolve_written;
-use crate::batch::TableId;
 use crate::foreign_keys::read_references;
 use crate::reader::Reader;
 use crate::rights::RIGHTS_SQL;
@@ -100,7 +99,8 @@ pub(crate) fn show_table_sql(schema: &str, name: &str) -> String {
     format!("SHOW CREATE TABLE {}.{}", quote_identifier(schema), quote_identifier(name))
 }
 
-/// The definition in the rows of [`show_table_sql`]; empty where it is that of a view, which came in the place of the table.
+/// The definition in the rows of [`show_table_sql`]; empty where it is that of a view, which came in the place of the
+/// table.
 pub(crate) fn parse_definition(shown: Vec<Row>) -> Result<String, Error> {
     /// Of a view, there are more.
     const TABLE_COLUMNS: usize = 2;

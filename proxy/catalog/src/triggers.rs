@@ -1,17 +1,17 @@
 //! What the service account reads of the triggers of a table.
 
-use atone_facts::{Trigger, TriggerRow};
+use atone_facts::{TableId, Trigger, TriggerRow};
 use atone_undo::quote_identifier;
 use atone_wire::error_code::ER_TRG_DOES_NOT_EXIST;
 use mysql_async::{Conn, Error, Row};
 
-use crate::batch::TableId;
 use crate::rows::{Typed, literal, typed_rows};
 
 /// The columns of [`triggers_sql`].
 type Columns = (String, String, String, Option<String>, String);
 
-/// The columns of a SHOW CREATE TRIGGER: name, `sql_mode`, the statement, charsets and collations, the time of its making.
+/// The columns of a SHOW CREATE TRIGGER: name, `sql_mode`, the statement, charsets and collations, the time of its
+/// making.
 type Shown = (String, String, String, String, String, String, Option<String>);
 
 /// The triggers of a table. The tables that they write are not resolved.
@@ -49,8 +49,8 @@ pub(crate) fn trigger_row((name, event, timing, body, sql_mode): Columns) -> Tri
     TriggerRow { name, event, timing, body, sql_mode }
 }
 
-/// Reads the bodies of triggers as they were written. In information_schema, MySQL shows the quotes in a quoted name no longer
-/// doubled, so that another name, or another statement, may be read there.
+/// Reads the bodies of triggers as they were written. In information_schema, MySQL shows the quotes in a quoted name no
+/// longer doubled, so that another name, or another statement, may be read there.
 pub(crate) async fn read_bodies(
     conn: &mut Conn,
     schema: &str,

@@ -1,7 +1,7 @@
 //! The table undo_log of each schema: made where it is missing, and verified before a statement relies on it.
 //!
-//! Somebody may drop it, or put another table in its place, at any time. So each local transaction verifies it before its first
-//! statement on a table runs. A later change makes the INSERT of the undo record fail.
+//! Somebody may drop it, or put another table in its place, at any time. So each local transaction verifies it before
+//! its first statement on a table runs. A later change makes the INSERT of the undo record fail.
 
 use atone_facts::{
     IndexRow, UndoLogColumn, UndoLogError, unfit_columns, unfit_keys, unfit_rights, unfit_table,
@@ -70,8 +70,8 @@ async fn shown(conn: &mut Conn, show: &str) -> Result<String, Error> {
     Ok(without_next_number(&text.unwrap_or_default()))
 }
 
-/// Makes the table where it is missing, and checks all of one that is there. Returns what the server shows of it; the inner error
-/// is what is wrong with it.
+/// Makes the table where it is missing, and checks all of one that is there. Returns what the server shows of it; the
+/// inner error is what is wrong with it.
 ///
 /// The application's connection must not do it: a CREATE TABLE commits.
 async fn make(pool: &ServicePool, schema: &str) -> Result<Result<String, String>, Error> {

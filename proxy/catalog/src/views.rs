@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use atone_facts::{Qualified, SYSTEM_SCHEMAS, ServiceError, ViewEffect, effect_of_view};
+use atone_facts::{Qualified, SYSTEM_SCHEMAS, ServiceError, ViewDefinition, ViewEffect, effect_of_view};
 use atone_undo::quote_identifier;
 use atone_wire::error_code::{
     ER_BAD_DB_ERROR, ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION, ER_NO_SUCH_TABLE, ER_TABLEACCESS_DENIED_ERROR,
@@ -90,7 +90,8 @@ impl Views {
     }
 }
 
-/// Asks the server for a view. It tells a table from a view without a look at the information schema, which costs much more.
+/// Asks the server for a view. It tells a table from a view without a look at the information schema, which costs much
+/// more.
 async fn show(pool: &ServicePool, (schema, name): &Qualified) -> Result<Option<View>, ServiceError> {
     let show = format!("SHOW CREATE VIEW {}.{}", quote_identifier(schema), quote_identifier(name));
     let read = |mut conn: Reader| async {
@@ -113,7 +114,8 @@ async fn show(pool: &ServicePool, (schema, name): &Qualified) -> Result<Option<V
     }
 }
 
-/// The effect of a view that only the information schema shows: SHOW CREATE VIEW opens the tables that its functions write.
+/// The effect of a view that only the information schema shows: SHOW CREATE VIEW opens the tables that its functions
+/// write.
 async fn effect_of_writing(pool: &ServicePool, name: &Qualified, mariadb: bool) -> Result<ViewEffect, Error> {
     let read = |mut conn: Reader| async {
         let text = definition(&mut conn, &name.0, &name.1).await;
@@ -124,8 +126,8 @@ async fn effect_of_writing(pool: &ServicePool, name: &Qualified, mariadb: bool) 
     Ok(effect_of_view(name, &create, mariadb))
 }
 
-/// The effect of what the server does not show. The information schema tells whether it is a view only to who may read it; and a
-/// view calls nothing where there are no functions.
+/// The effect of what the server does not show. The information schema tells whether it is a view only to who may read
+/// it; and a view calls nothing where there are no functions.
 async fn effect_of_hidden(pool: &ServicePool, (schema, name): &Qualified) -> Result<ViewEffect, Error> {
     let mut conn = pool.reader().await?;
     let views: Option<u64> = conn
@@ -161,15 +163,6 @@ async fn count_functions(conn: &mut Conn) -> Result<Option<u64>, Error> {
         Err(Error::Server(_)) => Ok(None),
         functions => functions,
     }
-}
-
-/// A view by the information schema.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ViewDefinition {
-    /// Its SELECT.
-    pub text: String,
-    /// The names of its columns, in their order.
-    pub columns: Vec<String>,
 }
 
 /// See [`crate::Catalog::view`].

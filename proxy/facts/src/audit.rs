@@ -6,12 +6,13 @@ use atone_sql::{Given, TriggerInsert};
 use atone_undo::{UNDO_LOG_TABLE, quote_identifier};
 
 use crate::definition::next_number;
+use crate::names::TableId;
 use crate::rights::Rights;
-use crate::table::{IndexRow, TableRow};
+use crate::rows::{IndexRow, TableRow};
 use crate::trigger::Trigger;
 
-/// The largest `auto_increment_increment`. The last generated number lies at most so far below the largest number of the
-/// column's type.
+/// The largest `auto_increment_increment`. The last generated number lies at most so far below the largest number of
+/// the column's type.
 const MAX_INCREMENT: i128 = 65_535;
 
 /// A table to which a trigger adds rows.
@@ -33,8 +34,8 @@ impl LogTable {
         format!("{}.{}", quote_identifier(&self.schema), quote_identifier(&self.name))
     }
 
-    /// A number below which none is generated any more, by the table's `SHOW CREATE TABLE`. It holds as long as nobody can alter
-    /// the table.
+    /// A number below which none is generated any more, by the table's `SHOW CREATE TABLE`. It holds as long as nobody
+    /// can alter the table.
     pub fn first_number(&self, definition: Option<&str>) -> i128 {
         // A definition without the option is that of a counter at its beginning
         let next = definition.and_then(next_number).unwrap_or(1);
@@ -138,7 +139,7 @@ impl WrittenTable {
     }
 
     /// The table's schema and name, as the server spells them.
-    pub fn id(&self) -> (&str, &str) {
+    pub fn id(&self) -> TableId<'_> {
         (&self.table.schema, &self.table.name)
     }
 
@@ -154,15 +155,15 @@ impl WrittenTable {
     }
 }
 
-/// The table to which an INSERT of a trigger adds rows. The trigger belongs to the table `owner` and runs under `sql_mode`;
-/// `written` is what is known of the table that the INSERT names.
+/// The table to which an INSERT of a trigger adds rows. The trigger belongs to the table `owner` and runs under
+/// `sql_mode`; `written` is what is known of the table that the INSERT names.
 ///
 /// # Errors
 /// Why the rows could not be found, as a sentence about the trigger.
 pub fn audit_table(
     insert: &TriggerInsert,
     written: &Result<WrittenTable, String>,
-    owner: (&str, &str),
+    owner: TableId<'_>,
     sql_mode: &str,
 ) -> Result<LogTable, String> {
     let name = format!("{}.{}", insert.schema.as_deref().unwrap_or(owner.0), insert.table);
@@ -185,6 +186,8 @@ pub fn audit_table(
 
 #[cfg(test)]
 mod tests {
+    use atone_sql::{Mode, trigger_body};
+
     use super::*;
 
     #[test]
@@ -193,5 +196,61 @@ mod tests {
         assert_eq!(largest("int unsigned"), Some(4_294_967_295));
         assert_eq!(largest("bigint(20) unsigned zerofill"), Some(i128::from(u64::MAX)));
         assert_eq!(largest("float"), None);
+    }
+
+    fn row(name: &str) -> TableRow {
+        let (engine, table_type) = (Some("InnoDB".into()), crate::BASE_TABLE.into());
+        TableRow { schema: "s".into(), name: name.into(), engine, table_type }
+    }
+
+    fn columns() -> Vec<WrittenColumn> {
+        let column = |name: &str, column_type: &str, extra: &str| WrittenColumn {
+            name: name.into(),
+            column_type: column_type.into(),
+            extra: extra.into(),
+        };
+        vec![column("what", "text", ""), column("id", "int(11)", "auto_increment")]
+    }
+
+    fn rights(names: &str) -> Rights {
+        Rights::parse(&[format!("GRANT {names} ON *.* TO `a`@`%`")], false)
+    }
+
+    #[test]
+    fn tables_whose_new_rows_can_be_found() {
+        assert_eq!(WrittenTable::check_kind(&row("log"), Some("row_format=DYNAMIC")), Ok(()));
+        assert!(WrittenTable::check_kind(&row("log"), Some("partitioned")).is_err());
+        assert!(WrittenTable::check_kind(&row("UNDO_LOG"), None).is_err());
+        let part = |index: &str, column: &str| IndexRow {
+            index: index.into(),
+            column: Some(column.into()),
+            prefix: None,
+            non_unique: false,
+        };
+        assert_eq!(WrittenTable::key_column(&[part("PRIMARY", "id")]), Ok("id"));
+        assert!(WrittenTable::key_column(&[part("PRIMARY", "id"), part("u", "what")]).is_err());
+        let new = |key, names| WrittenTable::new(row("log"), key, &columns(), &rights(names));
+        assert!(new("id", "SELECT, TRIGGER").is_ok());
+        assert!(new("what", "SELECT, TRIGGER").unwrap_err().contains("no AUTO_INCREMENT"));
+        assert!(new("id", "SELECT").unwrap_err().contains("TRIGGER privilege"));
+        assert!(new("id", "TRIGGER").unwrap_err().contains("may not SELECT"));
+    }
+
+    #[test]
+    fn inserts_of_triggers_whose_rows_can_be_found() {
+        let written = WrittenTable::new(row("log"), "id", &columns(), &rights("ALL PRIVILEGES"));
+        let check = |body: &str, owner: &str, sql_mode: &str| {
+            let body = trigger_body(body.as_bytes(), Mode::default()).unwrap();
+            audit_table(&body.inserts[0], &written, ("s", owner), sql_mode)
+        };
+        let found = check("INSERT INTO log (what) VALUES (1)", "t", "").unwrap();
+        assert_eq!((found.quoted().as_str(), found.column.as_str()), ("`s`.`log`", "id"));
+        assert_eq!((found.first_number(None), found.first_number(Some(") AUTO_INCREMENT=7"))), (1, 7));
+        assert!(check("INSERT INTO log (id, what) VALUES (DEFAULT, 1)", "t", "").is_ok());
+        let zero = check("INSERT INTO log (id, what) VALUES (DEFAULT, 1)", "t", "NO_AUTO_VALUE_ON_ZERO");
+        assert!(zero.unwrap_err().contains("gives its column id"));
+        assert!(check("INSERT INTO log (id, what) VALUES (NEW.a, 1)", "t", "").is_err());
+        assert!(check("INSERT INTO log VALUES (1, NEW.a)", "t", "").is_err());
+        assert!(check("INSERT INTO log (what) VALUES (1)", "log", "").unwrap_err().contains("its own table"));
     }
 }

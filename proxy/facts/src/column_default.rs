@@ -36,8 +36,8 @@ impl ColumnDefault {
     }
 }
 
-/// The text of a computed default. MySQL escapes it as within quotes. A text with a backslash, or with more than ASCII, reads
-/// differently in different sessions.
+/// The text of a computed default. MySQL escapes it as within quotes. A text with a backslash, or with more than ASCII,
+/// reads differently in different sessions.
 fn expression(text: &str, mariadb: bool) -> Option<String> {
     let mut out = String::with_capacity(text.len());
     let mut chars = text.chars();

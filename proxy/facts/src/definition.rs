@@ -15,8 +15,8 @@ pub fn without_next_number(definition: &str) -> String {
     out
 }
 
-/// The table option `AUTO_INCREMENT=7` of a definition. It stands behind the parenthesis that holds the columns, and not in a
-/// quoted text.
+/// The table option `AUTO_INCREMENT=7` of a definition. It stands behind the parenthesis that holds the columns, and
+/// not in a quoted text.
 pub(crate) fn next_number(definition: &str) -> Option<i128> {
     let bytes = definition.as_bytes();
     let (mut depth, mut columns_end, mut at) = (0usize, false, 0);

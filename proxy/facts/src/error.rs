@@ -41,6 +41,17 @@ pub enum MetaError {
     Unread(#[from] ServiceError),
 }
 
+/// Why committed rows could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// What the server or the system says.
+    #[error(transparent)]
+    Unread(#[from] ServiceError),
+    /// A row that does not decode.
+    #[error("{0}")]
+    Undecoded(String),
+}
+
 /// Why what is known cannot be relied on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stale {

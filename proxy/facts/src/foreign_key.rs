@@ -9,8 +9,8 @@ use crate::rights::Rights;
 /// What becomes of the rows that refer to a row which is deleted, or whose referenced columns are updated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
-    /// The statement fails while there are such rows: RESTRICT and NO ACTION, which InnoDB treats alike, and SET DEFAULT,
-    /// which it does not have.
+    /// The statement fails while there are such rows: RESTRICT and NO ACTION, which InnoDB treats alike, and SET
+    /// DEFAULT, which it does not have.
     Restrict,
     /// They are deleted, or get the new values.
     Cascade,
@@ -88,8 +88,8 @@ pub struct UsageRow {
 }
 
 impl References {
-    /// Puts the foreign keys that point at `table` together. `usage` is in the order of the columns; `unproven` is why there may
-    /// be foreign keys that the account does not see.
+    /// Puts the foreign keys that point at `table` together. `usage` is in the order of the columns; `unproven` is why
+    /// there may be foreign keys that the account does not see.
     pub fn assemble(
         table: &Table,
         rules: Vec<RuleRow>,

@@ -1,10 +1,11 @@
 //! Tables that the triggers of another table keep equal to it. Tools for online schema changes fill their new table so.
 //!
-//! A row of the new table is a function of the row that it stands for, or it is not there yet. The statements of a rollback fire
-//! the same triggers, so that the copy follows its original back. Nothing of it is recorded, and the original's lock covers it.
+//! A row of the new table is a function of the row that it stands for, or it is not there yet. The statements of a
+//! rollback fire the same triggers, so that the copy follows its original back. Nothing of it is recorded, and the
+//! original's lock covers it.
 //!
-//! This holds under two conditions. Nobody else writes the new table, which is known of tools only. And a REPLACE in it deletes
-//! no row but the one that stands for the same original.
+//! This holds under two conditions. Nobody else writes the new table, which is known of tools only. And a REPLACE in it
+//! deletes no row but the one that stands for the same original.
 
 use atone_sql::{MirrorBody, Take};
 use atone_undo::{Column, Kind, Table, UniqueKey, quote_identifier};
@@ -14,8 +15,8 @@ use crate::column_default::ColumnDefault;
 use crate::table::TableInfo;
 use crate::trigger::{Trigger, Write, refusal};
 
-/// Prefixes of the names of triggers, by tools whose new tables nobody else writes: pt-online-schema-change and Large Hadron
-/// Migrator.
+/// Prefixes of the names of triggers, by tools whose new tables nobody else writes: pt-online-schema-change and Large
+/// Hadron Migrator.
 const TOOLS: [&str; 2] = ["pt_osc_", "lhmt_"];
 /// Prefixes of the names of OnlineSchemaChange's triggers, which write a log of changes.
 const LOGGING_TOOLS: [&str; 3] = ["__osc_ins_", "__osc_upd_", "__osc_del_"];
@@ -64,7 +65,8 @@ impl Mirror {
     fn unfit_column(&self, own: &TableInfo, copy: &TableInfo) -> Option<String> {
         for (at, column) in copy.table.columns.iter().enumerate().filter(|(_, column)| !column.generated) {
             let follows = match self.source(&own.table, &column.name) {
-                // What one of the two becomes in the other depends on the session's time zone, and for a TIME on the day
+                // What one of the two becomes in the other depends on the session's time zone, and for a TIME on the
+                // day
                 Some(source) => [Kind::Timestamp, Kind::Time]
                     .iter()
                     .all(|kind| (source.kind == *kind) == (column.kind == *kind)),
@@ -158,8 +160,8 @@ fn prefix(key: &UniqueKey, part: usize) -> Option<u32> {
     key.prefixes.get(part).copied().flatten()
 }
 
-/// Whether different values stay different, and are found by what they were, where they are copied from one column to the
-/// other.
+/// Whether different values stay different, and are found by what they were, where they are copied from one column to
+/// the other.
 fn keeps(was: &Column, is: &Column) -> bool {
     if is.generated || (was.nullable && !is.nullable) {
         return false;
@@ -254,8 +256,8 @@ fn begins(name: &str, with: &str) -> bool {
 
 /// Whether a table of this name is a log whose rows a tool applies to the new table in their order.
 ///
-/// The rows of a branch stay when it is rolled back, and those of the rollback come behind them: the tool may have applied a
-/// row before the rollback could delete it.
+/// The rows of a branch stay when it is rolled back, and those of the rollback come behind them: the tool may have
+/// applied a row before the rollback could delete it.
 pub fn is_change_log(name: &str) -> bool {
     begins(name, CHANGE_LOG)
 }

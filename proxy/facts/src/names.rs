@@ -5,6 +5,9 @@ use atone_sql::TableName;
 /// Schemas of the server's own: nothing in them is captured, and their views call nothing that writes.
 pub const SYSTEM_SCHEMAS: [&str; 4] = ["information_schema", "mysql", "performance_schema", "sys"];
 
+/// A table's schema and name.
+pub type TableId<'a> = (&'a str, &'a str);
+
 /// The schema and the name of a table or view.
 pub type Qualified = (String, String);
 
@@ -34,8 +37,8 @@ impl NameCase {
         }
     }
 
-    /// The one name under which a table is known, whichever way it is written. `None` where only the server knows it: for other
-    /// letters than ASCII, and where it stores the spelling of whoever made the table.
+    /// The one name under which a table is known, whichever way it is written. `None` where only the server knows it:
+    /// for other letters than ASCII, and where it stores the spelling of whoever made the table.
     pub fn stored(self, name: &str) -> Option<String> {
         let folded = name.chars().all(|c| c.is_ascii() || c.to_lowercase().eq([c]));
         match self {

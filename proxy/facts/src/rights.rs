@@ -24,8 +24,8 @@ pub struct Rights {
 }
 
 impl Rights {
-    /// Reads the lines of `SHOW GRANTS`. A line that is not understood grants nothing. Wildcards in schemas' names may be taken
-    /// literally (MySQL's `partial_revokes`).
+    /// Reads the lines of `SHOW GRANTS`. A line that is not understood grants nothing. Wildcards in schemas' names may
+    /// be taken literally (MySQL's `partial_revokes`).
     pub fn parse(lines: &[String], literal: bool) -> Rights {
         let mut out = Rights { literal, ..Rights::default() };
         for line in lines {

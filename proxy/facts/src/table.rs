@@ -7,13 +7,11 @@ use atone_undo::{Column, Kind, Table, UniqueKey, quote_identifier};
 
 use crate::column_default::ColumnDefault;
 use crate::foreign_key::References;
+use crate::names::TableId;
 use crate::rights::{RESTORING_RIGHTS, Rights};
+use crate::rows::{ColumnRow, IndexRow, TableRow};
 use crate::trigger::Trigger;
 
-/// The `TABLE_TYPE` of a base table.
-pub const BASE_TABLE: &str = "BASE TABLE";
-/// The `TABLE_TYPE` of a view.
-const VIEW: &str = "VIEW";
 /// What `EXTRA` shows of a column that the server computes.
 const GENERATED: [&str; 4] = ["VIRTUAL GENERATED", "STORED GENERATED", "PERSISTENT", "INVISIBLE ROW"];
 
@@ -32,8 +30,8 @@ pub struct TableInfo {
     pub references: References,
     /// The columns that are part of any index, as indices into its columns. A foreign key can point only at these.
     pub indexed: Vec<usize>,
-    /// The columns that an UPDATE of other columns may change: generated ones, those with ON UPDATE, and those that a trigger
-    /// sets.
+    /// The columns that an UPDATE of other columns may change: generated ones, those with ON UPDATE, and those that a
+    /// trigger sets.
     pub implied: Vec<usize>,
     /// An UPDATE may change the key by itself: a TIMESTAMP or DATETIME with ON UPDATE is part of it.
     pub key_follows_update: bool,
@@ -46,7 +44,8 @@ pub struct TableInfo {
 /// What only the service account can verify: the session itself sees column definitions only.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
-    /// `SHOW CREATE TABLE`, without the next number of its AUTO_INCREMENT: columns, indexes, engine, checks, partitions.
+    /// `SHOW CREATE TABLE`, without the next number of its AUTO_INCREMENT: columns, indexes, engine, checks,
+    /// partitions.
     pub definition: String,
     /// The triggers that the account sees, in the order in which they fire.
     pub triggers: Vec<Trigger>,
@@ -60,7 +59,7 @@ impl Facts {
         definition: String,
         triggers: Vec<Trigger>,
         rights: &Rights,
-        (schema, name): (&str, &str),
+        (schema, name): TableId<'_>,
     ) -> Facts {
         let lacks = |right: &&str| !rights.on_table(right, schema, name);
         let lacking = RESTORING_RIGHTS.into_iter().chain(["TRIGGER"]).find(lacks);
@@ -81,86 +80,9 @@ impl Facts {
     }
 }
 
-/// A row of `information_schema.TABLES`.
-#[derive(Clone, Debug)]
-pub struct TableRow {
-    /// `TABLE_SCHEMA`
-    pub schema: String,
-    /// `TABLE_NAME`
-    pub name: String,
-    /// `ENGINE`
-    pub engine: Option<String>,
-    /// `TABLE_TYPE`
-    pub table_type: String,
-}
-
-impl TableRow {
-    /// It is a table, not a view.
-    pub fn is_base_table(&self) -> bool {
-        self.table_type == BASE_TABLE
-    }
-
-    /// Its storage engine is InnoDB.
-    pub fn is_innodb(&self) -> bool {
-        self.engine.as_deref().is_some_and(|engine| engine.eq_ignore_ascii_case("InnoDB"))
-    }
-
-    /// Why nothing of this kind can be undone.
-    fn refusal(&self) -> Option<String> {
-        let TableRow { schema, name, engine, table_type } = self;
-        if table_type == VIEW {
-            return Some(format!("{schema}.{name} is a view now, and no table"));
-        }
-        if !self.is_base_table() {
-            return Some(format!("{schema}.{name} is not a base table ({table_type})"));
-        }
-        if !self.is_innodb() {
-            let engine = engine.as_deref().unwrap_or_default();
-            return Some(format!(
-                "{schema}.{name} is of engine {engine}, which cannot roll back with InnoDB"
-            ));
-        }
-        None
-    }
-}
-
-/// A row of `information_schema.COLUMNS`.
-#[derive(Clone, Debug)]
-pub struct ColumnRow {
-    /// `COLUMN_NAME`
-    pub name: String,
-    /// `DATA_TYPE`
-    pub data_type: String,
-    /// `COLUMN_TYPE`
-    pub column_type: String,
-    /// `CHARACTER_SET_NAME`
-    pub charset: Option<String>,
-    /// `COLLATION_NAME`
-    pub collation: Option<String>,
-    /// `IS_NULLABLE`
-    pub is_nullable: String,
-    /// `EXTRA`
-    pub extra: String,
-    /// `COLUMN_DEFAULT`
-    pub default: Option<String>,
-}
-
-/// A row of `information_schema.STATISTICS`: one part of an index.
-#[derive(Clone, Debug)]
-pub struct IndexRow {
-    /// `INDEX_NAME`
-    pub index: String,
-    /// `COLUMN_NAME`; none where the part is an expression.
-    pub column: Option<String>,
-    /// `SUB_PART`: how much of the column is indexed, where it is not all.
-    pub prefix: Option<u64>,
-    /// `NON_UNIQUE`
-    pub non_unique: bool,
-}
-
 impl TableInfo {
-    /// Puts a table together from the rows that a server shows of it. Columns and index parts are in their order; the foreign
-    /// keys that point at it are left empty.
+    /// Puts a table together from the rows that a server shows of it. Columns and index parts are in their order; the
+    /// foreign keys that point at it are left empty.
     pub fn assemble(
         row: TableRow,
         facts: Facts,
@@ -169,7 +91,8 @@ impl TableInfo {
         mariadb: bool,
     ) -> TableInfo {
         let mut refuse_any = row.refusal();
-        let TableRow { schema, name, table_type, .. } = row;
+        let is_view = row.is_view();
+        let TableRow { schema, name, .. } = row;
         let mut parsed = Vec::with_capacity(columns.len());
         let mut defaults = Vec::with_capacity(columns.len());
         let mut hidden = Vec::new();
@@ -217,7 +140,7 @@ impl TableInfo {
             keys.first().is_some_and(|key| key.columns.iter().any(|&c| follows_update[c]));
         TableInfo {
             table: Arc::new(Table { schema, name, columns: parsed, keys }),
-            is_view: table_type == VIEW,
+            is_view,
             refuse_any,
             facts,
             references: References::default(),
@@ -229,8 +152,8 @@ impl TableInfo {
         }
     }
 
-    /// The key, where a statement may name it in an index hint. The servers refuse a hint with a key that optimizers ignore
-    /// (MySQL's INVISIBLE, MariaDB's IGNORED), and some names do not exist in the session's charset.
+    /// The key, where a statement may name it in an index hint. The servers refuse a hint with a key that optimizers
+    /// ignore (MySQL's INVISIBLE, MariaDB's IGNORED), and some names do not exist in the session's charset.
     pub fn usable<'a>(&self, key: &'a UniqueKey, charset: Charset) -> Option<&'a UniqueKey> {
         if !charset.can_say(&key.name) {
             return None;
@@ -307,6 +230,7 @@ fn unique_keys(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rows::BASE_TABLE;
     use crate::samples;
 
     fn column(name: &str, nullable: bool) -> Column {
@@ -339,5 +263,64 @@ mod tests {
         assert!(unique_keys(&columns, rows(&[("A", "c")])).is_err());
         assert!(unique_keys(&columns, vec![part("A", Some("a"), Some(3))]).is_err());
         assert!(unique_keys(&columns, vec![part("A", None, None)]).is_err());
+    }
+
+    fn row(engine: &str, table_type: &str) -> TableRow {
+        TableRow {
+            schema: "s".into(),
+            name: "t".into(),
+            engine: Some(engine.into()),
+            table_type: table_type.into(),
+        }
+    }
+
+    fn column_row(name: &str, data_type: &str, extra: &str) -> ColumnRow {
+        ColumnRow {
+            name: name.into(),
+            data_type: data_type.into(),
+            column_type: data_type.into(),
+            charset: None,
+            collation: None,
+            is_nullable: "NO".into(),
+            extra: extra.into(),
+            default: None,
+        }
+    }
+
+    fn assembled(row: TableRow, columns: Vec<ColumnRow>, facts: Facts) -> TableInfo {
+        TableInfo::assemble(row, facts, columns, vec![part("PRIMARY", Some("id"), None)], false)
+    }
+
+    #[test]
+    fn columns_that_the_server_gives_values_itself() {
+        let columns = vec![
+            column_row("id", "int", "auto_increment"),
+            column_row("g", "int", "VIRTUAL GENERATED"),
+            column_row("at", "timestamp", "on update CURRENT_TIMESTAMP"),
+            column_row("x", "int", "INVISIBLE"),
+        ];
+        let info = assembled(row("InnoDB", BASE_TABLE), columns, Facts::default());
+        assert_eq!((info.refuse_any.as_deref(), info.is_view), (None, false));
+        assert!(info.table.columns[0].auto_increment && info.table.columns[1].generated);
+        assert_eq!((info.implied, info.hidden, info.indexed), (vec![1, 2], vec![3], vec![0]));
+        assert!(!info.key_follows_update);
+    }
+
+    #[test]
+    fn what_no_statement_can_be_undone_on() {
+        let why = |row, data_type, facts| {
+            assembled(row, vec![column_row("id", data_type, "")], facts).refuse_any.unwrap_or_default()
+        };
+        let base = || row("innodb", BASE_TABLE);
+        assert_eq!(why(base(), "int", Facts::default()), "");
+        assert!(why(row("", "VIEW"), "int", Facts::default()).contains("is a view now"));
+        assert!(why(row("InnoDB", "SEQUENCE"), "int", Facts::default()).contains("(SEQUENCE)"));
+        assert!(why(row("MyISAM", BASE_TABLE), "int", Facts::default()).contains("of engine MyISAM"));
+        assert!(why(base(), "unheard_of", Facts::default()).contains("has the type unheard_of"));
+        let lacking = Facts::new(String::new(), Vec::new(), &Rights::default(), ("s", "t"));
+        assert!(why(base(), "int", lacking).contains("lacks the SELECT privilege"));
+        let overlaps =
+            Facts { definition: "PRIMARY KEY (`id`,`p` WITHOUT OVERLAPS)".into(), ..Facts::default() };
+        assert!(why(base(), "int", overlaps).contains("WITHOUT OVERLAPS"));
     }
 }

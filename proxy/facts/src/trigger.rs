@@ -2,11 +2,12 @@
 //!
 //! A trigger fires for the compensation as well. So a statement is captured only if two things hold:
 //!
-//! - Its own triggers change no rows but those that they add and that can be found, and those that follow from the statement's.
+//! - Its own triggers change no rows but those that they add and that can be found, and those that follow from the
+//!   statement's.
 //! - The triggers of its inverse do nothing beyond that.
 //!
-//! The inverse of INSERT is DELETE, and the inverse of DELETE is INSERT. The inverse of UPDATE is UPDATE. Where a trigger for
-//! UPDATE interferes, or a key changes, it is a DELETE and an INSERT.
+//! The inverse of INSERT is DELETE, and the inverse of DELETE is INSERT. The inverse of UPDATE is UPDATE. Where a
+//! trigger for UPDATE interferes, or a key changes, it is a DELETE and an INSERT.
 
 use atone_sql::{Mode, TriggerBody, trigger_action, trigger_body};
 use atone_undo::Table;
@@ -82,8 +83,8 @@ impl Trigger {
         }
     }
 
-    /// Notes a table to which the trigger adds rows; or why these rows cannot be found, after which its effect counts as
-    /// unknown.
+    /// Notes a table to which the trigger adds rows; or why these rows cannot be found, after which its effect counts
+    /// as unknown.
     pub fn add_log(&mut self, log: Result<LogTable, String>) {
         match log {
             Ok(log) if mirror::is_change_log(&log.name) => {}

@@ -3,7 +3,7 @@
 use atone_undo::UNDO_LOG_TABLE;
 
 use crate::rights::{RESTORING_RIGHTS, Rights};
-use crate::table::{BASE_TABLE, IndexRow};
+use crate::rows::{BASE_TABLE, IndexRow};
 
 /// The least length of the columns `xid` and `context`.
 const TEXT_CHARS: u64 = 128;

@@ -4,6 +4,15 @@ use atone_sql::{Mode, Statement, analyze, select_of_view, table_names};
 
 use crate::names::{NameCase, Qualified, qualified};
 
+/// A view by the information schema.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ViewDefinition {
+    /// Its SELECT.
+    pub text: String,
+    /// The names of its columns, in their order.
+    pub columns: Vec<String>,
+}
+
 /// What a SELECT from a view does.
 #[derive(Debug)]
 pub enum ViewEffect {

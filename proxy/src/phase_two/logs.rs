@@ -6,8 +6,8 @@
 
 use std::collections::HashSet;
 
-use atone_catalog::{NUMBERS_PER_READ, Numbered, first_number};
-use atone_facts::LogTable;
+use atone_catalog::first_number;
+use atone_facts::{LogTable, Numbered, ROWS_PER_LOOK};
 use atone_undo::{Statement, UndoRecord, Value, quote_identifier};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
@@ -50,7 +50,7 @@ impl Logs {
             let numbered = Numbered::new(log.quoted(), &log.column);
             let mut next = Some(*first);
             while let Some(first) = next {
-                let page = backend.catalog.uncommitted(&numbered, first, NUMBERS_PER_READ).await?;
+                let page = backend.catalog.uncommitted(&numbered, first, ROWS_PER_LOOK).await?;
                 next = page.next;
                 let ids: Vec<i128> = page.ids.into_iter().filter(|id| !restored.contains(id)).collect();
                 for ids in ids.chunks(ROWS_PER_BATCH) {

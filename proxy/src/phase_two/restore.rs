@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use atone_api::proto::BranchRef;
-use atone_catalog::{Reader, TableId, Typed, image, table_chunks};
-use atone_facts::{LogTable, MetaError, Mirror, TableInfo};
+use atone_catalog::{Reader, Typed, image, table_chunks};
+use atone_facts::{LogTable, MetaError, Mirror, TableId, TableInfo};
 use atone_undo::{
     ConflictReport, Exchanges, Gone, Key, Row, RowChange, Statement, Table, TableChanges, Value, Verdict,
     inverse_for, judge, quote_identifier, replacing_inverse_for, says_nothing_of_rows,

@@ -9,8 +9,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use atone_catalog::ReadError;
-use atone_facts::ServiceError;
+use atone_facts::{ReadError, ServiceError};
 use atone_undo::{Key, Row, Table, Value, quote_identifier};
 use atone_wire::response::OkPacket;
 
@@ -196,35 +195,30 @@ impl Session {
 
     /// The keys that another session finds in the table under these.
     async fn committed_keys(&self, table: &Table, keys: &[Key]) -> Result<HashSet<Key>, ReadError> {
-        let mut committed = HashSet::new();
         if keys.is_empty() {
-            return Ok(committed);
+            return Ok(HashSet::new());
         }
         let (qualifier, only) = (quote_identifier(&table.name), key_only(table));
         let list = only.image_select_list(&qualifier);
-        let mut others = self.backend.catalog.committed_rows().await?;
-        for chunk in keys.chunks(KEYS_PER_SELECT) {
+        let select = |chunk| {
             let condition = table.keys_predicate(&qualifier, chunk);
-            let select =
-                format!("SELECT {list} FROM {}{} WHERE {condition}", table.quoted(), table.force_key());
-            committed.extend(others.rows(&only, select).await?.iter().map(|row| row.key(&only)));
-        }
-        Ok(committed)
+            format!("SELECT {list} FROM {}{} WHERE {condition}", table.quoted(), table.force_key())
+        };
+        let selects: Vec<String> = keys.chunks(KEYS_PER_SELECT).map(select).collect();
+        let rows = self.backend.catalog.committed_rows(&only, &selects).await?;
+        Ok(rows.iter().map(|row| row.key(&only)).collect())
     }
 
     async fn seen_by_others(&self, table: &Table, keys: &[Key]) -> Result<u64, ServiceError> {
         if keys.is_empty() {
             return Ok(0);
         }
-        let mut others = self.backend.catalog.committed_rows().await?;
-        let mut seen = 0;
-        for chunk in keys.chunks(KEYS_PER_SELECT) {
+        let select = |chunk| {
             let condition = table.keys_predicate(&quote_identifier(&table.name), chunk);
-            let select =
-                format!("SELECT COUNT(*) FROM {}{} WHERE {condition}", table.quoted(), table.force_key());
-            seen += others.number(select).await?.unwrap_or(1);
-        }
-        Ok(seen)
+            format!("SELECT COUNT(*) FROM {}{} WHERE {condition}", table.quoted(), table.force_key())
+        };
+        let selects: Vec<String> = keys.chunks(KEYS_PER_SELECT).map(select).collect();
+        self.backend.catalog.count_committed(&selects).await
     }
 }
 

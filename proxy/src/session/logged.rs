@@ -19,7 +19,7 @@ use super::tables::{Resolved, digest, probe_sql};
 use crate::branch::Presence;
 use crate::error::{End, SqlError};
 use crate::meta::{LogTable, Stale, TableInfo, Write, logs_of, mirror_of};
-use crate::numbered::{NUMBERS_PER_READ as ROWS_PER_LOOK, Numbered};
+use crate::numbered::{Numbered, ROWS_PER_LOOK};
 
 /// A table that triggers of a statement write.
 #[derive(Debug)]

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use atone_catalog::ViewDefinition;
-use atone_facts::ServiceError;
+use atone_facts::{ServiceError, ViewDefinition};
 use atone_sql::{Insert, Mode, OnConflict, TableRef, view_of_one};
 use atone_undo::{Column, Table, UniqueKey, quote_identifier};
 

@@ -17,8 +17,7 @@ mod moved;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-use atone_catalog::ReadError;
-use atone_facts::ServiceError;
+use atone_facts::ReadError;
 use atone_sql::{NO_LIMIT, TableRef};
 use atone_undo::{Key, Kind, Row, Table, UniqueKey, quote_identifier};
 use atone_wire::response::ErrPacket;
@@ -426,28 +425,27 @@ impl Session {
             return Ok(());
         }
         let backend = self.backend.clone();
-        let unread = |e: ServiceError| format!("the rows that foreign keys change cannot be verified: {e}");
-        let mut others = backend.catalog.committed_rows().await.map_err(unread)?;
         for followed in &behind.followed {
             let child = key_only(&followed.child);
             // What is known of a table may have been read anew between its own image and that of its children
             let same = |t: &Arc<Table>| is_same(t, &followed.child);
             let place = behind.tables.iter().position(same);
-            for chunk in followed.parents.chunks(KEYS_PER_SELECT) {
-                let select = children_sql(&followed.parent, &followed.key, &child, "", chunk);
-                let rows = others.rows(&child, select).await.map_err(|e| match e {
-                    ReadError::Unread(e) => unread(e),
-                    ReadError::Undecoded(e) => format!("a row behind the statement does not decode: {e}"),
-                })?;
-                for row in rows {
-                    let key = row.key(&child);
-                    let imaged = place.is_some_and(|place| behind.fates.contains_key(&(place, key.clone())));
-                    if !imaged && !self.branch.has(&followed.child, &key) {
-                        return Err(format!(
-                            "foreign key {} has met a row of {}.{} that came meanwhile",
-                            followed.key.name, followed.child.schema, followed.child.name
-                        ));
-                    }
+            let select = |chunk| children_sql(&followed.parent, &followed.key, &child, "", chunk);
+            let selects: Vec<String> = followed.parents.chunks(KEYS_PER_SELECT).map(select).collect();
+            let rows = backend.catalog.committed_rows(&child, &selects).await.map_err(|e| match e {
+                ReadError::Unread(e) => {
+                    format!("the rows that foreign keys change cannot be verified: {e}")
+                }
+                ReadError::Undecoded(e) => format!("a row behind the statement does not decode: {e}"),
+            })?;
+            for row in rows {
+                let key = row.key(&child);
+                let imaged = place.is_some_and(|place| behind.fates.contains_key(&(place, key.clone())));
+                if !imaged && !self.branch.has(&followed.child, &key) {
+                    return Err(format!(
+                        "foreign key {} has met a row of {}.{} that came meanwhile",
+                        followed.key.name, followed.child.schema, followed.child.name
+                    ));
                 }
             }
         }
