@@ -1,4 +1,4 @@
-//! One backend: its address, its service account's connections, and what is known of its tables.
+//! One backend: its address, its service account, and what its sessions share.
 
 use std::collections::HashMap;
 use std::io;
@@ -7,23 +7,17 @@ use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 use atone_api::Client;
-use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, OptsBuilder, PoolConstraints, PoolOpts};
-use tokio::sync::{OnceCell, Semaphore};
-
-use atone_undo::{LOG_STATUS_MARKER, SESSION_IDLE_S, UNDO_LOG_TABLE, quote_identifier};
+use atone_catalog::{Catalog, ServiceTls};
+use atone_undo::SESSION_IDLE_S;
+use mysql_async::{OptsBuilder, PoolConstraints, PoolOpts};
+use tokio::sync::Semaphore;
 
 use crate::compressed::Compression;
 use crate::config::{Address, BackendConfig, Limits, Network, ProxyProtocol};
 use crate::memory::Memory;
-use crate::meta::Metadata;
 use crate::net::Stream;
 use crate::own_user::OwnUser;
-use crate::service::ServicePool;
 use crate::tls::{self, Acceptor, Connector, ListenTls, ServerTlsMode, TlsOffer};
-use crate::typed::Typed;
-use crate::undo_logs::{UndoLogError, UndoLogs};
-use crate::views::Views;
 use crate::waits::Waits;
 
 /// One backend, shared by its sessions and by phase two.
@@ -36,8 +30,8 @@ pub struct Backend {
     pub limits: Limits,
     /// What images may take of the process's memory.
     pub memory: Memory,
-    /// The service account's connections.
-    pub pool: ServicePool,
+    /// The service account: its connections, and what it knows of tables.
+    pub catalog: Catalog,
     /// TLS with applications, unless it is off.
     pub listen_tls: Option<Acceptor>,
     /// Whether the configuration asks for it, so that it is offered whatever the server offers.
@@ -56,18 +50,12 @@ pub struct Backend {
     pub own_user: Option<OwnUser>,
     /// The coordinator.
     pub coordinator: Client,
-    /// What is known of tables.
-    pub metadata: Metadata,
     /// How many client connections there are.
     pub connections: AtomicUsize,
     /// The bound sessions, and which of them wait for the server.
     pub(crate) waits: Waits,
-    /// What is known of views.
-    pub(crate) views: Views,
     /// Phase-two jobs at a time.
     pub phase_two: Semaphore,
-    mariadb: OnceCell<bool>,
-    undo_logs: UndoLogs,
     swept: Mutex<HashMap<String, Instant>>,
 }
 
@@ -124,11 +112,16 @@ impl Backend {
             TlsOffer::AsServer if own.is_some() => Some(Acceptor::new(ListenTls::default(), own)),
             TlsOffer::AsServer | TlsOffer::Off => None,
         };
+        let tls = tls::service_options(&config.server_tls).map(|options| ServiceTls {
+            options,
+            // This account is no client's: it takes what it can get
+            is_optional: matches!(config.server_tls.mode, ServerTlsMode::Preferred | ServerTlsMode::AsClient),
+        });
         Ok(Backend {
             memory,
             name: config.name.clone(),
             limits: limits.clone(),
-            pool: ServicePool::new(opts, &config.server_tls, ready),
+            catalog: Catalog::new(opts, tls, ready),
             listen_tls: listen_tls.transpose().map_err(said)?,
             listen_tls_asked_for: matches!(config.listen_tls, TlsOffer::Always(_)),
             server_tls: Connector::new(&config.server_tls, &address).map_err(said)?,
@@ -142,13 +135,9 @@ impl Backend {
             },
             address,
             coordinator,
-            metadata: Metadata::default(),
             connections: AtomicUsize::new(0),
             waits: Waits::default(),
-            views: Views::default(),
             phase_two: Semaphore::new(limits.phase_two_concurrency),
-            mariadb: OnceCell::new(),
-            undo_logs: UndoLogs::default(),
             swept: Mutex::default(),
         })
     }
@@ -178,52 +167,11 @@ impl Backend {
     /// # Errors
     /// Why not.
     pub async fn check(&self) -> Result<(), String> {
-        let look = async {
-            let mut conn = self.pool.get_conn().await?;
-            conn.query_drop("DO 0").await
-        };
-        match tokio::time::timeout(self.limits.connect_timeout(), look).await {
+        match tokio::time::timeout(self.limits.connect_timeout(), self.catalog.ping()).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(e)) => Err(format!("backend {}: {e}", self.name)),
             Err(_) => Err(format!("backend {}: no answer in connect_timeout_ms", self.name)),
         }
-    }
-
-    /// Whether the server is MariaDB; asked once.
-    ///
-    /// # Errors
-    /// What the server says to the service account.
-    pub async fn is_mariadb(&self, conn: &mut Conn) -> Result<bool, mysql_async::Error> {
-        let look = async {
-            let version: Option<String> = conn.first_text_row("SELECT VERSION()").await?;
-            Ok(version.unwrap_or_default().contains("MariaDB"))
-        };
-        self.mariadb.get_or_try_init(|| look).await.copied()
-    }
-
-    /// Looks whether the undo_log of a schema is fit for undo records, and makes it where it is missing.
-    ///
-    /// # Errors
-    /// [`UndoLogError`]
-    pub async fn ensure_undo_log(&self, schema: &str) -> Result<(), UndoLogError> {
-        self.undo_logs.ensure(&self.pool, schema).await
-    }
-
-    /// Whether a branch's undo record is there, committed.
-    ///
-    /// # Errors
-    /// What the server or the system says.
-    pub async fn has_undo_row(
-        &self,
-        schema: &str,
-        xid: &str,
-        branch_id: u64,
-    ) -> Result<bool, mysql_async::Error> {
-        let mut conn = self.pool.get_conn().await?;
-        let undo_log = format!("{}.{UNDO_LOG_TABLE}", quote_identifier(schema));
-        let sql = format!("SELECT log_status FROM {undo_log} WHERE branch_id = ? AND xid = ?");
-        let status: Option<i32> = conn.first_row(sql, (branch_id, xid)).await?;
-        Ok(status.is_some_and(|status| status != LOG_STATUS_MARKER))
     }
 
     /// Whether an hour has passed since old markers were deleted from this table; the caller does it then.

@@ -4,11 +4,12 @@ use std::io;
 
 use atone_api::ClientError;
 use atone_api::proto::ErrorCode;
+use atone_facts::ServiceError;
 use atone_wire::Malformed;
+use atone_wire::error_code::{ER_CON_COUNT_ERROR, ER_TOO_MANY_USER_CONNECTIONS, ER_USER_LIMIT_REACHED};
 use atone_wire::response::ErrPacket;
 
 use crate::capture::fault::Fault;
-use crate::service::ServiceError;
 
 /// An error that Atone itself answers a command with: a MySQL code, and a message that begins with `atone:`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -104,10 +105,10 @@ impl SqlError {
     pub fn of_service(xid: &str, what: &str, error: &ServiceError) -> SqlError {
         let text = format!("{what}: {error}");
         match error.code() {
-            // ER_CON_COUNT_ERROR
-            Some(1040) => Self::new(1040, b"08004", xid, &text),
-            // ER_TOO_MANY_USER_CONNECTIONS, ER_USER_LIMIT_REACHED
-            Some(code @ (1203 | 1226)) => Self::new(code, b"42000", xid, &text),
+            Some(code @ ER_CON_COUNT_ERROR) => Self::new(code, b"08004", xid, &text),
+            Some(code @ (ER_TOO_MANY_USER_CONNECTIONS | ER_USER_LIMIT_REACHED)) => {
+                Self::new(code, b"42000", xid, &text)
+            }
             _ => Self::unavailable(xid, &text),
         }
     }

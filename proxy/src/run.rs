@@ -75,7 +75,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let mut ready = JoinSet::new();
     for backend in all.iter().cloned() {
         ready.spawn(waits::watch(backend.clone()));
-        ready.spawn(async move { backend.pool.keep_ready(backend.limits.connect_timeout()).await });
+        ready.spawn(async move { backend.catalog.pool().keep_ready(backend.limits.connect_timeout()).await });
     }
 
     let mut term = signal(SignalKind::terminate())?;

@@ -9,12 +9,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use atone_api::proto::{BoundConnection, LocalWait, LocalWaits, LookAtWaits};
+use atone_catalog::Typed;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use crate::backend::Backend;
-use crate::typed::Typed;
 
 /// How many waits are told at once.
 const MAX_TOLD: usize = 1_000;
@@ -282,7 +282,7 @@ async fn fresh_pairs(backend: &Backend) -> Result<Vec<Pair>, NotSeen> {
         if number > 0 {
             sleep(CACHED).await;
         }
-        let looked = backend.pool.look(|mut conn: Conn| async move {
+        let looked = backend.catalog.pool().read_only(|mut conn| async move {
             let looked = pairs(backend, &mut conn).await;
             (conn, looked)
         });
@@ -306,7 +306,7 @@ enum Seen {
 type SeenRow = (u64, Option<u64>, Option<String>, Option<u64>, Option<u64>);
 
 async fn pairs(backend: &Backend, conn: &mut Conn) -> Result<Seen, Error> {
-    let mariadb = backend.is_mariadb(conn).await?;
+    let mariadb = backend.catalog.is_mariadb(conn).await?;
     if !mariadb {
         let on: Option<u8> = conn.first_text_row("SELECT @@performance_schema").await?;
         if on != Some(1) {

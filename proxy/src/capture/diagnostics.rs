@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::capture::Capture;
 use crate::capture::flight::{Flight, Reply, Rows};
 use crate::error::{End, SqlError};
-use crate::meta::TableInfo;
+use atone_facts::TableInfo;
 
 /// The diagnostics of the application's last statement.
 #[derive(Debug)]

@@ -19,9 +19,10 @@ enum Slot<T, F> {
 
 impl<T, F: FnOnce() -> T> Slot<T, F> {
     fn run(&mut self) {
-        if let Slot::Todo(work) = std::mem::replace(self, Slot::Running) {
-            *self = Slot::Done(work());
-        }
+        *self = match std::mem::replace(self, Slot::Running) {
+            Slot::Todo(work) => Slot::Done(work()),
+            ran => ran,
+        };
     }
 }
 

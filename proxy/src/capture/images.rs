@@ -6,9 +6,8 @@ use atone_wire::Malformed;
 
 use crate::capture::Capture;
 use crate::capture::flight::Rows;
-use crate::capture::port::Cells;
 use crate::error::{End, SqlError};
-use crate::meta::{TableInfo, Write, passes, refusal};
+use atone_facts::{TableInfo, Write, passes, refusal};
 
 /// How many keys one SELECT names.
 pub(crate) const KEYS_PER_SELECT: usize = 500;
@@ -130,13 +129,4 @@ pub(crate) fn locking_reads(table: &Table, keys: &[Key]) -> impl Iterator<Item =
     let qualifier = quote_identifier(&table.name);
     keys.chunks(KEYS_PER_SELECT)
         .map(move |chunk| locking_read_by_key(table, table.keys_predicate(&qualifier, chunk).as_bytes()))
-}
-
-/// Decodes a row of the service account's, which was read by the table's image list.
-///
-/// # Errors
-/// What it has instead.
-pub(crate) fn image(table: &Table, cells: &Cells) -> Result<Row, String> {
-    let cells: Vec<Option<&[u8]>> = cells.iter().map(Option::as_deref).collect();
-    table.decode_row(&cells).map_err(|e| e.to_string())
 }

@@ -3,12 +3,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use atone_facts::{Qualified, TableInfo, replaces};
 use atone_undo::{
     Assigned, Image, Key, Obstacle, Row, RowChange, Table, TableChanges, UndoRecord, Value, obstacle,
 };
-
-use crate::meta::{TableInfo, replaces};
-use crate::views::Qualified;
 
 /// Whether a touched row must be there when the branch commits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -403,7 +401,7 @@ impl Changes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::samples;
+    use atone_facts::samples;
     use atone_undo::LockKey;
 
     const MIB: usize = 1 << 20;

@@ -21,7 +21,6 @@ pub mod heavy;
 pub mod images;
 pub mod insert;
 pub mod journal;
-pub mod numbered;
 pub mod odd;
 pub mod outcome;
 pub mod own_error;

@@ -6,7 +6,7 @@ use atone_undo::Kind;
 use atone_wire::execute::Param;
 
 use crate::capture::insert::keys::same_name;
-use crate::meta::TableInfo;
+use atone_facts::TableInfo;
 
 /// Why a condition with such a parameter is refused.
 pub(crate) const ODD: &str = "a parameter below 100 in the condition, on a table with a YEAR column, or a TIME with a fraction, on one with a TIME column";

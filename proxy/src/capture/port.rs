@@ -1,9 +1,15 @@
 //! The two interfaces of the capture to the world: the session's server connection, and what the service account knows.
 
+use std::collections::HashSet;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use atone_facts::{
+    LogTable, MetaError, Numbered, Qualified, ReadError, ServiceError, Stale, TableInfo, UncommittedNumbers,
+    UndoLogError, ViewDefinition,
+};
+use atone_undo::{Row, Table};
 use atone_wire::response::ErrPacket;
 use bytes::Bytes;
 
@@ -11,10 +17,6 @@ use crate::capture::flight::{Flight, Replies, Reply};
 use crate::capture::journal::Met;
 use crate::capture::settings::Vars;
 use crate::error::{End, SqlError};
-use crate::meta::{LogTable, MetaError, Stale, TableInfo};
-use crate::service::ServiceError;
-use crate::undo_logs::UndoLogError;
-use crate::views::Qualified;
 
 /// Something that is waited for.
 pub type Step<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -104,29 +106,8 @@ pub enum NotRegistered {
     Failed(ErrPacket),
 }
 
-/// A row of the service account's, in text.
-pub type Cells = Vec<Option<Vec<u8>>>;
-
-/// What other sessions than the one that asks see.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Seen {
-    /// What is committed.
-    Committed,
-    /// What is written, committed or not.
-    Uncommitted,
-}
-
-/// A session beside the one that asks.
-pub trait Beside: Send + Sync {
-    /// The rows of a query, as the session beside sees them.
-    ///
-    /// # Errors
-    /// What has kept the service account from looking.
-    fn rows_beside<'a>(&'a self, seen: Seen, select: String) -> Step<'a, Result<Vec<Cells>, ServiceError>>;
-}
-
 /// What the service account knows of the server's tables, views and undo_logs.
-pub trait Catalog: Beside {
+pub trait Catalog: Send + Sync {
     /// The resource's name.
     fn resource(&self) -> &str;
 
@@ -153,19 +134,13 @@ pub trait Catalog: Beside {
     /// [`Stale`]
     fn begin_verify(&self, met: Vec<Met>, reads: Vec<Qualified>) -> Step<'static, Result<(), Stale>>;
 
-    /// Whether what was read is what it was taken for: nothing that writes.
-    ///
-    /// # Errors
-    /// [`Stale`]
-    fn verify_reads<'a>(&'a self, reads: Vec<Qualified>) -> Step<'a, Result<(), Stale>>;
-
     /// Why reading one of these may write: it is a view that calls a function.
     ///
     /// # Errors
     /// What has kept the service account from looking.
-    fn view_refusal<'a>(&'a self, names: Vec<Qualified>) -> Step<'a, Result<Option<String>, ServiceError>>;
+    fn read_refusal<'a>(&'a self, names: Vec<Qualified>) -> Step<'a, Result<Option<String>, ServiceError>>;
 
-    /// The text of a view and the names of its columns, where the service account sees it.
+    /// The definition of a view, where the service account sees it.
     ///
     /// # Errors
     /// What has kept the service account from looking.
@@ -173,7 +148,7 @@ pub trait Catalog: Beside {
         &'a self,
         schema: &'a str,
         name: &'a str,
-    ) -> Step<'a, Result<Option<(String, Vec<String>)>, ServiceError>>;
+    ) -> Step<'a, Result<Option<ViewDefinition>, ServiceError>>;
 
     /// Looks whether the undo_log of a schema is fit for undo records, and makes it where it is missing.
     ///
@@ -197,4 +172,36 @@ pub trait Catalog: Beside {
     /// # Errors
     /// What has kept the service account from looking.
     fn first_number<'a>(&'a self, log: &'a LogTable) -> Step<'a, Result<i128, ServiceError>>;
+
+    /// The numbers from `first` on of rows that somebody has inserted and not committed, among so many rows at most.
+    ///
+    /// # Errors
+    /// What has kept the service account from looking.
+    fn uncommitted<'a>(
+        &'a self,
+        numbered: &'a Numbered,
+        first: i128,
+        limit: usize,
+    ) -> Step<'a, Result<UncommittedNumbers, ServiceError>>;
+
+    /// Which of these numbers are those of committed rows, looked for so many at once.
+    ///
+    /// # Errors
+    /// What has kept the service account from looking.
+    fn committed<'a>(
+        &'a self,
+        numbered: &'a Numbered,
+        ids: &'a [i128],
+        at_once: usize,
+    ) -> Step<'a, Result<HashSet<i128>, ServiceError>>;
+
+    /// The committed rows that SELECTs of a table's image list find, as other sessions see them.
+    ///
+    /// # Errors
+    /// [`ReadError`]
+    fn committed_rows<'a>(
+        &'a self,
+        table: &'a Table,
+        selects: &'a [String],
+    ) -> Step<'a, Result<Vec<Row>, ReadError>>;
 }

@@ -9,7 +9,7 @@ use crate::capture::images::Unread;
 use crate::capture::outcome::Halt;
 use crate::capture::settings::Vars;
 use crate::error::{End, SqlError};
-use crate::meta::{TableInfo, replaces};
+use atone_facts::{TableInfo, replaces};
 
 /// Images of fewer bytes fit any packet that a server is reasonably given.
 const SMALL_BYTES: usize = 256 << 10;

@@ -7,7 +7,7 @@ use atone_wire::column::ColumnKind;
 
 use crate::capture::flight::Rows;
 use crate::error::End;
-use crate::views::NameCase;
+use atone_facts::NameCase;
 
 /// Session variables that bear on how statements are read and run.
 #[derive(Clone, Debug)]

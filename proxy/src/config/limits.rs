@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use atone_catalog::MAX_READERS;
 use serde::Deserialize;
 
 use super::Refusal;
-use crate::service::MAX_LOOKING;
 
 /// What systems take at most for the silence before the first sign of life, in seconds.
 const MAX_KEEPALIVE_S: u64 = 32_767;
@@ -109,7 +109,7 @@ impl Limits {
 
     /// The most connections of the service account for each backend.
     pub fn max_service_connections(&self) -> usize {
-        self.phase_two_concurrency.saturating_add(SESSIONS_CONNECTIONS + MAX_LOOKING)
+        self.phase_two_concurrency.saturating_add(SESSIONS_CONNECTIONS + MAX_READERS)
     }
 
     /// Refuses values that cannot be: the key and the reason.
@@ -130,7 +130,7 @@ impl Limits {
         if self.min_service_connections > max {
             let reason = format!(
                 "must be phase_two_concurrency + {} = {max} at most",
-                SESSIONS_CONNECTIONS + MAX_LOOKING
+                SESSIONS_CONNECTIONS + MAX_READERS
             );
             return Err(("min_service_connections".into(), reason));
         }

@@ -9,11 +9,10 @@
 
 use std::collections::HashSet;
 
-use atone_undo::{Column, GoneColumn, Kind, RowChange, Table, UniqueKey, Value, quote_identifier};
-
-use crate::meta::{
+use atone_facts::{
     ColumnDefault, LogTable, Mirror, TableInfo, Write, logs_of, mirror_of, replaces, undo_refusal,
 };
+use atone_undo::{Column, GoneColumn, Kind, RowChange, Table, UniqueKey, Value, quote_identifier};
 
 /// A record's table as it is now.
 #[derive(Debug)]
@@ -258,7 +257,7 @@ fn keys(recorded: &Table, now: &TableInfo, kept: &[usize], places: &[usize]) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::samples;
+    use atone_facts::samples;
 
     fn now(columns: &[&str]) -> TableInfo {
         let mut info = samples::info(samples::table(columns));

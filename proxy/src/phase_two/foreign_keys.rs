@@ -7,13 +7,12 @@
 
 use std::collections::BTreeMap;
 
+use atone_catalog::{Typed, group_by_place, literal, table_chunks, union_of_tables};
 use atone_undo::{Key, RowChange, Table, UniqueKey, Value, quote_identifier};
 use mysql_async::Conn;
 
 use super::Failure;
 use super::target::Target;
-use crate::meta::{by_place, chunks, union};
-use crate::typed::{Typed, literal};
 
 /// How many keys one SELECT names.
 const KEYS_PER_SELECT: usize = 500;
@@ -52,7 +51,7 @@ struct Sides {
 async fn sides(conn: &mut Conn, tables: &[&Table], packet_bytes: usize) -> Result<Vec<Sides>, Failure> {
     let ids: Vec<(&str, &str)> = tables.iter().map(|t| (t.schema.as_str(), t.name.as_str())).collect();
     let mut out: Vec<Sides> = Vec::with_capacity(ids.len());
-    for ids in chunks(&ids, packet_bytes) {
+    for ids in table_chunks(&ids, packet_bytes) {
         let as_parent = referring(conn, ids).await?;
         let as_child = referred(conn, ids).await?;
         let both = as_parent.into_iter().zip(as_child);
@@ -107,7 +106,7 @@ fn places(ids: &[(&str, &str)], schema: &str, name: &str) -> Vec<usize> {
 
 /// The foreign keys of each table that point at others.
 async fn referred(conn: &mut Conn, ids: &[(&str, &str)]) -> Result<Vec<Vec<UsageRow>>, Failure> {
-    let query = union(
+    let query = union_of_tables(
         ids,
         |schema, name| {
             format!(
@@ -120,7 +119,7 @@ async fn referred(conn: &mut Conn, ids: &[(&str, &str)]) -> Result<Vec<Vec<Usage
         "place, a, f",
     );
     let rows: Vec<(usize, String, String, String, String, String, u64)> = conn.text_rows(query).await?;
-    Ok(by_place(ids.len(), rows.into_iter().map(|(place, a, b, c, d, e, _)| (place, (a, b, c, d, e))))?)
+    Ok(group_by_place(ids.len(), rows.into_iter().map(|(place, a, b, c, d, e, _)| (place, (a, b, c, d, e))))?)
 }
 
 /// These foreign keys, seen from their table.

@@ -2,14 +2,15 @@
 //! under way somewhere can undo it.
 
 use atone_api::proto::{BranchRef, Work, WorkOutcome};
+use atone_catalog::Typed;
+use atone_facts::UndoLogError;
 use atone_undo::{BranchRows, LOG_STATUS_MARKER};
+use atone_wire::error_code::ER_BAD_DB_ERROR;
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 
 use super::{Failure, give_up, log, stuck};
 use crate::backend::Backend;
-use crate::typed::Typed;
-use crate::undo_logs::UndoLogError;
 
 /// Sees to it that the branch is never undone; `Done` where it was undone before.
 pub(super) async fn keep(
@@ -19,14 +20,14 @@ pub(super) async fn keep(
     branch: &BranchRef,
 ) -> Result<WorkOutcome, Failure> {
     // The table may be what is gone
-    match backend.ensure_undo_log(&work.schema).await {
+    match backend.catalog.ensure_undo_log(&work.schema).await {
         Ok(()) => {}
         // Nothing can be undone without the schema
-        Err(UndoLogError::Unread(e)) if e.code() == Some(1049) => return Ok(WorkOutcome::Absent),
+        Err(UndoLogError::Unread(e)) if e.code() == Some(ER_BAD_DB_ERROR) => return Ok(WorkOutcome::Absent),
         Err(UndoLogError::Unread(e)) => return Err(e.into()),
         Err(unfit) => return Err(stuck(format!("{}.undo_log: {unfit}", work.schema))),
     }
-    let mut conn = backend.pool.get_conn().await?;
+    let mut conn = backend.catalog.pool().get_conn().await?;
     // Parts without their first row may be left
     log::insert_marker(&mut conn, work, branch).await?;
     replace(conn, undo_log, branch).await

@@ -1,6 +1,7 @@
 //! A branch's rows in undo_log: its record in one part or several, or what stands for it.
 
 use atone_api::proto::{BranchRef, Work};
+use atone_catalog::Typed;
 use atone_undo::{
     BranchRows, Encoded, LOG_STATUS_MARKER, LOG_STATUS_PART, LOG_STATUS_RESTORED, LOG_STATUS_UNDO, RowHead,
     UndoRecord, branch_condition, insert_marker_sql, judge_rows, part_xid,
@@ -10,7 +11,6 @@ use mysql_async::{Conn, Error};
 
 use super::{Failure, stuck};
 use crate::memory::{Held, Memory};
-use crate::typed::Typed;
 
 /// Records of more bytes are decoded where they hold nobody up.
 const LARGE_RECORD_BYTES: usize = 256 << 10;

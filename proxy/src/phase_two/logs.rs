@@ -6,6 +6,8 @@
 
 use std::collections::HashSet;
 
+use atone_catalog::first_number;
+use atone_facts::{LogTable, Numbered, ROWS_PER_LOOK};
 use atone_undo::{Statement, UndoRecord, Value, quote_identifier};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
@@ -13,8 +15,6 @@ use mysql_async::prelude::Queryable;
 use super::Failure;
 use super::restore::{ROWS_PER_BATCH, run_batch};
 use crate::backend::Backend;
-use crate::capture::numbered::{Numbered, ROWS_PER_LOOK};
-use crate::meta::LogTable;
 
 /// Tables to which triggers will add rows, each with a number below which none is generated.
 #[derive(Debug, Default)]
@@ -31,7 +31,7 @@ impl Logs {
         let mut out = Logs::default();
         for log in tables {
             if !out.0.iter().any(|(known, _)| *known == log) {
-                let first = log.first_number(conn).await?;
+                let first = first_number(conn, &log).await?;
                 out.0.push((log, first));
             }
         }
@@ -50,12 +50,12 @@ impl Logs {
             let numbered = Numbered::new(log.quoted(), &log.column);
             let mut next = Some(*first);
             while let Some(first) = next {
-                let page = numbered.uncommitted(&backend.pool, first, ROWS_PER_LOOK).await?;
+                let page = backend.catalog.uncommitted(&numbered, first, ROWS_PER_LOOK).await?;
                 next = page.next;
                 let ids: Vec<i128> = page.ids.into_iter().filter(|id| !restored.contains(id)).collect();
                 for ids in ids.chunks(ROWS_PER_BATCH) {
                     let mut held = held(conn, log, ids).await?;
-                    let committed = numbered.committed(&backend.pool, &held, ROWS_PER_BATCH).await?;
+                    let committed = backend.catalog.committed(&numbered, &held, ROWS_PER_BATCH).await?;
                     held.retain(|id| !committed.contains(id));
                     delete(conn, log, &held).await?;
                 }

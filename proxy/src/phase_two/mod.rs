@@ -16,12 +16,13 @@ mod target;
 use std::sync::Arc;
 
 use atone_api::proto::{BranchRef, Work, WorkKind, WorkOutcome, WorkResult};
+use atone_catalog::service_error;
+use atone_facts::ServiceError;
 use atone_undo::{BranchRows, ConflictReport, UNDO_LOG_TABLE, quote_identifier};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error};
 
 use crate::backend::Backend;
-use crate::service::ServiceError;
 
 /// Why a job could not be done.
 #[derive(Debug)]
@@ -36,14 +37,14 @@ enum Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
-        ServiceError::from(error).into()
+        service_error(error).into()
     }
 }
 
 impl From<ServiceError> for Failure {
     fn from(error: ServiceError) -> Failure {
-        match &error.server {
-            Some((code, message)) if is_for_an_operator(*code) => {
+        match error.server() {
+            Some((code, message)) if is_for_an_operator(code) => {
                 Failure::Stuck(ConflictReport::new(format!("the server says: {code} {message}")))
             }
             _ => Failure::Retry(error.to_string()),
@@ -112,7 +113,7 @@ async fn perform(backend: &Backend, work: &Work) -> Result<WorkOutcome, Failure>
     match (work.kind(), work.branches.as_slice()) {
         (WorkKind::Purge, branches) => purge::purge(backend, &undo_log, branches).await,
         (WorkKind::Check, [branch]) => {
-            let mut conn = backend.pool.get_conn().await?;
+            let mut conn = backend.catalog.pool().get_conn().await?;
             match log::find(&mut conn, work, &undo_log, branch).await? {
                 BranchRows::Record => Ok(WorkOutcome::Committed),
                 // Nobody restores a branch while its transaction may still be committed
@@ -132,15 +133,15 @@ async fn rollback(
     undo_log: &str,
     branch: &BranchRef,
 ) -> Result<WorkOutcome, Failure> {
-    let (mut conn, mut look) = backend.pool.pair().await?;
-    let mariadb = backend.is_mariadb(&mut look.conn).await?;
+    let (mut conn, mut reader) = backend.catalog.pool().pair().await?;
+    let mariadb = backend.catalog.is_mariadb(&mut reader).await?;
     match log::find(&mut conn, work, undo_log, branch).await? {
         BranchRows::Record => {}
         BranchRows::Restored => return Ok(WorkOutcome::Done),
         BranchRows::Marker | BranchRows::None => return Ok(WorkOutcome::Absent),
     }
     conn.query_drop("START TRANSACTION").await?;
-    let restored = restore::restore(backend, &mut conn, look, mariadb, undo_log, branch).await;
+    let restored = restore::restore(backend, &mut conn, reader, mariadb, undo_log, branch).await;
     let ended = conn.query_drop(if restored.is_ok() { "COMMIT" } else { "ROLLBACK" }).await;
     if let Err(e) = ended {
         give_up(conn).await;

@@ -4,18 +4,17 @@ use std::collections::{HashMap, HashSet};
 
 use atone_api::proto::{BranchRef, ErrorCode, Leftover, Status, WorkOutcome};
 use atone_api::{ClientError, Xid};
+use atone_catalog::Typed;
 use atone_undo::{LOG_STATUS_MARKER, LOG_STATUS_PART, LOG_STATUS_RESTORED, LOG_STATUS_UNDO, PART_SEPARATOR};
+use atone_wire::error_code::{ER_BAD_DB_ERROR, ER_BINLOG_STMT_MODE_AND_ROW_ENGINE, ER_NO_SUCH_TABLE};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error};
 
 use super::{Failure, stuck};
 use crate::backend::Backend;
-use crate::typed::Typed;
 
 /// How many branches one DELETE names.
 const BRANCHES_PER_DELETE: usize = 1000;
-/// `ER_BINLOG_STMT_MODE_AND_ROW_ENGINE`
-const NO_STATEMENT_LOGGING: u16 = 1665;
 /// What is true of a further part of a record.
 const IS_PART: &str = "log_status = 3";
 /// How many rows of each sort a sweep deletes.
@@ -30,12 +29,14 @@ pub(super) async fn purge(
     if let Some(wrong) = branches.iter().find(|branch| Xid::new(&branch.xid).is_err()) {
         return Err(stuck(format!("{:?} is no XID", wrong.xid)));
     }
-    let mut conn = backend.pool.get_conn().await?;
+    let mut conn = backend.catalog.pool().get_conn().await?;
     for chunk in branches.chunks(BRANCHES_PER_DELETE) {
         match purge_some(&mut conn, undo_log, chunk).await {
             Ok(()) => {}
             // The schema or the table is gone, and its rows with it
-            Err(Error::Server(e)) if matches!(e.code, 1146 | 1049) => return Ok(WorkOutcome::Done),
+            Err(Error::Server(e)) if matches!(e.code, ER_NO_SUCH_TABLE | ER_BAD_DB_ERROR) => {
+                return Ok(WorkOutcome::Done);
+            }
             Err(e) => return Err(e.into()),
         }
     }
@@ -128,7 +129,7 @@ async fn delete_rows(
         conn.query_drop("SET TRANSACTION ISOLATION LEVEL READ COMMITTED").await?;
         match conn.query_drop(sql.as_str()).await {
             // Under the binary log's format STATEMENT such a transaction may not write
-            Err(Error::Server(e)) if e.code == NO_STATEMENT_LOGGING => {
+            Err(Error::Server(e)) if e.code == ER_BINLOG_STMT_MODE_AND_ROW_ENGINE => {
                 conn.query_drop(sql.as_str()).await?;
             }
             done => done?,

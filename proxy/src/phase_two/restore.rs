@@ -3,10 +3,13 @@
 use std::collections::HashMap;
 
 use atone_api::proto::BranchRef;
+use atone_catalog::{Reader, Typed, image, table_chunks};
+use atone_facts::{LogTable, MetaError, Mirror, TableId, TableInfo};
 use atone_undo::{
     ConflictReport, Exchanges, Gone, Key, Row, RowChange, Statement, Table, TableChanges, Value, Verdict,
     inverse_for, judge, quote_identifier, replacing_inverse_for, says_nothing_of_rows,
 };
+use atone_wire::error_code::ER_NO_SUCH_TABLE;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Params, Value as Cell};
 
@@ -16,16 +19,11 @@ use super::target::Target;
 use super::{Failure, foreign_keys, log, stuck};
 use crate::backend::Backend;
 use crate::heavy::heavy;
-use crate::meta::{LogTable, MetaError, Mirror, TableInfo, chunks, read_all};
-use crate::service::Look;
-use crate::typed::{Typed, image};
 
 /// How many rows are read, and how many statements are sent, at a time.
 pub(super) const ROWS_PER_BATCH: usize = 500;
 /// How many bytes of images such a batch has, and of statements; a single row may have more.
 const BATCH_BYTES: usize = 1 << 20;
-/// `ER_NO_SUCH_TABLE`
-const NO_SUCH_TABLE: u16 = 1146;
 
 /// The rows of one table that are to be put back.
 struct Wanted<'a> {
@@ -39,7 +37,7 @@ struct Wanted<'a> {
 pub(super) async fn restore(
     backend: &Backend,
     conn: &mut Conn,
-    mut look: Look,
+    mut reader: Reader,
     mariadb: bool,
     undo_log: &str,
     branch: &BranchRef,
@@ -61,16 +59,16 @@ pub(super) async fn restore(
     let mut report = ConflictReport::new("rows were changed since by others than this transaction");
     let mut untouched = Vec::with_capacity(record.tables.len());
     let mut written = Vec::new();
-    let all_adapted = as_they_are(backend, conn, (&mut look, mariadb), &record.tables, packet_bytes).await?;
+    let all_adapted = as_they_are(conn, (&mut reader, mariadb), &record.tables, packet_bytes).await?;
     for (changes, adapted) in record.tables.iter_mut().zip(all_adapted) {
         changes.table = adapted.table;
         written.extend(adapted.logs);
         let values = heavy(changes.rows.len(), || Gone::take(&adapted.gone, &mut changes.rows));
         untouched.push(((adapted.gone, values), adapted.places, adapted.untouched, adapted.replaces));
     }
-    let logs = Logs::of(&mut look.conn, written).await?;
+    let logs = Logs::of(&mut reader, written).await?;
     // Others may use it meanwhile
-    drop(look);
+    drop(reader);
     let record = &loaded.record;
     let mut wanted: Vec<Wanted<'_>> = Vec::new();
     for (changes, (gone, places, untouched, replaces)) in record.tables.iter().zip(untouched) {
@@ -260,16 +258,15 @@ fn batches<'a, 'b>(
 
 /// The record's tables as they are now, and what that means for their rows.
 async fn as_they_are(
-    backend: &Backend,
     conn: &mut Conn,
-    (look, mariadb): (&mut Look, bool),
+    (reader, mariadb): (&mut Reader, bool),
     all: &[TableChanges],
     packet_bytes: usize,
 ) -> Result<Vec<Adapted>, Failure> {
     let all: Vec<&TableChanges> = all.iter().collect();
     // From here on they stay as they are until the transaction ends
     hold(conn, &all, packet_bytes).await?;
-    let now = read(backend, (look, mariadb), &ids(&all), packet_bytes).await?;
+    let now = read((reader, mariadb), &ids(&all), packet_bytes).await?;
     let mut adapted = adapt_all(&all, &now)?;
     let fires = |adapted: &Adapted| !adapted.logs.is_empty() || adapted.mirror.is_some();
     let firing: Vec<usize> = (0..adapted.len()).filter(|&at| fires(&adapted[at])).collect();
@@ -285,7 +282,7 @@ async fn as_they_are(
     }
     // What triggers write was looked at when it could still be altered
     let changes: Vec<&TableChanges> = firing.iter().map(|&at| all[at]).collect();
-    let now = read(backend, (look, mariadb), &ids(&changes), packet_bytes).await?;
+    let now = read((reader, mariadb), &ids(&changes), packet_bytes).await?;
     let again = adapt_all(&changes, &now)?;
     for ((at, again), own) in firing.into_iter().zip(again).zip(&now) {
         if !again.fires_as(&adapted[at]) {
@@ -293,7 +290,7 @@ async fn as_they_are(
         }
         if let Some(mirror) = &again.mirror {
             let id = [(mirror.schema.as_str(), mirror.name.as_str())];
-            let copies = read(backend, (look, mariadb), &id, packet_bytes).await?;
+            let copies = read((reader, mariadb), &id, packet_bytes).await?;
             if let Some(why) = copies.iter().find_map(|copy| mirror.unfit(own, copy)) {
                 let (table, mirror) = (&own.table, mirror.quoted());
                 let (schema, name) = (&table.schema, &table.name);
@@ -310,12 +307,12 @@ async fn hold(conn: &mut Conn, all: &[&TableChanges], packet_bytes: usize) -> Re
     let select = |changes: &TableChanges| format!("SELECT 1 FROM {} LIMIT 0", changes.table.quoted());
     let ids = ids(all);
     let mut rest = all;
-    for chunk in chunks(&ids, packet_bytes) {
+    for chunk in table_chunks(&ids, packet_bytes) {
         let (some, others) = rest.split_at(chunk.len());
         rest = others;
         let selects: Vec<String> = some.iter().map(|changes| select(changes)).collect();
         match conn.all_results(&selects).await {
-            Err(mysql_async::Error::Server(e)) if e.code == NO_SUCH_TABLE => {}
+            Err(mysql_async::Error::Server(e)) if e.code == ER_NO_SUCH_TABLE => {}
             looked => {
                 looked?;
                 continue;
@@ -324,7 +321,7 @@ async fn hold(conn: &mut Conn, all: &[&TableChanges], packet_bytes: usize) -> Re
         // Which of them is it?
         for (changes, select) in some.iter().zip(selects) {
             match conn.query_drop(select).await {
-                Err(mysql_async::Error::Server(e)) if e.code == NO_SUCH_TABLE => {
+                Err(mysql_async::Error::Server(e)) if e.code == ER_NO_SUCH_TABLE => {
                     let table = &changes.table;
                     return Err(stuck(format!("the table {}.{} is gone", table.schema, table.name)));
                 }
@@ -335,22 +332,20 @@ async fn hold(conn: &mut Conn, all: &[&TableChanges], packet_bytes: usize) -> Re
     Ok(())
 }
 
-fn ids<'a>(all: &[&'a TableChanges]) -> Vec<(&'a str, &'a str)> {
+fn ids<'a>(all: &[&'a TableChanges]) -> Vec<TableId<'a>> {
     all.iter().map(|changes| (changes.table.schema.as_str(), changes.table.name.as_str())).collect()
 }
 
 /// Tables as they are.
 async fn read(
-    backend: &Backend,
-    (look, mariadb): (&mut Look, bool),
-    ids: &[(&str, &str)],
+    (reader, mariadb): (&mut Reader, bool),
+    ids: &[TableId<'_>],
     packet_bytes: usize,
 ) -> Result<Vec<TableInfo>, Failure> {
-    let begun = (&backend.pool, look.begun);
-    match read_all(&mut look.conn, begun, ids, packet_bytes, mariadb).await {
+    match reader.tables(ids, packet_bytes, mariadb).await {
         Ok(now) => Ok(now),
         Err(MetaError::NoTable(name)) => Err(stuck(format!("the table {name} is gone"))),
-        Err(MetaError::Server(e)) => Err(e.into()),
+        Err(MetaError::Unread(e)) => Err(e.into()),
     }
 }
 

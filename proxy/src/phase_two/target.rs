@@ -9,6 +9,8 @@
 use std::collections::{HashMap, HashSet};
 
 use atone_api::proto::BranchRef;
+use atone_catalog::Typed;
+use atone_facts::MetaError;
 use atone_undo::{Key, LOG_STATUS_UNDO, Table, UNDO_LOG_TABLE, UndoRecord, Value, quote_identifier};
 use mysql_async::Error;
 
@@ -16,9 +18,6 @@ use super::restore::read_rows;
 use super::{Failure, log};
 use crate::backend::Backend;
 use crate::heavy::heavy;
-use crate::meta::{MetaError, read_all};
-use crate::service::ServicePool;
-use crate::typed::Typed;
 
 /// How many children that dangle are looked at; more of them stop the branch.
 const MAX_ORPHANS: usize = 10_000;
@@ -89,17 +88,11 @@ impl<'a> Target<'a> {
 
     /// The table as it is, with the key that identifies its rows.
     async fn whole(&self, table: &Table) -> Result<Option<Table>, Failure> {
-        let pool = &self.backend.pool;
         let id = [(table.schema.as_str(), table.name.as_str())];
-        let read = || async {
-            let begun = pool.begin();
-            let mut conn = pool.get_conn().await?;
-            read_all(&mut conn, (pool, begun), &id, self.packet_bytes, self.mariadb).await
-        };
-        let read = match ServicePool::again(read).await {
+        let read = match self.backend.catalog.current_tables(&id, self.packet_bytes, self.mariadb).await {
             Ok(read) => read,
             Err(MetaError::NoTable(_)) => return Ok(None),
-            Err(MetaError::Server(e)) => return Err(e.into()),
+            Err(MetaError::Unread(e)) => return Err(e.into()),
         };
         let info = read.into_iter().next().filter(|info| info.refuse_any.is_none());
         Ok(info.map(|info| (*info.table).clone()))
@@ -108,7 +101,7 @@ impl<'a> Target<'a> {
     /// Reads the undo records of the other branches: of rows that several have changed the earliest counts, which is undone last.
     async fn read(&self) -> Result<HashMap<(String, String), (Table, Rows)>, Failure> {
         let mut records: Vec<UndoRecord> = Vec::new();
-        let mut conn = self.backend.pool.get_conn().await?;
+        let mut conn = self.backend.catalog.pool().get_conn().await?;
         let schemas: Vec<String> = conn
             .text_rows(format!(
                 "SELECT TABLE_SCHEMA FROM information_schema.TABLES WHERE TABLE_NAME = '{UNDO_LOG_TABLE}' \
@@ -186,10 +179,10 @@ fn key_names(table: &Table) -> Option<Vec<&str>> {
 
 #[cfg(test)]
 mod tests {
+    use atone_facts::samples;
     use atone_undo::{RowChange, TableChanges};
 
     use super::*;
-    use crate::samples;
 
     type Image = Option<[i128; 2]>;
 

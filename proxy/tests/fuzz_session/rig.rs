@@ -4,13 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use atone_api::Client;
+use atone_catalog::Catalog;
 use atone_proxy::backend::Backend;
 use atone_proxy::config::{BackendConfig, Limits};
 use atone_proxy::memory::Memory;
 use atone_proxy::net::{Peer, Stream};
-use atone_proxy::service::ServicePool;
 use atone_proxy::session::Session;
-use atone_proxy::tls::ServerTls;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -64,7 +63,7 @@ impl Rig {
             .socket(Some(account.display().to_string()))
             .max_allowed_packet(Some(16 << 20))
             .wait_timeout(Some(1000));
-        backend.pool = ServicePool::new(options, &ServerTls::default(), 0);
+        backend.catalog = Catalog::new(options, None, 0);
         Rig {
             backend: Arc::new(backend),
             server: UnixListener::bind(&app).unwrap(),

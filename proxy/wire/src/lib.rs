@@ -10,6 +10,7 @@ pub mod caps;
 pub mod column;
 pub mod command;
 pub mod compress;
+pub mod error_code;
 pub mod execute;
 pub mod frame;
 pub mod handshake;

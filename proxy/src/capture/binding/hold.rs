@@ -18,7 +18,7 @@ use crate::capture::flight::{Flight, Reply};
 use crate::capture::images::MAX_TRIES;
 use crate::capture::outcome::Halt;
 use crate::error::SqlError;
-use crate::meta::{Stale, TableInfo};
+use atone_facts::{Stale, TableInfo};
 
 /// A table as a statement takes it to be.
 #[derive(Clone, Copy, Debug)]

@@ -10,7 +10,7 @@ use atone_sql::{Statement, TableName, table_names};
 use crate::capture::Capture;
 use crate::capture::binding::tables::{FOREIGN_NAME, UNFOLDED};
 use crate::error::{End, SqlError};
-use crate::views::{Qualified, qualified};
+use atone_facts::{Qualified, qualified};
 
 /// The table that a statement writes and names alone: what it is, is looked at when it is held.
 fn written(statement: &Statement) -> Option<TableName> {
@@ -72,7 +72,7 @@ impl Capture<'_> {
 
     async fn look_at(&mut self, names: Vec<Qualified>) -> Result<Option<SqlError>, End> {
         let xid = self.xid();
-        match self.catalog.view_refusal(names.clone()).await {
+        match self.catalog.read_refusal(names.clone()).await {
             Ok(None) => {
                 self.state.branch.read(names);
                 Ok(None)
@@ -84,7 +84,7 @@ impl Capture<'_> {
 
     /// Whether what the local transaction has read is what it was taken for: nothing that writes.
     pub(crate) async fn reads_are_kept(&self) -> Result<(), SqlError> {
-        let seen = self.catalog.verify_reads(self.state.branch.reads()).await;
+        let seen = self.catalog.begin_verify(Vec::new(), self.state.branch.reads()).await;
         seen.map_err(|stale| self.stale(stale))
     }
 }

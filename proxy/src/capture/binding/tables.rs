@@ -12,8 +12,8 @@ use crate::capture::Capture;
 use crate::capture::flight::{Reply, Rows};
 use crate::capture::settings::{UNSAYABLE, Vars};
 use crate::error::{End, SqlError};
-use crate::meta::{MetaError, TableInfo, are_quiet, but_for_tools};
-use crate::views::is_own_schema;
+use atone_facts::is_own_schema;
+use atone_facts::{MetaError, TableInfo, are_quiet, but_for_tools};
 
 /// A table that this session has looked at.
 #[derive(Clone, Debug)]
@@ -204,8 +204,8 @@ impl Capture<'_> {
             Err(MetaError::NoTable(t)) => {
                 return Ok(refused(&format!("the service account sees no table {t}")));
             }
-            Err(MetaError::Server(e)) => {
-                let error = SqlError::of_service(&xid, UNREAD, &e.into());
+            Err(MetaError::Unread(e)) => {
+                let error = SqlError::of_service(&xid, UNREAD, &e);
                 return Ok(Resolved::Answer(error.err()));
             }
         };

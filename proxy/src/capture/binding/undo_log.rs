@@ -9,7 +9,7 @@ use crate::capture::binding::tables::is_temporary;
 use crate::capture::fault::{Class, class};
 use crate::capture::flight::Reply;
 use crate::error::{End, SqlError};
-use crate::undo_logs::UndoLogError;
+use atone_facts::UndoLogError;
 
 /// A schema, and why its undo_log cannot be used.
 pub(crate) type NoUndoLog = (String, UndoLogError);

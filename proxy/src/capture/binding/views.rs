@@ -12,8 +12,8 @@ use crate::capture::outcome::Halt;
 use crate::capture::outcome::told;
 use crate::capture::settings::Vars;
 use crate::error::{End, SqlError};
-use crate::meta::TableInfo;
-use crate::service::ServiceError;
+use atone_facts::TableInfo;
+use atone_facts::{ServiceError, ViewDefinition};
 
 /// How many views may lie over one another.
 const MAX_DEPTH: usize = 16;
@@ -174,7 +174,7 @@ impl Capture<'_> {
 
     async fn definition(&self, schema: &str, name: &str) -> Result<Option<Definition>, ServiceError> {
         let shown = self.catalog.view(schema, name).await?;
-        Ok(shown.map(|(text, columns)| Definition {
+        Ok(shown.map(|ViewDefinition { text, columns }| Definition {
             schema: schema.to_owned(),
             name: name.to_owned(),
             text,

@@ -3,7 +3,7 @@
 use crate::capture::Capture;
 use crate::capture::outcome::Halt;
 use crate::capture::port::Step;
-use crate::meta::Stale;
+use atone_facts::Stale;
 
 /// A look at the tables of a branch that is under way, all of whose statements have run.
 pub(crate) struct Fresh(Step<'static, Result<(), Stale>>);

@@ -16,12 +16,12 @@ use crate::capture::effects::cascade::key_only;
 use crate::capture::flight::{Flight, Reply};
 use crate::capture::insert::generated::MAX_FOREIGN_ROWS;
 use crate::capture::journal::Presence;
-use crate::capture::numbered::{Numbered, ROWS_PER_LOOK};
 use crate::capture::outcome::Halt;
 use crate::capture::outcome::told;
 use crate::capture::settings::Vars;
 use crate::error::SqlError;
-use crate::meta::{LogTable, Stale, TableInfo, Write, logs_of, mirror_of};
+use atone_facts::{LogTable, Stale, TableInfo, Write, logs_of, mirror_of};
+use atone_facts::{Numbered, ROWS_PER_LOOK};
 
 /// A table that triggers of a statement write.
 #[derive(Debug)]
@@ -186,7 +186,7 @@ impl Capture<'_> {
         let numbered = Numbered::new(log.table.quoted(), &known.column);
         let mut next = Some(log.first);
         while let Some(first) = next {
-            let page = match numbered.uncommitted(self.catalog, first, ROWS_PER_LOOK).await {
+            let page = match self.catalog.uncommitted(&numbered, first, ROWS_PER_LOOK).await {
                 Ok(page) => page,
                 Err(e) => {
                     return Err(Halt::stop(format!(

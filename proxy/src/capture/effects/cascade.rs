@@ -25,17 +25,15 @@ use crate::capture::Capture;
 use crate::capture::binding::tables::{Resolved, digest, probe_sql};
 use crate::capture::effects::cascade::moved::{NewValues, cascaded, new_values};
 use crate::capture::flight::{Reply, Rows, flights};
-use crate::capture::images::image;
 use crate::capture::images::{KEYS_PER_SELECT, decode_beside};
 use crate::capture::insert::keys::same_name;
 use crate::capture::journal::{Presence, row_bytes};
 use crate::capture::outcome::Halt;
 use crate::capture::outcome::told;
-use crate::capture::port::Seen;
 use crate::capture::settings::Vars;
 use crate::error::End;
-use crate::meta::{ForeignKey, Rule, TableInfo, Write, first_noticed, undo_refusal};
-use crate::service::ServiceError;
+use atone_facts::ReadError;
+use atone_facts::{ForeignKey, Rule, TableInfo, Write, first_noticed, undo_refusal};
 
 /// What happens to rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -397,26 +395,27 @@ impl Capture<'_> {
         if behind.followed.is_empty() {
             return Ok(());
         }
-        let unread = |e: ServiceError| format!("the rows that foreign keys change cannot be verified: {e}");
         for followed in &behind.followed {
             let child = key_only(&followed.child);
             // What is known of a table may have been read anew between its own image and that of its children
             let same = |t: &Arc<Table>| is_same(t, &followed.child);
             let place = behind.tables.iter().position(same);
-            for chunk in followed.parents.chunks(KEYS_PER_SELECT) {
-                let select = children_sql(&followed.parent, &followed.key, &child, "", chunk);
-                let rows = self.catalog.rows_beside(Seen::Committed, select).await.map_err(unread)?;
-                for row in rows {
-                    let row = image(&child, &row)
-                        .map_err(|e| format!("a row behind the statement does not decode: {e}"))?;
-                    let key = row.key(&child);
-                    let imaged = place.is_some_and(|place| behind.fates.contains_key(&(place, key.clone())));
-                    if !imaged && !self.state.branch.has(&followed.child, &key) {
-                        return Err(format!(
-                            "foreign key {} has met a row of {}.{} that came meanwhile",
-                            followed.key.name, followed.child.schema, followed.child.name
-                        ));
-                    }
+            let select = |chunk| children_sql(&followed.parent, &followed.key, &child, "", chunk);
+            let selects: Vec<String> = followed.parents.chunks(KEYS_PER_SELECT).map(select).collect();
+            let rows = self.catalog.committed_rows(&child, &selects).await.map_err(|e| match e {
+                ReadError::Unread(e) => {
+                    format!("the rows that foreign keys change cannot be verified: {e}")
+                }
+                ReadError::Undecoded(e) => format!("a row behind the statement does not decode: {e}"),
+            })?;
+            for row in rows {
+                let key = row.key(&child);
+                let imaged = place.is_some_and(|place| behind.fates.contains_key(&(place, key.clone())));
+                if !imaged && !self.state.branch.has(&followed.child, &key) {
+                    return Err(format!(
+                        "foreign key {} has met a row of {}.{} that came meanwhile",
+                        followed.key.name, followed.child.schema, followed.child.name
+                    ));
                 }
             }
         }

@@ -10,7 +10,7 @@ use crate::capture::images::{KEYS_PER_SELECT, locking_read_through};
 use crate::capture::insert::keys::{bits_by_number, looked_for, places, same_name};
 use crate::capture::journal::Presence;
 use crate::capture::settings::Vars;
-use crate::meta::{ColumnDefault, TableInfo};
+use atone_facts::{ColumnDefault, TableInfo};
 
 /// What a row gives for the columns of one unique key, by which another row can keep it out.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -331,7 +331,7 @@ pub(crate) fn touched(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::samples;
+    use atone_facts::samples;
     use atone_undo::Value;
 
     fn table() -> Table {

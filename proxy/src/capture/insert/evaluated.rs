@@ -23,7 +23,7 @@ use crate::capture::outcome::Halt;
 use crate::capture::outcome::told;
 use crate::capture::settings::{UNSAYABLE, Vars};
 use crate::error::{End, SqlError};
-use crate::meta::{ColumnDefault, TableInfo};
+use atone_facts::{ColumnDefault, TableInfo};
 
 /// How many expressions one SELECT has: the servers allow 4096.
 const EXPRESSIONS_PER_SELECT: usize = 500;

@@ -16,14 +16,12 @@ use crate::capture::Capture;
 use crate::capture::effects::audit::Log;
 use crate::capture::effects::cascade::key_only;
 use crate::capture::flight::{Reply, flights};
-use crate::capture::images::image;
 use crate::capture::images::{KEYS_PER_SELECT, decode, locking_read, locking_read_by_key};
 use crate::capture::journal::Presence;
-use crate::capture::numbered::{Numbered, list};
 use crate::capture::outcome::{Done, Halt, Written};
-use crate::capture::port::Seen;
 use crate::capture::settings::Numbering;
-use crate::service::ServiceError;
+use atone_facts::ReadError;
+use atone_facts::{Numbered, list};
 
 /// How many rows of others may lie between those of a statement.
 pub(crate) const MAX_FOREIGN_ROWS: usize = 10_000;
@@ -102,7 +100,7 @@ impl Capture<'_> {
             // Others have inserted meanwhile
             let Some(numbered) = numbered(table, column) else { break };
             let limit = count + MAX_FOREIGN_ROWS;
-            let seen = match numbered.uncommitted(self.catalog, first, limit).await {
+            let seen = match self.catalog.uncommitted(&numbered, first, limit).await {
                 Ok(seen) => seen,
                 Err(e) => return Err(format!("the service account cannot read {}: {e}", table.name).into()),
             };
@@ -149,7 +147,7 @@ impl Capture<'_> {
                 }
             }
         }
-        let committed = match numbered.committed(self.catalog, ids, KEYS_PER_SELECT).await {
+        let committed = match self.catalog.committed(&numbered, ids, KEYS_PER_SELECT).await {
             Ok(committed) => committed,
             Err(e) => return Err(format!("the service account cannot read {}: {e}", table.name).into()),
         };
@@ -172,7 +170,7 @@ impl Capture<'_> {
                 Some(Presence::Present | Presence::Unknown) => return false,
             }
         }
-        matches!(self.seen_by_others(table, &keys).await, Ok(0))
+        self.committed_keys(table, &keys).await.is_ok_and(|committed| committed.is_empty())
     }
 
     /// Whether rows with keys at which there was none can be those of a statement of this transaction: others have
@@ -188,41 +186,19 @@ impl Capture<'_> {
     }
 
     /// The keys that another session finds in the table under these.
-    async fn committed_keys(&self, table: &Table, keys: &[Key]) -> Result<HashSet<Key>, String> {
-        let mut committed = HashSet::new();
+    async fn committed_keys(&self, table: &Table, keys: &[Key]) -> Result<HashSet<Key>, ReadError> {
         if keys.is_empty() {
-            return Ok(committed);
+            return Ok(HashSet::new());
         }
         let (qualifier, only) = (quote_identifier(&table.name), key_only(table));
         let list = only.image_select_list(&qualifier);
-        for chunk in keys.chunks(KEYS_PER_SELECT) {
+        let select = |chunk| {
             let condition = table.keys_predicate(&qualifier, chunk);
-            let select =
-                format!("SELECT {list} FROM {}{} WHERE {condition}", table.quoted(), table.force_key());
-            let rows = self.catalog.rows_beside(Seen::Committed, select).await.map_err(|e| e.to_string())?;
-            for row in rows {
-                committed.insert(image(&only, &row)?.key(&only));
-            }
-        }
-        Ok(committed)
-    }
-
-    async fn seen_by_others(&self, table: &Table, keys: &[Key]) -> Result<u64, ServiceError> {
-        if keys.is_empty() {
-            return Ok(0);
-        }
-        let mut seen = 0;
-        for chunk in keys.chunks(KEYS_PER_SELECT) {
-            let condition = table.keys_predicate(&quote_identifier(&table.name), chunk);
-            let select =
-                format!("SELECT COUNT(*) FROM {}{} WHERE {condition}", table.quoted(), table.force_key());
-            let rows = self.catalog.rows_beside(Seen::Committed, select).await?;
-            let count = rows.first().and_then(|row| row.first()).cloned().flatten();
-            let count = count.and_then(|count| String::from_utf8(count).ok()?.parse().ok());
-            // What cannot be read is taken for one that is there
-            seen += count.unwrap_or(1);
-        }
-        Ok(seen)
+            format!("SELECT {list} FROM {}{} WHERE {condition}", table.quoted(), table.force_key())
+        };
+        let selects: Vec<String> = keys.chunks(KEYS_PER_SELECT).map(select).collect();
+        let rows = self.catalog.committed_rows(&only, &selects).await?;
+        Ok(rows.iter().map(|row| row.key(&only)).collect())
     }
 }
 

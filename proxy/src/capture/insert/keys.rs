@@ -4,7 +4,7 @@ use atone_sql::{Insert, InsertValue, Span, bare};
 use atone_undo::{Column, Key, Kind, Table, Value, quote_identifier};
 
 use crate::capture::settings::Vars;
-use crate::meta::{ColumnDefault, TableInfo};
+use atone_facts::{ColumnDefault, TableInfo};
 
 /// Where the keys of inserted rows come from.
 #[derive(Debug, PartialEq, Eq)]
@@ -349,7 +349,7 @@ pub(crate) fn generated_keys(rows: Vec<Vec<Option<Value>>>, numbers: impl Iterat
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::samples;
+    use atone_facts::samples;
     use atone_sql::{Mode, Statement, analyze};
     use atone_undo::UniqueKey;
 

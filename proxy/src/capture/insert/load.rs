@@ -17,7 +17,7 @@ use crate::capture::outcome::{Done, Halt};
 use crate::capture::port::Asked;
 use crate::error::SqlError;
 use crate::load_file;
-use crate::meta::TableInfo;
+use atone_facts::TableInfo;
 
 /// How many bytes of a file are sent in one packet.
 const PIECE_BYTES: usize = 1 << 20;

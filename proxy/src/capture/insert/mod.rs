@@ -34,7 +34,7 @@ use crate::capture::journal::Presence;
 use crate::capture::outcome::{Done, Halt, Written};
 use crate::capture::settings::Vars;
 use crate::error::End;
-use crate::meta::{TableInfo, Write};
+use atone_facts::{TableInfo, Write};
 
 /// The text of an INSERT and what it writes to.
 #[derive(Clone, Copy, Debug)]

@@ -14,7 +14,7 @@ use crate::capture::outcome::told;
 use crate::capture::outcome::{Done, Halt, Written};
 use crate::capture::own_error::OwnError;
 use crate::error::End;
-use crate::meta::{ColumnDefault, TableInfo};
+use atone_facts::{ColumnDefault, TableInfo};
 
 impl Capture<'_> {
     /// INSERT … SELECT, and REPLACE … SELECT.

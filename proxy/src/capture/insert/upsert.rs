@@ -19,7 +19,7 @@ use crate::capture::insert::upsert_new::only_key;
 use crate::capture::outcome::told;
 use crate::capture::outcome::{Done, Halt, Written};
 use crate::error::{End, SqlError};
-use crate::meta::TableInfo;
+use atone_facts::TableInfo;
 
 impl Capture<'_> {
     /// The conditions under which its rows are kept out, where all that the statement may do can be captured.

@@ -23,7 +23,7 @@ use crate::capture::insert::upsert::Found;
 use crate::capture::journal::Presence;
 use crate::capture::outcome::{Halt, Written};
 use crate::capture::settings::Vars;
-use crate::meta::TableInfo;
+use atone_facts::TableInfo;
 
 /// The one unique key by which rows of the statement can meet others, as the table's first, and the rows' values of it.
 ///

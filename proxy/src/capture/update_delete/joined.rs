@@ -27,7 +27,7 @@ use crate::capture::update_delete::over::{
 use crate::capture::update_delete::restrict::with_hint;
 use crate::capture::update_delete::{MORE_ROWS, left};
 use crate::error::End;
-use crate::meta::logs_of;
+use atone_facts::logs_of;
 
 /// A statement over several tables, which are held.
 struct Run<'a> {

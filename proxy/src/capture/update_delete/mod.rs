@@ -34,7 +34,7 @@ pub(crate) use crate::capture::update_delete::moves::Reach;
 use crate::capture::update_delete::moves::{Moves, moves};
 use crate::capture::update_delete::restrict::{evaluated_sql, harmless_sql, looked_up, restricted_sql};
 use crate::error::{End, SqlError};
-use crate::meta::TableInfo;
+use atone_facts::TableInfo;
 
 /// A statement whose table is held.
 struct Run<'a> {

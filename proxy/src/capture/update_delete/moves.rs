@@ -14,7 +14,7 @@ use crate::capture::insert::conflicts::Touched;
 use crate::capture::insert::keys::same_name;
 use crate::capture::journal::Presence;
 use crate::error::End;
-use crate::meta::{ColumnDefault, TableInfo};
+use atone_facts::{ColumnDefault, TableInfo};
 
 /// What an UPDATE assigns to the key.
 #[derive(Debug, PartialEq, Eq)]
@@ -229,7 +229,7 @@ impl Reach {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::samples;
+    use atone_facts::samples;
 
     fn row(id: i128, v: i128) -> Row {
         Row::of(&[Value::Int(id), Value::Int(v)], Vec::new())

@@ -13,7 +13,7 @@ use crate::capture::images::Unread;
 use crate::capture::insert::keys::same_name;
 use crate::capture::update_delete::restrict::no_row;
 use crate::error::End;
-use crate::meta::TableInfo;
+use atone_facts::TableInfo;
 
 /// A table that the statement writes.
 pub(crate) struct Written<'a> {

@@ -6,7 +6,7 @@ use atone_undo::{Column, Kind, Row, Table, UniqueKey, quote_identifier};
 use crate::capture::insert::keys::same_name;
 use crate::capture::settings::Vars;
 use crate::capture::update_delete::image::image_limit;
-use crate::meta::TableInfo;
+use atone_facts::TableInfo;
 
 /// So many keys a server looks for without being told to.
 const KEYS_WITHOUT_HINT: usize = 100;
@@ -320,7 +320,7 @@ pub(crate) fn harmless_sql(sql: &[u8], change: &Dml, analysis: &Analysis) -> Vec
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::samples;
+    use atone_facts::samples;
     use atone_sql::{Mode, Statement, analyze};
     use atone_undo::Value;
 

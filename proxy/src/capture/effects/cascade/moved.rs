@@ -14,7 +14,7 @@ use crate::capture::Capture;
 use crate::capture::effects::cascade::{Behind, Effect, Step};
 use crate::capture::outcome::Halt;
 use crate::capture::update_delete::Reach;
-use crate::meta::ForeignKey;
+use atone_facts::ForeignKey;
 
 /// What columns of a row are to become, as far as that is known: by their indices.
 pub(crate) type NewValues = HashMap<usize, Value>;

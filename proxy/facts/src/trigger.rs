@@ -1,17 +1,19 @@
 //! The triggers of a table: what they do to a statement, and to the rollback that undoes it.
 //!
-//! A trigger fires for the compensation as well. So a statement is captured only where its own triggers add rows that can be
-//! found, or keep rows that follow from its own, and change no others, and where those of its inverse do nothing beyond: the inverse of INSERT is DELETE, that of
-//! DELETE is INSERT, that of UPDATE is UPDATE, or DELETE and INSERT where triggers for UPDATE bend it or where a key changes.
+//! A trigger fires for the compensation as well. So a statement is captured only if two things hold:
+//!
+//! - Its own triggers change no rows but those that they add and that can be found, and those that follow from the
+//!   statement's.
+//! - The triggers of its inverse do nothing beyond that.
+//!
+//! The inverse of INSERT is DELETE, and the inverse of DELETE is INSERT. The inverse of UPDATE is UPDATE. Where a
+//! trigger for UPDATE interferes, or a key changes, it is a DELETE and an INSERT.
 
 use atone_sql::{Mode, TriggerBody, trigger_action, trigger_body};
-use atone_undo::{Table, quote_identifier};
-use mysql_async::{Conn, Row};
+use atone_undo::Table;
 
-use super::logs::{LogTable, Logs};
-use super::mirror::{self, Mirror};
-use crate::rights::Rights;
-use crate::typed::{Typed, literal, typed_rows};
+use crate::audit::LogTable;
+use crate::mirror::{self, Mirror};
 
 /// A trigger, as `information_schema.TRIGGERS` shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,19 +28,43 @@ pub struct Trigger {
     pub body: String,
     /// The SQL mode under which it is read and run.
     pub sql_mode: String,
-    /// What it does, where that is known and the rows that it adds to tables can be told; else why not.
+    /// What it does, if that is understood and the rows that it adds to tables can be found; else why not.
     pub effect: Result<TriggerBody, String>,
-    /// The tables to which it adds rows, but for a log of changes that is applied elsewhere.
+    /// The tables to which it adds rows, without a log of changes that a tool applies elsewhere.
     pub logs: Vec<LogTable>,
     /// The table in which it keeps a row equal to its own.
     pub mirror: Option<Mirror>,
 }
 
+/// A row of `information_schema.TRIGGERS`.
+#[derive(Clone, Debug)]
+pub struct TriggerRow {
+    /// `TRIGGER_NAME`
+    pub name: String,
+    /// `EVENT_MANIPULATION`
+    pub event: String,
+    /// `ACTION_TIMING`
+    pub timing: String,
+    /// `ACTION_STATEMENT`
+    pub body: Option<String>,
+    /// `SQL_MODE`
+    pub sql_mode: String,
+}
+
 impl Trigger {
-    /// Reads it anew, by its CREATE TRIGGER.
-    fn read_as(&mut self, shown: Option<Shown>, mariadb: bool) {
-        let (_, sql_mode, create) = shown.unwrap_or_default();
-        let mode = Mode::from_sql_mode(&sql_mode, mariadb).map_err(|e| e.to_string());
+    /// Reads a trigger. The tables that it writes are resolved by [`Trigger::resolve_mirror`] and [`Trigger::add_log`].
+    pub fn parse(row: TriggerRow, mariadb: bool) -> Trigger {
+        let TriggerRow { name, event, timing, body, sql_mode } = row;
+        let body = body.unwrap_or_default();
+        let effect = Mode::from_sql_mode(&sql_mode, mariadb)
+            .map_err(|e| e.to_string())
+            .and_then(|mode| trigger_body(body.as_bytes(), mode));
+        Trigger { name, event, timing, body, sql_mode, effect, logs: Vec::new(), mirror: None }
+    }
+
+    /// Reads the body again, from a CREATE TRIGGER statement under its `sql_mode`.
+    pub fn parse_create(&mut self, create: &str, sql_mode: &str, mariadb: bool) {
+        let mode = Mode::from_sql_mode(sql_mode, mariadb).map_err(|e| e.to_string());
         self.effect = mode.and_then(|mode| {
             let action =
                 trigger_action(create.as_bytes(), mode).ok_or("its CREATE TRIGGER is not understood")?;
@@ -47,14 +73,34 @@ impl Trigger {
         });
     }
 
-    /// It does nothing that could be noticed.
-    pub(super) fn is_quiet(&self) -> bool {
-        !self.bends()
+    /// Notes the table that the triggers of this table keep equal to it, as [`mirror`](crate::mirror) has found it.
+    pub fn resolve_mirror(&mut self, mirror: &Result<Option<Mirror>, String>) {
+        if self.effect.as_ref().is_ok_and(|body| body.mirror.is_some()) {
+            match mirror {
+                Ok(mirror) => self.mirror.clone_from(mirror),
+                Err(why) => self.effect = Err(why.clone()),
+            }
+        }
+    }
+
+    /// Notes a table to which the trigger adds rows; or why these rows cannot be found, after which its effect counts
+    /// as unknown.
+    pub fn add_log(&mut self, log: Result<LogTable, String>) {
+        match log {
+            Ok(log) if mirror::is_change_log(&log.name) => {}
+            Ok(log) => self.logs.push(log),
+            Err(why) => self.effect = Err(why),
+        }
+    }
+
+    /// It has no effect outside of its own run.
+    pub(crate) fn is_quiet(&self) -> bool {
+        !self.interferes()
             && self.effect.as_ref().is_ok_and(|body| body.inserts.is_empty() && body.mirror.is_none())
     }
 
-    /// It may change what is written, or stop it, or nobody knows what it does.
-    fn bends(&self) -> bool {
+    /// It may change what is written, or stop it; or what it does is unknown.
+    fn interferes(&self) -> bool {
         self.effect.as_ref().map_or(true, |body| !body.sets.is_empty() || body.signals)
     }
 }
@@ -62,14 +108,14 @@ impl Trigger {
 /// How a statement, or a foreign key behind it, changes rows of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Write {
-    /// Rows come.
+    /// Rows are inserted.
     Insert,
-    /// Rows change, columns of a unique key among them or not.
+    /// Rows are updated.
     Update {
         /// Columns of a unique key may change.
         keys: bool,
     },
-    /// Rows go.
+    /// Rows are deleted.
     Delete,
 }
 
@@ -84,12 +130,12 @@ impl Write {
     }
 }
 
-/// The first trigger that would bend what is written for one of these events.
-fn bends<'a>(triggers: &'a [Trigger], events: &[&str]) -> Option<&'a Trigger> {
-    triggers.iter().find(|t| events.contains(&t.event.as_str()) && t.bends())
+/// The first trigger for one of these events that interferes with what is written.
+fn interfering<'a>(triggers: &'a [Trigger], events: &[&str]) -> Option<&'a Trigger> {
+    triggers.iter().find(|t| events.contains(&t.event.as_str()) && t.interferes())
 }
 
-/// The tables to which triggers add rows for these events, each once.
+/// The tables to which triggers for these events add rows, each once.
 pub fn logs_of<'a>(triggers: &'a [Trigger], events: &[&str]) -> Vec<&'a LogTable> {
     let mut out: Vec<&LogTable> = Vec::new();
     for log in triggers.iter().filter(|t| events.contains(&t.event.as_str())).flat_map(|t| &t.logs) {
@@ -105,19 +151,19 @@ pub fn mirror_of<'a>(triggers: &'a [Trigger], events: &[&str]) -> Option<&'a Mir
     triggers.iter().filter(|t| events.contains(&t.event.as_str())).find_map(|t| t.mirror.as_ref())
 }
 
-/// Whether no trigger would be noticed.
+/// Whether no trigger has an effect outside of its own run.
 pub fn are_quiet(triggers: &[Trigger]) -> bool {
     triggers.iter().all(Trigger::is_quiet)
 }
 
-/// The first trigger that fires when rows are written like this and would be noticed.
+/// The first trigger that fires for this write and has an effect outside of its own run.
 pub fn first_noticed(triggers: &[Trigger], write: Write) -> Option<&Trigger> {
     triggers.iter().find(|trigger| trigger.event == write.event() && !trigger.is_quiet())
 }
 
-/// Whether an UPDATE of the compensation has to be a DELETE and an INSERT, since triggers for UPDATE only would bend it.
+/// Whether the compensation of an UPDATE is a DELETE and an INSERT, because only triggers for UPDATE interfere.
 pub fn replaces(triggers: &[Trigger]) -> bool {
-    bends(triggers, &["UPDATE"]).is_some() && bends(triggers, &["INSERT", "DELETE"]).is_none()
+    interfering(triggers, &["UPDATE"]).is_some() && interfering(triggers, &["INSERT", "DELETE"]).is_none()
 }
 
 /// Why a statement that writes the table like this cannot be captured.
@@ -152,14 +198,14 @@ pub fn refusal(table: &Table, triggers: &[Trigger], write: Write) -> Option<Stri
     undo_refusal(table, triggers, write)
 }
 
-/// Why it could not be undone.
+/// Why the rollback of such a write is not exact.
 pub fn undo_refusal(table: &Table, triggers: &[Trigger], write: Write) -> Option<String> {
     let trigger = match write {
-        Write::Insert => bends(triggers, &["DELETE"]),
-        Write::Delete => bends(triggers, &["INSERT"]),
-        Write::Update { keys: true } => bends(triggers, &["INSERT", "DELETE"]),
+        Write::Insert => interfering(triggers, &["DELETE"]),
+        Write::Delete => interfering(triggers, &["INSERT"]),
+        Write::Update { keys: true } => interfering(triggers, &["INSERT", "DELETE"]),
         Write::Update { keys: false } => {
-            bends(triggers, &["UPDATE"]).and_then(|_| bends(triggers, &["INSERT", "DELETE"]))
+            interfering(triggers, &["UPDATE"]).and_then(|_| interfering(triggers, &["INSERT", "DELETE"]))
         }
     };
     trigger.map(|t| {
@@ -168,119 +214,6 @@ pub fn undo_refusal(table: &Table, triggers: &[Trigger], write: Write) -> Option
             table.schema, table.name, t.name
         )
     })
-}
-
-pub(super) type TriggerRow = (String, String, String, Option<String>, String);
-
-/// Looks at the tables to which a table's triggers add rows, and for the one that they keep equal to their own.
-pub(super) async fn with_logs(
-    conn: &mut Conn,
-    schema: &str,
-    name: &str,
-    mut triggers: Vec<Trigger>,
-    rights: &Rights,
-    mariadb: bool,
-) -> Result<Vec<Trigger>, mysql_async::Error> {
-    let mut logs = Logs::new(schema, name, rights, mariadb);
-    let mirror = mirror::mirror(schema, &triggers);
-    for trigger in &mut triggers {
-        if trigger.effect.as_ref().is_ok_and(|body| body.mirror.is_some()) {
-            match &mirror {
-                Ok(mirror) => trigger.mirror.clone_from(mirror),
-                Err(why) => trigger.effect = Err(why.clone()),
-            }
-        }
-        let inserts = trigger.effect.as_ref().map(|body| body.inserts.clone()).unwrap_or_default();
-        for insert in &inserts {
-            match logs.table(conn, insert, &trigger.sql_mode).await? {
-                Ok(log) if mirror::is_change_log(&log.name) => {}
-                Ok(log) => trigger.logs.push(log),
-                Err(why) => {
-                    trigger.effect = Err(why);
-                    break;
-                }
-            }
-        }
-    }
-    Ok(triggers)
-}
-
-/// Reads the triggers of a table, without a look at the tables to which they add rows.
-pub(super) async fn bodies(
-    conn: &mut Conn,
-    schema: &str,
-    name: &str,
-    mariadb: bool,
-) -> Result<Vec<Trigger>, mysql_async::Error> {
-    let triggers = parse(conn.text_rows(select(schema, name)).await?, mariadb);
-    as_written(conn, schema, triggers, mariadb).await
-}
-
-/// `ER_TRG_DOES_NOT_EXIST`
-const NO_TRIGGER: u16 = 1360;
-
-/// `sql_mode` and the statement of a SHOW CREATE TRIGGER, behind the name.
-type Shown = (String, String, String);
-
-/// The triggers with their bodies as they were written. In information_schema MySQL has them with the quotes in a quoted name
-/// no more doubled, so that another name, or another statement, may be read there.
-pub(super) async fn as_written(
-    conn: &mut Conn,
-    schema: &str,
-    mut triggers: Vec<Trigger>,
-    mariadb: bool,
-) -> Result<Vec<Trigger>, mysql_async::Error> {
-    let quotes = |t: &&mut Trigger| t.body.contains(['`', '"']);
-    let mut quoted: Vec<&mut Trigger> = triggers.iter_mut().filter(|_| !mariadb).filter(quotes).collect();
-    if quoted.is_empty() {
-        return Ok(triggers);
-    }
-    let schema = quote_identifier(schema);
-    let show = |t: &&mut Trigger| format!("SHOW CREATE TRIGGER {schema}.{}", quote_identifier(&t.name));
-    let shown: Vec<String> = quoted.iter().map(show).collect();
-    let shown: Vec<Vec<Row>> = match conn.all_results(&shown).await {
-        // One that was there a moment ago
-        Err(mysql_async::Error::Server(e)) if e.code == NO_TRIGGER => Vec::new(),
-        shown => shown?,
-    };
-    let mut shown = shown.into_iter();
-    for trigger in &mut quoted {
-        let row = shown.next().and_then(|mut rows| rows.pop());
-        trigger.read_as(row.map(shown_of).transpose()?, mariadb);
-    }
-    Ok(triggers)
-}
-
-/// The first columns of a SHOW CREATE TRIGGER.
-fn shown_of(row: Row) -> Result<Shown, mysql_async::Error> {
-    let row: (String, String, String, String, String, String, Option<String>) = typed_rows(vec![row])?
-        .pop()
-        .ok_or_else(|| mysql_async::Error::Other("a row that is missing".into()))?;
-    Ok((row.0, row.1, row.2))
-}
-
-/// The query for the triggers of a table, under a `sql_mode` with backslash escapes.
-pub(super) fn select(schema: &str, name: &str) -> String {
-    format!(
-        "SELECT TRIGGER_NAME, EVENT_MANIPULATION, ACTION_TIMING, ACTION_STATEMENT, CAST(SQL_MODE AS CHAR) \
-         FROM information_schema.TRIGGERS WHERE EVENT_OBJECT_SCHEMA = {} AND EVENT_OBJECT_TABLE = {} \
-         ORDER BY EVENT_MANIPULATION, ACTION_TIMING, ACTION_ORDER, TRIGGER_NAME",
-        literal(schema),
-        literal(name)
-    )
-}
-
-/// The triggers in the rows of [`select`].
-pub(super) fn parse(rows: Vec<TriggerRow>, mariadb: bool) -> Vec<Trigger> {
-    rows.into_iter()
-        .map(|(name, event, timing, body, sql_mode)| {
-            let body = body.unwrap_or_default();
-            let effect = Mode::from_sql_mode(&sql_mode, mariadb)
-                .map_err(|e| e.to_string())
-                .and_then(|mode| trigger_body(body.as_bytes(), mode));
-            Trigger { name, event, timing, body, sql_mode, effect, logs: Vec::new(), mirror: None }
-        })
-        .collect()
 }
 
 #[cfg(test)]

@@ -1,24 +1,26 @@
-//! Tables that triggers of another table keep equal to it: what tools for online schema changes make of the new table while they
-//! copy rows into it.
+//! Tables that the triggers of another table keep equal to it. Tools for online schema changes fill their new table so.
 //!
-//! A row of the new table is a function of the row that it stands for, or it is not there yet. The statements of a rollback fire
-//! the same triggers, so the row follows its own back by itself: nothing of it is recorded, and its lock is that of its own. This holds
-//! where nobody else writes the new table, which is known of tools only, and where a REPLACE in it deletes no other row than the
-//! one that stands for the same.
+//! A row of the new table is a function of the row that it stands for, or it is not there yet. The statements of a
+//! rollback fire the same triggers, so that the copy follows its original back. Nothing of it is recorded, and the
+//! original's lock covers it.
+//!
+//! This holds under two conditions. Nobody else writes the new table, which is known of tools only. And a REPLACE in it
+//! deletes no row but the one that stands for the same original.
 
 use atone_sql::{MirrorBody, Take};
 use atone_undo::{Column, Kind, Table, UniqueKey, quote_identifier};
 
-use super::logs::largest;
-use super::triggers::{Trigger, Write, are_quiet, refusal};
-use super::{ColumnDefault, TableInfo};
+use crate::audit::largest;
+use crate::column_default::ColumnDefault;
+use crate::table::TableInfo;
+use crate::trigger::{Trigger, Write, refusal};
 
-/// What the names of the triggers begin with, of tools whose new tables nobody else writes: pt-online-schema-change, and Large Hadron
-/// Migrator.
+/// Prefixes of the names of triggers, by tools whose new tables nobody else writes: pt-online-schema-change and Large
+/// Hadron Migrator.
 const TOOLS: [&str; 2] = ["pt_osc_", "lhmt_"];
-/// The same of OnlineSchemaChange, whose triggers write a log of changes.
+/// Prefixes of the names of OnlineSchemaChange's triggers, which write a log of changes.
 const LOGGING_TOOLS: [&str; 3] = ["__osc_ins_", "__osc_upd_", "__osc_del_"];
-/// What the name of that log begins with.
+/// The prefix of the name of that log.
 const CHANGE_LOG: &str = "__osc_chg_";
 
 /// A table that the triggers of another one keep equal to it.
@@ -53,7 +55,7 @@ impl Mirror {
                 key.name, key.schema, key.table
             ));
         }
-        if let Some(trigger) = copy.facts.triggers.iter().find(|t| !are_quiet(std::slice::from_ref(*t))) {
+        if let Some(trigger) = copy.facts.triggers.iter().find(|t| !t.is_quiet()) {
             return Some(format!("it has the trigger {} itself", trigger.name));
         }
         self.unfit_column(own, copy).or_else(|| self.unfit_key(&own.table, &copy.table))
@@ -63,7 +65,8 @@ impl Mirror {
     fn unfit_column(&self, own: &TableInfo, copy: &TableInfo) -> Option<String> {
         for (at, column) in copy.table.columns.iter().enumerate().filter(|(_, column)| !column.generated) {
             let follows = match self.source(&own.table, &column.name) {
-                // What one of the two becomes in the other depends on the session's time zone, and for a TIME on the day
+                // What one of the two becomes in the other depends on the session's time zone, and for a TIME on the
+                // day
                 Some(source) => [Kind::Timestamp, Kind::Time]
                     .iter()
                     .all(|kind| (source.kind == *kind) == (column.kind == *kind)),
@@ -157,8 +160,8 @@ fn prefix(key: &UniqueKey, part: usize) -> Option<u32> {
     key.prefixes.get(part).copied().flatten()
 }
 
-/// Whether different values stay different, and are found by what they were, where they are copied from one column to the
-/// other.
+/// Whether different values stay different, and are found by what they were, where they are copied from one column to
+/// the other.
 fn keeps(was: &Column, is: &Column) -> bool {
     if is.generated || (was.nullable && !is.nullable) {
         return false;
@@ -187,7 +190,7 @@ fn length(column: &Column) -> Option<u32> {
 ///
 /// # Errors
 /// Why its rows would not follow.
-pub(super) fn mirror(schema: &str, triggers: &[Trigger]) -> Result<Option<Mirror>, String> {
+pub fn mirror(schema: &str, triggers: &[Trigger]) -> Result<Option<Mirror>, String> {
     let bodies: Vec<(&Trigger, &MirrorBody)> = triggers
         .iter()
         .filter_map(|trigger| Some((trigger, trigger.effect.as_ref().ok()?.mirror.as_ref()?)))
@@ -251,18 +254,20 @@ fn begins(name: &str, with: &str) -> bool {
     name.get(..with.len()).is_some_and(|head| head.eq_ignore_ascii_case(with))
 }
 
-/// Whether a table of this name is a log whose rows a tool applies to the new table, one after the other. Those of a branch stay when it
-/// is rolled back, and those of the rollback come behind them: of a row that is deleted the tool may have applied what it says.
-pub(super) fn is_change_log(name: &str) -> bool {
+/// Whether a table of this name is a log whose rows a tool applies to the new table in their order.
+///
+/// The rows of a branch stay when it is rolled back, and those of the rollback come behind them: the tool may have
+/// applied a row before the rollback could delete it.
+pub fn is_change_log(name: &str) -> bool {
     begins(name, CHANGE_LOG)
 }
 
-/// Whether a table cannot be written like this only because of triggers that a tool drops when the table has been altered.
+/// Whether nothing but triggers that a tool drops after its schema change keeps such a write from being captured.
 pub fn passes(table: &Table, triggers: &[Trigger], write: Write) -> bool {
     refusal(table, &but_for_tools(triggers), write).is_none()
 }
 
-/// The triggers that stay when the table has been altered.
+/// The triggers that stay when tools have finished their schema changes.
 pub fn but_for_tools(triggers: &[Trigger]) -> Vec<Trigger> {
     let stays =
         |t: &&Trigger| !is_of_tool(&t.name) && !LOGGING_TOOLS.iter().any(|tool| begins(&t.name, tool));

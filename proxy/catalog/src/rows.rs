@@ -1,44 +1,62 @@
-//! Rows of the service account's queries, as typed values. A row that is not of those types is an error here: the driver's
-//! own functions panic.
+//! Rows of the service account's queries, as typed values. A row of other types is an error here: the driver's own
+//! functions panic.
 
 use atone_undo::Table;
 use mysql_async::prelude::{FromRow, Queryable, StatementLike};
 use mysql_async::{Conn, DriverError, Error, FromRowError, Params, Row, Value};
 
-/// Queries whose rows are read as `T`.
-pub(crate) trait Typed {
+/// Queries whose rows are read as `T`. Errors are those of the server, the driver and the system, and rows of other
+/// types.
+pub trait Typed {
     /// The rows of a statement with parameters.
-    async fn rows<T, P>(&mut self, sql: impl StatementLike, params: P) -> Result<Vec<T>, Error>
+    fn rows<T, P>(
+        &mut self,
+        sql: impl StatementLike,
+        params: P,
+    ) -> impl Future<Output = Result<Vec<T>, Error>> + Send
     where
-        T: FromRow,
+        T: FromRow + Send,
         P: Into<Params> + Send;
 
     /// The first row of a statement with parameters, if there is one.
-    async fn first_row<T, P>(&mut self, sql: impl StatementLike, params: P) -> Result<Option<T>, Error>
+    fn first_row<T, P>(
+        &mut self,
+        sql: impl StatementLike,
+        params: P,
+    ) -> impl Future<Output = Result<Option<T>, Error>> + Send
     where
-        T: FromRow,
+        T: FromRow + Send,
         P: Into<Params> + Send;
 
     /// The rows of a query in text.
-    async fn text_rows<T: FromRow>(&mut self, sql: impl AsRef<str> + Send + Sync) -> Result<Vec<T>, Error>;
-
-    /// The first row of a query in text, if there is one.
-    async fn first_text_row<T: FromRow>(
+    fn text_rows<T: FromRow + Send>(
         &mut self,
         sql: impl AsRef<str> + Send + Sync,
-    ) -> Result<Option<T>, Error>;
+    ) -> impl Future<Output = Result<Vec<T>, Error>> + Send;
 
-    /// The rows of several queries in text, that go to the server together.
-    async fn results<const N: usize>(&mut self, queries: [&str; N]) -> Result<[Vec<Row>; N], Error>;
+    /// The first row of a query in text, if there is one.
+    fn first_text_row<T: FromRow + Send>(
+        &mut self,
+        sql: impl AsRef<str> + Send + Sync,
+    ) -> impl Future<Output = Result<Option<T>, Error>> + Send;
 
-    /// The same of any number of queries, at least one.
-    async fn all_results(&mut self, queries: &[String]) -> Result<Vec<Vec<Row>>, Error>;
+    /// The rows of several queries in text, which go to the server together.
+    fn results<const N: usize>(
+        &mut self,
+        queries: [&str; N],
+    ) -> impl Future<Output = Result<[Vec<Row>; N], Error>> + Send;
+
+    /// The same for any number of queries, at least one.
+    fn all_results(
+        &mut self,
+        queries: &[String],
+    ) -> impl Future<Output = Result<Vec<Vec<Row>>, Error>> + Send;
 }
 
 impl Typed for Conn {
     async fn rows<T, P>(&mut self, sql: impl StatementLike, params: P) -> Result<Vec<T>, Error>
     where
-        T: FromRow,
+        T: FromRow + Send,
         P: Into<Params> + Send,
     {
         let rows: Vec<Row> = self.exec(sql, params).await?;
@@ -47,19 +65,22 @@ impl Typed for Conn {
 
     async fn first_row<T, P>(&mut self, sql: impl StatementLike, params: P) -> Result<Option<T>, Error>
     where
-        T: FromRow,
+        T: FromRow + Send,
         P: Into<Params> + Send,
     {
         let row: Option<Row> = self.exec_first(sql, params).await?;
         row.map(typed).transpose()
     }
 
-    async fn text_rows<T: FromRow>(&mut self, sql: impl AsRef<str> + Send + Sync) -> Result<Vec<T>, Error> {
+    async fn text_rows<T: FromRow + Send>(
+        &mut self,
+        sql: impl AsRef<str> + Send + Sync,
+    ) -> Result<Vec<T>, Error> {
         let rows: Vec<Row> = self.query(sql.as_ref()).await?;
         rows.into_iter().map(typed).collect()
     }
 
-    async fn first_text_row<T: FromRow>(
+    async fn first_text_row<T: FromRow + Send>(
         &mut self,
         sql: impl AsRef<str> + Send + Sync,
     ) -> Result<Option<T>, Error> {
@@ -87,11 +108,11 @@ impl Typed for Conn {
 }
 
 /// A text as an SQL literal, under a `sql_mode` with backslash escapes.
-pub(crate) fn literal(text: &str) -> String {
+pub fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
 }
 
-/// Rows of one of several results.
+/// The rows of one of several results.
 pub(crate) fn typed_rows<T: FromRow>(rows: Vec<Row>) -> Result<Vec<T>, Error> {
     rows.into_iter().map(typed).collect()
 }
@@ -100,11 +121,11 @@ fn typed<T: FromRow>(row: Row) -> Result<T, Error> {
     T::from_row_opt(row).map_err(|FromRowError(row)| Error::Driver(DriverError::FromRow { row }))
 }
 
-/// Decodes a row that was read, in text, by the table's image list.
+/// Decodes a row that was read as text by the table's image list.
 ///
 /// # Errors
-/// What it has instead.
-pub(crate) fn image(table: &Table, row: Row) -> Result<atone_undo::Row, String> {
+/// Why the row does not decode.
+pub fn image(table: &Table, row: Row) -> Result<atone_undo::Row, String> {
     let cells = row.unwrap();
     let cells = cells.iter().map(|cell| match cell {
         Value::NULL => Ok(None),

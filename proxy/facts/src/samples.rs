@@ -1,18 +1,18 @@
-//! Tables for unit tests.
+//! Plain tables for unit tests, of this crate and of those above it.
 
 use std::sync::Arc;
 
 use atone_undo::{Column, Kind, Table, UniqueKey};
 
-use crate::meta::TableInfo;
+use crate::TableInfo;
 
 /// What is known of a plain table.
-pub(crate) fn info(table: Table) -> TableInfo {
+pub fn info(table: Table) -> TableInfo {
     TableInfo {
         table: Arc::new(table),
         is_view: false,
         refuse_any: None,
-        facts: crate::meta::Facts::default(),
+        facts: Default::default(),
         references: Default::default(),
         indexed: Vec::new(),
         implied: Vec::new(),
@@ -23,7 +23,7 @@ pub(crate) fn info(table: Table) -> TableInfo {
 }
 
 /// `name INT NOT NULL`
-pub(crate) fn column(name: &str) -> Column {
+pub fn column(name: &str) -> Column {
     Column {
         name: name.into(),
         kind: Kind::Int,
@@ -37,7 +37,7 @@ pub(crate) fn column(name: &str) -> Column {
 }
 
 /// A table of such columns, of which the first is the key.
-pub(crate) fn table(columns: &[&str]) -> Table {
+pub fn table(columns: &[&str]) -> Table {
     Table {
         schema: "s".into(),
         name: "t".into(),

@@ -1,58 +1,32 @@
-//! What the service account may see, by its own grants: what it may not see is never taken for what is not there.
+//! What the service account may see, by its own grants: what it may not see is never taken for what does not exist.
 //!
-//! `SHOW GRANTS` tells the rights of the account itself and of its active roles, and MySQL's partial revokes. A session goes on
-//! with rights that it had when it began: which of these count is in [`crate::service`].
+//! `SHOW GRANTS` shows the rights of the account itself and of its active roles, and MySQL's partial revokes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mysql_async::{Conn, Error, Row};
-
-use crate::typed::{Typed, typed_rows};
-
-/// The grants, and whether wildcards in schemas' names are taken literally (MySQL's `partial_revokes`).
-pub(crate) const RIGHTS_SQL: [&str; 2] = ["SHOW GRANTS", "SELECT 0 /*!80016 OR @@partial_revokes */ LIMIT 1"];
-
 /// What a rollback needs on the tables that it restores, and on undo_log.
-pub(crate) const RESTORING_RIGHTS: [&str; 4] = ["SELECT", "INSERT", "UPDATE", "DELETE"];
+pub const RESTORING_RIGHTS: [&str; 4] = ["SELECT", "INSERT", "UPDATE", "DELETE"];
 
 /// Rights by their names, as `SHOW GRANTS` writes them.
 type Names = BTreeSet<String>;
 
 /// The rights of an account.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Rights {
+pub struct Rights {
     everywhere: Names,
-    /// What is taken back of that, by schema.
+    /// What is revoked of that, by schema.
     revoked: BTreeMap<String, Names>,
     /// By schemas' patterns.
     schemas: Vec<(String, Names)>,
     tables: BTreeMap<(String, String), Names>,
-    /// Patterns are names.
+    /// Wildcards in patterns are taken literally.
     literal: bool,
 }
 
 impl Rights {
-    /// Asks the server.
-    ///
-    /// # Errors
-    /// What it says.
-    pub(crate) async fn read(conn: &mut Conn) -> Result<Rights, Error> {
-        let [grants, literal] = conn.results(RIGHTS_SQL).await?;
-        Rights::of(grants, literal)
-    }
-
-    /// From what the server has answered to [`RIGHTS_SQL`].
-    ///
-    /// # Errors
-    /// Rows of another kind.
-    pub(crate) fn of(grants: Vec<Row>, literal: Vec<Row>) -> Result<Rights, Error> {
-        let lines: Vec<String> = typed_rows(grants)?;
-        let literal: Vec<u8> = typed_rows(literal)?;
-        Ok(Rights::parse(&lines, literal.first() != Some(&0)))
-    }
-
-    /// Reads the lines of `SHOW GRANTS`. What is not understood grants nothing.
-    pub(crate) fn parse(lines: &[String], literal: bool) -> Rights {
+    /// Reads the lines of `SHOW GRANTS`. A line that is not understood grants nothing. Wildcards in schemas' names may
+    /// be taken literally (MySQL's `partial_revokes`).
+    pub fn parse(lines: &[String], literal: bool) -> Rights {
         let mut out = Rights { literal, ..Rights::default() };
         for line in lines {
             let mut words = Words(line);
@@ -66,7 +40,7 @@ impl Rights {
                     out.tables.entry((schema, table)).or_default().extend(names);
                 }
                 ("REVOKE", Level::Schema(schema)) => out.revoked.entry(schema).or_default().extend(names),
-                // It is not known what this takes back
+                // What this revokes is not known
                 ("REVOKE", _) => return Rights::default(),
                 _ => {}
             }
@@ -75,12 +49,12 @@ impl Rights {
     }
 
     /// Whether the account has a right on the whole of a table.
-    pub(crate) fn on_table(&self, right: &str, schema: &str, table: &str) -> bool {
+    pub fn on_table(&self, right: &str, schema: &str, table: &str) -> bool {
         let revoked = self.revoked.get(schema).is_some_and(|names| has(names, right));
         if has(&self.everywhere, right) && !revoked {
             return true;
         }
-        // Of several patterns that match the server takes one: with all of them it does not matter which
+        // The server takes one of the patterns that match: only what all of them grant is certain
         let mut matching =
             self.schemas.iter().filter(|(pattern, _)| self.matches(pattern, schema)).peekable();
         if matching.peek().is_some() && matching.all(|(_, names)| has(names, right)) {
@@ -91,12 +65,12 @@ impl Rights {
     }
 
     /// Whether the account has a right on all tables there are and will be.
-    pub(crate) fn on_all_tables(&self, right: &str) -> bool {
+    pub fn on_all_tables(&self, right: &str) -> bool {
         has(&self.everywhere, right) && !self.revoked.values().any(|names| has(names, right))
     }
 
     /// Whether the account has a right that is not of tables.
-    pub(crate) fn on_server(&self, right: &str) -> bool {
+    pub fn on_server(&self, right: &str) -> bool {
         has(&self.everywhere, right)
     }
 

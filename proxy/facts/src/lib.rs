@@ -1,0 +1,38 @@
+//! Facts about a server's tables, views and accounts, and what follows from them: what can be captured and undone
+//! exactly.
+//!
+//! Nothing here does I/O or reads a clock. What a server has answered comes in as rows; `atone-catalog` asks for them.
+
+mod audit;
+mod column_default;
+mod definition;
+mod error;
+mod foreign_key;
+mod mirror;
+mod names;
+mod numbered;
+mod rights;
+mod rows;
+#[doc(hidden)]
+pub mod samples;
+mod table;
+mod trigger;
+mod undo_log;
+mod view;
+
+pub use audit::{LogTable, WrittenColumn, WrittenTable, audit_table};
+pub use column_default::ColumnDefault;
+pub use definition::without_next_number;
+pub use error::{MetaError, ReadError, ServiceError, Stale, UndoLogError};
+pub use foreign_key::{ForeignKey, References, Rule, RuleRow, UsageRow, are_all_keys_seen};
+pub use mirror::{Mirror, but_for_tools, is_change_log, mirror, passes};
+pub use names::{NameCase, Qualified, SYSTEM_SCHEMAS, TableId, is_own_schema, qualified};
+pub use numbered::{Numbered, ROWS_PER_LOOK, UncommittedNumbers, list};
+pub use rights::{RESTORING_RIGHTS, Rights};
+pub use rows::{BASE_TABLE, ColumnRow, IndexRow, TableRow};
+pub use table::{Facts, TableInfo};
+pub use trigger::{
+    Trigger, TriggerRow, Write, are_quiet, first_noticed, logs_of, mirror_of, refusal, replaces, undo_refusal,
+};
+pub use undo_log::{UndoLogColumn, unfit_columns, unfit_keys, unfit_rights, unfit_table};
+pub use view::{ViewDefinition, ViewEffect, effect_of_view};

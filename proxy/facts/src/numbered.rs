@@ -1,0 +1,36 @@
+//! Rows that are told apart by generated numbers.
+
+use atone_undo::quote_identifier;
+
+/// How many rows of an audit table are read at once.
+pub const ROWS_PER_LOOK: usize = 10_000;
+
+/// A table and the column that numbers its rows.
+#[derive(Clone, Debug)]
+pub struct Numbered {
+    /// The table's name with its schema, quoted.
+    pub table: String,
+    /// The column's name, quoted.
+    pub column: String,
+}
+
+impl Numbered {
+    /// `table` is the table's name with its schema, quoted; `column` is the column's bare name.
+    pub fn new(table: String, column: &str) -> Numbered {
+        Numbered { table, column: quote_identifier(column) }
+    }
+}
+
+/// Numbers of rows that somebody has inserted and not committed.
+#[derive(Debug)]
+pub struct UncommittedNumbers {
+    /// The numbers in their order.
+    pub ids: Vec<i128>,
+    /// Where to read on, if there may be more.
+    pub next: Option<i128>,
+}
+
+/// Numbers side by side, for the list of an IN.
+pub fn list(ids: &[i128]) -> String {
+    ids.iter().map(i128::to_string).collect::<Vec<_>>().join(",")
+}
