@@ -143,8 +143,8 @@ impl Backend {
     }
 
     /// Bounds of what sessions capture.
-    pub(crate) fn capture_limits(&self) -> crate::capture::Limits {
-        crate::capture::Limits {
+    pub(crate) fn capture_limits(&self) -> atone_capture::Limits {
+        atone_capture::Limits {
             max_branch_rows: self.limits.max_branch_rows,
             max_branch_bytes: self.limits.max_branch_bytes,
             max_statement_bytes: self.limits.max_statement_bytes,

@@ -2,18 +2,15 @@
 //! record; on the coordinator's word it does phase two.
 
 pub mod backend;
-pub mod capture;
 pub mod compressed;
 pub mod config;
-pub mod error;
+mod coordinator_error;
 mod heavy;
 pub mod http;
 pub mod listener;
-pub mod load_file;
 pub mod memory;
 pub mod net;
 pub mod own_user;
-pub mod params;
 pub mod phase_two;
 pub mod run;
 pub mod session;

@@ -15,9 +15,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::backend::Backend;
 use crate::config::Listen;
-use crate::error::SqlError;
 use crate::net::{Peer, Stream, tune};
 use crate::session::Session;
+use atone_capture::error::SqlError;
 
 /// How long to wait when the system has no more file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use atone_sql::{Analysis, Mode, Statement, analyze, unreadable};
 use bytes::Bytes;
 
-use crate::capture::text::{converted_bytes, written};
 use crate::heavy::heavy_text;
+use atone_capture::text::{converted_bytes, written};
 
 /// A statement that was read. Only an analysis makes one.
 #[derive(Debug)]

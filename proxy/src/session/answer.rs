@@ -8,13 +8,13 @@ use bytes::Bytes;
 
 use super::Session;
 use super::analysed::{Analysed, Origin, blanked};
-use crate::capture::commit::COMMIT;
-use crate::capture::diagnostics::Diagnostics;
-use crate::capture::fault::{Class, Extent, Fault, Progress, class};
-use crate::capture::outcome::{Done, Halt, Reason, Written, told};
-use crate::capture::own_error::SYNTAX;
-use crate::capture::text::written;
-use crate::error::{End, SqlError};
+use atone_capture::commit::COMMIT;
+use atone_capture::diagnostics::Diagnostics;
+use atone_capture::error::{End, SqlError};
+use atone_capture::fault::{Class, Extent, Fault, Progress, class};
+use atone_capture::outcome::{Done, Halt, Reason, Written, told};
+use atone_capture::own_error::SYNTAX;
+use atone_capture::text::written;
 
 impl Session {
     /// Ends the current statement: answers the client by what it has come to.

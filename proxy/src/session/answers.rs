@@ -9,9 +9,9 @@ use bytes::Bytes;
 use super::Session;
 use super::analysed::{Analysed, Origin};
 use super::sql_state::{of_warning, origin as origin_of};
-use crate::capture::diagnostics::{Condition, Diagnostics, is_error};
-use crate::capture::flight::Reply;
-use crate::error::End;
+use atone_capture::diagnostics::{Condition, Diagnostics, is_error};
+use atone_capture::error::End;
+use atone_capture::flight::Reply;
 
 /// `ER_DA_INVALID_CONDITION_NUMBER`
 const INVALID_CONDITION: u16 = 1758;

@@ -11,14 +11,15 @@ use bytes::Bytes;
 
 use super::Session;
 use super::analysed::{Analysed, Origin};
-use crate::capture::commit::COMMIT;
-use crate::capture::fault::Progress;
-use crate::capture::flight::Reply;
-use crate::capture::outcome::Halt;
-use crate::capture::settings::{WIDE, is_wide, unhex};
-use crate::error::{End, SqlError};
+use crate::coordinator_error::of_coordinator;
 use crate::session::HeldLocks;
 use crate::waits::Bound;
+use atone_capture::commit::COMMIT;
+use atone_capture::error::{End, SqlError};
+use atone_capture::fault::Progress;
+use atone_capture::flight::Reply;
+use atone_capture::outcome::Halt;
+use atone_capture::settings::{WIDE, is_wide, unhex};
 
 /// `ER_BAD_DB_ERROR`, `ER_NO_SUCH_TABLE`: under table locks the server says that a table was not locked.
 const NO_SUCH_TABLE: [u16; 2] = [1049, 1146];
@@ -255,7 +256,7 @@ impl Session {
             return Err(SqlError::unknown_xid(&xid.chars().take(128).collect::<String>()));
         }
         let transaction =
-            self.link.backend.coordinator.get(xid).await.map_err(|e| SqlError::from_client(xid, &e))?;
+            self.link.backend.coordinator.get(xid).await.map_err(|e| of_coordinator(xid, &e))?;
         match transaction.status() {
             Status::Active => Ok(()),
             Status::RollingBack | Status::RolledBack if transaction.reason == "timeout" => {
@@ -291,7 +292,7 @@ impl Session {
         let begun = self.link.backend.coordinator.begin(name.as_deref().unwrap_or(""), timeout_ms).await;
         let xid = match begun {
             Ok(transaction) => transaction.xid,
-            Err(e) => return self.send_error(&SqlError::from_client("", &e)).await,
+            Err(e) => return self.send_error(&of_coordinator("", &e)).await,
         };
         match self.capture().run_one(format!("SET @atone_xid = '{xid}'")).await {
             Ok(Reply::Ok(ok)) => {
@@ -477,7 +478,7 @@ impl Session {
     /// Commits the local transaction by `commit`, a statement that commits, as a branch of the global transaction.
     ///
     /// # Errors
-    /// See [`crate::capture::Capture::commit_branch`].
+    /// See [`atone_capture::Capture::commit_branch`].
     pub(super) async fn commit_branch(&mut self, commit: &[u8]) -> Result<OkPacket, Halt> {
         let writes = !self.state.branch.is_clean();
         let done = self.capture().commit_branch(commit).await;
@@ -527,11 +528,11 @@ impl Session {
                 return self.send_error(&SqlError::outcome_unknown(&xid, why)).await;
             }
             Err(error @ ClientError::Unavailable(_)) => {
-                return self.send_error(&SqlError::from_client(&xid, error)).await;
+                return self.send_error(&of_coordinator(&xid, error)).await;
             }
             // Nothing was decided
             Err(error @ ClientError::Refused(refusal)) if refusal.code() == ErrorCode::LimitReached => {
-                return self.send_error(&SqlError::from_client(&xid, error)).await;
+                return self.send_error(&of_coordinator(&xid, error)).await;
             }
             _ => {}
         }
@@ -543,7 +544,7 @@ impl Session {
             reply = self.capture().fly_one("SET @atone_xid = NULL").await?;
         }
         match (decided, reply) {
-            (Err(error), _) => self.send_error(&SqlError::from_client(&xid, &error)).await,
+            (Err(error), _) => self.send_error(&of_coordinator(&xid, &error)).await,
             (Ok(transaction), reply) => {
                 let ok = match reply {
                     Reply::Ok(ok) => ok,

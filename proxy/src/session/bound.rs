@@ -9,10 +9,10 @@ use bytes::Bytes;
 use super::Session;
 use super::analysed::{Analysed, Origin, Uncaptured};
 use super::gate::Harmless;
-use crate::capture::diagnostics::Diagnostics;
-use crate::capture::fault::{Class, class, ended_a_wait};
-use crate::capture::flight::{Flight, Reply};
-use crate::error::{End, SqlError};
+use atone_capture::diagnostics::Diagnostics;
+use atone_capture::error::{End, SqlError};
+use atone_capture::fault::{Class, class, ended_a_wait};
+use atone_capture::flight::{Flight, Reply};
 
 /// `ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION`
 const READ_ONLY: u16 = 1792;

@@ -10,13 +10,13 @@ use bytes::Bytes;
 
 use super::Session;
 use super::analysed::Analysed;
-use crate::capture::binding::tables::Resolved;
-use crate::capture::flight::{Reply, Rows};
-use crate::capture::insert::keys::places;
-use crate::capture::outcome::{Halt, Written};
-use crate::capture::settings::Vars;
-use crate::error::{End, SqlError};
-use crate::params::substitute_bulk;
+use atone_capture::binding::tables::Resolved;
+use atone_capture::error::{End, SqlError};
+use atone_capture::flight::{Reply, Rows};
+use atone_capture::insert::keys::places;
+use atone_capture::outcome::{Halt, Written};
+use atone_capture::params::substitute_bulk;
+use atone_capture::settings::Vars;
 
 /// The savepoint around the executions for each row.
 const SAVEPOINT: &str = "`atone:bulk`";

@@ -10,8 +10,8 @@ use atone_facts::{
 use atone_undo::{Row, Table};
 
 use crate::backend::Backend;
-use crate::capture::journal::Met;
-use crate::capture::port::{Catalog, Step};
+use atone_capture::journal::Met;
+use atone_capture::port::{Catalog, Step};
 
 /// A backend's service account.
 #[derive(Debug)]

@@ -8,8 +8,8 @@ use atone_api::proto::{Status, Transaction};
 use atone_wire::response::OkPacket;
 
 use super::Session;
-use crate::capture::flight::Reply;
-use crate::error::End;
+use atone_capture::error::End;
+use atone_capture::flight::Reply;
 
 /// How long a rollback is waited for before the wait is one on the server too, where it can be seen and killed.
 const SILENT_WAIT: Duration = Duration::from_millis(50);

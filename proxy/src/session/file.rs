@@ -5,9 +5,9 @@ use atone_wire::response::ErrPacket;
 use bytes::{Buf, Bytes};
 
 use super::link::Link;
-use crate::capture::flight::{Flight, Reply};
-use crate::capture::port::Asked;
-use crate::error::End;
+use atone_capture::error::End;
+use atone_capture::flight::{Flight, Reply};
+use atone_capture::port::Asked;
 
 /// How many bytes of a file are sent in one packet.
 const PIECE_BYTES: usize = 1 << 20;

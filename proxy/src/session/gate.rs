@@ -15,12 +15,12 @@ use bytes::{Buf, Bytes, BytesMut};
 use super::Session;
 use super::analysed::{Origin, Passes, Uncaptured};
 use super::link::Link;
-use crate::capture::flight::Flight;
 use crate::compressed::Codec;
-use crate::error::End;
 use crate::net::{Conn, Ending};
 use crate::session::of_execution;
 use crate::waits::Activity;
+use atone_capture::error::End;
+use atone_capture::flight::Flight;
 
 /// The connection to the server. Everybody may read from it.
 #[derive(Debug)]

@@ -17,10 +17,10 @@ use super::login::{
 };
 use crate::backend::Backend;
 use crate::compressed;
-use crate::error::{End, SqlError};
 use crate::net::{Conn, Peer};
 use crate::session::{origin, pre_41};
 use crate::tls::{Acceptor, Connector, ServerTlsMode};
+use atone_capture::error::{End, SqlError};
 
 /// What the connection phase came to.
 pub(super) struct Opened {

@@ -20,15 +20,15 @@ use super::gate::{Own, ServerLeg};
 use super::own::{Answer, Carried, OwnStatements};
 use super::quiet::Quiet;
 use crate::backend::Backend;
-use crate::capture::fault::{Fault, class, extent};
-use crate::capture::flight::{Flight, Replies, Reply, Rows};
-use crate::capture::journal::ROW_BYTES;
-use crate::capture::port::{Asked, NotRegistered, Registration, Server, Step};
-use crate::capture::settings::{UNSAYABLE, Vars, assumed_mode};
-use crate::capture::text::written;
-use crate::error::{End, SqlError};
 use crate::memory::{HELD_PER_IMAGE, Held};
 use crate::net::Conn;
+use atone_capture::error::{End, SqlError};
+use atone_capture::fault::{Fault, class, extent};
+use atone_capture::flight::{Flight, Replies, Reply, Rows};
+use atone_capture::journal::ROW_BYTES;
+use atone_capture::port::{Asked, NotRegistered, Registration, Server, Step};
+use atone_capture::settings::{UNSAYABLE, Vars, assumed_mode};
+use atone_capture::text::written;
 
 /// A client's connection and its own connection to the server.
 #[derive(Debug)]

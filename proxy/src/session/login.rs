@@ -14,9 +14,9 @@ use tokio::time::{sleep, timeout};
 
 use super::auth::{Answer, Auth, Legs};
 use crate::backend::Backend;
-use crate::error::{End, SqlError};
 use crate::net::Conn;
 use crate::tls::rsa::{self, OwnKey, RsaError};
+use atone_capture::error::{End, SqlError};
 
 /// The largest packet of the connection phase, in bytes.
 pub(super) const MAX_HANDSHAKE_BYTES: usize = 1 << 20;

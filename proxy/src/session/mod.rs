@@ -44,15 +44,15 @@ use atone_wire::{caps, command, compress, frame};
 use tokio::sync::watch;
 
 use crate::backend::Backend;
-use crate::capture::fault::Progress;
-use crate::capture::flight::Reply;
-use crate::capture::heavy::Heavy;
-use crate::capture::settings::assumed_mode;
-use crate::capture::{Capture, Command, State};
-use crate::error::{End, SqlError};
 use crate::heavy::aside;
 use crate::memory::HELD_PER_IMAGE;
 use crate::net::{Conn, Peer, Stream};
+use atone_capture::error::{End, SqlError};
+use atone_capture::fault::Progress;
+use atone_capture::flight::Reply;
+use atone_capture::heavy::Heavy;
+use atone_capture::settings::assumed_mode;
+use atone_capture::{Capture, Command, State};
 
 use catalog::SessionCatalog;
 use gate::{Frame, ServerLeg};

@@ -11,12 +11,12 @@ use super::Session;
 use super::analysed::{Analysed, Origin};
 use super::own::Carried;
 use super::prepared::Reading;
-use crate::capture::flight::Reply;
-use crate::capture::odd::odd_kinds;
-use crate::capture::outcome::told;
-use crate::capture::settings::{Vars, unhex};
-use crate::error::{End, SqlError};
-use crate::params::substitute;
+use atone_capture::error::{End, SqlError};
+use atone_capture::flight::Reply;
+use atone_capture::odd::odd_kinds;
+use atone_capture::outcome::told;
+use atone_capture::params::substitute;
+use atone_capture::settings::{Vars, unhex};
 
 /// A statement that was prepared under a name.
 #[derive(Clone, Debug)]

@@ -8,8 +8,8 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::backend::Backend;
 use crate::config::ProxyProtocol;
-use crate::error::End;
 use crate::net::{Conn, Peer};
+use atone_capture::error::End;
 
 use super::login::Limit;
 

@@ -19,11 +19,11 @@ use bytes::Bytes;
 use super::gate::Own;
 use super::link::Link;
 use super::prepared::CURSOR_TYPES;
-use crate::capture::flight::{Flight, Reply, Rows};
-use crate::capture::settings::Vars;
-use crate::capture::text::written;
-use crate::error::{End, SqlError};
-use crate::params::quoted;
+use atone_capture::error::{End, SqlError};
+use atone_capture::flight::{Flight, Reply, Rows};
+use atone_capture::params::quoted;
+use atone_capture::settings::Vars;
+use atone_capture::text::written;
 use atone_wire::command;
 use atone_wire::response::ErrPacket;
 

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::Session;
 use super::bind::depends_on_mode;
-use crate::error::{End, SqlError};
+use atone_capture::error::{End, SqlError};
 
 /// The query attribute that binds its statement.
 const XID_ATTRIBUTE: &str = "atone_xid";

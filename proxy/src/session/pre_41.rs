@@ -15,9 +15,9 @@ use tokio::time::{Instant, timeout};
 
 use super::login::{GOODBYE_LIMIT, may_log_in};
 use crate::backend::Backend;
-use crate::error::{End, SqlError};
 use crate::net::Conn;
 use crate::tls::ServerTlsMode;
+use atone_capture::error::{End, SqlError};
 
 /// How much a read asks for, in bytes.
 const READ_BYTES: usize = 16 << 10;

@@ -15,12 +15,12 @@ use super::analysed::Analysed;
 use super::gate::{Harmless, Own};
 use super::own::Carried;
 use super::packet::{named_xid, names_xid};
-use crate::capture::flight::Reply;
-use crate::capture::odd::odd_kinds;
-use crate::capture::settings::Vars;
-use crate::error::{End, SqlError};
-use crate::params::substitute;
 use crate::session::of_execution;
+use atone_capture::error::{End, SqlError};
+use atone_capture::flight::Reply;
+use atone_capture::odd::odd_kinds;
+use atone_capture::params::substitute;
+use atone_capture::settings::Vars;
 
 /// A statement that the server has prepared for this session.
 #[derive(Debug)]

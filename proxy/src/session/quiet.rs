@@ -5,9 +5,9 @@ use atone_sql::{Mode, table_names};
 
 use super::Session;
 use super::link::Link;
-use crate::capture::fault::{Extent, Fault};
-use crate::capture::flight::{Flight, Reply};
-use crate::error::{End, SqlError};
+use atone_capture::error::{End, SqlError};
+use atone_capture::fault::{Extent, Fault};
+use atone_capture::flight::{Flight, Reply};
 
 /// How many SET TRANSACTION are remembered for one transaction: two say all.
 const MAX_SETTINGS: usize = 8;

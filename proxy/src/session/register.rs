@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use atone_api::proto::{Register, TableLocks};
 
 use super::link::Link;
-use crate::capture::flight::{Flight, Reply};
-use crate::capture::port::{NotRegistered, Registration};
-use crate::error::{End, SqlError};
+use crate::coordinator_error::of_coordinator;
+use atone_capture::error::{End, SqlError};
+use atone_capture::flight::{Flight, Reply};
+use atone_capture::port::{NotRegistered, Registration};
 
 /// How long a wait for locks is before it is one on the server too, where it can be seen and killed.
 const SILENT_WAIT: Duration = Duration::from_millis(50);
@@ -38,7 +39,7 @@ impl Link {
                 // First: nobody would hear of a lock that has come meanwhile
                 e = self.client.gone(MAX_PIPELINED_BYTES) => return Err(End::Client(e)),
                 registered = &mut registered => {
-                    let refused = |e| NotRegistered::Refused(SqlError::from_client(&xid, &e));
+                    let refused = |e| NotRegistered::Refused(of_coordinator(&xid, &e));
                     return Ok(registered.map_err(refused));
                 }
                 () = tokio::time::sleep(silent) => {}

@@ -11,9 +11,9 @@ use bytes::Buf;
 
 use super::Session;
 use super::gate::Frame;
-use crate::capture::own_error::SYNTAX;
-use crate::error::{End, SqlError};
 use crate::session::{Answer, Answered, HeldLocks};
+use atone_capture::error::{End, SqlError};
+use atone_capture::own_error::SYNTAX;
 
 /// Length of what stands before the data of `COM_STMT_SEND_LONG_DATA`, in bytes.
 const LONG_DATA_HEAD: usize = 7;

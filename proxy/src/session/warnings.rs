@@ -8,9 +8,9 @@ use atone_wire::response::{OkPacket, parse_eof};
 use bytes::Bytes;
 
 use super::{Answer, Session};
-use crate::capture::diagnostics::{Condition, Diagnostics, only_number};
-use crate::capture::flight::{Reply, Rows};
-use crate::error::End;
+use atone_capture::diagnostics::{Condition, Diagnostics, only_number};
+use atone_capture::error::End;
+use atone_capture::flight::{Reply, Rows};
 
 /// What a statement of the proxy's own warns of, to see later whether the list was left alone.
 const MARK: &[u8] = b"atone: the list of warnings is that of a statement before";

@@ -1,0 +1,225 @@
+//! Rows that triggers of a statement add to other tables: found behind the statement, by their numbers.
+//!
+//! Before the statement the local transaction takes the metadata lock of each such table, and the service account reads
+//! its AUTO_INCREMENT counter: all numbers that are generated from then on are as large or larger. Behind the statement those rows
+//! among them that this transaction has inserted, and nobody else sees, are the triggers'. How many there are nobody knows
+//! beforehand; a trigger's IF may have left some out.
+
+use std::sync::Arc;
+
+use atone_sql::TableRef;
+use atone_undo::{Key, Table};
+
+use crate::Capture;
+use crate::binding::tables::{Resolved, digest, probe_sql};
+use crate::effects::cascade::key_only;
+use crate::error::SqlError;
+use crate::flight::{Flight, Reply};
+use crate::insert::generated::MAX_FOREIGN_ROWS;
+use crate::journal::Presence;
+use crate::outcome::Halt;
+use crate::outcome::told;
+use crate::settings::Vars;
+use atone_facts::{LogTable, Stale, TableInfo, Write, logs_of, mirror_of};
+use atone_facts::{Numbered, ROWS_PER_LOOK};
+
+/// A table that triggers of a statement write.
+#[derive(Debug)]
+pub(crate) struct Log {
+    /// What is known of it where they add rows to it. Else they keep its rows equal to those of their own table, and nothing of it
+    /// is captured.
+    known: Option<LogTable>,
+    info: Arc<TableInfo>,
+    table: Arc<Table>,
+    /// The table with the column of its key only.
+    keyed: Table,
+    /// The column definitions that the session sees.
+    probe: Vec<u8>,
+    /// No number below is generated while the statement runs.
+    first: i128,
+}
+
+/// The rows that triggers have added, by their tables.
+#[derive(Debug, Default)]
+pub(crate) struct Logged(Vec<(Arc<Table>, Vec<Key>)>);
+
+impl Capture<'_> {
+    /// The tables that triggers of this one write when it is written.
+    pub(crate) async fn logs_of(
+        &mut self,
+        info: &Arc<TableInfo>,
+        writes: &[Write],
+        vars: &Vars,
+    ) -> Result<Vec<Log>, Halt> {
+        let xid = self.xid();
+        let events: Vec<&str> = writes.iter().map(|write| write.event()).collect();
+        let mut out = Vec::new();
+        for known in logs_of(&info.facts.triggers, &events) {
+            let says = |why: &str| {
+                let (table, log) = (&info.table, format!("{}.{}", known.schema, known.name));
+                let why = format!("a trigger of {}.{} writes {log}: {why}", table.schema, table.name);
+                // The server is not asked: it would run the statement
+                Halt::stop(SqlError::refused(&xid, &why))
+            };
+            let name = TableRef::named(Some(known.schema.clone()), known.name.clone());
+            let (log, probe) = match self.resolve_name(&name, vars).await? {
+                Resolved::Table(log, probe) => (log, probe),
+                Resolved::Temporary => return Err(says("a temporary table hides it")),
+                Resolved::View(..) => return Err(says("it is a view now")),
+                Resolved::Answer(e) => return Err(says(&told("it cannot be looked at", &e))),
+            };
+            self.state.branch.meet(&log, false);
+            let (keyed, table) = (key_only(&log.table), log.table.clone());
+            if keyed.columns.len() != 1 || keyed.columns.iter().any(|column| column.name != known.column) {
+                return Err(says("its key was altered meanwhile"));
+            }
+            out.push(Log { known: Some(known.clone()), info: log, table, keyed, probe, first: 0 });
+        }
+        out.extend(self.mirror_of(info, &events, vars).await?);
+        Ok(out)
+    }
+
+    /// The table that triggers of this one keep equal to it, where its rows would follow.
+    async fn mirror_of(
+        &mut self,
+        info: &Arc<TableInfo>,
+        events: &[&str],
+        vars: &Vars,
+    ) -> Result<Option<Log>, Halt> {
+        let Some(mirror) = mirror_of(&info.facts.triggers, events) else { return Ok(None) };
+        let xid = self.xid();
+        let says = |why: &str| {
+            let (table, mirror) = (&info.table, mirror.quoted());
+            let why = format!("triggers of {}.{} keep the rows of {mirror}: {why}", table.schema, table.name);
+            Halt::stop(SqlError::being_altered(&xid, &why))
+        };
+        let name = TableRef::named(Some(mirror.schema.clone()), mirror.name.clone());
+        let (copy, probe) = match self.resolve_name(&name, vars).await? {
+            Resolved::Table(copy, probe) => (copy, probe),
+            Resolved::Temporary => return Err(says("a temporary table hides it")),
+            Resolved::View(..) => return Err(says("it is a view")),
+            Resolved::Answer(e) => return Err(says(&told("it cannot be looked at", &e))),
+        };
+        if let Some(why) = mirror.unfit(info, &copy) {
+            return Err(says(&why));
+        }
+        self.state.branch.meet(&copy, true);
+        let (keyed, table) = (key_only(&copy.table), copy.table.clone());
+        Ok(Some(Log { known: None, info: copy, table, keyed, probe, first: 0 }))
+    }
+
+    /// Keeps these tables from being altered until the local transaction ends, and reads their counters.
+    pub(crate) async fn probe_logs(&mut self, logs: &mut [Log], vars: &Vars) -> Result<(), Halt> {
+        if logs.is_empty() {
+            return Ok(());
+        }
+        let mut flight = Flight::default();
+        flight.push("SELECT @@insert_id");
+        for log in &*logs {
+            // As the rows are read behind the statement: whoever may not do that is told before it runs
+            let locks = if log.known.is_some() { " FOR UPDATE" } else { "" };
+            flight.push(format!("{}{locks}", probe_sql(&log.table)));
+        }
+        let mut why = None;
+        let mut replies = self.try_flight(flight).await?.into_iter();
+        match replies.next() {
+            Some(Reply::Rows(rows)) if rows.cells(0)?.first() == Some(&Some(b"0".as_slice())) => {}
+            Some(Reply::Rows(_)) if logs.iter().any(|log| log.known.is_some()) => {
+                why = Some("insert_id is set, and a trigger adds rows to another table".to_owned());
+            }
+            Some(Reply::Rows(_)) => {}
+            Some(Reply::Err(e)) => return Err(Halt::Failed(e)),
+            _ => return Err(Halt::broken("a variable without a row")),
+        }
+        for log in logs {
+            match replies.next() {
+                Some(Reply::Rows(rows)) if digest(vars, &rows) == log.probe => {}
+                Some(Reply::Rows(_)) => {
+                    let table = log.table.clone();
+                    self.forget_table(&table);
+                    return Err(Halt::roll_back("a table that a trigger writes was altered meanwhile"));
+                }
+                Some(Reply::Err(e)) if matches!(e.code, 1044 | 1142 | 1143) => {
+                    let context =
+                        format!("the rows that a trigger writes in {} cannot be read", log.table.name);
+                    why.get_or_insert(told(&context, &e));
+                    break;
+                }
+                Some(Reply::Err(e)) => return Err(Halt::Failed(e)),
+                _ => return Err(Halt::broken("the probe of a table has no columns")),
+            }
+            match self.verify_held(&log.info).await {
+                Ok(()) => {}
+                Err(Stale::Changed(why)) => return Err(Halt::RolledBack(why)),
+                Err(stale) => return Err(self.stale(stale).into()),
+            }
+            let Some(known) = &log.known else { continue };
+            match self.catalog.first_number(known).await {
+                Ok(first) => log.first = first,
+                Err(e) => {
+                    why.get_or_insert(format!("the service account cannot read {}: {e}", log.table.name));
+                }
+            }
+        }
+        why.map_or(Ok(()), |why| Err(Halt::stop(why)))
+    }
+
+    /// Finds the rows that triggers of a statement after the savepoint have added. Where they cannot be told the statement is taken
+    /// back.
+    pub(crate) async fn settle(&mut self, logs: &[Log]) -> Result<Logged, Halt> {
+        let mut logged = Logged::default();
+        let mut count = 0;
+        for log in logs {
+            let Some(known) = &log.known else { continue };
+            let keys = self.rows_of(log, known, count).await.map_err(Halt::after_savepoint)?;
+            count += keys.len();
+            logged.0.push((log.table.clone(), keys));
+        }
+        Ok(logged)
+    }
+
+    /// The keys of the rows that triggers have added to a table. `others` is how many rows of the statement the branch will have
+    /// besides.
+    async fn rows_of(&mut self, log: &Log, known: &LogTable, others: usize) -> Result<Vec<Key>, Halt> {
+        let limit = self.limits.max_branch_rows;
+        let (mut keys, mut seen) = (Vec::new(), 0usize);
+        let numbered = Numbered::new(log.table.quoted(), &known.column);
+        let mut next = Some(log.first);
+        while let Some(first) = next {
+            let page = match self.catalog.uncommitted(&numbered, first, ROWS_PER_LOOK).await {
+                Ok(page) => page,
+                Err(e) => {
+                    return Err(Halt::stop(format!(
+                        "the service account cannot read {}: {e}",
+                        log.table.name
+                    )));
+                }
+            };
+            next = page.next;
+            seen += if next.is_some() { ROWS_PER_LOOK } else { 0 };
+            if !page.ids.is_empty() {
+                let rows = self.own_rows(&log.keyed, 0, &page.ids, 1).await?;
+                keys.extend(rows.iter().map(|row| row.key(&log.keyed)));
+            }
+            if self.state.branch.rows().saturating_add(others + keys.len()) > limit {
+                let why = "with the rows that triggers add more than max_branch_rows";
+                return Err(Halt::stop(format!("{why} = {limit} rows in one branch")));
+            }
+            if seen > limit.saturating_add(MAX_FOREIGN_ROWS) {
+                let why =
+                    "has too many rows beyond its AUTO_INCREMENT counter for those of a trigger to be found";
+                return Err(Halt::stop(format!("{} {why}", log.table.name)));
+            }
+        }
+        Ok(keys)
+    }
+
+    /// Notes the rows that triggers have added.
+    pub(crate) fn touch_logged(&mut self, logged: Logged) {
+        for (table, keys) in logged.0 {
+            for key in keys {
+                self.state.branch.touch(&table, key, None, Presence::Present);
+            }
+        }
+    }
+}

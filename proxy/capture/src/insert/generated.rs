@@ -1,0 +1,236 @@
+//! Rows whose keys the server generates and nobody can tell beforehand: found behind the statement.
+//!
+//! The statement says how many rows it has inserted. Of the rows that have one of the numbers that may be theirs, those are
+//! read that this transaction can lock (its own, and ones that others have committed), and then those that a session
+//! beside it sees (which are committed; none of them can have gone meanwhile, for they are locked). What is in the first
+//! and not in the second is the transaction's own; when these are as many as the statement has inserted, and none
+//! of them was left there by a statement before it, they are its rows.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use atone_undo::{Key, Row, Table, Value, quote_identifier};
+use atone_wire::response::OkPacket;
+
+use crate::Capture;
+use crate::effects::audit::Log;
+use crate::effects::cascade::key_only;
+use crate::flight::{Reply, flights};
+use crate::images::{KEYS_PER_SELECT, decode, locking_read, locking_read_by_key};
+use crate::journal::Presence;
+use crate::outcome::{Done, Halt, Written};
+use crate::settings::Numbering;
+use atone_facts::ReadError;
+use atone_facts::{Numbered, list};
+
+/// How many rows of others may lie between those of a statement.
+pub(crate) const MAX_FOREIGN_ROWS: usize = 10_000;
+
+/// The numbers that rows get: the first one generated, then one step after the other. A number that a row gives by
+/// itself moves what follows behind it.
+fn expected(first: u64, given: &[Option<i128>], numbering: Numbering) -> Vec<i128> {
+    let mut next = first;
+    given
+        .iter()
+        .map(|given| match given {
+            Some(id) => {
+                if let Ok(id) = u64::try_from(*id)
+                    && id >= next
+                {
+                    next = numbering.after(id);
+                }
+                *id
+            }
+            None => {
+                let id = next;
+                next = numbering.after(id);
+                id.into()
+            }
+        })
+        .collect()
+}
+
+impl Capture<'_> {
+    /// Finds the rows of an INSERT under a savepoint that has generated numbers in this column of the key. `given` says for
+    /// each row which number it gave, if it did; none for rows that all take a generated one.
+    pub(crate) async fn look_for_generated(
+        &mut self,
+        ok: OkPacket,
+        table: &Arc<Table>,
+        column: usize,
+        given: Option<Vec<Option<i128>>>,
+        logs: &[Log],
+    ) -> Result<Done, Halt> {
+        let diagnostics = self.keep_diagnostics(&ok).await?;
+        let rows = self.generated_rows(&ok, table, column, given).await.map_err(Halt::after_savepoint)?;
+        let logged = self.settle(logs).await?;
+        for row in rows {
+            self.state.branch.touch(table, row.key(table), None, Presence::Present);
+        }
+        self.touch_logged(logged);
+        Ok(Written { ok, diagnostics }.into())
+    }
+
+    async fn generated_rows(
+        &mut self,
+        ok: &OkPacket,
+        table: &Arc<Table>,
+        column: usize,
+        given: Option<Vec<Option<i128>>>,
+    ) -> Result<Vec<Row>, Halt> {
+        let count = usize::try_from(ok.affected_rows).unwrap_or(usize::MAX);
+        if let Some(why) = self.too_many_new(count) {
+            return Err(why.into());
+        }
+        let given = given.unwrap_or_else(|| vec![None; count]);
+        if given.len() != count {
+            return Err(Halt::stop("the server counts another number of rows than the statement has"));
+        }
+        let first = i128::from(ok.last_insert_id);
+        let vars = self.session_vars().await?;
+        let mut ids = expected(ok.last_insert_id, &given, vars.numbering);
+        for last in [false, true] {
+            let rows = self.own_rows(table, column, &ids, KEYS_PER_SELECT).await?;
+            if rows.len() == count {
+                return Ok(rows);
+            }
+            if last {
+                break;
+            }
+            // Others have inserted meanwhile
+            let Some(numbered) = numbered(table, column) else { break };
+            let limit = count + MAX_FOREIGN_ROWS;
+            let seen = match self.catalog.uncommitted(&numbered, first, limit).await {
+                Ok(seen) => seen,
+                Err(e) => return Err(format!("the service account cannot read {}: {e}", table.name).into()),
+            };
+            ids = given.iter().flatten().copied().chain(seen.ids).collect();
+            ids.sort_unstable();
+            ids.dedup();
+        }
+        Err(Halt::stop("the rows that were inserted cannot be told from those of others"))
+    }
+
+    /// The rows with one of these numbers that this transaction has inserted, and that were not there for it before, looked for
+    /// so many at once: one by one no other row is locked, and no gap, even where a server had rather read the whole of a
+    /// small index.
+    pub(crate) async fn own_rows(
+        &mut self,
+        table: &Table,
+        column: usize,
+        ids: &[i128],
+        at_once: usize,
+    ) -> Result<Vec<Row>, Halt> {
+        let (Some(name), Some(numbered)) =
+            (table.columns.get(column).map(|column| quote_identifier(&column.name)), numbered(table, column))
+        else {
+            return Err(Halt::stop("the table has no such column"));
+        };
+        let leads = table.keys.first().is_some_and(|key| key.columns.first() == Some(&column));
+        let selects = ids.chunks(at_once).map(|chunk| {
+            let condition = format!("{name} IN ({})", list(chunk)).into_bytes();
+            let mut select =
+                if leads { locking_read_by_key(table, &condition) } else { locking_read(table, &condition) };
+            select.extend_from_slice(b" SKIP LOCKED");
+            select
+        });
+        let mut rows = Vec::new();
+        for flight in flights(selects) {
+            for reply in self.run_flight(flight).await? {
+                match reply {
+                    Reply::Rows(found) => {
+                        let found = self.heavy.run(found.rows.len(), || decode(table, &found));
+                        rows.extend(found.map_err(|e| self.unread(e))?);
+                    }
+                    Reply::TooLarge => return Err(self.above_bytes("the rows are").into()),
+                    Reply::Err(_) | Reply::Ok(_) => return Err(Halt::broken("an image without rows")),
+                }
+            }
+        }
+        let committed = match self.catalog.committed(&numbered, ids, KEYS_PER_SELECT).await {
+            Ok(committed) => committed,
+            Err(e) => return Err(format!("the service account cannot read {}: {e}", table.name).into()),
+        };
+        rows.retain(|row| match self.state.branch.presence(table, &row.key(table)) {
+            None => matches!(row.values.get(column), Some(Value::Int(id)) if !committed.contains(&id)),
+            // It was gone for this transaction, which holds it locked
+            Some(presence) => presence == Presence::Absent,
+        });
+        Ok(rows)
+    }
+
+    /// Whether rows that this transaction holds were not there before a statement of it: nobody else sees them, and those that
+    /// it has touched before were gone.
+    pub(crate) async fn are_new(&self, table: &Table, rows: &[Row]) -> bool {
+        let mut keys: Vec<Key> = Vec::with_capacity(rows.len());
+        for key in rows.iter().map(|row| row.key(table)) {
+            match self.state.branch.presence(table, &key) {
+                None => keys.push(key),
+                Some(Presence::Absent) => {}
+                Some(Presence::Present | Presence::Unknown) => return false,
+            }
+        }
+        self.committed_keys(table, &keys).await.is_ok_and(|committed| committed.is_empty())
+    }
+
+    /// Whether rows with keys at which there was none can be those of a statement of this transaction: others have
+    /// committed none with such a key. Keys at which the transaction has found a row of its own or of theirs are locked
+    /// since.
+    pub(crate) async fn are_own(&self, table: &Table, mut keys: Vec<Key>) -> bool {
+        keys.retain(|key| !self.state.branch.had(table, key));
+        match self.committed_keys(table, &keys).await {
+            // Under a collation another key may be found that counts as equal
+            Ok(committed) => keys.iter().all(|key| !committed.contains(key)),
+            Err(_) => false,
+        }
+    }
+
+    /// The keys that another session finds in the table under these.
+    async fn committed_keys(&self, table: &Table, keys: &[Key]) -> Result<HashSet<Key>, ReadError> {
+        if keys.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let (qualifier, only) = (quote_identifier(&table.name), key_only(table));
+        let list = only.image_select_list(&qualifier);
+        let select = |chunk| {
+            let condition = table.keys_predicate(&qualifier, chunk);
+            format!("SELECT {list} FROM {}{} WHERE {condition}", table.quoted(), table.force_key())
+        };
+        let selects: Vec<String> = keys.chunks(KEYS_PER_SELECT).map(select).collect();
+        let rows = self.catalog.committed_rows(&only, &selects).await?;
+        Ok(rows.iter().map(|row| row.key(&only)).collect())
+    }
+}
+
+fn numbered(table: &Table, column: usize) -> Option<Numbered> {
+    table.columns.get(column).map(|column| Numbered::new(table.quoted(), &column.name))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::insert::generated::{Numbering, expected};
+
+    fn by(increment: u64, offset: u64) -> Numbering {
+        Numbering { increment, offset }
+    }
+
+    #[test]
+    fn numbers_that_are_given_move_those_that_follow() {
+        assert_eq!(expected(5, &[None, None], by(1, 1)), [5, 6]);
+        assert_eq!(expected(5, &[None, Some(7), None, None], by(1, 7)), [5, 7, 8, 9]);
+        assert_eq!(expected(5, &[Some(2), None, Some(-1), None], by(1, 1)), [2, 5, -1, 6]);
+        assert_eq!(expected(5, &[None, Some(14), None], by(5, 5)), [5, 14, 15]);
+        assert_eq!(expected(5, &[None, Some(15), None], by(5, 5)), [5, 15, 20]);
+    }
+
+    #[test]
+    fn numbers_behind_one_that_was_set() {
+        let four = |first, numbering: Numbering| numbering.from(first).take(4).collect::<Vec<_>>();
+        assert_eq!(four(30, by(3, 1)), [30, 31, 34, 37]);
+        assert_eq!(four(30, by(3, 2)), [30, 32, 35, 38]);
+        assert_eq!(four(31, by(3, 1)), [31, 34, 37, 40]);
+        // As the servers do, whose arithmetic wraps around
+        assert_eq!(four(30, by(3, 7)), [30, 31, 34, 37]);
+        assert_eq!(four(1, by(5, 12)), [1, 6, 11, 12]);
+    }
+}

@@ -1,0 +1,193 @@
+//! Statements that are refused, or fail in a read that stands for a part of them: where the server would not run the text
+//! either, its own error is the answer.
+//!
+//! The server is asked by `COM_STMT_PREPARE`, which runs nothing of the statement and takes its locks on metadata back. But
+//! MariaDB evaluates some constants when it prepares (`ROUND(1.2, f())`), and stored functions with them: it is asked only for
+//! what calls none.
+
+use atone_sql::Statement;
+use atone_wire::caps::client;
+use atone_wire::response::ErrPacket;
+
+use crate::Capture;
+use crate::error::{End, SqlError};
+use crate::fault::{Class, class};
+use crate::flight::{Flight, Reply};
+use crate::outcome::Halt;
+use crate::text::{is_one_statement, written};
+
+/// `ER_PARSE_ERROR`
+pub const SYNTAX: u16 = 1064;
+
+/// `ER_SP_DOES_NOT_EXIST`. Of a word of the server's grammar, such as COLUMNS, it says 1630: that need be no call where it stands.
+const MISSING: u16 = 1305;
+
+/// Whether an error is about the preparing of a statement, and not about the statement: more placeholders than there can be,
+/// statements that cannot be prepared, too many that are, a table that changed meanwhile.
+fn is_of_preparing(code: u16) -> bool {
+    matches!(code, 1390 | 1295 | 1461 | 1615)
+}
+
+/// Whether a server finds an error before it looks at rows, so that a statement which changes none has it as well: ambiguous and
+/// unknown columns, numbers of columns, collations that do not mix, texts that are no date, or that a charset cannot hold.
+fn is_resolved(code: u16) -> bool {
+    matches!(code, 1052 | 1054 | 1241 | 1267 | 1270 | 1271 | 1525 | 3854)
+}
+
+/// Whether a SELECT may have this error over a value where a statement that writes has another one: a text that is no date or
+/// not of its charset, a number out of range.
+fn is_of_values(code: u16) -> bool {
+    matches!(code, 1525 | 1690 | 3854)
+}
+
+/// How a statement's own error is found, where a read that stands for a part of it has failed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OwnError<'a> {
+    /// The statement so that it changes no row.
+    pub(crate) harmless: &'a [u8],
+    /// That one is run whatever the read says.
+    pub(crate) always: bool,
+    /// The statement itself, where it can be taken back.
+    pub(crate) whole: Option<&'a [u8]>,
+}
+
+impl Capture<'_> {
+    /// What ends the current statement, where a read that stands for a part of it has failed: the statement's own error, as the read
+    /// may say another one, or quote what it added.
+    pub(crate) async fn read_failed(&mut self, wrong: ErrPacket, how: OwnError<'_>) -> Result<Halt, End> {
+        if class(wrong.code, self.mariadb) != Class::Text {
+            return Ok(Halt::Failed(wrong));
+        }
+        self.read_warnings(-1).await?;
+        let kept = self.state.diagnostics.take();
+        Ok(match Box::pin(self.own_error(&wrong, how)).await? {
+            Some(own) => Halt::Failed(own),
+            None => Halt::FailedBefore(wrong, kept),
+        })
+    }
+
+    /// The statement's own error, where it has one.
+    pub(crate) async fn own_error(
+        &mut self,
+        wrong: &ErrPacket,
+        how: OwnError<'_>,
+    ) -> Result<Option<ErrPacket>, End> {
+        if let Some(own) = Box::pin(self.own_error_of_text()).await? {
+            return Ok(Some(own));
+        }
+        if (how.always || is_resolved(wrong.code))
+            && let Reply::Err(own) = self.run_theirs(how.harmless).await?
+        {
+            return Ok(Some(own));
+        }
+        match how.whole.filter(|_| is_of_values(wrong.code)) {
+            Some(whole) => self.error_of_run(whole).await,
+            None => Ok(None),
+        }
+    }
+
+    /// The error with which a statement fails, in an open local transaction; one that does not fail is taken back.
+    pub(crate) async fn error_of_run(&mut self, whole: &[u8]) -> Result<Option<ErrPacket>, End> {
+        let mut flight = Flight::default();
+        flight.push_savepoint();
+        flight.push_write(whole);
+        if let Some(Reply::Err(own)) = self.run_flight(flight).await?.pop() {
+            return Ok(Some(own));
+        }
+        if !self.statement_taken_back().await? {
+            self.rollback_local().await?;
+            let why = "a statement that was run for its error cannot be taken back";
+            return Ok(Some(SqlError::deadlock(&self.xid(), why).err()));
+        }
+        Ok(None)
+    }
+
+    /// What the server says of a call where there is nothing of that name: no reason to refuse it.
+    pub async fn missing_callee(&mut self, call: &str) -> Result<Option<ErrPacket>, End> {
+        let charset = self.assumed_mode().charset;
+        let Some(sql) = written(call.as_bytes(), charset) else { return Ok(None) };
+        let error = self.error_of(&sql).await?;
+        Ok(error.filter(|own| own.code == MISSING))
+    }
+
+    /// Why a bound session may not even prepare a statement: a function might write meanwhile.
+    pub async fn prepare_refusal(
+        &mut self,
+        sql: &[u8],
+        statement: &Statement,
+    ) -> Result<Option<ErrPacket>, End> {
+        if !self.mariadb {
+            return Ok(None);
+        }
+        let Statement::Refused(refusal) = statement else {
+            let view = self.writing_when_prepared(sql).await?;
+            return Ok(view.map(|error| error.err()));
+        };
+        let own = match &refusal.call {
+            Some(call) => Box::pin(self.missing_callee(call)).await?,
+            None if Box::pin(self.prepares_quietly(sql)).await? => return Ok(None),
+            None => None,
+        };
+        Ok(Some(own.unwrap_or_else(|| SqlError::refused(&self.xid(), &refusal.reason).err())))
+    }
+
+    /// Whether no stored function is called, whatever the server evaluates of a statement that it prepares.
+    async fn prepares_quietly(&mut self, sql: &[u8]) -> Result<bool, End> {
+        let mode = self.assumed_mode();
+        if !atone_sql::evaluates_quietly(sql, mode) {
+            return Ok(false);
+        }
+        if atone_sql::table_names(sql, mode).is_none_or(|names| names.is_empty()) {
+            return Ok(true);
+        }
+        Ok(self.writing_when_prepared(sql).await?.is_none())
+    }
+
+    /// What the server has against the text of the current statement, where it can be asked; it is asked once.
+    pub async fn own_error_of_text(&mut self) -> Result<Option<ErrPacket>, End> {
+        let Some(sql) = self.command.text.take() else { return Ok(None) };
+        if !Box::pin(self.prepares_quietly(&sql)).await? {
+            return Ok(None);
+        }
+        let Some(error) = self.error_of(&sql).await? else { return Ok(None) };
+        if error.code != SYNTAX {
+            return Ok(Some(error));
+        }
+        let several = self.capabilities & client::MULTI_STATEMENTS != 0;
+        if several && !is_one_statement(&sql, self.assumed_mode()) {
+            // It would not say what is wrong with the first
+            return Ok(None);
+        }
+        if self.command.with_rest.as_ref().is_some_and(|packet| packet.starts_with(&sql)) {
+            return self.with_rest_quoted(error).await.map(Some);
+        }
+        Ok(Some(error))
+    }
+
+    /// A syntax error of the current statement, which quotes its packet to the end: so the server says it of a packet with several.
+    pub async fn with_rest_quoted(&mut self, error: ErrPacket) -> Result<ErrPacket, End> {
+        let Some(packet) = self.command.with_rest.take() else { return Ok(error) };
+        if !Box::pin(self.prepares_quietly(&packet)).await? {
+            return Ok(error);
+        }
+        let whole = self.error_of(&packet).await?;
+        Ok(whole.filter(|whole| whole.code == SYNTAX).unwrap_or(error))
+    }
+
+    /// What the server says against a text when it is asked to prepare it.
+    pub async fn error_of(&mut self, sql: &[u8]) -> Result<Option<ErrPacket>, End> {
+        let Some(error) = self.server.prepare(sql).await? else { return Ok(None) };
+        self.prepare_failed().await?;
+        Ok(Some(error).filter(|error| !is_of_preparing(error.code)))
+    }
+
+    /// The server could not prepare a statement.
+    pub async fn prepare_failed(&mut self) -> Result<(), End> {
+        self.state.diagnostics = None;
+        if !self.xid().is_empty() && self.state.vars.is_none() {
+            // Reading them would replace the diagnostics
+            self.keep_warnings_behind(-1).await?;
+        }
+        Ok(())
+    }
+}

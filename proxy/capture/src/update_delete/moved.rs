@@ -1,0 +1,74 @@
+//! Runs an UPDATE that assigns columns of the key, and finds the rows again.
+
+use std::sync::Arc;
+
+use atone_undo::{Key, Row, Table};
+
+use crate::Capture;
+use crate::effects::cascade::Behind;
+use crate::flight::{Flight, Reply};
+use crate::insert::conflicts::Touched;
+use crate::outcome::{Done, Halt, Written};
+use crate::update_delete::Run;
+use crate::update_delete::moves::Reach;
+
+impl Capture<'_> {
+    /// Runs the statement on the imaged rows; `keys` are those that they are to have.
+    pub(super) async fn move_rows(
+        &mut self,
+        t: &Run<'_>,
+        restricted: Vec<u8>,
+        images: Vec<Row>,
+        keys: Vec<Option<Key>>,
+        mut behind: Behind,
+    ) -> Result<Done, Halt> {
+        let table = &t.info.table;
+        let most = images.len() as u64;
+        let mut reach = Reach::new(table, images, keys);
+        let found = self.rows_at(table, reach.new.clone()).await?;
+        reach.stands(table, found);
+        let moved = self.moved_behind(&mut behind).await?;
+        let mut flight = Flight::default();
+        flight.push_savepoint();
+        flight.push_write(restricted);
+        let ok = match self.run_flight(flight).await?.pop() {
+            Some(Reply::Ok(ok)) => ok,
+            Some(Reply::Err(e)) => return Err(Halt::Failed(e)),
+            _ => return Err(Halt::broken("a statement that writes answered with rows")),
+        };
+        let diagnostics = self.keep_diagnostics(&ok).await?;
+        if ok.affected_rows > most {
+            return Err(Halt::take_back("the UPDATE changed more rows than were imaged"));
+        }
+        let mut all_touched = Vec::with_capacity(moved.len() + 1);
+        for (table, reach) in std::iter::once((table.clone(), reach)).chain(moved) {
+            let found = self.rows_at(&table, reach.keys()).await.map_err(Halt::after_savepoint)?;
+            let touched = reach.touched(&table, &found).map_err(Halt::take_back)?;
+            let arrived = touched.iter().filter(|t| t.before.is_none()).map(|t| t.key.clone()).collect();
+            if !self.are_own(&table, arrived).await {
+                let why = "another session has written a row with a key that the UPDATE gives";
+                return Err(Halt::take_back(why));
+            }
+            all_touched.push((table, touched));
+        }
+        self.verify_behind(&behind).await?;
+        let logged = self.settle(&t.logs).await?;
+        for (table, touched) in all_touched {
+            for Touched { key, before, presence } in touched {
+                self.state.branch.touch(&table, key, before, presence);
+            }
+        }
+        self.touch_behind(behind, false);
+        self.touch_logged(logged);
+        Ok(Written { ok, diagnostics }.into())
+    }
+
+    /// The rows that have these keys now, locked.
+    pub(crate) async fn rows_at(&mut self, table: &Arc<Table>, keys: Vec<Key>) -> Result<Vec<Row>, Halt> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let found = self.rows_now(vec![(table.clone(), keys)]).await?;
+        Ok(found.into_iter().flat_map(|(_, rows)| rows).collect())
+    }
+}
