@@ -122,6 +122,7 @@ impl World {
     }
 
     fn take(&mut self, step: Step) {
+        assert_eq!(step.violations, []);
         for change in &step.persist {
             self.records.apply(change);
         }
@@ -568,7 +569,7 @@ impl World {
                     let wait_ms = [None, Some(0), Some(300)].choose(&mut self.rng).copied().flatten();
                     self.event(Event::Rollback { to, xid, wait_ms });
                     if self.rng.random_bool(0.1) {
-                        self.event(Event::GiveUp { to });
+                        self.event(Event::CancelRollbackWait { to });
                     }
                 }
             }

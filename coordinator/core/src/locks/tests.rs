@@ -80,7 +80,7 @@ fn a_newcomer_does_not_overtake_one_who_waits_for_more() {
     take(&mut table, 1, &["a"]);
     let first = wait(&mut table, 2, &["a", "b"]);
     let second = wait(&mut table, 3, &["b"]);
-    assert_eq!(table.give_up_all(&[first]), vec![Woken::Granted(second)]);
+    assert_eq!(table.cancel_all(&[first]), vec![Woken::Granted(second)]);
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn nobody_waits_for_a_transaction_that_is_being_rolled_back() {
     let mut table = LockTable::new(2_000);
     take(&mut table, 1, &["a", "b"]);
     let doomed = wait(&mut table, 2, &["a"]);
-    let woken = table.set_dying(1, &[(resource(), set(&["a", "b"]))]);
+    let woken = table.start_rollback(1, &[(resource(), set(&["a", "b"]))]);
     assert!(matches!(woken[..], [Woken::Deadlock(waiter, _)] if waiter == doomed));
     assert!(matches!(table.acquire(3, &resource(), &set(&["b"]), true).0, Acquire::Deadlock(_)));
     table.release(1, &resource(), &set(&["a", "b"]));
@@ -219,7 +219,7 @@ impl Pair {
 
     fn give_up(&mut self, waiters: &[u64]) {
         waiters.iter().for_each(|waiter| drop(self.waiting.remove(waiter)));
-        let (bulks, plain) = (self.bulks.give_up_all(waiters), self.plain.give_up_all(waiters));
+        let (bulks, plain) = (self.bulks.cancel_all(waiters), self.plain.cancel_all(waiters));
         self.settle(&bulks, &plain);
     }
 
@@ -230,7 +230,7 @@ impl Pair {
         self.give_up(&own);
         let held = self.held.get(&seq).into_iter().flatten();
         let held: Vec<_> = held.map(|locks| (resource(), locks.clone())).collect();
-        let (bulks, plain) = (self.bulks.set_dying(seq, &held), self.plain.set_dying(seq, &held));
+        let (bulks, plain) = (self.bulks.start_rollback(seq, &held), self.plain.start_rollback(seq, &held));
         self.settle(&bulks, &plain);
         while self.held.contains_key(&seq) {
             self.release(seq, 0);
@@ -243,7 +243,7 @@ impl Pair {
         assert_eq!((self.bulks.waiting(), self.plain.waiting()), (self.waiting.len(), self.waiting.len()));
         for waiter in self.waiting.keys() {
             assert_eq!(self.bulks.waits_for(*waiter), self.plain.waits_for(*waiter));
-            assert!(self.bulks.lacks(*waiter).is_some() && self.plain.lacks(*waiter).is_some());
+            assert!(self.bulks.conflict_of(*waiter).is_some() && self.plain.conflict_of(*waiter).is_some());
         }
     }
 }

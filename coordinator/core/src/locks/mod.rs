@@ -1,15 +1,15 @@
 //! The global row locks.
 //!
-//! A request gets all its locks at once or none: nothing is held while waiting. A lock belongs to a transaction; its
-//! branches share it, and it is free when the last of them let go.
+//! A request gets all its locks at once or none: nothing is held while waiting. A lock belongs to a transaction. Its
+//! branches share it, and it is free when the last of them has released it.
 //!
-//! Requests queue at every lock they need, in the order of their arrival. A transaction that holds nothing stays behind
-//! those who came before it. One that holds locks already goes first: others may be waiting for it, and queueing it
-//! behind them would be a deadlock that no lock causes. So only holders can be part of a cycle, and the search for
-//! deadlocks follows holders only.
+//! Requests queue at every lock they need, in the order of their arrival. A transaction without locks stays behind those
+//! that came before it. One that holds locks goes first: others may be waiting for it, and queueing it behind them would
+//! be a deadlock that no lock causes. So only holders can be part of a cycle, and the search for deadlocks follows holders
+//! only.
 //!
 //! A transaction that is being rolled back keeps its locks until the undo is done, which may need the very rows that a
-//! waiting branch has locked in its server. So nobody waits for it: who does, or wants to, fails at once.
+//! waiting branch has locked at its server. So nobody waits for it: such a request fails at once.
 //!
 //! How the keys of one table are kept is up to [`Table`]; none of this depends on it.
 
@@ -18,7 +18,7 @@ mod table;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::step::{LockGroup, LockSet};
+use crate::model::{LockGroup, LockSet, Violation, WaiterId};
 use table::Table;
 
 /// A lock that stands in the way, and the number of the transaction that holds it.
@@ -35,32 +35,34 @@ pub(crate) enum Acquire {
     /// All locks are held now.
     Granted,
     /// It waits, under this number.
-    Waiting(u64),
-    /// It would have to wait, and is not to.
+    Waiting(WaiterId),
+    /// It would have to wait, and must not.
     Busy(Conflict),
-    /// Waiting would never end well.
+    /// Waiting would be a deadlock.
     Deadlock(Conflict),
 }
 
-/// What became of requests that waited.
+/// How a request's wait has ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Woken {
     /// All its locks are held now.
-    Granted(u64),
-    /// It was given up: it would never have ended well.
-    Deadlock(u64, Conflict),
+    Granted(WaiterId),
+    /// It was refused: it had become part of a deadlock.
+    Deadlock(WaiterId, Conflict),
 }
 
 #[derive(Debug)]
 pub(crate) struct LockTable {
     tables: HashMap<TableName, Table>,
     owners: HashMap<u64, Owner>,
-    waiters: BTreeMap<u64, Waiter>,
-    next_waiter: u64,
+    waiters: BTreeMap<WaiterId, Waiter>,
+    next_waiter: WaiterId,
     /// Locks held, counted once for each branch.
     held: usize,
     /// From how many keys in a table on a set is kept whole.
     bulk_min: usize,
+    /// What has been found wrong since it was last asked for.
+    violations: Vec<Violation>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -69,14 +71,13 @@ struct TableName {
     table: Arc<str>,
 }
 
-/// What a transaction has to do with locks.
+/// A transaction that holds locks or waits for some.
 #[derive(Debug, Default)]
 struct Owner {
     /// Locks held, counted once for each branch.
     held: usize,
-    waiting: BTreeSet<u64>,
-    /// It is being rolled back.
-    dying: bool,
+    waiting: BTreeSet<WaiterId>,
+    is_rolling_back: bool,
 }
 
 #[derive(Debug)]
@@ -86,16 +87,16 @@ struct Waiter {
     locks: Arc<LockSet>,
 }
 
-/// Somebody in the way, and a lock of a request that shows it.
+/// What is ahead of a request at one of its locks.
 #[derive(Debug, Clone, Copy)]
-struct Obstacle<'a> {
+struct Blocker<'a> {
     /// A transaction that holds the lock, or the number of a request that waits for it.
     by: u64,
     table: &'a Arc<str>,
     key: &'a str,
 }
 
-impl Obstacle<'_> {
+impl Blocker<'_> {
     fn conflict(&self, holder: u64) -> Conflict {
         Conflict { holder, table: self.table.clone(), key: self.key.into() }
     }
@@ -111,11 +112,17 @@ impl LockTable {
             next_waiter: 0,
             held: 0,
             bulk_min,
+            violations: Vec::new(),
         }
     }
 
-    /// Takes all of `locks` for the transaction `seq`, or queues the request where `may_wait`. Having more locks may
-    /// change the fate of the transaction's requests that wait already: that is the second part of the answer.
+    /// What has been found wrong since the last time.
+    pub(crate) fn take_violations(&mut self) -> Vec<Violation> {
+        std::mem::take(&mut self.violations)
+    }
+
+    /// Takes all of `locks` for the transaction `seq`, or queues the request if it `may_wait`. With more locks the
+    /// transaction's other requests may be granted, or be part of a deadlock: the second part of the answer.
     pub(crate) fn acquire(
         &mut self,
         seq: u64,
@@ -123,18 +130,18 @@ impl LockTable {
         locks: &Arc<LockSet>,
         may_wait: bool,
     ) -> (Acquire, Vec<Woken>) {
-        let Some(blocked) = self.blocked(seq, resource, locks, u64::MAX) else {
+        let Some(conflict) = self.conflict(seq, resource, locks, WaiterId::MAX) else {
             self.grant(seq, resource, locks);
             let mut woken = Vec::new();
             let candidates = self.after_grant(seq, &mut woken);
             woken.extend(self.wake(candidates));
             return (Acquire::Granted, woken);
         };
-        if let Some(conflict) = self.hopeless(seq, resource, locks) {
-            return (Acquire::Deadlock(conflict), Vec::new());
+        if let Some(deadlock) = self.deadlock(seq, resource, locks) {
+            return (Acquire::Deadlock(deadlock), Vec::new());
         }
         if !may_wait {
-            return (Acquire::Busy(blocked), Vec::new());
+            return (Acquire::Busy(conflict), Vec::new());
         }
         let waiter = self.next_waiter;
         self.next_waiter += 1;
@@ -147,8 +154,7 @@ impl LockTable {
         (Acquire::Waiting(waiter), Vec::new())
     }
 
-    /// Takes locks that are known to be the transaction's, when the table is rebuilt. The conflict, if there is one,
-    /// means that what was stored contradicts itself.
+    /// Takes locks that a transaction held before the restart. A conflict means that the store contradicts itself.
     pub(crate) fn restore(&mut self, seq: u64, resource: &Arc<str>, locks: &LockSet) -> Result<(), Conflict> {
         if let Some(held) = self.holders(seq, resource, locks).next() {
             return Err(held.conflict(held.by));
@@ -157,27 +163,30 @@ impl LockTable {
         Ok(())
     }
 
-    /// Lets go of locks that a branch of `seq` held, and wakes who can go on.
+    /// Releases locks that a branch of `seq` held, and wakes the requests that can have theirs now.
     pub(crate) fn release(&mut self, seq: u64, resource: &Arc<str>, locks: &LockSet) -> Vec<Woken> {
         let mut candidates = BTreeSet::new();
         for group in &locks.groups {
             let name = TableName { resource: resource.clone(), table: group.table.clone() };
-            let Some(table) = self.tables.get_mut(&name) else { continue };
-            let released = table.release(seq, &group.keys, &mut candidates);
-            self.held -= released;
-            if let Some(owner) = self.owners.get_mut(&seq) {
-                owner.held = owner.held.saturating_sub(released);
+            let table = self.tables.get_mut(&name);
+            let released = table.map_or(0, |table| table.release(seq, &group.keys, &mut candidates));
+            if released != group.keys.len() {
+                let (held, table) = (group.keys.len(), &group.table);
+                self.violate(format!("transaction {seq:#x} held {released} of its {held} locks on {table}"));
             }
-            if table.is_empty() {
-                self.tables.remove(&name);
+            self.held = self.held.saturating_sub(released);
+            match self.owners.get_mut(&seq) {
+                Some(owner) if owner.held >= released => owner.held -= released,
+                _ => self.violate(format!("transaction {seq:#x} releases more locks than it holds")),
             }
+            self.drop_table_if_empty(&name);
         }
         self.forget_owner_if_idle(seq);
         self.wake(candidates)
     }
 
-    /// Takes requests out of the queues, and wakes who can go on without them.
-    pub(crate) fn give_up_all(&mut self, waiters: &[u64]) -> Vec<Woken> {
+    /// Takes requests out of the queues, and wakes those that can have their locks now.
+    pub(crate) fn cancel_all(&mut self, waiters: &[WaiterId]) -> Vec<Woken> {
         let mut candidates = BTreeSet::new();
         for waiter in waiters {
             candidates.extend(self.dequeue(*waiter));
@@ -185,19 +194,24 @@ impl LockTable {
         self.wake(candidates)
     }
 
-    /// The transaction is being rolled back: who waits for its locks fails. Its own requests have to be given up before.
-    pub(crate) fn set_dying(&mut self, seq: u64, held: &[(Arc<str>, Arc<LockSet>)]) -> Vec<Woken> {
+    /// A transaction is being rolled back: requests that wait for the locks that it holds fail. Its own requests have to
+    /// be cancelled before.
+    pub(crate) fn start_rollback(&mut self, seq: u64, held: &[(Arc<str>, Arc<LockSet>)]) -> Vec<Woken> {
+        // A transaction without locks holds up nobody.
         let Some(owner) = self.owners.get_mut(&seq) else { return Vec::new() };
-        owner.dying = true;
-        let mut doomed: BTreeMap<u64, Conflict> = BTreeMap::new();
+        owner.is_rolling_back = true;
+        if self.waiters.is_empty() {
+            return Vec::new();
+        }
+        let mut victims: BTreeMap<WaiterId, Conflict> = BTreeMap::new();
         for (resource, locks) in held {
-            for wanting in self.queued(resource, locks, u64::MAX) {
-                doomed.entry(wanting.by).or_insert_with(|| wanting.conflict(seq));
+            for waiting in self.queued(resource, locks, WaiterId::MAX) {
+                victims.entry(waiting.by).or_insert_with(|| waiting.conflict(seq));
             }
         }
         let mut candidates = BTreeSet::new();
         let mut woken = Vec::new();
-        for (waiter, conflict) in doomed {
+        for (waiter, conflict) in victims {
             candidates.extend(self.dequeue(waiter));
             woken.push(Woken::Deadlock(waiter, conflict));
         }
@@ -205,23 +219,23 @@ impl LockTable {
         woken
     }
 
-    /// The lock that a waiting request lacks.
-    pub(crate) fn lacks(&self, waiter: u64) -> Option<Conflict> {
+    /// What keeps a waiting request from having its locks.
+    pub(crate) fn conflict_of(&self, waiter: WaiterId) -> Option<Conflict> {
         let waiting = self.waiters.get(&waiter)?;
-        self.blocked(waiting.seq, &waiting.resource, &waiting.locks, waiter)
+        self.conflict(waiting.seq, &waiting.resource, &waiting.locks, waiter)
     }
 
-    /// The transactions that a waiting request waits for: who holds a lock that it wants, and who is ahead of it at one.
-    pub(crate) fn waits_for(&self, waiter: u64) -> BTreeSet<u64> {
+    /// The transactions that a request waits for: those that hold a lock it wants, and those ahead of it at one. None if
+    /// it does not wait.
+    pub(crate) fn waits_for(&self, waiter: WaiterId) -> BTreeSet<u64> {
         let mut others = BTreeSet::new();
-        let Some(waiting) = self.waiters.get(&waiter) else { return others };
-        let Waiter { seq, resource, locks } = waiting;
+        let Some(Waiter { seq, resource, locks }) = self.waiters.get(&waiter) else { return others };
         others.extend(self.holders(*seq, resource, locks).map(|held| held.by));
         if self.owners.get(seq).is_none_or(|owner| owner.held == 0) {
             let ahead = self.queued(resource, locks, waiter);
             others.extend(ahead.filter_map(|other| self.waiters.get(&other.by)).map(|other| other.seq));
         }
-        others.remove(&waiting.seq);
+        others.remove(seq);
         others
     }
 
@@ -252,10 +266,10 @@ impl LockTable {
         seq: u64,
         resource: &'a Arc<str>,
         locks: &'a LockSet,
-    ) -> impl Iterator<Item = Obstacle<'a>> + 'a {
+    ) -> impl Iterator<Item = Blocker<'a>> + 'a {
         self.groups(resource, locks).flat_map(move |(group, table)| {
             let held = table.holders(seq, &group.keys);
-            held.map(move |(by, key)| Obstacle { by, table: &group.table, key })
+            held.map(move |(by, key)| Blocker { by, table: &group.table, key })
         })
     }
 
@@ -265,15 +279,15 @@ impl LockTable {
         resource: &'a Arc<str>,
         locks: &'a LockSet,
         arrival: u64,
-    ) -> impl Iterator<Item = Obstacle<'a>> + 'a {
+    ) -> impl Iterator<Item = Blocker<'a>> + 'a {
         self.groups(resource, locks).flat_map(move |(group, table)| {
             let ahead = table.ahead(&group.keys, arrival);
-            ahead.map(move |(by, key)| Obstacle { by, table: &group.table, key })
+            ahead.map(move |(by, key)| Blocker { by, table: &group.table, key })
         })
     }
 
     /// What keeps a request that arrived as number `arrival` from having all its locks now.
-    fn blocked(&self, seq: u64, resource: &Arc<str>, locks: &LockSet, arrival: u64) -> Option<Conflict> {
+    fn conflict(&self, seq: u64, resource: &Arc<str>, locks: &LockSet, arrival: u64) -> Option<Conflict> {
         if let Some(held) = self.holders(seq, resource, locks).next() {
             return Some(held.conflict(held.by));
         }
@@ -281,29 +295,30 @@ impl LockTable {
             return None;
         }
         self.queued(resource, locks, arrival).find_map(|ahead| {
+            // The transaction's own requests do not hold it up.
             let other = self.waiters.get(&ahead.by).filter(|other| other.seq != seq)?;
             Some(ahead.conflict(other.seq))
         })
     }
 
-    /// Whether waiting would never end well: a holder is being rolled back, or waits, itself or through others, for `seq`.
-    fn hopeless(&self, seq: u64, resource: &Arc<str>, locks: &LockSet) -> Option<Conflict> {
-        let mut first: Option<Obstacle<'_>> = None;
+    /// Whether waiting would be a deadlock: a holder is being rolled back, or waits, itself or through others, for `seq`.
+    fn deadlock(&self, seq: u64, resource: &Arc<str>, locks: &LockSet) -> Option<Conflict> {
+        let mut first: Option<Blocker<'_>> = None;
         let mut holders = Vec::new();
         let mut seen = HashSet::new();
         for held in self.holders(seq, resource, locks) {
             if !seen.insert(held.by) {
                 continue;
             }
-            if self.owners.get(&held.by).is_some_and(|owner| owner.dying) {
+            if self.owners.get(&held.by).is_some_and(|owner| owner.is_rolling_back) {
                 return Some(held.conflict(held.by));
             }
             holders.push(held.by);
             first.get_or_insert(held);
         }
         while let Some(holder) = holders.pop() {
-            let Some(owner) = self.owners.get(&holder) else { continue };
-            for waiter in owner.waiting.iter().filter_map(|waiter| self.waiters.get(waiter)) {
+            let waiting = self.owners.get(&holder).into_iter().flat_map(|owner| &owner.waiting);
+            for waiter in waiting.filter_map(|waiter| self.waiters.get(waiter)) {
                 for held in self.holders(holder, &waiter.resource, &waiter.locks) {
                     if held.by == seq {
                         return first.map(|first| first.conflict(first.by));
@@ -329,12 +344,13 @@ impl LockTable {
     }
 
     /// Grants what can be granted among these requests, in the order of their arrival.
-    fn wake(&mut self, mut candidates: BTreeSet<u64>) -> Vec<Woken> {
+    fn wake(&mut self, mut candidates: BTreeSet<WaiterId>) -> Vec<Woken> {
         let mut woken = Vec::new();
         while let Some(waiter) = candidates.pop_first() {
+            // A candidate may have been refused since, by a deadlock that another one's grant has closed.
             let Some(waiting) = self.waiters.get(&waiter) else { continue };
             let (seq, resource, locks) = (waiting.seq, waiting.resource.clone(), waiting.locks.clone());
-            if self.blocked(seq, &resource, &locks, waiter).is_some() {
+            if self.conflict(seq, &resource, &locks, waiter).is_some() {
                 continue;
             }
             self.dequeue(waiter);
@@ -345,15 +361,18 @@ impl LockTable {
         woken
     }
 
-    /// The transaction got locks. Its other requests go first now that it is a holder, but may also close a cycle:
-    /// those fail. Answers who should be tried again.
-    fn after_grant(&mut self, seq: u64, woken: &mut Vec<Woken>) -> BTreeSet<u64> {
+    /// The transaction got locks. Its other requests go first now that it is a holder, but may also close a cycle: those
+    /// fail. The requests that should be tried again.
+    fn after_grant(&mut self, seq: u64, woken: &mut Vec<Woken>) -> BTreeSet<WaiterId> {
         let mut candidates = BTreeSet::new();
-        let others: Vec<u64> =
-            self.owners.get(&seq).into_iter().flat_map(|o| o.waiting.iter().copied()).collect();
+        let others: Vec<WaiterId> =
+            self.owners.get(&seq).into_iter().flat_map(|owner| owner.waiting.iter().copied()).collect();
         for other in others {
-            let Some(waiting) = self.waiters.get(&other) else { continue };
-            match self.hopeless(seq, &waiting.resource, &waiting.locks) {
+            let Some(waiting) = self.waiters.get(&other) else {
+                self.violate(format!("request {other} of transaction {seq:#x} is not in the queues"));
+                continue;
+            };
+            match self.deadlock(seq, &waiting.resource, &waiting.locks) {
                 Some(conflict) => {
                     candidates.extend(self.dequeue(other));
                     woken.push(Woken::Deadlock(other, conflict));
@@ -366,23 +385,36 @@ impl LockTable {
         candidates
     }
 
-    /// Takes a request out of the queues; answers who was queued with it.
-    fn dequeue(&mut self, waiter: u64) -> BTreeSet<u64> {
+    /// Takes a request out of the queues. The requests that were queued with it.
+    fn dequeue(&mut self, waiter: WaiterId) -> BTreeSet<WaiterId> {
         let mut neighbours = BTreeSet::new();
-        let Some(gone) = self.waiters.remove(&waiter) else { return neighbours };
+        let Some(gone) = self.waiters.remove(&waiter) else {
+            self.violate(format!("request {waiter} is taken out, and is not in the queues"));
+            return neighbours;
+        };
         for group in &gone.locks.groups {
             let name = TableName { resource: gone.resource.clone(), table: group.table.clone() };
-            let Some(table) = self.tables.get_mut(&name) else { continue };
-            table.dequeue(waiter, &mut neighbours);
-            if table.is_empty() {
-                self.tables.remove(&name);
+            let table = self.tables.get_mut(&name);
+            if !table.is_some_and(|table| table.dequeue(waiter, &mut neighbours)) {
+                self.violate(format!("request {waiter} is not in the queues of {}", group.table));
             }
+            self.drop_table_if_empty(&name);
         }
         if let Some(owner) = self.owners.get_mut(&gone.seq) {
             owner.waiting.remove(&waiter);
         }
         self.forget_owner_if_idle(gone.seq);
         neighbours
+    }
+
+    fn drop_table_if_empty(&mut self, name: &TableName) {
+        if self.tables.get(name).is_some_and(Table::is_empty) {
+            self.tables.remove(name);
+        }
+    }
+
+    fn violate(&mut self, text: String) {
+        self.violations.push(Violation::new(text));
     }
 
     fn forget_owner_if_idle(&mut self, seq: u64) {
