@@ -30,6 +30,7 @@ mod locks;
 mod model;
 mod purges;
 mod query;
+mod registrations;
 mod reports;
 mod rollback_waits;
 mod step;

@@ -221,8 +221,8 @@ impl Core {
     pub(super) fn end(&mut self, seq: u64) -> Checked {
         let transaction = self.transactions.end(seq)?;
         let reporters: Vec<_> = transaction.branches_mut().filter_map(Branch::take_reporter).collect();
-        for reporter in reporters {
-            self.forget_registration(reporter)?;
+        for (stream, id) in reporters {
+            self.registrations.forget(stream, id)?;
         }
         Ok(())
     }

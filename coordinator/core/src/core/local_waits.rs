@@ -53,7 +53,8 @@ impl Core {
             let mut edges = at_servers.remove(&seq).unwrap_or_default();
             let transaction = self.transactions.live().get(&seq);
             let waiters = transaction.into_iter().flat_map(|transaction| &transaction.waiting);
-            let waiting = waiters.filter_map(|waiter| Some((*waiter, self.waiting.get(waiter)?.since_look)));
+            let waiting =
+                waiters.filter_map(|waiter| Some((*waiter, self.registrations.since_look(*waiter)?)));
             for (waiter, since_look) in waiting {
                 let wait = Wait::Global { waiter, since_look };
                 let others = self.locks.waits_for(waiter);
@@ -69,8 +70,8 @@ impl Core {
         let victim = cycle.victim();
         let victim = victim.ok_or_else(|| Violation::new("a deadlock has no registration in it"))?;
         let conflict = self.locks.conflict_of(victim);
-        let waiting = self.take_waiting(victim)?;
-        let lock = conflict.as_ref().map(|c| lock_text(waiting.resource(), &c.table, &c.key));
+        let admitted = self.take_waiting(victim)?;
+        let lock = conflict.as_ref().map(|c| lock_text(&admitted.resource, &c.table, &c.key));
         let holder = conflict.and_then(|conflict| self.xid_of(conflict.holder));
         let message = format!(
             "the row lock {:?} is not to be had (deadlock): {}: run it again",
@@ -79,7 +80,7 @@ impl Core {
         );
         self.totals.lock_deadlocks += 1;
         let refusal = Refusal { code: RefusalCode::LockDeadlock, message, holder, lock };
-        self.reply(waiting.reply_to(), Err(refusal));
+        self.reply(admitted.reply_to(), Err(refusal));
         self.cancel_waits(&[victim]);
         Ok(())
     }

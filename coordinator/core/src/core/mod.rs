@@ -12,21 +12,19 @@ mod resolve;
 mod rollback_waits;
 mod streams;
 
-use std::collections::{BTreeMap, HashMap};
-
 use crate::config::Config;
 use crate::counts::{StatusCounts, Totals};
 use crate::dispatch::Dispatcher;
 use crate::local_waits::LocalWaits;
 use crate::locks::LockTable;
-use crate::model::{Change, Checked, Counters, ReplyTo, StreamId, Transaction, Violation, WaiterId};
+use crate::model::{Change, Checked, Counters, ReplyTo, Violation};
 use crate::purges::Purges;
+use crate::registrations::Registrations;
 use crate::reports::Reports;
 use crate::rollback_waits::RollbackWaits;
 use crate::step::{Effect, Event, Refusal, Reply, Step};
 use crate::timers::{Timer, Timers};
 use crate::transactions::Transactions;
-use registrations::{Registration, WaitingRegistration};
 
 /// How many branch ids are reserved durably at a time.
 const BRANCH_ID_BLOCK: u64 = 10_000;
@@ -44,10 +42,7 @@ pub struct Core {
     now_ms: u64,
     pub(crate) transactions: Transactions,
     pub(crate) locks: LockTable,
-    /// Registrations that wait for locks.
-    waiting: HashMap<WaiterId, WaitingRegistration>,
-    /// By stream: the registrations that could still be cancelled or have no outcome yet, by their messages' ids.
-    streams: HashMap<StreamId, BTreeMap<u64, Registration>>,
+    registrations: Registrations,
     timers: Timers,
     pub(crate) dispatcher: Dispatcher,
     pub(crate) purges: Purges,
@@ -199,12 +194,6 @@ impl Core {
     pub(crate) fn seq_of(&self, xid: &str) -> Option<u64> {
         seq_of(&self.prefix, xid)
     }
-
-    /// The transaction of an XID, live or ended.
-    fn find(&self, xid: &str) -> Result<&Transaction, Refusal> {
-        let known = self.seq_of(xid).and_then(|seq| self.transactions.known(seq));
-        known.ok_or_else(|| refusals::unknown(xid))
-    }
 }
 
 fn seq_of(prefix: &str, xid: &str) -> Option<u64> {
@@ -213,3 +202,6 @@ fn seq_of(prefix: &str, xid: &str) -> Option<u64> {
     let is_canonical = digits.len() == 16 && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     if is_canonical { u64::from_str_radix(digits, 16).ok() } else { None }
 }
+
+#[cfg(test)]
+mod tests;

@@ -127,7 +127,7 @@ impl Core {
     /// No report about this branch is expected any more.
     fn end_reporting(&mut self, seq: u64, id: BranchId) -> Checked {
         match self.transactions.branch_mut(seq, id)?.take_reporter() {
-            Some(reporter) => self.forget_registration(reporter),
+            Some((stream, id)) => self.registrations.forget(stream, id),
             None => Ok(()),
         }
     }

@@ -1,6 +1,5 @@
 //! Starting from what is durable.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::{BRANCH_ID_BLOCK, Core, SERIAL_BITS};
@@ -14,6 +13,7 @@ use crate::model::{
     TransactionRecord, Xid,
 };
 use crate::purges::Purges;
+use crate::registrations::Registrations;
 use crate::reports::Reports;
 use crate::rollback_waits::RollbackWaits;
 use crate::step::Step;
@@ -65,8 +65,7 @@ impl Core {
             now_ms,
             transactions: Transactions::default(),
             locks,
-            waiting: HashMap::new(),
-            streams: HashMap::new(),
+            registrations: Registrations::default(),
             timers: Timers::default(),
             dispatcher: Dispatcher::default(),
             purges: Purges::default(),

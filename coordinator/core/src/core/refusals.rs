@@ -15,7 +15,7 @@ pub(super) fn limit_reached(message: impl Into<String>) -> Refusal {
     Refusal::new(RefusalCode::LimitReached, message)
 }
 
-pub(super) fn unknown(xid: &str) -> Refusal {
+fn unknown(xid: &str) -> Refusal {
     // What was received may be anything; only so much of it is worth repeating.
     let shown: String = xid.chars().take(atone_api::XID_MAX_BYTES).collect();
     Refusal::new(RefusalCode::UnknownXid, format!("there is no transaction {shown:?}"))
@@ -46,6 +46,12 @@ pub(super) fn lock_text(resource: &Arc<str>, table: &str, key: &str) -> String {
 }
 
 impl Core {
+    /// The transaction of an XID, live or ended.
+    pub(super) fn find(&self, xid: &str) -> Result<&Transaction, Refusal> {
+        let known = self.seq_of(xid).and_then(|seq| self.transactions.known(seq));
+        known.ok_or_else(|| unknown(xid))
+    }
+
     pub(super) fn lock_timeout(&mut self, resource: &Arc<str>, conflict: &Conflict) -> Refusal {
         self.totals.lock_timeouts += 1;
         let why = ": it was not to be had in time";

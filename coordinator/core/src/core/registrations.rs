@@ -1,15 +1,12 @@
 //! Registrations of branches: taking locks, waiting for them, and cancellation.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
 use super::refusals::{invalid, limit_reached, rolled_back};
 use super::{BRANCH_ID_BLOCK, Core};
 use crate::locks::{Acquire, Woken};
 use crate::model::{
-    Branch, BranchId, Change, Checked, Counters, LockSet, NewBranch, ReplyTo, State, StreamId, TimerKey,
-    Violation, WaiterId,
+    Branch, BranchId, Change, Checked, Counters, LockSet, NewBranch, ReplyTo, State, StreamId, WaiterId,
 };
+use crate::registrations::{Admitted, Registration, WaitingRegistration};
 use crate::step::{Refusal, RefusalCode, RegisterRequest, Reply};
 use crate::timers::Timer;
 
@@ -17,44 +14,6 @@ use crate::timers::Timer;
 /// 3072 bytes at most; written in hexadecimal with separators they stay well below.
 const NAME_MAX_BYTES: usize = 1_024;
 const KEY_MAX_BYTES: usize = 16_384;
-
-/// A registration that is admitted, on its way to a branch.
-#[derive(Debug)]
-pub(super) struct Admitted {
-    seq: u64,
-    stream: StreamId,
-    /// The id of its message.
-    id: u64,
-    resource: Arc<str>,
-    schema: Arc<str>,
-    locks: Arc<LockSet>,
-}
-
-/// A registration that waits for locks.
-#[derive(Debug)]
-pub(super) struct WaitingRegistration {
-    admitted: Admitted,
-    timeout: TimerKey,
-    /// The last look at local waits that was asked for before it began to wait.
-    pub(super) since_look: u64,
-}
-
-impl WaitingRegistration {
-    pub(super) fn reply_to(&self) -> ReplyTo {
-        ReplyTo::Stream(self.admitted.stream, self.admitted.id)
-    }
-
-    pub(super) fn resource(&self) -> &Arc<str> {
-        &self.admitted.resource
-    }
-}
-
-/// What a registration of a stream has become.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Registration {
-    Waiting(WaiterId),
-    Branch(u64, BranchId),
-}
 
 impl Core {
     pub(super) fn register(&mut self, stream: StreamId, id: u64, request: RegisterRequest) -> Checked {
@@ -92,10 +51,10 @@ impl Core {
     /// Checks all that does not depend on locks.
     fn admit(&self, stream: StreamId, id: u64, request: RegisterRequest) -> Result<Admitted, Refusal> {
         let RegisterRequest { xid, resource, schema, locks, wait_timeout_ms: _ } = request;
-        let Some(registrations) = self.streams.get(&stream) else {
+        if !self.registrations.is_up(stream) {
             return Err(invalid("a registration needs a stream that said Hello"));
-        };
-        if registrations.contains_key(&id) {
+        }
+        if self.registrations.get(stream, id).is_some() {
             return Err(invalid(format!("the message id {id} was used before")));
         }
         let transaction = self.find(&xid)?;
@@ -145,7 +104,7 @@ impl Core {
         self.persist(put);
         self.persist(Change::PutLocks(id, locks));
         self.totals.registered += 1;
-        self.note_registration(stream, message_id, Registration::Branch(seq, id))?;
+        self.registrations.set(stream, message_id, Registration::Branch(seq, id))?;
         self.reply(ReplyTo::Stream(stream, message_id), Ok(Reply::Registered(id)));
         Ok(())
     }
@@ -163,10 +122,8 @@ impl Core {
     fn start_wait(&mut self, waiter: WaiterId, admitted: Admitted, wait_timeout_ms: u64) -> Checked {
         let at_ms = self.now_ms.saturating_add(wait_timeout_ms);
         let timeout = self.timers.set(at_ms, Timer::Waiter { waiter });
-        let (seq, stream, id) = (admitted.seq, admitted.stream, admitted.id);
-        let since_look = self.local_waits.last_look();
-        self.waiting.insert(waiter, WaitingRegistration { admitted, timeout, since_look });
-        self.note_registration(stream, id, Registration::Waiting(waiter))?;
+        let (seq, since_look) = (admitted.seq, self.local_waits.last_look());
+        self.registrations.wait(waiter, WaitingRegistration { admitted, timeout, since_look })?;
         self.transactions.get_mut(seq)?.waiting.insert(waiter);
         Ok(())
     }
@@ -182,44 +139,37 @@ impl Core {
     fn finish_wait(&mut self, woken: Woken) -> Checked {
         match woken {
             Woken::Granted(waiter) => {
-                let waiting = self.take_waiting(waiter)?;
-                self.add_branch(waiting.admitted)
+                let admitted = self.take_waiting(waiter)?;
+                self.add_branch(admitted)
             }
             Woken::Deadlock(waiter, conflict) => {
-                let waiting = self.take_waiting(waiter)?;
-                let refusal = self.lock_deadlock(waiting.resource(), &conflict);
-                self.reply(waiting.reply_to(), Err(refusal));
+                let admitted = self.take_waiting(waiter)?;
+                let refusal = self.lock_deadlock(&admitted.resource, &conflict);
+                self.reply(admitted.reply_to(), Err(refusal));
                 Ok(())
             }
         }
     }
 
     /// Takes a registration out of those that wait; the lock table is left alone.
-    pub(super) fn take_waiting(&mut self, waiter: WaiterId) -> Checked<WaitingRegistration> {
-        let waiting = self.waiting.remove(&waiter);
-        let waiting = waiting
-            .ok_or_else(|| Violation::new(format!("request {waiter} has no registration that waits")))?;
-        self.timers.cancel(waiting.timeout);
-        let Admitted { seq, stream, id, .. } = waiting.admitted;
-        // A stream that has ended took its registrations with it.
-        if let Some(registrations) = self.streams.get_mut(&stream) {
-            registrations.remove(&id);
-        }
-        self.transactions.get_mut(seq)?.waiting.remove(&waiter);
-        Ok(waiting)
+    pub(super) fn take_waiting(&mut self, waiter: WaiterId) -> Checked<Admitted> {
+        let WaitingRegistration { admitted, timeout, .. } = self.registrations.take_waiting(waiter)?;
+        self.timers.cancel(timeout);
+        self.transactions.get_mut(admitted.seq)?.waiting.remove(&waiter);
+        Ok(admitted)
     }
 
     pub(super) fn waiter_timed_out(&mut self, waiter: WaiterId) -> Checked {
         let conflict = self.locks.conflict_of(waiter);
-        let waiting = self.take_waiting(waiter)?;
+        let admitted = self.take_waiting(waiter)?;
         let refusal = match conflict {
-            Some(conflict) => self.lock_timeout(waiting.resource(), &conflict),
+            Some(conflict) => self.lock_timeout(&admitted.resource, &conflict),
             None => {
                 self.violate("a registration waits, and nothing keeps it from its locks");
                 Refusal::new(RefusalCode::LockTimeout, "the locks were not to be had in time")
             }
         };
-        self.reply(waiting.reply_to(), Err(refusal));
+        self.reply(admitted.reply_to(), Err(refusal));
         self.cancel_waits(&[waiter]);
         Ok(())
     }
@@ -229,8 +179,8 @@ impl Core {
         let waiters: Vec<WaiterId> = self.transactions.get(seq)?.waiting.iter().copied().collect();
         // First all of them here, then in the lock table: it must wake none of them meanwhile.
         for waiter in &waiters {
-            let waiting = self.take_waiting(*waiter)?;
-            self.reply(waiting.reply_to(), Err(refusal.clone()));
+            let admitted = self.take_waiting(*waiter)?;
+            self.reply(admitted.reply_to(), Err(refusal.clone()));
         }
         self.cancel_waits(&waiters);
         Ok(())
@@ -243,8 +193,7 @@ impl Core {
     }
 
     pub(super) fn cancel(&mut self, stream: StreamId, id: u64) -> Checked {
-        let registrations = self.streams.get(&stream);
-        match registrations.and_then(|registrations| registrations.get(&id)).copied() {
+        match self.registrations.get(stream, id) {
             Some(Registration::Waiting(waiter)) => {
                 self.take_waiting(waiter)?;
                 self.cancel_waits(&[waiter]);
@@ -254,23 +203,6 @@ impl Core {
             None => self.cancel_rollback_wait(ReplyTo::Stream(stream, id)),
         }
         Ok(())
-    }
-
-    fn note_registration(&mut self, stream: StreamId, id: u64, registration: Registration) -> Checked {
-        self.registrations(stream)?.insert(id, registration);
-        Ok(())
-    }
-
-    /// No report about a branch is expected on its stream any more.
-    pub(super) fn forget_registration(&mut self, (stream, id): (StreamId, u64)) -> Checked {
-        self.registrations(stream)?.remove(&id);
-        Ok(())
-    }
-
-    /// The registrations of a stream that is known to the core to be up.
-    fn registrations(&mut self, stream: StreamId) -> Checked<&mut BTreeMap<u64, Registration>> {
-        let down = || Violation::new(format!("stream {} is taken to be up", stream.0));
-        self.streams.get_mut(&stream).ok_or_else(down)
     }
 }
 

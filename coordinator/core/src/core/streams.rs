@@ -1,17 +1,16 @@
 //! The streams of proxies: what begins and ends with one.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Core;
-use super::registrations::Registration;
 use crate::dispatch::Outstanding;
 use crate::model::{BranchId, Checked, StreamId};
+use crate::registrations::Registration;
 
 impl Core {
     pub(super) fn stream_up(&mut self, stream: StreamId, resources: &[String]) -> Checked {
         let resources: Vec<Arc<str>> = resources.iter().map(|name| name.as_str().into()).collect();
-        self.streams.insert(stream, BTreeMap::new());
+        self.registrations.stream_up(stream);
         self.dispatcher.stream_up(stream, &resources);
         for resource in &resources {
             self.purge_resource(resource)?;
@@ -25,10 +24,9 @@ impl Core {
         self.reports.forget_stream(stream);
         self.local_waits.forget_stream(stream);
         self.cancel_rollback_waits_of(stream);
-        let registrations = self.streams.remove(&stream).unwrap_or_default();
         let mut waiters = Vec::new();
         let mut in_doubt = Vec::new();
-        for registration in registrations.into_values() {
+        for registration in self.registrations.stream_down(stream) {
             match registration {
                 Registration::Waiting(waiter) => {
                     let taken = self.take_waiting(waiter);

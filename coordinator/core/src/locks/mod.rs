@@ -170,15 +170,17 @@ impl LockTable {
             let name = TableName { resource: resource.clone(), table: group.table.clone() };
             let table = self.tables.get_mut(&name);
             let released = table.map_or(0, |table| table.release(seq, &group.keys, &mut candidates));
-            if released != group.keys.len() {
-                let (held, table) = (group.keys.len(), &group.table);
-                self.violate(format!("transaction {seq:#x} held {released} of its {held} locks on {table}"));
+            let wanted = group.keys.len();
+            if released != wanted {
+                let table = &group.table;
+                self.violate(format!(
+                    "transaction {seq:#x} held {released} of its {wanted} locks on {table}"
+                ));
+            }
+            if let Some(owner) = self.owners.get_mut(&seq) {
+                owner.held = owner.held.saturating_sub(released);
             }
             self.held = self.held.saturating_sub(released);
-            match self.owners.get_mut(&seq) {
-                Some(owner) if owner.held >= released => owner.held -= released,
-                _ => self.violate(format!("transaction {seq:#x} releases more locks than it holds")),
-            }
             self.drop_table_if_empty(&name);
         }
         self.forget_owner_if_idle(seq);

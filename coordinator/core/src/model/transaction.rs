@@ -433,3 +433,6 @@ impl Transaction {
         Violation::new(format!("transaction {} {what} while it is {}", self.xid, self.status()))
     }
 }
+
+#[cfg(test)]
+mod tests;
