@@ -140,7 +140,7 @@ impl Coordinator {
         &self.id
     }
 
-    /// How long the answer to a rollback waits where the call does not say.
+    /// How long the answer to a rollback waits if the call does not say.
     pub(crate) fn rollback_wait_ms(&self) -> u64 {
         self.rollback_wait_ms
     }
@@ -286,7 +286,7 @@ impl Coordinator {
     }
 }
 
-/// A violation is a bug. The core has left out what belongs to it and goes on, so nobody else would notice.
+/// A violation is a bug. The core goes on without what depends on it, so this is all that shows it.
 fn log(violations: &[Violation]) {
     for violation in violations {
         tracing::error!(%violation, "an invariant of the coordinator does not hold: please report it");

@@ -121,7 +121,7 @@ impl Hub {
         }
     }
 
-    /// The store failed: nobody gets an answer that may be wrong.
+    /// The store failed: no call and no stream gets an answer that may be wrong.
     pub(crate) fn fail_all(&self) {
         self.calls.clear();
         for stream in &self.streams {

@@ -15,7 +15,7 @@ pub struct Config {
     /// The pause before a branch that could not be rolled back is tried again, in milliseconds. Also the longest pause
     /// between the retries of any other work.
     pub rollback_retry_interval_ms: u64,
-    /// How long a rollback's answer waits for its branches to be undone where the call does not say, in milliseconds; 0:
+    /// How long a rollback's answer waits for its branches to be undone if the call does not say, in milliseconds; 0:
     /// not at all.
     pub rollback_wait_ms: u64,
     /// How long ended transactions are remembered, in milliseconds.

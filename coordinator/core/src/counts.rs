@@ -1,4 +1,4 @@
-//! What is counted while it changes, so that nobody has to look at everything.
+//! Counts that are kept while things change, so that no query has to look at everything.
 
 use std::collections::BTreeMap;
 
@@ -45,7 +45,7 @@ impl StatusCounts {
         }
     }
 
-    /// A transaction that was counted under this status, if it was, is forgotten or counted under another one.
+    /// A transaction that was counted under this status is forgotten, or is counted under another one.
     pub(crate) fn remove(&mut self, counted_as: Option<Status>) {
         if let Some(count) = counted_as.and_then(|status| self.counts.get_mut(&status)) {
             *count = count.saturating_sub(1);

@@ -25,7 +25,7 @@ pub(crate) struct Purges {
 }
 
 impl Purges {
-    /// The queue of a schema. Made where there is none.
+    /// The queue of a schema, which is made if there is none.
     pub(crate) fn entry(&mut self, key: &PurgeKey) -> &mut PurgeQueue {
         self.queues.entry(key.clone()).or_default()
     }

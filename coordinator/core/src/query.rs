@@ -41,7 +41,7 @@ pub struct LockFilter {
     pub resource: Option<String>,
     /// Only those in this table, `schema.table`.
     pub table: Option<String>,
-    /// Only those behind this place.
+    /// Only those after this place.
     pub after: Option<LockCursor>,
     /// At most so many.
     pub limit: usize,
@@ -68,7 +68,7 @@ pub struct LockView {
     pub at: LockCursor,
 }
 
-/// A part of a list, and where the next part begins, if there may be one.
+/// A part of a list, and the place after which the next part begins, if there may be one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page<T, C> {
     /// The part.
@@ -77,12 +77,12 @@ pub struct Page<T, C> {
     pub next: Option<C>,
 }
 
-/// A list as far as one look has come.
+/// What one slice of work at a list has led to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Slice<T, C> {
     /// All of the part that was asked for.
     Page(Page<T, C>),
-    /// What was found so far, and where to look on.
+    /// What was found so far, and the place after which to go on.
     Unfinished(Vec<T>, C),
 }
 
@@ -135,8 +135,8 @@ impl Core {
         }
     }
 
-    /// The same by looks at `steps` transactions at most. `found` is what earlier ones have found; a look that goes on
-    /// begins after where the last one has stopped.
+    /// The same in slices that look at `steps` transactions at most. `found` is what earlier slices have found. The next
+    /// slice begins after the place where the last one has stopped.
     pub fn transactions_slice(
         &self,
         filter: &TransactionFilter,
@@ -194,8 +194,8 @@ impl Core {
         }
     }
 
-    /// The same by looks at `steps` transactions, branches, tables and keys at most. `found` is what earlier ones have
-    /// found; a look that goes on begins after where the last one has stopped.
+    /// The same in slices that look at `steps` transactions, branches, tables and keys at most. `found` is what earlier
+    /// slices have found. The next slice begins after the place where the last one has stopped.
     pub fn locks_slice(
         &self,
         filter: &LockFilter,
@@ -212,7 +212,7 @@ impl Core {
         };
         let after = filter.after;
         let from = match after {
-            // All of that transaction was looked at.
+            // That transaction is done.
             Some(LockCursor(seq, u64::MAX, _)) if only.is_none_or(|only| only <= seq) => Bound::Excluded(seq),
             Some(LockCursor(seq, ..)) => Bound::Included(seq.max(only.unwrap_or(0))),
             None => Bound::Included(only.unwrap_or(0)),
@@ -225,7 +225,7 @@ impl Core {
         let live = self.transactions.live().range((from, Bound::Unbounded));
         for (seq, transaction) in live.take_while(|(seq, _)| only.is_none_or(|s| s == **seq)) {
             let first = match after.filter(|cursor| cursor.0 == *seq) {
-                // All of that branch was looked at.
+                // That branch is done.
                 Some(LockCursor(_, id, u64::MAX)) => Bound::Excluded(BranchId(id)),
                 Some(LockCursor(_, id, _)) => Bound::Included(BranchId(id)),
                 None => Bound::Unbounded,

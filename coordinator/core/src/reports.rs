@@ -1,7 +1,7 @@
 //! Reports of local transactions that are not durable yet.
 //!
-//! Nobody waits for that. Outcomes are collected for a while, and those of transactions that are committed meanwhile need
-//! no write: the decision says the same.
+//! No call waits for their durability. They are collected for a while. Those of transactions that are committed meanwhile
+//! need no write: the decision says the same.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::model::{BranchId, StreamId};
 pub(crate) struct Reports {
     /// Branches whose local COMMIT is known, by transaction and id.
     committed: Vec<(u64, BranchId)>,
-    /// By stream: the branches whose reports its proxy still has to be told to be durable.
+    /// By stream: the branches whose reports are still to be confirmed to its proxy.
     unconfirmed: BTreeMap<StreamId, Vec<BranchId>>,
     has_timer: bool,
 }
@@ -23,7 +23,7 @@ impl Reports {
         !std::mem::replace(&mut self.has_timer, true)
     }
 
-    /// The stream's proxy is to be told when its report is durable.
+    /// The report of a stream's proxy is to be confirmed once it is durable.
     pub(crate) fn confirm_later(&mut self, stream: StreamId, id: BranchId) {
         self.unconfirmed.entry(stream).or_default().push(id);
     }

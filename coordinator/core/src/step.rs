@@ -60,7 +60,7 @@ pub enum Event {
         /// the default.
         wait_ms: Option<u64>,
     },
-    /// Nobody waits for a rollback's answer any more. The rollback itself goes on.
+    /// The caller that waits for a rollback is gone. The rollback itself goes on.
     CancelRollbackWait {
         /// Where the answer would have gone.
         to: ReplyTo,

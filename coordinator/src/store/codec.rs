@@ -16,7 +16,7 @@
 //! ```text
 //! number of tables; of each, in order:
 //!     bytes of its name, the name
-//!     number of keys; bytes of each key, in order; the texts of all keys, one behind the other
+//!     number of keys; bytes of each key, in order; the texts of all keys, one after the other
 //! ```
 //!
 //! Its numbers are LEB128: seven bits a byte, the lowest first, with the highest bit set where another byte follows.

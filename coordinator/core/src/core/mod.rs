@@ -1,4 +1,4 @@
-//! The core itself: its parts, and where an event goes.
+//! The core itself: its parts, and the dispatch of events and timers.
 
 mod decisions;
 mod local_waits;
@@ -150,8 +150,8 @@ impl Core {
         }
     }
 
-    /// Counts what this step has changed. A status changes with what is durable, but for `committing`, which is counted
-    /// where it begins.
+    /// Counts what this step has changed. A status changes with a durable record, except for `committing`, which
+    /// `start_commit` counts.
     fn count_changed(&mut self) {
         let seq_of = |change: &Change| match change {
             Change::PutTransaction(record) => Some(record.seq),

@@ -100,7 +100,7 @@ impl Core {
         }
     }
 
-    /// Makes the reported outcomes durable, and tells the proxies that they are.
+    /// Makes the reported outcomes durable, and confirms them to the proxies.
     pub(super) fn persist_reports(&mut self) {
         let (committed, unconfirmed) = self.reports.take();
         for (seq, id) in committed {

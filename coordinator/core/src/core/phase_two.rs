@@ -165,8 +165,8 @@ impl Core {
         let branch = self.transactions.branch(seq, id)?;
         match outcome {
             WorkOutcome::Done => self.restored(seq, id),
-            // Undo rows do not vanish: one that should be there was deleted by an outsider, or the server was restored from
-            // an old backup. That is for an operator to decide about: being asked again, by whomever, is no decision.
+            // Undo rows do not vanish. One that should be there was deleted by an outsider, or the server was restored from
+            // an old backup. An operator has to decide about that; a repeated request is no decision.
             WorkOutcome::Absent if branch.is_committed() || branch.state() == BranchState::RollbackFailed => {
                 self.failed(seq, id, UNDO_MISSING.to_owned(), false)
             }
@@ -210,7 +210,7 @@ impl Core {
         let change = self.transactions.branch_mut(seq, id)?.fail(&detail, is_committed);
         self.step.persist.extend(change);
         self.pause(seq, id, detail, self.config.rollback_retry_interval_ms)?;
-        // It is tried again, but not so soon that somebody should wait for it.
+        // It is tried again, but not so soon that a call should wait for it.
         self.answer_rollback_waits(seq)
     }
 
@@ -231,7 +231,7 @@ impl Core {
         self.enqueue_due(seq, id)
     }
 
-    /// The rollback was asked for again: what pauses is tried now. That is all it says; nothing is given up by it.
+    /// The rollback was asked for again: branches that pause are tried now. It is no decision to give anything up.
     pub(super) fn retry_now(&mut self, seq: u64) -> Checked {
         let branches = self.transactions.get_mut(seq)?.branches_mut();
         let paused: Vec<_> = branches.filter_map(|branch| Some((branch.id, branch.cut_pause()?))).collect();

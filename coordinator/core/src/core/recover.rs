@@ -1,4 +1,4 @@
-//! Starting from what is durable.
+//! Recovery: the core is rebuilt from what is durable.
 
 use std::sync::Arc;
 
@@ -166,7 +166,7 @@ impl Core {
         match transaction.state() {
             State::Committed { ended_at_ms: None, .. } => self.purge_all_in(seq, BranchState::Registered),
             State::RollingBack { .. } => {
-                // Nobody waits yet, so nobody is woken.
+                // No request waits yet, so none is woken.
                 self.locks.start_rollback(seq, &transaction.held_locks());
                 self.advance_rollback(seq)
             }

@@ -47,7 +47,7 @@ impl Core {
         self.reply_to_rollback(to, seq)
     }
 
-    /// Nobody is there any more for the answer. It may have been sent before, or never have been waited for.
+    /// The caller is gone. Its answer may have been sent already, or it may never have waited.
     pub(super) fn cancel_rollback_wait(&mut self, to: ReplyTo) {
         if let Some((_, timer)) = self.rollback_waits.remove(to) {
             self.timers.cancel(timer);

@@ -1,4 +1,4 @@
-//! What happens where the core contradicts itself.
+//! Violations of the core's invariants.
 
 use super::*;
 use crate::model::{BranchId, Records};

@@ -1,4 +1,4 @@
-//! The graph of who waits for whom, and cycles in it that no server and no lock table sees by itself.
+//! The graph of waits between transactions, and the cycles in it that no server and no lock table sees by itself.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;

@@ -109,7 +109,7 @@ impl LocalWaits {
         let mut report = Report { at_ms: now_ms, look, ..Report::default() };
         let waits = waits.into_iter().filter(|wait| wait.wait.len() <= WAIT_MAX_BYTES);
         for wait in waits.take(WAITS_MAX) {
-            // One of a transaction that has ended meanwhile holds up nobody.
+            // A transaction that has ended meanwhile blocks no other.
             let Some(seq) = seq_of(&wait.xid) else { continue };
             let (connection_id, blocker_id) = (wait.connection_id, wait.blocker_id);
             let key = WaitKey { seq, connection_id, blocker_id, wait: wait.wait };
@@ -117,7 +117,7 @@ impl LocalWaits {
             report.waits.insert(key, ReportedWait { since_look });
         }
         if look <= before.look {
-            // Nobody asked meanwhile whose connections these are: what was answered before holds.
+            // No look has asked for the owners of connections meanwhile: what was answered before holds.
             let is_alive =
                 |(_, known): &(u64, ReportedBinding)| known.at_ms.saturating_add(REPORT_LIFE_MS) > now_ms;
             report.bound = before.bound.into_iter().filter(is_alive).collect();

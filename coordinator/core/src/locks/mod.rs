@@ -9,7 +9,7 @@
 //! only.
 //!
 //! A transaction that is being rolled back keeps its locks until the undo is done, which may need the very rows that a
-//! waiting branch has locked at its server. So nobody waits for it: such a request fails at once.
+//! waiting branch has locked at its server. So no request waits for it: it fails at once.
 //!
 //! How the keys of one table are kept is up to [`Table`]; none of this depends on it.
 
@@ -103,7 +103,7 @@ impl Blocker<'_> {
 }
 
 impl LockTable {
-    /// One in which nobody holds anything.
+    /// An empty lock table.
     pub(crate) fn new(bulk_min: usize) -> Self {
         Self {
             tables: HashMap::new(),
@@ -199,7 +199,7 @@ impl LockTable {
     /// A transaction is being rolled back: requests that wait for the locks that it holds fail. Its own requests have to
     /// be cancelled before.
     pub(crate) fn start_rollback(&mut self, seq: u64, held: &[(Arc<str>, Arc<LockSet>)]) -> Vec<Woken> {
-        // A transaction without locks holds up nobody.
+        // A transaction without locks blocks no other.
         let Some(owner) = self.owners.get_mut(&seq) else { return Vec::new() };
         owner.is_rolling_back = true;
         if self.waiters.is_empty() {

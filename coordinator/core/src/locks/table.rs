@@ -1,8 +1,8 @@
-//! The locks of one table, and who waits for them.
+//! The locks of one table, and the requests that wait for them.
 //!
 //! A few keys are entered one by one. A set of many keys is kept whole, as a bulk: it is taken and released in one move
-//! however large it is, and searched like an index by requests for some of its keys. So nobody has to wait while a hundred
-//! thousand keys are entered or removed.
+//! however large it is, and searched like an index by requests for some of its keys. So no other request has to wait
+//! while a hundred thousand keys are entered or removed.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
@@ -11,7 +11,7 @@ use crate::model::{Keys, WaiterId};
 /// How many times as many keys must be asked for as there are rows (or waiting requests) before those are gone through
 /// in place of the keys.
 const SCAN_RATIO: usize = 8;
-/// The cost of one bulk for all who look for a key, as a part of `bulk_min` keys entered one by one.
+/// What one bulk costs every search for a key, as a fraction of `bulk_min` keys entered one by one.
 const BULK_COST_DIVISOR: usize = 64;
 
 #[derive(Debug, Default)]
@@ -26,7 +26,7 @@ pub(super) struct Table {
     bulk_waiters: BTreeSet<WaiterId>,
 }
 
-/// One that nobody holds exists only while somebody waits for it.
+/// A lock without a holder exists only while a request waits for it.
 #[derive(Debug, Default)]
 struct Lock {
     /// The holding transaction; meaningless where `count` is 0.
@@ -51,7 +51,7 @@ struct Waiting {
 }
 
 impl Table {
-    /// Nobody holds or wants a lock here any more.
+    /// No transaction holds or wants a lock here any more.
     pub(super) fn is_empty(&self) -> bool {
         self.rows.is_empty() && self.bulks.is_empty() && self.waiting.is_empty()
     }

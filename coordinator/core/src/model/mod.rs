@@ -1,4 +1,4 @@
-//! Ids and values, and the life of a transaction and its branches. Nothing here knows who asks or who is answered.
+//! Ids and values, and the transitions of transactions and branches. Nothing here depends on another part of the crate.
 
 mod branch;
 mod ids;

@@ -98,7 +98,7 @@ pub struct Resolution {
     pub given_up: String,
 }
 
-/// A branch, as stored. What a version has added is left out where it says nothing.
+/// A branch, as stored. A field that a later version has added is left out if it is empty.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BranchRecord {
@@ -120,7 +120,7 @@ pub struct BranchRecord {
     pub registered_at_ms: u64,
     /// Why it could not be rolled back; else empty.
     pub detail: String,
-    /// It is known to have committed locally. Where not, that is unknown, or follows from the transaction.
+    /// It is known to have committed locally. If not, that is unknown, or follows from the transaction.
     #[serde(default, skip_serializing_if = "is_false")]
     pub is_committed: bool,
     /// What an operator decided about it.

@@ -1,8 +1,8 @@
-//! What happens where the core contradicts itself.
+//! Invariants that do not hold.
 
 use std::fmt;
 
-/// An invariant of the core does not hold: a bug of the coordinator. What belongs to it is not done, and the rest goes on.
+/// An invariant of the core does not hold: a bug of the coordinator. What depends on it is left undone; the core goes on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation(String);
 
