@@ -112,8 +112,14 @@ impl Hub {
                     Ok(Reply::Registered(branch)) => {
                         coordinator_message::Body::Registered(proto::Registered { branch_id: branch.0 })
                     }
-                    // Only single calls ask for it.
-                    Ok(Reply::Branch(_)) => return,
+                    Ok(Reply::Branch(_)) => {
+                        tracing::error!(
+                            stream = stream.0,
+                            id,
+                            "a stream is answered as only single calls are"
+                        );
+                        return;
+                    }
                     Err(refusal) => coordinator_message::Body::Error(convert::refusal_to_proto(refusal)),
                 };
                 self.send(stream, CoordinatorMessage { id, body: Some(body) });

@@ -119,8 +119,8 @@ impl Client {
     }
 
     /// Registers a branch and takes its locks, waiting up to `wait_timeout_ms` for them; answers its branch id once
-    /// that is durable. Dropping the future cancels the registration, and so does its deadline: the coordinator aborts a
-    /// branch that had been registered meanwhile.
+    /// that is durable. Dropping the future cancels the registration, and so does its deadline: the coordinator aborts
+    /// a branch that had been registered meanwhile.
     pub async fn register(&self, request: Register) -> Result<u64, ClientError> {
         let deadline = Duration::from_millis(request.wait_timeout_ms.min(WAIT_MAX_MS)) + REGISTER_EXTRA;
         let body = self.call(proxy_message::Body::Register(encode(request).await?), deadline).await?;
@@ -142,7 +142,8 @@ impl Client {
         self.handle.state.work_result(result);
     }
 
-    /// Reports which sessions wait at a server. The report is dropped if no stream is up, or its coordinator takes none.
+    /// Reports which sessions wait at a server. The report is dropped if no stream is up, or its coordinator takes
+    /// none.
     pub fn local_waits(&self, report: LocalWaits) {
         self.handle.state.local_waits(report);
     }
@@ -165,8 +166,8 @@ impl Client {
         })
     }
 
-    /// The id of the coordinator that the stream is with, or was last: what its XIDs begin with. Nothing before the first
-    /// stream.
+    /// The id of the coordinator that the stream is with, or was last: what its XIDs begin with. Nothing before the
+    /// first stream.
     pub fn coordinator_id(&self) -> Option<String> {
         self.handle.state.coordinator_id()
     }

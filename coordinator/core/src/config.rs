@@ -27,8 +27,8 @@ pub struct Config {
     pub report_delay_ms: u64,
     /// How long the undo rows of committed branches are collected before they are deleted together, in milliseconds.
     pub purge_delay_ms: u64,
-    /// From how many row locks in a table on those of a branch are kept as a whole in the lock table. Only time and memory
-    /// depend on it.
+    /// From how many row locks in a table on those of a branch are kept as a whole in the lock table. Only time and
+    /// memory depend on it.
     pub bulk_locks_min: usize,
     /// The bounds of what is held in memory.
     pub limits: Limits,

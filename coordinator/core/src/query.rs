@@ -135,8 +135,8 @@ impl Core {
         }
     }
 
-    /// The same in slices that look at `steps` transactions at most. `found` is what earlier slices have found. The next
-    /// slice begins after the place where the last one has stopped.
+    /// The same in slices that look at `steps` transactions at most. `found` is what earlier slices have found. The
+    /// next slice begins after the place where the last one has stopped.
     pub fn transactions_slice(
         &self,
         filter: &TransactionFilter,

@@ -52,7 +52,7 @@ impl Registrations {
         self.streams.insert(stream, BTreeMap::new());
     }
 
-    /// Takes a stream out, with its registrations. None if it never was up.
+    /// Takes a stream out, with its registrations.
     pub(crate) fn stream_down(&mut self, stream: StreamId) -> Vec<Registration> {
         self.streams.remove(&stream).unwrap_or_default().into_values().collect()
     }

@@ -1,7 +1,7 @@
 //! Reports of local transactions that are not durable yet.
 //!
-//! No call waits for their durability. They are collected for a while. Those of transactions that are committed meanwhile
-//! need no write: the decision says the same.
+//! No call waits for their durability. They are collected for a while. Those of transactions that are committed
+//! meanwhile need no write: the decision says the same.
 
 use std::collections::BTreeMap;
 

@@ -45,18 +45,22 @@ impl Transactions {
         self.live.get_mut(&seq).ok_or_else(|| not_live(seq))
     }
 
-    /// A branch that is known to the core to be there, of a live transaction.
+    /// A branch of a live transaction, if it is there.
+    pub(crate) fn live_branch(&self, seq: u64, id: BranchId) -> Option<&Branch> {
+        self.live.get(&seq)?.branch(id)
+    }
+
+    pub(crate) fn live_branch_mut(&mut self, seq: u64, id: BranchId) -> Option<&mut Branch> {
+        self.live.get_mut(&seq)?.branch_mut(id)
+    }
+
+    /// A branch of a live transaction that is known to the core to be there.
     pub(crate) fn branch(&self, seq: u64, id: BranchId) -> Checked<&Branch> {
-        let transaction = self.get(seq)?;
-        transaction.branch(id).ok_or_else(|| transaction.no_branch(id))
+        self.live_branch(seq, id).ok_or_else(|| no_live_branch(seq, id))
     }
 
     pub(crate) fn branch_mut(&mut self, seq: u64, id: BranchId) -> Checked<&mut Branch> {
-        let transaction = self.get_mut(seq)?;
-        if transaction.branch(id).is_none() {
-            return Err(transaction.no_branch(id));
-        }
-        transaction.branch_mut(id).ok_or_else(|| not_live(seq))
+        self.live_branch_mut(seq, id).ok_or_else(|| no_live_branch(seq, id))
     }
 
     /// Adds a live transaction.
@@ -88,4 +92,8 @@ impl Transactions {
 
 fn not_live(seq: u64) -> Violation {
     Violation::new(format!("transaction {seq:#x} is taken to be live"))
+}
+
+fn no_live_branch(seq: u64, id: BranchId) -> Violation {
+    Violation::new(format!("branch {id} of transaction {seq:#x} is taken to be live"))
 }

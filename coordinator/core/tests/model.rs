@@ -226,7 +226,8 @@ impl World {
                     let Some(key) = self.reports.keys().find(|key| key.1 == branch.0).cloned() else {
                         continue;
                     };
-                    // One that comes when the branch was found absent already, its undo row having been deleted, is too late.
+                    // One that comes when the branch was found absent already, its undo row having been deleted, is too
+                    // late.
                     let is_undone =
                         self.records.branches.get(&branch.0).is_none_or(|record| is_undone(record.state));
                     if self.reports.remove(&key) == Some(Outcome::Committed) && !is_undone {

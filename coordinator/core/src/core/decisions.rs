@@ -118,8 +118,8 @@ impl Core {
         Ok(true)
     }
 
-    /// Asks the servers about the branches of a commit whose outcome is not known: all of them, or only those from which
-    /// no report can come any more.
+    /// Asks the servers about the branches of a commit whose outcome is not known: all of them, or only those from
+    /// which no report can come any more.
     pub(super) fn check_unknown(&mut self, seq: u64, only_orphaned: bool) -> Checked {
         let transaction = self.transactions.get(seq)?;
         let needs_check = |branch: &&Branch| {

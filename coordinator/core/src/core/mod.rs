@@ -60,8 +60,8 @@ pub struct Core {
 }
 
 impl Core {
-    /// Takes an event. `now_ms` is in milliseconds since 1970 and should not go back; if it does, it is taken for the time
-    /// of the last event.
+    /// Takes an event. `now_ms` is in milliseconds since 1970 and should not go back; if it does, it is taken for the
+    /// time of the last event.
     pub fn handle(&mut self, now_ms: u64, event: Event) -> Step {
         self.now_ms = self.now_ms.max(now_ms);
         // Due timers first: a commit that comes after the timeout comes too late.

@@ -15,7 +15,7 @@ impl Core {
         branch: BranchId,
         outcome: Outcome,
     ) -> Checked {
-        let seq = self.seq_of(xid).filter(|seq| self.transactions.branch(*seq, branch).is_ok());
+        let seq = self.seq_of(xid).filter(|seq| self.transactions.live_branch(*seq, branch).is_some());
         // A report about a transaction or a branch that is unknown, or has ended, says nothing new.
         if let Some(seq) = seq {
             match outcome {
@@ -106,7 +106,7 @@ impl Core {
         for (seq, id) in committed {
             // Others are durable already, or no longer needed.
             if self.is_commit_volatile(seq, id)
-                && let Ok(branch) = self.transactions.branch_mut(seq, id)
+                && let Some(branch) = self.transactions.live_branch_mut(seq, id)
             {
                 let change = branch.persist();
                 self.persist(change);

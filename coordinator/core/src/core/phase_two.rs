@@ -62,7 +62,7 @@ impl Core {
     fn branch_work(&mut self, work_id: u64, seq: u64, id: BranchId, kind: WorkKind) -> Option<Work> {
         // A transaction, or a branch, that has ended meanwhile had its work withdrawn.
         let xid = self.transactions.live().get(&seq)?.xid.clone();
-        let branch = self.transactions.branch_mut(seq, id).ok()?;
+        let branch = self.transactions.live_branch_mut(seq, id)?;
         let branches = vec![WorkBranch { xid, id, leftover: Leftover::Unknown }];
         let (resource, schema) = (branch.resource.clone(), branch.schema.clone());
         branch.send_work(kind, work_id).then_some(Work { work_id, kind, resource, schema, branches })
@@ -165,8 +165,8 @@ impl Core {
         let branch = self.transactions.branch(seq, id)?;
         match outcome {
             WorkOutcome::Done => self.restored(seq, id),
-            // Undo rows do not vanish. One that should be there was deleted by an outsider, or the server was restored from
-            // an old backup. An operator has to decide about that; a repeated request is no decision.
+            // Undo rows do not vanish. One that should be there was deleted by an outsider, or the server was restored
+            // from an old backup. An operator has to decide about that; a repeated request is no decision.
             WorkOutcome::Absent if branch.is_committed() || branch.state() == BranchState::RollbackFailed => {
                 self.failed(seq, id, UNDO_MISSING.to_owned(), false)
             }

@@ -3,22 +3,23 @@
 //! A request gets all its locks at once or none: nothing is held while waiting. A lock belongs to a transaction. Its
 //! branches share it, and it is free when the last of them has released it.
 //!
-//! Requests queue at every lock they need, in the order of their arrival. A transaction without locks stays behind those
-//! that came before it. One that holds locks goes first: others may be waiting for it, and queueing it behind them would
-//! be a deadlock that no lock causes. So only holders can be part of a cycle, and the search for deadlocks follows holders
-//! only.
+//! Requests queue at every lock they need, in the order of their arrival. A transaction without locks stays behind
+//! those that came before it. One that holds locks goes first: others may be waiting for it, and queueing it behind
+//! them would be a deadlock that no lock causes. So only holders can be part of a cycle, and the search for deadlocks
+//! follows holders only.
 //!
 //! A transaction that is being rolled back keeps its locks until the undo is done, which may need the very rows that a
 //! waiting branch has locked at its server. So no request waits for it: it fails at once.
 //!
 //! How the keys of one table are kept is up to [`Table`]; none of this depends on it.
 
+mod search;
 mod table;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use crate::model::{LockGroup, LockSet, Violation, WaiterId};
+use crate::model::{LockSet, Violation, WaiterId};
 use table::Table;
 
 /// A lock that stands in the way, and the number of the transaction that holds it.
@@ -85,21 +86,6 @@ struct Waiter {
     seq: u64,
     resource: Arc<str>,
     locks: Arc<LockSet>,
-}
-
-/// What is ahead of a request at one of its locks.
-#[derive(Debug, Clone, Copy)]
-struct Blocker<'a> {
-    /// A transaction that holds the lock, or the number of a request that waits for it.
-    by: u64,
-    table: &'a Arc<str>,
-    key: &'a str,
-}
-
-impl Blocker<'_> {
-    fn conflict(&self, holder: u64) -> Conflict {
-        Conflict { holder, table: self.table.clone(), key: self.key.into() }
-    }
 }
 
 impl LockTable {
@@ -196,8 +182,8 @@ impl LockTable {
         self.wake(candidates)
     }
 
-    /// A transaction is being rolled back: requests that wait for the locks that it holds fail. Its own requests have to
-    /// be cancelled before.
+    /// A transaction is being rolled back: requests that wait for the locks that it holds fail. Its own requests have
+    /// to be cancelled before.
     pub(crate) fn start_rollback(&mut self, seq: u64, held: &[(Arc<str>, Arc<LockSet>)]) -> Vec<Woken> {
         // A transaction without locks blocks no other.
         let Some(owner) = self.owners.get_mut(&seq) else { return Vec::new() };
@@ -221,26 +207,6 @@ impl LockTable {
         woken
     }
 
-    /// What keeps a waiting request from having its locks.
-    pub(crate) fn conflict_of(&self, waiter: WaiterId) -> Option<Conflict> {
-        let waiting = self.waiters.get(&waiter)?;
-        self.conflict(waiting.seq, &waiting.resource, &waiting.locks, waiter)
-    }
-
-    /// The transactions that a request waits for: those that hold a lock it wants, and those ahead of it at one. None if
-    /// it does not wait.
-    pub(crate) fn waits_for(&self, waiter: WaiterId) -> BTreeSet<u64> {
-        let mut others = BTreeSet::new();
-        let Some(Waiter { seq, resource, locks }) = self.waiters.get(&waiter) else { return others };
-        others.extend(self.holders(*seq, resource, locks).map(|held| held.by));
-        if self.owners.get(seq).is_none_or(|owner| owner.held == 0) {
-            let ahead = self.queued(resource, locks, waiter);
-            others.extend(ahead.filter_map(|other| self.waiters.get(&other.by)).map(|other| other.seq));
-        }
-        others.remove(seq);
-        others
-    }
-
     /// How many locks are held.
     pub(crate) fn held(&self) -> usize {
         self.held
@@ -249,89 +215,6 @@ impl LockTable {
     /// How many requests wait.
     pub(crate) fn waiting(&self) -> usize {
         self.waiters.len()
-    }
-
-    fn groups<'a>(
-        &'a self,
-        resource: &'a Arc<str>,
-        locks: &'a LockSet,
-    ) -> impl Iterator<Item = (&'a LockGroup, &'a Table)> + 'a {
-        locks.groups.iter().filter_map(move |group| {
-            let name = TableName { resource: resource.clone(), table: group.table.clone() };
-            Some((group, self.tables.get(&name)?))
-        })
-    }
-
-    /// The other transactions that hold locks among these, each with one of them at least.
-    fn holders<'a>(
-        &'a self,
-        seq: u64,
-        resource: &'a Arc<str>,
-        locks: &'a LockSet,
-    ) -> impl Iterator<Item = Blocker<'a>> + 'a {
-        self.groups(resource, locks).flat_map(move |(group, table)| {
-            let held = table.holders(seq, &group.keys);
-            held.map(move |(by, key)| Blocker { by, table: &group.table, key })
-        })
-    }
-
-    /// The requests that arrived before number `arrival` and wait for locks among these, each with one of them at least.
-    fn queued<'a>(
-        &'a self,
-        resource: &'a Arc<str>,
-        locks: &'a LockSet,
-        arrival: u64,
-    ) -> impl Iterator<Item = Blocker<'a>> + 'a {
-        self.groups(resource, locks).flat_map(move |(group, table)| {
-            let ahead = table.ahead(&group.keys, arrival);
-            ahead.map(move |(by, key)| Blocker { by, table: &group.table, key })
-        })
-    }
-
-    /// What keeps a request that arrived as number `arrival` from having all its locks now.
-    fn conflict(&self, seq: u64, resource: &Arc<str>, locks: &LockSet, arrival: u64) -> Option<Conflict> {
-        if let Some(held) = self.holders(seq, resource, locks).next() {
-            return Some(held.conflict(held.by));
-        }
-        if self.waiters.is_empty() || self.owners.get(&seq).is_some_and(|owner| owner.held > 0) {
-            return None;
-        }
-        self.queued(resource, locks, arrival).find_map(|ahead| {
-            // The transaction's own requests do not hold it up.
-            let other = self.waiters.get(&ahead.by).filter(|other| other.seq != seq)?;
-            Some(ahead.conflict(other.seq))
-        })
-    }
-
-    /// Whether waiting would be a deadlock: a holder is being rolled back, or waits, itself or through others, for `seq`.
-    fn deadlock(&self, seq: u64, resource: &Arc<str>, locks: &LockSet) -> Option<Conflict> {
-        let mut first: Option<Blocker<'_>> = None;
-        let mut holders = Vec::new();
-        let mut seen = HashSet::new();
-        for held in self.holders(seq, resource, locks) {
-            if !seen.insert(held.by) {
-                continue;
-            }
-            if self.owners.get(&held.by).is_some_and(|owner| owner.is_rolling_back) {
-                return Some(held.conflict(held.by));
-            }
-            holders.push(held.by);
-            first.get_or_insert(held);
-        }
-        while let Some(holder) = holders.pop() {
-            let waiting = self.owners.get(&holder).into_iter().flat_map(|owner| &owner.waiting);
-            for waiter in waiting.filter_map(|waiter| self.waiters.get(waiter)) {
-                for held in self.holders(holder, &waiter.resource, &waiter.locks) {
-                    if held.by == seq {
-                        return first.map(|first| first.conflict(first.by));
-                    }
-                    if seen.insert(held.by) {
-                        holders.push(held.by);
-                    }
-                }
-            }
-        }
-        None
     }
 
     fn grant(&mut self, seq: u64, resource: &Arc<str>, locks: &LockSet) {
@@ -363,8 +246,8 @@ impl LockTable {
         woken
     }
 
-    /// The transaction got locks. Its other requests go first now that it is a holder, but may also close a cycle: those
-    /// fail. The requests that should be tried again.
+    /// The transaction got locks. Its other requests go first now that it is a holder, but may also close a cycle:
+    /// those fail. The requests that should be tried again.
     fn after_grant(&mut self, seq: u64, woken: &mut Vec<Woken>) -> BTreeSet<WaiterId> {
         let mut candidates = BTreeSet::new();
         let others: Vec<WaiterId> =

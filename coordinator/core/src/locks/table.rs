@@ -83,8 +83,8 @@ impl Table {
         }
     }
 
-    /// Releases keys that a branch of `seq` held: how many those were. The requests that wait for one of them are added to
-    /// `candidates`.
+    /// Releases keys that a branch of `seq` held: how many those were. The requests that wait for one of them are added
+    /// to `candidates`.
     pub(super) fn release(&mut self, seq: u64, keys: &Keys, candidates: &mut BTreeSet<WaiterId>) -> usize {
         // Sets of the same transaction with the same keys can stand for each other.
         if let Some(place) = self.bulks.iter().position(|bulk| bulk.owner == seq && bulk.keys == *keys) {
@@ -158,8 +158,8 @@ impl Table {
         }
     }
 
-    /// The transactions other than `seq` that hold some of these keys, each with a key: with every one of its keys where
-    /// they were entered one by one, else with the first of each bulk.
+    /// The transactions other than `seq` that hold some of these keys, each with a key: with every one of its keys
+    /// where they were entered one by one, else with the first of each bulk.
     pub(super) fn holders<'a>(
         &'a self,
         seq: u64,

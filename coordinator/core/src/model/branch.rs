@@ -101,7 +101,8 @@ impl Branch {
         }
     }
 
-    /// The branch of a record. `is_committed` also holds if its transaction is committed, which the record does not say.
+    /// The branch of a record. `is_committed` also holds if its transaction is committed, which the record does not
+    /// say.
     pub(super) fn from_record(record: BranchRecord, locks: Option<Arc<LockSet>>, is_committed: bool) -> Self {
         Self {
             id: BranchId(record.branch_id),

@@ -1,7 +1,7 @@
 //! The texts of many keys in one piece of memory.
 //!
-//! A branch may lock a million rows. Texts of their own would be as many allocations to make, to follow and to free; one
-//! piece is copied at once, freed at once, and searched without leaving the cache.
+//! A branch may lock a million rows. Texts of their own would be as many allocations to make, to follow and to free;
+//! one piece is copied at once, freed at once, and searched without leaving the cache.
 
 use std::cmp::Ordering;
 use std::fmt;

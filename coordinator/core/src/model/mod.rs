@@ -24,7 +24,8 @@ pub use record::{
     Action, BranchRecord, BranchState, Change, Counters, Decision, Records, Resolution, TransactionRecord,
 };
 pub use status::{BranchStatus, REASON_TIMEOUT, Status};
-pub(crate) use transaction::{CommitDecision, RollbackDecision, State, Transaction};
+pub(crate) use transaction::transitions::{CommitDecision, RollbackDecision};
+pub(crate) use transaction::{State, Transaction};
 pub(crate) use violation::Checked;
 pub use violation::Violation;
 pub use work::{Leftover, Outcome, Work, WorkBranch, WorkKind, WorkOutcome};

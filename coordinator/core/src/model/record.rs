@@ -1,8 +1,8 @@
 //! The durable form: records, the changes to them, and all records together.
 //!
 //! A record holds only what can't be derived. A branch of a committed transaction is committed, so a decision to commit
-//! leaves its branches' records as they are. A transaction with a branch that can't be rolled back is `rollback_failed`,
-//! so that is not recorded either.
+//! leaves its branches' records as they are. A transaction with a branch that can't be rolled back is
+//! `rollback_failed`, so that is not recorded either.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-/// An invariant of the core does not hold: a bug of the coordinator. What depends on it is left undone; the core goes on.
+/// An invariant of the core does not hold: a bug of the coordinator. What depends on it is left undone; the core goes
+/// on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation(String);
 

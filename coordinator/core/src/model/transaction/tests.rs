@@ -1,8 +1,9 @@
 //! Which transition is possible in which state.
 
-use super::super::branch::NewBranch;
-use super::super::ids::StreamId;
 use super::*;
+use crate::model::branch::{BranchWork, NewBranch};
+use crate::model::ids::StreamId;
+use crate::model::violation::Checked;
 
 const ID: BranchId = BranchId(7);
 const TIMER: TimerKey = TimerKey { at_ms: 1, serial: 0 };
@@ -98,7 +99,7 @@ fn a_transaction_without_such_a_branch_changes_nothing() {
 /// Work of a branch is in one place at a time.
 #[test]
 fn work_of_a_branch_goes_its_way() {
-    use super::super::work::WorkKind::{Check, Rollback};
+    use crate::model::work::WorkKind::{Check, Rollback};
     let mut branch = branch(ID);
     assert!(branch.end_work(1).is_err() && branch.end_pause().is_err());
     assert!(!branch.send_work(Rollback, 1));
