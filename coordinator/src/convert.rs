@@ -80,16 +80,16 @@ pub(crate) fn look_to_proto(look: WaitLook) -> proto::LookAtWaits {
     proto::LookAtWaits { number, resource: resource.to_string(), connection_ids }
 }
 
-pub(crate) fn local_waits(told: proto::LocalWaits) -> LocalWaitReport {
+pub(crate) fn local_waits(report: proto::LocalWaits) -> LocalWaitReport {
     let wait = |wait: proto::LocalWait| {
         let proto::LocalWait { xid, connection_id, blocker_id, wait } = wait;
         LocalWait { xid, connection_id, blocker_id, wait }
     };
     LocalWaitReport {
-        resource: told.resource.into(),
-        look: told.look,
-        waits: told.waits.into_iter().map(wait).collect(),
-        bound: told.bound.into_iter().map(|bound| (bound.connection_id, bound.xid)).collect(),
+        resource: report.resource.into(),
+        look: report.look,
+        waits: report.waits.into_iter().map(wait).collect(),
+        bound: report.bound.into_iter().map(|bound| (bound.connection_id, bound.xid)).collect(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use atone_core::{Core, Event, ReplyTo, Step, StreamId};
+use atone_core::{Core, Event, ReplyTo, Step, StreamId, Violation};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -13,7 +13,7 @@ use crate::hub::{Answer, Hub, Outgoing};
 use crate::journal::{self, Entry};
 use crate::store::{Store, StoreError};
 
-/// How many steps may wait to be made durable. Who comes then waits for a place.
+/// How many steps may wait to be made durable. The next event waits for a place in the queue.
 const QUEUE_MAX: usize = 16_384;
 
 /// Nothing can be answered: the store failed, or the coordinator is ending.
@@ -43,7 +43,7 @@ pub(crate) struct Coordinator {
     rollback_wait_ms: u64,
     inner: Mutex<Inner>,
     hub: Arc<Hub>,
-    places: Arc<Semaphore>,
+    queue_places: Arc<Semaphore>,
     clock: Clock,
     /// When the timer task will wake by itself, in milliseconds since 1970.
     armed_ms: AtomicU64,
@@ -101,6 +101,7 @@ impl Coordinator {
         let clock = Clock::new();
         let rollback_wait_ms = config.rollback_wait_ms;
         let (core, step) = Core::recover(config, &contents.id, contents.records, clock.now_ms())?;
+        log(&step.violations);
         store.apply(&step.persist)?;
         let stats = core.stats();
         tracing::info!(
@@ -125,7 +126,7 @@ impl Coordinator {
             rollback_wait_ms,
             inner: Mutex::new(Inner { core, journal: Some(journal) }),
             hub,
-            places: Arc::new(Semaphore::new(QUEUE_MAX)),
+            queue_places: Arc::new(Semaphore::new(QUEUE_MAX)),
             clock,
             armed_ms: AtomicU64::new(u64::MAX),
             rearm: Notify::new(),
@@ -139,7 +140,7 @@ impl Coordinator {
         &self.id
     }
 
-    /// How long the answer to a rollback waits where the call does not say.
+    /// How long the answer to a rollback waits if the call does not say.
     pub(crate) fn rollback_wait_ms(&self) -> u64 {
         self.rollback_wait_ms
     }
@@ -159,14 +160,15 @@ impl Coordinator {
 
     /// Takes an event, as soon as there is a place in the queue.
     pub(crate) async fn handle(&self, event: Event) -> Result<(), Unavailable> {
-        let place = self.places.clone().acquire_owned().await.map_err(|_| ENDING)?;
+        let place = self.queue_places.clone().acquire_owned().await.map_err(|_| ENDING)?;
         self.submit(event, Some(place))
     }
 
     fn submit(&self, event: Event, permit: Option<OwnedSemaphorePermit>) -> Result<(), Unavailable> {
         // A poisoned lock means that the core stopped half-way: nothing it says can be trusted any more.
-        let mut inner = self.inner.lock().map_err(|_| self.give_up())?;
-        let Step { persist, effects } = inner.core.handle(self.clock.now_ms(), event);
+        let mut inner = self.inner.lock().map_err(|_| self.fail())?;
+        let Step { persist, effects, violations } = inner.core.handle(self.clock.now_ms(), event);
+        log(&violations);
         let next_ms = inner.core.next_at_ms().unwrap_or(u64::MAX);
         let is_empty = persist.is_empty() && effects.is_empty();
         if !is_empty {
@@ -181,7 +183,8 @@ impl Coordinator {
         Ok(())
     }
 
-    fn give_up(&self) -> Unavailable {
+    /// Ends the coordinator: nothing is answered any more.
+    fn fail(&self) -> Unavailable {
         self.failed.cancel();
         self.hub.fail_all();
         Unavailable("it failed internally")
@@ -199,13 +202,13 @@ impl Coordinator {
         }
     }
 
-    /// Looks at the state, and answers once all that was seen is durable.
-    pub(crate) async fn read<T>(&self, look: impl FnOnce(&Core) -> T) -> Result<T, Unavailable> {
-        let place = self.places.clone().acquire_owned().await.map_err(|_| ENDING)?;
+    /// Reads the state, and answers once all that was read is durable.
+    pub(crate) async fn read<T>(&self, read: impl FnOnce(&Core) -> T) -> Result<T, Unavailable> {
+        let place = self.queue_places.clone().acquire_owned().await.map_err(|_| ENDING)?;
         let (durable, is_durable) = oneshot::channel();
-        let seen = {
-            let inner = self.inner.lock().map_err(|_| self.give_up())?;
-            let seen = look(&inner.core);
+        let value = {
+            let inner = self.inner.lock().map_err(|_| self.fail())?;
+            let value = read(&inner.core);
             let entry = Entry {
                 changes: Vec::new(),
                 effects: Vec::new(),
@@ -213,10 +216,10 @@ impl Coordinator {
                 permit: Some(place),
             };
             inner.journal.as_ref().ok_or(ENDING)?.send(entry).map_err(|_| STORE_FAILED)?;
-            seen
+            value
         };
         is_durable.await.map_err(|_| STORE_FAILED)?;
-        Ok(seen)
+        Ok(value)
     }
 
     /// A proxy connected.
@@ -238,7 +241,7 @@ impl Coordinator {
     /// A stream ended.
     pub(crate) async fn stream_down(&self, stream: StreamId) {
         self.hub.remove_stream(stream);
-        // Where the store failed the process ends anyway.
+        // If the store failed the process ends anyway.
         let _ = self.handle(Event::StreamDown { stream }).await;
     }
 
@@ -249,10 +252,10 @@ impl Coordinator {
         }
     }
 
-    /// Tells when the next tick is due, and notes that the timer task knows.
+    /// When the next tick is due. The timer task wakes then by itself.
     fn arm(&self) -> Option<u64> {
         let Ok(inner) = self.inner.lock() else {
-            self.give_up();
+            self.fail();
             return None;
         };
         let next_ms = inner.core.next_at_ms().unwrap_or(u64::MAX);
@@ -283,6 +286,13 @@ impl Coordinator {
     }
 }
 
+/// A violation is a bug. The core goes on without what depends on it, so this is all that shows it.
+fn log(violations: &[Violation]) {
+    for violation in violations {
+        tracing::error!(%violation, "an invariant of the coordinator does not hold: please report it");
+    }
+}
+
 /// Forgets a call whose caller has gone.
 struct CallGuard<'a> {
     coordinator: &'a Coordinator,
@@ -292,8 +302,8 @@ struct CallGuard<'a> {
 impl Drop for CallGuard<'_> {
     fn drop(&mut self) {
         if self.coordinator.hub.remove_call(self.call) {
-            // It was not answered: a rollback need not be waited for any more. Where the store failed nothing matters.
-            let _ = self.coordinator.submit(Event::GiveUp { to: ReplyTo::Call(self.call) }, None);
+            // It was not answered: if it waits for a rollback, that wait ends. If the store failed nothing matters.
+            let _ = self.coordinator.submit(Event::CancelRollbackWait { to: ReplyTo::Call(self.call) }, None);
         }
     }
 }

@@ -94,7 +94,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
         metrics: metrics::install()?,
         ending: ending.clone(),
     };
-    // HTTP first: it tells that the rest is not ready yet.
+    // HTTP first: it answers that the rest is not ready yet.
     let http_listener =
         TcpListener::bind(&config.http).await.with_context(|| format!("listen.http {}", config.http))?;
     let http_address = http_listener.local_addr()?;

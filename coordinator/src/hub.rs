@@ -14,7 +14,7 @@ use crate::convert;
 /// How many messages may wait to be written to one stream. A proxy that leaves more unread is cut off.
 pub(crate) const STREAM_QUEUE_MAX: usize = 16_384;
 
-/// A single call's answer: nothing where the store failed before it was durable.
+/// A single call's answer. It does not come if the store fails before it is durable.
 pub(crate) type Answer = Result<Reply, Refusal>;
 
 /// A proxy's stream as the hub sees it.
@@ -61,17 +61,17 @@ impl Hub {
         (call, receiver)
     }
 
-    /// Whether it was still to be answered.
+    /// Takes a call out: whether it was still to be answered.
     pub(crate) fn remove_call(&self, call: u64) -> bool {
         self.calls.remove(&call).is_some()
     }
 
-    pub(crate) fn register_began(&self, stream: StreamId, id: u64) {
+    pub(crate) fn registration_began(&self, stream: StreamId, id: u64) {
         self.registering.insert((stream, id), Instant::now());
     }
 
-    /// A registration was cancelled: no answer will come.
-    pub(crate) fn register_ended(&self, stream: StreamId, id: u64) {
+    /// A registration was cancelled: no answer comes.
+    pub(crate) fn registration_cancelled(&self, stream: StreamId, id: u64) {
         self.registering.remove(&(stream, id));
     }
 
@@ -112,8 +112,14 @@ impl Hub {
                     Ok(Reply::Registered(branch)) => {
                         coordinator_message::Body::Registered(proto::Registered { branch_id: branch.0 })
                     }
-                    // Asked for by single calls only.
-                    Ok(Reply::Branch(_)) => return,
+                    Ok(Reply::Branch(_)) => {
+                        tracing::error!(
+                            stream = stream.0,
+                            id,
+                            "a stream is answered as only single calls are"
+                        );
+                        return;
+                    }
                     Err(refusal) => coordinator_message::Body::Error(convert::refusal_to_proto(refusal)),
                 };
                 self.send(stream, CoordinatorMessage { id, body: Some(body) });
@@ -121,7 +127,7 @@ impl Hub {
         }
     }
 
-    /// The store failed: nobody gets an answer that may be wrong.
+    /// The store failed: no call and no stream gets an answer that may be wrong.
     pub(crate) fn fail_all(&self) {
         self.calls.clear();
         for stream in &self.streams {

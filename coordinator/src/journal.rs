@@ -22,7 +22,7 @@ const BATCH_MAX: usize = 4_096;
 pub(crate) struct Entry {
     pub(crate) changes: Vec<Change>,
     pub(crate) effects: Vec<Effect>,
-    /// Told when this and everything before it is durable.
+    /// Sent to when this and everything before it is durable.
     pub(crate) durable: Option<oneshot::Sender<()>>,
     /// Its place in the queue, given back with the entry.
     pub(crate) permit: Option<OwnedSemaphorePermit>,
@@ -49,7 +49,7 @@ pub(crate) fn start(
                     hub.deliver(effect);
                 }
                 if let Some(durable) = entry.durable {
-                    // Who asked may have gone.
+                    // The reader may have gone.
                     let _ = durable.send(());
                 }
                 drop(entry.permit);

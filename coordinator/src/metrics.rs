@@ -38,11 +38,15 @@ pub(crate) fn install() -> anyhow::Result<PrometheusHandle> {
     describe_counter!("atone_branches_registered_total", "Branches registered");
     describe_counter!(
         "atone_lock_timeouts_total",
-        "Registrations refused since a lock was not to be had in time"
+        "Registrations refused since a lock could not be taken in time"
     );
     describe_counter!(
         "atone_lock_deadlocks_total",
         "Registrations refused since waiting would have deadlocked or the holder was being rolled back"
+    );
+    describe_counter!(
+        "atone_invariant_violations_total",
+        "Invariants of the coordinator that did not hold: bugs"
     );
     describe_histogram!(REGISTER_SECONDS, "From a registration to its answer, waits for locks included");
     describe_histogram!(STORE_COMMIT_SECONDS, "Making one batch durable");
@@ -50,7 +54,7 @@ pub(crate) fn install() -> anyhow::Result<PrometheusHandle> {
     Ok(handle)
 }
 
-/// Notes what there is at the moment.
+/// Sets the metrics to the figures of the moment.
 #[allow(clippy::cast_precision_loss)]
 pub(crate) fn record(stats: &Stats) {
     for (status, count) in &stats.transactions {
@@ -71,4 +75,5 @@ pub(crate) fn record(stats: &Stats) {
     counter!("atone_branches_registered_total").absolute(totals.registered);
     counter!("atone_lock_timeouts_total").absolute(totals.lock_timeouts);
     counter!("atone_lock_deadlocks_total").absolute(totals.lock_deadlocks);
+    counter!("atone_invariant_violations_total").absolute(totals.invariant_violations);
 }

@@ -1,9 +1,9 @@
 //! Registrations on their way from a stream to the core.
 //!
-//! One with a hundred thousand row locks takes tens of milliseconds to decode and to put in order. That is done on a
-//! thread for it, while its stream is read on: small registrations need not wait behind it. The core then hears of it
-//! behind what its proxy has sent later. All that a proxy sends of a registration before its answer is a cancellation,
-//! which is looked for here first.
+//! A registration with a hundred thousand row locks takes tens of milliseconds to decode and to sort. A blocking thread
+//! does that while its stream is read on, so that small registrations need not wait behind it. The core then gets it
+//! after messages that its proxy has sent later. All that a proxy sends about a registration before its answer is a
+//! cancellation, which is looked for here first.
 
 use std::collections::HashSet;
 
@@ -21,7 +21,7 @@ const INLINE_MAX_BYTES: usize = 16 << 10;
 /// How many large registrations of a stream are decoded at once. Behind so many it is not read on.
 const LARGE_MAX: usize = 4;
 
-/// The registrations of one stream that are being decoded. They are given up with it.
+/// The registrations of one stream that are being decoded. They are dropped with it.
 #[derive(Default)]
 pub(crate) struct Registrations {
     decoding: JoinSet<(u64, Result<RegisterRequest, Status>)>,
@@ -30,7 +30,7 @@ pub(crate) struct Registrations {
 }
 
 impl Registrations {
-    /// Takes an encoded registration: answers it where it is small, else [`Registrations::next`] does.
+    /// Takes an encoded registration: returns it if it is small, else [`Registrations::next`] does.
     pub(crate) fn take(&mut self, id: u64, request: Bytes) -> Result<Option<RegisterRequest>, Status> {
         if request.len() <= INLINE_MAX_BYTES {
             return decode(request).map(Some);
@@ -47,13 +47,12 @@ impl Registrations {
         self.decoding.len() < LARGE_MAX
     }
 
-    /// Gives a registration up that is being decoded, if it is.
+    /// Drops a registration if it is being decoded.
     pub(crate) fn cancel(&mut self, id: u64) -> bool {
         self.wanted.remove(&id)
     }
 
-    /// The next one that is decoded, by the id of its message. Waits for ever where none is on its way. Nothing is lost
-    /// where the future is dropped.
+    /// The next one that is decoded, by the id of its message. Waits for ever if none is being decoded. Cancel safe.
     pub(crate) async fn next(&mut self) -> Result<(u64, RegisterRequest), Status> {
         while let Some(decoded) = self.decoding.join_next().await {
             let (id, request) =

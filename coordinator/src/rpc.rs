@@ -51,7 +51,7 @@ impl Service for Rpc {
         tokio::spawn(async move {
             if let Err(status) = session(&coordinator, incoming, &sender, &peer).await {
                 tracing::warn!(peer, reason = status.message(), "a proxy's stream is ended");
-                // Where its queue is full it learns nothing more than that the stream ended.
+                // If its queue is full the proxy learns nothing more than that the stream ended.
                 let _ = sender.try_send(Err(status));
             }
         });
@@ -172,11 +172,12 @@ async fn receive(
         };
         // A connection that breaks ends the stream like any other end.
         let Ok(Some(message)) = message else { return Ok(()) };
-        take(coordinator, stream, &mut registrations, message).await?;
+        handle(coordinator, stream, &mut registrations, message).await?;
     }
 }
 
-async fn take(
+/// Makes an event of a message, or answers it.
+async fn handle(
     coordinator: &Coordinator,
     stream: StreamId,
     registrations: &mut Registrations,
@@ -212,14 +213,14 @@ async fn take(
             Event::Rollback { to, xid, wait_ms }
         }
         proxy_message::Body::Register(request) => {
-            coordinator.hub().register_began(stream, id);
+            coordinator.hub().registration_began(stream, id);
             match registrations.take(id, request)? {
                 Some(request) => Event::Register { stream, id, request },
                 None => return Ok(()),
             }
         }
         proxy_message::Body::Cancel(cancel) => {
-            coordinator.hub().register_ended(stream, cancel.register_id);
+            coordinator.hub().registration_cancelled(stream, cancel.register_id);
             if registrations.cancel(cancel.register_id) {
                 return Ok(());
             }
@@ -230,8 +231,8 @@ async fn take(
                 .ok_or_else(|| Status::invalid_argument("a report with an outcome that is not known"))?;
             Event::Report { stream, xid: report.xid, branch: BranchId(report.branch_id), outcome }
         }
-        proxy_message::Body::LocalWaits(told) => {
-            Event::LocalWaits { stream, report: convert::local_waits(told) }
+        proxy_message::Body::LocalWaits(report) => {
+            Event::LocalWaits { stream, report: convert::local_waits(report) }
         }
         proxy_message::Body::WorkResult(result) => Event::WorkResult {
             stream,

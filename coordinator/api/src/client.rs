@@ -26,7 +26,7 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(30);
 /// What a registration may take on top of its wait for locks.
 const REGISTER_EXTRA: Duration = Duration::from_secs(5);
-/// Up to how many locks a registration is encoded where it is asked for: a fraction of a millisecond.
+/// The largest registration, in locks, that the calling task encodes by itself: a fraction of a millisecond.
 const INLINE_MAX_LOCKS: usize = 1_000;
 /// The longest wait for locks, so that deadlines can't overflow.
 const WAIT_MAX_MS: u64 = 7 * 24 * 3600 * 1000;
@@ -64,9 +64,9 @@ impl Drop for Handle {
 impl Client {
     /// Starts the background task that keeps one stream to one of `endpoints` (`http://host:port`), tried in turn, with
     /// a growing pause between failed rounds. Never blocks. Phase-two work that the coordinator pushes goes to `work`;
-    /// where that channel is full the coordinator is told to come again.
+    /// if that channel is full, the coordinator gets the answer to retry later.
     ///
-    /// Has to be called inside a tokio runtime. Fails where `endpoints` is empty or one is malformed.
+    /// Has to be called inside a tokio runtime. Fails if `endpoints` is empty or one is malformed.
     pub fn connect(
         endpoints: Vec<String>,
         proxy_id: String,
@@ -110,7 +110,7 @@ impl Client {
     }
 
     /// The same, answered once every branch is undone, one of them can't be, or the wait is over: the coordinator's
-    /// `rollback_wait` where none is given. Dropping the future gives up the wait, not the rollback.
+    /// `rollback_wait` if none is given. Dropping the future cancels the wait, not the rollback.
     pub async fn rollback_done(&self, xid: &str, wait_ms: Option<u64>) -> Result<Transaction, ClientError> {
         let longest_ms = wait_ms.unwrap_or_else(|| self.handle.state.rollback_wait_ms()).min(WAIT_MAX_MS);
         let request = Rollback { xid: xid.to_owned(), wait_ms };
@@ -119,8 +119,8 @@ impl Client {
     }
 
     /// Registers a branch and takes its locks, waiting up to `wait_timeout_ms` for them; answers its branch id once
-    /// that is durable. Dropping the future gives the registration up, and so does its deadline: a branch that had
-    /// been registered meanwhile is aborted by the coordinator.
+    /// that is durable. Dropping the future cancels the registration, and so does its deadline: the coordinator aborts
+    /// a branch that had been registered meanwhile.
     pub async fn register(&self, request: Register) -> Result<u64, ClientError> {
         let deadline = Duration::from_millis(request.wait_timeout_ms.min(WAIT_MAX_MS)) + REGISTER_EXTRA;
         let body = self.call(proxy_message::Body::Register(encode(request).await?), deadline).await?;
@@ -136,15 +136,16 @@ impl Client {
         self.handle.state.report(Report { xid: xid.to_owned(), branch_id, outcome: outcome.into() });
     }
 
-    /// Answers a piece of work. Where the stream that brought the work is gone the answer is dropped: the coordinator
+    /// Answers a piece of work. If the stream that brought the work is gone, the answer is dropped: the coordinator
     /// gives the work out again.
     pub fn work_result(&self, result: WorkResult) {
         self.handle.state.work_result(result);
     }
 
-    /// Tells which sessions wait at a server. Where no stream is up, or its coordinator takes no such thing, it is dropped.
-    pub fn local_waits(&self, told: LocalWaits) {
-        self.handle.state.local_waits(told);
+    /// Reports which sessions wait at a server. The report is dropped if no stream is up, or its coordinator takes
+    /// none.
+    pub fn local_waits(&self, report: LocalWaits) {
+        self.handle.state.local_waits(report);
     }
 
     /// The looks at local waits that the coordinator has asked for, by resource: of each the last one.
@@ -165,8 +166,8 @@ impl Client {
         })
     }
 
-    /// The id of the coordinator that the stream is with, or was last: what its XIDs begin with. Nothing before the first
-    /// stream.
+    /// The id of the coordinator that the stream is with, or was last: what its XIDs begin with. Nothing before the
+    /// first stream.
     pub fn coordinator_id(&self) -> Option<String> {
         self.handle.state.coordinator_id()
     }
@@ -207,7 +208,7 @@ impl Client {
         let mut pending = Pending { state: &self.handle.state, id, waits, done: false };
         let answer = tokio::time::timeout(deadline, answer).await;
         let result = match answer {
-            // The deadline passed: dropping `pending` gives the request up.
+            // The deadline passed: dropping `pending` cancels the request.
             Err(_) => {
                 return Err(ClientError::Unavailable(format!(
                     "no answer within {} ms",
@@ -227,7 +228,7 @@ impl Client {
     }
 }
 
-/// Encodes a registration: one with many locks on a thread for it, so that the tasks on this one need not wait.
+/// Encodes a registration. One with many locks gets a blocking thread, so that the tasks on this one need not wait.
 async fn encode(request: Register) -> Result<Bytes, ClientError> {
     let locks: usize = request.locks.iter().map(|table| table.keys.len()).sum();
     if locks <= INLINE_MAX_LOCKS {
@@ -237,11 +238,11 @@ async fn encode(request: Register) -> Result<Bytes, ClientError> {
     encoded.map_err(|error| ClientError::Unavailable(format!("a registration is lost: {error}")))
 }
 
-/// Gives a request up when its future is dropped before the end.
+/// Cancels a request when its future is dropped before the end.
 struct Pending<'a> {
     state: &'a State,
     id: u64,
-    /// The coordinator may have it wait, which it is told the end of.
+    /// It may wait at the coordinator, and then has to be cancelled there.
     waits: bool,
     done: bool,
 }

@@ -15,7 +15,7 @@ pub struct Config {
     /// The pause before a branch that could not be rolled back is tried again, in milliseconds. Also the longest pause
     /// between the retries of any other work.
     pub rollback_retry_interval_ms: u64,
-    /// How long a rollback's answer waits for its branches to be undone where the call does not say, in milliseconds; 0:
+    /// How long a rollback's answer waits for its branches to be undone if the call does not say, in milliseconds; 0:
     /// not at all.
     pub rollback_wait_ms: u64,
     /// How long ended transactions are remembered, in milliseconds.
@@ -27,8 +27,8 @@ pub struct Config {
     pub report_delay_ms: u64,
     /// How long the undo rows of committed branches are collected before they are deleted together, in milliseconds.
     pub purge_delay_ms: u64,
-    /// From how many row locks in a table on those of a branch are kept as a whole in the lock table. Only time and memory
-    /// depend on it.
+    /// From how many row locks in a table on those of a branch are kept as a whole in the lock table. Only time and
+    /// memory depend on it.
     pub bulk_locks_min: usize,
     /// The bounds of what is held in memory.
     pub limits: Limits,

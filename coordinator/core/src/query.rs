@@ -1,73 +1,14 @@
-//! What others may see of the state.
+//! Queries: lists of transactions and locks, in bounded slices, and the figures of the moment.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use atone_api::{BranchId, Xid};
-
 use crate::core::Core;
-use crate::record::{Records, Resolution};
-use crate::state::{Branch, BranchStatus, Status, Transaction};
+use crate::counts::Totals;
+use crate::model::{BranchId, Records, Status, Xid};
 use crate::step::{Refusal, RefusalCode};
-
-/// How many of the branches that are still to be undone the answer to a rollback names.
-const PENDING_SHOWN_MAX: usize = 10;
-
-/// A transaction without its branches. Times are in milliseconds since 1970.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TransactionView {
-    /// Its XID.
-    pub xid: Xid,
-    /// Its name; may be empty.
-    pub name: String,
-    /// Its status.
-    pub status: Status,
-    /// Why it was rolled back: empty, `timeout`, or a sentence.
-    pub reason: String,
-    /// Its timeout in milliseconds.
-    pub timeout_ms: u64,
-    /// When it was begun.
-    pub created_at_ms: u64,
-    /// When it was decided.
-    pub decided_at_ms: Option<u64>,
-    /// When nothing was left to do.
-    pub ended_at_ms: Option<u64>,
-    /// In the answer to a rollback: branches that are still to be undone, the last ones first, a few at most.
-    pub pending: Vec<PendingBranch>,
-    /// In the answer to a rollback: how many there are of them.
-    pub pending_count: usize,
-}
-
-/// A branch that is still to be undone.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PendingBranch {
-    /// Its id.
-    pub branch_id: BranchId,
-    /// The resource it is on.
-    pub resource: Arc<str>,
-}
-
-/// A branch.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BranchView {
-    /// Its id.
-    pub branch_id: BranchId,
-    /// The resource it is on.
-    pub resource: Arc<str>,
-    /// The schema of its undo_log row.
-    pub schema: Arc<str>,
-    /// Its status.
-    pub status: BranchStatus,
-    /// How many locks it took.
-    pub lock_count: usize,
-    /// When it was registered, in milliseconds since 1970.
-    pub registered_at_ms: u64,
-    /// Why it could not be rolled back, or why a try has to be repeated; else empty.
-    pub detail: String,
-    /// What an operator decided about it.
-    pub resolution: Option<Resolution>,
-}
+use crate::view::{BranchView, TransactionView};
 
 /// A transaction with its branches.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,7 +41,7 @@ pub struct LockFilter {
     pub resource: Option<String>,
     /// Only those in this table, `schema.table`.
     pub table: Option<String>,
-    /// Only those behind this place.
+    /// Only those after this place.
     pub after: Option<LockCursor>,
     /// At most so many.
     pub limit: usize,
@@ -127,7 +68,7 @@ pub struct LockView {
     pub at: LockCursor,
 }
 
-/// A part of a list, and where the next part begins, if there may be one.
+/// A part of a list, and the place after which the next part begins, if there may be one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page<T, C> {
     /// The part.
@@ -136,32 +77,13 @@ pub struct Page<T, C> {
     pub next: Option<C>,
 }
 
-/// A list as far as one look has come.
+/// What one slice of work at a list has led to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Slice<T, C> {
     /// All of the part that was asked for.
     Page(Page<T, C>),
-    /// What was found so far, and where to look on.
+    /// What was found so far, and the place after which to go on.
     Unfinished(Vec<T>, C),
-}
-
-/// What was counted since the start.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Totals {
-    /// Transactions begun.
-    pub begun: u64,
-    /// Decisions to commit.
-    pub committed: u64,
-    /// Decisions to roll back.
-    pub rolled_back: u64,
-    /// Those of them that a timeout made.
-    pub timed_out: u64,
-    /// Branches registered.
-    pub registered: u64,
-    /// Registrations refused since a lock was not to be had in time.
-    pub lock_timeouts: u64,
-    /// Registrations refused since waiting would have deadlocked, or the holder was being rolled back.
-    pub lock_deadlocks: u64,
 }
 
 /// What there is at the moment.
@@ -189,56 +111,15 @@ pub struct Stats {
     pub totals: Totals,
 }
 
-impl Transaction {
-    pub(crate) fn view(&self) -> TransactionView {
-        TransactionView {
-            xid: self.xid.clone(),
-            name: self.name.clone(),
-            status: self.status(),
-            reason: self.reason().to_owned(),
-            timeout_ms: self.timeout_ms,
-            created_at_ms: self.created_at_ms,
-            decided_at_ms: self.decided_at_ms(),
-            ended_at_ms: self.ended_at_ms(),
-            pending: Vec::new(),
-            pending_count: 0,
-        }
-    }
-
-    /// The same with the branches that are still to be undone.
-    pub(crate) fn view_with_pending(&self) -> TransactionView {
-        let to_undo = || self.branches.iter().rev().filter(|(_, branch)| !branch.is_undone());
-        TransactionView {
-            pending: to_undo()
-                .take(PENDING_SHOWN_MAX)
-                .map(|(id, branch)| PendingBranch { branch_id: *id, resource: branch.resource.clone() })
-                .collect(),
-            pending_count: to_undo().count(),
-            ..self.view()
-        }
-    }
-
-    pub(crate) fn branch_view(&self, id: BranchId, branch: &Branch) -> BranchView {
-        BranchView {
-            branch_id: id,
-            resource: branch.resource.clone(),
-            schema: branch.schema.clone(),
-            status: self.branch_status(branch),
-            lock_count: branch.lock_count,
-            registered_at_ms: branch.registered_at_ms,
-            detail: branch.detail.clone(),
-            resolution: branch.resolution.as_deref().cloned(),
-        }
-    }
-}
-
 impl Core {
     /// A transaction with its branches.
     pub fn transaction(&self, xid: &str) -> Option<TransactionDetail> {
-        let seq = self.seq_of(xid)?;
-        let transaction = self.live.get(&seq).or_else(|| self.ended.get(&seq))?;
-        let branches = transaction.branches.iter().map(|(id, branch)| transaction.branch_view(*id, branch));
-        Some(TransactionDetail { transaction: transaction.view(), branches: branches.collect() })
+        let transaction = self.transactions.known(self.seq_of(xid)?)?;
+        let branches = transaction.branches().values().map(|branch| BranchView::of(transaction, branch));
+        Some(TransactionDetail {
+            transaction: TransactionView::of(transaction),
+            branches: branches.collect(),
+        })
     }
 
     /// A list of transactions, the newest first.
@@ -254,8 +135,8 @@ impl Core {
         }
     }
 
-    /// The same by looks at `steps` transactions at most. `found` is what earlier ones have found; a look that goes on
-    /// begins after where the last one has stopped.
+    /// The same in slices that look at `steps` transactions at most. `found` is what earlier slices have found. The
+    /// next slice begins after the place where the last one has stopped.
     pub fn transactions_slice(
         &self,
         filter: &TransactionFilter,
@@ -273,8 +154,8 @@ impl Core {
             },
         };
         let range = (Bound::Unbounded, before);
-        let mut live = self.live.range(range).rev().peekable();
-        let mut ended = self.ended.range(range).rev().peekable();
+        let mut live = self.transactions.live().range(range).rev().peekable();
+        let mut ended = self.transactions.ended().range(range).rev().peekable();
         let may_be_ended = filter.status.is_none_or(|s| matches!(s, Status::Committed | Status::RolledBack));
         let mut page = Page { items: found, next: None };
         let mut left = steps;
@@ -287,13 +168,13 @@ impl Core {
             let next = if is_live_newer || !may_be_ended { live.next() } else { ended.next() };
             let Some((_, transaction)) = next else { return Ok(Slice::Page(page)) };
             let is_wanted = filter.name.as_ref().is_none_or(|name| *name == transaction.name)
-                && filter.status.is_none_or(|status| Some(status) == transaction.counted_as);
+                && filter.status.is_none_or(|status| Some(status) == transaction.counted_as());
             if is_wanted && page.items.len() >= filter.limit {
                 page.next = page.items.last().map(|last: &TransactionView| last.xid.clone());
                 return Ok(Slice::Page(page));
             }
             if is_wanted {
-                page.items.push(transaction.view());
+                page.items.push(TransactionView::of(transaction));
             }
             left = left.saturating_sub(1);
             if left == 0 {
@@ -313,8 +194,8 @@ impl Core {
         }
     }
 
-    /// The same by looks at `steps` transactions, branches, tables and keys at most. `found` is what earlier ones have
-    /// found; a look that goes on begins after where the last one has stopped.
+    /// The same in slices that look at `steps` transactions, branches, tables and keys at most. `found` is what earlier
+    /// slices have found. The next slice begins after the place where the last one has stopped.
     pub fn locks_slice(
         &self,
         filter: &LockFilter,
@@ -331,7 +212,7 @@ impl Core {
         };
         let after = filter.after;
         let from = match after {
-            // All of that transaction was looked at.
+            // That transaction is done.
             Some(LockCursor(seq, u64::MAX, _)) if only.is_none_or(|only| only <= seq) => Bound::Excluded(seq),
             Some(LockCursor(seq, ..)) => Bound::Included(seq.max(only.unwrap_or(0))),
             None => Bound::Included(only.unwrap_or(0)),
@@ -341,19 +222,18 @@ impl Core {
             left = left.saturating_sub(1);
             left == 0
         };
-        for (seq, transaction) in
-            self.live.range((from, Bound::Unbounded)).take_while(|(seq, _)| only.is_none_or(|s| s == **seq))
-        {
+        let live = self.transactions.live().range((from, Bound::Unbounded));
+        for (seq, transaction) in live.take_while(|(seq, _)| only.is_none_or(|s| s == **seq)) {
             let first = match after.filter(|cursor| cursor.0 == *seq) {
-                // All of that branch was looked at.
+                // That branch is done.
                 Some(LockCursor(_, id, u64::MAX)) => Bound::Excluded(BranchId(id)),
                 Some(LockCursor(_, id, _)) => Bound::Included(BranchId(id)),
                 None => Bound::Unbounded,
             };
-            for (id, branch) in transaction.branches.range((first, Bound::Unbounded)) {
+            for (id, branch) in transaction.branches().range((first, Bound::Unbounded)) {
                 let end = LockCursor(*seq, id.0, u64::MAX);
                 let is_on = filter.resource.as_ref().is_none_or(|resource| **resource == *branch.resource);
-                let locks = branch.locks.as_ref().filter(|_| is_on);
+                let locks = branch.locks().filter(|_| is_on);
                 let mut index = 0_u64;
                 for group in locks.iter().flat_map(|locks| &locks.groups) {
                     let group_from = index;
@@ -404,11 +284,11 @@ impl Core {
     /// What should be durable by now: for comparison with what is.
     pub fn records(&self) -> Records {
         let mut records = Records { counters: self.counters, ..Records::default() };
-        for (seq, transaction) in self.live.iter().chain(&self.ended) {
-            records.transactions.insert(*seq, transaction.record());
-            for (id, branch) in &transaction.branches {
-                records.branches.insert(id.0, branch.record(*id, *seq));
-                if let Some(locks) = &branch.locks {
+        for transaction in self.transactions.all() {
+            records.transactions.insert(transaction.seq, transaction.record());
+            for (id, branch) in transaction.branches() {
+                records.branches.insert(id.0, branch.record());
+                if let Some(locks) = branch.locks() {
                     records.locks.insert(id.0, locks.clone());
                 }
             }
@@ -419,14 +299,14 @@ impl Core {
     /// What there is at the moment.
     pub fn stats(&self) -> Stats {
         Stats {
-            transactions: self.census.counts(),
+            transactions: self.status_counts.counts(),
             locks: self.locks.held(),
             waiters: self.locks.waiting(),
             rollback_waiters: self.rollback_waits.len(),
             streams: self.dispatcher.streams(),
             work_waiting: self.dispatcher.waiting(),
             work_outstanding: self.dispatcher.outstanding(),
-            purge_waiting: self.purges.values().map(|queue| queue.branches.len()).sum(),
+            purge_waiting: self.purges.waiting(),
             unreachable: self.dispatcher.unreachable(),
             totals: self.totals,
         }

@@ -1,13 +1,11 @@
-//! What has to happen at a time: an ordered queue whose entries can be taken back.
+//! The timers: an ordered queue whose entries can be cancelled.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use atone_api::BranchId;
+use crate::model::{BranchId, ReplyTo, TimerKey, WaiterId};
 
-use crate::step::ReplyTo;
-
-/// What has to happen.
+/// What a timer is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Timer {
     /// The transaction's timeout.
@@ -15,7 +13,7 @@ pub(crate) enum Timer {
     /// A commit waited long enough for reports.
     Check { seq: u64 },
     /// A registration waited long enough for locks.
-    Waiter { waiter: u64 },
+    Waiter { waiter: WaiterId },
     /// A call waited long enough for a rollback to be done.
     RollbackWait { to: ReplyTo },
     /// Work on a branch is to be tried again.
@@ -28,20 +26,16 @@ pub(crate) enum Timer {
     Work { work_id: u64 },
 }
 
-/// Names one entry of the queue: its time in milliseconds and a serial number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct TimerKey(u64, u64);
-
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
     queue: BTreeMap<TimerKey, Timer>,
-    next: u64,
+    next_serial: u64,
 }
 
 impl Timers {
     pub(crate) fn set(&mut self, at_ms: u64, timer: Timer) -> TimerKey {
-        let key = TimerKey(at_ms, self.next);
-        self.next += 1;
+        let key = TimerKey { at_ms, serial: self.next_serial };
+        self.next_serial += 1;
         self.queue.insert(key, timer);
         key
     }
@@ -51,12 +45,12 @@ impl Timers {
     }
 
     pub(crate) fn next_at_ms(&self) -> Option<u64> {
-        self.queue.first_key_value().map(|(key, _)| key.0)
+        self.queue.first_key_value().map(|(key, _)| key.at_ms)
     }
 
     pub(crate) fn pop_due(&mut self, now_ms: u64) -> Option<Timer> {
         match self.queue.first_entry() {
-            Some(entry) if entry.key().0 <= now_ms => Some(entry.remove()),
+            Some(entry) if entry.key().at_ms <= now_ms => Some(entry.remove()),
             _ => None,
         }
     }

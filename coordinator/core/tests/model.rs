@@ -122,6 +122,7 @@ impl World {
     }
 
     fn take(&mut self, step: Step) {
+        assert_eq!(step.violations, []);
         for change in &step.persist {
             self.records.apply(change);
         }
@@ -225,7 +226,8 @@ impl World {
                     let Some(key) = self.reports.keys().find(|key| key.1 == branch.0).cloned() else {
                         continue;
                     };
-                    // One that comes when the branch was found absent already, its undo row having been deleted, is too late.
+                    // One that comes when the branch was found absent already, its undo row having been deleted, is too
+                    // late.
                     let is_undone =
                         self.records.branches.get(&branch.0).is_none_or(|record| is_undone(record.state));
                     if self.reports.remove(&key) == Some(Outcome::Committed) && !is_undone {
@@ -568,7 +570,7 @@ impl World {
                     let wait_ms = [None, Some(0), Some(300)].choose(&mut self.rng).copied().flatten();
                     self.event(Event::Rollback { to, xid, wait_ms });
                     if self.rng.random_bool(0.1) {
-                        self.event(Event::GiveUp { to });
+                        self.event(Event::CancelRollbackWait { to });
                     }
                 }
             }

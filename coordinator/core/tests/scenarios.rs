@@ -31,6 +31,7 @@ impl Case {
 
     fn event(&mut self, event: Event) -> Vec<Effect> {
         let step = self.core.handle(self.now_ms, event);
+        assert_eq!(step.violations, []);
         step.persist.iter().for_each(|change| self.records.apply(change));
         assert_eq!(self.records, self.core.records());
         let (confirms, others): (Vec<_>, Vec<_>) =
@@ -728,7 +729,7 @@ fn nobody_waits_for_a_rollback_who_has_gone() {
     case.rollback_waiting(&xid, of_stream(1), 5_000);
     assert_eq!(replies(&case.rollback_waiting(&xid, of_stream(1), 5_000)), ["Invalid"]);
     assert_eq!(replies(&case.rollback_waiting(&xid, of_stream(2), 5_000)), ["rolling_back"], "the limit");
-    case.event(Event::GiveUp { to: ASKS });
+    case.event(Event::CancelRollbackWait { to: ASKS });
     assert_eq!(case.core.stats().rollback_waiters, 1);
     case.event(Event::Cancel { stream, id: 1 });
     assert_eq!(case.core.stats().rollback_waiters, 0);

@@ -17,10 +17,10 @@ use serde::Deserialize;
 use super::answer::{LocksJson, Problem, ResolvedJson, TransactionJson, TransactionsJson};
 use super::{BODY_MAX_BYTES, OPENAPI, Shared};
 
-/// How many items a list has where no limit is given, and at most.
+/// How many items a list has if no limit is given, and at most.
 const LIMIT_DEFAULT: usize = 100;
 const LIMIT_MAX: usize = 1_000;
-/// How many entries a list looks at while everything else has to wait.
+/// How many entries one slice of a list looks at. Everything else has to wait meanwhile.
 const SLICE_STEPS: usize = 2_000;
 /// How long a decision's answer waits until a proxy has carried it out.
 const RESOLVE_WAIT: Duration = Duration::from_secs(10);

@@ -10,13 +10,13 @@
 //! The checksum covers the key, so a record that turns up in another's place is found as well. The kinds are `T` for
 //! transactions, `B` for branches, `L` for the locks of a branch, `C` for the counters (key 0).
 //!
-//! The payload of version 1 is JSON without unknown fields. Locks were written so too, and are read so for ever. That of
-//! version 2, since there may be a million locks:
+//! The payload of version 1 is JSON without unknown fields. Locks were written so too, and are read so for ever. That
+//! of version 2, since there may be a million locks:
 //!
 //! ```text
 //! number of tables; of each, in order:
 //!     bytes of its name, the name
-//!     number of keys; bytes of each key, in order; the texts of all keys, one behind the other
+//!     number of keys; bytes of each key, in order; the texts of all keys, one after the other
 //! ```
 //!
 //! Its numbers are LEB128: seven bits a byte, the lowest first, with the highest bit set where another byte follows.

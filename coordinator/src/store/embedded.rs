@@ -36,7 +36,7 @@ pub const FILE_NAME: &str = "coordinator.redb";
 /// How much of the file is kept in memory. The core has everything in memory that is read again; what helps is to have
 /// the inner pages of the trees that are written.
 const CACHE_BYTES: usize = 64 << 20;
-/// How long another process may take to let go of the file.
+/// How long another process may take to release the file.
 const IN_USE_WAIT: Duration = Duration::from_secs(2);
 /// The version of the layout.
 const FORMAT: &str = "1";
@@ -48,7 +48,7 @@ pub struct EmbeddedStore {
 }
 
 impl EmbeddedStore {
-    /// Opens the store in this directory, or creates it where there is none.
+    /// Opens the store in this directory, or creates it if there is none.
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
         // Keys of rows are in it: not for everybody to read.
         fs::DirBuilder::new()

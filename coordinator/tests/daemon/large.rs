@@ -71,8 +71,8 @@ async fn large_ones_that_overlap_come_one_after_the_other() {
     assert_eq!(coordinator.locks().await, 0);
 }
 
-/// Wherever a registration is when it is given up (not sent, being read, being decoded, waiting, granted), nothing is left
-/// of it.
+/// Wherever a registration is when it is given up (not sent, being read, being decoded, waiting, granted), nothing is
+/// left of it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_large_one_is_given_up_with_its_future() {
     let coordinator = Coordinator::start("");
@@ -126,7 +126,8 @@ async fn a_rollback_while_a_large_one_registers() {
     }
 }
 
-/// Killed at any moment of a large registration and its release, the coordinator comes back with all of its locks or none.
+/// Killed at any moment of a large registration and its release, the coordinator comes back with all of its locks or
+/// none.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_kill_while_a_large_one_registers_or_is_released() {
     let mut coordinator = Coordinator::start("");

@@ -14,7 +14,7 @@ use crate::proto::{
 };
 
 /// How many messages may wait to be written to the stream. Beyond that the coordinator does not keep up: the stream
-/// is given up, so that callers get an error instead of growing memory.
+/// is dropped, so that callers get an error instead of growing memory.
 pub(super) const QUEUE_MAX: isize = 65_536;
 
 /// Looks at local waits that were asked for, by resource.
@@ -58,7 +58,7 @@ struct Link {
 }
 
 impl Link {
-    /// False where the message could not be queued: the link has to be given up.
+    /// False if the message could not be queued: the link has to be dropped.
     fn send(&self, id: u64, body: proxy_message::Body) -> bool {
         if self.queued.fetch_add(1, Ordering::Relaxed) >= QUEUE_MAX {
             return false;
@@ -138,7 +138,7 @@ impl State {
         self.drop_link(&mut self.lock(), reason);
     }
 
-    /// Sends a request; answers its id and where the answer will come.
+    /// Sends a request: its id, and the receiver of its answer.
     pub(super) fn request(
         &self,
         body: proxy_message::Body,
@@ -159,7 +159,7 @@ impl State {
         Ok((id, receiver))
     }
 
-    /// Gives a request up. A registration, or a wait for a rollback, whose stream is still there is cancelled.
+    /// Forgets a request. A registration, or a wait for a rollback, whose stream is still there is cancelled.
     pub(super) fn forget(&self, id: u64, cancel: Option<CancelRegister>) {
         let mut inner = self.lock();
         inner.pending.remove(&id);
@@ -193,16 +193,16 @@ impl State {
         }
     }
 
-    pub(super) fn local_waits(&self, told: LocalWaits) {
+    pub(super) fn local_waits(&self, report: LocalWaits) {
         let mut inner = self.lock();
         if let Some(link) = inner.link.as_ref().filter(|link| link.takes_local_waits)
-            && !link.send(0, proxy_message::Body::LocalWaits(told))
+            && !link.send(0, proxy_message::Body::LocalWaits(report))
         {
             self.drop_link(&mut inner, "the coordinator does not keep up with the local waits");
         }
     }
 
-    /// Takes a message that came on the stream in use. An error text means that the stream has to be given up.
+    /// Takes a message that came on the stream in use. An error text means that the stream has to be dropped.
     pub(super) fn received(
         &self,
         message: CoordinatorMessage,

@@ -1,17 +1,17 @@
-//! The locks of one table, and who waits for them.
+//! The locks of one table, and the requests that wait for them.
 //!
-//! A few keys are entered one by one. A set of many keys is kept whole, as a bulk: it is taken and let go of in one move
-//! however large it is, and searched like an index by those who ask for some of its keys. So nobody has to wait while a
-//! hundred thousand keys are entered or removed.
+//! A few keys are entered one by one. A set of many keys is kept whole, as a bulk: it is taken and released in one move
+//! however large it is, and searched like an index by requests for some of its keys. So no other request has to wait
+//! while a hundred thousand keys are entered or removed.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
-use crate::keys::Keys;
+use crate::model::{Keys, WaiterId};
 
 /// How many times as many keys must be asked for as there are rows (or waiting requests) before those are gone through
 /// in place of the keys.
 const SCAN_RATIO: usize = 8;
-/// The cost of one bulk for all who look for a key, as a part of `bulk_min` keys entered one by one.
+/// What one bulk costs every search for a key, as a fraction of `bulk_min` keys entered one by one.
 const BULK_COST_DIVISOR: usize = 64;
 
 #[derive(Debug, Default)]
@@ -21,12 +21,12 @@ pub(super) struct Table {
     /// Sets that are held as a whole.
     bulks: Vec<Bulk>,
     /// All requests that wait and want keys here, in the order of arrival.
-    waiting: BTreeMap<u64, Waiting>,
+    waiting: BTreeMap<WaiterId, Waiting>,
     /// Those of them that are in no row's queue.
-    bulk_waiters: BTreeSet<u64>,
+    bulk_waiters: BTreeSet<WaiterId>,
 }
 
-/// One that nobody holds exists only while somebody waits for it.
+/// A lock without a holder exists only while a request waits for it.
 #[derive(Debug, Default)]
 struct Lock {
     /// The holding transaction; meaningless where `count` is 0.
@@ -35,7 +35,7 @@ struct Lock {
     count: u32,
     /// In the order of arrival. Boxed, since almost no lock has one and there may be millions of locks.
     #[allow(clippy::box_collection)]
-    queue: Option<Box<VecDeque<u64>>>,
+    queue: Option<Box<VecDeque<WaiterId>>>,
 }
 
 #[derive(Debug)]
@@ -51,7 +51,7 @@ struct Waiting {
 }
 
 impl Table {
-    /// Nobody has to do with it any more.
+    /// No transaction holds or wants a lock here any more.
     pub(super) fn is_empty(&self) -> bool {
         self.rows.is_empty() && self.bulks.is_empty() && self.waiting.is_empty()
     }
@@ -83,9 +83,9 @@ impl Table {
         }
     }
 
-    /// Lets go of keys that a branch of `seq` held. Answers how many those were; who waits for one of them is added to
-    /// `candidates`.
-    pub(super) fn release(&mut self, seq: u64, keys: &Keys, candidates: &mut BTreeSet<u64>) -> usize {
+    /// Releases keys that a branch of `seq` held: how many those were. The requests that wait for one of them are added
+    /// to `candidates`.
+    pub(super) fn release(&mut self, seq: u64, keys: &Keys, candidates: &mut BTreeSet<WaiterId>) -> usize {
         // Sets of the same transaction with the same keys can stand for each other.
         if let Some(place) = self.bulks.iter().position(|bulk| bulk.owner == seq && bulk.keys == *keys) {
             self.bulks.remove(place);
@@ -94,10 +94,9 @@ impl Table {
         }
         let mut released = 0;
         for key in keys.iter() {
-            let Some(lock) = self.rows.get_mut(key) else { continue };
-            if lock.count == 0 || lock.owner != seq {
-                continue;
-            }
+            // What was not held is not counted, and so noticed by the caller.
+            let held = self.rows.get_mut(key).filter(|lock| lock.count > 0 && lock.owner == seq);
+            let Some(lock) = held else { continue };
             released += 1;
             lock.count -= 1;
             if lock.count == 0 {
@@ -105,13 +104,13 @@ impl Table {
                     Some(queue) => candidates.extend(queue.iter().copied()),
                     None => drop(self.rows.remove(key)),
                 }
-                candidates.extend(self.bulk_wanting(key, u64::MAX));
+                candidates.extend(self.bulk_wanting(key, WaiterId::MAX));
             }
         }
         released
     }
 
-    pub(super) fn enqueue(&mut self, waiter: u64, keys: &Keys, bulk_min: usize) {
+    pub(super) fn enqueue(&mut self, waiter: WaiterId, keys: &Keys, bulk_min: usize) {
         let is_bulk = self.is_bulk(keys, bulk_min);
         if is_bulk {
             self.bulk_waiters.insert(waiter);
@@ -123,34 +122,44 @@ impl Table {
         self.waiting.insert(waiter, Waiting { keys: keys.clone(), is_bulk });
     }
 
-    /// Takes a request out; who waits for one of its keys too is added to `neighbours`.
-    pub(super) fn dequeue(&mut self, waiter: u64, neighbours: &mut BTreeSet<u64>) {
-        let Some(Waiting { keys, is_bulk }) = self.waiting.remove(&waiter) else { return };
+    /// Takes a request out, if it waits here. The requests that wait for one of its keys too are added to `neighbours`.
+    pub(super) fn dequeue(&mut self, waiter: WaiterId, neighbours: &mut BTreeSet<WaiterId>) -> bool {
+        let Some(Waiting { keys, is_bulk }) = self.waiting.remove(&waiter) else { return false };
         if is_bulk {
             self.bulk_waiters.remove(&waiter);
             neighbours.extend(self.wanting(&keys));
-            return;
+            return true;
         }
+        let mut is_queued = true;
         for key in keys.iter() {
-            neighbours.extend(self.bulk_wanting(key, u64::MAX));
-            let Some(lock) = self.rows.get_mut(key) else { continue };
-            let Some(queue) = &mut lock.queue else { continue };
-            if let Ok(position) = queue.binary_search(&waiter) {
-                queue.remove(position);
+            neighbours.extend(self.bulk_wanting(key, WaiterId::MAX));
+            let Some(queue) = self.rows.get_mut(key).and_then(|lock| lock.queue.as_mut()) else {
+                is_queued = false;
+                continue;
+            };
+            match queue.binary_search(&waiter) {
+                Ok(position) => drop(queue.remove(position)),
+                Err(_) => is_queued = false,
             }
+            neighbours.extend(queue.iter().copied());
             if queue.is_empty() {
-                lock.queue = None;
-                if lock.count == 0 {
-                    self.rows.remove(key);
-                }
-            } else {
-                neighbours.extend(queue.iter().copied());
+                self.drop_queue(key);
+            }
+        }
+        is_queued
+    }
+
+    fn drop_queue(&mut self, key: &str) {
+        if let Some(lock) = self.rows.get_mut(key) {
+            lock.queue = None;
+            if lock.count == 0 {
+                self.rows.remove(key);
             }
         }
     }
 
-    /// The transactions other than `seq` that hold some of these keys, each with a key: with every one of its keys where
-    /// they were entered one by one, else with the first of each bulk.
+    /// The transactions other than `seq` that hold some of these keys, each with a key: with every one of its keys
+    /// where they were entered one by one, else with the first of each bulk.
     pub(super) fn holders<'a>(
         &'a self,
         seq: u64,
@@ -177,7 +186,7 @@ impl Table {
     pub(super) fn ahead<'a>(
         &'a self,
         keys: &'a Keys,
-        arrival: u64,
+        arrival: WaiterId,
     ) -> impl Iterator<Item = (u64, &'a str)> + 'a {
         let scans = self.waiting.len().saturating_mul(SCAN_RATIO) <= keys.len();
         let by_waiter = scans.then(|| {
@@ -195,13 +204,13 @@ impl Table {
     }
 
     /// The requests that wait for some of these keys.
-    fn wanting<'a>(&'a self, keys: &'a Keys) -> impl Iterator<Item = u64> + 'a {
-        self.ahead(keys, u64::MAX).map(|(waiter, _)| waiter)
+    fn wanting<'a>(&'a self, keys: &'a Keys) -> impl Iterator<Item = WaiterId> + 'a {
+        self.ahead(keys, WaiterId::MAX).map(|(waiter, _)| waiter)
     }
 
     /// The requests of before `arrival` that wait for this key and are in no row's queue.
-    fn bulk_wanting<'a>(&'a self, key: &'a str, arrival: u64) -> impl Iterator<Item = u64> + 'a {
-        let wants = move |waiter: &&u64| self.waiting.get(waiter).is_some_and(|w| w.keys.contains(key));
+    fn bulk_wanting<'a>(&'a self, key: &'a str, arrival: WaiterId) -> impl Iterator<Item = WaiterId> + 'a {
+        let wants = move |waiter: &&WaiterId| self.waiting.get(waiter).is_some_and(|w| w.keys.contains(key));
         self.bulk_waiters.range(..arrival).filter(wants).copied()
     }
 }

@@ -80,7 +80,7 @@ fn a_newcomer_does_not_overtake_one_who_waits_for_more() {
     take(&mut table, 1, &["a"]);
     let first = wait(&mut table, 2, &["a", "b"]);
     let second = wait(&mut table, 3, &["b"]);
-    assert_eq!(table.give_up_all(&[first]), vec![Woken::Granted(second)]);
+    assert_eq!(table.cancel_all(&[first]), vec![Woken::Granted(second)]);
 }
 
 #[test]
@@ -112,23 +112,42 @@ fn a_cycle_that_a_grant_closes_is_found() {
     take(&mut table, 3, &["c"]);
     // 2 has two requests under way and holds nothing; 3 waits behind it for a.
     let granted = wait(&mut table, 2, &["a"]);
-    let doomed = wait(&mut table, 2, &["c"]);
+    let victim = wait(&mut table, 2, &["c"]);
     wait(&mut table, 3, &["a"]);
     let woken = table.release(1, &resource(), &set(&["a"]));
     assert!(woken.contains(&Woken::Granted(granted)), "{woken:?}");
-    assert!(woken.iter().any(|w| matches!(w, Woken::Deadlock(w, _) if *w == doomed)), "{woken:?}");
+    assert!(woken.iter().any(|w| matches!(w, Woken::Deadlock(w, _) if *w == victim)), "{woken:?}");
 }
 
 #[test]
 fn nobody_waits_for_a_transaction_that_is_being_rolled_back() {
     let mut table = LockTable::new(2_000);
     take(&mut table, 1, &["a", "b"]);
-    let doomed = wait(&mut table, 2, &["a"]);
-    let woken = table.set_dying(1, &[(resource(), set(&["a", "b"]))]);
-    assert!(matches!(woken[..], [Woken::Deadlock(waiter, _)] if waiter == doomed));
+    let victim = wait(&mut table, 2, &["a"]);
+    let woken = table.start_rollback(1, &[(resource(), set(&["a", "b"]))]);
+    assert!(matches!(woken[..], [Woken::Deadlock(waiter, _)] if waiter == victim));
     assert!(matches!(table.acquire(3, &resource(), &set(&["b"]), true).0, Acquire::Deadlock(_)));
     table.release(1, &resource(), &set(&["a", "b"]));
     take(&mut table, 3, &["b"]);
+}
+
+#[test]
+fn what_is_not_held_or_does_not_wait_is_a_violation() {
+    let mut table = LockTable::new(2_000);
+    take(&mut table, 1, &["a"]);
+    table.release(1, &resource(), &set(&["a"]));
+    assert_eq!(table.take_violations(), []);
+    table.release(1, &resource(), &set(&["a"]));
+    take(&mut table, 2, &["a", "b"]);
+    table.release(1, &resource(), &set(&["b"]));
+    table.cancel_all(&[0]);
+    let texts: Vec<String> = table.take_violations().iter().map(ToString::to_string).collect();
+    let expected = [
+        "transaction 0x1 held 0 of its 1 locks on s.t",
+        "transaction 0x1 held 0 of its 1 locks on s.t",
+        "request 0 is taken out, and is not in the queues",
+    ];
+    assert_eq!((texts.as_slice(), table.held()), (expected.map(str::to_owned).as_slice(), 2));
 }
 
 #[test]
@@ -174,7 +193,7 @@ struct Pair {
 }
 
 impl Pair {
-    fn settle(&mut self, bulks: &[Woken], plain: &[Woken]) {
+    fn finish_waits(&mut self, bulks: &[Woken], plain: &[Woken]) {
         assert_eq!(woken_outline(bulks), woken_outline(plain));
         for woken in plain {
             match woken {
@@ -203,7 +222,7 @@ impl Pair {
             Acquire::Waiting(waiter) => drop(self.waiting.insert(waiter, (seq, locks.clone()))),
             Acquire::Busy(_) | Acquire::Deadlock(_) => {}
         }
-        self.settle(&bulks.1, &plain.1);
+        self.finish_waits(&bulks.1, &plain.1);
     }
 
     fn release(&mut self, seq: u64, branch: usize) {
@@ -214,36 +233,37 @@ impl Pair {
         }
         let bulks = self.bulks.release(seq, &resource(), &locks);
         let plain = self.plain.release(seq, &resource(), &locks);
-        self.settle(&bulks, &plain);
+        self.finish_waits(&bulks, &plain);
     }
 
-    fn give_up(&mut self, waiters: &[u64]) {
+    fn cancel(&mut self, waiters: &[u64]) {
         waiters.iter().for_each(|waiter| drop(self.waiting.remove(waiter)));
-        let (bulks, plain) = (self.bulks.give_up_all(waiters), self.plain.give_up_all(waiters));
-        self.settle(&bulks, &plain);
+        let (bulks, plain) = (self.bulks.cancel_all(waiters), self.plain.cancel_all(waiters));
+        self.finish_waits(&bulks, &plain);
     }
 
     /// A rollback from its decision to its end.
     fn roll_back(&mut self, seq: u64) {
         let own: Vec<u64> =
             self.waiting.iter().filter(|(_, (of, _))| *of == seq).map(|(waiter, _)| *waiter).collect();
-        self.give_up(&own);
+        self.cancel(&own);
         let held = self.held.get(&seq).into_iter().flatten();
         let held: Vec<_> = held.map(|locks| (resource(), locks.clone())).collect();
-        let (bulks, plain) = (self.bulks.set_dying(seq, &held), self.plain.set_dying(seq, &held));
-        self.settle(&bulks, &plain);
+        let (bulks, plain) = (self.bulks.start_rollback(seq, &held), self.plain.start_rollback(seq, &held));
+        self.finish_waits(&bulks, &plain);
         while self.held.contains_key(&seq) {
             self.release(seq, 0);
         }
     }
 
     fn check(&self) {
+        assert_eq!((&self.bulks.violations[..], &self.plain.violations[..]), (&[][..], &[][..]));
         let held: usize = self.held.values().flatten().map(|locks| locks.len()).sum();
         assert_eq!((self.bulks.held(), self.plain.held()), (held, held));
         assert_eq!((self.bulks.waiting(), self.plain.waiting()), (self.waiting.len(), self.waiting.len()));
         for waiter in self.waiting.keys() {
             assert_eq!(self.bulks.waits_for(*waiter), self.plain.waits_for(*waiter));
-            assert!(self.bulks.lacks(*waiter).is_some() && self.plain.lacks(*waiter).is_some());
+            assert!(self.bulks.conflict_of(*waiter).is_some() && self.plain.conflict_of(*waiter).is_some());
         }
     }
 }
@@ -282,7 +302,7 @@ fn sets_that_are_kept_whole_lock_what_their_keys_lock() {
                 8 => {
                     let waiter = rng.random_range(0..pair.plain.next_waiter + 1);
                     if pair.waiting.contains_key(&waiter) {
-                        pair.give_up(&[waiter]);
+                        pair.cancel(&[waiter]);
                     }
                 }
                 _ => pair.roll_back(seq),

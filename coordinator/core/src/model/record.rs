@@ -1,7 +1,7 @@
-//! What is durable: records, the changes to them, and all of them together.
+//! The durable form: records, the changes to them, and all records together.
 //!
-//! A record says only what can't be derived. A branch of a committed transaction is committed, so a decision to commit
-//! does not touch its branches' records; a transaction that has a branch which can't be rolled back is
+//! A record holds only what can't be derived. A branch of a committed transaction is committed, so a decision to commit
+//! leaves its branches' records as they are. A transaction with a branch that can't be rolled back is
 //! `rollback_failed`, so that is not recorded either.
 
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use atone_api::{BranchId, Xid};
 use serde::{Deserialize, Serialize};
 
-use crate::step::LockSet;
+use super::lock_set::LockSet;
 
 /// What was decided about a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,7 +33,7 @@ pub struct TransactionRecord {
     /// Its number: rising and unique.
     pub seq: u64,
     /// Its XID, which ends with `seq`.
-    #[serde(with = "xid_text")]
+    #[serde(with = "super::text::xid_text")]
     pub xid: Xid,
     /// A name for operators.
     pub name: String,
@@ -98,7 +98,7 @@ pub struct Resolution {
     pub given_up: String,
 }
 
-/// A branch, as stored. What a version has added is left out where it says nothing.
+/// A branch, as stored. A field that a later version has added is left out if it is empty.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BranchRecord {
@@ -107,10 +107,10 @@ pub struct BranchRecord {
     /// The number of its transaction.
     pub seq: u64,
     /// The resource it is on.
-    #[serde(with = "arc_str")]
+    #[serde(with = "super::text::arc_str")]
     pub resource: Arc<str>,
     /// The schema of its undo_log row.
-    #[serde(with = "arc_str")]
+    #[serde(with = "super::text::arc_str")]
     pub schema: Arc<str>,
     /// What is known of it.
     pub state: BranchState,
@@ -120,7 +120,7 @@ pub struct BranchRecord {
     pub registered_at_ms: u64,
     /// Why it could not be rolled back; else empty.
     pub detail: String,
-    /// It is known to have committed locally. Where not, that is unknown, or follows from the transaction.
+    /// It is known to have committed locally. If not, that is unknown, or follows from the transaction.
     #[serde(default, skip_serializing_if = "is_false")]
     pub is_committed: bool,
     /// What an operator decided about it.
@@ -203,32 +203,5 @@ impl Records {
             }
             Change::PutCounters(counters) => self.counters = *counters,
         }
-    }
-}
-
-pub(crate) mod arc_str {
-    use std::sync::Arc;
-
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(crate) fn serialize<S: Serializer>(text: &Arc<str>, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(text)
-    }
-
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Arc<str>, D::Error> {
-        String::deserialize(from).map(Arc::from)
-    }
-}
-
-mod xid_text {
-    use atone_api::Xid;
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
-
-    pub(crate) fn serialize<S: Serializer>(xid: &Xid, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(xid.as_str())
-    }
-
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Xid, D::Error> {
-        Xid::new(&String::deserialize(from)?).map_err(D::Error::custom)
     }
 }

@@ -1,7 +1,7 @@
 //! The texts of many keys in one piece of memory.
 //!
-//! A branch may lock a million rows. Texts of their own would be as many allocations to make, to follow and to free; one
-//! piece is copied at once, freed at once, and searched without leaving the cache.
+//! A branch may lock a million rows. Texts of their own would be as many allocations to make, to follow and to free;
+//! one piece is copied at once, freed at once, and searched without leaving the cache.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -41,7 +41,7 @@ impl Keys {
         Self(Arc::new(Texts { text: text.into(), ends: ends.into() }))
     }
 
-    /// The keys that were stored as one text and the length of each, in bytes. Nothing where the lengths do not fit the
+    /// The keys that were stored as one text and the length of each, in bytes. None if the lengths do not fit the
     /// text, or the keys are not in order or not each there once.
     pub fn from_parts(text: String, lengths: impl IntoIterator<Item = usize>) -> Option<Self> {
         let mut ends: Vec<usize> = Vec::new();
@@ -61,7 +61,7 @@ impl Keys {
         is_sorted.then_some(keys)
     }
 
-    /// All texts, one behind the other.
+    /// All texts, one after the other.
     pub fn text(&self) -> &str {
         &self.0.text
     }
@@ -141,7 +141,7 @@ impl Serialize for Keys {
 }
 
 impl<'de> Deserialize<'de> for Keys {
-    /// Takes keys in any order: nobody has ever looked at that of a stored list.
+    /// Takes keys in any order: the order of a stored list is never checked.
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         Ok(Self::new(Vec::deserialize(from)?))
     }
