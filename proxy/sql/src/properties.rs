@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use crate::{
     InsertValue, JoinedAction, Mode, Span, Statement, analyze,
-    lexer::{Executable, Lexed, is_blank, lex},
+    lex::{Executable, Lexed, is_blank, lex},
     may_write, needs_attention,
 };
 

@@ -1,0 +1,45 @@
+//! WITH: the CTEs before a statement.
+
+use super::{condition, functions};
+use crate::{
+    lex::Text,
+    types::{Refusal, Span},
+};
+
+/// The index behind the CTEs of the WITH at `at`.
+pub(crate) fn after(text: &Text<'_>, mut at: usize) -> Result<usize, Refusal> {
+    let misread = || Refusal::new("the WITH clause is not understood");
+    at += 1 + usize::from(text.is(at + 1, "RECURSIVE"));
+    loop {
+        text.name(at).ok_or_else(misread)?;
+        at += 1;
+        if text.punct(at, b'(') {
+            at = text.skip_parens(at).ok_or_else(misread)?;
+        }
+        if !text.is(at, "AS") {
+            return Err(misread());
+        }
+        at = text.skip_parens(at + 1).ok_or_else(misread)?;
+        if !text.punct(at, b',') {
+            return Ok(at);
+        }
+        at += 1;
+    }
+}
+
+/// The CTEs before a statement.
+pub(crate) struct Ctes {
+    pub(crate) span: Option<Span>,
+    /// They may give other rows when they are evaluated again.
+    pub(crate) volatile: bool,
+}
+
+/// What stands before the verb, which was read as CTEs.
+pub(crate) fn before(text: &Text<'_>, verb: usize) -> Result<Ctes, Refusal> {
+    let range = 0..verb;
+    functions::check_calls(text, range.clone())?;
+    condition::check_once(text, range.clone())?;
+    let volatile =
+        functions::is_volatile(text, range.clone()) || range.clone().any(|at| text.is(at, "LIMIT"));
+    Ok(Ctes { span: (verb > 0).then(|| text.span(range)), volatile })
+}

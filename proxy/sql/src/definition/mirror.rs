@@ -1,0 +1,181 @@
+//! Statements of triggers that keep the rows of another table equal to those of their own, as tools for online schema changes
+//! create them.
+
+use std::ops::Range;
+
+use crate::lex::{Kind, Text};
+
+/// What a trigger does to the row of another table that stands for its own row.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MirrorBody {
+    /// The other table's schema, where it is named; else it is the trigger's own.
+    pub schema: Option<String>,
+    /// The other table's name.
+    pub table: String,
+    /// `DELETE [IGNORE] FROM copy WHERE …`, before it puts one there.
+    pub take: Option<Take>,
+    /// `REPLACE INTO copy (column, …) VALUES (NEW.column, …)`: the copy's columns, each with the one that it is given.
+    pub put: Option<Vec<(String, String)>>,
+}
+
+/// Which row of the copy is deleted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Take {
+    /// `copy.column <=> OLD.column AND …`: the copy's columns, each with what it is compared with.
+    pub by: Vec<(String, String)>,
+    /// `!(OLD.column <=> NEW.column AND …)`: not where all of these keep their values.
+    pub unless_kept: Vec<String>,
+}
+
+impl MirrorBody {
+    /// Takes one more statement of the trigger; `None` where it is none of a mirror, or not behind those before it.
+    pub(crate) fn read(&mut self, text: &Text<'_>, range: Range<usize>) -> Option<()> {
+        let mut at = range.start;
+        let puts = text.is(at, "REPLACE");
+        at += 1;
+        if puts {
+            at += usize::from(text.is(at, "INTO"));
+        } else {
+            while text.is_any(at, &["IGNORE", "QUICK", "LOW_PRIORITY"]) {
+                at += 1;
+            }
+            if !text.is(at, "FROM") {
+                return None;
+            }
+            at += 1;
+        }
+        let (names, behind) = qualified(text, at);
+        let (schema, table) = match names.as_slice() {
+            [table] => (None, table.clone()),
+            [schema, table] => (Some(schema.clone()), table.clone()),
+            _ => return None,
+        };
+        let is_first = self.take.is_none() && self.put.is_none();
+        if self.put.is_some() || !(is_first || (self.schema == schema && self.table == table)) {
+            return None;
+        }
+        (self.schema, self.table) = (schema, table);
+        if puts {
+            self.put = Some(put(text, behind..range.end)?);
+        } else if is_first {
+            self.take = Some(self.taken(text, behind..range.end)?);
+        } else {
+            return None;
+        }
+        Some(())
+    }
+
+    /// `WHERE …`
+    fn taken(&self, text: &Text<'_>, range: Range<usize>) -> Option<Take> {
+        if !text.is(range.start, "WHERE") {
+            return None;
+        }
+        let mut take = Take::default();
+        let mut at = range.start + 1;
+        loop {
+            let negated = usize::from(text.punct(at, b'!') || text.is(at, "NOT"));
+            if negated > 0 {
+                let end = text.skip_parens(at + 1)?;
+                if !take.unless_kept.is_empty() {
+                    return None;
+                }
+                take.unless_kept = kept(text, at + 2..end - 1)?;
+                at = end;
+            } else {
+                let (mut names, behind) = qualified(text, at);
+                let column = names.pop()?;
+                let ours = [self.schema.as_ref(), Some(&self.table)];
+                let ours: Vec<&String> = ours.into_iter().flatten().collect();
+                let named: Vec<&String> = names.iter().collect();
+                if !compares(text, behind) || !ours.ends_with(&named) {
+                    return None;
+                }
+                let (old, behind) = of_row(text, behind + 1, "OLD")?;
+                take.by.push((column, old));
+                at = behind;
+            }
+            if at >= range.end {
+                return (at == range.end && !take.by.is_empty()).then_some(take);
+            }
+            if !text.is(at, "AND") {
+                return None;
+            }
+            at += 1;
+        }
+    }
+}
+
+/// `name[.name[.name]]`, and where it ends.
+fn qualified(text: &Text<'_>, mut at: usize) -> (Vec<String>, usize) {
+    let mut names = Vec::new();
+    while let Some(name) = text.name(at) {
+        names.push(name);
+        at += 1;
+        if !text.punct(at, b'.') {
+            break;
+        }
+        at += 1;
+    }
+    (names, at)
+}
+
+/// `OLD.column` or `NEW.column`, and where it ends.
+fn of_row(text: &Text<'_>, at: usize, row: &str) -> Option<(String, usize)> {
+    match qualified(text, at) {
+        (names, end) if names.len() == 2 && names[0].eq_ignore_ascii_case(row) => {
+            names.into_iter().next_back().map(|column| (column, end))
+        }
+        _ => None,
+    }
+}
+
+/// `=` and `<=>`
+fn compares(text: &Text<'_>, at: usize) -> bool {
+    text.punct(at, b'=') || (text.kind(at) == Some(Kind::Op) && text.bytes(at) == b"<=>")
+}
+
+/// `OLD.column <=> NEW.column AND …`, each with itself.
+fn kept(text: &Text<'_>, range: Range<usize>) -> Option<Vec<String>> {
+    let mut columns = Vec::new();
+    let mut at = range.start;
+    loop {
+        let (old, behind) = of_row(text, at, "OLD")?;
+        if text.kind(behind) != Some(Kind::Op) || text.bytes(behind) != b"<=>" {
+            return None;
+        }
+        let (new, behind) = of_row(text, behind + 1, "NEW")?;
+        if !new.eq_ignore_ascii_case(&old) {
+            return None;
+        }
+        columns.push(old);
+        if behind >= range.end {
+            return (behind == range.end).then_some(columns);
+        }
+        if !text.is(behind, "AND") {
+            return None;
+        }
+        at = behind + 1;
+    }
+}
+
+/// `(column, …) VALUES (NEW.column, …)`
+fn put(text: &Text<'_>, range: Range<usize>) -> Option<Vec<(String, String)>> {
+    let values = text.skip_parens(range.start)?;
+    if !text.is_any(values, &["VALUES", "VALUE"]) || text.skip_parens(values + 1)? != range.end {
+        return None;
+    }
+    let (mut column, mut value) = (range.start + 1, values + 2);
+    let mut pairs = Vec::new();
+    loop {
+        let name = text.name(column)?;
+        let (given, behind) = of_row(text, value, "NEW")?;
+        pairs.push((name, given));
+        match (text.punct(column + 1, b','), text.punct(behind, b',')) {
+            (true, true) => (column, value) = (column + 2, behind + 1),
+            (false, false) => {
+                return (column + 2 == values && behind + 1 == range.end).then_some(pairs);
+            }
+            _ => return None,
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! What is evaluated apart from its statement: before it, a second time, or by a server that only prepares it.
+
+mod evaluable;
+mod locking;
+mod quiet;
+mod repeatable;
+
+pub use evaluable::{Evaluable, evaluable};
+pub use locking::NO_LIMIT;
+pub use quiet::evaluates_quietly;
+pub use repeatable::{Repeated, repeatable};
+
+pub(crate) use locking::locked_query;

@@ -1,0 +1,70 @@
+//! What a server may evaluate of a text without being asked to run it.
+
+use crate::{
+    clause::functions::{Callee, callee, is_call_of},
+    lex::{Executable, Kind, Mode, Text, lex},
+};
+
+/// Words in front of a table whose columns are listed behind it.
+const BEFORE_COLUMNS: [&str; 6] = ["INTO", "TABLE", "INSERT", "REPLACE", "IGNORE", "VIEW"];
+
+/// Whether the name at `at` is that of a table in front of a list of its columns.
+fn lists_columns(text: &Text<'_>, at: usize) -> bool {
+    let start = if at > 1 && text.after_dot(at) { at - 2 } else { at };
+    start > 0 && text.is_any(start - 1, &BEFORE_COLUMNS)
+}
+
+/// Whether a text, whatever it is, calls no stored function, and changes no variable, when a server evaluates a part of it: some
+/// do so with constants of a statement that is prepared only. Views are not looked at.
+pub fn evaluates_quietly(sql: &[u8], mode: Mode) -> bool {
+    let lexed = match lex(sql, mode, Executable::Inline) {
+        Ok(lexed) => lexed,
+        // No server goes on from there; and nothing is called without parentheses
+        Err(why) => return why.ends_with("not closed") && !sql.contains(&b'('),
+    };
+    let text = Text::new(sql, mode, &lexed);
+    (0..text.len()).all(|at| {
+        // No server parses f(*) but of functions of its own
+        let calls =
+            callee(&text, at) == Callee::Unknown && !lists_columns(&text, at) && !text.punct(at + 2, b'*');
+        let assigns = text.kind(at) == Some(Kind::Assign) || is_call_of(&text, at, "LAST_INSERT_ID");
+        !calls && !assigns && !text.are(at, &["NEXT", "VALUE", "FOR"])
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_server_may_evaluate_of_a_text() {
+        for mariadb in [false, true] {
+            let quietly = |sql: &str| evaluates_quietly(sql.as_bytes(), Mode { mariadb, ..Mode::default() });
+            for sql in [
+                "FROBNICATE t",
+                "UPDATE t SET a = 'unterminated",
+                "UPDATE t SET a = ROUND(1.2, 1 1)",
+                "INSERT INTO s.t (a, b) VALUES (1, (2))",
+                "REPLACE t (a) VALUES (1",
+                "SELECT LAST_INSERT_ID",
+                "SELECT COUNT (*) FROM t",
+            ] {
+                assert!(quietly(sql), "{sql}");
+            }
+            for sql in [
+                "FROBNICATE f(1)",
+                "UPDATE t SET a = s.f(1",
+                "UPDATE t SET a = `f` ()",
+                "INSERT INTO t (a) VALUES (f(1))",
+                "SELECT * FROM t JOIN u ON f(1)",
+                "SELECT 'unterminated, f(1)",
+                "SELECT ROUND(1, @a := 2)",
+                "SELECT ROUND(1, LAST_INSERT_ID(2))",
+                "SELECT ROUND(1, NEXT VALUE FOR s)",
+                "SELECT 1 /*!99999 + f() */",
+            ] {
+                assert!(!quietly(sql), "{sql}");
+            }
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! Values that are worked out once more, in a read before the statement.
+
+use crate::{
+    clause::functions,
+    lex::{Executable, Kind, Mode, Text, identifier, lex},
+    types::{Assignment, Refusal},
+};
+
+/// What the value of an assignment is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Repeated {
+    /// The keyword DEFAULT.
+    Default,
+    /// An expression that gives the same value when it is evaluated in a read before the statement.
+    Expression {
+        /// All names in it, in lower case: the columns that it reads, and more.
+        names: Vec<String>,
+    },
+}
+
+/// Whether the value of an assignment can be told by a read before the statement. `assignments` are all of the statement.
+///
+/// # Errors
+/// Why it cannot: it may give another value, or do something, each time it is evaluated.
+pub fn repeatable(
+    sql: &[u8],
+    assignment: &Assignment,
+    assignments: &[Assignment],
+    mode: Mode,
+) -> Result<Repeated, Refusal> {
+    let misread = || Refusal::new("an assignment is not understood");
+    let column = &assignment.column;
+    let value = sql.get(assignment.value.clone()).ok_or_else(misread)?;
+    let lexed = lex(value, mode, Executable::Skip).map_err(|_| misread())?;
+    let text = Text::new(value, mode, &lexed);
+    if text.len() == 1 && text.is(0, "DEFAULT") {
+        return Ok(Repeated::Default);
+    }
+    let mut names = Vec::new();
+    for at in 0..text.len() {
+        match text.kind(at) {
+            Some(Kind::UserVar) if assigns_variable(sql, assignments, mode) => {
+                return Err(Refusal::new(format!(
+                    "{column} is assigned from a user variable, and the statement assigns one"
+                )));
+            }
+            Some(Kind::UserVar) => continue,
+            Some(Kind::Word | Kind::Quoted) => names.push(identifier(text.bytes(at)).to_lowercase()),
+            _ => {}
+        }
+        if text.kind(at) == Some(Kind::Assign) || functions::is_volatile(&text, at..at + 1) {
+            return Err(Refusal::new(format!("{column} is assigned a value that may differ each time")));
+        }
+    }
+    Ok(Repeated::Expression { names })
+}
+
+/// Whether one of the values holds `:=`.
+fn assigns_variable(sql: &[u8], assignments: &[Assignment], mode: Mode) -> bool {
+    assignments.iter().any(|assignment| {
+        let value = sql.get(assignment.value.clone()).unwrap_or_default();
+        lex(value, mode, Executable::Skip)
+            .is_ok_and(|lexed| lexed.tokens.iter().any(|token| token.kind == Kind::Assign))
+    })
+}
