@@ -8,6 +8,18 @@
 //!
 //! What can't be seen from a statement's text is up to the caller: triggers, cascades, views that call stored
 //! functions, the kind of the table.
+//!
+//! Each module uses those above it in this list (`tests/layers.rs` checks it):
+//!
+//! | module | what it knows |
+//! | --- | --- |
+//! | `types` | what [`analyze`] says |
+//! | `lex` | charset, SQL mode, parameters; bytes to tokens |
+//! | `clause`, `screen`, `xid` | parts that statements share; questions about a whole text; XID hints and `@atone_xid` |
+//! | `evaluate` | expressions that are evaluated apart from their statement |
+//! | `statement` | one file for each kind of statement |
+//! | `analysis` | [`analyze`]: which kind of statement it is |
+//! | `definition` | views and triggers |
 
 mod analysis;
 mod clause;
