@@ -24,10 +24,10 @@ pub(crate) fn split(text: &Text<'_>, part: Range<usize>) -> Option<(Range<usize>
 pub(crate) fn read(text: &Text<'_>, range: Range<usize>) -> Result<Vec<Assignment>, Refusal> {
     let mut assignments = Vec::new();
     for part in text.split_commas(range) {
-        let misread = || Refusal::new("an assignment is not understood");
-        let (name, value) = split(text, part.clone()).ok_or_else(misread)?;
-        let (qualifiers, column) = assigned(text, name).ok_or_else(misread)?;
-        check_value(text, value.clone(), misread)?;
+        let not_understood = || Refusal::new("an assignment is not understood");
+        let (name, value) = split(text, part.clone()).ok_or_else(not_understood)?;
+        let (qualifiers, column) = assigned(text, name).ok_or_else(not_understood)?;
+        check_value(text, value.clone(), not_understood)?;
         assignments.push(Assignment { qualifiers, column, span: text.span(part), value: text.span(value) });
     }
     Ok(assignments)
@@ -44,14 +44,14 @@ fn assigned(text: &Text<'_>, name: Range<usize>) -> Option<(Vec<String>, String)
 fn check_value(
     text: &Text<'_>,
     value: Range<usize>,
-    misread: impl FnOnce() -> Refusal,
+    not_understood: impl FnOnce() -> Refusal,
 ) -> Result<(), Refusal> {
     functions::check_diagnostics(text, value.clone())?;
     if value.len() == 1 && text.is_any(value.start, &["DEFAULT", "IGNORE"]) {
         if text.is(value.start, "IGNORE") {
-            return Err(misread());
+            return Err(not_understood());
         }
         return Ok(());
     }
-    expression::is_expression(text, value).map_err(|why| why.refusal(misread()))
+    expression::is_expression(text, value).map_err(|why| why.refusal(not_understood()))
 }

@@ -55,8 +55,8 @@ pub(crate) fn parse(text: &Text<'_>, range: Range<usize>, table: &TableRef) -> R
         functions::check_calls(text, clause.clone())?;
         condition.pinned = pinned(text, clause.clone(), table);
         if condition.pinned.is_none() {
-            let misread = || Refusal::new("the WHERE clause is not understood");
-            expression::is_expression(text, clause.clone()).map_err(|why| why.refusal(misread()))?;
+            let not_understood = || Refusal::new("the WHERE clause is not understood");
+            expression::is_expression(text, clause.clone()).map_err(|why| why.refusal(not_understood()))?;
         }
         condition.where_clause = Some(text.span(clause));
     }
@@ -92,17 +92,17 @@ pub(crate) fn check_once(text: &Text<'_>, range: Range<usize>) -> Result<(), Ref
 }
 
 fn check_order(text: &Text<'_>, range: Range<usize>) -> Result<(), Refusal> {
-    let misread = || Refusal::new("the ORDER BY clause is not understood");
+    let not_understood = || Refusal::new("the ORDER BY clause is not understood");
     functions::check_calls(text, range.clone())?;
     if !text.is(range.start + 1, "BY") {
-        return Err(misread());
+        return Err(not_understood());
     }
     for item in text.split_commas(range.start + 2..range.end) {
         let mut item = item;
         if item.len() > 1 && text.is_any(item.end - 1, &["ASC", "DESC"]) {
             item.end -= 1;
         }
-        expression::is_expression(text, item).map_err(|why| why.refusal(misread()))?;
+        expression::is_expression(text, item).map_err(|why| why.refusal(not_understood()))?;
     }
     Ok(())
 }

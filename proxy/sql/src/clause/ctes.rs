@@ -8,18 +8,18 @@ use crate::{
 
 /// The index behind the CTEs of the WITH at `at`.
 pub(crate) fn after(text: &Text<'_>, mut at: usize) -> Result<usize, Refusal> {
-    let misread = || Refusal::new("the WITH clause is not understood");
+    let not_understood = || Refusal::new("the WITH clause is not understood");
     at += 1 + usize::from(text.is(at + 1, "RECURSIVE"));
     loop {
-        text.name(at).ok_or_else(misread)?;
+        text.name(at).ok_or_else(not_understood)?;
         at += 1;
         if text.punct(at, b'(') {
-            at = text.skip_parens(at).ok_or_else(misread)?;
+            at = text.skip_parens(at).ok_or_else(not_understood)?;
         }
         if !text.is(at, "AS") {
-            return Err(misread());
+            return Err(not_understood());
         }
-        at = text.skip_parens(at + 1).ok_or_else(misread)?;
+        at = text.skip_parens(at + 1).ok_or_else(not_understood)?;
         if !text.punct(at, b',') {
             return Ok(at);
         }

@@ -30,26 +30,26 @@ pub(crate) fn read(text: &Text<'_>, range: Range<usize>) -> Result<References, R
     Ok(found)
 }
 
-fn misread() -> Refusal {
+fn not_understood() -> Refusal {
     Refusal::new("the table references are not understood")
 }
 
 /// Factors and what joins them. Whether the words make sense together is for the server to say; what matters is that
 /// nothing is overlooked.
 fn list(text: &Text<'_>, range: Range<usize>, found: &mut References, depth: usize) -> Result<(), Refusal> {
-    let depth = depth.checked_sub(1).ok_or_else(misread)?;
+    let depth = depth.checked_sub(1).ok_or_else(not_understood)?;
     let end = range.end;
     let mut at = factor(text, range, found, depth)?;
     while at < end {
         if text.is(at, "ON") {
             let next = text.find(at + 1..end, |at| joins(text, at)).unwrap_or(end);
-            expression::is_expression(text, at + 1..next).map_err(|why| why.refusal(misread()))?;
+            expression::is_expression(text, at + 1..next).map_err(|why| why.refusal(not_understood()))?;
             at = next;
         } else if text.is(at, "USING") {
-            let next = text.skip_parens(at + 1).filter(|next| *next <= end).ok_or_else(misread)?;
+            let next = text.skip_parens(at + 1).filter(|next| *next <= end).ok_or_else(not_understood)?;
             let names = (at + 2..next - 1).all(|at| text.name(at).is_some() || text.punct(at, b','));
             if !names {
-                return Err(misread());
+                return Err(not_understood());
             }
             at = next;
         } else if text.punct(at, b',') {
@@ -61,7 +61,7 @@ fn list(text: &Text<'_>, range: Range<usize>, found: &mut References, depth: usi
                 at += 1;
             }
             if !text.is_any(at, &["JOIN", "STRAIGHT_JOIN"]) {
-                return Err(misread());
+                return Err(not_understood());
             }
             at = factor(text, at + 1..end, found, depth)?;
         }
@@ -90,17 +90,17 @@ fn factor(
     let lateral = text.is(at, "LATERAL");
     at += usize::from(lateral);
     if at >= range.end {
-        return Err(misread());
+        return Err(not_understood());
     }
     if !text.punct(at, b'(') {
         if lateral || text.punct(at + 1, b'(') {
-            return Err(misread());
+            return Err(not_understood());
         }
         let (table, after) = table(text, at..range.end)?;
         found.tables.push(table);
         return Ok(after);
     }
-    let after = text.skip_parens(at).filter(|after| *after <= range.end).ok_or_else(misread)?;
+    let after = text.skip_parens(at).filter(|after| *after <= range.end).ok_or_else(not_understood)?;
     let mut first = at + 1;
     while text.punct(first, b'(') {
         first += 1;
@@ -112,11 +112,11 @@ fn factor(
     // A derived table has a name, and perhaps names for its columns
     at = after + usize::from(text.is(after, "AS"));
     if at >= range.end || text.name(at).is_none() || text.is_any(at, SEPARATORS) {
-        return Err(misread());
+        return Err(not_understood());
     }
     at += 1;
     if text.punct(at, b'(') {
-        at = text.skip_parens(at).filter(|after| *after <= range.end).ok_or_else(misread)?;
+        at = text.skip_parens(at).filter(|after| *after <= range.end).ok_or_else(not_understood)?;
     }
     Ok(at)
 }

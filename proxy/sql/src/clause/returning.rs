@@ -17,8 +17,8 @@ pub(crate) fn check(text: &Text<'_>, list: Range<usize>) -> Result<(), Refusal> 
         let aliased = item.len() > 2 && text.is(item.end - 2, "AS") && text.name(item.end - 1).is_some();
         let expression = if aliased { item.start..item.end - 2 } else { item };
         if !star {
-            let misread = || Refusal::new("the RETURNING clause is not understood");
-            expression::is_expression(text, expression).map_err(|why| why.refusal(misread()))?;
+            let not_understood = || Refusal::new("the RETURNING clause is not understood");
+            expression::is_expression(text, expression).map_err(|why| why.refusal(not_understood()))?;
         }
     }
     Ok(())

@@ -43,20 +43,20 @@ pub(crate) fn partitions(text: &Text<'_>, at: usize) -> Result<usize, Refusal> {
     if !text.is(at, "PARTITION") {
         return Ok(at);
     }
-    let misread = || Refusal::new("the PARTITION clause is not understood");
-    let end = text.skip_parens(at + 1).ok_or_else(misread)?;
+    let not_understood = || Refusal::new("the PARTITION clause is not understood");
+    let end = text.skip_parens(at + 1).ok_or_else(not_understood)?;
     let names = text.split_commas(at + 2..end - 1);
     if names.iter().all(|name| name.len() == 1 && text.name(name.start).is_some()) {
         Ok(end)
     } else {
-        Err(misread())
+        Err(not_understood())
     }
 }
 
 /// A table with partitions, alias and index hints: what it is, and the index behind.
 pub(crate) fn table(text: &Text<'_>, range: Range<usize>) -> Result<(TableRef, usize), Refusal> {
-    let misread = || Refusal::new("the table is not understood");
-    let (schema, name, mut at) = table_name(text, range.clone()).ok_or_else(misread)?;
+    let not_understood = || Refusal::new("the table is not understood");
+    let (schema, name, mut at) = table_name(text, range.clone()).ok_or_else(not_understood)?;
     let hint =
         |at: usize| text.is_any(at, &["USE", "FORCE", "IGNORE"]) && text.is_any(at + 1, &["INDEX", "KEY"]);
     if at < range.end {
@@ -76,9 +76,9 @@ pub(crate) fn table(text: &Text<'_>, range: Range<usize>) -> Result<(TableRef, u
         Some(at_alias) if at_alias < range.end => {
             at = at_alias + 1;
             // A string, as the server allows it for other aliases, is none here.
-            Some(text.name(at_alias).ok_or_else(misread)?)
+            Some(text.name(at_alias).ok_or_else(not_understood)?)
         }
-        Some(_) => return Err(misread()),
+        Some(_) => return Err(not_understood()),
         None => None,
     };
     while at < range.end && hint(at) {
@@ -86,14 +86,14 @@ pub(crate) fn table(text: &Text<'_>, range: Range<usize>) -> Result<(TableRef, u
         if text.is(at, "FOR") {
             at += if text.is(at + 1, "JOIN") { 2 } else { 3 };
         }
-        at = text.skip_parens(at).ok_or_else(misread)?;
+        at = text.skip_parens(at).ok_or_else(not_understood)?;
         // Commas may stand between index hints too
         if text.punct(at, b',') && hint(at + 1) {
             at += 1;
         }
     }
     if at > range.end {
-        return Err(misread());
+        return Err(not_understood());
     }
     Ok((TableRef { schema, name, alias, span: text.span(range.start..at) }, at))
 }

@@ -68,7 +68,7 @@ impl<'t, 'a> Writer<'t, 'a> {
         let mut at = range.start;
         while at < range.end {
             if text.punct(at, b'(') && text.is_any(at + 1, &["SELECT", "WITH", "TABLE"]) {
-                let behind = text.skip_parens(at).ok_or_else(misread)?;
+                let behind = text.skip_parens(at).ok_or_else(not_understood)?;
                 self.query(at + 1..behind - 1, false)?;
                 at = behind;
             } else {
@@ -84,7 +84,7 @@ impl<'t, 'a> Writer<'t, 'a> {
         let mut start = range.start;
         if text.is(start, "WITH") {
             let begins = |at: usize| text.is_any(at, &["SELECT", "TABLE", "VALUES"]);
-            let main = text.find(start..range.end, begins).ok_or_else(misread)?;
+            let main = text.find(start..range.end, begins).ok_or_else(not_understood)?;
             // The parts of a recursive one cannot be locked
             if !text.is(start + 1, "RECURSIVE") {
                 self.plain(start..main)?;
@@ -143,7 +143,7 @@ impl<'t, 'a> Writer<'t, 'a> {
             self.out.extend_from_slice(b"SELECT * FROM");
             self.copied = word.end;
         } else if !text.is_any(range.start, &["SELECT", "VALUES"]) && !text.punct(range.start, b'(') {
-            return Err(misread());
+            return Err(not_understood());
         }
         let lockable = text.is_any(range.start, &["SELECT", "TABLE"]);
         self.plain(range)?;
@@ -151,7 +151,7 @@ impl<'t, 'a> Writer<'t, 'a> {
     }
 }
 
-fn misread() -> Refusal {
+fn not_understood() -> Refusal {
     Refusal::new("the query is not understood")
 }
 

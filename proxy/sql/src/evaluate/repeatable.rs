@@ -28,10 +28,10 @@ pub fn repeatable(
     assignments: &[Assignment],
     mode: Mode,
 ) -> Result<Repeated, Refusal> {
-    let misread = || Refusal::new("an assignment is not understood");
+    let not_understood = || Refusal::new("an assignment is not understood");
     let column = &assignment.column;
-    let value = sql.get(assignment.value.clone()).ok_or_else(misread)?;
-    let lexed = lex(value, mode, Executable::Skip).map_err(|_| misread())?;
+    let value = sql.get(assignment.value.clone()).ok_or_else(not_understood)?;
+    let lexed = lex(value, mode, Executable::Skip).map_err(|_| not_understood())?;
     let text = Text::new(value, mode, &lexed);
     if text.len() == 1 && text.is(0, "DEFAULT") {
         return Ok(Repeated::Default);

@@ -1,9 +1,9 @@
-//! Client charsets other than Unicode: a text is read as UTF-8, and what is sent is written in the charset again.
+//! Client charsets other than Unicode: a text is decoded to UTF-8, and what is sent is encoded again.
 //!
-//! Characters are cut as the servers' lexers cut them (`my_ismbchar` of their `strings/ctype-*.cc`). A letter or digit that
-//! the charset has at one place only becomes what it is in Unicode, so that names can be compared; each byte of anything
-//! else becomes a character of its own beyond all that a name can hold ([`RAW`]). So no byte of a character is taken
-//! for a quote or a backslash, and what is written again is the text to the byte.
+//! Characters are split as the servers' lexers split them (`my_ismbchar` in `strings/ctype-*.cc`). A letter or digit
+//! that has one code in the charset becomes that letter in Unicode, so that names can be compared. Each byte of any
+//! other character becomes a character of its own, above all that a name can hold ([`RAW`]). So no byte of a character
+//! is taken for a quote or a backslash, and encoding gives the original text, byte for byte.
 
 use std::borrow::Cow;
 
@@ -13,19 +13,19 @@ use encoding_rs::{
     WINDOWS_1254, WINDOWS_1256, WINDOWS_1257,
 };
 
-/// Bytes that are no letter or digit are read as the characters from here on. Servers' names hold characters up to U+FFFF.
+/// The first of the characters that bytes become which are no letter or digit. Names hold characters up to U+FFFF.
 const RAW: u32 = 0x10_ff00;
 
-/// How the UTF-8 of these begins.
+/// The first bytes of these characters in UTF-8.
 const RAW_BEGINS: [u8; 2] = [0xf4, 0x8f];
 
-/// How the text of a session's statements is read: by its `character_set_client`.
+/// The charset of a session's statements: its `character_set_client`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Charset(Kind);
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Kind {
-    /// As it comes: bytes, or not known.
+    /// Bytes, or not known: texts stay as they are.
     #[default]
     Plain,
     Unicode,
@@ -36,15 +36,15 @@ enum Kind {
 #[derive(Debug)]
 struct Other {
     name: &'static str,
-    /// How many bytes the character has that a text begins with; `None` where it is a single byte.
+    /// The width in bytes of the first character of a text; `None` for a single byte.
     width: fn(&[u8]) -> Option<usize>,
-    /// What its characters are in Unicode, where that is known.
-    letters: Option<&'static Encoding>,
-    /// Below this one bytes are no letters.
-    from: u8,
-    /// Characters that begin with one of these may be others to a server.
-    unlike: &'static [u8],
-    /// Its characters hold bytes that are ASCII elsewhere.
+    /// The encoding, where there is one that agrees with the servers.
+    encoding: Option<&'static Encoding>,
+    /// The lowest byte that may be a letter by itself.
+    letters_from: u8,
+    /// First bytes of characters that a server may map differently.
+    ambiguous: &'static [u8],
+    /// Its characters may contain ASCII bytes.
     overlaps: bool,
 }
 
@@ -58,11 +58,12 @@ impl Eq for Other {}
 
 macro_rules! charsets {
     ($($name:literal $width:ident $letters:expr, $from:literal $overlaps:literal $([$($unlike:literal)*])?;)*) => {
-        &[$(Other { name: $name, width: $width, letters: $letters, from: $from, unlike: &[$($($unlike),*)?], overlaps: $overlaps }),*]
+        &[$(Other { name: $name, width: $width, encoding: $letters, letters_from: $from, ambiguous: &[$($($unlike),*)?], overlaps: $overlaps }),*]
     };
 }
 
-/// All that MySQL 9.7 and MariaDB 11.8 take as `character_set_client`, but for `swe7`, which has letters in the place of brackets.
+/// All that MySQL 9.7 and MariaDB 11.8 accept as `character_set_client`, except `swe7`: it has letters in the place of
+/// brackets.
 const OTHERS: &[Other] = charsets! {
     "armscii8" single None, 0x80 false;
     "ascii" single None, 0x80 false;
@@ -100,10 +101,10 @@ const OTHERS: &[Other] = charsets! {
 };
 
 impl Charset {
-    /// Bytes as they come, or not known.
+    /// Bytes, or not known: texts stay as they are.
     pub const PLAIN: Charset = Charset(Kind::Plain);
 
-    /// The charset of this name; `None` where a text in it cannot be read.
+    /// The charset of this name; `None` if it is not supported.
     pub fn of(name: &str) -> Option<Charset> {
         Some(Charset(match name {
             // Names are UTF-8 in it
@@ -118,17 +119,16 @@ impl Charset {
         self.0 == Kind::Unicode
     }
 
-    /// The text as it is read.
+    /// Decodes the text of a statement. `backslash_escapes`: the SQL mode has them.
     ///
     /// # Errors
-    /// Why the server may read it otherwise: it takes a backslash for the escape of the first byte only of the character behind it.
-    /// `escapes`: a backslash is one.
-    pub fn read(self, text: &[u8], escapes: bool) -> Result<Cow<'_, [u8]>, &'static str> {
+    /// Why the server may read it differently: a backslash escapes only the first byte of the character after it.
+    pub fn read(self, text: &[u8], backslash_escapes: bool) -> Result<Cow<'_, [u8]>, &'static str> {
         let Kind::Other(other) = self.0 else { return Ok(Cow::Borrowed(text)) };
         if text.is_ascii() {
             return Ok(Cow::Borrowed(text));
         }
-        if escapes && other.overlaps && other.escapes_part(text) {
+        if backslash_escapes && other.overlaps && other.escapes_part(text) {
             return Err(
                 "has a backslash before a character of several bytes, of which it escapes the first only",
             );
@@ -136,7 +136,7 @@ impl Charset {
         Ok(Cow::Owned(other.read(text)))
     }
 
-    /// The same of a text that no lexer reads: a parameter, or a name.
+    /// Decodes a text that no lexer reads: a parameter, or a name.
     pub fn read_value(self, text: &[u8]) -> Cow<'_, [u8]> {
         match self.0 {
             Kind::Other(other) if !text.is_ascii() => Cow::Owned(other.read(text)),
@@ -144,22 +144,22 @@ impl Charset {
         }
     }
 
-    /// What was read as `text`, and names that stand in it; `None` where the charset cannot say it.
+    /// Encodes a text again, with names that were added to it; `None` if the charset cannot represent it.
     pub fn write(self, text: &[u8]) -> Option<Cow<'_, [u8]>> {
         match self.0 {
             Kind::Other(other) if !text.is_ascii() => {
                 let out = other.write(std::str::from_utf8(text).ok()?)?;
-                // Side by side, bytes may have become another character
+                // Two bytes that were apart may now be one character
                 (other.read(&out) == text).then_some(Cow::Owned(out))
             }
             _ => Some(Cow::Borrowed(text)),
         }
     }
 
-    /// Why a word outside of quotes is another one to the server, or two.
-    pub(crate) fn misread(self, word: &[u8]) -> Option<&'static str> {
+    /// Why the server may read a word outside of quotes as another one, or as two.
+    pub(crate) fn check_word(self, word: &[u8]) -> Option<&'static str> {
         match self.0 {
-            // A no-break space to latin1 sessions, where it ends the word
+            // In latin1 it is a no-break space, which ends the word
             Kind::Plain => {
                 memchr::memchr(0xa0, word).map(|_| "has the byte A0 in an unquoted name: quote the name")
             }
@@ -171,7 +171,7 @@ impl Charset {
         }
     }
 
-    /// Whether a statement can hold this name.
+    /// Whether a statement can contain this name.
     pub fn can_say(self, name: &str) -> bool {
         match self.0 {
             Kind::Plain => name.is_ascii(),
@@ -209,7 +209,7 @@ impl Other {
                 continue;
             }
             let width = (self.width)(rest).unwrap_or(1);
-            let (character, behind) = rest.split_at(width);
+            let (character, after) = rest.split_at(width);
             let mut push = |c: char| out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
             match self.letter(character) {
                 Some(letter) => push(letter),
@@ -217,19 +217,19 @@ impl Other {
                     character.iter().filter_map(|byte| char::from_u32(RAW + u32::from(*byte))).for_each(push)
                 }
             }
-            rest = behind;
+            rest = after;
         }
         out
     }
 
     /// The letter or digit that these bytes are.
     fn letter(&self, bytes: &[u8]) -> Option<char> {
-        let letters = self.letters?;
+        let encoding = self.encoding?;
         let first = bytes.first()?;
-        if (bytes.len() == 1 && *first < self.from) || self.unlike.contains(first) {
+        if (bytes.len() == 1 && *first < self.letters_from) || self.ambiguous.contains(first) {
             return None;
         }
-        let text = letters.decode_without_bom_handling_and_without_replacement(bytes)?;
+        let text = encoding.decode_without_bom_handling_and_without_replacement(bytes)?;
         let mut chars = text.chars();
         let (letter, None) = (chars.next()?, chars.next()) else { return None };
         let unique = letter.is_alphanumeric() && !letter.is_ascii() && u32::from(letter) < RAW;
@@ -238,7 +238,7 @@ impl Other {
 
     fn bytes_of(&self, letter: char) -> Option<Vec<u8>> {
         let mut text = [0; 4];
-        let (bytes, _, unmappable) = self.letters?.encode(letter.encode_utf8(&mut text));
+        let (bytes, _, unmappable) = self.encoding?.encode(letter.encode_utf8(&mut text));
         (!unmappable).then(|| bytes.into_owned())
     }
 
@@ -338,7 +338,7 @@ mod tests {
         assert_eq!(read("sjis", b"\x95\x5c"), "表");
         assert_eq!(read("latin1", b"caf\xe9"), "café");
         assert_eq!(read("gb18030", b"\x81\x30\x84\x36"), "\u{10ff81}\u{10ff30}\u{10ff84}\u{10ff36}");
-        // Symbols are at different places in Unicode, by whom is asked
+        // Implementations map symbols to different characters
         assert_eq!(read("gbk", b"\xa1\xaa"), "\u{10ffa1}\u{10ffaa}");
     }
 
@@ -352,7 +352,7 @@ mod tests {
         assert!(of("sjis").read(b"'\\\x95\x5c'", true).is_err());
         assert!(of("sjis").read(b"'\\\\\x95\x5c'", true).is_ok());
         assert!(of("sjis").read(b"'\\\x95\x5c'", false).is_ok());
-        // A byte that begins no character is one by itself
+        // A byte that begins no character of several bytes is a character
         let text = of("gbk").read(b"SELECT '\x81' FROM t", true).unwrap();
         assert!(matches!(analyze(&text, mode).statement, Statement::Read));
     }

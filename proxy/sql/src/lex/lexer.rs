@@ -1,7 +1,7 @@
 //! Bytes to tokens, with exact byte spans.
 //!
-//! Works on bytes: everything from 0x80 on belongs to identifiers, which holds for UTF-8, as which texts in other charsets are
-//! read ([`crate::Charset`]).
+//! The lexer works on bytes: every byte from 0x80 on belongs to an identifier. That holds for UTF-8; texts in other
+//! charsets are decoded first ([`crate::Charset`]).
 
 use memchr::{memchr, memchr2, memmem};
 
@@ -10,7 +10,7 @@ use super::{
     token::{Comment, CommentKind, Executable, Kind, LexError, Lexed, Token},
 };
 
-/// Digits of a version as of 10.0 in an executable comment: major, minor, patch with two each.
+/// Digits of a version in an executable comment, from 10.0 on: two each for major, minor and patch.
 const VERSION_DIGITS: usize = 6;
 /// No server has this version, 90.0.0, or a later one.
 const BEYOND_SERVERS: &[u8] = b"900000";
@@ -36,7 +36,7 @@ pub(crate) struct Lexer<'a> {
     pos: usize,
     /// End of the code of the executable comment that is being read.
     inlined_until: Option<usize>,
-    /// The token before was a dot or an identifier, with its end: decides whether `.5` or `1e5` is a name.
+    /// The token before, and its end: after a dot or an identifier `.5` and `1e5` are names.
     previous: Option<(Kind, usize)>,
 }
 
@@ -58,7 +58,7 @@ impl<'a> Lexer<'a> {
         self.sql.get(self.pos + ahead).copied()
     }
 
-    /// The next token, or `None` at the end. Comments on the way are added to `comments`.
+    /// The next token, or `None` at the end. Comments before it are added to `comments`.
     pub(crate) fn next(
         &mut self,
         tokens_before: usize,
@@ -112,7 +112,7 @@ impl<'a> Lexer<'a> {
                 (Some(b'-'), Some(b'-')) => match self.peek(2) {
                     None => CommentKind::Line,
                     Some(byte) if byte <= b' ' || byte == 0x7f => CommentKind::Line,
-                    // A control character to some single-byte charsets, which makes it a comment.
+                    // Some single-byte charsets have a control character there, which makes it a comment.
                     Some(0x80..) => return Err("has -- before a character that is not ASCII"),
                     Some(_) => return Ok(()),
                 },
@@ -151,7 +151,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// Whether an executable comment asks for a version that no server has, and so is a comment.
+    /// Whether an executable comment asks for a version that no server has: it is a plain comment then.
     fn is_beyond_servers(&self, start: usize, end: usize) -> Result<bool, LexError> {
         let text = self.sql.get(start..end).unwrap_or_default();
         let version = text.strip_prefix(b"/*M!").or_else(|| text.strip_prefix(b"/*!")).unwrap_or_default();
@@ -196,7 +196,7 @@ impl<'a> Lexer<'a> {
         Ok(code)
     }
 
-    /// Reads the token that begins with `first` and moves behind it.
+    /// Reads the token that begins with `first`, and moves after it.
     fn token(&mut self, first: u8) -> Result<Kind, LexError> {
         match first {
             b'\'' => self.string(b'\''),
@@ -237,7 +237,7 @@ impl<'a> Lexer<'a> {
         Ok(Kind::Quoted)
     }
 
-    /// Moves from the opening quote behind the closing one; a doubled quote stands for itself.
+    /// Moves from the opening quote to after the closing one. A doubled quote is part of the text.
     fn skip_quoted(&mut self, quote: u8, backslash: bool) -> Result<(), LexError> {
         let mut at = self.pos + 1;
         loop {
@@ -369,7 +369,7 @@ impl<'a> Lexer<'a> {
         while self.peek(0).is_some_and(is_ident) {
             self.pos += 1;
         }
-        match self.mode.charset.misread(self.sql.get(start..self.pos).unwrap_or_default()) {
+        match self.mode.charset.check_word(self.sql.get(start..self.pos).unwrap_or_default()) {
             Some(why) => Err(why),
             None => Ok(Kind::Word),
         }
@@ -387,7 +387,7 @@ impl<'a> Lexer<'a> {
             (b'?', _, _) => (Kind::Placeholder, 1),
             (0, _, _) => return Err("has a NUL byte outside of a string"),
             (byte, _, _) if byte.is_ascii_graphic() && byte != b'\\' => (Kind::Punct(byte), 1),
-            // \N is NULL to old servers.
+            // To old servers \N is NULL.
             _ => return Err("has a character that does not belong to SQL"),
         };
         self.pos += len;

@@ -1,17 +1,18 @@
-//! Marks in front of literals that stand for parameters.
+//! Marks before literals that replace parameters.
 //!
-//! A statement with parameters is read as if its parameters were literals, and pieces of it are put together anew. Each of these
-//! literals has a mark in front, a comment that says which parameter it stands for and how long it is; a piece that has the
-//! literal has its mark as well. Before such a text goes to a server, [`lift`] puts a placeholder in the place of each.
+//! A statement with parameters is read as if its parameters were literals, and new statements are made of its parts. A
+//! mark is a comment before such a literal: it has the parameter's index and the literal's length. A part that has
+//! the literal has its mark as well. Before a text goes to a server, [`Marks::with_placeholders`] replaces each marked
+//! literal by a placeholder.
 
 use std::borrow::Cow;
 
 use memchr::memmem;
 
-/// Length of the word by which marks are told from other comments, in bytes.
+/// Length of the word that distinguishes marks from other comments, in bytes.
 const WORD: usize = 16;
 
-/// How marks are told from other comments: by a word that nobody else can know.
+/// The word that distinguishes marks from other comments. It is secret: no client can write a mark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Marks {
     word: [u8; WORD],
@@ -22,7 +23,7 @@ pub struct Marks {
 pub struct Lifted {
     /// The text.
     pub sql: Vec<u8>,
-    /// For each placeholder which parameter it stands for.
+    /// The index of each placeholder's parameter, in order.
     pub params: Vec<usize>,
 }
 
@@ -32,7 +33,7 @@ struct Mark {
     /// Length of the mark itself.
     len: usize,
     param: usize,
-    /// Length of the literal behind it.
+    /// Length of the literal after it.
     literal: usize,
 }
 
@@ -47,7 +48,7 @@ impl Marks {
         Marks { word }
     }
 
-    /// Appends a literal that stands for a parameter, behind its mark.
+    /// Appends the mark of a parameter, and the literal that replaces it.
     pub fn put(&self, out: &mut Vec<u8>, param: usize, literal: &[u8]) {
         out.extend_from_slice(b"/*");
         out.extend_from_slice(&self.word);
@@ -55,7 +56,7 @@ impl Marks {
         out.extend_from_slice(literal);
     }
 
-    /// The mark that a text begins with.
+    /// The mark at the beginning of a text.
     fn at(&self, text: &[u8]) -> Option<Mark> {
         let rest = text.strip_prefix(b"/*")?.strip_prefix(&self.word)?.strip_prefix(b" ")?;
         let (param, rest) = number(rest)?;
@@ -64,17 +65,17 @@ impl Marks {
         Some(Mark { len: text.len() - rest.len(), param, literal })
     }
 
-    /// The length of the mark that a text begins with.
+    /// The length of the mark at the beginning of a text.
     pub(crate) fn len_at(&self, text: &[u8]) -> Option<usize> {
         self.at(text).map(|mark| mark.len)
     }
 
-    /// Whether there may be a mark in a text.
+    /// Whether a text may contain a mark.
     pub fn are_in(&self, text: &[u8]) -> bool {
         memmem::find(text, &self.word).is_some()
     }
 
-    /// The text with its marked literals replaced; `None` where it is not what was marked.
+    /// The text with its marked literals replaced; `None` if one of them was split.
     fn replaced(&self, text: &[u8], mut replace: impl FnMut(&mut Vec<u8>, usize, &[u8])) -> Option<Vec<u8>> {
         let mut out = Vec::with_capacity(text.len());
         let mut rest = text;
@@ -90,7 +91,7 @@ impl Marks {
         Some(out)
     }
 
-    /// The text with placeholders for its marked literals; `None` where one of them was taken apart.
+    /// The text with placeholders for its marked literals; `None` if one of them was split.
     pub fn lift(&self, text: &[u8]) -> Option<Lifted> {
         let mut params = Vec::new();
         let sql = self.replaced(text, |out, param, _| {
@@ -100,7 +101,7 @@ impl Marks {
         Some(Lifted { sql, params })
     }
 
-    /// The text with its literals, without marks; `None` where one of them was taken apart.
+    /// The text with its literals, without marks; `None` if one of them was split.
     pub fn without<'a>(&self, text: &'a [u8]) -> Option<Cow<'a, [u8]>> {
         if !self.are_in(text) {
             return Some(Cow::Borrowed(text));
@@ -109,14 +110,14 @@ impl Marks {
     }
 }
 
-/// The number that a text begins with, and what follows it.
+/// The number at the beginning of a text, and what follows it.
 fn number(text: &[u8]) -> Option<(usize, &[u8])> {
     let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let (digits, rest) = text.split_at(digits);
     Some((std::str::from_utf8(digits).ok()?.parse().ok()?, rest))
 }
 
-/// A literal without the mark in front of it.
+/// A literal without the mark before it.
 pub fn bare(text: &[u8], marks: Option<Marks>) -> &[u8] {
     let len = marks.and_then(|marks| marks.len_at(text)).unwrap_or_default();
     text.get(len..).unwrap_or_default()

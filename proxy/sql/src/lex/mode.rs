@@ -6,10 +6,10 @@ use thiserror::Error;
 
 use super::{charset::Charset, marks::Marks};
 
-/// What the session's `sql_mode` and the server's kind change in the reading of a statement.
+/// What decides how a statement is read: the session's `sql_mode` and charset, and the kind of server.
 ///
-/// Other modes (`PIPES_AS_CONCAT`, `HIGH_NOT_PRECEDENCE`, …) change what an expression means, not where it begins
-/// and ends, and are left to the server.
+/// Other modes (`PIPES_AS_CONCAT`, `HIGH_NOT_PRECEDENCE`, …) are left to the server: they change what an expression
+/// means, not where it begins and ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Mode {
     /// `ANSI_QUOTES`: `"x"` is an identifier, not a string.
@@ -20,7 +20,7 @@ pub struct Mode {
     pub ignore_space: bool,
     /// The server is MariaDB: its list of built-in functions holds, and `/*M! … */` is code.
     pub mariadb: bool,
-    /// How literals that stand for parameters are marked, where there may be some.
+    /// How literals that replace parameters are marked; `None` where there are none.
     pub marks: Option<Marks>,
     /// The session's `character_set_client`.
     pub charset: Charset,
@@ -35,10 +35,10 @@ pub struct UnsupportedMode {
 }
 
 impl Mode {
-    /// The text of a statement as it is read.
+    /// The text of a statement, decoded for the lexer.
     ///
     /// # Errors
-    /// Why the server may read it otherwise; the reason reads on from "the statement".
+    /// Why the server may read it differently; the reason continues "the statement".
     pub fn read<'a>(&self, text: &'a [u8]) -> Result<Cow<'a, [u8]>, &'static str> {
         self.charset.read(text, !self.no_backslash_escapes)
     }
@@ -46,7 +46,7 @@ impl Mode {
     /// Reads the value of `@@sql_mode`, e.g. `ONLY_FULL_GROUP_BY,ANSI_QUOTES`, in any case.
     ///
     /// # Errors
-    /// `ORACLE` and `MSSQL` (MariaDB) replace the grammar; a session in which they are on can't be analyzed.
+    /// `ORACLE` and `MSSQL` (MariaDB) replace the grammar: a session that has them on can't be analyzed.
     pub fn from_sql_mode(sql_mode: &str, mariadb: bool) -> Result<Self, UnsupportedMode> {
         let mut mode = Self { mariadb, ..Self::default() };
         for name in sql_mode.split(',').map(|name| name.trim().to_ascii_uppercase()) {
@@ -54,7 +54,7 @@ impl Mode {
                 "ANSI_QUOTES" => mode.ansi_quotes = true,
                 "NO_BACKSLASH_ESCAPES" => mode.no_backslash_escapes = true,
                 "IGNORE_SPACE" => mode.ignore_space = true,
-                // The server lists the members of these combinations too; here in case only the name was given.
+                // The server lists what these combine as well; this is for a value with the name alone.
                 "ANSI" | "DB2" | "MAXDB" | "POSTGRESQL" => {
                     mode.ansi_quotes = true;
                     mode.ignore_space = true;

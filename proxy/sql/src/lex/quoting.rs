@@ -1,10 +1,10 @@
-//! What strings and identifiers stand for.
+//! The values of string literals, and the names of identifiers.
 
 use memchr::{memchr, memchr2};
 
 use super::mode::Mode;
 
-/// The bytes that a string literal stands for; `None` where it is not a plain one (N'…').
+/// The value of a string literal; `None` for one that is not plain (N'…').
 pub(crate) fn unquote_string(text: &[u8], mode: Mode) -> Option<Vec<u8>> {
     let quote = *text.first()?;
     if !matches!(quote, b'\'' | b'"') || text.len() < 2 {
@@ -39,7 +39,7 @@ pub(crate) fn unquote_string(text: &[u8], mode: Mode) -> Option<Vec<u8>> {
     }
 }
 
-/// The name that a quoted or unquoted identifier stands for. Bytes that are not UTF-8 are read as Latin-1.
+/// The name of a quoted or unquoted identifier. Bytes that are not UTF-8 are read as Latin-1.
 pub(crate) fn identifier(text: &[u8]) -> String {
     match text.first() {
         Some(&quote @ (b'`' | b'"')) if text.len() >= 2 => {

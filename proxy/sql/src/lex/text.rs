@@ -34,7 +34,7 @@ impl<'a> Text<'a> {
         self.tokens.get(at).map(|token| token.kind)
     }
 
-    /// The text of a token, without its mark; empty behind the end.
+    /// The text of a token, without its mark; empty after the last one.
     pub(crate) fn bytes(&self, at: usize) -> &'a [u8] {
         self.tokens.get(at).and_then(|token| self.sql.get(token.bare_span())).unwrap_or_default()
     }
@@ -55,7 +55,7 @@ impl<'a> Text<'a> {
             && !self.after_dot(at)
     }
 
-    /// Whether these words stand here one after the other.
+    /// Whether these words are here, one after the other.
     pub(crate) fn are(&self, at: usize, words: &[&str]) -> bool {
         words.iter().enumerate().all(|(ahead, word)| self.is(at + ahead, word))
     }
@@ -68,7 +68,7 @@ impl<'a> Text<'a> {
         self.kind(at) == Some(Kind::Punct(byte))
     }
 
-    /// `=` or `:=`: where one of them assigns, the servers take the other as well.
+    /// Whether `=` or `:=` is here. The servers take either where a column or a variable is assigned.
     pub(crate) fn assigns(&self, at: usize) -> bool {
         self.punct(at, b'=') || self.kind(at) == Some(Kind::Assign)
     }
@@ -77,7 +77,7 @@ impl<'a> Text<'a> {
         at > 0 && self.punct(at - 1, b'.')
     }
 
-    /// The token is an identifier: quoted, or any word. Whether the word is reserved is not asked.
+    /// The name that an identifier gives: quoted, or any word. Reserved words count as well.
     pub(crate) fn name(&self, at: usize) -> Option<String> {
         match self.kind(at)? {
             Kind::Word | Kind::Quoted => Some(identifier(self.bytes(at))),
@@ -85,7 +85,7 @@ impl<'a> Text<'a> {
         }
     }
 
-    /// The index behind the parenthesis that closes the one at `open`.
+    /// The index after the parenthesis that closes the one at `open`.
     pub(crate) fn skip_parens(&self, open: usize) -> Option<usize> {
         if !self.punct(open, b'(') {
             return None;

@@ -37,7 +37,7 @@ pub(crate) enum Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Token {
     pub(crate) kind: Kind,
-    /// Length of the mark in front, which goes with the token wherever it is copied to.
+    /// Length of the mark before it, which is copied with the token.
     pub(super) mark: u16,
     pub(super) start: u32,
     pub(super) end: u32,
@@ -76,7 +76,7 @@ pub(crate) enum CommentKind {
 pub(crate) struct Comment {
     pub(crate) kind: CommentKind,
     pub(crate) span: Span,
-    /// How many tokens stand before it.
+    /// How many tokens are before it.
     pub(crate) tokens_before: usize,
 }
 

@@ -132,17 +132,17 @@ fn is_query(text: &Text<'_>, at: usize) -> bool {
 /// What stands behind the rows: nothing, or a row alias and what ON DUPLICATE KEY UPDATE assigns.
 fn on_duplicate(text: &Text<'_>, range: Range<usize>) -> Result<Option<Vec<Assignment>>, Refusal> {
     let mut at = range.start;
-    let misread = || Refusal::new("the statement is not understood");
+    let not_understood = || Refusal::new("the statement is not understood");
     let alias = text.is(at, "AS");
     if alias {
-        text.name(at + 1).ok_or_else(misread)?;
+        text.name(at + 1).ok_or_else(not_understood)?;
         at += 2;
         if text.punct(at, b'(') {
-            at = text.skip_parens(at).ok_or_else(misread)?;
+            at = text.skip_parens(at).ok_or_else(not_understood)?;
         }
     }
     if !text.are(at, &["ON", "DUPLICATE", "KEY", "UPDATE"]) {
-        return if at == range.end && !alias { Ok(None) } else { Err(misread()) };
+        return if at == range.end && !alias { Ok(None) } else { Err(not_understood()) };
     }
     let list = at + 4..range.end;
     check_calls(text, list.clone())?;
@@ -283,8 +283,8 @@ impl Reader<'_, '_> {
         check_calls(text, value.clone())?;
         functions::check_diagnostics(text, value.clone())?;
         self.has_side_effects |= functions::has_side_effects(text, value.clone());
-        let misread = || Refusal::new("a value is not understood");
-        expression::is_expression(text, value).map_err(|why| why.refusal(misread()))?;
+        let not_understood = || Refusal::new("a value is not understood");
+        expression::is_expression(text, value).map_err(|why| why.refusal(not_understood()))?;
         self.confirmed = Some(bytes);
         Ok(())
     }
@@ -297,13 +297,13 @@ impl Reader<'_, '_> {
         let mut columns = Vec::new();
         let mut row = Vec::new();
         for part in text.split_commas(at..end) {
-            let misread = || Refusal::new("an assignment is not understood");
-            let (name, value) = assignments::split(text, part.clone()).ok_or_else(misread)?;
+            let not_understood = || Refusal::new("an assignment is not understood");
+            let (name, value) = assignments::split(text, part.clone()).ok_or_else(not_understood)?;
             let (value, after) = self.value(value.start, end)?;
             if after != part.end {
-                return Err(misread());
+                return Err(not_understood());
             }
-            columns.push(text.name(name.end - 1).ok_or_else(misread)?);
+            columns.push(text.name(name.end - 1).ok_or_else(not_understood)?);
             row.push(value);
         }
         Ok((columns, row, end))

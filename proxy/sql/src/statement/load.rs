@@ -6,7 +6,7 @@ use crate::{
     types::{Load, LoadFormat, OnConflict, Refusal, Statement, TableRef},
 };
 
-fn misread() -> Refusal {
+fn not_understood() -> Refusal {
     Refusal::new("the LOAD DATA is not understood")
 }
 
@@ -20,7 +20,7 @@ pub(crate) fn load(text: &Text<'_>) -> Result<Statement, Refusal> {
         return Err(Refusal::new("LOAD DATA reads a file of the server's, whose rows cannot be seen before"));
     }
     if !text.is(at + 1, "INFILE") || text.kind(at + 2) != Some(Kind::Str) {
-        return Err(misread());
+        return Err(not_understood());
     }
     at += 3;
     let replaces = text.is(at, "REPLACE");
@@ -28,10 +28,10 @@ pub(crate) fn load(text: &Text<'_>) -> Result<Statement, Refusal> {
     let on_conflict = if replaces { OnConflict::Replace } else { OnConflict::Ignore };
     at += usize::from(replaces || text.is(at, "IGNORE"));
     if !text.are(at, &["INTO", "TABLE"]) {
-        return Err(misread());
+        return Err(not_understood());
     }
     at += 2;
-    let (schema, name, after) = table::table_name(text, at..text.len()).ok_or_else(misread)?;
+    let (schema, name, after) = table::table_name(text, at..text.len()).ok_or_else(not_understood)?;
     let table = TableRef { schema, name, alias: None, span: text.span(at..after) };
     at = table::partitions(text, after)?;
     let mut charset = None;
@@ -82,14 +82,14 @@ pub(crate) fn load(text: &Text<'_>) -> Result<Statement, Refusal> {
     if text.is(at, "IGNORE") {
         let lines = std::str::from_utf8(text.bytes(at + 1)).ok().and_then(|text| text.parse().ok());
         if !text.is_any(at + 2, &["LINES", "ROWS"]) {
-            return Err(misread());
+            return Err(not_understood());
         }
-        format.ignored_lines = lines.ok_or_else(misread)?;
+        format.ignored_lines = lines.ok_or_else(not_understood)?;
         at += 3;
     }
     let mut columns = None;
     if text.punct(at, b'(') {
-        let end = text.skip_parens(at).ok_or_else(misread)?;
+        let end = text.skip_parens(at).ok_or_else(not_understood)?;
         let parts = if end - at > 2 { text.split_commas(at + 1..end - 1) } else { Vec::new() };
         let name = |part: &std::ops::Range<usize>| {
             let plain = (part.len() == 1).then(|| text.name(part.start)).flatten();
@@ -103,25 +103,25 @@ pub(crate) fn load(text: &Text<'_>) -> Result<Statement, Refusal> {
         return Err(Refusal::new("LOAD DATA with SET is not supported"));
     }
     if at != text.len() {
-        return Err(misread());
+        return Err(not_understood());
     }
     Ok(Statement::Load(Load { table, on_conflict, charset, format, columns }))
 }
 
 fn word(text: &Text<'_>, at: usize) -> Result<String, Refusal> {
     match text.kind(at) {
-        Some(Kind::Word) => text.name(at).map(|name| name.to_ascii_lowercase()).ok_or_else(misread),
+        Some(Kind::Word) => text.name(at).map(|name| name.to_ascii_lowercase()).ok_or_else(not_understood),
         Some(Kind::Str) => {
-            String::from_utf8(string(text, at)?).map(|s| s.to_ascii_lowercase()).map_err(|_| misread())
+            String::from_utf8(string(text, at)?).map(|s| s.to_ascii_lowercase()).map_err(|_| not_understood())
         }
-        _ => Err(misread()),
+        _ => Err(not_understood()),
     }
 }
 
 fn string(text: &Text<'_>, at: usize) -> Result<Vec<u8>, Refusal> {
     let found =
         (text.kind(at) == Some(Kind::Str)).then(|| unquote_string(text.bytes(at), text.mode)).flatten();
-    let found = found.ok_or_else(misread)?;
+    let found = found.ok_or_else(not_understood)?;
     if !found.is_ascii() {
         return Err(Refusal::new("LOAD DATA with a separator that is not ASCII"));
     }
@@ -132,7 +132,7 @@ fn one_byte(text: Vec<u8>) -> Result<Option<u8>, Refusal> {
     match text.as_slice() {
         [] => Ok(None),
         [one] => Ok(Some(*one)),
-        _ => Err(misread()),
+        _ => Err(not_understood()),
     }
 }
 

@@ -101,13 +101,13 @@ fn finish(
 
 /// The reference that `t`, `s.t` or `t.*` means.
 fn target_of(text: &Text<'_>, mut target: Range<usize>, tables: &[TableRef]) -> Result<usize, Refusal> {
-    let misread = || Refusal::new("which tables the DELETE means is not understood");
+    let not_understood = || Refusal::new("which tables the DELETE means is not understood");
     if target.len() > 2 && text.punct(target.end - 1, b'*') && text.punct(target.end - 2, b'.') {
         target.end -= 2;
     }
-    let (schema, name, end) = table::table_name(text, target.clone()).ok_or_else(misread)?;
+    let (schema, name, end) = table::table_name(text, target.clone()).ok_or_else(not_understood)?;
     if end != target.end {
-        return Err(misread());
+        return Err(not_understood());
     }
     let mut found = tables
         .iter()
@@ -116,6 +116,6 @@ fn target_of(text: &Text<'_>, mut target: Range<usize>, tables: &[TableRef]) -> 
         .map(|(i, _)| i);
     match (found.next(), found.next()) {
         (Some(only), None) => Ok(only),
-        _ => Err(misread()),
+        _ => Err(not_understood()),
     }
 }

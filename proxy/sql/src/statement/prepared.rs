@@ -5,7 +5,7 @@ use crate::{
     types::{Execute, ExecuteWhat, Prepare, Refusal, Span, Statement, StatementText},
 };
 
-fn misread(verb: &str) -> Refusal {
+fn not_understood(verb: &str) -> Refusal {
     Refusal::new(format!("the {verb} is not understood"))
 }
 
@@ -30,7 +30,7 @@ pub(crate) fn execute(text: &Text<'_>) -> Result<Statement, Refusal> {
         return Ok(Statement::Execute(Execute { what, using: Vec::new() }));
     }
     if !text.is(at, "USING") {
-        return Err(misread("EXECUTE"));
+        return Err(not_understood("EXECUTE"));
     }
     let mut using: Vec<Span> = Vec::new();
     let mut at = at + 1;
@@ -50,7 +50,7 @@ pub(crate) fn execute(text: &Text<'_>) -> Result<Statement, Refusal> {
 /// `DEALLOCATE PREPARE name`, `DROP PREPARE name`
 pub(crate) fn deallocate(text: &Text<'_>) -> Result<Statement, Refusal> {
     if !text.is(1, "PREPARE") || text.len() != 3 {
-        return Err(misread("DEALLOCATE PREPARE"));
+        return Err(not_understood("DEALLOCATE PREPARE"));
     }
     Ok(Statement::Deallocate(name(text, 2)?))
 }
@@ -58,7 +58,7 @@ pub(crate) fn deallocate(text: &Text<'_>) -> Result<Statement, Refusal> {
 /// A statement's name, in lower case. The server compares names by a collation: only those are taken that are equal to
 /// themselves alone.
 fn name(text: &Text<'_>, at: usize) -> Result<String, Refusal> {
-    let name = text.name(at).ok_or_else(|| misread("name of a prepared statement"))?;
+    let name = text.name(at).ok_or_else(|| not_understood("name of a prepared statement"))?;
     let plain =
         !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'$'));
     if !plain {

@@ -27,7 +27,7 @@ enum Target {
 pub(crate) fn set(text: &Text<'_>, placeholders: &[usize], touches_xid: bool) -> Result<Set, Refusal> {
     let end = text.len();
     if end == 1 {
-        return Err(misread());
+        return Err(not_understood());
     }
     check_calls(text, 1..end)?;
     if find_call(text, 1..end, "ROW_COUNT").is_some() {
@@ -68,7 +68,7 @@ pub(crate) fn set(text: &Text<'_>, placeholders: &[usize], touches_xid: bool) ->
     Ok(Set { statement, session_variables })
 }
 
-fn misread() -> Refusal {
+fn not_understood() -> Refusal {
     Refusal::new("the SET is not understood")
 }
 
@@ -85,7 +85,7 @@ fn item(text: &Text<'_>, part: Range<usize>) -> Result<(Target, Range<usize>), R
         if text.punct(at + 1, b'.') {
             check_scope(&name)?;
             at += 2;
-            name = text.name(at).ok_or_else(misread)?;
+            name = text.name(at).ok_or_else(not_understood)?;
         }
         return system(text, &name, at + 1, &part);
     }
@@ -107,7 +107,7 @@ fn item(text: &Text<'_>, part: Range<usize>) -> Result<(Target, Range<usize>), R
     if text.is_any(at, &["SESSION", "LOCAL"]) {
         at += 1;
     }
-    let name = text.name(at).ok_or_else(misread)?;
+    let name = text.name(at).ok_or_else(not_understood)?;
     system(text, &name, at + 1, &part)
 }
 
@@ -128,7 +128,7 @@ fn check_scope(scope: &str) -> Result<(), Refusal> {
         "global" | "persist" | "persist_only" => {
             Err(Refusal::new(format!("SET {} changes the server", scope.to_ascii_uppercase())))
         }
-        _ => Err(misread()),
+        _ => Err(not_understood()),
     }
 }
 
@@ -169,7 +169,7 @@ fn system(
 
 /// The value behind `=` or `:=` at `at`.
 fn assigned(text: &Text<'_>, at: usize, part: &Range<usize>) -> Result<Range<usize>, Refusal> {
-    if text.assigns(at) && at + 1 < part.end { Ok(at + 1..part.end) } else { Err(misread()) }
+    if text.assigns(at) && at + 1 < part.end { Ok(at + 1..part.end) } else { Err(not_understood()) }
 }
 
 fn autocommit_value(text: &Text<'_>, value: Range<usize>) -> AutocommitValue {

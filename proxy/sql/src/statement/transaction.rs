@@ -27,37 +27,37 @@ pub(crate) fn start(text: &Text<'_>, placeholders: &[usize]) -> Result<Statement
             consistent_snapshot = true;
             at += 3;
         } else {
-            return Err(misread());
+            return Err(not_understood());
         }
         if at < text.len() {
             if !text.punct(at, b',') || at + 1 == text.len() {
-                return Err(misread());
+                return Err(not_understood());
             }
             at += 1;
         }
     }
     if read_only && read_write {
-        return Err(misread());
+        return Err(not_understood());
     }
     Ok(Statement::Begin { read_only, consistent_snapshot })
 }
 
-fn misread() -> Refusal {
+fn not_understood() -> Refusal {
     Refusal::new("the statement is not understood")
 }
 
 /// `START GLOBAL TRANSACTION [NAME 'text'] [TIMEOUT seconds]`, the two options in either order, or
 /// `START GLOBAL TRANSACTION JOIN 'xid'`.
 fn start_global(text: &Text<'_>, placeholders: &[usize]) -> Result<Statement, Refusal> {
-    let misread = || {
+    let not_understood = || {
         Refusal::for_atone("expected START GLOBAL TRANSACTION [NAME 'text'] [TIMEOUT seconds] or JOIN 'xid'")
     };
     if !text.is(2, "TRANSACTION") {
-        return Err(misread());
+        return Err(not_understood());
     }
     if text.is(3, "JOIN") {
         return match variable::value(text, 4..text.len(), placeholders) {
-            Some(XidValue::Literal(xid)) if xid.is_empty() => Err(misread()),
+            Some(XidValue::Literal(xid)) if xid.is_empty() => Err(not_understood()),
             Some(value @ (XidValue::Literal(_) | XidValue::Placeholder(_))) => {
                 Ok(Statement::JoinGlobal(value))
             }
@@ -66,25 +66,25 @@ fn start_global(text: &Text<'_>, placeholders: &[usize]) -> Result<Statement, Re
                 let digits = String::from_utf8_lossy(text.bytes(4)).into_owned();
                 Ok(Statement::JoinGlobal(XidValue::Literal(digits)))
             }
-            Some(XidValue::Null) | None => Err(misread()),
+            Some(XidValue::Null) | None => Err(not_understood()),
         };
     }
     let (mut name, mut timeout_s) = (None, None);
     let mut at = 3;
     while at < text.len() {
         if text.is(at, "NAME") && name.is_none() && text.kind(at + 1) == Some(Kind::Str) {
-            let value = unquote_string(text.bytes(at + 1), text.mode).ok_or_else(misread)?;
+            let value = unquote_string(text.bytes(at + 1), text.mode).ok_or_else(not_understood)?;
             let value = String::from_utf8(value)
                 .map_err(|_| Refusal::for_atone("the NAME of a global transaction must be UTF-8"))?;
             name = Some(value);
         } else if text.is(at, "TIMEOUT") && timeout_s.is_none() && text.kind(at + 1) == Some(Kind::Number) {
-            let digits = std::str::from_utf8(text.bytes(at + 1)).map_err(|_| misread())?;
+            let digits = std::str::from_utf8(text.bytes(at + 1)).map_err(|_| not_understood())?;
             let value = digits.parse::<u64>().map_err(|_| {
                 Refusal::for_atone("the TIMEOUT of a global transaction must be a whole number of seconds")
             })?;
             timeout_s = Some(value);
         } else {
-            return Err(misread());
+            return Err(not_understood());
         }
         at += 2;
     }
@@ -151,7 +151,7 @@ fn completion(text: &Text<'_>, at: usize) -> Result<(bool, bool), Refusal> {
         at += 2;
     }
     if at != text.len() || (chain && release) {
-        return Err(misread());
+        return Err(not_understood());
     }
     Ok((chain, release))
 }
@@ -164,16 +164,16 @@ pub(crate) fn savepoint(text: &Text<'_>) -> Result<Statement, Refusal> {
 /// `RELEASE SAVEPOINT name`.
 pub(crate) fn release(text: &Text<'_>) -> Result<Statement, Refusal> {
     if !text.is(1, "SAVEPOINT") {
-        return Err(misread());
+        return Err(not_understood());
     }
     Ok(Statement::ReleaseSavepoint(savepoint_name(text, 2)?))
 }
 
 fn savepoint_name(text: &Text<'_>, at: usize) -> Result<String, Refusal> {
     if text.len() != at + 1 {
-        return Err(misread());
+        return Err(not_understood());
     }
-    let name = text.name(at).ok_or_else(misread)?;
+    let name = text.name(at).ok_or_else(not_understood)?;
     // The server takes é for e here, so that one name could stand for another.
     if !name.is_ascii() {
         return Err(Refusal::new("the name of a savepoint must be ASCII"));
@@ -184,7 +184,7 @@ fn savepoint_name(text: &Text<'_>, at: usize) -> Result<String, Refusal> {
 /// `USE schema`.
 pub(crate) fn use_schema(text: &Text<'_>) -> Result<Statement, Refusal> {
     if text.len() != 2 {
-        return Err(misread());
+        return Err(not_understood());
     }
-    text.name(1).map(Statement::Use).ok_or_else(misread)
+    text.name(1).map(Statement::Use).ok_or_else(not_understood)
 }

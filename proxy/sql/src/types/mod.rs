@@ -18,15 +18,15 @@ pub use write::{
 pub struct Analysis {
     /// What the statement is.
     pub statement: Statement,
-    /// The XID hint that the text carries, if any. Given whatever the statement is.
+    /// The XID hint in the text, whatever the statement is.
     pub xid_hint: Option<XidHint>,
     /// Byte offset of every `?` placeholder, in order: the parameter's index is the position in this list.
     pub placeholders: Vec<usize>,
-    /// Where the statement's own text ends: before a `;`, blanks and comments at the end. More clauses could be
-    /// appended here. 0 for [`Statement::Empty`].
+    /// The end of the statement's own text, before a final `;`, blanks and comments. Clauses can be added here. 0 for
+    /// [`Statement::Empty`].
     pub terminator: usize,
-    /// The statement assigns `@atone_xid`, or may do so ([`Statement::SetXid`] and [`Statement::TouchesXid`]
-    /// always; [`Statement::Refused`] perhaps). A session that lets it through must look at the variable afterwards.
+    /// The statement assigns `@atone_xid`, or may do so: [`Statement::SetXid`] and [`Statement::TouchesXid`] always,
+    /// [`Statement::Refused`] perhaps. A session that forwards it must read the variable afterwards.
     pub touches_xid: bool,
     /// The session's system variables that a SET assigns, in lower case, in order; `names` for SET NAMES and
     /// SET CHARACTER SET, `transaction` for SET TRANSACTION.
@@ -45,7 +45,7 @@ pub enum Statement {
         /// The number after TIMEOUT, in seconds.
         timeout_s: Option<u64>,
     },
-    /// `START GLOBAL TRANSACTION JOIN value`: binds the session to one that is there, as [`Statement::SetXid`] does.
+    /// `START GLOBAL TRANSACTION JOIN value`: binds the session to one that exists, as [`Statement::SetXid`] does.
     JoinGlobal(XidValue),
     /// `COMMIT GLOBAL TRANSACTION`.
     CommitGlobal,
@@ -53,8 +53,8 @@ pub enum Statement {
     RollbackGlobal,
     /// `SET @atone_xid = value`, and nothing else assigned.
     SetXid(XidValue),
-    /// Writes no rows, but assigns `@atone_xid` in another way than [`Statement::SetXid`]: the variable has to be
-    /// read afterwards.
+    /// Writes no rows, but assigns `@atone_xid` in another way than [`Statement::SetXid`]: the variable must be read
+    /// afterwards.
     TouchesXid,
     /// `BEGIN [WORK]` or `START TRANSACTION …`.
     Begin {
@@ -83,17 +83,17 @@ pub enum Statement {
     RollbackTo(String),
     /// `RELEASE SAVEPOINT name`; the name as in [`Statement::Savepoint`].
     ReleaseSavepoint(String),
-    /// A SET whose items include the session's `autocommit`, perhaps beside others.
+    /// A SET whose items include the session's `autocommit`, perhaps with others.
     SetAutocommit(AutocommitValue),
     /// SET of session or user variables, SET NAMES, SET CHARACTER SET, SET TRANSACTION. Writes no rows.
     Set,
     /// `USE schema`; the name unquoted.
     Use(String),
-    /// INSERT of literal rows into one table.
+    /// INSERT or REPLACE into one table.
     Insert(Insert),
     /// UPDATE of one table, or DELETE from one.
     Dml(Dml),
-    /// UPDATE or DELETE over several tables.
+    /// UPDATE or DELETE of several tables.
     Joined(Joined),
     /// LOAD DATA LOCAL.
     Load(Load),

@@ -1,4 +1,4 @@
-//! What parts of a statement are told by: spans, tables, assignments, and why a statement is refused.
+//! Parts that several kinds of statements have: spans, tables, assignments; and why a statement is refused.
 
 use std::ops::Range;
 
@@ -10,14 +10,14 @@ pub type Span = Range<usize>;
 pub struct Refusal {
     /// A short sentence for the error message, e.g. `CALL may write rows that are not captured`.
     pub reason: String,
-    /// The statement is addressed to Atone itself (a malformed START GLOBAL TRANSACTION or XID hint, any refused
-    /// statement with a XID hint, a packet that binds and does more): it must be refused in an unbound session too. All other refusals
+    /// The statement is addressed to Atone: a malformed START GLOBAL TRANSACTION or XID hint, any refused statement with
+    /// a XID hint, a packet that binds and does more. It is refused in an unbound session too; all other refusals
     /// concern bound sessions only.
     pub for_atone: bool,
-    /// It is refused for words of Atone's own, of which the server knows nothing.
+    /// The reason is syntax of Atone's own, which the server does not know.
     pub about_atone: bool,
-    /// It is refused for the call of what may be a stored function or procedure: the statement that does no more than to call
-    /// that, with nothing.
+    /// If the reason is a call of what may be a stored function or procedure: a statement that only calls it, without
+    /// arguments.
     pub call: Option<String>,
 }
 
@@ -47,12 +47,12 @@ pub struct TableRef {
 }
 
 impl TableRef {
-    /// A table that no text of a statement names: without alias, and with an empty span.
+    /// A table that is in no statement's text: without alias, and with an empty span.
     pub fn named(schema: Option<String>, name: String) -> Self {
         Self { schema, name, alias: None, span: 0..0 }
     }
 
-    /// Whether a qualifier could mean this table: never false where the server takes it so.
+    /// Whether a qualifier may mean this table: never false if the server reads it so.
     pub fn goes_by(&self, schema: Option<&str>, name: &str) -> bool {
         let same = |a: &str, b: &str| a.to_lowercase() == b.to_lowercase();
         let schemas = match (schema, &self.schema, &self.alias) {
@@ -66,7 +66,7 @@ impl TableRef {
 /// `column = value` of an UPDATE.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Assignment {
-    /// What stands before the column's name, unquoted: the table's name or alias, perhaps behind a schema.
+    /// What is before the column's name, unquoted: the table's name or alias, perhaps after a schema.
     pub qualifiers: Vec<String>,
     /// The column's name, unquoted, without qualifiers.
     pub column: String,
@@ -76,7 +76,7 @@ pub struct Assignment {
     pub value: Span,
 }
 
-/// Whether an assignment's qualifiers could mean this table.
+/// Whether an assignment's qualifiers may mean this table.
 pub fn could_assign(assignment: &Assignment, table: &TableRef) -> bool {
     match assignment.qualifiers.as_slice() {
         [] => true,

@@ -2,13 +2,13 @@
 
 use super::part::Span;
 
-/// A XID given inside of a statement.
+/// A XID that a comment in a statement gives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct XidHint {
     /// The XID: 1 to 128 characters of `A-Z a-z 0-9 . : _ -`.
     pub xid: String,
-    /// The text to blank before the statement is forwarded: the whole comment, or only `XID(…)` where an
-    /// optimizer-hint comment holds other hints as well.
+    /// The text to blank before the statement is forwarded: the whole comment, or only `XID(…)` in a comment that has
+    /// other optimizer hints as well.
     pub span: Span,
 }
 
@@ -30,16 +30,16 @@ pub enum AutocommitValue {
     On,
     /// 0, OFF or FALSE.
     Off,
-    /// DEFAULT, a parameter or an expression, or it was assigned twice: the server's status flag tells afterwards.
+    /// DEFAULT, a parameter or an expression, or it was assigned twice: only the server's status flag says.
     Unknown,
 }
 
-/// Where the text of a statement is that is prepared by SQL.
+/// Where PREPARE gets the text of a statement from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StatementText {
-    /// Here: unquoted, in the client's charset.
+    /// A literal: unquoted, in the client's charset.
     Literal(Vec<u8>),
-    /// In this user variable.
+    /// This user variable.
     Variable(Span),
 }
 
@@ -88,8 +88,8 @@ pub struct DiagnosticRead {
     pub number: DiagnosticNumber,
     /// The call, from the name to the closing parenthesis, or the whole variable.
     pub span: Span,
-    /// The whole item of the (first) select list that holds the place, where that item has no alias: the server
-    /// names the result column by the item's text, so whoever replaces the place must add this text as the alias.
-    /// Several places may share an item.
+    /// The item of the (first) select list that contains the place, if that item has no alias. The server names the
+    /// result column by the item's text, so who replaces the place must add this text as the alias. Several places may
+    /// share an item.
     pub unaliased_item: Option<Span>,
 }

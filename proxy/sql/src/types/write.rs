@@ -21,15 +21,15 @@ pub struct Dml {
     pub order_by: Option<Span>,
     /// The LIMIT clause, with its keyword: one number or placeholder.
     pub limit: Option<Span>,
-    /// WHERE or ORDER BY might choose other rows when evaluated a second time: clock, random and session functions,
-    /// user and system variables, a LIMIT in a subquery. Such a condition has to be evaluated once only.
+    /// WHERE or ORDER BY may choose other rows when it is evaluated again: clock, random and session functions, user
+    /// and system variables, a LIMIT in a subquery. Such a condition must be evaluated only once.
     pub volatile: bool,
-    /// WHERE or ORDER BY holds a subquery. (In a SELECT … FOR UPDATE it is a snapshot read, in the UPDATE itself a
-    /// locking one.)
+    /// WHERE or ORDER BY contains a subquery. A SELECT … FOR UPDATE reads it from a snapshot, the UPDATE itself under
+    /// locks.
     pub subquery: bool,
-    /// Where the condition is but a conjunction of `column = literal or placeholder`, each column once, and there is
-    /// no LIMIT: the columns (unquoted, as written) and the values' text. The server's conversions hold for the
-    /// comparison: `int_column = '5x'` finds 5.
+    /// The columns (unquoted, as written) and the values' text, if the condition is only a conjunction of
+    /// `column = literal or placeholder`, with each column once, and there is no LIMIT. The server converts values as
+    /// it compares them: `int_column = '5x'` finds 5.
     pub pinned: Option<Vec<(String, Span)>>,
 }
 
@@ -40,7 +40,7 @@ pub enum DmlAction {
     Update(Vec<Assignment>),
     /// The rows are deleted.
     Delete {
-        /// MariaDB's RETURNING, with its keyword: the statement answers with rows. It comes after all other clauses.
+        /// MariaDB's RETURNING, with its keyword: the statement returns rows. It comes after all other clauses.
         returning: Option<Span>,
     },
 }
@@ -71,23 +71,24 @@ impl Dml {
 /// An UPDATE or DELETE of rows of several tables, or of one that is joined with others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Joined {
-    /// The verb: behind it stand hints.
+    /// The verb. A hint is written after it.
     pub verb: Span,
-    /// CTEs in front, with their keyword (MySQL).
+    /// CTEs before the verb, with their keyword (MySQL).
     pub with: Option<Span>,
     /// The table references as written.
     pub references: Span,
-    /// The tables that are named in them outside of derived tables: base tables, views and CTEs; at least one.
+    /// The tables that they name outside of derived tables: base tables, views and CTEs; at least one.
     pub tables: Vec<TableRef>,
-    /// A row of one table may stand beside no row of another: LEFT and RIGHT JOIN.
+    /// A row of one table may be joined with no row of another: LEFT and RIGHT JOIN.
     pub outer: bool,
     /// What becomes of the rows.
     pub action: JoinedAction,
-    /// The condition, without WHERE. There is no clause behind it.
+    /// The condition, without WHERE. No clause follows it.
     pub where_clause: Option<Span>,
     /// IGNORE was given.
     pub ignore: bool,
-    /// The condition might choose other rows when it is evaluated again: clock and random functions, a LIMIT in a subquery.
+    /// The condition may choose other rows when it is evaluated again: clock and random functions, a LIMIT in a
+    /// subquery.
     pub volatile: bool,
 }
 
@@ -100,14 +101,14 @@ pub enum JoinedAction {
     Delete(Vec<usize>),
 }
 
-/// What an INSERT does with a row that another one keeps out, by a unique key.
+/// What an INSERT does with a row whose unique key another row has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OnConflict {
     /// It fails: plain INSERT.
     Fail,
-    /// The row is left out, with a warning: INSERT IGNORE.
+    /// The row is skipped, with a warning: INSERT IGNORE.
     Ignore,
-    /// The other row goes first: REPLACE.
+    /// The other row is deleted first: REPLACE.
     Replace,
     /// The other row is changed: ON DUPLICATE KEY UPDATE, with what it assigns.
     Update(Vec<Assignment>),
@@ -120,7 +121,7 @@ pub struct SourceQuery {
     pub span: Span,
     /// The text that reads the same rows, under the locks that the statement takes.
     pub read: Vec<u8>,
-    /// It has other values each time that it is read: it calls UUID(), RAND() or the like.
+    /// It gives other values each time that it is read: it calls UUID(), RAND() or the like.
     pub random: bool,
 }
 
@@ -134,21 +135,21 @@ pub struct Insert {
     /// The rows; at least one, all of the same length: that of `columns` where given. A row may be empty
     /// (`VALUES ()`): every column takes its default. No row where there is a `query`.
     pub rows: Vec<Vec<InsertValue>>,
-    /// From the column list, or what stands in its place, to the end of the rows.
+    /// From the column list, or what is in its place, to the end of the rows.
     pub body: Span,
-    /// A value assigns a user variable, or what LAST_INSERT_ID() is.
+    /// A value assigns a user variable, or sets LAST_INSERT_ID().
     pub has_side_effects: bool,
     /// All rows with their parentheses, in the form with VALUES.
     pub values: Option<Span>,
     /// Where the rows come from, in the form with SELECT.
     pub query: Option<SourceQuery>,
-    /// What becomes of rows that are there already.
+    /// What it does with rows that are there already.
     pub on_conflict: OnConflict,
-    /// IGNORE was given: rows that cannot be inserted are left out, with a warning.
+    /// IGNORE was given: rows that cannot be inserted are skipped, with a warning.
     pub ignore: bool,
     /// The rows have an alias, for ON DUPLICATE KEY UPDATE: `VALUES (…) AS new`.
     pub row_alias: bool,
-    /// It answers with rows: MariaDB's RETURNING.
+    /// It returns rows: MariaDB's RETURNING.
     pub returning: bool,
 }
 
@@ -183,8 +184,8 @@ pub struct Load {
     pub columns: Option<Vec<String>>,
 }
 
-/// How LOAD DATA splits a file into lines and fields. Separators are ASCII; the first bytes of `field_end` and `line_end`
-/// differ, and neither holds `enclosed` or `escaped`.
+/// How LOAD DATA splits a file into lines and fields. Separators are ASCII. The first bytes of `field_end` and
+/// `line_end` differ, and neither contains `enclosed` or `escaped`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoadFormat {
     /// `FIELDS TERMINATED BY`; not empty.
@@ -202,7 +203,7 @@ pub struct LoadFormat {
 }
 
 impl Default for LoadFormat {
-    /// What the servers take where nothing is given.
+    /// The servers' defaults.
     fn default() -> Self {
         Self {
             field_end: b"\t".to_vec(),

@@ -21,12 +21,12 @@ const LONG_PIECE: usize = 200;
 
 /// Confirms that the tokens are one expression, as far as could be understood.
 pub(crate) fn is_expression(text: &Text<'_>, range: Range<usize>) -> Result<(), Unconfirmed> {
-    let brackets = Brackets::of(text, range.clone()).ok_or(Unconfirmed::Misread)?;
+    let brackets = Brackets::of(text, range.clone()).ok_or(Unconfirmed::NotUnderstood)?;
     // Expressions are taken apart piece by piece, without recursion, so that long and deep ones stay cheap
     let mut pieces = vec![range];
     while let Some(piece) = pieces.pop() {
         if piece.is_empty() {
-            return Err(Unconfirmed::Misread);
+            return Err(Unconfirmed::NotUnderstood);
         }
         if text.is(piece.start, "NOT") {
             pieces.push(piece.start + 1..piece.end);

@@ -21,16 +21,16 @@ const MAX_PIECE: usize = 1000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unconfirmed {
     /// They are none, as far as could be understood.
-    Misread,
+    NotUnderstood,
     /// A part that cannot be taken apart has more operators, names and parentheses than the parser is given.
     TooLong,
 }
 
 impl Unconfirmed {
-    /// The refusal, which is `misread` where the tokens are not understood.
-    pub(crate) fn refusal(self, misread: Refusal) -> Refusal {
+    /// The refusal, which is `not_understood` where the tokens are not understood.
+    pub(crate) fn refusal(self, not_understood: Refusal) -> Refusal {
         match self {
-            Unconfirmed::Misread => misread,
+            Unconfirmed::NotUnderstood => not_understood,
             Unconfirmed::TooLong => Refusal::new(format!(
                 "the statement has a part of an expression with more than {MAX_PIECE} operators and names in a row"
             )),
@@ -96,7 +96,7 @@ pub(crate) fn parse(text: &Text<'_>, piece: Range<usize>) -> Result<(), Unconfir
     let dialect = MySqlDialect {};
     let mut parser = Parser::new(&dialect).with_recursion_limit(MAX_RECURSION).with_tokens(tokens);
     let whole = parser.parse_expr().is_ok() && parser.peek_token_ref().token == Token::EOF;
-    if whole { Ok(()) } else { Err(Unconfirmed::Misread) }
+    if whole { Ok(()) } else { Err(Unconfirmed::NotUnderstood) }
 }
 
 /// The tokens as sqlparser's, without their values, and with those of MySQL's forms that it does not know turned into
@@ -109,7 +109,7 @@ fn translate(text: &Text<'_>, piece: Range<usize>) -> Result<Vec<Token>, Unconfi
     let mut at = piece.start;
     while at < piece.end {
         let mut taken = 1;
-        let token = match text.kind(at).ok_or(Unconfirmed::Misread)? {
+        let token = match text.kind(at).ok_or(Unconfirmed::NotUnderstood)? {
             Kind::Quoted | Kind::UserVar | Kind::SysVar => name(),
             Kind::Str => {
                 taken = strings(text, at, piece.end);
@@ -120,8 +120,8 @@ fn translate(text: &Text<'_>, piece: Range<usize>) -> Result<Vec<Token>, Unconfi
             Kind::Assign => Token::Assignment,
             Kind::AndAnd => Token::make_keyword("AND"),
             Kind::OrOr => Token::make_keyword("OR"),
-            Kind::Op => operator(text.bytes(at)).ok_or(Unconfirmed::Misread)?,
-            Kind::Punct(byte) => punctuation(byte).ok_or(Unconfirmed::Misread)?,
+            Kind::Op => operator(text.bytes(at)).ok_or(Unconfirmed::NotUnderstood)?,
+            Kind::Punct(byte) => punctuation(byte).ok_or(Unconfirmed::NotUnderstood)?,
             Kind::Word if at + 1 < piece.end && is_introducer(text, at) => {
                 at += 1;
                 continue;
@@ -146,7 +146,7 @@ fn translate(text: &Text<'_>, piece: Range<usize>) -> Result<Vec<Token>, Unconfi
                 at += 2;
                 continue;
             }
-            Kind::Word => word(text, at).ok_or(Unconfirmed::Misread)?,
+            Kind::Word => word(text, at).ok_or(Unconfirmed::NotUnderstood)?,
         };
         match token {
             Token::LParen => opened.push(at),
