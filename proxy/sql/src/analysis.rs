@@ -1,4 +1,4 @@
-//! What a statement is, and what several of them in one text are.
+//! Which kind of statement a text is.
 
 use crate::{
     clause::{ctes, functions},
@@ -15,7 +15,7 @@ use crate::{
 
 /// Says what a statement is and where its parts are.
 ///
-/// Takes a few microseconds for a usual statement, and time and memory in proportion to the length of a long one.
+/// Takes a few microseconds for a usual statement. Time and memory grow linearly with the length.
 pub fn analyze(sql: &[u8], mode: Mode) -> Analysis {
     let lexed = match lex(sql, mode, Executable::Skip) {
         Ok(lexed) => lexed,
@@ -47,13 +47,13 @@ pub fn analyze(sql: &[u8], mode: Mode) -> Analysis {
     let statement = statement.and_then(|statement| check_hints(sql, &lexed, statement));
     let hint = hint::find(sql, &lexed.comments, text.len());
     analysis.statement = match (statement, hint) {
-        // Several statements, one of which is for Atone: the others must not run as if there were no binding.
+        // One of several statements is for Atone: the others must not run as if the session were unbound
         (Err(refusal), hint) => {
-            let binds = analysis.touches_xid || !matches!(hint, Ok(None)) || begins_globally(&text);
+            let binds = analysis.touches_xid || !matches!(hint, Ok(None)) || begins_with_global_verb(&text);
             let several = text.tokens.iter().any(|token| token.kind == Kind::Punct(b';'));
             analysis.xid_hint = hint.ok().flatten();
             let about_atone = refusal.about_atone || (several && binds);
-            // With a hint it asks to be run in a global transaction, which it can't.
+            // A hint asks for a global transaction, in which the statement cannot run
             let for_atone = about_atone || analysis.xid_hint.is_some();
             Statement::Refused(Refusal { for_atone, about_atone, ..refusal })
         }
@@ -70,20 +70,20 @@ pub fn analyze(sql: &[u8], mode: Mode) -> Analysis {
     analysis
 }
 
-/// What is said of a statement whose tokens cannot be told; the reason reads on from "the statement".
+/// The analysis of a statement that cannot be lexed; the reason continues "the statement".
 pub fn unreadable(sql: &[u8], reason: &str) -> Analysis {
     Analysis {
         statement: Statement::Refused(Refusal::new(format!("the statement {reason}"))),
         xid_hint: None,
         placeholders: Vec::new(),
         terminator: sql.len(),
-        // The server most probably does not understand it either; what it does with the variable is not known.
+        // The server most probably refuses it, too; whether it assigns the variable is not known
         touches_xid: may_be_for_atone(sql),
         session_variables: Vec::new(),
     }
 }
 
-/// Whether a statement may write rows; false only where it certainly does not.
+/// Whether a statement may write rows. Says false only if it certainly does not.
 pub fn may_write(sql: &[u8], mode: Mode) -> bool {
     match analyze(sql, mode).statement {
         Statement::Empty
@@ -136,7 +136,7 @@ pub fn concerns_atone(sql: &[u8], mode: Mode) -> bool {
     }
 }
 
-/// The tokens without those `;` at the end that nothing follows.
+/// The statement without the `;` at its end.
 fn statement_text<'a>(sql: &'a [u8], mode: Mode, lexed: &'a Lexed) -> Text<'a> {
     let len =
         lexed.tokens.iter().rposition(|token| token.kind != Kind::Punct(b';')).map_or(0, |last| last + 1);
@@ -155,12 +155,12 @@ fn terminator(text: &Text<'_>, lexed: &Lexed) -> usize {
     tokens.max(executable)
 }
 
-fn begins_globally(text: &Text<'_>) -> bool {
-    // In a later place the server refuses it.
+fn begins_with_global_verb(text: &Text<'_>) -> bool {
+    // Elsewhere the server refuses it
     text.is_any(0, &["START", "COMMIT", "ROLLBACK"]) && text.is(1, "GLOBAL")
 }
 
-/// Refuses hints that give the statement other settings than the reads that go with it have.
+/// Refuses hints that give the statement other settings than the reads before and after it have.
 fn check_hints(sql: &[u8], lexed: &Lexed, statement: Statement) -> Result<Statement, Refusal> {
     let writes = matches!(statement, Statement::Insert(_) | Statement::Dml(_) | Statement::Joined(_));
     let sets = lexed.comments.iter().filter(|comment| comment.kind == CommentKind::Hint).any(|comment| {
@@ -173,7 +173,7 @@ fn check_hints(sql: &[u8], lexed: &Lexed, statement: Statement) -> Result<Statem
     Ok(statement)
 }
 
-/// A server either runs `/*! … */` or passes over it: only what is harmless both ways may pass.
+/// A server either runs `/*! … */` or skips it: only a statement that is harmless both ways may pass.
 fn with_executable_comments(text: &Text<'_>, analysis: &mut Analysis) -> Result<Statement, Refusal> {
     let refusal = || Refusal::new("executable comments are supported in plain reads only");
     let inlined = lex(text.sql, text.mode, Executable::Inline)
@@ -254,7 +254,7 @@ fn classify(text: &Text<'_>, analysis: &mut Analysis) -> Result<Statement, Refus
             _ => return Err(Refusal::new("the statement is not understood")),
         }
     };
-    // An assignment hidden in a statement that is more than a read can't be followed up.
+    // An assignment in a statement that does more than read cannot be followed
     let follows = matches!(
         statement,
         Statement::TouchesXid | Statement::SetXid(_) | Statement::Refused(_) | Statement::Set

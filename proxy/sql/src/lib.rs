@@ -1,21 +1,23 @@
-//! Says what the statements of a session are and where their parts are, exact to the byte.
+//! Says what a session's statements are and where their parts are, exact to the byte.
 //!
 //! Nothing here does I/O or knows tables: text in, facts out. What is not understood is refused
 //! ([`Statement::Refused`]), never passed as harmless. The text is read as bytes and sliced, never printed anew.
 //!
-//! Holds for texts in which the bytes below 0x80 are ASCII wherever they stand; a text in another charset is read
-//! as such a one first ([`Charset`]).
+//! In a text, every byte below 0x80 must be an ASCII character. A text in another charset is decoded first
+//! ([`Charset`]).
 //!
 //! What can't be seen from a statement's text is up to the caller: triggers, cascades, views that call stored
 //! functions, the kind of the table.
 //!
-//! Each module uses those above it in this list (`tests/layers.rs` checks it):
+//! Each module uses only modules above it in this list, as `tests/layers.rs` checks:
 //!
 //! | module | what it knows |
 //! | --- | --- |
 //! | `types` | what [`analyze`] says |
 //! | `lex` | charset, SQL mode, parameters; bytes to tokens |
-//! | `clause`, `screen`, `xid` | parts that statements share; questions about a whole text; XID hints and `@atone_xid` |
+//! | `clause` | parts that several kinds of statements have |
+//! | `screen` | questions about a whole text that need no analysis |
+//! | `xid` | XID hints and `@atone_xid` |
 //! | `evaluate` | expressions that are evaluated apart from their statement |
 //! | `statement` | one file for each kind of statement |
 //! | `analysis` | [`analyze`]: which kind of statement it is |

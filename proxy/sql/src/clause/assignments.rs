@@ -8,7 +8,7 @@ use crate::{
     types::{Assignment, Refusal},
 };
 
-/// The tokens of the column's name and of the value of one assignment; `None` where it is none.
+/// The tokens of the column's name and of the value in an assignment; `None` if it is no assignment.
 pub(crate) fn split(text: &Text<'_>, part: Range<usize>) -> Option<(Range<usize>, Range<usize>)> {
     let mut last = part.start;
     for _ in 0..2 {
@@ -40,7 +40,7 @@ fn assigned(text: &Text<'_>, name: Range<usize>) -> Option<(Vec<String>, String)
     Some((names, column))
 }
 
-/// Refuses what is no expression and not DEFAULT.
+/// Refuses a value that is neither an expression nor DEFAULT.
 fn check_value(
     text: &Text<'_>,
     value: Range<usize>,

@@ -1,4 +1,4 @@
-//! The end of an UPDATE or DELETE: WHERE, ORDER BY, LIMIT.
+//! WHERE, ORDER BY and LIMIT of an UPDATE or DELETE.
 
 use std::ops::Range;
 
@@ -11,7 +11,7 @@ use crate::{
     types::{Refusal, Span, TableRef},
 };
 
-/// The clauses of a [`crate::Dml`].
+/// The clauses, as they are in a [`crate::Dml`].
 pub(crate) struct Condition {
     pub(crate) where_clause: Option<Span>,
     pub(crate) order_by: Option<Span>,
@@ -29,7 +29,7 @@ pub(crate) fn clauses_begin(text: &Text<'_>, range: Range<usize>) -> usize {
     text.find(range, |at| text.is_any(at, &["WHERE", "ORDER", "LIMIT"])).unwrap_or(end)
 }
 
-/// Reads the clauses, which must be all there is in the range.
+/// Reads the clauses, which must be the whole range.
 pub(crate) fn parse(text: &Text<'_>, range: Range<usize>, table: &TableRef) -> Result<Condition, Refusal> {
     let Range { start: at, end } = range;
     let limit_at = text.find(at..end, |at| text.is(at, "LIMIT")).unwrap_or(end);
@@ -45,7 +45,7 @@ pub(crate) fn parse(text: &Text<'_>, range: Range<usize>, table: &TableRef) -> R
         pinned: None,
         tokens: at..limit_at,
     };
-    check_once(text, at..limit_at)?;
+    check_effects(text, at..limit_at)?;
 
     if at < order_at {
         let clause = at + 1..order_at;
@@ -76,8 +76,8 @@ pub(crate) fn parse(text: &Text<'_>, range: Range<usize>, table: &TableRef) -> R
     Ok(condition)
 }
 
-/// Refuses what must not be evaluated in a read before the statement.
-pub(crate) fn check_once(text: &Text<'_>, range: Range<usize>) -> Result<(), Refusal> {
+/// Refuses what a read before the statement must not evaluate: assignments, and functions that read the diagnostics.
+pub(crate) fn check_effects(text: &Text<'_>, range: Range<usize>) -> Result<(), Refusal> {
     for at in range {
         if text.kind(at) == Some(Kind::Assign) {
             return Err(Refusal::new("WHERE or ORDER BY assigns a user variable"));
@@ -108,15 +108,19 @@ fn check_order(text: &Text<'_>, range: Range<usize>) -> Result<(), Refusal> {
 }
 
 impl Condition {
-    /// Refuses a condition that reads what the assignments of the same statement change besides the rows: evaluated
-    /// before the statement it would choose other rows.
-    pub(crate) fn check_against(&self, text: &Text<'_>, assignments: Range<usize>) -> Result<(), Refusal> {
-        check_reads(text, self.tokens.clone(), assignments)
+    /// Refuses a condition that reads a variable which the assignments of the statement set: before the statement it
+    /// would choose other rows.
+    pub(crate) fn check_independent(
+        &self,
+        text: &Text<'_>,
+        assignments: Range<usize>,
+    ) -> Result<(), Refusal> {
+        check_independent(text, self.tokens.clone(), assignments)
     }
 }
 
-/// The same for any part of the statement.
-pub(crate) fn check_reads(
+/// The same check for any part of the statement.
+pub(crate) fn check_independent(
     text: &Text<'_>,
     mut tokens: Range<usize>,
     assignments: Range<usize>,
@@ -160,14 +164,14 @@ fn pinned(text: &Text<'_>, clause: Range<usize>, table: &TableRef) -> Option<Vec
             return None;
         }
         at += 1;
-        // More columns than a key can have: no shortcut, and no quadratic search for duplicates.
+        // No key has so many columns, and the search for duplicates is quadratic.
         if pairs.len() > 64 {
             return None;
         }
     }
 }
 
-/// `column = constant` or the reverse: the column, the constant's span, and the index behind.
+/// `column = constant` or the reverse: the column, the constant's span, and the index after it.
 fn equality(text: &Text<'_>, range: Range<usize>, table: &TableRef) -> Option<(String, Span, usize)> {
     let end = range.end;
     if let Some(column) = operand::column(text, range.start, end) {
@@ -196,7 +200,7 @@ fn pinning_constant(text: &Text<'_>, at: usize, end: usize) -> Option<usize> {
     }
 }
 
-/// The name of the column, where its qualifiers are those of the table.
+/// The name of the column, if its qualifiers mean the table.
 fn own_column(text: &Text<'_>, name: Range<usize>, table: &TableRef) -> Option<String> {
     let mut parts = name.step_by(2).map(|at| text.name(at));
     let parts: Vec<String> = parts.by_ref().collect::<Option<_>>()?;

@@ -6,7 +6,7 @@ use crate::{
     types::{Refusal, Span},
 };
 
-/// The index behind the CTEs of the WITH at `at`.
+/// The index after the CTEs of the WITH at `at`.
 pub(crate) fn after(text: &Text<'_>, mut at: usize) -> Result<usize, Refusal> {
     let not_understood = || Refusal::new("the WITH clause is not understood");
     at += 1 + usize::from(text.is(at + 1, "RECURSIVE"));
@@ -34,11 +34,11 @@ pub(crate) struct Ctes {
     pub(crate) volatile: bool,
 }
 
-/// What stands before the verb, which was read as CTEs.
+/// The CTEs before the verb; all tokens there are theirs.
 pub(crate) fn before(text: &Text<'_>, verb: usize) -> Result<Ctes, Refusal> {
     let range = 0..verb;
     functions::check_calls(text, range.clone())?;
-    condition::check_once(text, range.clone())?;
+    condition::check_effects(text, range.clone())?;
     let volatile =
         functions::is_volatile(text, range.clone()) || range.clone().any(|at| text.is(at, "LIMIT"));
     Ok(Ctes { span: (verb > 0).then(|| text.span(range)), volatile })

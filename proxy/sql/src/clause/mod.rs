@@ -1,4 +1,4 @@
-//! Parts that statements have in common: tables, expressions, conditions, assignments.
+//! Parts that several kinds of statements have: tables, expressions, conditions, assignments.
 
 pub(crate) mod assignments;
 pub(crate) mod condition;

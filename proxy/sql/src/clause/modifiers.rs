@@ -1,8 +1,8 @@
-//! LOW_PRIORITY and the like, after the verb of a statement that writes.
+//! Modifiers after the verb of a statement that writes.
 
 use crate::{lex::Text, types::Refusal};
 
-/// Passes over LOW_PRIORITY and its like, which don't change what is written.
+/// The index after LOW_PRIORITY and the like, which do not change what is written.
 pub(crate) fn modifiers(text: &Text<'_>, mut at: usize, harmless: &[&str]) -> Result<usize, Refusal> {
     while text.is_any(at, harmless) {
         at += 1;

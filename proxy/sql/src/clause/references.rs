@@ -14,16 +14,16 @@ use crate::{
 /// How deep joins may be nested in parentheses.
 const MAX_DEPTH: usize = 32;
 
-/// What a statement reads and writes.
+/// The table references of a statement.
 #[derive(Debug, Default)]
 pub(crate) struct References {
-    /// The tables that are named outside of subqueries: base tables, views, CTEs.
+    /// The tables that are named outside of derived tables: base tables, views, CTEs.
     pub(crate) tables: Vec<TableRef>,
-    /// Whether a join gives rows without a match.
+    /// There is a LEFT or RIGHT JOIN, which gives rows without a match.
     pub(crate) outer: bool,
 }
 
-/// Reads table references, which must be all there is in the range.
+/// Reads table references, which must be the whole range.
 pub(crate) fn read(text: &Text<'_>, range: Range<usize>) -> Result<References, Refusal> {
     let mut found = References::default();
     list(text, range, &mut found, MAX_DEPTH)?;
@@ -34,8 +34,8 @@ fn not_understood() -> Refusal {
     Refusal::new("the table references are not understood")
 }
 
-/// Factors and what joins them. Whether the words make sense together is for the server to say; what matters is that
-/// nothing is overlooked.
+/// Reads table factors and their joins. No table may be overlooked; whether the words are valid SQL, the server
+/// decides.
 fn list(text: &Text<'_>, range: Range<usize>, found: &mut References, depth: usize) -> Result<(), Refusal> {
     let depth = depth.checked_sub(1).ok_or_else(not_understood)?;
     let end = range.end;
@@ -69,7 +69,7 @@ fn list(text: &Text<'_>, range: Range<usize>, found: &mut References, depth: usi
     Ok(())
 }
 
-/// Whether a comma or the words of a join stand here.
+/// Whether a comma or a join begins here.
 fn joins(text: &Text<'_>, at: usize) -> bool {
     text.punct(at, b',')
         || text.is_any(at, &["JOIN", "STRAIGHT_JOIN", "NATURAL"])
@@ -79,7 +79,7 @@ fn joins(text: &Text<'_>, at: usize) -> bool {
         || text.is(at, "USING")
 }
 
-/// A table, a derived table, or references in parentheses: the index behind.
+/// Reads a table, a derived table, or references in parentheses: the index after it.
 fn factor(
     text: &Text<'_>,
     range: Range<usize>,
@@ -109,7 +109,7 @@ fn factor(
         list(text, at + 1..after - 1, found, depth)?;
         return Ok(after);
     }
-    // A derived table has a name, and perhaps names for its columns
+    // A derived table has a name, and perhaps a list of column names
     at = after + usize::from(text.is(after, "AS"));
     if at >= range.end || text.name(at).is_none() || text.is_any(at, SEPARATORS) {
         return Err(not_understood());

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::{expression, functions};
 use crate::{lex::Text, types::Refusal};
 
-/// The items of RETURNING: expressions with or without `AS name`, and `*`.
+/// Refuses items that are neither expressions, with or without `AS name`, nor `*`.
 pub(crate) fn check(text: &Text<'_>, list: Range<usize>) -> Result<(), Refusal> {
     if !text.mode.mariadb {
         return Err(Refusal::new("RETURNING is not supported"));

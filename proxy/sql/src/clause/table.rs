@@ -7,7 +7,7 @@ use crate::{
     types::{Refusal, TableRef},
 };
 
-/// Words that stand behind a table, and are no alias.
+/// Words after a table that are no alias.
 pub(crate) const SEPARATORS: &[&str] = &[
     "ON",
     "USING",
@@ -22,7 +22,7 @@ pub(crate) const SEPARATORS: &[&str] = &[
     "PARTITION",
 ];
 
-/// `[schema.]name`: the parts and the index behind.
+/// `[schema.]name`: its parts and the index after it.
 pub(crate) fn table_name(text: &Text<'_>, range: Range<usize>) -> Option<(Option<String>, String, usize)> {
     let at = range.start;
     if at >= range.end {
@@ -38,7 +38,7 @@ pub(crate) fn table_name(text: &Text<'_>, range: Range<usize>) -> Option<(Option
     Some((Some(first), text.name(at + 2)?, at + 3))
 }
 
-/// Passes over `PARTITION (p, …)`: the index behind it.
+/// The index after `PARTITION (p, …)`, if it is there.
 pub(crate) fn partitions(text: &Text<'_>, at: usize) -> Result<usize, Refusal> {
     if !text.is(at, "PARTITION") {
         return Ok(at);
@@ -53,7 +53,7 @@ pub(crate) fn partitions(text: &Text<'_>, at: usize) -> Result<usize, Refusal> {
     }
 }
 
-/// A table with partitions, alias and index hints: what it is, and the index behind.
+/// A table with partitions, alias and index hints, and the index after it.
 pub(crate) fn table(text: &Text<'_>, range: Range<usize>) -> Result<(TableRef, usize), Refusal> {
     let not_understood = || Refusal::new("the table is not understood");
     let (schema, name, mut at) = table_name(text, range.clone()).ok_or_else(not_understood)?;
@@ -75,7 +75,7 @@ pub(crate) fn table(text: &Text<'_>, range: Range<usize>) -> Result<(TableRef, u
     let alias = match alias {
         Some(at_alias) if at_alias < range.end => {
             at = at_alias + 1;
-            // A string, as the server allows it for other aliases, is none here.
+            // A string is no alias of a table
             Some(text.name(at_alias).ok_or_else(not_understood)?)
         }
         Some(_) => return Err(not_understood()),
@@ -87,7 +87,7 @@ pub(crate) fn table(text: &Text<'_>, range: Range<usize>) -> Result<(TableRef, u
             at += if text.is(at + 1, "JOIN") { 2 } else { 3 };
         }
         at = text.skip_parens(at).ok_or_else(not_understood)?;
-        // Commas may stand between index hints too
+        // Index hints may have commas between them
         if text.punct(at, b',') && hint(at + 1) {
             at += 1;
         }

@@ -1,34 +1,33 @@
-//! Statements of triggers that keep the rows of another table equal to those of their own, as tools for online schema changes
-//! create them.
+//! Triggers that mirror the rows of their table in another one, as tools for online schema changes create them.
 
 use std::ops::Range;
 
 use crate::lex::{Kind, Text};
 
-/// What a trigger does to the row of another table that stands for its own row.
+/// How a trigger mirrors its row in another table, the copy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MirrorBody {
-    /// The other table's schema, where it is named; else it is the trigger's own.
+    /// The copy's schema; `None` for the trigger's own.
     pub schema: Option<String>,
-    /// The other table's name.
+    /// The copy's name.
     pub table: String,
-    /// `DELETE [IGNORE] FROM copy WHERE …`, before it puts one there.
+    /// `DELETE [IGNORE] FROM copy WHERE …`, before the REPLACE.
     pub take: Option<Take>,
-    /// `REPLACE INTO copy (column, …) VALUES (NEW.column, …)`: the copy's columns, each with the one that it is given.
+    /// `REPLACE INTO copy (column, …) VALUES (NEW.column, …)`: the copy's columns, each with its source column.
     pub put: Option<Vec<(String, String)>>,
 }
 
 /// Which row of the copy is deleted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Take {
-    /// `copy.column <=> OLD.column AND …`: the copy's columns, each with what it is compared with.
+    /// `copy.column <=> OLD.column AND …`: the copy's columns, each with the column that it is compared with.
     pub by: Vec<(String, String)>,
-    /// `!(OLD.column <=> NEW.column AND …)`: not where all of these keep their values.
+    /// `!(OLD.column <=> NEW.column AND …)`: not if all of these columns are unchanged.
     pub unless_kept: Vec<String>,
 }
 
 impl MirrorBody {
-    /// Takes one more statement of the trigger; `None` where it is none of a mirror, or not behind those before it.
+    /// Reads one more statement of the trigger; `None` if it does not belong to a mirror, or not at this place.
     pub(crate) fn read(&mut self, text: &Text<'_>, range: Range<usize>) -> Option<()> {
         let mut at = range.start;
         let puts = text.is(at, "REPLACE");
@@ -44,7 +43,7 @@ impl MirrorBody {
             }
             at += 1;
         }
-        let (names, behind) = qualified(text, at);
+        let (names, after) = qualified(text, at);
         let (schema, table) = match names.as_slice() {
             [table] => (None, table.clone()),
             [schema, table] => (Some(schema.clone()), table.clone()),
@@ -56,9 +55,9 @@ impl MirrorBody {
         }
         (self.schema, self.table) = (schema, table);
         if puts {
-            self.put = Some(put(text, behind..range.end)?);
+            self.put = Some(put(text, after..range.end)?);
         } else if is_first {
-            self.take = Some(self.taken(text, behind..range.end)?);
+            self.take = Some(self.taken(text, after..range.end)?);
         } else {
             return None;
         }
@@ -82,17 +81,17 @@ impl MirrorBody {
                 take.unless_kept = kept(text, at + 2..end - 1)?;
                 at = end;
             } else {
-                let (mut names, behind) = qualified(text, at);
+                let (mut names, after) = qualified(text, at);
                 let column = names.pop()?;
                 let ours = [self.schema.as_ref(), Some(&self.table)];
                 let ours: Vec<&String> = ours.into_iter().flatten().collect();
                 let named: Vec<&String> = names.iter().collect();
-                if !compares(text, behind) || !ours.ends_with(&named) {
+                if !compares(text, after) || !ours.ends_with(&named) {
                     return None;
                 }
-                let (old, behind) = of_row(text, behind + 1, "OLD")?;
+                let (old, after) = of_row(text, after + 1, "OLD")?;
                 take.by.push((column, old));
-                at = behind;
+                at = after;
             }
             if at >= range.end {
                 return (at == range.end && !take.by.is_empty()).then_some(take);
@@ -139,22 +138,22 @@ fn kept(text: &Text<'_>, range: Range<usize>) -> Option<Vec<String>> {
     let mut columns = Vec::new();
     let mut at = range.start;
     loop {
-        let (old, behind) = of_row(text, at, "OLD")?;
-        if text.kind(behind) != Some(Kind::Op) || text.bytes(behind) != b"<=>" {
+        let (old, after) = of_row(text, at, "OLD")?;
+        if text.kind(after) != Some(Kind::Op) || text.bytes(after) != b"<=>" {
             return None;
         }
-        let (new, behind) = of_row(text, behind + 1, "NEW")?;
+        let (new, after) = of_row(text, after + 1, "NEW")?;
         if !new.eq_ignore_ascii_case(&old) {
             return None;
         }
         columns.push(old);
-        if behind >= range.end {
-            return (behind == range.end).then_some(columns);
+        if after >= range.end {
+            return (after == range.end).then_some(columns);
         }
-        if !text.is(behind, "AND") {
+        if !text.is(after, "AND") {
             return None;
         }
-        at = behind + 1;
+        at = after + 1;
     }
 }
 
@@ -168,12 +167,12 @@ fn put(text: &Text<'_>, range: Range<usize>) -> Option<Vec<(String, String)>> {
     let mut pairs = Vec::new();
     loop {
         let name = text.name(column)?;
-        let (given, behind) = of_row(text, value, "NEW")?;
+        let (given, after) = of_row(text, value, "NEW")?;
         pairs.push((name, given));
-        match (text.punct(column + 1, b','), text.punct(behind, b',')) {
-            (true, true) => (column, value) = (column + 2, behind + 1),
+        match (text.punct(column + 1, b','), text.punct(after, b',')) {
+            (true, true) => (column, value) = (column + 2, after + 1),
             (false, false) => {
-                return (column + 2 == values && behind + 1 == range.end).then_some(pairs);
+                return (column + 2 == values && after + 1 == range.end).then_some(pairs);
             }
             _ => return None,
         }

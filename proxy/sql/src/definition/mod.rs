@@ -1,4 +1,4 @@
-//! Views and triggers, from their definitions as the servers give them.
+//! Views and triggers, from their definitions as the servers return them.
 
 mod mirror;
 mod trigger;

@@ -1,23 +1,23 @@
-//! What a view stands for, from its definition as the servers tell it.
+//! Views, from their definitions as the servers return them.
 
 use crate::{
     clause::table::table_name,
     lex::{Executable, Mode, Text, lex},
 };
 
-/// A view over one table, which chooses rows and columns of it.
+/// A view of one table that selects rows and columns of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ViewOfOne {
     /// The table's schema.
     pub schema: String,
     /// The table, or another view.
     pub table: String,
-    /// For each column of the view which one of the table it is; `None` where it is computed.
+    /// For each column of the view the column of the table; `None` if it is computed.
     pub columns: Vec<Option<String>>,
 }
 
-/// Reads `VIEW_DEFINITION` of `information_schema.VIEWS`, a SELECT with qualified names. `None` where the view is more
-/// than columns and rows of one table, or that can't be told.
+/// Reads `VIEW_DEFINITION` of `information_schema.VIEWS`, a SELECT with qualified names. `None` if the view is more
+/// than columns and rows of one table, or the definition is not understood.
 pub fn view_of_one(definition: &[u8], mode: Mode) -> Option<ViewOfOne> {
     let lexed = lex(definition, mode, Executable::Skip).ok()?;
     let text = Text::new(definition, mode, &lexed);
@@ -53,13 +53,13 @@ pub fn view_of_one(definition: &[u8], mode: Mode) -> Option<ViewOfOne> {
     Some(ViewOfOne { schema: schema?, table, columns })
 }
 
-/// The SELECT in a SHOW CREATE VIEW. `None` where the text is another.
+/// The SELECT in the result of SHOW CREATE VIEW; `None` for another text.
 pub fn select_of_view(shown: &[u8], mode: Mode) -> Option<&[u8]> {
     let lexed = lex(shown, mode, Executable::Skip).ok()?;
     let text = Text::new(shown, mode, &lexed);
     let view = text.find(0..text.len(), |at| text.is(at, "VIEW"))?;
-    let (_, _, behind) = table_name(&text, view + 1..text.len())?;
-    let at = if text.punct(behind, b'(') { text.skip_parens(behind)? } else { behind };
+    let (_, _, after) = table_name(&text, view + 1..text.len())?;
+    let at = if text.punct(after, b'(') { text.skip_parens(after)? } else { after };
     // WITH CASCADED CHECK OPTION
     let checks = |with: &usize| {
         text.is_any(with + 1, &["CASCADED", "LOCAL"]) && text.are(with + 2, &["CHECK", "OPTION"])

@@ -7,10 +7,10 @@ use crate::{
     types::Refusal,
 };
 
-/// An expression that can be evaluated before its statement, so that its value stands in its place.
+/// An expression that can be evaluated before its statement, where its value takes its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Evaluable {
-    /// Its text, with locks in its subqueries.
+    /// Its text, with locking clauses in its subqueries.
     pub text: Vec<u8>,
     /// It reads tables.
     pub subquery: bool,
@@ -18,7 +18,7 @@ pub struct Evaluable {
     pub clock: bool,
 }
 
-/// What reads the clock, with parentheses or without.
+/// Functions that read the clock, with parentheses or without.
 const CLOCKS: &[&str] = &[
     "CURDATE",
     "CURRENT_DATE",
@@ -35,10 +35,11 @@ const CLOCKS: &[&str] = &[
     "UTC_TIMESTAMP",
 ];
 
-/// Looks at an expression that is to be evaluated before its statement. `default` says that it is a column's default, whose functions are the server's own.
+/// Whether an expression can be evaluated before its statement. `default`: it is the default of a column, whose
+/// functions are built in.
 ///
 /// # Errors
-/// Why it can't be.
+/// Why it cannot.
 pub fn evaluable(expression: &[u8], mode: Mode, default: bool) -> Result<Evaluable, Refusal> {
     let lexed = lex(expression, mode, Executable::Skip)
         .map_err(|reason| Refusal::new(format!("the expression {reason}")))?;

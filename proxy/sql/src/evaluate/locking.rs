@@ -1,16 +1,15 @@
-//! What is read of a statement before it runs: the query of an INSERT … SELECT, and the expressions that the keys of its
-//! rows come from. Every part of them that reads a table does so under shared locks, as it does in a statement that
-//! writes.
+//! Locking reads in the place of what a statement reads: the query of an INSERT … SELECT, and expressions that give the
+//! keys of its rows. Each query block that reads a table does so under shared locks, as in a statement that writes.
 
 use std::ops::Range;
 
 use crate::{lex::Text, types::Refusal};
 
 const LOCK: &[u8] = b" LOCK IN SHARE MODE";
-/// A LIMIT that `sql_select_limit` does not undercut.
+/// A LIMIT of all rows, which overrides `sql_select_limit`.
 pub const NO_LIMIT: &[u8] = b" LIMIT 18446744073709551615";
 
-/// Refuses locking clauses, and what stores its result.
+/// Refuses locking clauses, and INTO.
 fn check_locks(text: &Text<'_>, range: Range<usize>) -> Result<(), Refusal> {
     for at in range {
         let locks = text.are(at, &["LOCK", "IN"])
@@ -26,7 +25,7 @@ fn check_locks(text: &Text<'_>, range: Range<usize>) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The text by which a query is read before the statement that it is a part of.
+/// The text that reads a query before its statement.
 pub(crate) fn locked_query(text: &Text<'_>, range: Range<usize>) -> Result<Vec<u8>, Refusal> {
     check_locks(text, range.clone())?;
     let mut writer = Writer::new(text, text.span(range.clone()).start);
@@ -34,17 +33,17 @@ pub(crate) fn locked_query(text: &Text<'_>, range: Range<usize>) -> Result<Vec<u
     Ok(writer.out)
 }
 
-/// The text of an expression with its subqueries read so.
+/// The text of an expression whose subqueries are locking reads.
 pub(super) fn locked_expression(text: &Text<'_>) -> Result<Vec<u8>, Refusal> {
     let all = 0..text.len();
     check_locks(text, all.clone())?;
     let mut writer = Writer::new(text, 0);
-    writer.plain(all.clone())?;
+    writer.subqueries(all.clone())?;
     writer.copy_to(text.span(all).end);
     Ok(writer.out)
 }
 
-/// Copies text, and puts locking clauses in.
+/// Copies text, and adds locking clauses.
 struct Writer<'t, 'a> {
     text: &'t Text<'a>,
     /// Copied up to this byte.
@@ -62,15 +61,15 @@ impl<'t, 'a> Writer<'t, 'a> {
         self.copied = self.copied.max(byte);
     }
 
-    /// Tokens that are no query, but may hold some in parentheses.
-    fn plain(&mut self, range: Range<usize>) -> Result<(), Refusal> {
+    /// Copies tokens that are no query, and adds locking clauses to the subqueries in them.
+    fn subqueries(&mut self, range: Range<usize>) -> Result<(), Refusal> {
         let text = self.text;
         let mut at = range.start;
         while at < range.end {
             if text.punct(at, b'(') && text.is_any(at + 1, &["SELECT", "WITH", "TABLE"]) {
-                let behind = text.skip_parens(at).ok_or_else(not_understood)?;
-                self.query(at + 1..behind - 1, false)?;
-                at = behind;
+                let after = text.skip_parens(at).ok_or_else(not_understood)?;
+                self.query(at + 1..after - 1, false)?;
+                at = after;
             } else {
                 at += 1;
             }
@@ -78,16 +77,16 @@ impl<'t, 'a> Writer<'t, 'a> {
         Ok(())
     }
 
-    /// A whole query; the outermost one is not limited by `sql_select_limit`.
+    /// Copies a whole query. `sql_select_limit` does not limit the outermost one.
     fn query(&mut self, range: Range<usize>, outermost: bool) -> Result<(), Refusal> {
         let text = self.text;
         let mut start = range.start;
         if text.is(start, "WITH") {
             let begins = |at: usize| text.is_any(at, &["SELECT", "TABLE", "VALUES"]);
             let main = text.find(start..range.end, begins).ok_or_else(not_understood)?;
-            // The parts of a recursive one cannot be locked
+            // The query blocks of a recursive CTE cannot be locked
             if !text.is(start + 1, "RECURSIVE") {
-                self.plain(start..main)?;
+                self.subqueries(start..main)?;
             }
             start = main;
         }
@@ -99,7 +98,7 @@ impl<'t, 'a> Writer<'t, 'a> {
         let operator = |at: usize| text.is_any(at, &["UNION", "EXCEPT", "INTERSECT", "MINUS"]);
         let end_byte = text.span(range.clone()).end;
         if text.find(start..range.end, operator).is_none() {
-            let lock: &[u8] = if self.block(start..range.end)? { LOCK } else { b"" };
+            let lock: &[u8] = if self.query_block(start..range.end)? { LOCK } else { b"" };
             self.copy_to(end_byte);
             self.out.extend_from_slice(limit);
             self.out.extend_from_slice(lock);
@@ -109,7 +108,7 @@ impl<'t, 'a> Writer<'t, 'a> {
             let next = text.find(start..range.end, operator);
             let mut part = start..next.unwrap_or(range.end);
             if next.is_none() && !text.punct(start, b'(') {
-                // These are the whole union's
+                // These clauses belong to the whole union
                 let clause = |at: usize| text.is_any(at, &["ORDER", "LIMIT"]);
                 part.end = text.find(part.clone(), clause).unwrap_or(part.end);
             }
@@ -117,11 +116,11 @@ impl<'t, 'a> Writer<'t, 'a> {
             let parenthesis = self.text.punct(part.start, b'(') || text.is(part.start, "VALUES");
             self.copy_to(span.start);
             if parenthesis {
-                self.plain(part)?;
+                self.subqueries(part)?;
                 self.copy_to(span.end);
             } else {
                 self.out.push(b'(');
-                self.block(part)?;
+                self.query_block(part)?;
                 self.copy_to(span.end);
                 self.out.extend_from_slice(LOCK);
                 self.out.push(b')');
@@ -134,8 +133,8 @@ impl<'t, 'a> Writer<'t, 'a> {
         Ok(())
     }
 
-    /// A query without set operators, but for its end; whether a locking clause can follow.
-    fn block(&mut self, range: Range<usize>) -> Result<bool, Refusal> {
+    /// Copies a query block up to its last token, and says whether a locking clause can follow.
+    fn query_block(&mut self, range: Range<usize>) -> Result<bool, Refusal> {
         let text = self.text;
         if text.is(range.start, "TABLE") {
             let word = text.span(range.start..range.start + 1);
@@ -146,7 +145,7 @@ impl<'t, 'a> Writer<'t, 'a> {
             return Err(not_understood());
         }
         let lockable = text.is_any(range.start, &["SELECT", "TABLE"]);
-        self.plain(range)?;
+        self.subqueries(range)?;
         Ok(lockable)
     }
 }

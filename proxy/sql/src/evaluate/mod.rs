@@ -1,4 +1,4 @@
-//! What is evaluated apart from its statement: before it, a second time, or by a server that only prepares it.
+//! Expressions that are evaluated apart from their statement: before it, again, or by a server that only prepares it.
 
 mod evaluable;
 mod locking;

@@ -1,30 +1,30 @@
-//! What a server may evaluate of a text without being asked to run it.
+//! Texts of which a server evaluates parts when it only prepares them.
 
 use crate::{
     clause::functions::{Callee, callee, is_call_of},
     lex::{Executable, Kind, Mode, Text, lex},
 };
 
-/// Words in front of a table whose columns are listed behind it.
+/// Words before a table that a list of its columns may follow.
 const BEFORE_COLUMNS: [&str; 6] = ["INTO", "TABLE", "INSERT", "REPLACE", "IGNORE", "VIEW"];
 
-/// Whether the name at `at` is that of a table in front of a list of its columns.
+/// Whether the name at `at` is that of a table before a list of its columns.
 fn lists_columns(text: &Text<'_>, at: usize) -> bool {
     let start = if at > 1 && text.after_dot(at) { at - 2 } else { at };
     start > 0 && text.is_any(start - 1, &BEFORE_COLUMNS)
 }
 
-/// Whether a text, whatever it is, calls no stored function, and changes no variable, when a server evaluates a part of it: some
-/// do so with constants of a statement that is prepared only. Views are not looked at.
+/// Whether a text calls no stored function and changes no variable, whichever part of it a server evaluates. Some
+/// servers evaluate constants of a statement when it is only prepared. Views are not read.
 pub fn evaluates_quietly(sql: &[u8], mode: Mode) -> bool {
     let lexed = match lex(sql, mode, Executable::Inline) {
         Ok(lexed) => lexed,
-        // No server goes on from there; and nothing is called without parentheses
+        // No server reads on from there, and without parentheses nothing is called
         Err(why) => return why.ends_with("not closed") && !sql.contains(&b'('),
     };
     let text = Text::new(sql, mode, &lexed);
     (0..text.len()).all(|at| {
-        // No server parses f(*) but of functions of its own
+        // Servers parse f(*) for built-in functions only
         let calls =
             callee(&text, at) == Callee::Unknown && !lists_columns(&text, at) && !text.punct(at + 2, b'*');
         let assigns = text.kind(at) == Some(Kind::Assign) || is_call_of(&text, at, "LAST_INSERT_ID");

@@ -1,4 +1,4 @@
-//! Values that are worked out once more, in a read before the statement.
+//! Values that a read before the statement evaluates as well.
 
 use crate::{
     clause::functions,
@@ -6,22 +6,23 @@ use crate::{
     types::{Assignment, Refusal},
 };
 
-/// What the value of an assignment is made of.
+/// The value of an assignment that is evaluated again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Repeated {
     /// The keyword DEFAULT.
     Default,
-    /// An expression that gives the same value when it is evaluated in a read before the statement.
+    /// An expression that has the same value in a read before the statement.
     Expression {
         /// All names in it, in lower case: the columns that it reads, and more.
         names: Vec<String>,
     },
 }
 
-/// Whether the value of an assignment can be told by a read before the statement. `assignments` are all of the statement.
+/// Whether a read before the statement can evaluate the value of an assignment. `assignments` are all of the
+/// statement's.
 ///
 /// # Errors
-/// Why it cannot: it may give another value, or do something, each time it is evaluated.
+/// Why it cannot: it may have another value, or an effect, each time that it is evaluated.
 pub fn repeatable(
     sql: &[u8],
     assignment: &Assignment,
@@ -55,7 +56,7 @@ pub fn repeatable(
     Ok(Repeated::Expression { names })
 }
 
-/// Whether one of the values holds `:=`.
+/// Whether one of the values contains `:=`.
 fn assigns_variable(sql: &[u8], assignments: &[Assignment], mode: Mode) -> bool {
     assignments.iter().any(|assignment| {
         let value = sql.get(assignment.value.clone()).unwrap_or_default();

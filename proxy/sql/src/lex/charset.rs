@@ -57,8 +57,17 @@ impl PartialEq for Other {
 impl Eq for Other {}
 
 macro_rules! charsets {
-    ($($name:literal $width:ident $letters:expr, $from:literal $overlaps:literal $([$($unlike:literal)*])?;)*) => {
-        &[$(Other { name: $name, width: $width, encoding: $letters, letters_from: $from, ambiguous: &[$($($unlike),*)?], overlaps: $overlaps }),*]
+    ($(
+        $name:literal $width:ident $encoding:expr, $letters_from:literal $overlaps:literal $([$($ambiguous:literal)*])?;
+    )*) => {
+        &[$(Other {
+            name: $name,
+            width: $width,
+            encoding: $encoding,
+            letters_from: $letters_from,
+            ambiguous: &[$($($ambiguous),*)?],
+            overlaps: $overlaps,
+        }),*]
     };
 }
 

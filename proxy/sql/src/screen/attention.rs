@@ -1,19 +1,23 @@
-//! The cheap test that every statement of an unbound session goes through.
+//! The cheap tests that every packet of an unbound session passes.
+//!
+//! All of them may say true wrongly, and none says false wrongly, except where its comment says so.
 
 use memchr::{memchr, memchr_iter, memchr2_iter, memmem};
 
 use crate::lex::{Executable, Lexer, Mode};
 
-/// Whether a packet of an unbound session could concern Atone at all: it begins with START, COMMIT or ROLLBACK
-/// GLOBAL or has GLOBAL behind a `;`, mentions `@atone_xid`, or carries what may be a XID hint. Says true too often, never false wrongly;
-/// well under a microsecond for a usual statement.
+/// Whether a packet may concern Atone: it begins with START, COMMIT or ROLLBACK GLOBAL, has GLOBAL after a `;`,
+/// mentions `@atone_xid`, or has what may be a XID hint. Takes well under a microsecond for a usual statement.
 pub fn needs_attention(sql: &[u8]) -> bool {
-    mentions_variable(sql) || may_have_hint(sql) || begins_globally(sql) || goes_on_globally(sql)
+    mentions_variable(sql)
+        || may_have_hint(sql)
+        || begins_with_global_verb(sql)
+        || has_global_after_semicolon(sql)
 }
 
-/// Whether a packet of an unbound session could change how the text of a statement prepared before it is read: the schema
-/// that unqualified names belong to, `sql_mode`, the charset and collation of literals. Says true too often, never false wrongly
-/// but for what a stored procedure does without being called by its text.
+/// Whether a packet may change how the text of a statement that was prepared earlier is read: the default schema,
+/// `sql_mode`, the charset and collation of literals. Says false wrongly for a stored procedure that the text does not
+/// call by name.
 pub fn may_change_reading(sql: &[u8]) -> bool {
     const WORDS: [&str; 13] = [
         "use",
@@ -33,8 +37,7 @@ pub fn may_change_reading(sql: &[u8]) -> bool {
     has_word(sql, &WORDS)
 }
 
-/// Whether a packet of an unbound session could prepare another statement under a name (PREPARE), or forget one. Says true too
-/// often, never false wrongly.
+/// Whether a packet may PREPARE a statement under a name, or deallocate one.
 pub fn may_prepare(sql: &[u8]) -> bool {
     has_word(sql, &["prepare", "call", "execute"])
 }
@@ -54,9 +57,9 @@ fn mentions_variable(sql: &[u8]) -> bool {
     })
 }
 
-/// Whether a statement may carry a XID hint: it has a block comment, and `xid` somewhere behind its beginning.
+/// Whether a statement may have a XID hint: it has a block comment, and `xid` somewhere after the comment's beginning.
 pub fn may_have_hint(sql: &[u8]) -> bool {
-    // Comments are rare, slashes are too.
+    // Comments are rare, and slashes are, too
     if memchr(b'/', sql).is_none() {
         return false;
     }
@@ -67,7 +70,7 @@ pub fn may_have_hint(sql: &[u8]) -> bool {
 }
 
 /// Whether a statement may read the list of the session's user variables: MySQL has it in
-/// `performance_schema.user_variables_by_thread`, MariaDB in `information_schema.USER_VARIABLES` and behind
+/// `performance_schema.user_variables_by_thread`, MariaDB in `information_schema.USER_VARIABLES` and
 /// `SHOW USER_VARIABLES`.
 pub fn may_list_user_variables(sql: &[u8]) -> bool {
     const LIST: &[u8] = b"user_variables";
@@ -75,7 +78,7 @@ pub fn may_list_user_variables(sql: &[u8]) -> bool {
         .any(|at| sql.get(at..at + LIST.len()).is_some_and(|word| word.eq_ignore_ascii_case(LIST)))
 }
 
-/// Whether a statement seems to name a XID: in `@atone_xid`, or in a comment (`XID(…)`, `xid=…`). For texts that cannot be read.
+/// Whether a text that cannot be read seems to name a XID: in `@atone_xid`, or in a comment (`XID(…)`, `xid=…`).
 pub fn may_name_xid(sql: &[u8]) -> bool {
     let word = |word: &'static [u8]| {
         memchr2_iter(b'x', b'X', sql).filter(move |at| {
@@ -84,14 +87,14 @@ pub fn may_name_xid(sql: &[u8]) -> bool {
         })
     };
     let named = |at: usize| {
-        let behind = sql.get(at + 3..).unwrap_or_default().trim_ascii_start();
-        matches!(behind.first(), Some(b'(' | b'='))
+        let after = sql.get(at + 3..).unwrap_or_default().trim_ascii_start();
+        matches!(after.first(), Some(b'(' | b'='))
     };
     word(b"atone_xid").next().is_some() || (memmem::find(sql, b"/*").is_some() && word(b"xid").any(named))
 }
 
-/// Whether a text that cannot be read may be for Atone: it seems to name a XID or a global transaction, or a variable in quotes whose name is
-/// written with escapes. Routines in other languages, and what else the server alone understands, are not.
+/// Whether a text that cannot be read may be for Atone: it seems to name a XID or a global transaction, or a quoted
+/// variable whose name has escapes. Routines in other languages, and what else only the server understands, are not.
 pub(crate) fn may_be_for_atone(sql: &[u8]) -> bool {
     let escaped = || {
         memchr_iter(b'@', sql).any(|at| {
@@ -100,14 +103,15 @@ pub(crate) fn may_be_for_atone(sql: &[u8]) -> bool {
             memchr(b'\\', &name[..memchr(quote, name).unwrap_or(name.len())]).is_some()
         })
     };
-    let globally = || begins_globally(sql) || (goes_on_globally(sql) && has_word(sql, &["transaction"]));
-    needs_attention(sql) && (may_name_xid(sql) || escaped() || globally())
+    let global = || {
+        begins_with_global_verb(sql) || (has_global_after_semicolon(sql) && has_word(sql, &["transaction"]))
+    };
+    needs_attention(sql) && (may_name_xid(sql) || escaped() || global())
 }
 
 /// START, COMMIT or ROLLBACK, then GLOBAL.
-fn begins_globally(sql: &[u8]) -> bool {
-    // Most statements are told by their first letter. What begins with something else than a letter (blanks, a
-    // comment) is looked at more closely.
+fn begins_with_global_verb(sql: &[u8]) -> bool {
+    // Most statements are excluded by their first letter. Those that begin with blanks or a comment are lexed
     if let Some(first) = sql.first()
         && first.is_ascii_alphabetic()
         && !matches!(first.to_ascii_uppercase(), b'S' | b'C' | b'R')
@@ -118,7 +122,7 @@ fn begins_globally(sql: &[u8]) -> bool {
     let mut comments = Vec::new();
     let mut word = |tokens| match lexer.next(tokens, &mut comments) {
         Ok(Some(token)) => Some(sql.get(token.span()).unwrap_or_default()),
-        // What can't be read is no statement for Atone, as `analyze` refuses it as well.
+        // A text that cannot be read is no statement for Atone: `analyze` refuses it as well
         _ => None,
     };
     let Some(verb) = word(0) else { return false };
@@ -128,8 +132,8 @@ fn begins_globally(sql: &[u8]) -> bool {
     word(1).is_some_and(|second| second.eq_ignore_ascii_case(b"GLOBAL"))
 }
 
-/// GLOBAL behind a `;`.
-fn goes_on_globally(sql: &[u8]) -> bool {
+/// GLOBAL after a `;`.
+fn has_global_after_semicolon(sql: &[u8]) -> bool {
     const WORD: &[u8] = b"GLOBAL";
     let Some(at) = memchr(b';', sql) else { return false };
     let rest = sql.get(at..).unwrap_or_default();

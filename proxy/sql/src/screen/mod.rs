@@ -1,4 +1,4 @@
-//! Questions about a whole text, whatever statements it holds, that are answered without [`crate::analyze`].
+//! Questions about a whole text, whatever statements it contains, that need no analysis.
 
 mod attention;
 mod splitting;

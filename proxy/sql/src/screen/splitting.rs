@@ -9,18 +9,17 @@ use crate::lex::{Executable, Kind, Lexer, Mode, Text, Token, is_blank};
 pub struct NextStatement {
     /// The offset of the `;`.
     pub end: usize,
-    /// Where what follows begins.
+    /// Where the next statement begins.
     pub following: usize,
 }
 
-/// Whether a text could hold several statements: a `;` with more behind it. Says true too often, never false wrongly.
+/// Whether a text may contain several statements: a `;` with more after it. Never says false wrongly.
 pub fn may_be_several(sql: &[u8]) -> bool {
     memchr(b';', sql).is_some_and(|at| sql[at..].iter().any(|&byte| byte != b';' && !is_blank(byte)))
 }
 
-/// Where the first statement ends and another one follows. `None` where the text is one statement, where its tokens
-/// can't be told, and where it begins as one that may hold others (CREATE PROCEDURE, BEGIN NOT ATOMIC …): all of
-/// it is one then.
+/// Where the first statement ends and the next begins. `None` if the text is one statement or cannot be lexed. A text
+/// that begins like a statement which may contain others (CREATE PROCEDURE, BEGIN NOT ATOMIC …) is taken for one.
 pub fn next_statement(sql: &[u8], mode: Mode) -> Option<NextStatement> {
     let mut lexer = Lexer::new(sql, mode, Executable::Skip);
     let (mut tokens, mut comments): (Vec<Token>, _) = (Vec::new(), Vec::new());
@@ -29,24 +28,24 @@ pub fn next_statement(sql: &[u8], mode: Mode) -> Option<NextStatement> {
         if token.kind == Kind::Punct(b';') {
             break token;
         }
-        // What decides stands at the front
+        // The first tokens decide
         if tokens.len() < MAX_HEAD_TOKENS {
             tokens.push(token);
         }
     };
     lexer.next(tokens.len(), &mut comments).ok()??;
-    if may_hold_others(&Text { sql, mode, tokens: &tokens }) {
+    if may_contain_others(&Text { sql, mode, tokens: &tokens }) {
         return None;
     }
     Some(NextStatement { end: end.start(), following: end.end() })
 }
 
-/// How many tokens of a statement are looked at: a DEFINER clause, OR REPLACE and the like stand before the word that
-/// says what is created.
+/// How many tokens of a statement are read: a DEFINER clause, OR REPLACE and the like come before the word that says
+/// what is created.
 const MAX_HEAD_TOKENS: usize = 32;
 
-/// Whether a statement begins as one in which `;` may stand.
-fn may_hold_others(text: &Text<'_>) -> bool {
+/// Whether a statement begins like one that may contain `;`.
+fn may_contain_others(text: &Text<'_>) -> bool {
     let bodies = ["PROCEDURE", "FUNCTION", "TRIGGER", "EVENT", "PACKAGE"];
     if text.is_any(0, &["CREATE", "ALTER"]) {
         return (1..text.len()).any(|at| text.is_any(at, &bodies));
@@ -78,7 +77,7 @@ mod tests {
         assert_eq!(split("SELECT 1; ; -- ;\n"), ["SELECT 1", " ; -- ;\n"]);
         assert_eq!(split("SELECT 1 /* ; */; SELECT 2 # ;"), ["SELECT 1 /* ; */", " SELECT 2 # ;"]);
         assert_eq!(split("BEGIN; UPDATE t SET a = 1; COMMIT"), ["BEGIN", " UPDATE t SET a = 1", " COMMIT"]);
-        // The server reads what follows once it has run what stands before
+        // The server reads the next statement after it has run the one before
         assert_eq!(split("SELECT 1; SELECT 'x"), ["SELECT 1", " SELECT 'x"]);
     }
 

@@ -1,4 +1,4 @@
-//! LOCK TABLES and what ends it: locks that a transaction of ours would release without a word.
+//! LOCK TABLES and what releases the locks: a transaction of Atone's own would release them without a warning.
 
 use memchr::memchr2_iter;
 
@@ -16,11 +16,11 @@ pub enum TableLocks {
     Unknown,
 }
 
-/// How many tokens of a statement are looked at, for FLUSH: names of tables stand before what decides.
+/// How many tokens of a statement are read: in a FLUSH, the names of tables come before what decides.
 const MAX_TOKENS: usize = 4096;
 
-/// What the last statement of a packet that bears on table locks does to them, if there is one. Well under a microsecond for a usual
-/// statement.
+/// What the last statement of a packet that concerns table locks does to them, if there is one. Takes well under a
+/// microsecond for a usual statement.
 pub fn table_locks(sql: &[u8], mode: Mode) -> Option<TableLocks> {
     let first = sql.iter().take_while(|byte| byte.is_ascii_alphabetic()).count();
     let word = sql.get(..first).unwrap_or_default();
@@ -30,7 +30,7 @@ pub fn table_locks(sql: &[u8], mode: Mode) -> Option<TableLocks> {
     let (mut rest, mut last) = (sql, None);
     loop {
         let next = next_statement(rest, mode);
-        last = of_one(next.map_or(rest, |next| &rest[..next.end]), mode).or(last);
+        last = of_statement(next.map_or(rest, |next| &rest[..next.end]), mode).or(last);
         match next {
             Some(next) => rest = &rest[next.following..],
             None => return last,
@@ -40,15 +40,15 @@ pub fn table_locks(sql: &[u8], mode: Mode) -> Option<TableLocks> {
 
 const VERBS: [&str; 6] = ["LOCK", "FLUSH", "UNLOCK", "BEGIN", "START", "EXECUTE"];
 
-/// Whether a text holds a word, in any case.
+/// Whether a text contains a word, in upper or lower case.
 fn contains(sql: &[u8], word: &[u8]) -> bool {
     let Some(&first) = word.first() else { return true };
     memchr2_iter(first, first.to_ascii_lowercase(), sql)
         .any(|at| sql.get(at..at + word.len()).is_some_and(|found| found.eq_ignore_ascii_case(word)))
 }
 
-fn of_one(sql: &[u8], mode: Mode) -> Option<TableLocks> {
-    // A server either runs what is in an executable comment or passes over it
+fn of_statement(sql: &[u8], mode: Mode) -> Option<TableLocks> {
+    // A server either runs the code in an executable comment or skips it
     let found = [Executable::Skip, Executable::Inline].map(|executable| {
         let mut lexer = Lexer::new(sql, mode, executable);
         let (mut tokens, mut comments): (Vec<Token>, _) = (Vec::new(), Vec::new());

@@ -2,7 +2,7 @@
 
 use crate::lex::{Executable, Kind, Mode, Text, lex};
 
-/// A name where a table can stand.
+/// A name in a place where a table may be named.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TableName {
     /// The schema, unquoted, where the name is qualified.
@@ -11,7 +11,7 @@ pub struct TableName {
     pub name: String,
 }
 
-/// Words behind which a table can stand.
+/// Words that a table may follow.
 const BEFORE: [&str; 14] = [
     "FROM",
     "JOIN",
@@ -28,13 +28,13 @@ const BEFORE: [&str; 14] = [
     "REPLACE",
     "DELETE",
 ];
-/// Those of them that begin a list of tables.
+/// Words that a list of tables may follow.
 const BEFORE_LIST: [&str; 8] = ["FROM", "JOIN", "STRAIGHT_JOIN", "TABLE", "UPDATE", "USING", "OJ", "DELETE"];
-/// Those of them behind which a parenthesis holds something else.
+/// Words that one table may follow, but no tables in parentheses.
 const BEFORE_ONE: [&str; 3] = ["INTO", "INSERT", "REPLACE"];
-/// Words behind which commas, at the same depth of parentheses, separate something else than tables.
+/// Words that end a list of tables at the same depth of parentheses.
 const ENDS_LIST: [&str; 6] = ["SELECT", "SET", "WHERE", "GROUP", "ORDER", "HAVING"];
-/// Reserved words that stand where a table could.
+/// Reserved words in places where a table may be named.
 const NONE: [&str; 19] = [
     "SELECT",
     "NULL",
@@ -57,9 +57,8 @@ const NONE: [&str; 19] = [
     "KEY",
 ];
 
-/// Every name in the statement that stands where a table or a view can: each once, sorted. Columns and aliases may be
-/// among them; a table or view that the statement reads or writes is never missing. `None` where the text cannot be split
-/// into words.
+/// Every name in a place where a table or view may be named: each once, sorted. Columns and aliases may be among them;
+/// a table or view that the statement reads or writes is never missing. `None` if the text cannot be lexed.
 pub fn table_names(sql: &[u8], mode: Mode) -> Option<Vec<TableName>> {
     let lexed = lex(sql, mode, Executable::Inline).ok()?;
     let text = Text::new(sql, mode, &lexed);
@@ -79,26 +78,26 @@ fn shows_columns(text: &Text<'_>) -> bool {
     text.is(0, "SHOW") && (1..4).any(|at| text.is_any(at, &WHAT))
 }
 
-/// The names where tables can stand.
+/// The names in places where tables may be named.
 fn names_in_place(text: &Text<'_>) -> Vec<TableName> {
     let deletes = (0..text.len()).any(|at| text.is(at, "DELETE"));
     let mut names = Vec::new();
-    // For each depth of parentheses whether commas separate tables there
+    // For each depth of parentheses: whether commas separate tables there
     let mut lists = vec![false];
     for at in 0..text.len() {
         let in_list = lists.last().is_some_and(|in_list| *in_list);
         let parenthesis = text.punct(at, b'(');
         let joins_using = parenthesis && !deletes && at > 0 && text.is(at - 1, "USING");
-        let may_stand = may_stand_at(text, at, in_list) && !joins_using;
-        if may_stand && let Some(name) = name_at(text, at) {
+        let may_be_table = may_name_table(text, at, in_list) && !joins_using;
+        if may_be_table && let Some(name) = name_at(text, at) {
             names.push(name);
         }
         if parenthesis {
-            lists.push(may_stand);
+            lists.push(may_be_table);
         } else if text.punct(at, b')') {
             lists.pop();
         } else if let Some(in_list) = lists.last_mut() {
-            // USE INDEX FOR ORDER BY (…), other
+            // Not that of USE INDEX FOR ORDER BY (…)
             let hint = at > 0 && text.is(at - 1, "FOR");
             let ends = text.is_any(at, &ENDS_LIST) && !hint;
             *in_list = (*in_list || text.is_any(at, &BEFORE_LIST) && !updates_duplicate(text, at)) && !ends;
@@ -107,21 +106,21 @@ fn names_in_place(text: &Text<'_>) -> Vec<TableName> {
     names
 }
 
-/// Whether a table, or a parenthesis with tables in it, can stand here.
-fn may_stand_at(text: &Text<'_>, at: usize, in_list: bool) -> bool {
-    let behind = |before: usize| {
+/// Whether a table, or a parenthesis with tables in it, may be here.
+fn may_name_table(text: &Text<'_>, at: usize, in_list: bool) -> bool {
+    let follows = |before: usize| {
         (text.is_any(before, &BEFORE) && !updates_duplicate(text, before))
             || (in_list && matches!(text.kind(before), Some(Kind::Punct(b',' | b'('))))
             || (before == 0 && text.is_any(0, &["DESCRIBE", "DESC", "EXPLAIN"]))
-            // MariaDB takes any word for the OJ of {OJ …}
+            // MariaDB accepts any word for the OJ of {OJ …}
             || (before > 0 && text.punct(before - 1, b'{'))
     };
     let Some(before) = at.checked_sub(1) else { return false };
     if text.punct(at, b'(') && text.is_any(before, &BEFORE_ONE) {
         return false;
     }
-    // MariaDB takes .t for t
-    behind(before) || (before > 0 && text.punct(before, b'.') && behind(before - 1))
+    // MariaDB accepts .t for t
+    follows(before) || (before > 0 && text.punct(before, b'.') && follows(before - 1))
 }
 
 /// Whether the word is the UPDATE of ON DUPLICATE KEY UPDATE.
@@ -143,7 +142,7 @@ fn name_at(text: &Text<'_>, at: usize) -> Option<TableName> {
     (!call).then_some(TableName { schema, name })
 }
 
-/// All names that there are, with all that could be their schemas: what is in an executable comment runs, or does not.
+/// All names, with all that may be their schemas: whether the code in an executable comment runs is not known.
 fn all_names(text: &Text<'_>) -> Vec<TableName> {
     let shows = shows_columns(text);
     let words: Vec<(usize, String)> = (0..text.len())

@@ -1,4 +1,4 @@
-//! `GET DIAGNOSTICS` outside of routines.
+//! `GET DIAGNOSTICS` outside of stored routines.
 
 use crate::{
     lex::{Executable, Kind, Mode, Text, lex},
@@ -8,13 +8,13 @@ use crate::{
 /// A `GET DIAGNOSTICS` that assigns to user variables.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GetDiagnostics {
-    /// The number behind CONDITION; `None` where it asks for what belongs to the whole statement.
+    /// The number after CONDITION; `None` if it reads items of the whole statement.
     pub condition: Option<usize>,
-    /// Each variable, and the name of the item that it gets, in upper case.
+    /// Each variable, and the name of the item that it is assigned, in upper case.
     pub items: Vec<(Span, String)>,
 }
 
-/// Reads a `GET [CURRENT] DIAGNOSTICS`; `None` for any other form, and where the number of the condition is not written out.
+/// Reads a `GET [CURRENT] DIAGNOSTICS`; `None` for any other form, and if the number of the condition is no literal.
 pub fn get_diagnostics(sql: &[u8], mode: Mode) -> Option<GetDiagnostics> {
     let lexed = lex(sql, mode, Executable::Inline).ok()?;
     let text = Text::new(sql, mode, &lexed);

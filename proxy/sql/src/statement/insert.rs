@@ -1,4 +1,4 @@
-//! INSERT of literal rows.
+//! INSERT and REPLACE.
 
 use std::ops::Range;
 
@@ -105,7 +105,7 @@ pub(crate) fn insert(text: &Text<'_>, placeholders: &[usize]) -> Result<Statemen
     }))
 }
 
-/// `SELECT …`, which is read once more before the statement: the query and the index behind it.
+/// The `SELECT …` of an INSERT, which is also read before the statement: the query and the index after it.
 fn source_query(text: &Text<'_>, at: usize) -> Result<(SourceQuery, usize), Refusal> {
     let duplicate = |at: usize| text.are(at, &["ON", "DUPLICATE", "KEY", "UPDATE"]);
     let end = text.find(at..text.len(), |at| duplicate(at) || text.is(at, "RETURNING")).unwrap_or(text.len());
@@ -129,7 +129,7 @@ fn is_query(text: &Text<'_>, at: usize) -> bool {
     text.is_any(at, &["SELECT", "WITH", "TABLE"]) || text.punct(at, b'(')
 }
 
-/// What stands behind the rows: nothing, or a row alias and what ON DUPLICATE KEY UPDATE assigns.
+/// What ON DUPLICATE KEY UPDATE assigns, after a row alias; `None` if there is nothing after the rows.
 fn on_duplicate(text: &Text<'_>, range: Range<usize>) -> Result<Option<Vec<Assignment>>, Refusal> {
     let mut at = range.start;
     let not_understood = || Refusal::new("the statement is not understood");
@@ -170,16 +170,16 @@ fn column_list(text: &Text<'_>, range: Range<usize>) -> Result<Vec<String>, Refu
 struct Reader<'t, 'a> {
     text: &'t Text<'a>,
     placeholders: &'t [usize],
-    /// How many placeholders have been passed.
+    /// The index of the next placeholder.
     next_placeholder: usize,
-    /// The text of the last expression that was confirmed: bulk inserts repeat it.
+    /// The text of the last expression that was confirmed. Bulk inserts repeat it.
     confirmed: Option<&'a [u8]>,
     /// See [`Insert::has_side_effects`].
     has_side_effects: bool,
 }
 
 impl Reader<'_, '_> {
-    /// `(…), (…)`: the rows and the index behind.
+    /// `(…), (…)`: the rows and the index after them.
     fn rows(
         &mut self,
         mut at: usize,
@@ -225,7 +225,7 @@ impl Reader<'_, '_> {
         }
     }
 
-    /// The value that begins at `at`, and the index of the comma or parenthesis behind it, or `limit`.
+    /// The value that begins at `at`, and the index of the comma or parenthesis after it, or `limit`.
     fn value(&mut self, at: usize, limit: usize) -> Result<(InsertValue, usize), Refusal> {
         let text = self.text;
         if let Some(len) = operand::constant(text, at, limit) {
@@ -289,7 +289,7 @@ impl Reader<'_, '_> {
         Ok(())
     }
 
-    /// `INSERT INTO t SET a = 1, b = DEFAULT`: columns, values, and the index behind.
+    /// `INSERT INTO t SET a = 1, b = DEFAULT`: columns, values, and the index after them.
     fn set_form(&mut self, at: usize) -> Result<(Vec<String>, Vec<InsertValue>, usize), Refusal> {
         let text = self.text;
         let end =

@@ -24,7 +24,7 @@ pub(crate) fn load(text: &Text<'_>) -> Result<Statement, Refusal> {
     }
     at += 3;
     let replaces = text.is(at, "REPLACE");
-    // A client's file is loaded as if IGNORE was given
+    // With LOCAL, IGNORE is the default
     let on_conflict = if replaces { OnConflict::Replace } else { OnConflict::Ignore };
     at += usize::from(replaces || text.is(at, "IGNORE"));
     if !text.are(at, &["INTO", "TABLE"]) {
@@ -41,8 +41,8 @@ pub(crate) fn load(text: &Text<'_>) -> Result<Statement, Refusal> {
         at += set + 1;
     }
     let mut format = LoadFormat::default();
-    // What a backslash is by default depends on the server there
-    let mut escape_told = !text.mode.no_backslash_escapes;
+    // Under NO_BACKSLASH_ESCAPES the default depends on the server
+    let mut escape_is_known = !text.mode.no_backslash_escapes;
     if text.is_any(at, &["FIELDS", "COLUMNS"]) {
         at += 1;
         loop {
@@ -55,7 +55,7 @@ pub(crate) fn load(text: &Text<'_>) -> Result<Statement, Refusal> {
                 at += 1;
             } else if text.are(at, &["ESCAPED", "BY"]) {
                 format.escaped = one_byte(string(text, at + 2)?)?;
-                escape_told = true;
+                escape_is_known = true;
                 at += 3;
             } else {
                 break;
@@ -75,7 +75,7 @@ pub(crate) fn load(text: &Text<'_>) -> Result<Statement, Refusal> {
             at += 3;
         }
     }
-    if !escape_told {
+    if !escape_is_known {
         return Err(Refusal::new("LOAD DATA without ESCAPED BY under NO_BACKSLASH_ESCAPES"));
     }
     check(&format)?;
@@ -136,7 +136,7 @@ fn one_byte(text: Vec<u8>) -> Result<Option<u8>, Refusal> {
     }
 }
 
-/// Refuses forms in which servers split lines in ways of their own.
+/// Refuses separators with which servers split lines differently.
 fn check(format: &LoadFormat) -> Result<(), Refusal> {
     let unusual = || Refusal::new("LOAD DATA with these separators is not supported");
     if format.field_end.is_empty() || format.line_end.is_empty() {

@@ -1,4 +1,4 @@
-//! A statement each: from its tokens to a [`crate::Statement`].
+//! One file for each kind of statement: from its tokens to a [`crate::Statement`].
 
 pub(crate) mod get_diagnostics;
 pub(crate) mod insert;

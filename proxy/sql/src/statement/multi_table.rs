@@ -1,4 +1,4 @@
-//! UPDATE and DELETE over several tables.
+//! UPDATE and DELETE of several tables.
 
 use std::ops::Range;
 
@@ -16,10 +16,10 @@ use crate::{
 
 /// The parts of such a statement, as ranges of tokens.
 pub(crate) struct Parts {
-    /// Everything before it are CTEs.
+    /// The verb. All tokens before it are CTEs.
     pub(crate) verb: usize,
     pub(crate) references: Range<usize>,
-    /// WHERE and what is behind.
+    /// WHERE and what follows it.
     pub(crate) clauses: Range<usize>,
     pub(crate) ignore: bool,
 }
@@ -29,13 +29,13 @@ pub(crate) fn update(text: &Text<'_>, parts: Parts, set: Range<usize>) -> Result
     check_calls(text, set.clone())?;
     let assignments = assignments::read(text, set.clone())?;
     if functions::find_call(text, set.clone(), "LAST_INSERT_ID").is_some_and(|at| !text.punct(at + 2, b')')) {
-        // The one of the last row: which row is last is for the plan to say
+        // It has the value of the last row, and the plan decides which row is last
         return Err(Refusal::new("an UPDATE of several tables sets LAST_INSERT_ID()"));
     }
     let (references, condition) = read(text, &parts)?;
-    condition.check_against(text, set.clone())?;
+    condition.check_independent(text, set.clone())?;
     for range in [&(0..parts.verb), &parts.references] {
-        condition::check_reads(text, range.clone(), set.clone())?;
+        condition::check_independent(text, range.clone(), set.clone())?;
     }
     finish(text, parts, references, condition, JoinedAction::Update(assignments))
 }
@@ -54,7 +54,7 @@ pub(crate) fn delete(text: &Text<'_>, parts: Parts, targets: Range<usize>) -> Re
 fn read(text: &Text<'_>, parts: &Parts) -> Result<(References, Condition), Refusal> {
     for range in [&(0..parts.verb), &parts.references] {
         check_calls(text, range.clone())?;
-        condition::check_once(text, range.clone())?;
+        condition::check_effects(text, range.clone())?;
     }
     let references = references::read(text, parts.references.clone())?;
     let first = references.tables.first().ok_or_else(|| Refusal::new("no table is written"))?;
@@ -80,7 +80,7 @@ fn finish(
             let why = format!("a condition over several tables calls {name}(), and is evaluated twice");
             return Err(Refusal::new(why));
         }
-        // A user variable stays as it is, since the statement assigns none where it reads one
+        // User variables are constant: the statement assigns none that it reads
         let mut tokens = range.clone().filter(|at| text.kind(*at) != Some(Kind::UserVar));
         let subquery = || range.clone().any(|at| functions::is_subquery(text, at));
         let limited = || range.clone().any(|at| text.is(at, "LIMIT")) && subquery();
@@ -99,7 +99,7 @@ fn finish(
     }))
 }
 
-/// The reference that `t`, `s.t` or `t.*` means.
+/// The index of the reference that `t`, `s.t` or `t.*` means.
 fn target_of(text: &Text<'_>, mut target: Range<usize>, tables: &[TableRef]) -> Result<usize, Refusal> {
     let not_understood = || Refusal::new("which tables the DELETE means is not understood");
     if target.len() > 2 && text.punct(target.end - 1, b'*') && text.punct(target.end - 2, b'.') {

@@ -1,4 +1,4 @@
-//! Prepared statements by SQL: PREPARE, EXECUTE, EXECUTE IMMEDIATE, DEALLOCATE PREPARE.
+//! Prepared statements in SQL: PREPARE, EXECUTE, EXECUTE IMMEDIATE, DEALLOCATE PREPARE.
 
 use crate::{
     lex::{Kind, Text, unquote_string},
@@ -55,8 +55,8 @@ pub(crate) fn deallocate(text: &Text<'_>) -> Result<Statement, Refusal> {
     Ok(Statement::Deallocate(name(text, 2)?))
 }
 
-/// A statement's name, in lower case. The server compares names by a collation: only those are taken that are equal to
-/// themselves alone.
+/// A statement's name, in lower case. The server compares names by a collation, so only names are accepted that equal
+/// no other.
 fn name(text: &Text<'_>, at: usize) -> Result<String, Refusal> {
     let name = text.name(at).ok_or_else(|| not_understood("name of a prepared statement"))?;
     let plain =

@@ -1,4 +1,4 @@
-//! Statements that write no rows.
+//! Queries, and other statements that write no rows.
 
 use std::ops::Range;
 
@@ -11,7 +11,7 @@ use crate::{
     types::{DiagnosticNumber, DiagnosticRead, Refusal, Statement},
 };
 
-/// Refuses what a query may do besides reading: unknown functions, INTO a file.
+/// Refuses what a query may do besides reading: calls of unknown functions, INTO a file.
 fn check_query(text: &Text<'_>) -> Result<(), Refusal> {
     check_calls(text, 0..text.len())?;
     for at in 0..text.len() {
@@ -47,7 +47,7 @@ pub(crate) fn query(text: &Text<'_>, touches_xid: bool) -> Result<Statement, Ref
     Ok(Statement::Diagnostics)
 }
 
-/// The number from the diagnostics that is read here: the first token, the end, and which it is.
+/// The number from the diagnostics that is read at `at`: its first token, its end, and which it is.
 fn diagnostic_number(text: &Text<'_>, at: usize) -> Option<(usize, usize, DiagnosticNumber)> {
     if is_call_of(text, at, "ROW_COUNT") {
         return Some((at, at + 3, DiagnosticNumber::RowCount));
@@ -65,7 +65,7 @@ fn diagnostic_number(text: &Text<'_>, at: usize) -> Option<(usize, usize, Diagno
     Some((at, if scoped { at + 3 } else { at + 1 }, number))
 }
 
-/// Where the query proper begins, behind parentheses and CTEs.
+/// Where the query itself begins, after parentheses and CTEs.
 fn query_body(text: &Text<'_>, mut at: usize) -> Result<usize, Refusal> {
     while text.punct(at, b'(') {
         at += 1;
@@ -88,7 +88,7 @@ fn query_body(text: &Text<'_>, mut at: usize) -> Result<usize, Refusal> {
     }))
 }
 
-/// The places that read the diagnostics and the items of the select list that hold them.
+/// The places that read the diagnostics, and the items of the select list that contain them.
 fn selects_diagnostics(
     text: &Text<'_>,
     reads: &[(usize, usize, DiagnosticNumber)],
@@ -177,7 +177,7 @@ pub(crate) fn show(text: &Text<'_>) -> Result<Statement, Refusal> {
     Ok(if text.is_any(at, &["WARNINGS", "ERRORS"]) { Statement::Diagnostics } else { Statement::Read })
 }
 
-/// `EXPLAIN …`, `DESCRIBE …`: reads, but for those that run the statement.
+/// `EXPLAIN …`, `DESCRIBE …`: reads, except those that run the statement.
 pub(crate) fn explain(text: &Text<'_>) -> Result<Statement, Refusal> {
     check_query(text)?;
     if text.is(1, "ANALYZE") {
@@ -207,7 +207,7 @@ fn analyzed_query(text: &Text<'_>, mut at: usize) -> Result<(), Refusal> {
         .map_err(|_| Refusal::new("ANALYZE runs the statement, whose writes are not captured"))
 }
 
-/// Statements of which it is enough that all functions in them are known.
+/// Statements that may run if all functions in them are built in.
 pub(crate) fn harmless(text: &Text<'_>) -> Result<Statement, Refusal> {
     check_query(text)?;
     Ok(Statement::Read)

@@ -1,4 +1,4 @@
-//! SET in all its forms.
+//! SET.
 
 use std::ops::Range;
 
@@ -111,17 +111,17 @@ fn item(text: &Text<'_>, part: Range<usize>) -> Result<(Target, Range<usize>), R
     system(text, &name, at + 1, &part)
 }
 
-/// Variables that decide whether replicas get a session's changes, and the value with which they do.
+/// Variables that decide whether replicas get a session's changes, each with the value that says they do.
 const REPLICATED: [(&str, bool); 3] =
     [("sql_log_bin", true), ("skip_replication", false), ("wsrep_on", true)];
 
-/// Whether a value is plainly this one.
+/// Whether a value is a literal for on, or for off.
 fn is_boolean(text: &Text<'_>, value: Range<usize>, on: bool) -> bool {
     let expected = if on { AutocommitValue::On } else { AutocommitValue::Off };
     autocommit_value(text, value) == expected
 }
 
-/// A scope before a dot: only the session's may be assigned.
+/// Refuses a scope before a dot that is not the session's.
 fn check_scope(scope: &str) -> Result<(), Refusal> {
     match scope.to_ascii_lowercase().as_str() {
         "session" | "local" => Ok(()),
@@ -132,7 +132,7 @@ fn check_scope(scope: &str) -> Result<(), Refusal> {
     }
 }
 
-/// A system variable of the session; `at` is the index behind its name.
+/// A system variable of the session; `at` is the index after its name.
 fn system(
     text: &Text<'_>,
     name: &str,
@@ -167,7 +167,7 @@ fn system(
     Ok((Target::System(name), value))
 }
 
-/// The value behind `=` or `:=` at `at`.
+/// The value after `=` or `:=` at `at`.
 fn assigned(text: &Text<'_>, at: usize, part: &Range<usize>) -> Result<Range<usize>, Refusal> {
     if text.assigns(at) && at + 1 < part.end { Ok(at + 1..part.end) } else { Err(not_understood()) }
 }

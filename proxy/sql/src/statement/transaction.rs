@@ -46,7 +46,7 @@ fn not_understood() -> Refusal {
     Refusal::new("the statement is not understood")
 }
 
-/// `START GLOBAL TRANSACTION [NAME 'text'] [TIMEOUT seconds]`, the two options in either order, or
+/// `START GLOBAL TRANSACTION [NAME 'text'] [TIMEOUT seconds]`, with the options in either order, or
 /// `START GLOBAL TRANSACTION JOIN 'xid'`.
 fn start_global(text: &Text<'_>, placeholders: &[usize]) -> Result<Statement, Refusal> {
     let not_understood = || {
@@ -61,7 +61,7 @@ fn start_global(text: &Text<'_>, placeholders: &[usize]) -> Result<Statement, Re
             Some(value @ (XidValue::Literal(_) | XidValue::Placeholder(_))) => {
                 Ok(Statement::JoinGlobal(value))
             }
-            // As a parameter of another type brings it: the XID of nothing
+            // From a parameter of another type: no transaction has this XID
             None if text.len() == 5 && text.kind(4) == Some(Kind::Number) => {
                 let digits = String::from_utf8_lossy(text.bytes(4)).into_owned();
                 Ok(Statement::JoinGlobal(XidValue::Literal(digits)))
@@ -117,7 +117,7 @@ pub(crate) fn rollback(text: &Text<'_>) -> Result<Statement, Refusal> {
     }
     let at = 1 + usize::from(text.is(1, "WORK"));
     if text.is(at, "TO") {
-        // The word SAVEPOINT is optional, and could be the name.
+        // The word SAVEPOINT is optional, and may be the name
         let at = at + 1;
         let at = at + usize::from(text.is(at, "SAVEPOINT") && at + 1 < text.len());
         return Ok(Statement::RollbackTo(savepoint_name(text, at)?));
@@ -174,7 +174,7 @@ fn savepoint_name(text: &Text<'_>, at: usize) -> Result<String, Refusal> {
         return Err(not_understood());
     }
     let name = text.name(at).ok_or_else(not_understood)?;
-    // The server takes é for e here, so that one name could stand for another.
+    // To the server é is e here, so that one name may mean another
     if !name.is_ascii() {
         return Err(Refusal::new("the name of a savepoint must be ASCII"));
     }

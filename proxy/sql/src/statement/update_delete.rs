@@ -1,4 +1,4 @@
-//! UPDATE and DELETE. Those of several tables are read by `multi_table`.
+//! UPDATE and DELETE. `multi_table` reads those of several tables.
 
 use std::ops::Range;
 
@@ -16,7 +16,7 @@ use crate::{
     types::{Dml, DmlAction, Refusal, Statement, TableRef},
 };
 
-/// Passes over LOW_PRIORITY and its like, which don't change what is written, and over IGNORE: whether it is there.
+/// The index after the modifiers, and whether IGNORE is among them.
 fn modifiers_and_ignore(text: &Text<'_>, at: usize, harmless: &[&str]) -> Result<(usize, bool), Refusal> {
     let at = modifiers(text, at, harmless)?;
     Ok(if text.is(at, "IGNORE") { (at + 1, true) } else { (at, false) })
@@ -41,7 +41,7 @@ pub(crate) fn update(text: &Text<'_>, verb: usize) -> Result<Statement, Refusal>
     check_calls(text, list.clone())?;
     let action = DmlAction::Update(assignments::read(text, list.clone())?);
     let condition = condition::parse(text, clauses, &table)?;
-    condition.check_against(text, list)?;
+    condition.check_independent(text, list)?;
     Ok(finish(text, verb, with, table, action, ignore, condition))
 }
 
@@ -62,7 +62,7 @@ pub(crate) fn delete(text: &Text<'_>, verb: usize) -> Result<Statement, Refusal>
     let several = from > at;
     let using = text
         .find(from..clauses.start, |at| text.is(at, "USING"))
-        // Not that of a join
+        // Not the USING of a join
         .filter(|using| !several && !text.punct(using + 1, b'('));
     if several || using.is_some() {
         if end < text.len() {
@@ -79,7 +79,7 @@ pub(crate) fn delete(text: &Text<'_>, verb: usize) -> Result<Statement, Refusal>
         .ok_or_else(|| Refusal::new("the table is not understood"))?;
     let with = ctes::before(text, verb)?;
     let condition = condition::parse(text, clauses, &table)?;
-    condition.check_against(text, end..text.len())?;
+    condition.check_independent(text, end..text.len())?;
     let action = DmlAction::Delete { returning: (end < text.len()).then(|| text.span(end..text.len())) };
     Ok(finish(text, verb, with, table, action, ignore, condition))
 }
@@ -108,7 +108,7 @@ fn finish(
     })
 }
 
-/// The table, where the range is nothing but one.
+/// The table, if the range is one table and nothing else.
 fn only_table(text: &Text<'_>, range: Range<usize>) -> Result<Option<TableRef>, Refusal> {
     if text.punct(range.start, b'(') || text.is(range.start, "LATERAL") {
         return Ok(None);

@@ -28,7 +28,7 @@ pub(crate) fn find(sql: &[u8], comments: &[Comment], tokens: usize) -> Result<Op
             _ => None,
         };
         if hint.is_none() && names_transaction(sql.get(comment.span.clone()).unwrap_or_default()) {
-            // Passed over, its statement would run outside of the transaction without a word
+            // Without an error the statement would run outside of the transaction
             return Err(Refusal::for_atone(
                 "a comment names a global transaction and is no hint: expected /* key='value',xid='…' */ at the end, \
                  or /*+ XID('…') */ right after the first word",
@@ -42,8 +42,8 @@ pub(crate) fn find(sql: &[u8], comments: &[Comment], tokens: usize) -> Result<Op
     Ok(found)
 }
 
-/// Whether a comment has `xid=`, or `XID(`, and behind it, quoted or not, what the coordinator makes as XIDs: 8 and 16
-/// hexadecimal digits. Others have comments with an `xid` of another form, which is no matter of ours.
+/// Whether a comment has `xid=` or `XID(` and, quoted or not, an XID as the coordinator makes them: 8 and 16
+/// hexadecimal digits. An `xid` of another form belongs to some other software.
 fn names_transaction(comment: &[u8]) -> bool {
     let hex = |text: &[u8]| text.iter().all(u8::is_ascii_hexdigit);
     let names = |rest: &[u8]| {
@@ -102,7 +102,7 @@ fn optimizer_hint(sql: &[u8], comment: &Comment) -> Result<Option<XidHint>, Refu
     Ok(found)
 }
 
-/// The next `XID` that is a word of its own and not inside of quotes.
+/// The next `XID` that is a whole word outside of quotes.
 fn find_name(text: &[u8], from: usize) -> Option<usize> {
     let mut at = from;
     while at < text.len() {
@@ -122,8 +122,8 @@ fn find_name(text: &[u8], from: usize) -> Option<usize> {
     None
 }
 
-/// `/* key='value',xid='…' */`, the values URL-encoded. Comments of another form are no hints, unless they look much
-/// like one.
+/// `/* key='value',xid='…' */`, with URL-encoded values. A comment of another form is no hint, or an error if it
+/// looks much like one.
 fn sqlcommenter(sql: &[u8], comment: &Comment) -> Result<Option<XidHint>, Refusal> {
     let text = sql.get(comment.span.start + 2..comment.span.end - 2).unwrap_or_default();
     if memmem::find(text, b"xid").is_none() {
@@ -133,7 +133,7 @@ fn sqlcommenter(sql: &[u8], comment: &Comment) -> Result<Option<XidHint>, Refusa
     let mut rest = text.trim_ascii();
     loop {
         let Some((key, value, after)) = pair(rest) else {
-            // A free comment, or a broken list.
+            // A comment of another kind, or a malformed list
             return if rest.starts_with(b"xid=") || found.is_some() {
                 Err(Refusal::for_atone(
                     "the comment with the XID is malformed: expected /* key='value',xid='…' */",

@@ -7,10 +7,10 @@ use crate::{
     types::XidValue,
 };
 
-/// The variable's name, as the server compares names: without regard to case and to blanks at the end.
+/// The variable's name. The server ignores case, and blanks at the end.
 const NAME: &str = "atone_xid";
 
-/// Whether the token is `@atone_xid`, its name quoted in any way or not.
+/// Whether the token is `@atone_xid`, with or without quotes.
 pub(crate) fn is_xid_variable(text: &Text<'_>, at: usize) -> bool {
     if text.kind(at) != Some(Kind::UserVar) {
         return false;
@@ -27,10 +27,9 @@ pub(crate) fn is_xid_variable(text: &Text<'_>, at: usize) -> bool {
     name.trim_end_matches(' ').eq_ignore_ascii_case(NAME)
 }
 
-/// Whether the statement (or several: the whole text) assigns `@atone_xid`, or may do so.
+/// Whether a text assigns `@atone_xid`, or may do so.
 ///
-/// Statements whose form is known assign it by `:=`, by INTO, or as the target of a SET; every mention in another
-/// one counts.
+/// Statements of known forms assign it by `:=`, by INTO, or by SET. In all others, every mention counts.
 pub(crate) fn touches_xid(text: &Text<'_>) -> bool {
     let reads = text.punct(0, b'(')
         || text.is_any(
@@ -51,7 +50,7 @@ pub(crate) fn touches_xid(text: &Text<'_>) -> bool {
 }
 
 fn is_set_target(text: &Text<'_>, at: usize) -> bool {
-    // `SET @a = @atone_xid = 'x'` compares; taken for an assignment it costs but a look at the variable.
+    // `SET @a = @atone_xid = 'x'` compares: taken for an assignment, it costs one read of the variable
     text.punct(at + 1, b'=')
 }
 
@@ -64,7 +63,7 @@ fn is_into_target(text: &Text<'_>, at: usize) -> bool {
     at >= 1 && text.is(at - 1, "INTO")
 }
 
-/// A value of `@atone_xid` that is plain to see.
+/// The value of `@atone_xid`, if it is a literal, NULL or a parameter.
 pub(crate) fn value(text: &Text<'_>, value: Range<usize>, placeholders: &[usize]) -> Option<XidValue> {
     if value.len() != 1 {
         return None;

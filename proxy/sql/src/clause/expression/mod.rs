@@ -1,8 +1,8 @@
-//! Confirms that a run of tokens is one expression.
+//! Confirms that tokens are one expression.
 //!
-//! Clauses are cut from the text by keywords; this is the check that what lies between them is nothing but an
-//! expression. The usual short forms are recognized here, all others are given to sqlparser. Its tree is not used:
-//! it is wrong for some of MySQL's expressions, and only whether there is one matters.
+//! Clauses are found by their keywords; this checks that what is between them is an expression and nothing else. The
+//! usual short forms are recognized here, all others by sqlparser. Its tree is not used: it is wrong for some of
+//! MySQL's expressions, and only whether there is one matters.
 
 pub(crate) mod operand;
 mod sqlparser;
@@ -16,13 +16,13 @@ use self::{
 use super::functions;
 use crate::lex::{Kind, Text};
 
-/// Pieces of more tokens than this are taken apart at operators and arguments, too.
+/// Pieces of more tokens than this are split at operators and arguments, too.
 const LONG_PIECE: usize = 200;
 
-/// Confirms that the tokens are one expression, as far as could be understood.
+/// Confirms that the tokens are one expression.
 pub(crate) fn is_expression(text: &Text<'_>, range: Range<usize>) -> Result<(), Unconfirmed> {
     let brackets = Brackets::of(text, range.clone()).ok_or(Unconfirmed::NotUnderstood)?;
-    // Expressions are taken apart piece by piece, without recursion, so that long and deep ones stay cheap
+    // Expressions are split without recursion, so that long and deep ones stay cheap
     let mut pieces = vec![range];
     while let Some(piece) = pieces.pop() {
         if piece.is_empty() {
@@ -37,13 +37,13 @@ pub(crate) fn is_expression(text: &Text<'_>, range: Range<usize>) -> Result<(), 
         if !connectives.is_empty() {
             push_between(&mut pieces, piece, &connectives);
         } else if is_simple(text, piece.clone())
-            || brackets.take_list(text, piece.clone(), &mut pieces)
-            || brackets.take_case(text, piece.clone(), &mut pieces)
-            || brackets.take_in(text, piece.clone(), &mut pieces)
+            || brackets.split_list(text, piece.clone(), &mut pieces)
+            || brackets.split_case(text, piece.clone(), &mut pieces)
+            || brackets.split_in(text, piece.clone(), &mut pieces)
         {
         } else if piece.len() <= LONG_PIECE
-            || !(brackets.take_call(text, piece.clone(), &mut pieces)
-                || brackets.take_chain(text, piece.clone(), &mut pieces))
+            || !(brackets.split_call(text, piece.clone(), &mut pieces)
+                || brackets.split_chain(text, piece.clone(), &mut pieces))
         {
             pieces.truncate(before);
             sqlparser::parse(text, piece)?;
@@ -52,7 +52,7 @@ pub(crate) fn is_expression(text: &Text<'_>, range: Range<usize>) -> Result<(), 
     Ok(())
 }
 
-/// Adds what lies between separators.
+/// Adds what is between separators.
 fn push_between(pieces: &mut Vec<Range<usize>>, piece: Range<usize>, separators: &[usize]) {
     let mut start = piece.start;
     for &at in separators {
@@ -62,21 +62,21 @@ fn push_between(pieces: &mut Vec<Range<usize>>, piece: Range<usize>, separators:
     pieces.push(start..piece.end);
 }
 
-/// Which parentheses, and which CASE and END, belong together.
+/// Pairs of parentheses, and of CASE and END.
 struct Brackets {
     first: usize,
-    /// For each token that opens where the closing one is; for others the token itself.
+    /// For each opening token the index of the closing one; for others their own index.
     closing: Vec<usize>,
 }
 
 impl Brackets {
-    /// Those of a range; `None` where they do not match.
+    /// Those of a range; `None` if they do not match.
     fn of(text: &Text<'_>, range: Range<usize>) -> Option<Brackets> {
         let first = range.start;
         let mut closing: Vec<usize> = range.clone().collect();
         let mut open: Vec<usize> = Vec::new();
         for at in range {
-            // END is a name elsewhere
+            // Outside of a CASE, END is a name
             let closes_case = text.is(at, "END") && open.last().is_some_and(|&last| !text.punct(last, b'('));
             if text.punct(at, b'(') || text.is(at, "CASE") {
                 open.push(at);
@@ -95,7 +95,7 @@ impl Brackets {
         at.checked_sub(self.first).and_then(|at| self.closing.get(at)).copied().unwrap_or(at)
     }
 
-    /// The tokens of a piece that are in no brackets, those that open some among them.
+    /// The tokens of a piece outside of brackets, and those that open brackets.
     fn outside(&self, piece: Range<usize>) -> impl Iterator<Item = usize> {
         let mut next = piece.start;
         std::iter::from_fn(move || {
@@ -109,7 +109,7 @@ impl Brackets {
         self.outside(inner).filter(|&at| text.punct(at, b',')).collect()
     }
 
-    /// The AND, OR, XOR, && and || outside of brackets, but for the AND of BETWEEN.
+    /// The AND, OR, XOR, && and || outside of brackets, except the AND of BETWEEN.
     fn connectives(&self, text: &Text<'_>, piece: Range<usize>) -> Vec<usize> {
         let mut between = 0usize;
         let connects = |at: &usize| match text.kind(*at) {
@@ -128,21 +128,21 @@ impl Brackets {
         self.outside(piece).filter(connects).collect()
     }
 
-    /// The inside of parentheses that are the piece from `open` on, where it is no subquery.
+    /// The inside of parentheses that reach from `open` to `end`, if it is no subquery.
     fn inside(&self, text: &Text<'_>, open: usize, end: usize) -> Option<Range<usize>> {
         let whole = text.punct(open, b'(') && self.closing(open) + 1 == end && open + 2 < end;
         (whole && !functions::is_subquery(text, open + 1)).then_some(open + 1..end - 1)
     }
 
     /// `(a)`, `(a, b)`
-    fn take_list(&self, text: &Text<'_>, piece: Range<usize>, pieces: &mut Vec<Range<usize>>) -> bool {
+    fn split_list(&self, text: &Text<'_>, piece: Range<usize>, pieces: &mut Vec<Range<usize>>) -> bool {
         let Some(inner) = self.inside(text, piece.start, piece.end) else { return false };
         push_between(pieces, inner.clone(), &self.commas(text, inner));
         true
     }
 
     /// `CASE [a] WHEN b THEN c … [ELSE d] END`
-    fn take_case(&self, text: &Text<'_>, piece: Range<usize>, pieces: &mut Vec<Range<usize>>) -> bool {
+    fn split_case(&self, text: &Text<'_>, piece: Range<usize>, pieces: &mut Vec<Range<usize>>) -> bool {
         if !text.is(piece.start, "CASE") || self.closing(piece.start) + 1 != piece.end {
             return false;
         }
@@ -169,7 +169,7 @@ impl Brackets {
     }
 
     /// `a [NOT] IN (b, c)`
-    fn take_in(&self, text: &Text<'_>, piece: Range<usize>, pieces: &mut Vec<Range<usize>>) -> bool {
+    fn split_in(&self, text: &Text<'_>, piece: Range<usize>, pieces: &mut Vec<Range<usize>>) -> bool {
         let Some(at) = self.outside(piece.clone()).find(|&at| text.is(at, "IN")) else { return false };
         let Some(inner) = self.inside(text, at + 1, piece.end) else { return false };
         let negated = at > piece.start && text.is(at - 1, "NOT");
@@ -179,7 +179,7 @@ impl Brackets {
     }
 
     /// `f(a, b)`
-    fn take_call(&self, text: &Text<'_>, piece: Range<usize>, pieces: &mut Vec<Range<usize>>) -> bool {
+    fn split_call(&self, text: &Text<'_>, piece: Range<usize>, pieces: &mut Vec<Range<usize>>) -> bool {
         let plain = text.kind(piece.start) == Some(Kind::Word) && !sqlparser::is_special(text, piece.start);
         let Some(inner) = self.inside(text, piece.start + 1, piece.end).filter(|_| plain) else {
             return false;
@@ -189,13 +189,13 @@ impl Brackets {
     }
 
     /// `a + b * c`
-    fn take_chain(&self, text: &Text<'_>, piece: Range<usize>, pieces: &mut Vec<Range<usize>>) -> bool {
+    fn split_chain(&self, text: &Text<'_>, piece: Range<usize>, pieces: &mut Vec<Range<usize>>) -> bool {
         let operator = |at: usize| match text.kind(at) {
             Some(Kind::Punct(b'+' | b'-' | b'*' | b'/' | b'%' | b'&' | b'|' | b'^')) => true,
             Some(Kind::Word) => text.is_any(at, &["DIV", "MOD"]),
             _ => false,
         };
-        // Behind an operand; elsewhere it is a sign
+        // After an operand; elsewhere it is a sign
         let operand = |at: usize| match text.kind(at) {
             Some(Kind::Punct(byte)) => byte == b')',
             Some(Kind::Op | Kind::Assign | Kind::AndAnd | Kind::OrOr) | None => false,
@@ -207,7 +207,7 @@ impl Brackets {
             Some(_) => true,
         };
         let binary = |at: &usize| operator(*at) && *at > piece.start && operand(*at - 1);
-        // `+ INTERVAL 1 DAY` is no sum of expressions
+        // INTERVAL 1 DAY is no expression by itself
         let plain = self.outside(piece.clone()).all(|at| !text.is(at, "INTERVAL"));
         let operators: Vec<usize> = self.outside(piece.clone()).filter(binary).collect();
         if !plain || operators.is_empty() {
@@ -218,8 +218,8 @@ impl Brackets {
     }
 }
 
-/// The commonest forms, without the cost of a parser: an operand, `operand op operand`, `column IS [NOT] NULL`,
-/// `column [NOT] IN (constants)`.
+/// Whether it is one of the commonest forms, which need no parser: an operand, `operand op operand`,
+/// `column IS [NOT] NULL`, `column [NOT] IN (constants)`.
 fn is_simple(text: &Text<'_>, piece: Range<usize>) -> bool {
     let end = piece.end;
     let operand = |at| constant(text, at, end).or_else(|| column(text, at, end));

@@ -2,7 +2,7 @@
 
 use crate::lex::{Kind, Text};
 
-/// A constant or a parameter: how many tokens it has.
+/// How many tokens the constant or parameter at `at` has.
 pub(crate) fn constant(text: &Text<'_>, at: usize, end: usize) -> Option<usize> {
     let signs = usize::from(text.punct(at, b'-') || text.punct(at, b'+'));
     let at = at + signs;
@@ -46,7 +46,7 @@ pub(crate) fn is_introducer(text: &Text<'_>, at: usize) -> bool {
         && matches!(text.kind(at + 1), Some(Kind::Str | Kind::Bits))
 }
 
-/// `a`, `t.a`, `s.t.a`: how many tokens it has. Words that begin an expression are no columns.
+/// How many tokens the column at `at` has: `a`, `t.a`, `s.t.a`. Words that begin an expression are no columns.
 pub(crate) fn column(text: &Text<'_>, at: usize, end: usize) -> Option<usize> {
     const NOT_COLUMNS: &[&str] = &[
         "NOT", "NULL", "TRUE", "FALSE", "CASE", "EXISTS", "INTERVAL", "BINARY", "DEFAULT", "SELECT",

@@ -1,4 +1,4 @@
-//! sqlparser, asked whether tokens are one expression.
+//! Asks sqlparser whether tokens are one expression.
 
 use std::ops::Range;
 
@@ -13,21 +13,21 @@ use crate::{
 /// How deep the parser may recurse.
 const MAX_RECURSION: usize = 60;
 
-/// How many operators, names and parentheses a part of an expression may have that is not taken apart. (The parser's tree is as deep as a
-/// chain of operators is long.)
+/// How many operators, names and parentheses a piece of an expression may have. The parser's tree is as deep as a chain
+/// of operators is long.
 const MAX_PIECE: usize = 1000;
 
 /// Why tokens were not confirmed to be one expression.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unconfirmed {
-    /// They are none, as far as could be understood.
+    /// They are no expression, or none that is understood.
     NotUnderstood,
-    /// A part that cannot be taken apart has more operators, names and parentheses than the parser is given.
+    /// A piece that cannot be split has more than [`MAX_PIECE`] operators, names and parentheses.
     TooLong,
 }
 
 impl Unconfirmed {
-    /// The refusal, which is `not_understood` where the tokens are not understood.
+    /// The refusal: `not_understood`, or that a piece is too long.
     pub(crate) fn refusal(self, not_understood: Refusal) -> Refusal {
         match self {
             Unconfirmed::NotUnderstood => not_understood,
@@ -38,7 +38,7 @@ impl Unconfirmed {
     }
 }
 
-/// Names whose arguments have a syntax of their own, which the parser knows.
+/// Names whose arguments have a special syntax, which the parser knows.
 const SPECIAL_FORMS: &[&str] = &[
     "CAST",
     "CONVERT",
@@ -99,12 +99,12 @@ pub(crate) fn parse(text: &Text<'_>, piece: Range<usize>) -> Result<(), Unconfir
     if whole { Ok(()) } else { Err(Unconfirmed::NotUnderstood) }
 }
 
-/// The tokens as sqlparser's, without their values, and with those of MySQL's forms that it does not know turned into
-/// others of the same shape.
+/// The tokens as sqlparser's, without their values. Forms of MySQL that it does not know become others of the same
+/// shape.
 fn translate(text: &Text<'_>, piece: Range<usize>) -> Result<Vec<Token>, Unconfirmed> {
     let mut tokens: Vec<Token> = Vec::with_capacity(piece.len());
     let mut weight = 0usize;
-    // The parentheses that are open.
+    // The open parentheses
     let mut opened: Vec<usize> = Vec::new();
     let mut at = piece.start;
     while at < piece.end {
@@ -130,7 +130,7 @@ fn translate(text: &Text<'_>, piece: Range<usize>) -> Result<Vec<Token>, Unconfi
                 at += 4;
                 continue;
             }
-            // The charset of a type or of CHAR().
+            // The charset of a type or of CHAR()
             Kind::Word if text.are(at, &["CHARACTER", "SET"]) => {
                 at += 3;
                 continue;
@@ -170,7 +170,7 @@ fn translate(text: &Text<'_>, piece: Range<usize>) -> Result<Vec<Token>, Unconfi
     Ok(tokens)
 }
 
-/// Whether the arguments of a name have a syntax of their own.
+/// Whether the arguments of a name have a special syntax.
 pub(crate) fn is_special(text: &Text<'_>, at: usize) -> bool {
     text.is_any(at, SPECIAL_FORMS)
 }
@@ -186,7 +186,7 @@ fn word(text: &Text<'_>, at: usize) -> Option<Token> {
     }
     if text.punct(at + 1, b'(') {
         if text.is(at, "INTERVAL") {
-            // Either a function, or before a unit: then the argument is parenthesized.
+            // Before a unit it is the keyword, with an argument in parentheses; else a function
             let after = text.skip_parens(at + 1)?;
             let unit = text.kind(after) == Some(Kind::Word) && interval_unit(text, after).is_some();
             return Some(if unit { Token::make_keyword("INTERVAL") } else { name() });
@@ -209,7 +209,7 @@ fn word(text: &Text<'_>, at: usize) -> Option<Token> {
     })
 }
 
-/// A unit that the parser knows, for one that it may not know.
+/// A unit that the parser knows, in the place of one that it may not know.
 fn interval_unit(text: &Text<'_>, at: usize) -> Option<&'static str> {
     const COMPOUND: &[&str] = &[
         "DAY_HOUR",
@@ -253,7 +253,7 @@ fn punctuation(byte: u8) -> Option<Token> {
         b',' => Token::Comma,
         b'.' => Token::Period,
         b'+' => Token::Plus,
-        // A prefix operator of the same shape.
+        // ! is a prefix operator as well
         b'-' | b'!' => Token::Minus,
         b'*' => Token::Mul,
         b'/' => Token::Div,

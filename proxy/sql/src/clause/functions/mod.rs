@@ -1,4 +1,4 @@
-//! Which functions a statement calls: every one of them must be known to write nothing.
+//! The functions that a statement calls: each must be known to write nothing.
 
 mod lists;
 
@@ -9,18 +9,18 @@ use crate::{
     types::Refusal,
 };
 
-/// Functions that do more than compute when they are called once more.
+/// Functions that have an effect each time that they are called.
 pub(crate) const CALLED_ONCE: &[&str] =
     &["SLEEP", "BENCHMARK", "GET_LOCK", "RELEASE_LOCK", "RELEASE_ALL_LOCKS", "LAST_INSERT_ID", "LOAD_FILE"];
 
-/// Functions that have another value each time.
+/// Functions that have another value each time that they are called.
 pub(crate) const RANDOM: &[&str] =
     &["RAND", "RANDOM_BYTES", "SYS_GUID", "UUID", "UUID_SHORT", "UUID_V4", "UUID_V7"];
 
 /// The longest name in the lists.
 const MAX_NAME: usize = 40;
 
-/// Looks a word up in one of the sorted lists.
+/// Looks up a word in one of the sorted lists.
 fn contains(list: &[&str], word: &[u8]) -> bool {
     let mut upper = [0u8; MAX_NAME];
     let Some(upper) = upper.get_mut(..word.len()) else { return false };
@@ -29,15 +29,15 @@ fn contains(list: &[&str], word: &[u8]) -> bool {
     list.binary_search_by(|entry| entry.as_bytes().cmp(upper)).is_ok()
 }
 
-/// Whether the servers resolve an unqualified call of this name to a function of their own.
+/// Whether an unqualified call of this name is one of a built-in function.
 fn is_built_in(name: &[u8], mariadb: bool) -> bool {
     contains(lists::COMMON, name) || contains(if mariadb { lists::MARIADB } else { lists::MYSQL }, name)
 }
 
-/// What stands at `at` and is followed by a parenthesis.
+/// What a parenthesis follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Callee {
-    /// No call.
+    /// No function.
     None,
     /// A built-in function.
     BuiltIn,
@@ -45,7 +45,7 @@ pub(crate) enum Callee {
     Unknown,
 }
 
-/// Whether a function is called at `at`.
+/// What is called at `at`.
 pub(crate) fn callee(text: &Text<'_>, at: usize) -> Callee {
     if !text.punct(at + 1, b'(') {
         return Callee::None;
@@ -80,8 +80,8 @@ pub(crate) fn callee(text: &Text<'_>, at: usize) -> Callee {
     }
 }
 
-/// Whether the parenthesis after the name at `at` holds column names: `x (a, b) AS (` of a CTE, and `) AS x (a, b)`
-/// of a derived table.
+/// Whether the parenthesis after the name at `at` has column names: `x (a, b) AS (` of a CTE, `) AS x (a, b)` of a
+/// derived table.
 fn names_columns(text: &Text<'_>, at: usize) -> bool {
     if at == 0 {
         return false;
@@ -95,12 +95,12 @@ fn names_columns(text: &Text<'_>, at: usize) -> bool {
         && text.skip_parens(at + 1).is_some_and(|after| text.is(after, "AS") && text.punct(after + 1, b'('))
 }
 
-/// The statement that does no more than to call, with nothing, what is named at `at`.
+/// A statement that only calls what is named at `at`, without arguments.
 pub(crate) fn call_of(text: &Text<'_>, at: usize, verb: &str) -> Option<String> {
     text.name(at)?;
     let start = if at > 1 && text.after_dot(at) && text.name(at - 2).is_some() { at - 2 } else { at };
     let name = std::str::from_utf8(text.sql.get(text.span(start..at + 1))?).ok()?;
-    // With the blank it is none of the server's own functions that begins with its parenthesis
+    // After the blank, no built-in function is called that needs its parenthesis at once
     Some(format!("{verb} {name} ()"))
 }
 
@@ -110,7 +110,7 @@ pub(crate) fn check_calls(text: &Text<'_>, range: Range<usize>) -> Result<(), Re
         if callee(text, at) == Callee::Unknown {
             let name = text.name(at).unwrap_or_default();
             let why = format!("the statement calls the function {}, which may write", shorten(&name));
-            // What else than a call it may be: f(*), an alias with its columns, a type, PROCEDURE ANALYSE
+            // It may be something else: f(*), an alias with its columns, a type, PROCEDURE ANALYSE
             let other = text.punct(at + 2, b'*') || (at > 0 && text.is_any(at - 1, &["AS", "PROCEDURE"]));
             let call = call_of(text, at, "DO").filter(|_| !other);
             return Err(Refusal { call, ..Refusal::new(why) });
@@ -122,7 +122,7 @@ pub(crate) fn check_calls(text: &Text<'_>, range: Range<usize>) -> Result<(), Re
     Ok(())
 }
 
-/// Whether the built-in function `name` is called in the range, and where.
+/// Where in the range the built-in function `name` is called first.
 pub(crate) fn find_call(text: &Text<'_>, range: Range<usize>, name: &str) -> Option<usize> {
     range.into_iter().find(|&at| is_call_of(text, at, name))
 }
@@ -138,8 +138,8 @@ pub(crate) fn is_call_of(text: &Text<'_>, at: usize, name: &str) -> bool {
         }
 }
 
-/// Whether the range may give another result when it is evaluated once more: clock, random and session functions,
-/// user and system variables, subqueries.
+/// Whether the range may give another result when it is evaluated again: clock, random and session functions, user and
+/// system variables.
 pub(crate) fn is_volatile(text: &Text<'_>, range: Range<usize>) -> bool {
     range.into_iter().any(|at| match text.kind(at) {
         Some(Kind::UserVar | Kind::SysVar) => true,
@@ -162,7 +162,7 @@ pub(crate) fn is_subquery(text: &Text<'_>, at: usize) -> bool {
         || (at > 0 && text.punct(at - 1, b'(') && text.is_any(at, &["TABLE", "VALUES", "WITH"]))
 }
 
-/// Refuses functions whose value the image query, which runs before the statement, would change.
+/// Refuses functions whose value a read before the statement would change.
 pub(crate) fn check_diagnostics(text: &Text<'_>, range: Range<usize>) -> Result<(), Refusal> {
     for name in ["ROW_COUNT", "FOUND_ROWS"] {
         if find_call(text, range.clone(), name).is_some() {
@@ -172,7 +172,7 @@ pub(crate) fn check_diagnostics(text: &Text<'_>, range: Range<usize>) -> Result<
     Ok(())
 }
 
-/// Whether values leave something behind in the session.
+/// Whether values change the session: they assign a user variable, or set LAST_INSERT_ID().
 pub(crate) fn has_side_effects(text: &Text<'_>, range: Range<usize>) -> bool {
     range.into_iter().any(|at| {
         text.kind(at) == Some(Kind::Assign)
@@ -180,7 +180,7 @@ pub(crate) fn has_side_effects(text: &Text<'_>, range: Range<usize>) -> bool {
     })
 }
 
-/// A name for a message.
+/// A name, cut to the length that a message may have.
 pub(crate) fn shorten(name: &str) -> String {
     const MAX: usize = 64;
     if name.chars().count() > MAX { name.chars().take(MAX).chain(['…']).collect() } else { name.to_owned() }

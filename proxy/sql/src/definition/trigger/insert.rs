@@ -1,21 +1,21 @@
-//! Rows that a trigger adds to a table.
+//! Rows that a trigger inserts into a table.
 
 use crate::types::{Insert, InsertValue, OnConflict};
 
-/// `INSERT INTO log …` of a trigger, which meets no other rows.
+/// `INSERT INTO log …` of a trigger, without conflict handling.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TriggerInsert {
-    /// The schema, where it is named; else it is the trigger's own.
+    /// The schema; `None` for the trigger's own.
     pub schema: Option<String>,
     /// The table's name.
     pub table: String,
-    /// The columns that it names, where it does.
+    /// The column list, if there is one.
     columns: Option<Vec<String>>,
-    /// What it gives to each of these columns, or to the table's visible columns in their order.
+    /// The inputs of these columns, or of the table's visible columns in their order.
     given: Vec<Given>,
 }
 
-/// What a column of a row that is inserted is given.
+/// What an INSERT gives a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Given {
     /// Nothing, or NULL.
@@ -28,8 +28,8 @@ pub enum Given {
 
 impl TriggerInsert {
     pub(super) fn new(insert: &Insert) -> Option<TriggerInsert> {
-        let meets_others = insert.on_conflict != OnConflict::Fail || insert.ignore;
-        if meets_others || insert.query.is_some() || insert.returning || insert.has_side_effects {
+        let handles_conflicts = insert.on_conflict != OnConflict::Fail || insert.ignore;
+        if handles_conflicts || insert.query.is_some() || insert.returning || insert.has_side_effects {
             return None;
         }
         let width = insert.rows.first().map_or(0, Vec::len);
@@ -51,8 +51,8 @@ impl TriggerInsert {
         })
     }
 
-    /// What it gives at most to the column of this name, which is at this place among the table's visible ones; `None` there
-    /// for an invisible column.
+    /// The most that it gives the column of this name. `place` is the column's place among the visible ones; `None` for
+    /// an invisible column.
     pub fn gives(&self, column: &str, place: Option<usize>) -> Given {
         let at = match &self.columns {
             Some(columns) if columns.is_empty() && !self.given.is_empty() => return Given::Value,

@@ -1,4 +1,4 @@
-//! What a trigger does, from its body as the servers tell it.
+//! Triggers: what they do, from their bodies as the servers return them.
 
 mod insert;
 #[cfg(test)]
@@ -17,28 +17,28 @@ use crate::{
     xid::variable::is_xid_variable,
 };
 
-/// A trigger that changes no row but its own: it may set columns of that and variables, add rows to tables, and end its
-/// statement with an error. Or it does nothing but keep the row of another table that stands for its own.
+/// A trigger that changes no row but its own: it may set columns of that row and variables, insert rows into tables,
+/// and fail its statement. Or a trigger that only mirrors its row in another table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TriggerBody {
     /// The columns that it sets in the row to be written: `SET NEW.c = …`.
     pub sets: Vec<String>,
-    /// It may end the statement by SIGNAL.
+    /// It may fail the statement by SIGNAL.
     pub signals: bool,
-    /// The rows that it may add to tables.
+    /// The rows that it may insert into tables.
     pub inserts: Vec<TriggerInsert>,
-    /// The row of another table that it keeps equal to its own.
+    /// How it mirrors its row in another table.
     pub mirror: Option<MirrorBody>,
 }
 
 /// How deep statements may be nested.
 const MAX_NESTING: usize = 32;
 
-/// Reads `ACTION_STATEMENT` of `information_schema.TRIGGERS`, under the trigger's own SQL mode. It may hold SET, IF, SIGNAL,
-/// DECLARE of variables, BEGIN … END, and INSERT of rows that meet no others; or what keeps a mirror.
+/// Reads `ACTION_STATEMENT` of `information_schema.TRIGGERS`, under the trigger's own SQL mode. It may contain SET, IF,
+/// SIGNAL, DECLARE of variables, BEGIN … END, and INSERT without conflict handling; or the statements of a mirror.
 ///
 /// # Errors
-/// Why it cannot be told what the trigger does.
+/// Why what the trigger does is not known.
 pub fn trigger_body(body: &[u8], mode: Mode) -> Result<TriggerBody, String> {
     let lexed = lex(body, mode, Executable::Skip).map_err(|why| format!("its body {why}"))?;
     if lexed.has_executable_comments() {
@@ -58,12 +58,12 @@ pub fn trigger_body(body: &[u8], mode: Mode) -> Result<TriggerBody, String> {
         body: TriggerBody::default(),
         locals: Vec::new(),
         heads: Vec::new(),
-        handles: false,
+        handles_missing_table: false,
     };
     let end = reader.statement(0, 0)?;
     reader.check_mirror()?;
     let end = if text.punct(end, b';') { end + 1 } else { end };
-    // A table's name in front of its list of columns calls nothing
+    // A table's name before its list of columns calls nothing
     let mut at = 0;
     for head in reader.heads.iter().cloned().chain(std::iter::once(text.len()..text.len())) {
         check_calls(&text, at..head.start).map_err(|_| "it calls a function that may write".to_owned())?;
@@ -72,7 +72,7 @@ pub fn trigger_body(body: &[u8], mode: Mode) -> Result<TriggerBody, String> {
     if end == text.len() { Ok(reader.body) } else { Err(reader.unknown(end)) }
 }
 
-/// What a trigger runs, out of its CREATE TRIGGER under its own SQL mode. `None` where that is not understood.
+/// The body of a trigger in its CREATE TRIGGER, under its own SQL mode; `None` if that is not understood.
 pub fn trigger_action(create: &[u8], mode: Mode) -> Option<&[u8]> {
     let lexed = lex(create, mode, Executable::Skip).ok()?;
     let text = Text::new(create, mode, &lexed);
@@ -89,10 +89,10 @@ struct Reader<'a> {
     body: TriggerBody,
     /// The variables that it declares.
     locals: Vec<String>,
-    /// Where the tables of its INSERTs are named.
+    /// The tokens of its INSERTs up to the values: they name a table and its columns.
     heads: Vec<Range<usize>>,
-    /// It goes on where a table is missing.
-    handles: bool,
+    /// It has a handler for missing tables.
+    handles_missing_table: bool,
 }
 
 impl Reader<'_> {
@@ -103,7 +103,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Reads one statement; the index behind it, where a `;` or what closes its block stands.
+    /// Reads one statement: the index after it, of a `;` or of what closes its block.
     fn statement(&mut self, at: usize, nesting: usize) -> Result<usize, String> {
         let text = self.text;
         if nesting > MAX_NESTING {
@@ -173,19 +173,19 @@ impl Reader<'_> {
         if self.text.are(at, &["END", "IF"]) { Ok(at + 2) } else { Err(self.unknown(at)) }
     }
 
-    /// A mirror is kept by a trigger that does nothing else, since all of it is to follow from the row.
+    /// Refuses a trigger that does more than mirror its row: all that it writes must follow from the row.
     fn check_mirror(&self) -> Result<(), String> {
         let body = &self.body;
         let does_more =
             body.signals || !body.sets.is_empty() || !body.inserts.is_empty() || !self.locals.is_empty();
         match &body.mirror {
-            None if self.handles => Err("it declares other than variables".into()),
+            None if self.handles_missing_table => Err("it declares other than variables".into()),
             Some(_) if does_more => Err("it does more than to keep rows of another table".into()),
             _ => Ok(()),
         }
     }
 
-    /// The THEN behind a condition: not one of a CASE in it.
+    /// The index of the THEN after a condition, which is not that of a CASE in it.
     fn condition_end(&self, start: usize) -> Result<usize, String> {
         let mut depth = 0usize;
         for at in start..self.text.len() {
@@ -240,8 +240,8 @@ impl Reader<'_> {
             .ok_or("its INSERT has IGNORE, ON DUPLICATE KEY UPDATE, a SELECT, or values with effects")?;
         self.body.inserts.push(inserted);
         let body = self.text.span(range.clone()).start + insert.body.start;
-        let behind = |&at: &usize| self.text.span(at..at + 1).start >= body;
-        let end = range.clone().find(behind).unwrap_or(range.end);
+        let is_after = |&at: &usize| self.text.span(at..at + 1).start >= body;
+        let end = range.clone().find(is_after).unwrap_or(range.end);
         self.heads.push(range.start..end);
         Ok(())
     }
@@ -263,11 +263,10 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// `a, b INT [DEFAULT …]`, or a handler that does nothing where a table is missing: not of a cursor, another handler or a
-    /// condition.
+    /// `a, b INT [DEFAULT …]`, or an empty handler for missing tables. No cursor, other handler or condition.
     fn declaration(&mut self, range: Range<usize>) -> Result<(), String> {
-        if self.is_for_missing_tables(range.clone()) {
-            self.handles = true;
+        if self.is_missing_table_handler(range.clone()) {
+            self.handles_missing_table = true;
             return Ok(());
         }
         let other = ["CURSOR", "HANDLER", "CONDITION"];
@@ -287,7 +286,7 @@ impl Reader<'_> {
     }
 
     /// `{CONTINUE | EXIT} HANDLER FOR 1146 BEGIN END`
-    fn is_for_missing_tables(&self, range: Range<usize>) -> bool {
+    fn is_missing_table_handler(&self, range: Range<usize>) -> bool {
         let (text, at) = (self.text, range.start);
         text.is_any(at, &["CONTINUE", "EXIT"])
             && text.are(at + 1, &["HANDLER", "FOR"])
