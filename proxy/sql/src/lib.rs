@@ -37,13 +37,13 @@ mod xid;
 
 pub use analysis::{analyze, concerns_atone, may_write, unreadable};
 pub use definition::{
-    Given, MirrorBody, Take, TriggerBody, TriggerInsert, ViewOfOne, select_of_view, trigger_action,
-    trigger_body, view_of_one,
+    Given, MirrorBody, MirrorDelete, SingleTableView, TriggerBody, TriggerInsert, select_of_view,
+    single_table_view, trigger_action, trigger_body,
 };
-pub use evaluate::{Evaluable, NO_LIMIT, Repeated, evaluable, evaluates_quietly, repeatable};
-pub use lex::{Charset, Lifted, Marks, Mode, UnsupportedMode, bare};
+pub use evaluate::{Evaluable, NO_LIMIT, Repeated, evaluable, evaluates_without_effects, repeatable};
+pub use lex::{Charset, Marks, Mode, Parameterized, UnsupportedMode, without_mark};
 pub use screen::{
-    NextStatement, TableLocks, TableName, may_be_several, may_change_reading, may_have_hint,
+    NextStatement, TableLocks, TableName, may_change_reading, may_have_hint, may_have_several_statements,
     may_list_user_variables, may_name_xid, may_prepare, needs_attention, next_statement, table_locks,
     table_names,
 };

@@ -12,27 +12,27 @@ pub struct MirrorBody {
     /// The copy's name.
     pub table: String,
     /// `DELETE [IGNORE] FROM copy WHERE …`, before the REPLACE.
-    pub take: Option<Take>,
+    pub delete: Option<MirrorDelete>,
     /// `REPLACE INTO copy (column, …) VALUES (NEW.column, …)`: the copy's columns, each with its source column.
-    pub put: Option<Vec<(String, String)>>,
+    pub replace: Option<Vec<(String, String)>>,
 }
 
 /// Which row of the copy is deleted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Take {
+pub struct MirrorDelete {
     /// `copy.column <=> OLD.column AND …`: the copy's columns, each with the column that it is compared with.
     pub by: Vec<(String, String)>,
     /// `!(OLD.column <=> NEW.column AND …)`: not if all of these columns are unchanged.
-    pub unless_kept: Vec<String>,
+    pub unless_unchanged: Vec<String>,
 }
 
 impl MirrorBody {
     /// Reads one more statement of the trigger; `None` if it does not belong to a mirror, or not at this place.
     pub(crate) fn read(&mut self, text: &Text<'_>, range: Range<usize>) -> Option<()> {
         let mut at = range.start;
-        let puts = text.is(at, "REPLACE");
+        let replaces = text.is(at, "REPLACE");
         at += 1;
-        if puts {
+        if replaces {
             at += usize::from(text.is(at, "INTO"));
         } else {
             while text.is_any(at, &["IGNORE", "QUICK", "LOW_PRIORITY"]) {
@@ -49,15 +49,15 @@ impl MirrorBody {
             [schema, table] => (Some(schema.clone()), table.clone()),
             _ => return None,
         };
-        let is_first = self.take.is_none() && self.put.is_none();
-        if self.put.is_some() || !(is_first || (self.schema == schema && self.table == table)) {
+        let is_first = self.delete.is_none() && self.replace.is_none();
+        if self.replace.is_some() || !(is_first || (self.schema == schema && self.table == table)) {
             return None;
         }
         (self.schema, self.table) = (schema, table);
-        if puts {
-            self.put = Some(put(text, after..range.end)?);
+        if replaces {
+            self.replace = Some(replace(text, after..range.end)?);
         } else if is_first {
-            self.take = Some(self.taken(text, after..range.end)?);
+            self.delete = Some(self.where_clause(text, after..range.end)?);
         } else {
             return None;
         }
@@ -65,20 +65,20 @@ impl MirrorBody {
     }
 
     /// `WHERE …`
-    fn taken(&self, text: &Text<'_>, range: Range<usize>) -> Option<Take> {
+    fn where_clause(&self, text: &Text<'_>, range: Range<usize>) -> Option<MirrorDelete> {
         if !text.is(range.start, "WHERE") {
             return None;
         }
-        let mut take = Take::default();
+        let mut delete = MirrorDelete::default();
         let mut at = range.start + 1;
         loop {
             let negated = usize::from(text.punct(at, b'!') || text.is(at, "NOT"));
             if negated > 0 {
                 let end = text.skip_parens(at + 1)?;
-                if !take.unless_kept.is_empty() {
+                if !delete.unless_unchanged.is_empty() {
                     return None;
                 }
-                take.unless_kept = kept(text, at + 2..end - 1)?;
+                delete.unless_unchanged = kept(text, at + 2..end - 1)?;
                 at = end;
             } else {
                 let (mut names, after) = qualified(text, at);
@@ -90,11 +90,11 @@ impl MirrorBody {
                     return None;
                 }
                 let (old, after) = of_row(text, after + 1, "OLD")?;
-                take.by.push((column, old));
+                delete.by.push((column, old));
                 at = after;
             }
             if at >= range.end {
-                return (at == range.end && !take.by.is_empty()).then_some(take);
+                return (at == range.end && !delete.by.is_empty()).then_some(delete);
             }
             if !text.is(at, "AND") {
                 return None;
@@ -158,7 +158,7 @@ fn kept(text: &Text<'_>, range: Range<usize>) -> Option<Vec<String>> {
 }
 
 /// `(column, …) VALUES (NEW.column, …)`
-fn put(text: &Text<'_>, range: Range<usize>) -> Option<Vec<(String, String)>> {
+fn replace(text: &Text<'_>, range: Range<usize>) -> Option<Vec<(String, String)>> {
     let values = text.skip_parens(range.start)?;
     if !text.is_any(values, &["VALUES", "VALUE"]) || text.skip_parens(values + 1)? != range.end {
         return None;

@@ -4,6 +4,6 @@ mod mirror;
 mod trigger;
 mod view;
 
-pub use mirror::{MirrorBody, Take};
+pub use mirror::{MirrorBody, MirrorDelete};
 pub use trigger::{Given, TriggerBody, TriggerInsert, trigger_action, trigger_body};
-pub use view::{ViewOfOne, select_of_view, view_of_one};
+pub use view::{SingleTableView, select_of_view, single_table_view};

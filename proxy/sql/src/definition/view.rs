@@ -7,7 +7,7 @@ use crate::{
 
 /// A view of one table that selects rows and columns of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ViewOfOne {
+pub struct SingleTableView {
     /// The table's schema.
     pub schema: String,
     /// The table, or another view.
@@ -18,7 +18,7 @@ pub struct ViewOfOne {
 
 /// Reads `VIEW_DEFINITION` of `information_schema.VIEWS`, a SELECT with qualified names. `None` if the view is more
 /// than columns and rows of one table, or the definition is not understood.
-pub fn view_of_one(definition: &[u8], mode: Mode) -> Option<ViewOfOne> {
+pub fn single_table_view(definition: &[u8], mode: Mode) -> Option<SingleTableView> {
     let lexed = lex(definition, mode, Executable::Skip).ok()?;
     let text = Text::new(definition, mode, &lexed);
     text.check_structure().ok()?;
@@ -50,7 +50,7 @@ pub fn view_of_one(definition: &[u8], mode: Mode) -> Option<ViewOfOne> {
         if dots && matches!(item.len(), 3 | 5) { text.name(item.end - 1) } else { None }
     };
     let columns = text.split_commas(1..from).into_iter().map(column).collect();
-    Some(ViewOfOne { schema: schema?, table, columns })
+    Some(SingleTableView { schema: schema?, table, columns })
 }
 
 /// The SELECT in the result of SHOW CREATE VIEW; `None` for another text.
@@ -92,10 +92,10 @@ mod tests {
 
     #[test]
     fn definitions_as_the_servers_tell_them() {
-        let read = |definition: &str| view_of_one(definition.as_bytes(), Mode::default());
+        let read = |definition: &str| single_table_view(definition.as_bytes(), Mode::default());
         let one = |columns: &[Option<&str>]| {
             let columns = columns.iter().map(|c| c.map(str::to_owned)).collect();
-            Some(ViewOfOne { schema: "x".into(), table: "t".into(), columns })
+            Some(SingleTableView { schema: "x".into(), table: "t".into(), columns })
         };
         let plain = "select `x`.`t`.`id` AS `id`,`x`.`t`.`v` AS `val` from `x`.`t`";
         assert_eq!(read(plain), one(&[Some("id"), Some("v")]));

@@ -132,7 +132,7 @@ impl Charset {
     ///
     /// # Errors
     /// Why the server may read it differently: a backslash escapes only the first byte of the character after it.
-    pub fn read(self, text: &[u8], backslash_escapes: bool) -> Result<Cow<'_, [u8]>, &'static str> {
+    pub fn decode(self, text: &[u8], backslash_escapes: bool) -> Result<Cow<'_, [u8]>, &'static str> {
         let Kind::Other(other) = self.0 else { return Ok(Cow::Borrowed(text)) };
         if text.is_ascii() {
             return Ok(Cow::Borrowed(text));
@@ -142,24 +142,24 @@ impl Charset {
                 "has a backslash before a character of several bytes, of which it escapes the first only",
             );
         }
-        Ok(Cow::Owned(other.read(text)))
+        Ok(Cow::Owned(other.decode(text)))
     }
 
     /// Decodes a text that no lexer reads: a parameter, or a name.
-    pub fn read_value(self, text: &[u8]) -> Cow<'_, [u8]> {
+    pub fn decode_value(self, text: &[u8]) -> Cow<'_, [u8]> {
         match self.0 {
-            Kind::Other(other) if !text.is_ascii() => Cow::Owned(other.read(text)),
+            Kind::Other(other) if !text.is_ascii() => Cow::Owned(other.decode(text)),
             _ => Cow::Borrowed(text),
         }
     }
 
     /// Encodes a text again, with names that were added to it; `None` if the charset cannot represent it.
-    pub fn write(self, text: &[u8]) -> Option<Cow<'_, [u8]>> {
+    pub fn encode(self, text: &[u8]) -> Option<Cow<'_, [u8]>> {
         match self.0 {
             Kind::Other(other) if !text.is_ascii() => {
-                let out = other.write(std::str::from_utf8(text).ok()?)?;
+                let out = other.encode(std::str::from_utf8(text).ok()?)?;
                 // Two bytes that were apart may now be one character
-                (other.read(&out) == text).then_some(Cow::Owned(out))
+                (other.decode(&out) == text).then_some(Cow::Owned(out))
             }
             _ => Some(Cow::Borrowed(text)),
         }
@@ -181,12 +181,12 @@ impl Charset {
     }
 
     /// Whether a statement can contain this name.
-    pub fn can_say(self, name: &str) -> bool {
+    pub fn can_encode(self, name: &str) -> bool {
         match self.0 {
             Kind::Plain => name.is_ascii(),
             Kind::Unicode => true,
             Kind::Other(_) => {
-                name.chars().all(|c| u32::from(c) < RAW) && self.write(name.as_bytes()).is_some()
+                name.chars().all(|c| u32::from(c) < RAW) && self.encode(name.as_bytes()).is_some()
             }
         }
     }
@@ -207,7 +207,7 @@ impl Other {
         false
     }
 
-    fn read(&self, text: &[u8]) -> Vec<u8> {
+    fn decode(&self, text: &[u8]) -> Vec<u8> {
         let mut out = Vec::with_capacity(text.len() + text.len() / 2);
         let mut rest = text;
         while let Some(first) = rest.first() {
@@ -251,7 +251,7 @@ impl Other {
         (!unmappable).then(|| bytes.into_owned())
     }
 
-    fn write(&self, text: &str) -> Option<Vec<u8>> {
+    fn encode(&self, text: &str) -> Option<Vec<u8>> {
         let mut out = Vec::with_capacity(text.len());
         for c in text.chars() {
             match u32::from(c).checked_sub(RAW) {
@@ -331,9 +331,9 @@ mod tests {
         for other in OTHERS {
             let charset = of(other.name);
             for part in text.chunks(7).chain([text.as_slice()]) {
-                let read = charset.read_value(part).into_owned();
+                let read = charset.decode_value(part).into_owned();
                 assert!(std::str::from_utf8(&read).is_ok());
-                assert_eq!(charset.write(&read).as_deref(), Some(part), "{}", other.name);
+                assert_eq!(charset.encode(&read).as_deref(), Some(part), "{}", other.name);
             }
         }
     }
@@ -341,7 +341,7 @@ mod tests {
     #[test]
     fn letters_are_what_they_are() {
         let read =
-            |name: &str, bytes: &[u8]| String::from_utf8(of(name).read_value(bytes).into_owned()).unwrap();
+            |name: &str, bytes: &[u8]| String::from_utf8(of(name).decode_value(bytes).into_owned()).unwrap();
         assert_eq!(read("gbk", b"\xd6\xd0\xce\xc4"), "中文");
         assert_eq!(read("big5", b"\xa4\xa4"), "中");
         assert_eq!(read("sjis", b"\x95\x5c"), "表");
@@ -355,25 +355,25 @@ mod tests {
     fn no_byte_of_a_character_is_a_quote() {
         let mode = Mode::default();
         let sql = b"UPDATE t SET a = '\x95\x5c', `\x8a\x60` = '\x81\x7c;' WHERE id = 1";
-        let text = of("sjis").read(sql, true).unwrap();
+        let text = of("sjis").decode(sql, true).unwrap();
         let Statement::Dml(update) = analyze(&text, mode).statement else { panic!() };
         assert_eq!(update.assignments().unwrap().len(), 2);
-        assert!(of("sjis").read(b"'\\\x95\x5c'", true).is_err());
-        assert!(of("sjis").read(b"'\\\\\x95\x5c'", true).is_ok());
-        assert!(of("sjis").read(b"'\\\x95\x5c'", false).is_ok());
+        assert!(of("sjis").decode(b"'\\\x95\x5c'", true).is_err());
+        assert!(of("sjis").decode(b"'\\\\\x95\x5c'", true).is_ok());
+        assert!(of("sjis").decode(b"'\\\x95\x5c'", false).is_ok());
         // A byte that begins no character of several bytes is a character
-        let text = of("gbk").read(b"SELECT '\x81' FROM t", true).unwrap();
+        let text = of("gbk").decode(b"SELECT '\x81' FROM t", true).unwrap();
         assert!(matches!(analyze(&text, mode).statement, Statement::Read));
     }
 
     #[test]
     fn what_a_charset_cannot_say() {
-        assert!(of("latin1").can_say("café") && !of("latin1").can_say("имя"));
-        assert!(of("cp1251").can_say("имя") && !of("cp850").can_say("é"));
-        assert!(of("gbk").can_say("订单") && !of("gbk").can_say("\u{10ff81}"));
-        assert!(of("utf8mb4").can_say("имя") && !of("binary").can_say("имя"));
+        assert!(of("latin1").can_encode("café") && !of("latin1").can_encode("имя"));
+        assert!(of("cp1251").can_encode("имя") && !of("cp850").can_encode("é"));
+        assert!(of("gbk").can_encode("订单") && !of("gbk").can_encode("\u{10ff81}"));
+        assert!(of("utf8mb4").can_encode("имя") && !of("binary").can_encode("имя"));
         assert_eq!(Charset::of("swe7"), None);
         // Two halves that would be one character
-        assert_eq!(of("gbk").write("\u{10ff81}@".as_bytes()), None);
+        assert_eq!(of("gbk").encode("\u{10ff81}@".as_bytes()), None);
     }
 }

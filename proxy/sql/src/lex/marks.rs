@@ -20,7 +20,7 @@ pub struct Marks {
 
 /// A text with placeholders.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lifted {
+pub struct Parameterized {
     /// The text.
     pub sql: Vec<u8>,
     /// The index of each placeholder's parameter, in order.
@@ -71,7 +71,7 @@ impl Marks {
     }
 
     /// Whether a text may contain a mark.
-    pub fn are_in(&self, text: &[u8]) -> bool {
+    pub fn may_be_in(&self, text: &[u8]) -> bool {
         memmem::find(text, &self.word).is_some()
     }
 
@@ -92,18 +92,18 @@ impl Marks {
     }
 
     /// The text with placeholders for its marked literals; `None` if one of them was split.
-    pub fn lift(&self, text: &[u8]) -> Option<Lifted> {
+    pub fn with_placeholders(&self, text: &[u8]) -> Option<Parameterized> {
         let mut params = Vec::new();
         let sql = self.replaced(text, |out, param, _| {
             params.push(param);
             out.push(b'?');
         })?;
-        Some(Lifted { sql, params })
+        Some(Parameterized { sql, params })
     }
 
     /// The text with its literals, without marks; `None` if one of them was split.
-    pub fn without<'a>(&self, text: &'a [u8]) -> Option<Cow<'a, [u8]>> {
-        if !self.are_in(text) {
+    pub fn with_literals<'a>(&self, text: &'a [u8]) -> Option<Cow<'a, [u8]>> {
+        if !self.may_be_in(text) {
             return Some(Cow::Borrowed(text));
         }
         self.replaced(text, |out, _, literal| out.extend_from_slice(literal)).map(Cow::Owned)
@@ -118,7 +118,7 @@ fn number(text: &[u8]) -> Option<(usize, &[u8])> {
 }
 
 /// A literal without the mark before it.
-pub fn bare(text: &[u8], marks: Option<Marks>) -> &[u8] {
+pub fn without_mark(text: &[u8], marks: Option<Marks>) -> &[u8] {
     let len = marks.and_then(|marks| marks.len_at(text)).unwrap_or_default();
     text.get(len..).unwrap_or_default()
 }
@@ -155,12 +155,12 @@ mod tests {
             &["UPDATE t SET v = ", " WHERE id = ", " AND x > ", ""],
             &["'it''s ?'", "-5", "DATE'2020-01-02'"],
         );
-        let lifted = MARKS.lift(&text).unwrap();
+        let lifted = MARKS.with_placeholders(&text).unwrap();
         assert_eq!(lifted.sql, b"UPDATE t SET v = ? WHERE id = ? AND x > ?");
         assert_eq!(lifted.params, [0, 1, 2]);
         let plain = b"UPDATE t SET v = 'it''s ?' WHERE id = -5 AND x > DATE'2020-01-02'";
-        assert_eq!(MARKS.without(&text).unwrap().as_ref(), plain);
-        assert_eq!(MARKS.lift(plain).unwrap().params, [0; 0]);
+        assert_eq!(MARKS.with_literals(&text).unwrap().as_ref(), plain);
+        assert_eq!(MARKS.with_placeholders(plain).unwrap().params, [0; 0]);
     }
 
     #[test]
@@ -169,7 +169,10 @@ mod tests {
         let text = marked(&pieces, &["'x'", "7", "DATE'2020-01-02'", "3"]);
         let Statement::Dml(update) = analyze(&text, MODE).statement else { panic!() };
         let piece = |span: crate::Span| {
-            MARKS.lift(&text[span]).map(|l| (String::from_utf8(l.sql).unwrap(), l.params)).unwrap()
+            MARKS
+                .with_placeholders(&text[span])
+                .map(|l| (String::from_utf8(l.sql).unwrap(), l.params))
+                .unwrap()
         };
         assert_eq!(piece(update.assignments().unwrap()[0].value.clone()), ("?".to_owned(), vec![0]));
         assert_eq!(piece(update.where_clause.unwrap()), ("? = id".to_owned(), vec![1]));
@@ -185,24 +188,25 @@ mod tests {
         );
         let Statement::Insert(insert) = analyze(&text, MODE).statement else { panic!() };
         let [row] = insert.rows.as_slice() else { panic!() };
-        let bare =
-            |span: &crate::Span| String::from_utf8(bare(&text[span.clone()], Some(MARKS)).to_vec()).unwrap();
+        let bare = |span: &crate::Span| {
+            String::from_utf8(without_mark(&text[span.clone()], Some(MARKS)).to_vec()).unwrap()
+        };
         assert!(matches!(&row[0], InsertValue::Literal(span) if bare(span) == "-5"));
         assert!(matches!(&row[1], InsertValue::Null));
         assert!(matches!(&row[2], InsertValue::Literal(span) if bare(span) == "_binary'x'"));
         assert!(
-            matches!(&row[3], InsertValue::Expression(span) if MARKS.lift(&text[span.clone()]).unwrap().params == [3])
+            matches!(&row[3], InsertValue::Expression(span) if MARKS.with_placeholders(&text[span.clone()]).unwrap().params == [3])
         );
     }
 
     #[test]
     fn what_was_taken_apart_is_no_text() {
         let text = marked(&["", ""], &["'abcdef'"]);
-        assert_eq!(MARKS.lift(&text[..text.len() - 2]), None);
-        assert_eq!(MARKS.lift(&text[1..]), None);
-        assert_eq!(MARKS.without(&text[..10]), Some(Cow::Borrowed(&text[..10])), "no whole word");
+        assert_eq!(MARKS.with_placeholders(&text[..text.len() - 2]), None);
+        assert_eq!(MARKS.with_placeholders(&text[1..]), None);
+        assert_eq!(MARKS.with_literals(&text[..10]), Some(Cow::Borrowed(&text[..10])), "no whole word");
         let other = Marks::new(7);
-        assert_eq!(other.lift(&text).unwrap().sql, text);
+        assert_eq!(other.with_placeholders(&text).unwrap().sql, text);
         assert_ne!(Marks::new(7), Marks::new(8));
     }
 }

@@ -9,7 +9,7 @@ mod text;
 mod token;
 
 pub use charset::Charset;
-pub use marks::{Lifted, Marks, bare};
+pub use marks::{Marks, Parameterized, without_mark};
 pub use mode::{Mode, UnsupportedMode};
 
 pub(crate) use lexer::{Lexer, is_blank, is_ident, lex};

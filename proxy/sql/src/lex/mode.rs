@@ -39,8 +39,8 @@ impl Mode {
     ///
     /// # Errors
     /// Why the server may read it differently; the reason continues "the statement".
-    pub fn read<'a>(&self, text: &'a [u8]) -> Result<Cow<'a, [u8]>, &'static str> {
-        self.charset.read(text, !self.no_backslash_escapes)
+    pub fn decode<'a>(&self, text: &'a [u8]) -> Result<Cow<'a, [u8]>, &'static str> {
+        self.charset.decode(text, !self.no_backslash_escapes)
     }
 
     /// Reads the value of `@@sql_mode`, e.g. `ONLY_FULL_GROUP_BY,ANSI_QUOTES`, in any case.

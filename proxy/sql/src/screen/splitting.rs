@@ -14,7 +14,7 @@ pub struct NextStatement {
 }
 
 /// Whether a text may contain several statements: a `;` with more after it. Never says false wrongly.
-pub fn may_be_several(sql: &[u8]) -> bool {
+pub fn may_have_several_statements(sql: &[u8]) -> bool {
     memchr(b';', sql).is_some_and(|at| sql[at..].iter().any(|&byte| byte != b';' && !is_blank(byte)))
 }
 
@@ -97,9 +97,9 @@ mod tests {
 
     #[test]
     fn a_semicolon_at_the_end_makes_no_second_statement() {
-        assert!(!may_be_several(b"SELECT 1; ;\n"));
-        assert!(!may_be_several(b"SELECT 1"));
-        assert!(may_be_several(b"SELECT 1; SELECT 2"));
-        assert!(may_be_several(b"SELECT ';' FROM t"));
+        assert!(!may_have_several_statements(b"SELECT 1; ;\n"));
+        assert!(!may_have_several_statements(b"SELECT 1"));
+        assert!(may_have_several_statements(b"SELECT 1; SELECT 2"));
+        assert!(may_have_several_statements(b"SELECT ';' FROM t"));
     }
 }

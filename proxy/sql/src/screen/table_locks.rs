@@ -2,7 +2,7 @@
 
 use memchr::memchr2_iter;
 
-use super::splitting::{may_be_several, next_statement};
+use super::splitting::{may_have_several_statements, next_statement};
 use crate::lex::{Executable, Lexer, Mode, Text, Token};
 
 /// What a packet does to the table locks that its session holds.
@@ -24,7 +24,7 @@ const MAX_TOKENS: usize = 4096;
 pub fn table_locks(sql: &[u8], mode: Mode) -> Option<TableLocks> {
     let first = sql.iter().take_while(|byte| byte.is_ascii_alphabetic()).count();
     let word = sql.get(..first).unwrap_or_default();
-    let plain = first > 0 && !may_be_several(sql);
+    let plain = first > 0 && !may_have_several_statements(sql);
     let known = |verb: &[u8]| if plain { word.eq_ignore_ascii_case(verb) } else { contains(sql, verb) };
     VERBS.iter().find(|verb| known(verb.as_bytes()))?;
     let (mut rest, mut last) = (sql, None);

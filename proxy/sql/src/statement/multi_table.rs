@@ -112,7 +112,7 @@ fn target_of(text: &Text<'_>, mut target: Range<usize>, tables: &[TableRef]) -> 
     let mut found = tables
         .iter()
         .enumerate()
-        .filter(|(_, table)| table.goes_by(schema.as_deref(), &name))
+        .filter(|(_, table)| table.matches_qualifier(schema.as_deref(), &name))
         .map(|(i, _)| i);
     match (found.next(), found.next()) {
         (Some(only), None) => Ok(only),

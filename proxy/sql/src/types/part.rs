@@ -53,7 +53,7 @@ impl TableRef {
     }
 
     /// Whether a qualifier may mean this table: never false if the server reads it so.
-    pub fn goes_by(&self, schema: Option<&str>, name: &str) -> bool {
+    pub fn matches_qualifier(&self, schema: Option<&str>, name: &str) -> bool {
         let same = |a: &str, b: &str| a.to_lowercase() == b.to_lowercase();
         let schemas = match (schema, &self.schema, &self.alias) {
             (Some(schema), Some(own), None) => same(schema, own),
@@ -80,7 +80,7 @@ pub struct Assignment {
 pub fn could_assign(assignment: &Assignment, table: &TableRef) -> bool {
     match assignment.qualifiers.as_slice() {
         [] => true,
-        [name] => table.goes_by(None, name),
-        [.., schema, name] => table.goes_by(Some(schema), name),
+        [name] => table.matches_qualifier(None, name),
+        [.., schema, name] => table.matches_qualifier(Some(schema), name),
     }
 }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::definition::mirror::Take;
+use crate::definition::mirror::MirrorDelete;
 
 fn sets(body: &str) -> Result<(Vec<String>, bool), String> {
     trigger_body(body.as_bytes(), Mode::default()).map(|body| (body.sets, body.signals))
@@ -113,7 +113,7 @@ fn rows_that_are_added_to_a_table() {
     );
 }
 
-const PUT: &str = "REPLACE INTO `s`.`_t_new` (`id`, `n``ew`, `b`) VALUES (NEW.`id`, NEW.`a`, NEW.`b`)";
+const REPLACE: &str = "REPLACE INTO `s`.`_t_new` (`id`, `n``ew`, `b`) VALUES (NEW.`id`, NEW.`a`, NEW.`b`)";
 const HANDLER: &str = "DECLARE CONTINUE HANDLER FOR 1146 begin end;";
 
 fn mirror(body: &str) -> Option<MirrorBody> {
@@ -126,40 +126,44 @@ fn pairs(list: &[(&str, &str)]) -> Vec<(String, String)> {
 
 #[test]
 fn rows_of_a_mirror() {
-    let put = Some(pairs(&[("id", "id"), ("n`ew", "a"), ("b", "b")]));
+    let replace = Some(pairs(&[("id", "id"), ("n`ew", "a"), ("b", "b")]));
     let (schema, table) = (Some("s".to_owned()), "_t_new".to_owned());
-    let puts = MirrorBody { schema: schema.clone(), table: table.clone(), take: None, put: put.clone() };
-    assert_eq!(mirror(PUT), Some(puts.clone()));
-    assert_eq!(mirror(&format!("BEGIN {HANDLER} {PUT};END ")), Some(puts.clone()));
-    assert_eq!(mirror(&format!("BEGIN DECLARE EXIT HANDLER FOR 1146 begin end; {PUT}; END")), Some(puts));
+    let replaced =
+        MirrorBody { schema: schema.clone(), table: table.clone(), delete: None, replace: replace.clone() };
+    assert_eq!(mirror(REPLACE), Some(replaced.clone()));
+    assert_eq!(mirror(&format!("BEGIN {HANDLER} {REPLACE};END ")), Some(replaced.clone()));
+    assert_eq!(
+        mirror(&format!("BEGIN DECLARE EXIT HANDLER FOR 1146 begin end; {REPLACE}; END")),
+        Some(replaced)
+    );
     let delete = "DELETE IGNORE FROM `s`.`_t_new` WHERE `s`.`_t_new`.`id` <=> OLD.`id` AND `s`.`_t_new`.`c` <=> OLD.`d`";
     let by = pairs(&[("id", "id"), ("c", "d")]);
-    let take = |unless_kept: &[&str]| {
-        let unless_kept = unless_kept.iter().map(|&c| c.to_owned()).collect();
-        Some(Take { by: by.clone(), unless_kept })
+    let deletes = |unless_unchanged: &[&str]| {
+        let unless_unchanged = unless_unchanged.iter().map(|&c| c.to_owned()).collect();
+        Some(MirrorDelete { by: by.clone(), unless_unchanged })
     };
-    let takes = MirrorBody { take: take(&[]), put: None, schema, table };
-    assert_eq!(mirror(delete), Some(takes.clone()));
-    assert_eq!(mirror(&format!("BEGIN {HANDLER} {delete}; END ")), Some(takes.clone()));
+    let deleted = MirrorBody { delete: deletes(&[]), replace: None, schema, table };
+    assert_eq!(mirror(delete), Some(deleted.clone()));
+    assert_eq!(mirror(&format!("BEGIN {HANDLER} {delete}; END ")), Some(deleted.clone()));
     let update = format!(
-        "BEGIN {HANDLER} {}; {PUT}; END ",
+        "BEGIN {HANDLER} {}; {REPLACE}; END ",
         delete.replace("WHERE", "WHERE !(OLD.`id` <=> NEW.`id` AND OLD.`d` <=> NEW.`d`) AND")
     );
-    assert_eq!(mirror(&update), Some(MirrorBody { take: take(&["id", "d"]), put, ..takes }));
+    assert_eq!(mirror(&update), Some(MirrorBody { delete: deletes(&["id", "d"]), replace, ..deleted }));
     let lhm = "delete ignore from `lhmn_t` /* large hadron migration */ where `lhmn_t`.`id` = OLD.`id`";
-    assert_eq!(mirror(lhm).unwrap().take.unwrap().by, pairs(&[("id", "id")]));
+    assert_eq!(mirror(lhm).unwrap().delete.unwrap().by, pairs(&[("id", "id")]));
     assert!(mirror("replace into `lhmn_t` (`id`) /* large */ values (`NEW`.`id`)").is_some());
 }
 
 #[test]
 fn rows_of_no_mirror() {
     for body in [
-        &format!("BEGIN {PUT}; {PUT}; END"),
-        &format!("BEGIN {PUT}; DELETE FROM `s`.`_t_new` WHERE id = OLD.id; END"),
-        &format!("BEGIN DELETE FROM other WHERE id = OLD.id; {PUT}; END"),
-        &format!("IF NEW.a THEN {PUT}; END IF"),
-        &format!("BEGIN {PUT}; INSERT INTO log (what) VALUES (1); END"),
-        &format!("BEGIN SET NEW.a = 1; {PUT}; END"),
+        &format!("BEGIN {REPLACE}; {REPLACE}; END"),
+        &format!("BEGIN {REPLACE}; DELETE FROM `s`.`_t_new` WHERE id = OLD.id; END"),
+        &format!("BEGIN DELETE FROM other WHERE id = OLD.id; {REPLACE}; END"),
+        &format!("IF NEW.a THEN {REPLACE}; END IF"),
+        &format!("BEGIN {REPLACE}; INSERT INTO log (what) VALUES (1); END"),
+        &format!("BEGIN SET NEW.a = 1; {REPLACE}; END"),
         &format!("BEGIN {HANDLER} INSERT INTO log (what) VALUES (1); END"),
         &format!("BEGIN {HANDLER} END"),
         "BEGIN DECLARE CONTINUE HANDLER FOR 1062 begin end; REPLACE INTO c (id) VALUES (NEW.id); END",

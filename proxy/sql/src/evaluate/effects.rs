@@ -16,7 +16,7 @@ fn lists_columns(text: &Text<'_>, at: usize) -> bool {
 
 /// Whether a text calls no stored function and changes no variable, whichever part of it a server evaluates. Some
 /// servers evaluate constants of a statement when it is only prepared. Views are not read.
-pub fn evaluates_quietly(sql: &[u8], mode: Mode) -> bool {
+pub fn evaluates_without_effects(sql: &[u8], mode: Mode) -> bool {
     let lexed = match lex(sql, mode, Executable::Inline) {
         Ok(lexed) => lexed,
         // No server reads on from there, and without parentheses nothing is called
@@ -39,7 +39,8 @@ mod tests {
     #[test]
     fn what_a_server_may_evaluate_of_a_text() {
         for mariadb in [false, true] {
-            let quietly = |sql: &str| evaluates_quietly(sql.as_bytes(), Mode { mariadb, ..Mode::default() });
+            let quietly =
+                |sql: &str| evaluates_without_effects(sql.as_bytes(), Mode { mariadb, ..Mode::default() });
             for sql in [
                 "FROBNICATE t",
                 "UPDATE t SET a = 'unterminated",
