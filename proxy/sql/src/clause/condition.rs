@@ -30,7 +30,7 @@ pub(crate) fn clauses_begin(text: &Text<'_>, range: Range<usize>) -> usize {
 }
 
 /// Reads the clauses, which must be the whole range.
-pub(crate) fn parse(text: &Text<'_>, range: Range<usize>, table: &TableRef) -> Result<Condition, Refusal> {
+pub(crate) fn read(text: &Text<'_>, range: Range<usize>, table: &TableRef) -> Result<Condition, Refusal> {
     let Range { start: at, end } = range;
     let limit_at = text.find(at..end, |at| text.is(at, "LIMIT")).unwrap_or(end);
     let order_at = text.find(at..limit_at, |at| text.is(at, "ORDER")).unwrap_or(limit_at);
@@ -82,11 +82,7 @@ pub(crate) fn check_effects(text: &Text<'_>, range: Range<usize>) -> Result<(), 
         if text.kind(at) == Some(Kind::Assign) {
             return Err(Refusal::new("WHERE or ORDER BY assigns a user variable"));
         }
-        for name in ["ROW_COUNT", "FOUND_ROWS"] {
-            if functions::is_call_of(text, at, name) {
-                return Err(Refusal::new(format!("{name}() can be used in a SELECT only")));
-            }
-        }
+        functions::check_diagnostics(text, at..at + 1)?;
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::{
     expression, functions,
-    table::{SEPARATORS, table},
+    table::{self, SEPARATORS},
 };
 use crate::{
     lex::Text,
@@ -96,7 +96,7 @@ fn factor(
         if lateral || text.punct(at + 1, b'(') {
             return Err(not_understood());
         }
-        let (table, after) = table(text, at..range.end)?;
+        let (table, after) = table::read(text, at..range.end)?;
         found.tables.push(table);
         return Ok(after);
     }

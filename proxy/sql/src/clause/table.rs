@@ -23,7 +23,7 @@ pub(crate) const SEPARATORS: &[&str] = &[
 ];
 
 /// `[schema.]name`: its parts and the index after it.
-pub(crate) fn table_name(text: &Text<'_>, range: Range<usize>) -> Option<(Option<String>, String, usize)> {
+pub(crate) fn name(text: &Text<'_>, range: Range<usize>) -> Option<(Option<String>, String, usize)> {
     let at = range.start;
     if at >= range.end {
         return None;
@@ -54,9 +54,9 @@ pub(crate) fn partitions(text: &Text<'_>, at: usize) -> Result<usize, Refusal> {
 }
 
 /// A table with partitions, alias and index hints, and the index after it.
-pub(crate) fn table(text: &Text<'_>, range: Range<usize>) -> Result<(TableRef, usize), Refusal> {
+pub(crate) fn read(text: &Text<'_>, range: Range<usize>) -> Result<(TableRef, usize), Refusal> {
     let not_understood = || Refusal::new("the table is not understood");
-    let (schema, name, mut at) = table_name(text, range.clone()).ok_or_else(not_understood)?;
+    let (schema, name, mut at) = name(text, range.clone()).ok_or_else(not_understood)?;
     let hint =
         |at: usize| text.is_any(at, &["USE", "FORCE", "IGNORE"]) && text.is_any(at + 1, &["INDEX", "KEY"]);
     if at < range.end {

@@ -1,7 +1,7 @@
 //! Views, from their definitions as the servers return them.
 
 use crate::{
-    clause::table::table_name,
+    clause::table,
     lex::{Executable, Mode, Text, lex},
 };
 
@@ -27,7 +27,7 @@ pub fn single_table_view(definition: &[u8], mode: Mode) -> Option<SingleTableVie
     }
     let end = text.len();
     let from = text.find(1..end, |at| text.is(at, "FROM"))?;
-    let (schema, table, mut at) = table_name(&text, from + 1..end)?;
+    let (schema, table, mut at) = table::name(&text, from + 1..end)?;
     if at < end && !text.is(at, "WHERE") {
         text.name(at)?;
         at += 1;
@@ -58,7 +58,7 @@ pub fn select_of_view(shown: &[u8], mode: Mode) -> Option<&[u8]> {
     let lexed = lex(shown, mode, Executable::Skip).ok()?;
     let text = Text::new(shown, mode, &lexed);
     let view = text.find(0..text.len(), |at| text.is(at, "VIEW"))?;
-    let (_, _, after) = table_name(&text, view + 1..text.len())?;
+    let (_, _, after) = table::name(&text, view + 1..text.len())?;
     let at = if text.punct(after, b'(') { text.skip_parens(after)? } else { after };
     // WITH CASCADED CHECK OPTION
     let checks = |with: &usize| {

@@ -7,7 +7,7 @@ use memchr::{memchr, memchr_iter, memchr2_iter, memmem};
 use crate::lex::{Executable, Lexer, Mode};
 
 /// Whether a packet may concern Atone: it begins with START, COMMIT or ROLLBACK GLOBAL, has GLOBAL after a `;`,
-/// mentions `@atone_xid`, or has what may be a XID hint. Takes well under a microsecond for a usual statement.
+/// mentions `@atone_xid`, or has what may be an XID hint. Takes well under a microsecond for a usual statement.
 pub fn needs_attention(sql: &[u8]) -> bool {
     mentions_variable(sql)
         || may_have_hint(sql)
@@ -57,7 +57,7 @@ fn mentions_variable(sql: &[u8]) -> bool {
     })
 }
 
-/// Whether a statement may have a XID hint: it has a block comment, and `xid` somewhere after the comment's beginning.
+/// Whether a statement may have an XID hint: it has a block comment, and `xid` somewhere after the comment's beginning.
 pub fn may_have_hint(sql: &[u8]) -> bool {
     // Comments are rare, and slashes are, too
     if memchr(b'/', sql).is_none() {
@@ -78,7 +78,7 @@ pub fn may_list_user_variables(sql: &[u8]) -> bool {
         .any(|at| sql.get(at..at + LIST.len()).is_some_and(|word| word.eq_ignore_ascii_case(LIST)))
 }
 
-/// Whether a text that cannot be read seems to name a XID: in `@atone_xid`, or in a comment (`XID(…)`, `xid=…`).
+/// Whether a text that cannot be read seems to name an XID: in `@atone_xid`, or in a comment (`XID(…)`, `xid=…`).
 pub fn may_name_xid(sql: &[u8]) -> bool {
     let word = |word: &'static [u8]| {
         memchr2_iter(b'x', b'X', sql).filter(move |at| {
@@ -93,7 +93,7 @@ pub fn may_name_xid(sql: &[u8]) -> bool {
     word(b"atone_xid").next().is_some() || (memmem::find(sql, b"/*").is_some() && word(b"xid").any(named))
 }
 
-/// Whether a text that cannot be read may be for Atone: it seems to name a XID or a global transaction, or a quoted
+/// Whether a text that cannot be read may be for Atone: it seems to name an XID or a global transaction, or a quoted
 /// variable whose name has escapes. Routines in other languages, and what else only the server understands, are not.
 pub(crate) fn may_be_for_atone(sql: &[u8]) -> bool {
     let escaped = || {

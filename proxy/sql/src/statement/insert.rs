@@ -35,7 +35,7 @@ pub(crate) fn insert(text: &Text<'_>, placeholders: &[usize]) -> Result<Statemen
         at += 1;
     }
     let (schema, name, after) =
-        table::table_name(text, at..text.len()).ok_or_else(|| Refusal::new("the table is not understood"))?;
+        table::name(text, at..text.len()).ok_or_else(|| Refusal::new("the table is not understood"))?;
     let table = TableRef { schema, name, alias: None, span: text.span(at..after) };
     at = after;
     at = table::partitions(text, at)?;

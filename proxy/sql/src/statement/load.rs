@@ -31,7 +31,7 @@ pub(crate) fn load(text: &Text<'_>) -> Result<Statement, Refusal> {
         return Err(not_understood());
     }
     at += 2;
-    let (schema, name, after) = table::table_name(text, at..text.len()).ok_or_else(not_understood)?;
+    let (schema, name, after) = table::name(text, at..text.len()).ok_or_else(not_understood)?;
     let table = TableRef { schema, name, alias: None, span: text.span(at..after) };
     at = table::partitions(text, after)?;
     let mut charset = None;

@@ -58,7 +58,7 @@ fn read(text: &Text<'_>, parts: &Parts) -> Result<(References, Condition), Refus
     }
     let references = references::read(text, parts.references.clone())?;
     let first = references.tables.first().ok_or_else(|| Refusal::new("no table is written"))?;
-    let condition = condition::parse(text, parts.clauses.clone(), first)?;
+    let condition = condition::read(text, parts.clauses.clone(), first)?;
     if condition.order_by.is_some() || condition.limit.is_some() {
         return Err(Refusal::new("ORDER BY and LIMIT with several tables are not supported"));
     }
@@ -105,7 +105,7 @@ fn target_of(text: &Text<'_>, mut target: Range<usize>, tables: &[TableRef]) -> 
     if target.len() > 2 && text.punct(target.end - 1, b'*') && text.punct(target.end - 2, b'.') {
         target.end -= 2;
     }
-    let (schema, name, end) = table::table_name(text, target.clone()).ok_or_else(not_understood)?;
+    let (schema, name, end) = table::name(text, target.clone()).ok_or_else(not_understood)?;
     if end != target.end {
         return Err(not_understood());
     }

@@ -40,7 +40,7 @@ pub(crate) fn update(text: &Text<'_>, verb: usize) -> Result<Statement, Refusal>
     let with = ctes::before(text, verb)?;
     check_calls(text, list.clone())?;
     let action = DmlAction::Update(assignments::read(text, list.clone())?);
-    let condition = condition::parse(text, clauses, &table)?;
+    let condition = condition::read(text, clauses, &table)?;
     condition.check_independent(text, list)?;
     Ok(finish(text, verb, with, table, action, ignore, condition))
 }
@@ -78,7 +78,7 @@ pub(crate) fn delete(text: &Text<'_>, verb: usize) -> Result<Statement, Refusal>
     let table = only_table(text, from + 1..clauses.start)?
         .ok_or_else(|| Refusal::new("the table is not understood"))?;
     let with = ctes::before(text, verb)?;
-    let condition = condition::parse(text, clauses, &table)?;
+    let condition = condition::read(text, clauses, &table)?;
     condition.check_independent(text, end..text.len())?;
     let action = DmlAction::Delete { returning: (end < text.len()).then(|| text.span(end..text.len())) };
     Ok(finish(text, verb, with, table, action, ignore, condition))
@@ -113,6 +113,6 @@ fn only_table(text: &Text<'_>, range: Range<usize>) -> Result<Option<TableRef>, 
     if text.punct(range.start, b'(') || text.is(range.start, "LATERAL") {
         return Ok(None);
     }
-    let (table, after) = table::table(text, range.clone())?;
+    let (table, after) = table::read(text, range.clone())?;
     Ok((after == range.end).then_some(table))
 }

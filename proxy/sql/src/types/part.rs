@@ -11,7 +11,7 @@ pub struct Refusal {
     /// A short sentence for the error message, e.g. `CALL may write rows that are not captured`.
     pub reason: String,
     /// The statement is addressed to Atone: a malformed START GLOBAL TRANSACTION or XID hint, any refused statement
-    /// with a XID hint, a packet that binds and does more. It is refused in an unbound session too; all other refusals
+    /// with an XID hint, a packet that binds and does more. It is refused in an unbound session too; all other refusals
     /// concern bound sessions only.
     pub for_atone: bool,
     /// The reason is syntax of Atone's own, which the server does not know.

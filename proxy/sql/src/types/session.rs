@@ -2,7 +2,7 @@
 
 use super::part::Span;
 
-/// A XID that a comment in a statement gives.
+/// An XID that a comment in a statement gives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct XidHint {
     /// The XID: 1 to 128 characters of `A-Z a-z 0-9 . : _ -`.

@@ -27,9 +27,9 @@ pub struct Dml {
     /// WHERE or ORDER BY contains a subquery. A SELECT … FOR UPDATE reads it from a snapshot, the UPDATE itself under
     /// locks.
     pub subquery: bool,
-    /// The columns (unquoted, as written) and the values' text, if the condition is only a conjunction of
-    /// `column = literal or placeholder`, with each column once, and there is no LIMIT. The server converts values as
-    /// it compares them: `int_column = '5x'` finds 5.
+    /// The columns (unquoted, as written) and the values' text, if the condition only says `column = literal or
+    /// placeholder AND …`, with each column once. `None` if there is a LIMIT. The server converts values as it compares
+    /// them: `int_column = '5x'` finds 5.
     pub pinned: Option<Vec<(String, Span)>>,
 }
 
