@@ -134,7 +134,7 @@ impl Capture<'_> {
     /// Whether no stored function is called, whatever the server evaluates of a statement that it prepares.
     async fn prepares_quietly(&mut self, sql: &[u8]) -> Result<bool, End> {
         let mode = self.assumed_mode();
-        if !atone_sql::evaluates_quietly(sql, mode) {
+        if !atone_sql::evaluates_without_effects(sql, mode) {
             return Ok(false);
         }
         if atone_sql::table_names(sql, mode).is_none_or(|names| names.is_empty()) {

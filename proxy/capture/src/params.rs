@@ -84,10 +84,10 @@ fn literal(out: &mut Vec<u8>, param: &Param, mode: Mode) -> Result<(), String> {
             }
             out.extend_from_slice(text);
         }
-        Param::Text(text) => quoted(out, &mode.charset.read_value(text), mode),
+        Param::Text(text) => quoted(out, &mode.charset.decode_value(text), mode),
         Param::Blob(bytes) => {
             out.extend_from_slice(b"_binary");
-            quoted(out, &mode.charset.read_value(bytes), mode);
+            quoted(out, &mode.charset.decode_value(bytes), mode);
         }
         Param::Date { year, month, day } => {
             if *month == 0 || *day == 0 {

@@ -109,7 +109,7 @@ impl Vars {
     /// A name in a result, as it is.
     pub fn named(&self, name: &[u8]) -> String {
         let charset = Charset::of(&self.charset_results).unwrap_or_default();
-        String::from_utf8_lossy(&charset.read_value(name)).into_owned()
+        String::from_utf8_lossy(&charset.decode_value(name)).into_owned()
     }
 
     /// Whether a statement's text means the same under either.

@@ -7,7 +7,7 @@ use memchr::memmem;
 
 /// A text that was read, in the client's charset again. `None` where that does not have all of its letters.
 pub fn written(text: &[u8], charset: Charset) -> Option<Cow<'_, [u8]>> {
-    charset.write(text)
+    charset.encode(text)
 }
 
 /// How many bytes of a text have to be converted: none of what is read as it comes.
@@ -21,5 +21,5 @@ pub fn is_one_statement(sql: &[u8], mode: Mode) -> bool {
         let executes = [&b"/*!"[..], b"/*M!"].iter().any(|comment| memmem::find(&text, comment).is_some());
         !executes && atone_sql::next_statement(&text, mode).is_none()
     };
-    !atone_sql::may_be_several(sql) || mode.read(sql).is_ok_and(whole)
+    !atone_sql::may_have_several_statements(sql) || mode.decode(sql).is_ok_and(whole)
 }

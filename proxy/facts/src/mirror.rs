@@ -7,7 +7,7 @@
 //! This holds under two conditions. Nobody else writes the new table, which is known of tools only. And a REPLACE in it
 //! deletes no row but the one that stands for the same original.
 
-use atone_sql::{MirrorBody, Take};
+use atone_sql::{MirrorBody, MirrorDelete};
 use atone_undo::{Column, Kind, Table, UniqueKey, quote_identifier};
 
 use crate::audit::largest;
@@ -216,33 +216,37 @@ pub fn mirror(schema: &str, triggers: &[Trigger]) -> Result<Option<Mirror>, Stri
     }
     let [insert, update, delete] = of_event.each_mut().map(|(_, body, _)| body.take());
     let (Some(insert), Some(update), Some(delete)) = (insert, update, delete) else { return Ok(None) };
-    let (Some(given), Some(take)) = (&insert.put, &delete.take) else {
+    let (Some(given), Some(deleted)) = (&insert.replace, &delete.delete) else {
         return Err(format!("it does not keep the rows of {} as its own", first.table));
     };
-    let same_columns = update.put.as_ref() == Some(given);
-    if !same_columns || insert.take.is_some() || delete.put.is_some() || !take.unless_kept.is_empty() {
+    let same_columns = update.replace.as_ref() == Some(given);
+    if !same_columns
+        || insert.delete.is_some()
+        || delete.replace.is_some()
+        || !deleted.unless_unchanged.is_empty()
+    {
         return Err(format!("the triggers give the columns of {} different values", first.table));
     }
-    let moves = match &update.take {
+    let moves = match &update.delete {
         None => false,
-        Some(moved) if moves_all(moved, take) => true,
+        Some(moved) if moves_all(moved, deleted) => true,
         Some(_) => return Err(format!("the triggers delete different rows of {}", first.table)),
     };
     Ok(Some(Mirror {
         schema: first.schema.clone().unwrap_or_else(|| schema.to_owned()),
         name: first.table.clone(),
         given: given.clone(),
-        key: take.by.clone(),
+        key: deleted.by.clone(),
         moves,
     }))
 }
 
 /// Whether an UPDATE deletes the row that a DELETE would, where any part of its key changes.
-fn moves_all(moved: &Take, take: &Take) -> bool {
-    let kept = |column: &str| moved.unless_kept.iter().any(|kept| is(kept, column));
-    let whole = moved.unless_kept.is_empty()
-        || (moved.unless_kept.len() == take.by.len() && take.by.iter().all(|(_, own)| kept(own)));
-    moved.by == take.by && whole
+fn moves_all(moved: &MirrorDelete, deleted: &MirrorDelete) -> bool {
+    let kept = |column: &str| moved.unless_unchanged.iter().any(|kept| is(kept, column));
+    let whole = moved.unless_unchanged.is_empty()
+        || (moved.unless_unchanged.len() == deleted.by.len() && deleted.by.iter().all(|(_, own)| kept(own)));
+    moved.by == deleted.by && whole
 }
 
 /// Whether a trigger of this name is one of a tool that writes the new table by triggers.

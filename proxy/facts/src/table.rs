@@ -155,7 +155,7 @@ impl TableInfo {
     /// The key, where a statement may name it in an index hint. The servers refuse a hint with a key that optimizers
     /// ignore (MySQL's INVISIBLE, MariaDB's IGNORED), and some names do not exist in the session's charset.
     pub fn usable<'a>(&self, key: &'a UniqueKey, charset: Charset) -> Option<&'a UniqueKey> {
-        if !charset.can_say(&key.name) {
+        if !charset.can_encode(&key.name) {
             return None;
         }
         let name = format!("KEY {} (", quote_identifier(&key.name));

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use crate::{
     InsertValue, JoinedAction, Mode, Span, Statement, analyze,
-    lexer::{Executable, Lexed, is_blank, lex},
+    lex::{Executable, Lexed, is_blank, lex},
     may_write, needs_attention,
 };
 
@@ -36,7 +36,7 @@ fn soup() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// A statement for Atone, or nearly, among other things.
+/// A statement for Atone, or almost one, with other text around it.
 fn addressed() -> impl Strategy<Value = Vec<u8>> {
     let statement = proptest::sample::select(&[
         "START GLOBAL TRANSACTION",
@@ -136,7 +136,7 @@ fn holds(sql: &[u8], mode: Mode) {
     let analysis = analyze(sql, mode);
     let _ = may_write(sql, mode);
 
-    // Whatever concerns Atone is seen by the cheap test too.
+    // The cheap test finds all that concerns Atone
     let concerns = matches!(
         analysis.statement,
         Statement::StartGlobal { .. }
@@ -216,7 +216,8 @@ proptest! {
         let set: Vec<String> = values.iter().map(|&v| format!("c{v}{blank}={blank}{}", VALUES[v])).collect();
         let order = ORDERS[order];
         let limit = limit.map(|n| format!("LIMIT{blank}{n}"));
-        let mut sql = format!("UPDATE{blank}t{blank}SET{blank}{}{blank}WHERE{blank}{}", set.join(","), CONDITIONS[condition]);
+        let (set, condition_text) = (set.join(","), CONDITIONS[condition]);
+        let mut sql = format!("UPDATE{blank}t{blank}SET{blank}{set}{blank}WHERE{blank}{condition_text}");
         for clause in [order, limit.as_deref().unwrap_or("")] {
             if !clause.is_empty() {
                 sql += blank;

@@ -95,7 +95,7 @@ impl Analysed {
     }
 
     fn came(sql: Bytes, mode: Mode, execution: Option<Bytes>) -> Analysed {
-        let text = heavy_text(converted_bytes(&sql, mode.charset), || mode.read(&sql));
+        let text = heavy_text(converted_bytes(&sql, mode.charset), || mode.decode(&sql));
         match text.map(|text| shared(&sql, text)) {
             Ok(text) => Analysed::read(sql, text, mode, execution),
             Err(why) => {

@@ -2,7 +2,7 @@
 //! once for each row of parameters, all of them or none. So does an INSERT that may meet other rows and is to tell of each row
 //! what became of it.
 
-use atone_sql::{Insert, InsertValue, Mode, OnConflict, Statement as Sql, bare};
+use atone_sql::{Insert, InsertValue, Mode, OnConflict, Statement as Sql, without_mark};
 use atone_wire::caps::client;
 use atone_wire::execute::{BulkParam, BulkRows, bulk_statement_id, unit_results};
 use atone_wire::response::OkPacket;
@@ -306,7 +306,7 @@ fn one_row(
 fn given_numbers(sql: &[u8], insert: &Insert, place: Option<usize>, vars: &Vars) -> Vec<bool> {
     let gives = |row: &Vec<InsertValue>| match place.and_then(|place| row.get(place)) {
         Some(InsertValue::Literal(span)) => {
-            let text = bare(sql.get(span.clone()).unwrap_or_default(), vars.mode.marks);
+            let text = without_mark(sql.get(span.clone()).unwrap_or_default(), vars.mode.marks);
             vars.zero_is_no_default() || text != b"0"
         }
         _ => false,

@@ -224,7 +224,7 @@ impl Link {
 
     /// Sends a `COM_QUERY` of this text, with the query attributes of the current command.
     async fn send_query(&mut self, sql: &[u8]) -> Result<(), End> {
-        if self.marks.are_in(sql) {
+        if self.marks.may_be_in(sql) {
             return Err(End::Broken("a parameter in a statement that is sent as text".into()));
         }
         let mut payload = Vec::with_capacity(1 + self.query_prefix.len() + sql.len());

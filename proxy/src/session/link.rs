@@ -106,18 +106,18 @@ impl Link {
     /// The connection broke, or one packet was above `max_branch_bytes`.
     pub(super) async fn fly(&mut self, flight: Flight, vars: Option<&Vars>) -> Result<Vec<Reply>, End> {
         let mut replies = Vec::with_capacity(flight.len());
-        if !self.marks.are_in(flight.text()) {
+        if !self.marks.may_be_in(flight.text()) {
             self.run_texts(&flight, vars, &mut replies).await?;
         } else {
             let mut texts = flight.without_statements();
             for statement in flight.statements() {
-                if !self.marks.are_in(statement) {
+                if !self.marks.may_be_in(statement) {
                     texts.push(statement);
                     continue;
                 }
                 if self.mariadb && flight.of_values {
                     // It may leave the definitions out although they are others than when it prepared the statement
-                    let text = self.marks.without(statement);
+                    let text = self.marks.with_literals(statement);
                     texts.push(text.ok_or_else(|| End::Broken("a part of a parameter".into()))?);
                     continue;
                 }

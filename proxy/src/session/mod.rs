@@ -463,7 +463,7 @@ impl Session {
 
     /// Forwards a query of an unbound session, as it came, and notes whether it may have written.
     async fn unbound_query(&mut self, payload: &[u8], sql: &[u8]) -> Result<(), End> {
-        if !atone_sql::may_be_several(sql)
+        if !atone_sql::may_have_several_statements(sql)
             && let Some(error) = self.asks_lost_rows(sql)
         {
             return self.send_error(&error).await;
@@ -500,7 +500,7 @@ impl Session {
     fn note_unbound(&mut self, sql: &[u8], failed: bool) {
         self.note_unbound_write(sql);
         let mode = self.capture().assumed_mode();
-        match (atone_sql::table_locks(&mode.charset.read_value(sql), mode), failed) {
+        match (atone_sql::table_locks(&mode.charset.decode_value(sql), mode), failed) {
             (Some(TableLocks::Taken), false) => self.table_locks = HeldLocks::Yes,
             (Some(TableLocks::Released), false) => self.table_locks = HeldLocks::No,
             // Of several statements the first ones may have run
@@ -512,7 +512,7 @@ impl Session {
     fn note_unbound_write(&mut self, sql: &[u8]) {
         if self.in_transaction() && !self.wrote_unbound {
             let mode = self.capture().assumed_mode();
-            self.wrote_unbound = atone_sql::may_write(&mode.charset.read_value(sql), mode);
+            self.wrote_unbound = atone_sql::may_write(&mode.charset.decode_value(sql), mode);
         }
     }
 }

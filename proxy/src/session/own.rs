@@ -126,7 +126,7 @@ impl Link {
         again: bool,
         vars: Option<&Vars>,
     ) -> Result<Reply, End> {
-        let Some(lifted) = self.marks.lift(sql) else {
+        let Some(lifted) = self.marks.with_placeholders(sql) else {
             return Err(End::Broken("a statement with a part of a parameter".into()));
         };
         if lifted.params.len() > MAX_PLACEHOLDERS {
@@ -330,7 +330,7 @@ impl Link {
 
     /// Runs a statement that answers with rows, in the protocol that the application has used for its own.
     pub(super) async fn rows_of(&mut self, sql: &[u8], vars: Option<&Vars>) -> Result<Reply, End> {
-        if self.marks.are_in(sql) {
+        if self.marks.may_be_in(sql) {
             return self.run_with_params(sql, Answer::Binary, true, vars).await;
         }
         if !self.binary {

@@ -35,7 +35,7 @@ impl Session {
             Err(why) => return self.refuse(why).await,
         };
         // Behind a statement that a hint has bound its diagnostics may be asked for
-        let kept = self.keeps_diagnostics() && !atone_sql::may_be_several(&sql);
+        let kept = self.keeps_diagnostics() && !atone_sql::may_have_several_statements(&sql);
         if self.link.binding.is_none() && xid.is_none() && !kept && !atone_sql::needs_attention(&sql) {
             return self.unbound_query(&payload, &sql).await;
         }
@@ -61,7 +61,7 @@ impl Session {
 
     /// Each statement of a packet on its own, up to the first that fails.
     async fn statements(&mut self, mut sql: Bytes) -> Result<(), End> {
-        if !atone_sql::may_be_several(&sql) {
+        if !atone_sql::may_have_several_statements(&sql) {
             return self.looked_at_query(sql).await;
         }
         let mode = match self.splitting_mode(&sql).await? {
@@ -69,7 +69,7 @@ impl Session {
             Err(error) => return self.send_error(&error).await,
         };
         // What cannot be read is refused as one statement
-        let Ok(text) = mode.read(&sql) else { return self.looked_at_query(sql).await };
+        let Ok(text) = mode.decode(&sql) else { return self.looked_at_query(sql).await };
         if self.link.binding.is_none()
             && self.link.attribute_xid.is_none()
             && !atone_sql::concerns_atone(&text, mode)
@@ -132,9 +132,9 @@ impl Session {
 
 /// Where the first statement of a packet ends, and another one follows.
 fn next_statement(sql: &[u8], mode: Mode) -> Option<NextStatement> {
-    let text = mode.read(sql).ok()?;
+    let text = mode.decode(sql).ok()?;
     let next = atone_sql::next_statement(&text, mode)?;
-    let length = |end: usize| mode.charset.write(text.get(..end)?).map(|sql| sql.len());
+    let length = |end: usize| mode.charset.encode(text.get(..end)?).map(|sql| sql.len());
     Some(NextStatement { end: length(next.end)?, following: length(next.following)? })
 }
 

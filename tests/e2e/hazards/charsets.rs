@@ -193,7 +193,7 @@ async fn letters_are_the_servers(c: Arc<Cluster>) -> Result<()> {
         let texts: Vec<(Vec<u8>, String)> = texts
             .into_iter()
             .filter_map(|bytes| {
-                let read = String::from_utf8(charset.read_value(&bytes).into_owned()).ok()?;
+                let read = String::from_utf8(charset.decode_value(&bytes).into_owned()).ok()?;
                 (read.chars().count() == 1 && read.chars().all(|c| u32::from(c) < 0x10_ff00))
                     .then_some((bytes, read))
             })

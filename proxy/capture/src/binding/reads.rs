@@ -49,7 +49,8 @@ impl Capture<'_> {
         names.retain(|name| Some(name) != written.as_ref());
         let charset = vars.mode.charset;
         let known = |name: &TableName| {
-            charset.can_say(&name.name) && name.schema.as_ref().is_none_or(|schema| charset.can_say(schema))
+            charset.can_encode(&name.name)
+                && name.schema.as_ref().is_none_or(|schema| charset.can_encode(schema))
         };
         if !names.iter().all(known) {
             return Ok(Some(SqlError::refused(&self.xid(), FOREIGN_NAME)));

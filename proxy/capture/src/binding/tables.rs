@@ -116,7 +116,7 @@ impl Capture<'_> {
             Err(error) => return Ok(Resolved::Answer(error.err())),
         };
         let quoted = format!("{}.{}", quote_identifier(&schema), quote_identifier(&name));
-        if !vars.mode.charset.can_say(&quoted) {
+        if !vars.mode.charset.can_encode(&quoted) {
             return Ok(Resolved::Answer(SqlError::refused(&xid, FOREIGN_NAME).err()));
         }
         if is_own_schema(&schema) {
@@ -220,7 +220,8 @@ impl Capture<'_> {
             return Ok(refused(ALTERED));
         }
         let charset = self.assumed_mode().charset;
-        if charset != Charset::PLAIN && !info.table.columns.iter().all(|column| charset.can_say(&column.name))
+        if charset != Charset::PLAIN
+            && !info.table.columns.iter().all(|column| charset.can_encode(&column.name))
         {
             return Ok(refused(UNSAYABLE));
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use atone_sql::{Insert, Mode, OnConflict, TableRef, view_of_one};
+use atone_sql::{Insert, Mode, OnConflict, TableRef, single_table_view};
 use atone_undo::{Column, Table, UniqueKey, quote_identifier};
 
 use crate::Capture;
@@ -124,7 +124,7 @@ impl Capture<'_> {
                     return Err(SqlError::of_service(&self.xid(), what, &e).into());
                 }
             };
-            let over = view_of_one(definition.text.as_bytes(), mode)
+            let over = single_table_view(definition.text.as_bytes(), mode)
                 .filter(|over| over.columns.len() == definition.columns.len());
             let Some(over) = over else {
                 let why = "is more than rows and columns of one table";

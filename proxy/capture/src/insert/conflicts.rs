@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use atone_sql::{Insert, InsertValue, OnConflict, bare};
+use atone_sql::{Insert, InsertValue, OnConflict, without_mark};
 use atone_undo::{Column, Key, Kind, Row, Table, UniqueKey, quote_identifier};
 
 use crate::images::{KEYS_PER_SELECT, locking_read_through};
@@ -131,7 +131,7 @@ fn part(
         Some(InsertValue::Expression(_)) => Err(format!("the unique column {name} comes from an expression")),
         Some(InsertValue::Literal(span)) => {
             let text = sql.get(span.clone()).unwrap_or_default();
-            let plain = bare(text, vars.mode.marks);
+            let plain = without_mark(text, vars.mode.marks);
             bits_by_number(column, plain)?;
             if column.auto_increment && plain == b"0" {
                 return Ok(vars.zero_is_no_default().then(|| Operand::alone(text)));

@@ -60,7 +60,7 @@ pub(crate) fn slots(sql: &[u8], insert: &Insert, info: &TableInfo, mode: Mode) -
     }
     // Those would read another value of a column that is now given
     let body = sql.get(insert.body.clone()).unwrap_or_default();
-    let body = mode.marks.and_then(|marks| marks.without(body)).unwrap_or(Cow::Borrowed(body));
+    let body = mode.marks.and_then(|marks| marks.with_literals(body)).unwrap_or(Cow::Borrowed(body));
     let mut appended: Vec<usize> = slots.keys().map(|&(_, c)| c).filter(|&c| places[c].is_none()).collect();
     appended.sort_unstable();
     appended.dedup();
@@ -144,7 +144,7 @@ fn written(target: Target<'_>, literals: &Literals, vars: &Vars) -> Result<Vec<u
         let names: Vec<String> =
             given.chain(appended.iter().filter_map(name)).map(|name| quote_identifier(&name)).collect();
         let names = names.join(", ");
-        if !vars.mode.charset.can_say(&names) {
+        if !vars.mode.charset.can_encode(&names) {
             return Err(UNSAYABLE.into());
         }
         out.extend_from_slice(format!(" ({names})").as_bytes());
@@ -309,12 +309,12 @@ impl Capture<'_> {
                 // As its text says, see `are_clear`
                 kind.kind = DATETIME;
             }
-            let by_params = !self.mariadb && self.marks.are_in(&slot.text);
+            let by_params = !self.mariadb && self.marks.may_be_in(&slot.text);
             if by_params && kind.is_exact_number() && kind.decimals > 0 {
                 // As a value of its own it has more digits than where it is stored
                 return Err("a key comes from an expression of parameters that is a DECIMAL".into());
             }
-            let source = self.marks.without(&slot.text).unwrap_or_default();
+            let source = self.marks.with_literals(&slot.text).unwrap_or_default();
             let literal = exact_literal(cell, kind, &source)
                 .map_err(|why| format!("a key comes from an expression: {why}"))?;
             out.insert(*place, literal);

@@ -1,6 +1,6 @@
 //! Which rows a statement names by itself: keys of inserted rows, and conditions that hold for one row at most. Pure.
 
-use atone_sql::{Insert, InsertValue, Span, bare};
+use atone_sql::{Insert, InsertValue, Span, without_mark};
 use atone_undo::{Column, Key, Kind, Table, Value, quote_identifier};
 
 use crate::settings::Vars;
@@ -134,7 +134,7 @@ fn key_part(
         Some(InsertValue::Expression(_)) => Err(format!("the key column {name} comes from an expression")),
         Some(InsertValue::Literal(span)) => {
             let text = sql.get(span.clone()).unwrap_or_default();
-            let plain = bare(text, vars.mode.marks);
+            let plain = without_mark(text, vars.mode.marks);
             bits_by_number(column, plain)?;
             let part = match stored(column, plain, vars) {
                 Some(value) => Part::Known(value, text.to_vec()),
@@ -155,7 +155,7 @@ fn key_part(
 /// What a value is looked for by: beside a YEAR a literal below 100 is a year of two digits, as it is where it is stored, and a
 /// parameter is not.
 pub(crate) fn looked_for<'a>(column: &Column, literal: &'a [u8], vars: &Vars) -> &'a [u8] {
-    if column.kind == Kind::Year { bare(literal, vars.mode.marks) } else { literal }
+    if column.kind == Kind::Year { without_mark(literal, vars.mode.marks) } else { literal }
 }
 
 /// A text is stored in a BIT column by its bytes, but compared with it as the number that it spells.
@@ -270,7 +270,7 @@ pub(crate) fn pins_one_row(sql: &[u8], pinned: &[(String, Span)], table: &Table,
     key.columns.iter().all(|&c| {
         let column = &table.columns[c];
         pinned.iter().any(|(name, span)| {
-            let text = bare(sql.get(span.clone()).unwrap_or_default(), vars.mode.marks);
+            let text = without_mark(sql.get(span.clone()).unwrap_or_default(), vars.mode.marks);
             same_name(name, &column.name)
                 && match column.kind {
                     Kind::Int => {

@@ -158,7 +158,7 @@ fn written_out(target: Target<'_>, rows: &Rows, capabilities: u64, marks: Marks)
     if matches!(insert.on_conflict, OnConflict::Update(_)) {
         return Err("ON DUPLICATE KEY UPDATE with a SELECT that has other values each time".into());
     }
-    let source = marks.without(text.get(query.span.clone()).unwrap_or_default()).unwrap_or_default();
+    let source = marks.with_literals(text.get(query.span.clone()).unwrap_or_default()).unwrap_or_default();
     let kinds = kinds(rows, capabilities)?;
     let mut out = text.get(..query.span.start).unwrap_or_default().to_vec();
     out.extend_from_slice(b"VALUES ");

@@ -274,7 +274,7 @@ impl Capture<'_> {
     /// that there is none, and leaves the info text out.
     fn of_no_rows(&self, ok: OkPacket, t: &Run<'_>) -> OkPacket {
         let limit = t.change.limit.as_ref().and_then(|span| t.sql.get(span.clone())).unwrap_or_default();
-        let limit = self.marks.without(limit).unwrap_or_default();
+        let limit = self.marks.with_literals(limit).unwrap_or_default();
         let told = !self.mariadb
             || !t.change.volatile
             || t.change.deletes()

@@ -62,8 +62,9 @@ pub(crate) fn looked_up(
     let mariadb = vars.mode.mariadb;
     let Restricted { mut text, keys, by_keys } = restricted;
     let verb = change.verb.end;
-    let sayable = |key: &&UniqueKey| vars.mode.charset.can_say(&key.name);
-    let Some(key) = table.keys.first().filter(sayable).filter(|_| by_keys && keys > KEYS_WITHOUT_HINT) else {
+    let encodable = |key: &&UniqueKey| vars.mode.charset.can_encode(&key.name);
+    let Some(key) = table.keys.first().filter(encodable).filter(|_| by_keys && keys > KEYS_WITHOUT_HINT)
+    else {
         return with_hint(text, verb, keys, mariadb);
     };
     let reference = &change.table;
