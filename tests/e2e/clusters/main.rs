@@ -1,7 +1,6 @@
-//! What a cluster goes through: servers, daemons and clients that are killed or fail, full and large ones, and other settings. Most
-//! tests have a cluster of their own.
+//! What a cluster goes through: servers, daemons and clients that are killed or fail, full and large ones, and other
+//! settings. Most tests have a cluster of their own.
 
-mod chaos;
 mod deaths;
 mod faults;
 mod full_server;
@@ -14,5 +13,4 @@ mod parts;
 mod recovery;
 mod rollback_wait;
 mod sizes;
-mod soak;
 mod undo_rows;

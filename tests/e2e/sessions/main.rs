@@ -1,5 +1,5 @@
-//! Sessions as such: logins, both legs and their packets, sessions that are not bound; and what daemons are told by their
-//! configuration and by REST.
+//! Sessions as such: logins, both legs and their packets, sessions that are not bound; and what the daemons are told by
+//! their configuration and by REST.
 
 mod bad_input;
 mod capabilities;
