@@ -74,7 +74,9 @@ async fn check_inner(c: &Cluster, case: &Case<'_>) -> Result<()> {
     end(c, &mut bound, &schema, &xid, "COMMIT", "committed").await?;
     let after = table_rows(c, Bank::One, &schema, case.tables).await?;
     ensure!(after == changed, "after the commit\nexpected: {changed:?}\nfound:    {after:?}");
-    Ok(())
+    bound.disconnect().await?;
+    plain.disconnect().await?;
+    c.drop_schema(&schema).await
 }
 
 async fn end(

@@ -4,7 +4,7 @@
 //! Nothing is left behind: servers and daemons end with the process that started them, also when it is killed, and the
 //! folders are removed by a watchdog that outlives it.
 //!
-//! The binaries are not built by this crate; `cargo build -p atone-coordinator -p atone-proxy -p atone-cli` first.
+//! The binaries are not built by this crate; `cargo build --workspace` first.
 
 pub mod case;
 pub mod certificates;

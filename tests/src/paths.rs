@@ -32,7 +32,7 @@ pub fn binary(name: &str) -> Result<PathBuf> {
     };
     let file = dir.join(name);
     if !file.is_file() {
-        bail!("{} is missing: cargo build -p atone-coordinator -p atone-proxy -p atone-cli", file.display());
+        bail!("{} is missing: cargo build --workspace", file.display());
     }
     Ok(file)
 }

@@ -1,7 +1,7 @@
 //! The settings of every session that is Atone's own: the service account's and the command line's.
 //!
 //! A session inherits the server's global variables, and what `init_connect` sets. Each of those that could bend what Atone
-//! reads or writes has its value here; `DEFAULT` would be the global value again. `tests/e2e/globals` goes through all
+//! reads or writes has its value here; `DEFAULT` would be the global value again. `tests/e2e/clusters/globals` goes through all
 //! variables of the servers and has for each that is not here the reason why it is harmless.
 
 /// Which servers have a variable.

@@ -6,8 +6,8 @@ use anyhow::{Context as _, Result, ensure};
 use atone_tests::server::APP;
 use atone_tests::{Bank, Flavor, sql};
 
-use crate::client;
-use crate::setup::{Listener, Setup};
+use super::client;
+use super::setup::{Listener, Setup};
 
 /// Makes the server forget that it has seen this account's password.
 async fn forget(s: &Setup, account: (&str, &str)) -> Result<()> {

@@ -7,7 +7,7 @@ use atone_tests::Bank;
 use atone_tests::server::{APP, RAW};
 use atone_tests::wire::{Greeting, Login, RawConn, Session, caps, payload};
 
-use crate::setup::{Listener, Setup};
+use super::setup::{Listener, Setup};
 
 /// How a client ends its sending side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,8 +10,8 @@ use atone_tests::wire::{Greeting, RawConn, caps};
 use atone_tests::{Bank, Flavor, Server, cli, paths, sql};
 use mysql_async::SslOpts;
 
-use crate::setup::{self, Listener, Setup, unchecked};
-use crate::{client, server_cipher};
+use super::setup::{self, Listener, Setup, unchecked};
+use super::{client, server_cipher};
 
 /// What is offered on a port.
 async fn offered(port: u16) -> Result<u64> {

@@ -368,12 +368,7 @@ async fn leave(
         Leaving::BoundLockWait => {
             ask(&mut session, "UPDATE account SET balance = 40 WHERE id = 3").await?;
             session.send(&text(QUERY, b"COMMIT")).await?;
-            until("the COMMIT waits for its lock", SOON, || async {
-                let metrics = c.coordinator.rest().get("/metrics").await?.text;
-                let waiting = metrics.lines().find_map(|line| line.strip_prefix("atone_lock_waiters "));
-                Ok(waiting.is_some_and(|n| n != "0").then_some(()))
-            })
-            .await?;
+            c.until_running(id, "%waits for a global row lock%").await?;
         }
         _ => {}
     }

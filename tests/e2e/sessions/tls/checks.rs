@@ -11,8 +11,8 @@ use atone_tests::server::{APP, SERVICE};
 use atone_tests::wire::{RawConn, error_packet};
 use atone_tests::{Bank, Flavor, Server, paths, sql, wait};
 
-use crate::client;
-use crate::setup::{self, Listener, Setup};
+use super::client;
+use super::setup::{self, Listener, Setup};
 
 pub(crate) async fn a_listener_that_requires_tls(s: Arc<Setup>) -> Result<()> {
     let refusal = sql::refused_login(s.plain(Listener::Strict, APP)?).await?;
@@ -126,7 +126,7 @@ pub(crate) async fn a_server_that_is_not_trusted(s: Arc<Setup>) -> Result<()> {
     proxy.restart().await?;
     drop(s.cluster.server(Bank::One).connect(APP, None).await?);
     let mut conn = sql::connect(port, APP, None).await?;
-    ensure!(!crate::server_cipher(&mut conn).await?.is_empty());
+    ensure!(!super::server_cipher(&mut conn).await?.is_empty());
     Ok(())
 }
 
@@ -152,7 +152,7 @@ pub(crate) async fn a_server_without_tls(s: Arc<Setup>) -> Result<()> {
     let trusted = Some(s.certificates.trusted());
     for tls in [None, trusted] {
         let mut conn = sql::connect_with(sql::options(port, APP, None).ssl_opts(tls)).await?;
-        ensure!(crate::server_cipher(&mut conn).await?.is_empty());
+        ensure!(super::server_cipher(&mut conn).await?.is_empty());
     }
     Ok(())
 }
@@ -179,7 +179,7 @@ pub(crate) async fn the_servers_own_certificates(s: Arc<Setup>) -> Result<()> {
         proxy.restart().await?;
         drop(server.connect(APP, None).await?);
         let mut conn = sql::connect(port, APP, None).await?;
-        ensure!(!crate::server_cipher(&mut conn).await?.is_empty());
+        ensure!(!super::server_cipher(&mut conn).await?.is_empty());
     }
     let tls = format!("mode = 'verify-identity', ca = '{}'", ca.display());
     expect_untrusted(&s, dir.path(), &format!("127.0.0.1:{}", server.port()), &tls).await

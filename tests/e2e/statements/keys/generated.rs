@@ -150,6 +150,7 @@ async fn rows_of_others_meanwhile(c: Arc<Cluster>) -> Result<()> {
     for (begin, end) in [(false, "ROLLBACK"), (true, "ROLLBACK"), (true, "COMMIT")] {
         sql::run(&mut direct, "DELETE FROM k").await?;
         let mut app = c.app(Bank::One, &schema).await?;
+        let connection = format!("thread id {},", sql::cell(&mut app, "SELECT CONNECTION_ID()").await?);
         sql::start_global(&mut app).await?;
         if begin {
             sql::run(&mut app, "BEGIN").await?;
@@ -167,7 +168,8 @@ async fn rows_of_others_meanwhile(c: Arc<Cluster>) -> Result<()> {
             let mut admin = c.bank1.admin().await?;
             // information_schema.INNODB_TRX stays as it was for who asks again within 0.1 s
             let status = sql::rows(&mut admin, "SHOW ENGINE INNODB STATUS").await?;
-            Ok(status.iter().any(|text| text.contains("LOCK WAIT")).then_some(()))
+            let mut transactions = status.iter().flat_map(|text| text.split("---TRANSACTION"));
+            Ok(transactions.any(|of| of.contains(&connection) && of.contains("LOCK WAIT")).then_some(()))
         })
         .await?;
         sql::run(&mut admin, format!("INSERT INTO `{schema}`.k (v) VALUES (-1)")).await?;

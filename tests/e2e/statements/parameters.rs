@@ -10,12 +10,22 @@ use atone_tests::wire::payload::{Execute, Param, query, statement, text, types};
 use atone_tests::wire::{Decoded, Login, Session, payload};
 use atone_tests::{Bank, Cluster, Flavor, sql};
 
-atone_tests::shared_tests!(conditions, assignments, inserted_keys);
+atone_tests::shared_tests!(
+    conditions_on_numbers_and_texts,
+    conditions_on_others,
+    assigned_numbers_and_texts,
+    assigned_others,
+    inserted_numbers_and_texts,
+    inserted_others,
+);
 
 const COM_STMT_CLOSE: u8 = 0x19;
 
+/// A column's name and type.
+type Column = (&'static str, &'static str);
+
 /// The columns that parameters are compared with.
-const COLUMNS: &[(&str, &str)] = &[
+const COLUMNS: &[Column] = &[
     ("b", "BIGINT"),
     ("u", "BIGINT UNSIGNED"),
     ("i", "INT"),
@@ -47,6 +57,11 @@ const ROWS: &[&str] = &[
      '2024-02-28', '2024-02-29 10:11:12', '2024-02-29 10:11:12', '00:00:05', 2029, 53, 'x', '5,b'",
     "NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL",
 ];
+
+/// Those of numbers and texts, and the others.
+fn halves() -> (&'static [Column], &'static [Column]) {
+    COLUMNS.split_at(8)
+}
 
 /// Conditions; `#` is the column.
 const CONDITIONS: &[&str] = &[
@@ -362,12 +377,36 @@ const ODD: &str = "a parameter below 100 in the condition, on a table with a YEA
 const READ: &str = "SELECT *, bi + 0, HEX(vb), HEX(vc) FROM m ORDER BY id";
 const HITS: &str = "SELECT GROUP_CONCAT(hits ORDER BY id) FROM m";
 
+async fn conditions_on_numbers_and_texts(c: Arc<Cluster>) -> Result<()> {
+    conditions(c, halves().0).await
+}
+
+async fn conditions_on_others(c: Arc<Cluster>) -> Result<()> {
+    conditions(c, halves().1).await
+}
+
+async fn assigned_numbers_and_texts(c: Arc<Cluster>) -> Result<()> {
+    assignments(c, halves().0).await
+}
+
+async fn assigned_others(c: Arc<Cluster>) -> Result<()> {
+    assignments(c, halves().1).await
+}
+
+async fn inserted_numbers_and_texts(c: Arc<Cluster>) -> Result<()> {
+    inserted_keys(c, halves().0).await
+}
+
+async fn inserted_others(c: Arc<Cluster>) -> Result<()> {
+    inserted_keys(c, halves().1).await
+}
+
 /// Which rows a condition chooses.
-async fn conditions(c: Arc<Cluster>) -> Result<()> {
+async fn conditions(c: Arc<Cluster>, columns: &[Column]) -> Result<()> {
     let mut pair = Pair::new(&c, "param_conditions", &table()).await?;
     let before = c.rows(Bank::One, &pair.schema, READ).await?;
     let params = params();
-    for (column, _) in COLUMNS {
+    for (column, _) in columns {
         pair.bound.run("START GLOBAL TRANSACTION").await?;
         pair.both("BEGIN").await?;
         for (nth_condition, condition) in CONDITIONS.iter().enumerate() {
@@ -402,11 +441,11 @@ async fn conditions(c: Arc<Cluster>) -> Result<()> {
 }
 
 /// What is stored.
-async fn assignments(c: Arc<Cluster>) -> Result<()> {
+async fn assignments(c: Arc<Cluster>, columns: &[Column]) -> Result<()> {
     let mut pair = Pair::new(&c, "param_assignments", &table()).await?;
     let before = c.rows(Bank::One, &pair.schema, READ).await?;
     let params = params();
-    for (column, _) in COLUMNS {
+    for (column, _) in columns {
         pair.bound.run("START GLOBAL TRANSACTION").await?;
         pair.both("BEGIN").await?;
         for statement in [
@@ -439,9 +478,9 @@ async fn assignments(c: Arc<Cluster>) -> Result<()> {
 }
 
 /// Rows whose keys are parameters.
-async fn inserted_keys(c: Arc<Cluster>) -> Result<()> {
+async fn inserted_keys(c: Arc<Cluster>, columns: &[Column]) -> Result<()> {
     let keys: Vec<(&str, String)> =
-        COLUMNS.iter().map(|(name, ty)| (*name, ty.replace(" NULL", " DEFAULT '2000-01-01'"))).collect();
+        columns.iter().map(|(name, ty)| (*name, ty.replace(" NULL", " DEFAULT '2000-01-01'"))).collect();
     let mut setup = Vec::new();
     for (name, ty) in &keys {
         setup.push(format!(
@@ -452,7 +491,7 @@ async fn inserted_keys(c: Arc<Cluster>) -> Result<()> {
     // A row is looked for before it is inserted, which may say it in other words
     pair.codes_only = true;
     let params = params();
-    for (at, (column, _)) in keys.iter().enumerate() {
+    for (column, _) in &keys {
         let read = format!("SELECT HEX(k), k + 0, v, w FROM k_{column} ORDER BY k");
         pair.bound.run("START GLOBAL TRANSACTION").await?;
         pair.both("BEGIN").await?;
@@ -474,6 +513,7 @@ async fn inserted_keys(c: Arc<Cluster>) -> Result<()> {
                 let all = [param.clone(), Param::int(7), Param::text("8")];
                 pair.both("SAVEPOINT s").await?;
                 if statement.contains("77") {
+                    let at = COLUMNS.iter().position(|(name, _)| name == column).context("a column")?;
                     let first = ROWS[0].split(", ").nth(at).unwrap_or_default();
                     let sql = format!("INSERT INTO k_{column} SET k = {first}, v = 77");
                     pair.both(&sql).await?;
