@@ -1,7 +1,7 @@
 //! What a table's name stands for in this session, and whether its rows can be captured.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use atone_sql::{Charset, TableRef};
 use atone_undo::{Kind, Table, quote_identifier};
@@ -126,7 +126,7 @@ impl Session {
             let why = "undo_log is written by Atone only";
             return Ok(Resolved::Answer(SqlError::refused(&xid, why).err()));
         }
-        let ttl = Duration::from_millis(self.backend.limits.metadata_ttl_ms);
+        let ttl = self.backend.limits.metadata_ttl();
         let seen = self.tables.get(&quoted);
         if let Some(SeenTable { read_at, info, digest }) = seen
             && !digest.is_empty()
@@ -197,7 +197,7 @@ impl Session {
 
     async fn table_info(&mut self, schema: &str, name: &str, probe: Vec<u8>) -> Result<Resolved, End> {
         let backend = self.backend.clone();
-        let ttl = Duration::from_millis(backend.limits.metadata_ttl_ms);
+        let ttl = backend.limits.metadata_ttl();
         let xid = self.xid();
         let refused = |why: &str| Resolved::Answer(SqlError::refused(&xid, why).err());
         let metadata = &backend.metadata;
