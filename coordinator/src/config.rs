@@ -123,7 +123,19 @@ fn limits(mut section: Section, defaults: &Limits) -> Result<Limits, KeyError> {
 
 #[cfg(test)]
 mod tests {
+    use atone_config::example;
+
     use super::*;
+
+    const EXAMPLE: &str = include_str!("../../docs/coordinator.example.toml");
+
+    #[test]
+    fn the_example_is_all_defaults_with_every_key() {
+        assert_eq!(Config::parse(EXAMPLE), Config::parse(""));
+        let mut root = Section::parse(EXAMPLE).unwrap();
+        Config::read(&mut root).unwrap();
+        assert_eq!(root.known_keys(), example::keys(EXAMPLE).unwrap());
+    }
 
     #[test]
     fn an_empty_file_is_all_defaults() {
