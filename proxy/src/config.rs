@@ -29,7 +29,8 @@ pub struct Config {
     pub coordinator: Vec<String>,
     /// Where `/livez`, `/readyz` and `/metrics` are served.
     pub http: SocketAddr,
-    /// Where the certificate is kept that the proxy makes for listeners without one; by default it lasts as long as the process.
+    /// Where the certificate is kept that the proxy makes for listeners without one. By default it lasts as long as
+    /// the process.
     pub tls_dir: Option<PathBuf>,
     /// The servers that this proxy stands in front of.
     pub backend: Vec<BackendConfig>,

@@ -42,8 +42,8 @@ impl fmt::Display for Deprecated {
 }
 
 impl Section {
-    /// Moves the values of old keys to their new ones. To be called on the root, before anything is read. Errors in such a
-    /// value name the key that the file has.
+    /// Moves the values of old keys to their new ones. To be called on the root, before anything is read. Errors in
+    /// such a value name the key that the file has.
     ///
     /// # Errors
     /// An old key's value is no whole number from 0 up, or the new key is there as well.

@@ -11,7 +11,7 @@ use crate::{KeyError, Section};
 pub struct ServerTls {
     /// Whether to use it, and what to check.
     pub mode: ServerTlsMode,
-    /// The authorities that may have signed the server's certificate, PEM. There are some if, and only if, the mode verifies.
+    /// The authorities that may have signed the server's certificate, PEM. Given if, and only if, the mode verifies.
     pub ca: Option<PathBuf>,
     /// The proxy's own certificate chain, PEM, for servers that ask for one.
     pub cert: Option<PathBuf>,

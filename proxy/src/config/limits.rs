@@ -19,8 +19,9 @@ pub struct Limits {
     pub max_branch_rows: usize,
     /// The most bytes of images that one branch may hold; above it error 1235.
     pub max_branch_bytes: usize,
-    /// About how many bytes the images of all sessions and all rollbacks may take together; above it a statement gets error 1040, and
-    /// a rollback waits for others. 0: a half of what the machine, or the control group, lets the proxy have.
+    /// About how many bytes the images of all sessions and all rollbacks may take together. Above it a statement gets
+    /// error 1040, and a rollback waits for others. 0: a half of what the machine, or the control group, lets the
+    /// proxy have.
     pub max_memory: usize,
     /// Undo records above this many bytes of JSON are compressed. 0: none is.
     pub undo_compress_bytes: usize,
@@ -28,8 +29,8 @@ pub struct Limits {
     pub max_connections: usize,
     /// The most prepared statements that one session may hold; above it error 1461.
     pub max_prepared_statements: usize,
-    /// The most statements that one session keeps prepared beside the application's own, to run them again; above it the one
-    /// used longest ago is let go. 0: none is kept.
+    /// The most statements that one session keeps prepared beside the application's own, to run them again. Above it
+    /// the one used longest ago is let go. 0: none is kept.
     pub max_reused_statements: usize,
     /// How many phase-two jobs run at a time for each backend.
     pub phase_two_concurrency: usize,

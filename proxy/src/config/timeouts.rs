@@ -1,10 +1,11 @@
 //! `[timeouts]`.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use atone_config::{KeyError, MAX_DURATION, Rename, Section, Unit};
 
-const ANY: std::ops::RangeInclusive<Duration> = Duration::ZERO..=MAX_DURATION;
+const ANY: RangeInclusive<Duration> = Duration::ZERO..=MAX_DURATION;
 const LEAST: Duration = Duration::from_millis(1);
 /// What systems take for the silence before the first sign of life: whole seconds, up to this many.
 const MAX_KEEPALIVE: Duration = Duration::from_secs(32_767);
@@ -34,18 +35,18 @@ pub struct Timeouts {
     pub handshake_timeout: Duration,
     /// How long each of these may take: to reach a server, its greeting, TLS with it; after it error 1429.
     pub connect_timeout: Duration,
-    /// How long a session may wait for its client's next command; after it error 4031 of MySQL, or the end of the connection
-    /// that MariaDB makes. `None`: the server's `wait_timeout` decides.
+    /// How long a session may wait for its client's next command. After it: error 4031 of MySQL, or the end of the
+    /// connection that MariaDB makes. `None`: the server's `wait_timeout` decides.
     pub idle_timeout: Option<Duration>,
     /// How long shutting down may take; after it connections are cut.
     pub drain_timeout: Duration,
-    /// How long a statement of a bound session waits for the server before it is looked whether that is for another session's row
-    /// lock: the coordinator is told, and finds deadlocks that go on there. `None`: never.
+    /// How long a statement of a bound session waits for the server before the proxy checks whether that is for another
+    /// session's row lock. The coordinator is told, and finds deadlocks of which such a wait is a part. `None`: never.
     pub deadlock_timeout: Option<Duration>,
     /// How long table metadata is believed without looking again.
     pub metadata_ttl: Duration,
-    /// How long a TCP connection is silent before its peer is asked for a sign of life; one that gives none three times is
-    /// over. `None`: never.
+    /// How long a TCP connection is silent before its peer is asked for a sign of life. One that gives none three
+    /// times is over. `None`: never.
     pub tcp_keepalive: Option<Duration>,
 }
 
