@@ -1,13 +1,10 @@
-//! The configuration file.
-//!
-//! It is read by hand rather than by derived code, so that every complaint names the key it is about.
+//! `coordinator.toml`.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use atone_config::{ConfigError, KeyError, MAX_DURATION, Section, host_port};
 use atone_core::{Limits, ROLLBACK_WAIT_MAX_MS};
-use toml::{Table, Value};
 
 /// The whole configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,211 +19,123 @@ pub struct Config {
     pub core: atone_core::Config,
 }
 
-/// The configuration can't be used: the file, the key, and why.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConfigError {
-    file: PathBuf,
-    key: Option<String>,
-    reason: String,
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", self.file.display())?;
-        if let Some(key) = &self.key {
-            write!(f, "{key}: ")?;
-        }
-        // One line, whatever the parser had to say.
-        f.write_str(&self.reason.split_whitespace().collect::<Vec<_>>().join(" "))
-    }
-}
-
-impl std::error::Error for ConfigError {}
-
-/// What is wrong with a key.
-type KeyError = (Option<String>, String);
-
 impl Config {
     /// Reads the file.
-    pub fn read(file: &Path) -> Result<Self, ConfigError> {
-        let error = |key, reason| ConfigError { file: file.to_owned(), key, reason };
-        let text = std::fs::read_to_string(file).map_err(|e| error(None, format!("cannot be read: {e}")))?;
-        Self::parse(&text).map_err(|(key, reason)| error(key, reason))
+    ///
+    /// # Errors
+    /// The file, the key and the reason.
+    pub fn load(file: &Path) -> Result<Config, ConfigError> {
+        atone_config::load(file, Config::parse)
     }
 
     /// Parses the text of a configuration file.
-    fn parse(text: &str) -> Result<Self, KeyError> {
-        let table: Table = text.parse().map_err(|e: toml::de::Error| {
-            let line = e.span().map(|span| text[..span.start.min(text.len())].lines().count().max(1));
-            let place = line.map(|line| format!("line {line}: ")).unwrap_or_default();
-            (None, format!("{place}{}", e.message()))
-        })?;
-        let mut root = Section { name: String::new(), table };
-        let defaults = atone_core::Config::default();
+    fn parse(text: &str) -> Result<Config, KeyError> {
+        Config::read(&mut Section::parse(text)?)
+    }
 
+    fn read(root: &mut Section) -> Result<Config, KeyError> {
         let mut listen = root.section("listen")?;
-        let rpc = listen.address("rpc", "127.0.0.1:7091")?;
-        let http = listen.address("http", "127.0.0.1:7092")?;
+        let rpc = address(&mut listen, "rpc", "127.0.0.1:7091")?;
+        let http = address(&mut listen, "http", "127.0.0.1:7092")?;
         listen.finish()?;
-
-        let mut store = root.section("store")?;
-        let kind = store.text("kind", "embedded")?;
-        if kind != "embedded" {
-            return Err(store.error("kind", format!("{kind:?} is not known; there is \"embedded\"")));
-        }
-        let store_path = store.text("path", "./data")?;
-        if store_path.is_empty() {
-            return Err(store.error("path", "may not be empty".to_owned()));
-        }
-        store.finish()?;
-
-        let mut transaction = root.section("transaction")?;
-        let max_timeout_ms = transaction.duration("max_timeout", defaults.max_timeout_ms)?;
-        let default_timeout_ms = transaction.duration("default_timeout", defaults.default_timeout_ms)?;
-        if default_timeout_ms > max_timeout_ms {
-            return Err(transaction.error("default_timeout", "is longer than max_timeout".to_owned()));
-        }
-        let core = atone_core::Config {
-            default_timeout_ms,
-            max_timeout_ms,
-            branch_report_timeout_ms: transaction
-                .duration("branch_report_timeout", defaults.branch_report_timeout_ms)?,
-            rollback_retry_interval_ms: transaction
-                .duration("rollback_retry_interval", defaults.rollback_retry_interval_ms)?,
-            rollback_wait_ms: transaction.duration_up_to(
-                "rollback_wait",
-                defaults.rollback_wait_ms,
-                ROLLBACK_WAIT_MAX_MS,
-            )?,
-            history_retention_ms: transaction.duration("history_retention", defaults.history_retention_ms)?,
-            work_timeout_ms: transaction.duration("work_timeout", defaults.work_timeout_ms)?,
-            report_delay_ms: transaction.duration("report_delay", defaults.report_delay_ms)?,
-            purge_delay_ms: transaction.duration("purge_delay", defaults.purge_delay_ms)?,
-            bulk_locks_min: defaults.bulk_locks_min,
-            limits: {
-                let mut section = root.section("limits")?;
-                let defaults = defaults.limits;
-                let limits = Limits {
-                    max_locks_per_branch: section
-                        .size("max_locks_per_branch", defaults.max_locks_per_branch)?,
-                    max_branches_per_transaction: section
-                        .size("max_branches_per_transaction", defaults.max_branches_per_transaction)?,
-                    max_transactions: section.size("max_transactions", defaults.max_transactions)?,
-                    max_waiters: section.size("max_waiters", defaults.max_waiters)?,
-                    max_rollback_waiters: section
-                        .size("max_rollback_waiters", defaults.max_rollback_waiters)?,
-                    max_history: section.size("max_history", defaults.max_history)?,
-                    max_purge_batch: section.size("max_purge_batch", defaults.max_purge_batch)?,
-                    max_work_in_flight: section.size("max_work_in_flight", defaults.max_work_in_flight)?,
-                };
-                section.finish()?;
-                limits
-            },
-        };
-        transaction.finish()?;
+        let store_path = store(root.section("store")?)?;
+        let core = transaction(root.section("transaction")?)?;
+        let core = atone_core::Config { limits: limits(root.section("limits")?, &core.limits)?, ..core };
         root.finish()?;
-        Ok(Config { rpc, http, store_path: store_path.into(), core })
+        Ok(Config { rpc, http, store_path, core })
     }
 }
 
-/// A table of the file. Keys are taken out as they are read; what is left in the end is not known.
-struct Section {
-    name: String,
-    table: Table,
+fn address(section: &mut Section, key: &str, default: &str) -> Result<String, KeyError> {
+    let text: String = section.value(key, default.to_owned())?;
+    host_port(&text).map_err(|reason| section.error(key, reason))?;
+    Ok(text)
 }
 
-impl Section {
-    fn key(&self, key: &str) -> String {
-        if self.name.is_empty() { key.to_owned() } else { format!("{}.{key}", self.name) }
+/// `[store]`: the directory.
+fn store(mut section: Section) -> Result<PathBuf, KeyError> {
+    let kind: String = section.value("kind", "embedded".to_owned())?;
+    if kind != "embedded" {
+        return Err(section.error("kind", format!("{kind:?} is not known; there is \"embedded\"")));
     }
+    let path: PathBuf = section.value("path", "./data".into())?;
+    if path.as_os_str().is_empty() {
+        return Err(section.error("path", "may not be empty"));
+    }
+    section.finish()?;
+    Ok(path)
+}
 
-    fn error(&self, key: &str, reason: String) -> KeyError {
-        (Some(self.key(key)), reason)
+/// `[transaction]`: times, beside the default limits.
+fn transaction(mut section: Section) -> Result<atone_core::Config, KeyError> {
+    const LEAST: Duration = Duration::from_millis(1);
+    let defaults = atone_core::Config::default();
+    let mut ms = |key: &str, default_ms: u64| {
+        let default = Duration::from_millis(default_ms);
+        section.duration(key, default, LEAST..=MAX_DURATION).map(whole_ms)
+    };
+    let core = atone_core::Config {
+        default_timeout_ms: ms("default_timeout", defaults.default_timeout_ms)?,
+        max_timeout_ms: ms("max_timeout", defaults.max_timeout_ms)?,
+        branch_report_timeout_ms: ms("branch_report_timeout", defaults.branch_report_timeout_ms)?,
+        rollback_retry_interval_ms: ms("rollback_retry_interval", defaults.rollback_retry_interval_ms)?,
+        history_retention_ms: ms("history_retention", defaults.history_retention_ms)?,
+        work_timeout_ms: ms("work_timeout", defaults.work_timeout_ms)?,
+        report_delay_ms: ms("report_delay", defaults.report_delay_ms)?,
+        purge_delay_ms: ms("purge_delay", defaults.purge_delay_ms)?,
+        rollback_wait_ms: whole_ms(section.duration(
+            "rollback_wait",
+            Duration::from_millis(defaults.rollback_wait_ms),
+            Duration::ZERO..=Duration::from_millis(ROLLBACK_WAIT_MAX_MS),
+        )?),
+        ..defaults
+    };
+    if core.default_timeout_ms > core.max_timeout_ms {
+        return Err(section.error("default_timeout", "is longer than max_timeout"));
     }
+    section.finish()?;
+    Ok(core)
+}
 
-    fn wrong_type(&self, key: &str, expected: &str, value: &Value) -> KeyError {
-        self.error(key, format!("{expected} is expected, not a value of type {}", value.type_str()))
-    }
+fn whole_ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
 
-    fn section(&mut self, key: &str) -> Result<Section, KeyError> {
-        match self.table.remove(key) {
-            None => Ok(Section { name: self.key(key), table: Table::new() }),
-            Some(Value::Table(table)) => Ok(Section { name: self.key(key), table }),
-            Some(other) => Err(self.wrong_type(key, "a table", &other)),
-        }
-    }
-
-    fn text(&mut self, key: &str, default: &str) -> Result<String, KeyError> {
-        match self.table.remove(key) {
-            None => Ok(default.to_owned()),
-            Some(Value::String(text)) => Ok(text),
-            Some(other) => Err(self.wrong_type(key, "a string", &other)),
-        }
-    }
-
-    fn address(&mut self, key: &str, default: &str) -> Result<String, KeyError> {
-        let text = self.text(key, default)?;
-        let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port);
-        match port.map(str::parse::<u16>) {
-            Some(Ok(_)) => Ok(text),
-            _ => Err(self.error(key, format!("{text:?} is not of the form host:port"))),
-        }
-    }
-
-    /// A duration in whole milliseconds, at least one.
-    fn duration(&mut self, key: &str, default_ms: u64) -> Result<u64, KeyError> {
-        const MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
-        let Some((text, duration)) = self.parsed_duration(key)? else { return Ok(default_ms) };
-        if duration < Duration::from_millis(1) || duration > MAX {
-            return Err(self.error(key, format!("{text:?} is not between 1ms and ten years")));
-        }
-        u64::try_from(duration.as_millis()).map_err(|e| self.error(key, e.to_string()))
-    }
-
-    /// A duration in whole milliseconds, which may be none.
-    fn duration_up_to(&mut self, key: &str, default_ms: u64, max_ms: u64) -> Result<u64, KeyError> {
-        let Some((text, duration)) = self.parsed_duration(key)? else { return Ok(default_ms) };
-        match u64::try_from(duration.as_millis()) {
-            Ok(ms) if ms <= max_ms => Ok(ms),
-            _ => Err(self.error(key, format!("{text:?} is longer than {}s", max_ms / 1_000))),
-        }
-    }
-
-    /// The duration under a key, with its text.
-    fn parsed_duration(&mut self, key: &str) -> Result<Option<(String, Duration)>, KeyError> {
-        let text = match self.table.remove(key) {
-            None => return Ok(None),
-            Some(Value::String(text)) => text,
-            Some(other) => return Err(self.wrong_type(key, "a duration such as \"60s\"", &other)),
-        };
-        let duration = humantime::parse_duration(&text)
-            .map_err(|e| self.error(key, format!("{text:?} is no duration: {e}")))?;
-        Ok(Some((text, duration)))
-    }
-
-    /// A whole number from 1 up.
-    fn size(&mut self, key: &str, default: usize) -> Result<usize, KeyError> {
-        match self.table.remove(key) {
-            None => Ok(default),
-            Some(Value::Integer(number)) => match usize::try_from(number) {
-                Ok(number) if number > 0 => Ok(number),
-                _ => Err(self.error(key, format!("{number} is not a number from 1 up"))),
-            },
-            Some(other) => Err(self.wrong_type(key, "a whole number", &other)),
-        }
-    }
-
-    fn finish(self) -> Result<(), KeyError> {
-        match self.table.keys().next() {
-            None => Ok(()),
-            Some(key) => Err((Some(self.key(key)), "this key is not known".to_owned())),
-        }
-    }
+/// `[limits]`: counts.
+fn limits(mut section: Section, defaults: &Limits) -> Result<Limits, KeyError> {
+    let mut count = |key: &str, default: usize| section.count(key, default, 1);
+    let limits = Limits {
+        max_locks_per_branch: count("max_locks_per_branch", defaults.max_locks_per_branch)?,
+        max_branches_per_transaction: count(
+            "max_branches_per_transaction",
+            defaults.max_branches_per_transaction,
+        )?,
+        max_transactions: count("max_transactions", defaults.max_transactions)?,
+        max_waiters: count("max_waiters", defaults.max_waiters)?,
+        max_rollback_waiters: count("max_rollback_waiters", defaults.max_rollback_waiters)?,
+        max_history: count("max_history", defaults.max_history)?,
+        max_purge_batch: count("max_purge_batch", defaults.max_purge_batch)?,
+        max_work_in_flight: count("max_work_in_flight", defaults.max_work_in_flight)?,
+    };
+    section.finish()?;
+    Ok(limits)
 }
 
 #[cfg(test)]
 mod tests {
+    use atone_config::example;
+
     use super::*;
+
+    const EXAMPLE: &str = include_str!("../../docs/coordinator.example.toml");
+
+    #[test]
+    fn the_example_is_all_defaults_with_every_key() {
+        assert_eq!(Config::parse(EXAMPLE), Config::parse(""));
+        let mut root = Section::parse(EXAMPLE).unwrap();
+        Config::read(&mut root).unwrap();
+        assert_eq!(root.known_keys(), example::keys(EXAMPLE).unwrap());
+    }
 
     #[test]
     fn an_empty_file_is_all_defaults() {
@@ -250,7 +159,7 @@ mod tests {
     #[test]
     fn complaints_name_the_key() {
         let check = |text: &str, key: Option<&str>, part: &str| {
-            let (seen, reason) = Config::parse(text).unwrap_err();
+            let KeyError { key: seen, reason } = Config::parse(text).unwrap_err();
             assert_eq!(seen.as_deref(), key, "{text}");
             assert!(reason.contains(part), "{text}: {reason}");
         };
@@ -266,12 +175,5 @@ mod tests {
         check("[transaction]\nrollback_wait = '301s'", Some("transaction.rollback_wait"), "longer than 300s");
         check("[limits]\nmax_waiters = 0", Some("limits.max_waiters"), "from 1 up");
         check("[listen\n", None, "line 1");
-    }
-
-    #[test]
-    fn a_complaint_is_one_line() {
-        let reason = "a\nb".to_owned();
-        let error = ConfigError { file: "c.toml".into(), key: Some("x.y".into()), reason };
-        assert_eq!(error.to_string(), "c.toml: x.y: a b");
     }
 }

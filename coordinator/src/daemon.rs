@@ -45,7 +45,7 @@ pub enum LogFormat {
 /// The whole program: 0 after an orderly end, 2 for a configuration that can't be used, 1 for anything else.
 pub fn main() -> ExitCode {
     let args = Args::parse();
-    let config = match Config::read(&args.config) {
+    let config = match Config::load(&args.config) {
         Ok(config) => config,
         Err(error) => {
             eprintln!("atone-coordinator: {error}");

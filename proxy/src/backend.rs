@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use atone_api::Client;
 use atone_catalog::{Catalog, ServiceTls};
+use atone_config::KeyError;
 use atone_undo::SESSION_IDLE_S;
 use mysql_async::{OptsBuilder, PoolConstraints, PoolOpts};
 use tokio::sync::Semaphore;
@@ -84,7 +85,7 @@ impl Backend {
         memory: Memory,
         coordinator: Client,
     ) -> Result<Backend, String> {
-        let address = config.parsed_address()?;
+        let address = config.address.clone();
         let ready = limits.min_service_connections;
         // More than the least are closed when they are given back
         let constraints = PoolConstraints::new(ready, limits.max_service_connections())
@@ -105,7 +106,7 @@ impl Backend {
             Address::Unix(path) => opts.socket(Some(path.display().to_string())),
         };
         tls::install_crypto();
-        let said = |(key, why): tls::Refusal| format!("{}.{key}: {why}", config.name);
+        let said = |e: KeyError| format!("{}.{e}", config.name);
         let own = config.own_certificate.clone();
         let listen_tls = match &config.listen_tls {
             TlsOffer::Always(tls) => Some(Acceptor::new(tls.clone(), own)),
@@ -156,7 +157,7 @@ impl Backend {
     /// Connects to the server for a client.
     ///
     /// # Errors
-    /// What the system says, or `TimedOut` after `connect_timeout_ms`.
+    /// What the system says, or `TimedOut` after `connect_timeout`.
     pub async fn connect(&self) -> io::Result<Stream> {
         let keepalive = self.limits.tcp_keepalive();
         tokio::time::timeout(self.limits.connect_timeout(), Stream::connect(&self.address, keepalive)).await?
@@ -170,7 +171,7 @@ impl Backend {
         match tokio::time::timeout(self.limits.connect_timeout(), self.catalog.ping()).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(e)) => Err(format!("backend {}: {e}", self.name)),
-            Err(_) => Err(format!("backend {}: no answer in connect_timeout_ms", self.name)),
+            Err(_) => Err(format!("backend {}: no answer in connect_timeout", self.name)),
         }
     }
 

@@ -3,62 +3,101 @@
 mod backend;
 mod limits;
 mod listen;
+#[cfg(test)]
+mod tests;
+mod timeouts;
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde::Deserialize;
+pub use atone_config::Address;
+use atone_config::{ConfigError, Deprecated, KeyError, Section, host_port};
 
-pub use backend::{Address, BackendConfig, CompressionName, ProxyProtocol, ServerCompression};
+pub use backend::{BackendConfig, CompressionName, ProxyProtocol, ServerCompression};
 pub use limits::Limits;
 pub use listen::{Listen, Network};
+pub use timeouts::Timeouts;
 
 use crate::tls::OwnCertificate;
-pub use crate::tls::Refusal;
-
-/// Why a configuration is refused: one line that names the file, the key and the reason.
-#[derive(Debug, thiserror::Error)]
-#[error("{file}: {key}: {reason}")]
-pub struct ConfigError {
-    file: String,
-    key: String,
-    reason: String,
-}
 
 /// The whole of `proxy.toml`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone)]
 pub struct Config {
     /// URLs of the coordinator's `listen.rpc`, tried in turn.
     pub coordinator: Vec<String>,
     /// Where `/livez`, `/readyz` and `/metrics` are served.
     pub http: SocketAddr,
-    /// Where the certificate is kept that the proxy makes for listeners without one; by default it lasts as long as the process.
+    /// Where the certificate is kept that the proxy makes for listeners without one. By default it lasts as long as
+    /// the process.
     pub tls_dir: Option<PathBuf>,
     /// The servers that this proxy stands in front of.
     pub backend: Vec<BackendConfig>,
     /// Bounds; each has a default.
-    #[serde(default)]
     pub limits: Limits,
+    /// The keys that the file has by old names, to be warned of.
+    pub deprecated: Vec<Deprecated>,
 }
 
 impl Config {
-    /// Reads and checks `path`.
+    /// Reads and checks `path`, and makes the proxy's own certificate where a listener needs it.
+    ///
+    /// # Errors
+    /// The file, the key and the reason.
     pub fn load(path: &Path) -> Result<Config, ConfigError> {
-        let file = path.display().to_string();
-        let text = std::fs::read_to_string(path).map_err(|e| ConfigError {
-            file: file.clone(),
-            key: "(file)".into(),
-            reason: e.to_string(),
-        })?;
-        let loaded = Config::parse(&text).and_then(|mut config| config.certify().map(|()| config));
-        loaded.map_err(|(key, reason)| ConfigError { file, key, reason })
+        atone_config::load(path, |text| {
+            let mut config = Config::parse(text)?;
+            config.certify()?;
+            Ok(config)
+        })
+    }
+
+    /// Parses and checks the text of a configuration.
+    ///
+    /// # Errors
+    /// The key and the reason.
+    pub fn parse(text: &str) -> Result<Config, KeyError> {
+        Config::read(&mut Section::parse(text)?)
+    }
+
+    fn read(root: &mut Section) -> Result<Config, KeyError> {
+        let deprecated = root.rename(timeouts::RENAMES)?;
+        let config = Config {
+            coordinator: coordinator(root)?,
+            http: root.required("http")?,
+            tls_dir: root.optional("tls_dir")?,
+            limits: Limits::read(root.section("limits")?, root.section("timeouts")?)?,
+            backend: root
+                .sections("backend")?
+                .into_iter()
+                .map(BackendConfig::read)
+                .collect::<Result<_, _>>()?,
+            deprecated,
+        };
+        root.finish()?;
+        config.check_backends_differ()?;
+        Ok(config)
+    }
+
+    fn check_backends_differ(&self) -> Result<(), KeyError> {
+        let (mut names, mut listens) = (HashSet::new(), HashSet::new());
+        for (i, backend) in self.backend.iter().enumerate() {
+            if !names.insert(&backend.name) {
+                let reason = format!("'{}' is there twice", backend.name);
+                return Err(KeyError::new(format!("backend[{i}].name"), reason));
+            }
+            let any_port = matches!(backend.listen, Listen::Tcp(address) if address.port() == 0);
+            if !any_port && !listens.insert(&backend.listen) {
+                let reason = format!("{} is there twice", backend.listen);
+                return Err(KeyError::new(format!("backend[{i}].listen"), reason));
+            }
+        }
+        Ok(())
     }
 
     /// Gives the listeners that have no certificate the proxy's own, one for all of them.
-    fn certify(&mut self) -> Result<(), Refusal> {
+    fn certify(&mut self) -> Result<(), KeyError> {
         if !self.backend.iter().any(|backend| backend.listen_tls.needs_own_certificate()) {
             return Ok(());
         }
@@ -86,118 +125,20 @@ impl Config {
         names.dedup();
         names
     }
-
-    /// Parses and checks the text of a configuration; the error is the key and the reason.
-    pub fn parse(text: &str) -> Result<Config, (String, String)> {
-        let mut config: Config = toml::from_str(text).map_err(|e| {
-            let key = e.span().map_or_else(
-                || "(file)".to_string(),
-                |span| {
-                    let line = text[..span.start.min(text.len())].matches('\n').count();
-                    let key = text.lines().nth(line).and_then(|l| l.split_once('=')).map(|(k, _)| k.trim());
-                    format!("line {}{}", line + 1, key.map(|k| format!(", {k}")).unwrap_or_default())
-                },
-            );
-            (key, e.message().lines().collect::<Vec<_>>().join(" "))
-        })?;
-        if config.coordinator.is_empty() {
-            return Err(("coordinator".into(), "needs at least one URL".into()));
-        }
-        for url in &config.coordinator {
-            let authority = url.strip_prefix("http://").map(|rest| rest.trim_end_matches('/'));
-            let good = authority
-                .and_then(|a| a.rsplit_once(':'))
-                .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|p| p > 0));
-            if !good {
-                return Err(("coordinator".into(), format!("'{url}' is not of the form http://host:port")));
-            }
-        }
-        if config.backend.is_empty() {
-            return Err(("backend".into(), "needs at least one [[backend]]".into()));
-        }
-        let (mut names, mut listens) = (HashSet::new(), HashSet::new());
-        for (i, backend) in config.backend.iter_mut().enumerate() {
-            let key = |k: &str| format!("backend[{i}].{k}");
-            backend.check().map_err(|(k, reason)| (key(&k), reason))?;
-            if !names.insert(backend.name.clone()) {
-                return Err((key("name"), format!("'{}' is there twice", backend.name)));
-            }
-            let any_port = matches!(backend.listen, Listen::Tcp(address) if address.port() == 0);
-            if !any_port && !listens.insert(backend.listen.clone()) {
-                return Err((key("listen"), format!("{} is there twice", backend.listen)));
-            }
-        }
-        config.limits.check().map_err(|(k, reason)| (format!("limits.{k}"), reason))?;
-        Ok(config)
-    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const GOOD: &str = r#"
-coordinator = ["http://127.0.0.1:7091"]
-http = "127.0.0.1:7094"
-[[backend]]
-name = "bank1"
-listen = "127.0.0.1:4001"
-address = "127.0.0.1:3306"
-user = "atone"
-password = "secret"
-"#;
-
-    fn refusal(text: &str) -> String {
-        let (key, reason) = Config::parse(text).unwrap_err();
-        format!("{key}: {reason}")
+/// `coordinator`: URLs.
+fn coordinator(root: &mut Section) -> Result<Vec<String>, KeyError> {
+    const KEY: &str = "coordinator";
+    let urls: Vec<String> = root.required(KEY)?;
+    if urls.is_empty() {
+        return Err(root.error(KEY, "at least one URL is needed"));
     }
-
-    #[test]
-    fn the_contracts_example_is_read() {
-        let config = Config::parse(GOOD).unwrap();
-        assert_eq!(config.backend[0].secret, "secret");
-        assert_eq!(config.backend[0].parsed_address(), Ok(Address::Tcp("127.0.0.1".into(), 3306)));
-    }
-
-    #[test]
-    fn what_is_wrong_is_named() {
-        assert!(refusal(&GOOD.replace("user", "usr")).contains("usr"));
-        assert!(refusal(&GOOD.replace("127.0.0.1:3306", "nowhere")).starts_with("backend[0].address"));
-        assert!(refusal(&GOOD.replace("bank1", "bank 1")).starts_with("backend[0].name"));
-        assert!(refusal(&GOOD.replace("4001\"", "x\"")).contains("listen"));
-        assert!(refusal(&format!("{GOOD}\npassword_env = \"X\"")).starts_with("backend[0].password"));
-        assert!(
-            refusal(&format!("{GOOD}\n[limits]\nmax_branch_rows = 0")).starts_with("limits.max_branch_rows")
-        );
-        assert!(refusal(&GOOD.replace("[\"http://127.0.0.1:7091\"]", "[]")).starts_with("coordinator"));
-        assert!(refusal(&GOOD.replace("http://127.0.0.1:7091", "nowhere")).starts_with("coordinator"));
-        assert!(refusal(&GOOD.replace("password = \"secret\"", "")).starts_with("backend[0].password"));
-    }
-
-    #[test]
-    fn what_is_under_the_packets() {
-        let with = |more: &str| GOOD.replace("user =", &format!("{more}\nuser ="));
-        assert!(refusal(&with("zstd_level = 0")).starts_with("backend[0].zstd_level"));
-        assert!(refusal(&with("zstd_level = 23")).starts_with("backend[0].zstd_level"));
-        assert!(refusal(&with("listen_compression = ['lz4']")).contains("lz4"));
-        assert!(refusal(&with("server_compression = 'gzip'")).contains("gzip"));
-        assert!(refusal(&with("server_proxy_protocol = 'v3'")).contains("v3"));
-        for bad in ["10.0.0.0/33", "::/129", "10.0.0/8", "10.0.0.1/8", "localhost", ""] {
-            let refused = refusal(&with(&format!("listen_proxy_protocol = ['{bad}']")));
-            assert!(refused.contains("listen_proxy_protocol") && refused.contains(bad), "{refused}");
+    for url in &urls {
+        let authority = url.strip_prefix("http://").map(|rest| rest.trim_end_matches('/'));
+        if !authority.is_some_and(|authority| host_port(authority).is_ok_and(|(_, port)| port > 0)) {
+            return Err(root.error(KEY, format!("'{url}' is not of the form http://host:port")));
         }
-        let config = Config::parse(&with("listen_proxy_protocol = ['10.0.0.0/8', '::1', 'unix']")).unwrap();
-        assert_eq!(config.backend[0].listen_proxy_protocol.len(), 3);
-        let unix = GOOD.replace("\"127.0.0.1:4001\"", "\"unix:/run/a.sock\"");
-        assert_eq!(Config::parse(&unix).unwrap().backend[0].listen, Listen::Unix("/run/a.sock".into()));
-        assert!(refusal(&unix.replace("/run/a.sock", "")).contains("listen"));
-        let v6 = Config::parse(&GOOD.replace("127.0.0.1:4001", "[::1]:4001")).unwrap();
-        assert_eq!(v6.backend[0].listen, Listen::Tcp("[::1]:4001".parse().unwrap()));
     }
-
-    #[test]
-    fn unix_addresses() {
-        let config = Config::parse(&GOOD.replace("127.0.0.1:3306", "unix:/run/m.sock")).unwrap();
-        assert_eq!(config.backend[0].parsed_address(), Ok(Address::Unix("/run/m.sock".into())));
-    }
+    Ok(urls)
 }

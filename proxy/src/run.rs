@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use atone_api::Client;
 use atone_api::proto::Work;
+use atone_config::KeyError;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
@@ -28,6 +29,9 @@ const WORK_QUEUE: usize = 1024;
 /// # Errors
 /// What keeps it from starting.
 pub async fn run(config: Config) -> anyhow::Result<()> {
+    for deprecated in &config.deprecated {
+        tracing::warn!("{deprecated}");
+    }
     raise_file_limit(&config);
     let metrics = PrometheusBuilder::new().install_recorder().context("metrics")?;
     let resources: Vec<String> = config.backend.iter().map(|b| b.name.clone()).collect();
@@ -91,9 +95,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     drain.send_replace(true);
     sessions.close();
     services.close();
-    let limit = Duration::from_millis(config.limits.drain_timeout_ms);
-    if tokio::time::timeout(limit, sessions.wait()).await.is_err() {
-        tracing::warn!(sessions = sessions.len(), "drain_timeout_ms is over: the rest is cut");
+    if tokio::time::timeout(config.limits.timeouts.drain_timeout, sessions.wait()).await.is_err() {
+        tracing::warn!(sessions = sessions.len(), "drain_timeout is over: the rest is cut");
     }
     workers.abort();
     ready.abort_all();
@@ -139,7 +142,7 @@ fn reload_certificates(backends: &[Arc<Backend>]) {
         let Some(tls) = &backend.listen_tls else { continue };
         match tls.reload() {
             Ok(()) => tracing::info!(backend = backend.name, "certificates reloaded"),
-            Err((key, reason)) => {
+            Err(KeyError { key, reason }) => {
                 tracing::error!(backend = backend.name, key, reason, "the former certificates stay in use");
             }
         }

@@ -184,7 +184,7 @@ enum NotSeen {
 
 /// Tells the coordinator of long waits at the server, for ever.
 pub async fn watch(backend: Arc<Backend>) {
-    let limit = backend.limits.lock_wait_look();
+    let limit = backend.limits.timeouts.deadlock_timeout;
     let mut asked = backend.coordinator.wait_looks();
     let mut ticks = interval(limit.map_or(FAILED_PAUSE, |limit| limit / 2));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -105,11 +105,9 @@ fn options(flavor: Flavor) -> ClusterOptions {
         coordinator_transaction: "rollback_wait = \"300s\"\nwork_timeout = \"10m\"\n\
                                   [limits]\nmax_locks_per_branch = 100000000\n"
             .to_owned(),
-        proxy_limits: format!(
-            "max_statement_bytes = {}\nmax_branch_rows = 10000000\nmax_branch_bytes = {}\n",
-            1_u64 << 30,
-            16_u64 << 30
-        ),
+        proxy_limits:
+            "max_statement_bytes = \"1GiB\"\nmax_branch_rows = 10000000\nmax_branch_bytes = \"16GiB\"\n"
+                .to_owned(),
         server_options: vec![
             format!("--innodb-buffer-pool-size={SERVER_MEMORY}"),
             format!("{redo}={SERVER_MEMORY}"),

@@ -50,6 +50,8 @@ pub struct ClusterOptions {
     pub coordinator_transaction: String,
     /// Lines of the proxy's `[limits]` section.
     pub proxy_limits: String,
+    /// Lines of the proxy's `[timeouts]` section.
+    pub proxy_timeouts: String,
     /// More options for both servers.
     pub server_options: Vec<String>,
     /// The server program; by default the flavor's.
@@ -61,7 +63,7 @@ pub struct ClusterOptions {
 impl ClusterOptions {
     /// What is known of a table is believed for an hour.
     pub fn believing() -> Self {
-        Self { proxy_limits: "metadata_ttl_ms = 3600000\n".to_owned(), ..Self::default() }
+        Self { proxy_timeouts: "metadata_ttl = \"1h\"\n".to_owned(), ..Self::default() }
     }
 }
 
@@ -71,6 +73,7 @@ impl Default for ClusterOptions {
             default_timeout: "60s".to_owned(),
             coordinator_transaction: String::new(),
             proxy_limits: String::new(),
+            proxy_timeouts: String::new(),
             server_options: Vec::new(),
             server_program: None,
             documented_ports: false,
@@ -127,7 +130,7 @@ impl Cluster {
             options.coordinator_transaction,
         );
         let mut proxy_config = proxy_config(rpc_port, proxy_http, [&bank1, &bank2], proxy_ports);
-        proxy_config.push_str(&format!("[limits]\n{}", options.proxy_limits));
+        proxy_config += &format!("[limits]\n{}[timeouts]\n{}", options.proxy_limits, options.proxy_timeouts);
         let mut cluster = Self {
             flavor,
             coordinator: Daemon::prepare("atone-coordinator", dir.path(), &coordinator_config, http_port)?,
@@ -163,12 +166,12 @@ impl Cluster {
         Ok((proxy, ports))
     }
 
-    /// The same, not started yet, with these lines as `[limits]`.
+    /// The same, not started yet, with these further sections.
     pub fn prepare_proxy(
         &self,
         dir: &Path,
         listeners: &[impl AsRef<str>],
-        limits: &str,
+        sections: &str,
     ) -> Result<(Daemon, Vec<u16>)> {
         let http = free_port()?;
         let mut config =
@@ -188,7 +191,7 @@ impl Cluster {
             config += &line("password", SERVICE.1.to_owned());
             ports.push(port);
         }
-        config += &format!("[limits]\n{limits}\n");
+        config += sections;
         Ok((Daemon::prepare("atone-proxy", dir, &config, http)?, ports))
     }
 

@@ -1,11 +1,13 @@
 //! Errors that a client sees, and how a session ends.
 
 use std::io;
+use std::time::Duration;
 
 use atone_facts::ServiceError;
 use atone_wire::Malformed;
 use atone_wire::error_code::{ER_CON_COUNT_ERROR, ER_TOO_MANY_USER_CONNECTIONS, ER_USER_LIMIT_REACHED};
 use atone_wire::response::ErrPacket;
+use humantime::format_duration;
 
 use crate::fault::Fault;
 
@@ -213,20 +215,24 @@ impl SqlError {
         Self::new(1045, b"28000", "", &format!("Access denied for user '{user}': {detail}"))
     }
 
-    /// 1159: a client that was silent in its login for `handshake_timeout_ms`.
-    pub fn handshake_timeout(limit_ms: u64) -> SqlError {
+    /// 1159: a client that was silent in its login for `handshake_timeout`.
+    pub fn handshake_timeout(limit: Duration) -> SqlError {
         Self::new(
             1159,
             b"08S01",
             "",
-            &format!("the client did not go on with its login in handshake_timeout_ms = {limit_ms}"),
+            &format!(
+                "the client did not go on with its login in handshake_timeout = {}",
+                format_duration(limit)
+            ),
         )
     }
 
-    /// 4031: a client that was silent for `idle_timeout_ms`.
-    pub fn idle(limit_ms: u64) -> SqlError {
+    /// 4031: a client that was silent for `idle_timeout`.
+    pub fn idle(limit: Duration) -> SqlError {
+        let limit = format_duration(limit);
         let text =
-            format!("the client was disconnected because of inactivity: limits.idle_timeout_ms = {limit_ms}");
+            format!("the client was disconnected because of inactivity: timeouts.idle_timeout = {limit}");
         Self::new(4031, b"HY000", "", &text)
     }
 

@@ -270,7 +270,7 @@ impl ServicePool {
             let why = match tokio::time::timeout(connect_timeout, self.make_ready()).await {
                 Ok(Ok(())) => None,
                 Ok(Err(e)) => Some(e.to_string()),
-                Err(_) => Some("no answer in connect_timeout_ms".into()),
+                Err(_) => Some("no answer in connect_timeout".into()),
             };
             if let Some(why) = why.as_ref().filter(|_| complete) {
                 tracing::warn!(why, "fewer than min_service_connections stand ready");

@@ -1,61 +1,45 @@
 //! `[[backend]]`.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
+use atone_config::{Address, KeyError, Section, ServerTls};
 use atone_wire::compress;
 use serde::Deserialize;
 
-use super::{Listen, Network, Refusal};
-use crate::tls::{OwnCertificate, ServerTls, TlsOffer};
+use super::{Listen, Network};
+use crate::tls::{self, OwnCertificate, TlsOffer};
+
+const MAX_NAME_LEN: usize = 64;
 
 /// One `[[backend]]`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone)]
 pub struct BackendConfig {
     /// The resource's name: the same on every proxy in front of this server.
     pub name: String,
     /// Where applications connect.
     pub listen: Listen,
-    /// The server: `host:port`, or `unix:/path/to.sock`.
-    pub address: String,
+    /// The server.
+    pub address: Address,
     /// The service account.
     pub user: String,
-    /// Its password, given here …
-    pub password: Option<String>,
-    /// … or as the first line of this file …
-    pub password_file: Option<PathBuf>,
-    /// … or in this environment variable.
-    pub password_env: Option<String>,
+    /// Its password.
+    pub secret: String,
     /// TLS with applications.
-    #[serde(default)]
     pub listen_tls: TlsOffer,
     /// TLS with the server.
-    #[serde(default)]
     pub server_tls: ServerTls,
     /// The ways of compression that applications are offered; without it those that the server offers.
     pub listen_compression: Option<Vec<CompressionName>>,
     /// Compression with the server.
-    #[serde(default)]
     pub server_compression: ServerCompression,
     /// zstd's level with the server where `server_compression` is `"zstd"`, 1 to 22.
-    #[serde(default = "default_zstd_level")]
     pub zstd_level: u8,
     /// The networks whose connections begin with a PROXY header; others have none.
-    #[serde(default)]
     pub listen_proxy_protocol: Vec<Network>,
     /// The PROXY header that connections to the server begin with.
     pub server_proxy_protocol: Option<ProxyProtocol>,
-    /// The password that these three come to.
-    #[serde(skip)]
-    pub secret: String,
     /// The certificate that the proxy made, where `listen_tls` names none.
-    #[serde(skip)]
     pub own_certificate: Option<Arc<OwnCertificate>>,
-}
-
-fn default_zstd_level() -> u8 {
-    compress::DEFAULT_ZSTD_LEVEL
 }
 
 /// A way to compress packets.
@@ -93,68 +77,48 @@ pub enum ProxyProtocol {
     V2,
 }
 
-/// Where a server is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Address {
-    /// Host and port.
-    Tcp(String, u16),
-    /// A Unix socket's path.
-    Unix(PathBuf),
-}
-
 impl BackendConfig {
-    /// Refuses what cannot be, and finds the password: the key and the reason.
-    pub(super) fn check(&mut self) -> Result<(), Refusal> {
+    /// Reads the section, the password, and the files of TLS.
+    ///
+    /// # Errors
+    /// The key and the reason.
+    pub fn read(mut section: Section) -> Result<BackendConfig, KeyError> {
+        let mut backend = BackendConfig {
+            name: section.required("name")?,
+            listen: section.required("listen")?,
+            address: section.required("address")?,
+            user: section.required("user")?,
+            secret: String::new(),
+            listen_tls: TlsOffer::read(&mut section, "listen_tls")?,
+            server_tls: ServerTls::read(section.section("server_tls")?)?,
+            listen_compression: section.optional("listen_compression")?,
+            server_compression: section.value("server_compression", ServerCompression::default())?,
+            zstd_level: section.value("zstd_level", compress::DEFAULT_ZSTD_LEVEL)?,
+            listen_proxy_protocol: section.value("listen_proxy_protocol", Vec::new())?,
+            server_proxy_protocol: section.optional("server_proxy_protocol")?,
+            own_certificate: None,
+        };
+        let password = section.required_password()?;
+        section.finish()?;
+        backend.check(&section)?;
+        backend.secret = password.read()?;
+        Ok(backend)
+    }
+
+    /// Refuses what cannot be.
+    fn check(&self, section: &Section) -> Result<(), KeyError> {
         let name_ok = self.name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
-        if self.name.is_empty() || self.name.len() > 64 || !name_ok {
-            return Err(("name".into(), "1 to 64 characters of A-Z a-z 0-9 . _ -".into()));
+        if self.name.is_empty() || self.name.len() > MAX_NAME_LEN || !name_ok {
+            let reason = format!("1 to {MAX_NAME_LEN} characters of A-Z a-z 0-9 . _ -");
+            return Err(section.error("name", reason));
         }
-        let address = self.parsed_address().map_err(|reason| ("address".to_string(), reason))?;
-        if let TlsOffer::Always(tls) = &self.listen_tls {
-            tls.check()?;
-        }
-        self.server_tls.check(&address)?;
         if !(1..=compress::MAX_ZSTD_LEVEL).contains(&self.zstd_level) {
-            return Err(("zstd_level".into(), format!("must be 1 to {}", compress::MAX_ZSTD_LEVEL)));
+            return Err(section.error("zstd_level", format!("must be 1 to {}", compress::MAX_ZSTD_LEVEL)));
         }
-        self.secret = self.find_password()?;
-        Ok(())
-    }
-
-    fn find_password(&self) -> Result<String, Refusal> {
-        let refused = |key: &str, why: String| Err((key.to_string(), why));
-        match (&self.password, &self.password_file, &self.password_env) {
-            (Some(password), None, None) => Ok(password.clone()),
-            (None, Some(file), None) => match std::fs::read_to_string(file) {
-                Ok(text) => Ok(text.lines().next().unwrap_or_default().to_string()),
-                Err(e) => refused("password_file", format!("{}: {e}", file.display())),
-            },
-            (None, None, Some(var)) => match std::env::var(var) {
-                Ok(password) => Ok(password),
-                Err(_) => refused("password_env", format!("the environment has no {var}")),
-            },
-            (None, None, None) => {
-                refused("password", "one of password, password_file, password_env is needed".into())
-            }
-            _ => refused("password", "only one of password, password_file, password_env".into()),
+        let within = |e: KeyError| section.error(e.key.as_deref().unwrap_or_default(), e.reason);
+        if let TlsOffer::Always(tls) = &self.listen_tls {
+            tls.check().map_err(within)?;
         }
-    }
-
-    /// The parsed `address`.
-    pub fn parsed_address(&self) -> Result<Address, String> {
-        if let Some(path) = self.address.strip_prefix("unix:") {
-            if path.is_empty() {
-                return Err("unix: without a path".into());
-            }
-            return Ok(Address::Unix(path.into()));
-        }
-        let (host, port) =
-            self.address.rsplit_once(':').ok_or_else(|| "expected host:port or unix:/path".to_string())?;
-        let port = port.parse().map_err(|_| format!("'{port}' is not a port"))?;
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        if host.is_empty() || port == 0 {
-            return Err("expected host:port or unix:/path".into());
-        }
-        Ok(Address::Tcp(host.into(), port))
+        tls::check_server(&self.server_tls, &self.address).map_err(within)
     }
 }

@@ -2,22 +2,16 @@
 
 use std::time::Duration;
 
+use atone_config::{KeyError, Section};
+
+use super::Timeouts;
 use atone_catalog::MAX_READERS;
-use serde::Deserialize;
 
-use super::Refusal;
-
-/// What systems take at most for the silence before the first sign of life, in seconds.
-const MAX_KEEPALIVE_S: u64 = 32_767;
-/// What `lock_wait_look_ms` may be: a look costs the server something, and what is told is believed for a few seconds.
-const MIN_LOOK_MS: u64 = 50;
-const MAX_LOOK_MS: u64 = 2_000;
 /// The service account's connections for what sessions want beside looks at tables.
 const SESSIONS_CONNECTIONS: usize = 8;
 
-/// `[limits]`: every bound of the proxy.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+/// `[limits]` and `[timeouts]`: every bound of the proxy.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// The longest statement in a bound session, in bytes; above it error 1153.
     pub max_statement_bytes: usize,
@@ -25,8 +19,9 @@ pub struct Limits {
     pub max_branch_rows: usize,
     /// The most bytes of images that one branch may hold; above it error 1235.
     pub max_branch_bytes: usize,
-    /// About how many bytes the images of all sessions and all rollbacks may take together; above it a statement gets error 1040, and
-    /// a rollback waits for others. 0: a half of what the machine, or the control group, lets the proxy have.
+    /// About how many bytes the images of all sessions and all rollbacks may take together. Above it a statement gets
+    /// error 1040, and a rollback waits for others. 0: a half of what the machine, or the control group, lets the
+    /// proxy have.
     pub max_memory: usize,
     /// Undo records above this many bytes of JSON are compressed. 0: none is.
     pub undo_compress_bytes: usize,
@@ -34,30 +29,15 @@ pub struct Limits {
     pub max_connections: usize,
     /// The most prepared statements that one session may hold; above it error 1461.
     pub max_prepared_statements: usize,
-    /// The most statements that one session keeps prepared beside the application's own, to run them again; above it the one
-    /// used longest ago is let go. 0: none is kept.
+    /// The most statements that one session keeps prepared beside the application's own, to run them again. Above it
+    /// the one used longest ago is let go. 0: none is kept.
     pub max_reused_statements: usize,
-    /// How long a client may be silent in a login when it is its turn, in milliseconds; after it error 1159.
-    pub handshake_timeout_ms: u64,
-    /// How long connecting to a server may take, its greeting and TLS with it, each in milliseconds; after it error 1429.
-    pub connect_timeout_ms: u64,
-    /// How long table metadata is believed without looking again, in milliseconds.
-    pub metadata_ttl_ms: u64,
     /// How many phase-two jobs run at a time for each backend.
     pub phase_two_concurrency: usize,
     /// How many connections of the service account stand ready for each backend, whatever clients hold. 0: none.
     pub min_service_connections: usize,
-    /// How long a session may wait for its client's next command, in milliseconds; after it error 4031 of MySQL, or the end of
-    /// the connection that MariaDB makes. 0: the server's `wait_timeout` decides.
-    pub idle_timeout_ms: u64,
-    /// How long a TCP connection is silent before its peer is asked for a sign of life, in seconds; one that gives none
-    /// three times is over. 0: never.
-    pub tcp_keepalive_s: u64,
-    /// How long a statement of a bound session waits for the server before it is looked whether that is for another session's row lock,
-    /// in milliseconds: the coordinator is told, and finds deadlocks that go on there. 0: never.
-    pub lock_wait_look_ms: u64,
-    /// How long shutting down may take, in milliseconds; after it connections are cut.
-    pub drain_timeout_ms: u64,
+    /// `[timeouts]`.
+    pub timeouts: Timeouts,
 }
 
 impl Default for Limits {
@@ -71,40 +51,33 @@ impl Default for Limits {
             max_connections: 10_000,
             max_prepared_statements: 16_382,
             max_reused_statements: 8,
-            handshake_timeout_ms: 10_000,
-            connect_timeout_ms: 5_000,
-            metadata_ttl_ms: 1_000,
             phase_two_concurrency: 8,
             min_service_connections: 4,
-            idle_timeout_ms: 0,
-            tcp_keepalive_s: 60,
-            lock_wait_look_ms: 250,
-            drain_timeout_ms: 5_000,
+            timeouts: Timeouts::default(),
         }
     }
 }
 
 impl Limits {
-    /// `idle_timeout_ms` as a duration; `None` where the server decides.
-    pub fn idle_timeout(&self) -> Option<Duration> {
-        (self.idle_timeout_ms > 0).then(|| Duration::from_millis(self.idle_timeout_ms))
+    /// How long a client may be silent in a login when it is its turn.
+    pub fn handshake_timeout(&self) -> Duration {
+        self.timeouts.handshake_timeout
     }
-    /// `tcp_keepalive_s` as a duration; `None` where it is off.
-    pub fn tcp_keepalive(&self) -> Option<Duration> {
-        (self.tcp_keepalive_s > 0).then(|| Duration::from_secs(self.tcp_keepalive_s))
-    }
-    /// `metadata_ttl_ms` as a duration.
-    pub fn metadata_ttl(&self) -> Duration {
-        Duration::from_millis(self.metadata_ttl_ms)
-    }
-
-    /// `lock_wait_look_ms` as a duration; `None` where nobody looks.
-    pub fn lock_wait_look(&self) -> Option<Duration> {
-        (self.lock_wait_look_ms > 0).then(|| Duration::from_millis(self.lock_wait_look_ms))
-    }
-    /// `connect_timeout_ms` as a duration.
+    /// How long connecting to a server may take.
     pub fn connect_timeout(&self) -> Duration {
-        Duration::from_millis(self.connect_timeout_ms)
+        self.timeouts.connect_timeout
+    }
+    /// How long a session may wait for its client's next command; `None` where the server decides.
+    pub fn idle_timeout(&self) -> Option<Duration> {
+        self.timeouts.idle_timeout
+    }
+    /// How long a TCP connection is silent before its peer is asked for a sign of life; `None` where it is not.
+    pub fn tcp_keepalive(&self) -> Option<Duration> {
+        self.timeouts.tcp_keepalive
+    }
+    /// How long table metadata is believed.
+    pub fn metadata_ttl(&self) -> Duration {
+        self.timeouts.metadata_ttl
     }
 
     /// The most connections of the service account for each backend.
@@ -112,36 +85,45 @@ impl Limits {
         self.phase_two_concurrency.saturating_add(SESSIONS_CONNECTIONS + MAX_READERS)
     }
 
-    /// Refuses values that cannot be: the key and the reason.
-    pub(super) fn check(&self) -> Result<(), Refusal> {
-        for (name, value) in [
-            ("max_statement_bytes", self.max_statement_bytes),
-            ("max_branch_rows", self.max_branch_rows),
-            ("max_branch_bytes", self.max_branch_bytes),
-            ("max_connections", self.max_connections),
-            ("max_prepared_statements", self.max_prepared_statements),
-            ("phase_two_concurrency", self.phase_two_concurrency),
-        ] {
-            if value == 0 {
-                return Err((name.into(), "must be above 0".into()));
-            }
+    /// Reads both sections.
+    pub(super) fn read(mut limits: Section, timeouts: Section) -> Result<Limits, KeyError> {
+        let defaults = Limits::default();
+        let read = Limits {
+            max_statement_bytes: limits.bytes("max_statement_bytes", defaults.max_statement_bytes, 1)?,
+            max_branch_rows: limits.count("max_branch_rows", defaults.max_branch_rows, 1)?,
+            max_branch_bytes: limits.bytes("max_branch_bytes", defaults.max_branch_bytes, 1)?,
+            max_memory: limits.bytes("max_memory", defaults.max_memory, 0)?,
+            undo_compress_bytes: limits.bytes("undo_compress_bytes", defaults.undo_compress_bytes, 0)?,
+            max_connections: limits.count("max_connections", defaults.max_connections, 1)?,
+            max_prepared_statements: limits.count(
+                "max_prepared_statements",
+                defaults.max_prepared_statements,
+                1,
+            )?,
+            max_reused_statements: limits.count(
+                "max_reused_statements",
+                defaults.max_reused_statements,
+                0,
+            )?,
+            phase_two_concurrency: limits.count(
+                "phase_two_concurrency",
+                defaults.phase_two_concurrency,
+                1,
+            )?,
+            min_service_connections: limits.count(
+                "min_service_connections",
+                defaults.min_service_connections,
+                0,
+            )?,
+            timeouts: Timeouts::read(timeouts)?,
+        };
+        let max = read.max_service_connections();
+        if read.min_service_connections > max {
+            let beside = SESSIONS_CONNECTIONS + MAX_READERS;
+            let reason = format!("must be phase_two_concurrency + {beside} = {max} at most");
+            return Err(limits.error("min_service_connections", reason));
         }
-        let max = self.max_service_connections();
-        if self.min_service_connections > max {
-            let reason = format!(
-                "must be phase_two_concurrency + {} = {max} at most",
-                SESSIONS_CONNECTIONS + MAX_READERS
-            );
-            return Err(("min_service_connections".into(), reason));
-        }
-        let look_ms = MIN_LOOK_MS..=MAX_LOOK_MS;
-        if self.lock_wait_look_ms > 0 && !look_ms.contains(&self.lock_wait_look_ms) {
-            let reason = format!("must be 0, or {MIN_LOOK_MS} to {MAX_LOOK_MS}");
-            return Err(("lock_wait_look_ms".into(), reason));
-        }
-        if self.tcp_keepalive_s > MAX_KEEPALIVE_S {
-            return Err(("tcp_keepalive_s".into(), format!("must be {MAX_KEEPALIVE_S} at most")));
-        }
-        Ok(())
+        limits.finish()?;
+        Ok(read)
     }
 }

@@ -21,11 +21,11 @@ impl TryFrom<String> for Listen {
 
     fn try_from(text: String) -> Result<Listen, String> {
         match text.strip_prefix("unix:") {
-            Some("") => Err("listen: unix: without a path".into()),
+            Some("") => Err("unix: has no path".into()),
             Some(path) => Ok(Listen::Unix(path.into())),
             None => match text.parse() {
                 Ok(address) => Ok(Listen::Tcp(address)),
-                Err(_) => Err(format!("listen: '{text}' is neither address:port nor unix:/path")),
+                Err(_) => Err(format!("'{text}' is neither address:port nor unix:/path")),
             },
         }
     }
@@ -90,7 +90,7 @@ impl TryFrom<String> for Network {
         if text == "unix" {
             return Ok(Network::Unix);
         }
-        let bad = || format!("listen_proxy_protocol: '{text}' is no network");
+        let bad = || format!("'{text}' is no network");
         let (address, bits) = match text.split_once('/') {
             Some((address, bits)) => (address, Some(bits.parse::<u8>().map_err(|_| bad())?)),
             None => (text.as_str(), None),

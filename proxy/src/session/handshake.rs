@@ -9,6 +9,7 @@ use atone_wire::handshake::{
     ClientHello, Greeting, Proof, Response320, SSL_REQUEST, user_of_answer, user_of_change_user,
 };
 use bytes::Bytes;
+use humantime::format_duration;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Session;
@@ -213,7 +214,7 @@ impl Session {
         match read.map_err(io::Error::from).flatten() {
             Ok((answer, seq)) => Ok((client, answer, seq)),
             Err(e) if e.kind() == io::ErrorKind::TimedOut => {
-                Err(refuse(&mut client, expected, &SqlError::handshake_timeout(limit.ms)).await?)
+                Err(refuse(&mut client, expected, &SqlError::handshake_timeout(limit.duration())).await?)
             }
             Err(e) if e.kind() == io::ErrorKind::InvalidData => {
                 refuse(&mut client, expected, &SqlError::bad_handshake(&e.to_string())).await?;
@@ -262,7 +263,7 @@ impl Session {
 
 /// The server says nothing where it is not yet about the account.
 fn no_answer(backend: &Backend) -> io::Error {
-    let why = format!("no answer in connect_timeout_ms = {}", backend.limits.connect_timeout_ms);
+    let why = format!("no answer in connect_timeout = {}", format_duration(backend.limits.connect_timeout()));
     io::Error::new(io::ErrorKind::TimedOut, why)
 }
 

@@ -28,19 +28,19 @@ pub(super) const GOODBYE_LIMIT: Duration = Duration::from_secs(1);
 /// it may delay a login on purpose, or ask somebody else.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limit {
-    /// `handshake_timeout_ms`
-    pub(super) ms: u64,
+    /// `handshake_timeout`
+    silence: Duration,
 }
 
 impl Limit {
     /// The backend's.
     pub(super) fn of(backend: &Backend) -> Limit {
-        Limit { ms: backend.limits.handshake_timeout_ms }
+        Limit { silence: backend.limits.handshake_timeout() }
     }
 
-    /// The same as a duration.
+    /// How long a silence may be.
     pub(super) fn duration(self) -> Duration {
-        Duration::from_millis(self.ms)
+        self.silence
     }
 
     /// Waits for the client to send or to take something; `TimedOut` where it does not.
@@ -132,14 +132,14 @@ pub(super) async fn authenticate(
             match limit {
                 Some(limit) if asked && !end_passed_on => {
                     sleep(limit.duration()).await;
-                    limit.ms
+                    limit.duration()
                 }
                 _ => std::future::pending().await,
             }
         };
         tokio::select! {
-            limit_ms = silence => {
-                return Err(refuse(client, next, &SqlError::handshake_timeout(limit_ms)).await?);
+            limit = silence => {
+                return Err(refuse(client, next, &SqlError::handshake_timeout(limit)).await?);
             }
             packet = server.packet(MAX_HANDSHAKE_BYTES) => {
                 let (payload, seq) = match packet {

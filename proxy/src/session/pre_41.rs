@@ -199,7 +199,7 @@ impl Upstream<'_> {
 /// What a read from the client came to.
 enum Read {
     Some,
-    /// Nothing for `idle_timeout_ms`, with nothing to wait for.
+    /// Nothing for `idle_timeout`, with nothing to wait for.
     Idle,
     End,
 }

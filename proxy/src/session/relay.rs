@@ -83,14 +83,15 @@ impl Session {
         self.link.client.write_all(&said).await.map_err(End::Client)
     }
 
-    /// The client was silent for `idle_timeout_ms`: MySQL says so, as no command's answer; MariaDB just closes.
+    /// The client was silent for `idle_timeout`: MySQL says so, as no command's answer; MariaDB just closes.
     pub(super) async fn end_idle(&mut self) -> Result<End, End> {
         if !self.link.mariadb {
             if let Some(codec) = self.link.client.codec() {
                 codec.unasked(0);
             }
+            let limit = self.link.backend.limits.idle_timeout().unwrap_or_default();
             let mut out = Vec::new();
-            put_packet(&mut out, 0, &SqlError::idle(self.link.backend.limits.idle_timeout_ms).packet());
+            put_packet(&mut out, 0, &SqlError::idle(limit).packet());
             self.link.client.write_all(&out).await.map_err(End::Client)?;
         }
         Ok(End::Done)

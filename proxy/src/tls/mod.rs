@@ -25,10 +25,10 @@ use rustls::{
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-pub use config::{ListenTls, Refusal, ServerTls, ServerTlsMode, TlsOffer, TlsVersion};
+use atone_config::{Address, KeyError};
+pub use atone_config::{ServerTls, ServerTlsMode};
+pub use config::{ListenTls, TlsOffer, TlsVersion, check_server};
 pub use own_certificate::OwnCertificate;
-
-use crate::config::Address;
 
 const ALL_VERSIONS: &[&SupportedProtocolVersion] = &[&version::TLS13, &version::TLS12];
 const TLS13_ONLY: &[&SupportedProtocolVersion] = &[&version::TLS13];
@@ -43,11 +43,11 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
-fn refusal(key: &str, file: &Path, why: impl Display) -> Refusal {
-    (key.to_string(), format!("{}: {why}", file.display()))
+fn refusal(key: &str, file: &Path, why: impl Display) -> KeyError {
+    KeyError::new(key, format!("{}: {why}", file.display()))
 }
 
-fn certificates(key: &str, file: &Path) -> Result<Vec<CertificateDer<'static>>, Refusal> {
+fn certificates(key: &str, file: &Path) -> Result<Vec<CertificateDer<'static>>, KeyError> {
     let certificates: Vec<_> =
         CertificateDer::pem_file_iter(file).and_then(Iterator::collect).map_err(|e| refusal(key, file, e))?;
     if certificates.is_empty() {
@@ -56,7 +56,7 @@ fn certificates(key: &str, file: &Path) -> Result<Vec<CertificateDer<'static>>, 
     Ok(certificates)
 }
 
-fn roots(key: &str, file: &Path) -> Result<Arc<RootCertStore>, Refusal> {
+fn roots(key: &str, file: &Path) -> Result<Arc<RootCertStore>, KeyError> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(key, file)? {
         roots.add(certificate).map_err(|e| refusal(key, file, e))?;
@@ -64,12 +64,12 @@ fn roots(key: &str, file: &Path) -> Result<Arc<RootCertStore>, Refusal> {
     Ok(Arc::new(roots))
 }
 
-fn private_key(key: &str, file: &Path) -> Result<PrivateKeyDer<'static>, Refusal> {
+fn private_key(key: &str, file: &Path) -> Result<PrivateKeyDer<'static>, KeyError> {
     PrivateKeyDer::from_pem_file(file).map_err(|e| refusal(key, file, e))
 }
 
 /// What asks clients for their certificates; `None` where they need none.
-fn client_verifier(config: &ListenTls) -> Result<Option<Arc<dyn ClientCertVerifier>>, Refusal> {
+fn client_verifier(config: &ListenTls) -> Result<Option<Arc<dyn ClientCertVerifier>>, KeyError> {
     let Some(file) = &config.client_ca else { return Ok(None) };
     let roots = roots("listen_tls.client_ca", file)?;
     let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider())
@@ -91,12 +91,12 @@ impl Acceptor {
     ///
     /// # Errors
     /// The key and the reason.
-    pub fn new(config: ListenTls, own: Option<Arc<OwnCertificate>>) -> Result<Acceptor, Refusal> {
+    pub fn new(config: ListenTls, own: Option<Arc<OwnCertificate>>) -> Result<Acceptor, KeyError> {
         let current = RwLock::new(Self::read(&config, own.as_deref())?);
         Ok(Acceptor { config, own, current })
     }
 
-    fn read(config: &ListenTls, own: Option<&OwnCertificate>) -> Result<Arc<ServerConfig>, Refusal> {
+    fn read(config: &ListenTls, own: Option<&OwnCertificate>) -> Result<Arc<ServerConfig>, KeyError> {
         let versions = match config.min_version {
             TlsVersion::V1_2 => ALL_VERSIONS,
             TlsVersion::V1_3 => TLS13_ONLY,
@@ -106,11 +106,11 @@ impl Acceptor {
                 (certificates("listen_tls.cert", cert)?, private_key("listen_tls.key", key)?)
             }
             (_, _, Some(own)) => own.read()?,
-            (_, _, None) => return Err(("listen_tls.cert".into(), "there is no certificate".into())),
+            (_, _, None) => return Err(KeyError::new("listen_tls.cert", "there is no certificate")),
         };
         let builder = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(versions)
-            .map_err(|e| ("listen_tls.min_version".to_string(), e.to_string()))?;
+            .map_err(|e| KeyError::new("listen_tls.min_version", e))?;
         let builder = match client_verifier(config)? {
             Some(verifier) => builder.with_client_cert_verifier(verifier),
             None => builder.with_no_client_auth(),
@@ -118,7 +118,7 @@ impl Acceptor {
         let made = builder.with_single_cert(chain, private);
         made.map(Arc::new).map_err(|e| match &config.key {
             Some(key) => refusal("listen_tls.key", key, e),
-            None => ("tls_dir".to_string(), e.to_string()),
+            None => KeyError::new("tls_dir", e),
         })
     }
 
@@ -126,7 +126,7 @@ impl Acceptor {
     ///
     /// # Errors
     /// The key and the reason.
-    pub fn reload(&self) -> Result<(), Refusal> {
+    pub fn reload(&self) -> Result<(), KeyError> {
         let read = Self::read(&self.config, self.own.as_deref())?;
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = read;
         Ok(())
@@ -161,7 +161,7 @@ impl Connector {
     ///
     /// # Errors
     /// The key and the reason.
-    pub fn new(config: &ServerTls, address: &Address) -> Result<Option<Connector>, Refusal> {
+    pub fn new(config: &ServerTls, address: &Address) -> Result<Option<Connector>, KeyError> {
         let host = match (address, config.mode) {
             (_, ServerTlsMode::Disabled) => return Ok(None),
             (Address::Tcp(host, _), _) => host.as_str(),
@@ -169,7 +169,7 @@ impl Connector {
             (Address::Unix(_), _) => return Ok(None),
         };
         let name = ServerName::try_from(host.to_owned())
-            .map_err(|e| ("server_tls.mode".to_string(), format!("'{host}': {e}")))?;
+            .map_err(|e| KeyError::new("server_tls.mode", format!("'{host}': {e}")))?;
         let roots = match &config.ca {
             Some(file) => roots("server_tls.ca", file)?,
             None => Arc::new(RootCertStore::empty()),
@@ -177,7 +177,7 @@ impl Connector {
         let verifier: Arc<dyn ServerCertVerifier> = match config.mode {
             ServerTlsMode::VerifyIdentity => WebPkiServerVerifier::builder_with_provider(roots, provider())
                 .build()
-                .map_err(|e| ("server_tls.ca".to_string(), e.to_string()))?,
+                .map_err(|e| KeyError::new("server_tls.ca", e))?,
             ServerTlsMode::VerifyCa => Arc::new(AnyName { provider: provider(), roots: Some(roots) }),
             ServerTlsMode::AsClient
             | ServerTlsMode::Disabled
@@ -186,7 +186,7 @@ impl Connector {
         };
         let builder = ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(ALL_VERSIONS)
-            .map_err(|e| ("server_tls.mode".to_string(), e.to_string()))?
+            .map_err(|e| KeyError::new("server_tls.mode", e))?
             .dangerous()
             .with_custom_certificate_verifier(verifier);
         let client = match identity(config) {

@@ -12,7 +12,9 @@ use std::path::{Path, PathBuf};
 use rcgen::{CertificateParams, DnType, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 
-use super::{Refusal, certificates, private_key};
+use atone_config::KeyError;
+
+use super::{certificates, private_key};
 
 /// Its common name, in the manner of MySQL's.
 const COMMON_NAME: &str = "Atone_Proxy_Auto_Generated_Server_Certificate";
@@ -63,11 +65,11 @@ impl std::fmt::Display for OwnCertificate {
     }
 }
 
-fn refused(why: impl std::fmt::Display) -> Refusal {
-    (TLS_DIR.to_string(), why.to_string())
+fn refused(why: impl std::fmt::Display) -> KeyError {
+    KeyError::new(TLS_DIR, why)
 }
 
-fn file_refused(file: &Path, why: impl std::fmt::Display) -> Refusal {
+fn file_refused(file: &Path, why: impl std::fmt::Display) -> KeyError {
     refused(format_args!("{}: {why}", file.display()))
 }
 
@@ -76,7 +78,7 @@ impl OwnCertificate {
     ///
     /// # Errors
     /// The key and the reason.
-    pub fn in_memory(names: &[String]) -> Result<OwnCertificate, Refusal> {
+    pub fn in_memory(names: &[String]) -> Result<OwnCertificate, KeyError> {
         let key = KeyPair::generate().map_err(refused)?;
         let cert = self_signed(&key, names)?.der().clone();
         Ok(OwnCertificate::InMemory { cert, key: PrivatePkcs8KeyDer::from(key.serialize_der()).into() })
@@ -86,7 +88,7 @@ impl OwnCertificate {
     ///
     /// # Errors
     /// The key and the reason.
-    pub fn kept(dir: &Path, names: &[String]) -> Result<OwnCertificate, Refusal> {
+    pub fn kept(dir: &Path, names: &[String]) -> Result<OwnCertificate, KeyError> {
         let (cert, key) = (dir.join(CERT_FILE), dir.join(KEY_FILE));
         fs::create_dir_all(dir).map_err(|e| file_refused(dir, e))?;
         match (exists(&cert)?, exists(&key)?) {
@@ -110,7 +112,7 @@ impl OwnCertificate {
     ///
     /// # Errors
     /// The key and the reason.
-    pub fn read(&self) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), Refusal> {
+    pub fn read(&self) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), KeyError> {
         match self {
             OwnCertificate::InMemory { cert, key } => Ok((vec![cert.clone()], key.clone_key())),
             OwnCertificate::Kept { cert, key } => {
@@ -121,7 +123,7 @@ impl OwnCertificate {
 }
 
 /// A certificate that does not end: nobody is there to renew it.
-fn self_signed(key: &KeyPair, names: &[String]) -> Result<rcgen::Certificate, Refusal> {
+fn self_signed(key: &KeyPair, names: &[String]) -> Result<rcgen::Certificate, KeyError> {
     let names: Vec<String> =
         names.iter().filter(|name| ServerName::try_from(name.as_str()).is_ok()).cloned().collect();
     let mut params = CertificateParams::new(names).map_err(refused)?;
@@ -129,12 +131,12 @@ fn self_signed(key: &KeyPair, names: &[String]) -> Result<rcgen::Certificate, Re
     params.self_signed(key).map_err(refused)
 }
 
-fn exists(file: &Path) -> Result<bool, Refusal> {
+fn exists(file: &Path) -> Result<bool, KeyError> {
     file.try_exists().map_err(|e| file_refused(file, e))
 }
 
 /// Writes a file that is there whole or not at all; one that somebody else has made meanwhile stays.
-fn write_new(file: &Path, mode: u32, text: &str) -> Result<(), Refusal> {
+fn write_new(file: &Path, mode: u32, text: &str) -> Result<(), KeyError> {
     let partial = file.with_extension(format!("{}.partial", std::process::id()));
     let write = || {
         let mut out = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&partial)?;
@@ -179,16 +181,16 @@ mod tests {
         assert_eq!(first.1.secret_der(), renewed.1.secret_der());
         assert_ne!(first.0, renewed.0);
         fs::remove_file(dir.path().join(KEY_FILE)).unwrap();
-        let (key, why) = OwnCertificate::kept(dir.path(), &names()).unwrap_err();
-        assert!(key == TLS_DIR && why.contains(KEY_FILE), "{key}: {why}");
+        let KeyError { key, reason: why } = OwnCertificate::kept(dir.path(), &names()).unwrap_err();
+        assert!(key.as_deref() == Some(TLS_DIR) && why.contains(KEY_FILE), "{key:?}: {why}");
     }
 
     #[test]
     fn what_cannot_be_kept_is_refused() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        assert_eq!(OwnCertificate::kept(file.path(), &names()).unwrap_err().0, TLS_DIR);
+        assert_eq!(OwnCertificate::kept(file.path(), &names()).unwrap_err().key.as_deref(), Some(TLS_DIR));
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join(KEY_FILE), "nonsense").unwrap();
-        assert_eq!(OwnCertificate::kept(dir.path(), &names()).unwrap_err().0, TLS_DIR);
+        assert_eq!(OwnCertificate::kept(dir.path(), &names()).unwrap_err().key.as_deref(), Some(TLS_DIR));
     }
 }

@@ -31,7 +31,7 @@ fn files() -> TempDir {
     dir
 }
 
-fn parse(dir: &TempDir, address: &str, lines: &str) -> Result<Config, (String, String)> {
+fn parse(dir: &TempDir, address: &str, lines: &str) -> Result<Config, KeyError> {
     let head = "coordinator = [\"http://127.0.0.1:1\"]\nhttp = \"127.0.0.1:0\"\n[[backend]]\nname = \"b\"\n\
                 listen = \"127.0.0.1:0\"\nuser = \"u\"\npassword = \"p\"\n";
     let lines = lines.replace("DIR", &dir.path().to_string_lossy());
@@ -138,7 +138,8 @@ fn what_is_wrong_is_named() {
         ("unix:/s", "server_tls = { mode = 'required' }".to_string(), "backend[0].server_tls.mode"),
         ("no host:1", "server_tls = { mode = 'required' }".to_string(), "backend[0].server_tls.mode"),
     ] {
-        let (key, reason) = parse(&dir, address, &lines).unwrap_err();
+        let KeyError { key, reason } = parse(&dir, address, &lines).unwrap_err();
+        let key = key.unwrap();
         assert!(key.contains(expected), "{lines}: {key}: {reason}");
         assert!(!reason.contains('\n') && !reason.is_empty(), "{reason:?}");
     }
@@ -153,7 +154,7 @@ fn a_reload_that_fails_changes_nothing() {
     let acceptor = Acceptor::new(config, None).unwrap();
     let first = acceptor.current.read().unwrap().clone();
     std::fs::copy(path("other.pem"), path("key.pem")).unwrap();
-    assert_eq!(acceptor.reload().unwrap_err().0, "listen_tls.key");
+    assert_eq!(acceptor.reload().unwrap_err().key.as_deref(), Some("listen_tls.key"));
     assert!(Arc::ptr_eq(&first, &acceptor.current.read().unwrap()));
     let renewed = files();
     for name in ["cert.pem", "key.pem"] {

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use atone_api::Client;
 use atone_catalog::Catalog;
+use atone_config::Section;
 use atone_proxy::backend::Backend;
-use atone_proxy::config::{BackendConfig, Limits};
+use atone_proxy::config::{BackendConfig, Limits, Timeouts};
 use atone_proxy::memory::Memory;
 use atone_proxy::net::{Peer, Stream};
 use atone_proxy::session::Session;
@@ -26,7 +27,7 @@ pub(crate) fn limits() -> Limits {
         max_branch_rows: 50,
         max_branch_bytes: 100_000,
         max_prepared_statements: 20,
-        metadata_ttl_ms: 60_000,
+        timeouts: Timeouts { metadata_ttl: Duration::from_secs(60), ..Timeouts::default() },
         ..Limits::default()
     }
 }
@@ -54,7 +55,7 @@ impl Rig {
             "name = \"fuzz\"\nlisten = \"127.0.0.1:0\"\naddress = \"unix:{}\"\nuser = \"atone\"\npassword = \"\"\n",
             app.display()
         );
-        let config: BackendConfig = toml::from_str(&config).unwrap();
+        let config = BackendConfig::read(Section::parse(&config).unwrap()).unwrap();
         let mut backend = Backend::new(&config, &limits(), Memory::new(0), coordinator).unwrap();
         // The service account's server keeps to the rules: what it says is for other tests
         service::serve(UnixListener::bind(&account).unwrap());

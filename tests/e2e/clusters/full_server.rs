@@ -12,7 +12,7 @@ use mysql_async::Conn;
 use tokio::sync::Mutex;
 
 const MAX_CONNECTIONS: usize = 24;
-/// As docs/operations.md says it.
+/// As docs/proxy.example.toml says it.
 const READY: usize = 4;
 
 fn small(ready: &str) -> ClusterOptions {

@@ -10,13 +10,14 @@ use atone_tests::{Bank, Cluster, ClusterOptions, proc, sql};
 use mysql_async::Conn;
 
 /// Half of it is for sessions.
-const MAX_MEMORY: usize = 64 << 20;
+const MAX_MEMORY_MIB: usize = 64;
+const MAX_MEMORY: usize = MAX_MEMORY_MIB << 20;
 /// A row of the table, as the server sends it, in bytes.
 const ROW_BYTES: u64 = 1200;
 const ROWS: u64 = 8_000;
 
 fn little() -> ClusterOptions {
-    let proxy_limits = format!("max_memory = {MAX_MEMORY}\n");
+    let proxy_limits = format!("max_memory = \"{MAX_MEMORY_MIB}MiB\"\n");
     ClusterOptions { proxy_limits, ..ClusterOptions::default() }
 }
 

@@ -1,7 +1,8 @@
 //! Broken config files and command lines: one line that names file, key and reason; exit status 2.
 
 use anyhow::{Context as _, Result, bail};
-use atone_tests::{cli, paths, run};
+use atone_tests::daemon::Daemon;
+use atone_tests::{cli, paths, run, wait};
 
 const COORDINATOR: &str = "[listen]\nrpc = \"127.0.0.1:0\"\nhttp = \"127.0.0.1:0\"\n[store]\nkind = \"embedded\"\n\
                            path = \"DIR/data\"\n[transaction]\ndefault_timeout = \"60s\"\n";
@@ -97,11 +98,40 @@ fn proxy() {
             (format!("{PROXY}{second}"), "name"),
             (PROXY.split("[[backend]]").next().unwrap_or_default().to_owned(), "backend"),
             (PROXY.replace("[[backend]]", "[[backend"), "line"),
+            (PROXY.replace("http = \"127.0.0.1:0\"\n", ""), ": http: "),
+            (PROXY.replace("coordinator = [\"http://127.0.0.1:1\"]\n", ""), ": coordinator: "),
+            (format!("{PROXY}[timeouts]\nconnect_timeout = 5000\n"), "timeouts.connect_timeout"),
+            (format!("{PROXY}[timeouts]\nconnect_timeout = \"soon\"\n"), "timeouts.connect_timeout"),
+            (format!("{PROXY}[limits]\nmax_memory = \"512 parsec\"\n"), "limits.max_memory"),
+            (
+                format!("{PROXY}[limits]\nidle_timeout_ms = 5\n[timeouts]\nidle_timeout = \"5ms\"\n"),
+                "limits.idle_timeout_ms",
+            ),
         ] {
             failures.extend(refused("atone-proxy", &config, key).await.err());
         }
         expect_all_refused(&failures)?;
         expect_refusal("atone-proxy", "/nonexistent/proxy.toml", "No such file").await
+    });
+}
+
+#[test]
+fn keys_that_were_renamed() {
+    test(async {
+        let dir = paths::fresh_dir("config-")?;
+        let config = format!("{PROXY}[limits]\nconnect_timeout_ms = 3000\ntcp_keepalive_s = 60\n");
+        let mut proxy = Daemon::prepare("atone-proxy", dir.path(), &config, 0)?;
+        proxy.launch()?;
+        let started = || async { Ok(proxy.log().contains("listening ").then_some(())) };
+        wait::until("the proxy listens", std::time::Duration::from_secs(10), started).await?;
+        for part in [
+            "limits.connect_timeout_ms: this key is deprecated: write timeouts.connect_timeout = \"3s\"",
+            "limits.tcp_keepalive_s: this key is deprecated: write timeouts.tcp_keepalive = \"1m\"",
+        ] {
+            let log = proxy.log();
+            assert_eq!(log.lines().filter(|l| l.contains("WARN") && l.contains(part)).count(), 1, "{log}");
+        }
+        Ok(())
     });
 }
 

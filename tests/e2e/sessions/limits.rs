@@ -15,8 +15,8 @@ fn limits() -> ClusterOptions {
 }
 
 fn short_login() -> ClusterOptions {
-    let proxy_limits = "handshake_timeout_ms = 3000\nconnect_timeout_ms = 3000\n".to_owned();
-    ClusterOptions { proxy_limits, ..ClusterOptions::default() }
+    let proxy_timeouts = "handshake_timeout = \"3s\"\nconnect_timeout = \"3s\"\n".to_owned();
+    ClusterOptions { proxy_timeouts, ..ClusterOptions::default() }
 }
 
 atone_tests::owned_tests!(limits() => each_limit_has_its_error);
@@ -132,7 +132,7 @@ async fn logins_that_the_server_delays(c: Harmable) -> Result<()> {
     .await;
     c.server(Bank::One).resume()?;
     let (code, message) = seen?;
-    assert_eq!((code, message.contains("handshake_timeout_ms")), (1159, true), "{message}");
+    assert_eq!((code, message.contains("handshake_timeout = 3s")), (1159, true), "{message}");
     let (_, packet) = delayed.read().await?.context("closed without a word")?;
     anyhow::ensure!(packet.first() == Some(&0), "not let in: {:?}", error_packet(&packet));
     let answer = delayed.command(b"\x03DO 0").await?.context("closed")?;
@@ -147,14 +147,14 @@ async fn logins_that_take_too_long(c: Harmable) -> Result<()> {
     let (_, greeting) = silent.read().await?.context("no greeting")?;
     assert_eq!(greeting.first(), Some(&10));
     let (code, message) = told(&mut silent).await?;
-    assert_eq!((code, message.contains("handshake_timeout_ms")), (1159, true), "{message}");
+    assert_eq!((code, message.contains("handshake_timeout = 3s")), (1159, true), "{message}");
 
     c.server(Bank::One).pause()?;
     let mut waiting = RawConn::connect(c.proxy_port(Bank::One)).await?;
     let seen = told(&mut waiting).await;
     c.server(Bank::One).resume()?;
     let (code, message) = seen?;
-    assert_eq!((code, message.contains("connect_timeout_ms")), (1429, true), "{message}");
+    assert_eq!((code, message.contains("connect_timeout = 3s")), (1429, true), "{message}");
     c.app(Bank::One, "information_schema").await?;
     Ok(())
 }

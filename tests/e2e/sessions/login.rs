@@ -242,7 +242,7 @@ async fn second_factor(c: Arc<Cluster>) -> Result<()> {
     let line = format!("address = '127.0.0.1:{}'", server.local_addr()?.port());
     let dir = paths::fresh_dir("factors-")?;
     // Nobody logs in but the client
-    let (mut proxy, ports) = c.prepare_proxy(dir.path(), &[line], "min_service_connections = 0")?;
+    let (mut proxy, ports) = c.prepare_proxy(dir.path(), &[line], "[limits]\nmin_service_connections = 0")?;
     proxy.launch()?;
     let made_up = tokio::spawn(serve_two_factors(server));
     wait::until("the listener is open", SOON, || async {

@@ -20,7 +20,7 @@ atone_tests::shared_tests!(
 );
 
 fn looking_again() -> ClusterOptions {
-    ClusterOptions { proxy_limits: "metadata_ttl_ms = 0\n".to_owned(), ..ClusterOptions::default() }
+    ClusterOptions { proxy_timeouts: "metadata_ttl = \"0s\"\n".to_owned(), ..ClusterOptions::default() }
 }
 
 atone_tests::owned_tests!(looking_again() => views_that_are_not_seen);

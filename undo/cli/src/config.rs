@@ -1,81 +1,64 @@
 //! Which server to read undo logs from: a backend of `proxy.toml`, or a DSN.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use atone_config::{Address, KeyError, Password, Section, ServerTls, ServerTlsMode};
 use mysql_async::{ClientIdentity, Opts, OptsBuilder, SslOpts};
-use serde::Deserialize;
 
 use crate::Failure;
 use crate::args::Source;
 
-/// What is read of `proxy.toml`; the proxy itself is strict about the rest.
-#[derive(Deserialize)]
-struct ProxyConfig {
-    #[serde(default)]
-    backend: Vec<Backend>,
-}
-
-#[derive(Deserialize)]
+/// What is read of a `[[backend]]`; the proxy itself is strict about the rest.
 struct Backend {
     name: String,
-    address: String,
+    address: Address,
     user: String,
-    password: Option<String>,
-    password_file: Option<PathBuf>,
-    password_env: Option<String>,
-    #[serde(default)]
+    password: Option<Password>,
     server_tls: ServerTls,
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct ServerTls {
-    mode: TlsMode,
-    ca: Option<PathBuf>,
-    cert: Option<PathBuf>,
-    key: Option<PathBuf>,
+impl Backend {
+    fn read(mut section: Section) -> Result<Backend, KeyError> {
+        Ok(Backend {
+            name: section.required("name")?,
+            address: section.required("address")?,
+            user: section.required("user")?,
+            password: section.password()?,
+            server_tls: ServerTls::read(section.section("server_tls")?)?,
+        })
+    }
 }
 
-#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum TlsMode {
-    #[default]
-    AsClient,
-    Disabled,
-    Preferred,
-    Required,
-    VerifyCa,
-    VerifyIdentity,
+/// The backends of `proxy.toml`.
+fn backends(text: &str) -> Result<Vec<Backend>, KeyError> {
+    Section::parse(text)?.sections("backend")?.into_iter().map(Backend::read).collect()
 }
 
 /// What `server_tls` comes to, as for the proxy's service account.
-fn tls_options(tls: &ServerTls) -> Result<Option<SslOpts>, String> {
+fn tls_options(tls: &ServerTls) -> Option<SslOpts> {
     let mut options = SslOpts::default();
     match tls.mode {
-        TlsMode::Disabled => return Ok(None),
-        TlsMode::AsClient | TlsMode::Preferred | TlsMode::Required => {
+        ServerTlsMode::Disabled => return None,
+        ServerTlsMode::AsClient | ServerTlsMode::Preferred | ServerTlsMode::Required => {
             options = options.with_danger_accept_invalid_certs(true);
         }
-        TlsMode::VerifyCa => {
+        ServerTlsMode::VerifyCa => {
             // The driver finds an error about the name by this word in its text, where rustls has the expected name
             options = options
                 .with_danger_skip_domain_validation(true)
                 .with_danger_tls_hostname_override(Some("NotValidForName"));
         }
-        TlsMode::VerifyIdentity => {}
+        ServerTlsMode::VerifyIdentity => {}
     }
-    match (tls.mode, &tls.ca) {
-        (TlsMode::AsClient | TlsMode::Preferred | TlsMode::Required, _) => {}
-        (_, Some(ca)) => {
-            options = options.with_root_certs(vec![ca.clone().into()]).with_disable_built_in_roots(true);
-        }
-        (_, None) => return Err("server_tls needs ca".to_owned()),
+    // Only the modes that verify have one
+    if let Some(ca) = &tls.ca {
+        options = options.with_root_certs(vec![ca.clone().into()]).with_disable_built_in_roots(true);
     }
     if let (Some(cert), Some(key)) = (&tls.cert, &tls.key) {
         options =
             options.with_client_identity(Some(ClientIdentity::new(cert.clone().into(), key.clone().into())));
     }
-    Ok(Some(options))
+    Some(options)
 }
 
 /// How to log in to the server.
@@ -100,15 +83,11 @@ pub(crate) fn server(source: &Source) -> Result<Server, Failure> {
 }
 
 fn from_file(path: &Path, resource: Option<&str>) -> Result<Server, Failure> {
-    let shown = path.display();
-    let text = std::fs::read_to_string(path).map_err(|e| Failure::Usage(format!("{shown}: {e}")))?;
-    let config: ProxyConfig =
-        toml::from_str(&text).map_err(|e| Failure::Usage(format!("{shown}: {}", e.message())))?;
-    let backend =
-        select(&config.backend, resource).map_err(|why| Failure::Usage(format!("{shown}: {why}")))?;
-    let opts = options(backend)
-        .map_err(|why| Failure::Usage(format!("{shown}: backend {:?}: {why}", backend.name)))?;
-    let may_be_plain = matches!(backend.server_tls.mode, TlsMode::AsClient | TlsMode::Preferred);
+    let backends = atone_config::load(path, backends).map_err(|error| Failure::Usage(error.to_string()))?;
+    let refused = |why: String| Failure::Usage(format!("{}: {why}", path.display()));
+    let backend = select(&backends, resource).map_err(refused)?;
+    let opts = options(backend).map_err(|error| refused(error.to_string()))?;
+    let may_be_plain = matches!(backend.server_tls.mode, ServerTlsMode::AsClient | ServerTlsMode::Preferred);
     let plain = may_be_plain.then(|| OptsBuilder::from_opts(opts.clone()).ssl_opts(None).into());
     Ok(Server { opts, plain })
 }
@@ -116,7 +95,6 @@ fn from_file(path: &Path, resource: Option<&str>) -> Result<Server, Failure> {
 fn select<'a>(backends: &'a [Backend], resource: Option<&str>) -> Result<&'a Backend, String> {
     let names = || backends.iter().map(|b| b.name.as_str()).collect::<Vec<_>>().join(", ");
     match (resource, backends) {
-        (_, []) => Err("there is no [[backend]]".to_owned()),
         (None, [only]) => Ok(only),
         (None, _) => Err(format!("there are several backends: give --resource ({})", names())),
         (Some(name), _) => backends
@@ -126,38 +104,17 @@ fn select<'a>(backends: &'a [Backend], resource: Option<&str>) -> Result<&'a Bac
     }
 }
 
-fn options(backend: &Backend) -> Result<Opts, String> {
-    let password = match (&backend.password, &backend.password_file, &backend.password_env) {
-        (None, None, None) => None,
-        (Some(password), None, None) => Some(password.clone()),
-        (None, Some(file), None) => {
-            let text = std::fs::read_to_string(file)
-                .map_err(|e| format!("password_file {}: {e}", file.display()))?;
-            Some(text.trim_end_matches(['\r', '\n']).to_owned())
-        }
-        (None, None, Some(name)) => {
-            Some(std::env::var(name).map_err(|_| format!("password_env: {name} is not set"))?)
-        }
-        _ => return Err("give only one of password, password_file, password_env".to_owned()),
-    };
+fn options(backend: &Backend) -> Result<Opts, KeyError> {
+    let password = backend.password.as_ref().map(Password::read).transpose()?;
     let builder = OptsBuilder::default().user(Some(backend.user.clone())).pass(password);
-    let builder = match backend.address.strip_prefix("unix:") {
-        Some(path) => builder.socket(Some(path.to_owned())),
-        None => {
-            let (host, port) = backend
-                .address
-                .rsplit_once(':')
-                .ok_or_else(|| format!("address {:?} has no port", backend.address))?;
-            let port =
-                port.parse().map_err(|_| format!("address {:?} has no valid port", backend.address))?;
-            let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
-            // The server would offer its own socket path, which may be another server's on this machine.
-            builder
-                .ip_or_hostname(host.to_owned())
-                .tcp_port(port)
-                .prefer_socket(false)
-                .ssl_opts(tls_options(&backend.server_tls)?)
-        }
+    let builder = match &backend.address {
+        Address::Unix(path) => builder.socket(Some(path.display().to_string())),
+        // The server would offer its own socket path, which may be another server's on this machine
+        Address::Tcp(host, port) => builder
+            .ip_or_hostname(host.clone())
+            .tcp_port(*port)
+            .prefer_socket(false)
+            .ssl_opts(tls_options(&backend.server_tls)),
     };
     Ok(builder.into())
 }
@@ -166,13 +123,15 @@ fn options(backend: &Backend) -> Result<Opts, String> {
 mod tests {
     use super::*;
 
-    fn parse(text: &str) -> ProxyConfig {
-        toml::from_str(text).unwrap()
+    /// The options of the first backend.
+    fn first(lines: &str) -> Result<Opts, KeyError> {
+        let all = backends(&format!("[[backend]]\nname = 'a'\nuser = 'u'\n{lines}"))?;
+        options(&all[0])
     }
 
     #[test]
     fn backends_are_found_by_name() {
-        let config = parse(
+        let all = backends(
             r#"
             coordinator = ["http://127.0.0.1:7091"]
             [[backend]]
@@ -186,17 +145,18 @@ mod tests {
             address = "unix:/run/my.sock"
             user = "atone"
             "#,
-        );
-        let first = options(select(&config.backend, Some("bank1")).unwrap()).unwrap();
+        )
+        .unwrap();
+        let first = options(select(&all, Some("bank1")).unwrap()).unwrap();
         assert_eq!(
             (first.ip_or_hostname(), first.tcp_port(), first.pass()),
             ("127.0.0.1", 3306, Some("secret"))
         );
-        let second = options(select(&config.backend, Some("bank2")).unwrap()).unwrap();
+        let second = options(select(&all, Some("bank2")).unwrap()).unwrap();
         assert_eq!(second.socket(), Some("/run/my.sock"));
-        assert!(select(&config.backend, None).is_err_and(|e| e.contains("bank1, bank2")));
-        assert!(select(&config.backend, Some("x")).is_err());
-        assert!(select(&config.backend[..1], None).is_ok());
+        assert!(select(&all, None).is_err_and(|e| e.contains("bank1, bank2")));
+        assert!(select(&all, Some("x")).is_err());
+        assert!(select(&all[..1], None).is_ok());
         assert!(select(&[], None).is_err());
     }
 
@@ -209,13 +169,12 @@ mod tests {
             ("address = 'h:1'\npassword_env = 'ATONE_TEST_NOT_SET'", "not set"),
             ("address = 'h:1'\npassword_file = '/nonexistent/atone'", "password_file"),
         ] {
-            let config = parse(&format!("[[backend]]\nname = 'a'\nuser = 'u'\n{lines}"));
-            let error = options(&config.backend[0]).map(|_| ()).unwrap_err();
+            let error = first(lines).map(|_| ()).unwrap_err().to_string();
             assert!(error.contains(reason), "{error}");
         }
-        let config = parse("[[backend]]\nname = 'a'\nuser = 'u'\naddress = '[::1]:3307'");
-        assert!(options(&config.backend[0]).unwrap().ssl_opts().is_some());
-        assert_eq!(options(&config.backend[0]).unwrap().ip_or_hostname(), "::1");
+        let options = first("address = '[::1]:3307'").unwrap();
+        assert!(options.ssl_opts().is_some());
+        assert_eq!(options.ip_or_hostname(), "::1");
     }
 
     #[test]
@@ -233,10 +192,8 @@ mod tests {
     #[test]
     fn tls_is_the_proxys() {
         let tls = |lines: &str| {
-            let config = parse(&format!(
-                "[[backend]]\nname = 'a'\nuser = 'u'\naddress = 'h:1'\nserver_tls = {{ {lines} }}"
-            ));
-            options(&config.backend[0]).map(|opts| opts.ssl_opts().cloned())
+            first(&format!("address = 'h:1'\nserver_tls = {{ {lines} }}"))
+                .map(|opts| opts.ssl_opts().cloned())
         };
         assert!(tls("mode = 'disabled'").unwrap().is_none());
         assert!(tls("").unwrap().unwrap().accept_invalid_certs());

@@ -33,12 +33,13 @@ async fn farewell(conn: &mut RawConn) -> Result<Vec<Packet>> {
     Ok(packets)
 }
 
-/// `limits.idle_timeout_ms` ends a session as the server's own `wait_timeout` does.
+/// `timeouts.idle_timeout` ends a session as the server's own `wait_timeout` does.
 pub(crate) async fn sessions_end_as_by_the_server(s: Arc<Own>) -> Result<()> {
     let flavor = s.cluster.flavor();
     let dir = paths::fresh_dir("idle-")?;
     let listener = ["server_compression = 'client'"];
-    let (mut proxy, ports) = s.cluster.prepare_proxy(dir.path(), &listener, "idle_timeout_ms = 1000")?;
+    let (mut proxy, ports) =
+        s.cluster.prepare_proxy(dir.path(), &listener, "[timeouts]\nidle_timeout = \"1s\"")?;
     proxy.restart().await?;
     let ways = match flavor {
         Flavor::MariaDb => &[Compression::None, Compression::Zlib][..],
@@ -63,7 +64,7 @@ pub(crate) async fn sessions_end_as_by_the_server(s: Arc<Own>) -> Result<()> {
                 let servers = of_server[0].first().and_then(|(_, packet)| error_packet(packet));
                 ensure!(servers.is_some_and(|(servers, _)| servers == code && code == 4031));
                 ensure!(
-                    message.starts_with("atone: ") && message.contains("idle_timeout_ms = 1000"),
+                    message.starts_with("atone: ") && message.contains("timeouts.idle_timeout = 1s"),
                     "{message}"
                 );
             }

@@ -101,7 +101,8 @@ pub(crate) async fn what_is_no_header(s: Arc<Own>) -> Result<()> {
     // No header at all: the time to log in ends it
     let dir = paths::fresh_dir("silent-")?;
     let listener = ["listen_proxy_protocol = ['127.0.0.1']"];
-    let (mut proxy, ports) = s.cluster.prepare_proxy(dir.path(), &listener, "handshake_timeout_ms = 300")?;
+    let (mut proxy, ports) =
+        s.cluster.prepare_proxy(dir.path(), &listener, "[timeouts]\nhandshake_timeout = \"300ms\"")?;
     proxy.restart().await?;
     let mut conn = RawConn::connect(ports[0]).await?;
     ensure!(conn.read().await?.is_none());
@@ -117,7 +118,7 @@ pub(crate) async fn what_the_server_gets(s: Arc<Own>) -> Result<()> {
         for origin in ["listen_proxy_protocol = ['127.0.0.1']", "listen_proxy_protocol = ['unix']"] {
             let lines = format!("{origin}\nserver_proxy_protocol = '{version}'\naddress = '127.0.0.1:{to}'");
             // The first who connects is the client
-            let limits = "min_service_connections = 0";
+            let limits = "[limits]\nmin_service_connections = 0";
             let (mut proxy, ports) = s.cluster.prepare_proxy(dir.path(), &[lines], limits)?;
             // It will not be ready: nobody answers the service account
             proxy.launch()?;

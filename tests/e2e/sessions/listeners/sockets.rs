@@ -137,11 +137,11 @@ pub(crate) async fn signs_of_life(s: Arc<Own>) -> Result<()> {
     // A server that says nothing, so that there is one connection to it
     let server = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     let to = server.local_addr()?.port();
-    for (limit, timer) in [("", "02"), ("tcp_keepalive_s = 0", "00")] {
+    for (timeouts, timer) in [("", "02"), ("[timeouts]\ntcp_keepalive = \"0s\"", "00")] {
         let line = format!("address = '127.0.0.1:{to}'");
         // Nor one of the service account
-        let limits = format!("min_service_connections = 0\n{limit}");
-        let (mut proxy, ports) = s.cluster.prepare_proxy(dir.path(), &[line], &limits)?;
+        let sections = format!("[limits]\nmin_service_connections = 0\n{timeouts}");
+        let (mut proxy, ports) = s.cluster.prepare_proxy(dir.path(), &[line], &sections)?;
         proxy.launch()?;
         let _client = wait::until("the listener is open", SOON, || async {
             Ok(tokio::net::TcpStream::connect(("127.0.0.1", ports[0])).await.ok())
@@ -149,7 +149,7 @@ pub(crate) async fn signs_of_life(s: Arc<Own>) -> Result<()> {
         .await?;
         let _server = server.accept().await?;
         let legs = (timers(Some(ports[0]), None)?, timers(None, Some(to))?);
-        ensure!(legs == (vec![timer.to_owned()], vec![timer.to_owned()]), "{limit}: {legs:?}");
+        ensure!(legs == (vec![timer.to_owned()], vec![timer.to_owned()]), "{timeouts}: {legs:?}");
     }
     Ok(())
 }
