@@ -110,17 +110,17 @@ struct Reader<'a> {
 impl Reader<'_> {
     /// Notes the module that a path leads to, where it is one of the crate's.
     fn note(&mut self, path: &[String]) {
-        let Some((first, rest)) = path.split_first() else { return };
-        let parent = self.module.split_last().map_or(&[][..], |(_, parent)| parent);
+        let Some(first) = path.first() else { return };
         let child = || [self.module.as_slice(), std::slice::from_ref(first)].concat();
-        let start = match first.as_str() {
-            "crate" => Vec::new(),
-            "self" => self.module.clone(),
-            "super" => parent.to_vec(),
-            _ if self.files.contains_key(&child()) => child(),
+        let supers = path.iter().take_while(|segment| *segment == "super").count();
+        let (start, from) = match first.as_str() {
+            "crate" => (&[][..], 1),
+            "self" => (self.module.as_slice(), 1),
+            "super" => (&self.module[..self.module.len() - supers], supers),
+            _ if self.files.contains_key(&child()) => (self.module.as_slice(), 0),
             _ => return,
         };
-        let mut absolute = [start, rest.to_vec()].concat();
+        let mut absolute = [start, &path[from..]].concat();
         while !self.files.contains_key(&absolute) {
             absolute.pop();
         }
