@@ -10,9 +10,9 @@ use crate::model::{BranchId, StreamId};
 #[derive(Debug, Default)]
 pub(crate) struct Reports {
     /// Branches whose local COMMIT is known, by transaction and id.
-    committed: Vec<(u64, BranchId)>,
+    pub(crate) committed: Vec<(u64, BranchId)>,
     /// By stream: the branches whose reports are still to be confirmed to its proxy.
-    unconfirmed: BTreeMap<StreamId, Vec<BranchId>>,
+    pub(crate) unconfirmed: BTreeMap<StreamId, Vec<BranchId>>,
     has_timer: bool,
 }
 
@@ -33,9 +33,8 @@ impl Reports {
         self.unconfirmed.remove(&stream);
     }
 
-    /// The timer has fired. The branches to make durable, and then to confirm by stream.
-    pub(crate) fn take(&mut self) -> (Vec<(u64, BranchId)>, BTreeMap<StreamId, Vec<BranchId>>) {
-        self.has_timer = false;
-        (std::mem::take(&mut self.committed), std::mem::take(&mut self.unconfirmed))
+    /// The timer has fired: all that was collected.
+    pub(crate) fn take(&mut self) -> Self {
+        std::mem::take(self)
     }
 }

@@ -66,8 +66,7 @@ fn no_files_import_each_other_in_a_circle() {
 
 #[test]
 fn imports_are_read_as_the_compiler_reads_them() {
-    let modules: BTreeSet<Module> =
-        ["", "a", "a::b", "a::c", "d"].into_iter().map(|path| module_of(path)).collect();
+    let modules: BTreeSet<Module> = ["", "a", "a::b", "a::c", "d"].into_iter().map(module_of).collect();
     let read = |module: &str, text: &str| -> Vec<String> {
         let read = imports_of(&module_of(module), text, &modules);
         read.into_iter().map(|module| module.join("::")).collect()

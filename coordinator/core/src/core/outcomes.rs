@@ -4,6 +4,7 @@
 
 use super::Core;
 use crate::model::{BranchId, BranchState, BranchWork, Checked, Finished, Outcome, StreamId};
+use crate::reports::Reports;
 use crate::step::Effect;
 use crate::timers::Timer;
 
@@ -102,7 +103,7 @@ impl Core {
 
     /// Makes the reported outcomes durable, and confirms them to the proxies.
     pub(super) fn persist_reports(&mut self) {
-        let (committed, unconfirmed) = self.reports.take();
+        let Reports { committed, unconfirmed, .. } = self.reports.take();
         for (seq, id) in committed {
             // Others are durable already, or no longer needed.
             if self.is_commit_volatile(seq, id)
