@@ -7,7 +7,7 @@ use atone_wire::Malformed;
 use crate::Capture;
 use crate::error::{End, SqlError};
 use crate::flight::Rows;
-use atone_facts::{TableInfo, Write, passes, refusal};
+use atone_facts::{TableInfo, Write, capture_refusal, only_tools_refuse};
 
 /// How many keys one SELECT names.
 pub(crate) const KEYS_PER_SELECT: usize = 500;
@@ -19,8 +19,12 @@ impl Capture<'_> {
     /// Why triggers keep a table from being written like this, if they do.
     pub(crate) fn triggers_refuse(&self, info: &TableInfo, write: Write) -> Option<SqlError> {
         let (table, triggers) = (&info.table, &info.facts.triggers);
-        let why = refusal(table, triggers, write)?;
-        let error = if passes(table, triggers, write) { SqlError::being_altered } else { SqlError::refused };
+        let why = capture_refusal(table, triggers, write)?;
+        let error = if only_tools_refuse(table, triggers, write) {
+            SqlError::being_altered
+        } else {
+            SqlError::refused
+        };
         Some(error(&self.xid(), &why))
     }
 

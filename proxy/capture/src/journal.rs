@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use atone_facts::{Qualified, TableInfo, replaces};
+use atone_facts::{Qualified, TableInfo, compensates_by_replacing};
 use atone_undo::{
     Assigned, Image, Key, Obstacle, Row, RowChange, Table, TableChanges, UndoRecord, Value, obstacle,
 };
@@ -236,7 +236,7 @@ impl Branch {
             same.any(|info| {
                 info.table.schema == table.schema
                     && info.table.name == table.name
-                    && replaces(&info.facts.triggers)
+                    && compensates_by_replacing(&info.facts.triggers)
             })
         };
         let stays = after.filter(|after| !table.changes_key(before, after) && !fires());

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use atone_facts::{
-    LogTable, MetaError, Numbered, Qualified, ReadError, ServiceError, Stale, TableInfo, UncommittedNumbers,
-    UndoLogError, ViewDefinition,
+    AuditTable, NumberedTable, Qualified, ReadError, ServiceError, Stale, TableError, TableInfo,
+    UncommittedNumbers, UndoLogError, ViewDefinition,
 };
 use atone_undo::{Row, Table};
 use atone_wire::response::ErrPacket;
@@ -114,13 +114,13 @@ pub trait Catalog: Send + Sync {
     /// What there is to know of a table, whose column definitions the session sees as `probe`.
     ///
     /// # Errors
-    /// [`MetaError`]
+    /// [`TableError`]
     fn table<'a>(
         &'a self,
         schema: &'a str,
         name: &'a str,
         probe: &'a [u8],
-    ) -> Step<'a, Result<Arc<TableInfo>, MetaError>>;
+    ) -> Step<'a, Result<Arc<TableInfo>, TableError>>;
 
     /// Whether a table is what it was taken for.
     ///
@@ -171,7 +171,7 @@ pub trait Catalog: Send + Sync {
     ///
     /// # Errors
     /// What has kept the service account from looking.
-    fn first_number<'a>(&'a self, log: &'a LogTable) -> Step<'a, Result<i128, ServiceError>>;
+    fn first_number<'a>(&'a self, log: &'a AuditTable) -> Step<'a, Result<i128, ServiceError>>;
 
     /// The numbers from `first` on of rows that somebody has inserted and not committed, among so many rows at most.
     ///
@@ -179,7 +179,7 @@ pub trait Catalog: Send + Sync {
     /// What has kept the service account from looking.
     fn uncommitted<'a>(
         &'a self,
-        numbered: &'a Numbered,
+        numbered: &'a NumberedTable,
         first: i128,
         limit: usize,
     ) -> Step<'a, Result<UncommittedNumbers, ServiceError>>;
@@ -190,7 +190,7 @@ pub trait Catalog: Send + Sync {
     /// What has kept the service account from looking.
     fn committed<'a>(
         &'a self,
-        numbered: &'a Numbered,
+        numbered: &'a NumberedTable,
         ids: &'a [i128],
         at_once: usize,
     ) -> Step<'a, Result<HashSet<i128>, ServiceError>>;

@@ -9,7 +9,7 @@ use crate::flight::Reply;
 use crate::images::Unread;
 use crate::outcome::Halt;
 use crate::settings::Vars;
-use atone_facts::{TableInfo, replaces};
+use atone_facts::{TableInfo, compensates_by_replacing};
 
 /// Images of fewer bytes fit any packet that a server is reasonably given.
 const SMALL_BYTES: usize = 256 << 10;
@@ -62,7 +62,9 @@ impl Capture<'_> {
 /// since unique values move among several rows, or triggers fire.
 fn assigned<'a>(info: &TableInfo, effect: &'a Effect) -> Assigned<'a> {
     match effect {
-        Effect::Updated(columns) if !effect.touches_a_key(&info.table) && !replaces(&info.facts.triggers) => {
+        Effect::Updated(columns)
+            if !effect.touches_a_key(&info.table) && !compensates_by_replacing(&info.facts.triggers) =>
+        {
             Assigned::Columns(columns)
         }
         Effect::Updated(_) | Effect::Deleted => Assigned::Row,

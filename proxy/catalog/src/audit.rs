@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use atone_facts::{
-    IndexRow, LogTable, Rights, TableId, TableRow, Trigger, WrittenColumn, WrittenTable, audit_table, mirror,
+    AuditTable, IndexRow, Rights, TableId, TableRow, Trigger, WrittenColumn, WrittenTable, audit_table,
+    mirror,
 };
 use mysql_async::{Conn, Error};
 
@@ -14,7 +15,7 @@ use crate::triggers::read_triggers;
 ///
 /// # Errors
 /// What the server says.
-pub async fn first_number(conn: &mut Conn, log: &LogTable) -> Result<i128, Error> {
+pub async fn first_number(conn: &mut Conn, log: &AuditTable) -> Result<i128, Error> {
     let shown: Option<(String, String)> =
         conn.first_text_row(format!("SHOW CREATE TABLE {}", log.quoted())).await?;
     Ok(log.first_number(shown.as_ref().map(|(_, definition)| definition.as_str())))
@@ -36,16 +37,16 @@ pub(crate) async fn resolve_written(
         let inserts = trigger.effect.as_ref().map(|body| body.inserts.clone()).unwrap_or_default();
         for insert in &inserts {
             let id = (insert.schema.clone().unwrap_or_else(|| owner.0.to_owned()), insert.table.clone());
-            let log = match read.get(&id) {
+            let table = match read.get(&id) {
                 Some(written) => audit_table(insert, written, owner, &trigger.sql_mode),
                 None => {
                     let written = read_written(conn, (&id.0, &id.1), rights, mariadb).await?;
-                    let log = audit_table(insert, &written, owner, &trigger.sql_mode);
+                    let table = audit_table(insert, &written, owner, &trigger.sql_mode);
                     read.insert(id, written);
-                    log
+                    table
                 }
             };
-            trigger.add_log(log);
+            trigger.add_audit_table(table);
             if trigger.effect.is_err() {
                 break;
             }

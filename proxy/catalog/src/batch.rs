@@ -1,6 +1,6 @@
 //! What the service account reads of many tables at once: as many queries as for one, except SHOW CREATE TABLE.
 
-use atone_facts::{ColumnRow, Facts, IndexRow, MetaError, TableId, TableInfo, TableRow, Trigger};
+use atone_facts::{ColumnRow, Facts, IndexRow, TableError, TableId, TableInfo, TableRow, Trigger};
 use mysql_async::{Error, Row};
 
 use crate::audit::resolve_written;
@@ -25,7 +25,7 @@ pub(crate) async fn read_all(
     ids: &[TableId<'_>],
     packet_bytes: usize,
     mariadb: bool,
-) -> Result<Result<Vec<TableInfo>, MetaError>, Error> {
+) -> Result<Result<Vec<TableInfo>, TableError>, Error> {
     let mut out = Vec::with_capacity(ids.len());
     for ids in table_chunks(ids, packet_bytes) {
         match read_some(conn, ids, mariadb).await? {
@@ -96,7 +96,7 @@ async fn read_some(
     conn: &mut Reader,
     ids: &[TableId<'_>],
     mariadb: bool,
-) -> Result<Result<Vec<TableInfo>, MetaError>, Error> {
+) -> Result<Result<Vec<TableInfo>, TableError>, Error> {
     let heads = union_of_tables(
         ids,
         |schema, name| {
@@ -114,7 +114,7 @@ async fn read_some(
         group_by_place(ids.len(), heads)?.into_iter().map(|mut rows| rows.pop()).collect();
     let missing = heads.iter().zip(ids).find(|(head, _)| head.is_none());
     if let Some((_, (schema, name))) = missing {
-        return Ok(Err(MetaError::NoTable(format!("{schema}.{name}"))));
+        return Ok(Err(TableError::NoTable(format!("{schema}.{name}"))));
     }
     let heads: Vec<TableRow> = heads.into_iter().flatten().map(table_row).collect();
     // As the server spells them

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use atone_facts::{Facts, MetaError, References, ServiceError, Stale, TableId, TableInfo};
+use atone_facts::{Facts, References, ServiceError, Stale, TableError, TableId, TableInfo};
 use dashmap::DashMap;
 use mysql_async::Error;
 
@@ -47,7 +47,7 @@ impl TableCache {
         digest: &[u8],
         ttl: Duration,
         mariadb: bool,
-    ) -> Result<Arc<TableInfo>, MetaError> {
+    ) -> Result<Arc<TableInfo>, TableError> {
         let (schema, name) = id;
         let key = (schema.to_owned(), name.to_owned(), digest.to_vec());
         if let Some(hit) = self.tables.get(&key)
@@ -58,7 +58,7 @@ impl TableCache {
         let read_at = Instant::now();
         let read = || async { read_table(&mut pool.reader().await?, id, mariadb).await };
         let info = retry(read).await.map_err(service_error)?;
-        let info = Arc::new(info.ok_or_else(|| MetaError::NoTable(format!("{schema}.{name}")))?);
+        let info = Arc::new(info.ok_or_else(|| TableError::NoTable(format!("{schema}.{name}")))?);
         if info.refuse_any.is_some() {
             // What refuses it may change at any time
             self.forget(schema, name);

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use atone_facts::{
-    LogTable, MetaError, Numbered, Qualified, ReadError, ServiceError, Stale, TableId, TableInfo,
+    AuditTable, NumberedTable, Qualified, ReadError, ServiceError, Stale, TableError, TableId, TableInfo,
     UncommittedNumbers, UndoLogError, ViewDefinition,
 };
 use atone_undo::{LOG_STATUS_MARKER, Row, Table, UNDO_LOG_TABLE, quote_identifier};
@@ -97,27 +97,27 @@ impl Catalog {
     /// definitions that the application's session sees.
     ///
     /// # Errors
-    /// [`MetaError`]
+    /// [`TableError`]
     pub async fn table(
         &self,
         id: TableId<'_>,
         digest: &[u8],
         ttl: Duration,
         mariadb: bool,
-    ) -> Result<Arc<TableInfo>, MetaError> {
+    ) -> Result<Arc<TableInfo>, TableError> {
         self.tables.table(&self.pool, id, digest, ttl, mariadb).await
     }
 
     /// Tables as they are now, without the foreign keys that point at them. A packet may be so many bytes long.
     ///
     /// # Errors
-    /// [`MetaError`]
+    /// [`TableError`]
     pub async fn current_tables(
         &self,
         ids: &[TableId<'_>],
         packet_bytes: usize,
         mariadb: bool,
-    ) -> Result<Vec<TableInfo>, MetaError> {
+    ) -> Result<Vec<TableInfo>, TableError> {
         let read =
             || async { batch::read_all(&mut self.pool.reader().await?, ids, packet_bytes, mariadb).await };
         retry(read).await.map_err(service_error)?
@@ -194,7 +194,7 @@ impl Catalog {
     ///
     /// # Errors
     /// What the server or the system says.
-    pub async fn first_number(&self, log: &LogTable) -> Result<i128, ServiceError> {
+    pub async fn first_number(&self, log: &AuditTable) -> Result<i128, ServiceError> {
         let read = async { first_number(&mut self.pool.get_conn().await?, log).await };
         read.await.map_err(service_error)
     }
@@ -205,7 +205,7 @@ impl Catalog {
     /// What the server or the system says.
     pub async fn uncommitted(
         &self,
-        numbered: &Numbered,
+        numbered: &NumberedTable,
         first: i128,
         limit: usize,
     ) -> Result<UncommittedNumbers, ServiceError> {
@@ -220,7 +220,7 @@ impl Catalog {
     /// What the server or the system says.
     pub async fn committed(
         &self,
-        numbered: &Numbered,
+        numbered: &NumberedTable,
         ids: &[i128],
         at_once: usize,
     ) -> Result<HashSet<i128>, ServiceError> {

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use atone_facts::{Numbered, UncommittedNumbers, list};
+use atone_facts::{NumberedTable, UncommittedNumbers, number_list};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error, Row};
 
@@ -17,7 +17,7 @@ async fn read_committed(conn: &mut Conn) -> Result<(), Error> {
 /// See [`crate::Catalog::uncommitted`].
 pub(crate) async fn uncommitted(
     conn: &mut Conn,
-    Numbered { table, column }: &Numbered,
+    NumberedTable { table, column }: &NumberedTable,
     first: i128,
     limit: usize,
 ) -> Result<UncommittedNumbers, Error> {
@@ -43,7 +43,7 @@ pub(crate) async fn uncommitted(
 /// See [`crate::Catalog::committed`].
 pub(crate) async fn committed(
     conn: &mut Conn,
-    Numbered { table, column }: &Numbered,
+    NumberedTable { table, column }: &NumberedTable,
     ids: &[i128],
     at_once: usize,
 ) -> Result<HashSet<i128>, Error> {
@@ -51,7 +51,7 @@ pub(crate) async fn committed(
     for chunk in ids.chunks(at_once.max(1)) {
         read_committed(conn).await?;
         let select =
-            format!("SELECT CAST({column} AS CHAR) FROM {table} WHERE {column} IN ({})", list(chunk));
+            format!("SELECT CAST({column} AS CHAR) FROM {table} WHERE {column} IN ({})", number_list(chunk));
         all.extend(parsed::<HashSet<i128>>(conn.text_rows(select).await?));
     }
     Ok(all)

@@ -3,7 +3,7 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-use atone_facts::{MetaError, Rights, TableId, TableInfo};
+use atone_facts::{Rights, TableError, TableId, TableInfo};
 use mysql_async::{Conn, Error, Row};
 
 use crate::batch::read_all;
@@ -45,13 +45,13 @@ impl Reader {
     /// Tables as they are now, without the foreign keys that point at them. A packet may be so many bytes long.
     ///
     /// # Errors
-    /// [`MetaError`]
+    /// [`TableError`]
     pub async fn tables(
         &mut self,
         ids: &[TableId<'_>],
         packet_bytes: usize,
         mariadb: bool,
-    ) -> Result<Vec<TableInfo>, MetaError> {
+    ) -> Result<Vec<TableInfo>, TableError> {
         read_all(self, ids, packet_bytes, mariadb).await.map_err(service_error)?
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use atone_facts::{ColumnRow, Facts, IndexRow, Rights, TableId, TableInfo, TableRow, without_next_number};
+use atone_facts::{ColumnRow, Facts, IndexRow, Rights, TableId, TableInfo, TableRow, without_auto_increment};
 use atone_undo::quote_identifier;
 use mysql_async::{Error, Row};
 
@@ -106,5 +106,5 @@ pub(crate) fn parse_definition(shown: Vec<Row>) -> Result<String, Error> {
     const TABLE_COLUMNS: usize = 2;
     let is_table = |row: &Row| row.len() == TABLE_COLUMNS;
     let shown: Vec<(String, String)> = typed_rows(shown.into_iter().filter(is_table).collect())?;
-    Ok(without_next_number(&shown.into_iter().next().map(|(_, text)| text).unwrap_or_default()))
+    Ok(without_auto_increment(&shown.into_iter().next().map(|(_, text)| text).unwrap_or_default()))
 }

@@ -5,7 +5,7 @@
 
 use atone_facts::{
     IndexRow, UndoLogColumn, UndoLogError, unfit_columns, unfit_keys, unfit_rights, unfit_table,
-    without_next_number,
+    without_auto_increment,
 };
 use atone_undo::{UNDO_LOG_TABLE, undo_log_ddl};
 use atone_wire::error_code::ER_NO_SUCH_TABLE;
@@ -67,7 +67,7 @@ impl UndoLogs {
 async fn shown(conn: &mut Conn, show: &str) -> Result<String, Error> {
     let row: Option<Row> = conn.query_first(show).await?;
     let text = row.and_then(|row| row.get_opt::<String, _>(1)).and_then(Result::ok);
-    Ok(without_next_number(&text.unwrap_or_default()))
+    Ok(without_auto_increment(&text.unwrap_or_default()))
 }
 
 /// Makes the table where it is missing, and checks all of one that is there. Returns what the server shows of it; the

@@ -17,7 +17,7 @@ const MAX_INCREMENT: i128 = 65_535;
 
 /// A table to which a trigger adds rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogTable {
+pub struct AuditTable {
     /// Its schema.
     pub schema: String,
     /// Its name.
@@ -28,7 +28,7 @@ pub struct LogTable {
     largest: i128,
 }
 
-impl LogTable {
+impl AuditTable {
     /// The table's name with its schema, quoted.
     pub fn quoted(&self) -> String {
         format!("{}.{}", quote_identifier(&self.schema), quote_identifier(&self.name))
@@ -62,7 +62,7 @@ pub(crate) fn largest(column_type: &str) -> Option<i128> {
 /// A table that a trigger writes.
 #[derive(Debug)]
 pub struct WrittenTable {
-    table: LogTable,
+    table: AuditTable,
     /// The place of its generated column among those that are visible.
     place: Option<usize>,
 }
@@ -135,7 +135,7 @@ impl WrittenTable {
         if !rights.on_table("TRIGGER", &schema, &name) {
             return Err("may have triggers: the service account lacks the TRIGGER privilege on it".into());
         }
-        Ok(WrittenTable { table: LogTable { schema, name, column: key.to_owned(), largest }, place })
+        Ok(WrittenTable { table: AuditTable { schema, name, column: key.to_owned(), largest }, place })
     }
 
     /// The table's schema and name, as the server spells them.
@@ -148,7 +148,7 @@ impl WrittenTable {
     /// # Errors
     /// One of them has an effect.
     pub fn check_triggers(self, triggers: &[Trigger]) -> Result<WrittenTable, String> {
-        match triggers.iter().find(|trigger| !trigger.is_quiet()) {
+        match triggers.iter().find(|trigger| !trigger.has_no_effect()) {
             Some(trigger) => Err(format!("has the trigger {} itself", trigger.name)),
             None => Ok(self),
         }
@@ -165,7 +165,7 @@ pub fn audit_table(
     written: &Result<WrittenTable, String>,
     owner: TableId<'_>,
     sql_mode: &str,
-) -> Result<LogTable, String> {
+) -> Result<AuditTable, String> {
     let name = format!("{}.{}", insert.schema.as_deref().unwrap_or(owner.0), insert.table);
     let written = written.as_ref().map_err(|why| format!("it writes {name}, which {why}"))?;
     if written.id() == owner {

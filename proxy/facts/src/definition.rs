@@ -4,7 +4,7 @@
 const NEXT: &str = " AUTO_INCREMENT=";
 
 /// A definition without ` AUTO_INCREMENT=7`, which every INSERT changes.
-pub fn without_next_number(definition: &str) -> String {
+pub fn without_auto_increment(definition: &str) -> String {
     let mut out = String::with_capacity(definition.len());
     let mut rest = definition;
     while let Some((head, tail)) = rest.split_once(NEXT) {
@@ -56,8 +56,8 @@ mod tests {
     fn the_next_number_is_no_part_of_a_definition() {
         let one = "CREATE TABLE `t` (\n  `id` int NOT NULL AUTO_INCREMENT\n) ENGINE=InnoDB AUTO_INCREMENT=17 DEFAULT";
         let other = one.replace("17", "4000000000");
-        assert_eq!(without_next_number(one), without_next_number(&other));
-        assert_eq!(without_next_number(one), one.replace(" AUTO_INCREMENT=17", ""));
+        assert_eq!(without_auto_increment(one), without_auto_increment(&other));
+        assert_eq!(without_auto_increment(one), one.replace(" AUTO_INCREMENT=17", ""));
     }
 
     #[test]

@@ -32,7 +32,7 @@ impl ServiceError {
 
 /// Why a table could not be read.
 #[derive(Debug, thiserror::Error)]
-pub enum MetaError {
+pub enum TableError {
     /// The server has no such table.
     #[error("there is no table {0}")]
     NoTable(String),

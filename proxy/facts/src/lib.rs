@@ -20,19 +20,20 @@ mod trigger;
 mod undo_log;
 mod view;
 
-pub use audit::{LogTable, WrittenColumn, WrittenTable, audit_table};
+pub use audit::{AuditTable, WrittenColumn, WrittenTable, audit_table};
 pub use column_default::ColumnDefault;
-pub use definition::without_next_number;
-pub use error::{MetaError, ReadError, ServiceError, Stale, UndoLogError};
+pub use definition::without_auto_increment;
+pub use error::{ReadError, ServiceError, Stale, TableError, UndoLogError};
 pub use foreign_key::{ForeignKey, References, Rule, RuleRow, UsageRow, are_all_keys_seen};
-pub use mirror::{Mirror, but_for_tools, is_change_log, mirror, passes};
-pub use names::{NameCase, Qualified, SYSTEM_SCHEMAS, TableId, is_own_schema, qualified};
-pub use numbered::{Numbered, ROWS_PER_LOOK, UncommittedNumbers, list};
+pub use mirror::{Mirror, is_change_log, mirror, only_tools_refuse, without_tools};
+pub use names::{NameCase, Qualified, SYSTEM_SCHEMAS, TableId, is_system_schema, qualified};
+pub use numbered::{NUMBERS_PER_READ, NumberedTable, UncommittedNumbers, number_list};
 pub use rights::{RESTORING_RIGHTS, Rights};
 pub use rows::{BASE_TABLE, ColumnRow, IndexRow, TableRow};
 pub use table::{Facts, TableInfo};
 pub use trigger::{
-    Trigger, TriggerRow, Write, are_quiet, first_noticed, logs_of, mirror_of, refusal, replaces, undo_refusal,
+    Trigger, TriggerRow, Write, audit_tables_of, capture_refusal, compensates_by_replacing,
+    first_with_effect, have_no_effect, mirror_of, undo_refusal,
 };
 pub use undo_log::{UndoLogColumn, unfit_columns, unfit_keys, unfit_rights, unfit_table};
 pub use view::{ViewDefinition, ViewEffect, effect_of_view};

@@ -13,7 +13,7 @@ use atone_undo::{Column, Kind, Table, UniqueKey, quote_identifier};
 use crate::audit::largest;
 use crate::column_default::ColumnDefault;
 use crate::table::TableInfo;
-use crate::trigger::{Trigger, Write, refusal};
+use crate::trigger::{Trigger, Write, capture_refusal};
 
 /// Prefixes of the names of triggers, by tools whose new tables nobody else writes: pt-online-schema-change and Large
 /// Hadron Migrator.
@@ -55,7 +55,7 @@ impl Mirror {
                 key.name, key.schema, key.table
             ));
         }
-        if let Some(trigger) = copy.facts.triggers.iter().find(|t| !t.is_quiet()) {
+        if let Some(trigger) = copy.facts.triggers.iter().find(|t| !t.has_no_effect()) {
             return Some(format!("it has the trigger {} itself", trigger.name));
         }
         self.unfit_column(own, copy).or_else(|| self.unfit_key(&own.table, &copy.table))
@@ -267,12 +267,12 @@ pub fn is_change_log(name: &str) -> bool {
 }
 
 /// Whether nothing but triggers that a tool drops after its schema change keeps such a write from being captured.
-pub fn passes(table: &Table, triggers: &[Trigger], write: Write) -> bool {
-    refusal(table, &but_for_tools(triggers), write).is_none()
+pub fn only_tools_refuse(table: &Table, triggers: &[Trigger], write: Write) -> bool {
+    capture_refusal(table, &without_tools(triggers), write).is_none()
 }
 
 /// The triggers that stay when tools have finished their schema changes.
-pub fn but_for_tools(triggers: &[Trigger]) -> Vec<Trigger> {
+pub fn without_tools(triggers: &[Trigger]) -> Vec<Trigger> {
     let stays =
         |t: &&Trigger| !is_of_tool(&t.name) && !LOGGING_TOOLS.iter().any(|tool| begins(&t.name, tool));
     triggers.iter().filter(stays).cloned().collect()
@@ -298,7 +298,7 @@ mod tests {
             body: body.into(),
             sql_mode: String::new(),
             effect: trigger_body(body.as_bytes(), Mode::default()),
-            logs: Vec::new(),
+            audit_tables: Vec::new(),
             mirror: None,
         }
     }

@@ -12,7 +12,7 @@ pub type TableId<'a> = (&'a str, &'a str);
 pub type Qualified = (String, String);
 
 /// Whether a schema is one of the server's own.
-pub fn is_own_schema(schema: &str) -> bool {
+pub fn is_system_schema(schema: &str) -> bool {
     SYSTEM_SCHEMAS.iter().any(|own| schema.eq_ignore_ascii_case(own))
 }
 
@@ -60,7 +60,7 @@ pub fn qualified(names: Vec<TableName>, database: Option<&str>, case: NameCase) 
         .filter_map(|TableName { schema, name }| {
             Some((schema.or_else(|| database.map(str::to_owned))?, name))
         })
-        .filter(|(schema, _)| !is_own_schema(schema))
+        .filter(|(schema, _)| !is_system_schema(schema))
         .map(|(schema, name)| Some((case.stored(&schema)?, case.stored(&name)?)))
         .collect()
 }

@@ -3,21 +3,21 @@
 use atone_undo::quote_identifier;
 
 /// How many rows of an audit table are read at once.
-pub const ROWS_PER_LOOK: usize = 10_000;
+pub const NUMBERS_PER_READ: usize = 10_000;
 
 /// A table and the column that numbers its rows.
 #[derive(Clone, Debug)]
-pub struct Numbered {
+pub struct NumberedTable {
     /// The table's name with its schema, quoted.
     pub table: String,
     /// The column's name, quoted.
     pub column: String,
 }
 
-impl Numbered {
+impl NumberedTable {
     /// `table` is the table's name with its schema, quoted; `column` is the column's bare name.
-    pub fn new(table: String, column: &str) -> Numbered {
-        Numbered { table, column: quote_identifier(column) }
+    pub fn new(table: String, column: &str) -> NumberedTable {
+        NumberedTable { table, column: quote_identifier(column) }
     }
 }
 
@@ -31,6 +31,6 @@ pub struct UncommittedNumbers {
 }
 
 /// Numbers side by side, for the list of an IN.
-pub fn list(ids: &[i128]) -> String {
+pub fn number_list(ids: &[i128]) -> String {
     ids.iter().map(i128::to_string).collect::<Vec<_>>().join(",")
 }

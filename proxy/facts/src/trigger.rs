@@ -12,7 +12,7 @@
 use atone_sql::{Mode, TriggerBody, trigger_action, trigger_body};
 use atone_undo::Table;
 
-use crate::audit::LogTable;
+use crate::audit::AuditTable;
 use crate::mirror::{self, Mirror};
 
 /// A trigger, as `information_schema.TRIGGERS` shows it.
@@ -31,7 +31,7 @@ pub struct Trigger {
     /// What it does, if that is understood and the rows that it adds to tables can be found; else why not.
     pub effect: Result<TriggerBody, String>,
     /// The tables to which it adds rows, without a log of changes that a tool applies elsewhere.
-    pub logs: Vec<LogTable>,
+    pub audit_tables: Vec<AuditTable>,
     /// The table in which it keeps a row equal to its own.
     pub mirror: Option<Mirror>,
 }
@@ -52,14 +52,14 @@ pub struct TriggerRow {
 }
 
 impl Trigger {
-    /// Reads a trigger. The tables that it writes are resolved by [`Trigger::resolve_mirror`] and [`Trigger::add_log`].
+    /// Reads a trigger. The tables that it writes are resolved by [`Trigger::resolve_mirror`] and [`Trigger::add_audit_table`].
     pub fn parse(row: TriggerRow, mariadb: bool) -> Trigger {
         let TriggerRow { name, event, timing, body, sql_mode } = row;
         let body = body.unwrap_or_default();
         let effect = Mode::from_sql_mode(&sql_mode, mariadb)
             .map_err(|e| e.to_string())
             .and_then(|mode| trigger_body(body.as_bytes(), mode));
-        Trigger { name, event, timing, body, sql_mode, effect, logs: Vec::new(), mirror: None }
+        Trigger { name, event, timing, body, sql_mode, effect, audit_tables: Vec::new(), mirror: None }
     }
 
     /// Reads the body again, from a CREATE TRIGGER statement under its `sql_mode`.
@@ -85,16 +85,16 @@ impl Trigger {
 
     /// Notes a table to which the trigger adds rows; or why these rows cannot be found, after which its effect counts
     /// as unknown.
-    pub fn add_log(&mut self, log: Result<LogTable, String>) {
+    pub fn add_audit_table(&mut self, log: Result<AuditTable, String>) {
         match log {
             Ok(log) if mirror::is_change_log(&log.name) => {}
-            Ok(log) => self.logs.push(log),
+            Ok(log) => self.audit_tables.push(log),
             Err(why) => self.effect = Err(why),
         }
     }
 
     /// It has no effect outside of its own run.
-    pub(crate) fn is_quiet(&self) -> bool {
+    pub(crate) fn has_no_effect(&self) -> bool {
         !self.interferes()
             && self.effect.as_ref().is_ok_and(|body| body.inserts.is_empty() && body.mirror.is_none())
     }
@@ -136,9 +136,9 @@ fn interfering<'a>(triggers: &'a [Trigger], events: &[&str]) -> Option<&'a Trigg
 }
 
 /// The tables to which triggers for these events add rows, each once.
-pub fn logs_of<'a>(triggers: &'a [Trigger], events: &[&str]) -> Vec<&'a LogTable> {
-    let mut out: Vec<&LogTable> = Vec::new();
-    for log in triggers.iter().filter(|t| events.contains(&t.event.as_str())).flat_map(|t| &t.logs) {
+pub fn audit_tables_of<'a>(triggers: &'a [Trigger], events: &[&str]) -> Vec<&'a AuditTable> {
+    let mut out: Vec<&AuditTable> = Vec::new();
+    for log in triggers.iter().filter(|t| events.contains(&t.event.as_str())).flat_map(|t| &t.audit_tables) {
         if !out.contains(&log) {
             out.push(log);
         }
@@ -152,22 +152,22 @@ pub fn mirror_of<'a>(triggers: &'a [Trigger], events: &[&str]) -> Option<&'a Mir
 }
 
 /// Whether no trigger has an effect outside of its own run.
-pub fn are_quiet(triggers: &[Trigger]) -> bool {
-    triggers.iter().all(Trigger::is_quiet)
+pub fn have_no_effect(triggers: &[Trigger]) -> bool {
+    triggers.iter().all(Trigger::has_no_effect)
 }
 
 /// The first trigger that fires for this write and has an effect outside of its own run.
-pub fn first_noticed(triggers: &[Trigger], write: Write) -> Option<&Trigger> {
-    triggers.iter().find(|trigger| trigger.event == write.event() && !trigger.is_quiet())
+pub fn first_with_effect(triggers: &[Trigger], write: Write) -> Option<&Trigger> {
+    triggers.iter().find(|trigger| trigger.event == write.event() && !trigger.has_no_effect())
 }
 
 /// Whether the compensation of an UPDATE is a DELETE and an INSERT, because only triggers for UPDATE interfere.
-pub fn replaces(triggers: &[Trigger]) -> bool {
+pub fn compensates_by_replacing(triggers: &[Trigger]) -> bool {
     interfering(triggers, &["UPDATE"]).is_some() && interfering(triggers, &["INSERT", "DELETE"]).is_none()
 }
 
 /// Why a statement that writes the table like this cannot be captured.
-pub fn refusal(table: &Table, triggers: &[Trigger], write: Write) -> Option<String> {
+pub fn capture_refusal(table: &Table, triggers: &[Trigger], write: Write) -> Option<String> {
     let named = |t: &Trigger, why: &str| {
         Some(format!("{}.{} has the trigger {}: {why}", table.schema, table.name, t.name))
     };
@@ -229,7 +229,7 @@ mod tests {
             body: body.into(),
             sql_mode: String::new(),
             effect: trigger_body(body.as_bytes(), Mode::default()),
-            logs: Vec::new(),
+            audit_tables: Vec::new(),
             mirror: None,
         }
     }
@@ -239,7 +239,7 @@ mod tests {
     #[test]
     fn what_may_be_captured_depends_on_the_triggers_of_the_inverse() {
         let table = samples::table(&["id", "v", "at"]);
-        let may = |triggers: &[Trigger], write| refusal(&table, triggers, write).is_none();
+        let may = |triggers: &[Trigger], write| capture_refusal(&table, triggers, write).is_none();
         let stamp = |event| trigger(event, "SET NEW.at = 5");
         let writes = |event| trigger(event, "UPDATE log SET n = 1");
         let adds = |event| trigger(event, "INSERT INTO log (what) VALUES (1)");
@@ -261,9 +261,9 @@ mod tests {
                 .all(|w| may(&audit, w))
         );
         assert!(
-            !replaces(&audit)
-                && replaces(&[adds("INSERT"), stamp("UPDATE")])
-                && !are_quiet(&[adds("INSERT")])
+            !compensates_by_replacing(&audit)
+                && compensates_by_replacing(&[adds("INSERT"), stamp("UPDATE")])
+                && !have_no_effect(&[adds("INSERT")])
         );
         assert!(!may(&[trigger("INSERT", "SET NEW.id = 5")], Write::Insert));
         assert!(may(&[trigger("DELETE", "SET @n = 1"), writes("UPDATE")], Write::Insert));

@@ -10,7 +10,8 @@
 use std::collections::HashSet;
 
 use atone_facts::{
-    ColumnDefault, LogTable, Mirror, TableInfo, Write, logs_of, mirror_of, replaces, undo_refusal,
+    AuditTable, ColumnDefault, Mirror, TableInfo, Write, audit_tables_of, compensates_by_replacing,
+    mirror_of, undo_refusal,
 };
 use atone_undo::{Column, GoneColumn, Kind, RowChange, Table, UniqueKey, Value, quote_identifier};
 
@@ -28,7 +29,7 @@ pub(super) struct Adapted {
     /// Rows are deleted and inserted, since triggers fire for UPDATE.
     pub(super) replaces: bool,
     /// The tables to which triggers add rows meanwhile.
-    pub(super) logs: Vec<LogTable>,
+    pub(super) logs: Vec<AuditTable>,
     /// The table that triggers keep equal to it meanwhile.
     pub(super) mirror: Option<Mirror>,
 }
@@ -117,7 +118,7 @@ pub(super) fn adapt(recorded: &Table, rows: &[RowChange], now: &TableInfo) -> Re
         format!("no unique key of {name} is over the columns by which the branch's rows are known")
     })?;
     let triggers = &now.facts.triggers;
-    let replaces = replaces(triggers);
+    let replaces = compensates_by_replacing(triggers);
     let in_record = |key: &UniqueKey| UniqueKey {
         columns: key.columns.iter().filter_map(|&c| kept.get(c).copied()).collect(),
         ..key.clone()
@@ -147,7 +148,7 @@ pub(super) fn adapt(recorded: &Table, rows: &[RowChange], now: &TableInfo) -> Re
     }
     let fired = [(needs.insert, "INSERT"), (needs.update, "UPDATE"), (needs.delete, "DELETE")];
     let fired: Vec<&str> = fired.into_iter().filter(|(needed, _)| *needed).map(|(_, event)| event).collect();
-    let logs = logs_of(triggers, &fired).into_iter().cloned().collect();
+    let logs = audit_tables_of(triggers, &fired).into_iter().cloned().collect();
     let mirror = mirror_of(triggers, &fired).cloned();
     let known: HashSet<usize> = places.iter().copied().collect();
     let mut untouched = Vec::new();

@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 
 use atone_catalog::first_number;
-use atone_facts::{LogTable, Numbered, ROWS_PER_LOOK};
+use atone_facts::{AuditTable, NUMBERS_PER_READ, NumberedTable};
 use atone_undo::{Statement, UndoRecord, Value, quote_identifier};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
@@ -18,7 +18,7 @@ use crate::backend::Backend;
 
 /// Tables to which triggers will add rows, each with a number below which none is generated.
 #[derive(Debug, Default)]
-pub(super) struct Logs(Vec<(LogTable, i128)>);
+pub(super) struct Logs(Vec<(AuditTable, i128)>);
 
 /// Keeps a table from being altered until the transaction ends.
 pub(super) async fn hold(conn: &mut Conn, quoted: &str) -> Result<(), Failure> {
@@ -27,7 +27,7 @@ pub(super) async fn hold(conn: &mut Conn, quoted: &str) -> Result<(), Failure> {
 
 impl Logs {
     /// Of tables that are held.
-    pub(super) async fn of(conn: &mut Conn, tables: Vec<LogTable>) -> Result<Logs, Failure> {
+    pub(super) async fn of(conn: &mut Conn, tables: Vec<AuditTable>) -> Result<Logs, Failure> {
         let mut out = Logs::default();
         for log in tables {
             if !out.0.iter().any(|(known, _)| *known == log) {
@@ -47,10 +47,10 @@ impl Logs {
     ) -> Result<(), Failure> {
         for (log, first) in &self.0 {
             let restored = restored(record, log);
-            let numbered = Numbered::new(log.quoted(), &log.column);
+            let numbered = NumberedTable::new(log.quoted(), &log.column);
             let mut next = Some(*first);
             while let Some(first) = next {
-                let page = backend.catalog.uncommitted(&numbered, first, ROWS_PER_LOOK).await?;
+                let page = backend.catalog.uncommitted(&numbered, first, NUMBERS_PER_READ).await?;
                 next = page.next;
                 let ids: Vec<i128> = page.ids.into_iter().filter(|id| !restored.contains(id)).collect();
                 for ids in ids.chunks(ROWS_PER_BATCH) {
@@ -66,7 +66,7 @@ impl Logs {
 }
 
 /// The rows of the table that the rollback itself puts back.
-fn restored(record: &UndoRecord, log: &LogTable) -> HashSet<i128> {
+fn restored(record: &UndoRecord, log: &AuditTable) -> HashSet<i128> {
     let changes = record.tables.iter().filter(|c| c.table.schema == log.schema && c.table.name == log.name);
     let mut out = HashSet::new();
     for changes in changes {
@@ -80,7 +80,7 @@ fn restored(record: &UndoRecord, log: &LogTable) -> HashSet<i128> {
 }
 
 /// Which of these rows this transaction can lock: its own, and committed ones.
-async fn held(conn: &mut Conn, log: &LogTable, ids: &[i128]) -> Result<Vec<i128>, Failure> {
+async fn held(conn: &mut Conn, log: &AuditTable, ids: &[i128]) -> Result<Vec<i128>, Failure> {
     let column = quote_identifier(&log.column);
     // One by one, so that no other row is locked, and no gap
     let one = |id| {
@@ -104,7 +104,7 @@ async fn held(conn: &mut Conn, log: &LogTable, ids: &[i128]) -> Result<Vec<i128>
     Ok(out)
 }
 
-async fn delete(conn: &mut Conn, log: &LogTable, ids: &[i128]) -> Result<(), Failure> {
+async fn delete(conn: &mut Conn, log: &AuditTable, ids: &[i128]) -> Result<(), Failure> {
     let (table, column) = (log.quoted(), quote_identifier(&log.column));
     // One by one: to find several a server may read the whole of a small table, and wait for others
     let one = |id| Statement {

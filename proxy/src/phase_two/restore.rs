@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use atone_api::proto::BranchRef;
 use atone_catalog::{Reader, Typed, image, table_chunks};
-use atone_facts::{LogTable, MetaError, Mirror, TableId, TableInfo};
+use atone_facts::{AuditTable, Mirror, TableError, TableId, TableInfo};
 use atone_undo::{
     ConflictReport, Exchanges, Gone, Key, Row, RowChange, Statement, Table, TableChanges, Value, Verdict,
     inverse_for, judge, quote_identifier, replacing_inverse_for, says_nothing_of_rows,
@@ -275,7 +275,7 @@ async fn as_they_are(
     }
     for adapted in &adapted {
         for written in
-            adapted.logs.iter().map(LogTable::quoted).chain(adapted.mirror.iter().map(Mirror::quoted))
+            adapted.logs.iter().map(AuditTable::quoted).chain(adapted.mirror.iter().map(Mirror::quoted))
         {
             logs::hold(conn, &written).await?;
         }
@@ -344,8 +344,8 @@ async fn read(
 ) -> Result<Vec<TableInfo>, Failure> {
     match reader.tables(ids, packet_bytes, mariadb).await {
         Ok(now) => Ok(now),
-        Err(MetaError::NoTable(name)) => Err(stuck(format!("the table {name} is gone"))),
-        Err(MetaError::Unread(e)) => Err(e.into()),
+        Err(TableError::NoTable(name)) => Err(stuck(format!("the table {name} is gone"))),
+        Err(TableError::Unread(e)) => Err(e.into()),
     }
 }
 

@@ -10,7 +10,7 @@ use std::collections::{HashMap, HashSet};
 
 use atone_api::proto::BranchRef;
 use atone_catalog::Typed;
-use atone_facts::MetaError;
+use atone_facts::TableError;
 use atone_undo::{Key, LOG_STATUS_UNDO, Table, UNDO_LOG_TABLE, UndoRecord, Value, quote_identifier};
 use mysql_async::Error;
 
@@ -91,8 +91,8 @@ impl<'a> Target<'a> {
         let id = [(table.schema.as_str(), table.name.as_str())];
         let read = match self.backend.catalog.current_tables(&id, self.packet_bytes, self.mariadb).await {
             Ok(read) => read,
-            Err(MetaError::NoTable(_)) => return Ok(None),
-            Err(MetaError::Unread(e)) => return Err(e.into()),
+            Err(TableError::NoTable(_)) => return Ok(None),
+            Err(TableError::Unread(e)) => return Err(e.into()),
         };
         let info = read.into_iter().next().filter(|info| info.refuse_any.is_none());
         Ok(info.map(|info| (*info.table).clone()))

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use atone_facts::{
-    LogTable, MetaError, Numbered, Qualified, ReadError, ServiceError, Stale, TableInfo, UncommittedNumbers,
-    UndoLogError, ViewDefinition,
+    AuditTable, NumberedTable, Qualified, ReadError, ServiceError, Stale, TableError, TableInfo,
+    UncommittedNumbers, UndoLogError, ViewDefinition,
 };
 use atone_undo::{Row, Table};
 
@@ -30,7 +30,7 @@ impl Catalog for SessionCatalog {
         schema: &'a str,
         name: &'a str,
         probe: &'a [u8],
-    ) -> Step<'a, Result<Arc<TableInfo>, MetaError>> {
+    ) -> Step<'a, Result<Arc<TableInfo>, TableError>> {
         let ttl = self.backend.limits.metadata_ttl();
         Box::pin(self.backend.catalog.table((schema, name), probe, ttl, self.mariadb))
     }
@@ -78,13 +78,13 @@ impl Catalog for SessionCatalog {
         Box::pin(self.backend.catalog.has_undo_row(schema, xid, branch_id))
     }
 
-    fn first_number<'a>(&'a self, log: &'a LogTable) -> Step<'a, Result<i128, ServiceError>> {
+    fn first_number<'a>(&'a self, log: &'a AuditTable) -> Step<'a, Result<i128, ServiceError>> {
         Box::pin(self.backend.catalog.first_number(log))
     }
 
     fn uncommitted<'a>(
         &'a self,
-        numbered: &'a Numbered,
+        numbered: &'a NumberedTable,
         first: i128,
         limit: usize,
     ) -> Step<'a, Result<UncommittedNumbers, ServiceError>> {
@@ -93,7 +93,7 @@ impl Catalog for SessionCatalog {
 
     fn committed<'a>(
         &'a self,
-        numbered: &'a Numbered,
+        numbered: &'a NumberedTable,
         ids: &'a [i128],
         at_once: usize,
     ) -> Step<'a, Result<HashSet<i128>, ServiceError>> {

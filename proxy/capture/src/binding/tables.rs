@@ -12,8 +12,8 @@ use crate::Capture;
 use crate::error::{End, SqlError};
 use crate::flight::{Reply, Rows};
 use crate::settings::{UNSAYABLE, Vars};
-use atone_facts::is_own_schema;
-use atone_facts::{MetaError, TableInfo, are_quiet, but_for_tools};
+use atone_facts::is_system_schema;
+use atone_facts::{TableError, TableInfo, have_no_effect, without_tools};
 
 /// A table that this session has looked at.
 #[derive(Clone, Debug)]
@@ -75,12 +75,12 @@ impl Capture<'_> {
     /// Why a statement that may write a table in any way is refused: its triggers are not looked at.
     pub(crate) fn any_trigger_refuses(&self, info: &TableInfo) -> Option<SqlError> {
         let triggers = &info.facts.triggers;
-        if are_quiet(triggers) {
+        if have_no_effect(triggers) {
             return None;
         }
         let names: Vec<&str> = triggers.iter().map(|t| t.name.as_str()).collect();
         let why = format!("{}.{} has the triggers {}", info.table.schema, info.table.name, names.join(", "));
-        let passes = are_quiet(&but_for_tools(triggers));
+        let passes = have_no_effect(&without_tools(triggers));
         let error = if passes { SqlError::being_altered } else { SqlError::refused };
         Some(error(&self.xid(), &why))
     }
@@ -119,7 +119,7 @@ impl Capture<'_> {
         if !vars.mode.charset.can_encode(&quoted) {
             return Ok(Resolved::Answer(SqlError::refused(&xid, FOREIGN_NAME).err()));
         }
-        if is_own_schema(&schema) {
+        if is_system_schema(&schema) {
             let why = format!("{schema} is a schema of the server's own");
             return Ok(Resolved::Answer(SqlError::refused(&xid, &why).err()));
         }
@@ -201,10 +201,10 @@ impl Capture<'_> {
         let refused = |why: &str| Resolved::Answer(SqlError::refused(&xid, why).err());
         let info = match self.catalog.table(schema, name, &probe).await {
             Ok(info) => info,
-            Err(MetaError::NoTable(t)) => {
+            Err(TableError::NoTable(t)) => {
                 return Ok(refused(&format!("the service account sees no table {t}")));
             }
-            Err(MetaError::Unread(e)) => {
+            Err(TableError::Unread(e)) => {
                 let error = SqlError::of_service(&xid, UNREAD, &e);
                 return Ok(Resolved::Answer(error.err()));
             }

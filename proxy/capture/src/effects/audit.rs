@@ -20,15 +20,15 @@ use crate::journal::Presence;
 use crate::outcome::Halt;
 use crate::outcome::told;
 use crate::settings::Vars;
-use atone_facts::{LogTable, Stale, TableInfo, Write, logs_of, mirror_of};
-use atone_facts::{Numbered, ROWS_PER_LOOK};
+use atone_facts::{AuditTable, Stale, TableInfo, Write, audit_tables_of, mirror_of};
+use atone_facts::{NUMBERS_PER_READ, NumberedTable};
 
 /// A table that triggers of a statement write.
 #[derive(Debug)]
 pub(crate) struct Log {
     /// What is known of it where they add rows to it. Else they keep its rows equal to those of their own table, and nothing of it
     /// is captured.
-    known: Option<LogTable>,
+    known: Option<AuditTable>,
     info: Arc<TableInfo>,
     table: Arc<Table>,
     /// The table with the column of its key only.
@@ -54,7 +54,7 @@ impl Capture<'_> {
         let xid = self.xid();
         let events: Vec<&str> = writes.iter().map(|write| write.event()).collect();
         let mut out = Vec::new();
-        for known in logs_of(&info.facts.triggers, &events) {
+        for known in audit_tables_of(&info.facts.triggers, &events) {
             let says = |why: &str| {
                 let (table, log) = (&info.table, format!("{}.{}", known.schema, known.name));
                 let why = format!("a trigger of {}.{} writes {log}: {why}", table.schema, table.name);
@@ -180,13 +180,13 @@ impl Capture<'_> {
 
     /// The keys of the rows that triggers have added to a table. `others` is how many rows of the statement the branch will have
     /// besides.
-    async fn rows_of(&mut self, log: &Log, known: &LogTable, others: usize) -> Result<Vec<Key>, Halt> {
+    async fn rows_of(&mut self, log: &Log, known: &AuditTable, others: usize) -> Result<Vec<Key>, Halt> {
         let limit = self.limits.max_branch_rows;
         let (mut keys, mut seen) = (Vec::new(), 0usize);
-        let numbered = Numbered::new(log.table.quoted(), &known.column);
+        let numbered = NumberedTable::new(log.table.quoted(), &known.column);
         let mut next = Some(log.first);
         while let Some(first) = next {
-            let page = match self.catalog.uncommitted(&numbered, first, ROWS_PER_LOOK).await {
+            let page = match self.catalog.uncommitted(&numbered, first, NUMBERS_PER_READ).await {
                 Ok(page) => page,
                 Err(e) => {
                     return Err(Halt::stop(format!(
@@ -196,7 +196,7 @@ impl Capture<'_> {
                 }
             };
             next = page.next;
-            seen += if next.is_some() { ROWS_PER_LOOK } else { 0 };
+            seen += if next.is_some() { NUMBERS_PER_READ } else { 0 };
             if !page.ids.is_empty() {
                 let rows = self.own_rows(&log.keyed, 0, &page.ids, 1).await?;
                 keys.extend(rows.iter().map(|row| row.key(&log.keyed)));

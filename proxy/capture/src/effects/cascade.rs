@@ -33,7 +33,7 @@ use crate::outcome::Halt;
 use crate::outcome::told;
 use crate::settings::Vars;
 use atone_facts::ReadError;
-use atone_facts::{ForeignKey, Rule, TableInfo, Write, first_noticed, undo_refusal};
+use atone_facts::{ForeignKey, Rule, TableInfo, Write, first_with_effect, undo_refusal};
 
 /// What happens to rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -243,7 +243,7 @@ impl Capture<'_> {
                 }
                 let (child, rows) = self.children(&step, key, rule, vars).await?;
                 let effect = behind_effect(&child, key, rule, &step.effect);
-                let fired = first_noticed(&child.facts.triggers, effect.write(&child));
+                let fired = first_with_effect(&child.facts.triggers, effect.write(&child));
                 if let Some(trigger) = fired.filter(|_| fires_triggers && !rows.is_empty()) {
                     return Err(Halt::stop(format!(
                         "under enable_cascade_triggers foreign key {} of {}.{} fires the trigger {}",

@@ -21,7 +21,7 @@ use crate::journal::Presence;
 use crate::outcome::{Done, Halt, Written};
 use crate::settings::Numbering;
 use atone_facts::ReadError;
-use atone_facts::{Numbered, list};
+use atone_facts::{NumberedTable, number_list};
 
 /// How many rows of others may lie between those of a statement.
 pub(crate) const MAX_FOREIGN_ROWS: usize = 10_000;
@@ -128,7 +128,7 @@ impl Capture<'_> {
         };
         let leads = table.keys.first().is_some_and(|key| key.columns.first() == Some(&column));
         let selects = ids.chunks(at_once).map(|chunk| {
-            let condition = format!("{name} IN ({})", list(chunk)).into_bytes();
+            let condition = format!("{name} IN ({})", number_list(chunk)).into_bytes();
             let mut select =
                 if leads { locking_read_by_key(table, &condition) } else { locking_read(table, &condition) };
             select.extend_from_slice(b" SKIP LOCKED");
@@ -202,8 +202,8 @@ impl Capture<'_> {
     }
 }
 
-fn numbered(table: &Table, column: usize) -> Option<Numbered> {
-    table.columns.get(column).map(|column| Numbered::new(table.quoted(), &column.name))
+fn numbered(table: &Table, column: usize) -> Option<NumberedTable> {
+    table.columns.get(column).map(|column| NumberedTable::new(table.quoted(), &column.name))
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ use crate::settings::Vars;
 use crate::update_delete::over::{Written, decode_written, image_sql, nowhere_sql, restricted_sql, targets};
 use crate::update_delete::restrict::with_hint;
 use crate::update_delete::{MORE_ROWS, left};
-use atone_facts::logs_of;
+use atone_facts::audit_tables_of;
 
 /// A statement over several tables, which are held.
 struct Run<'a> {
@@ -62,7 +62,9 @@ fn check_written(joined: &Joined, written: &Written<'_>) -> Result<(), String> {
         return Err(why);
     }
     let write = written.effect(&joined.action).write(info);
-    let Some(log) = logs_of(&info.facts.triggers, &[write.event()]).first().copied() else { return Ok(()) };
+    let Some(log) = audit_tables_of(&info.facts.triggers, &[write.event()]).first().copied() else {
+        return Ok(());
+    };
     let (table, written) = (&info.table, log.quoted());
     Err(format!(
         "a trigger of {}.{} adds rows to {written}, in a statement over several tables",
