@@ -12,5 +12,4 @@ mod memory;
 mod parts;
 mod recovery;
 mod rollback_wait;
-mod sizes;
 mod undo_rows;

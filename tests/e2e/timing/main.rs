@@ -4,4 +4,5 @@ mod chaos;
 mod large;
 mod local_waits;
 mod locks;
+mod sizes;
 mod soak;
