@@ -201,6 +201,25 @@ impl Branch {
         self.entries.get(*at)
     }
 
+    /// What is in it, line by line.
+    #[cfg(test)]
+    pub(crate) fn shown(&self) -> String {
+        let values = |values: Vec<Value>| {
+            let shown: Vec<String> = values.iter().map(|value| format!("{value:?}")).collect();
+            shown.join(", ")
+        };
+        let line = |entry: &Entry| {
+            let name = self.tables.get(entry.table).map_or("?", |table| table.name.as_str());
+            let presence = format!("{:?}", entry.presence).to_lowercase();
+            let before = match &entry.before {
+                Some(row) => format!("before ({})", values(row.values.to_values())),
+                None => "new".to_owned(),
+            };
+            format!("journal {name}({}): {presence}, {before}\n", values(entry.key.0.clone()))
+        };
+        self.entries.iter().map(line).collect()
+    }
+
     /// Whether this row is there, where it was touched.
     pub fn presence(&self, table: &Table, key: &Key) -> Option<Presence> {
         self.entry(table, key).map(|entry| entry.presence)

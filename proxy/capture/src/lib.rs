@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Nothing here knows a socket: the session's server connection is a [`Server`], what the service account knows is a
-//! [`Catalog`]. A statement comes to a [`Done`] or a [`Halt`]; the session answers its client by that.
+//! [`Catalog`]. A statement comes to a [`Done`](outcome::Done) or a [`Halt`](outcome::Halt); the session answers its client by that.
 
 pub mod binding;
 pub mod collation;
@@ -31,6 +31,8 @@ pub mod restorable;
 pub mod run;
 pub mod settings;
 pub mod text;
+#[cfg(test)]
+mod transcripts;
 pub mod update_delete;
 
 use std::collections::{HashMap, HashSet};

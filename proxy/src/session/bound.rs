@@ -30,7 +30,7 @@ fn writes(statement: &Statement) -> bool {
     matches!(statement, Statement::Insert(_) | Statement::Dml(_) | Statement::Joined(_))
 }
 
-/// Session variables that [`super::inject::Vars`] holds, or that change what it holds.
+/// Session variables that [`Vars`](atone_capture::settings::Vars) holds, or that change what it holds.
 fn bears_on_vars(name: &str) -> bool {
     name == "names"
         || name.starts_with("character_set")

@@ -57,7 +57,7 @@ pub(super) struct OwnStatements {
     kept: Vec<Kept>,
     /// One of our own was prepared behind the application's last.
     pub(super) was_last: bool,
-    /// [`Session::readings`] when they were prepared.
+    /// [`super::link::Link::readings`] when they were prepared.
     readings: u64,
     /// Hashes of texts that were prepared and not kept.
     once: VecDeque<u64>,

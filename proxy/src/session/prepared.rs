@@ -44,7 +44,7 @@ pub(super) struct Statement {
 /// How the text of a statement was read when the server prepared it.
 #[derive(Clone, Debug)]
 pub(super) struct Reading {
-    /// [`Session::readings`] then.
+    /// [`super::link::Link::readings`] then.
     count: u64,
     /// The session's variables then, where they were known.
     vars: Option<Arc<Vars>>,

@@ -10,7 +10,7 @@
 //!   unless he has switched `foreign_key_checks` off or the foreign key points at a further unique key, whose entry the
 //!   read of the parent did not lock. So the children are looked at again behind the statement, as they are committed: what
 //!   the cascade has changed is still there to others. One that was not read takes the local transaction back.
-//! - The foreign keys that were followed are compared before the COMMIT with those that are there then ([`super::fresh`]).
+//! - The foreign keys that were followed are compared before the COMMIT with those that are there then ([`crate::commit::fresh`]).
 
 mod moved;
 
