@@ -6,6 +6,7 @@ use atone_wire::response::{ErrPacket, OkPacket};
 
 use crate::diagnostics::Diagnostics;
 use crate::error::{End, SqlError};
+use crate::flight::{Reply, Rows};
 
 /// A captured statement that has succeeded.
 #[derive(Debug)]
@@ -148,6 +149,41 @@ impl From<SqlError> for Halt {
     fn from(error: SqlError) -> Halt {
         Halt::stop(error)
     }
+}
+
+impl Reply {
+    /// The OK of a statement that writes. An error is the statement's own.
+    ///
+    /// # Errors
+    /// [`Halt::Failed`], or rows, which no such statement answers with.
+    pub(crate) fn written(self) -> Result<OkPacket, Halt> {
+        match self {
+            Reply::Ok(ok) => Ok(ok),
+            Reply::Err(e) => Err(Halt::Failed(e)),
+            Reply::Rows(_) | Reply::TooLarge => {
+                Err(Halt::broken("a statement that writes answered with rows"))
+            }
+        }
+    }
+
+    /// The rows of a query of ours, all of whose errors are dealt with.
+    ///
+    /// # Errors
+    /// It was answered otherwise.
+    pub(crate) fn rows(self, what: &str) -> Result<Rows, End> {
+        match self {
+            Reply::Rows(rows) => Ok(rows),
+            _ => Err(End::Broken(format!("{what}: not answered with rows"))),
+        }
+    }
+}
+
+/// The last reply of a flight.
+///
+/// # Errors
+/// There is none.
+pub(crate) fn last(mut replies: Vec<Reply>) -> Result<Reply, End> {
+    replies.pop().ok_or_else(|| End::Broken("a statement without a reply".into()))
 }
 
 /// The server's error, said to come while Atone did something.

@@ -9,6 +9,7 @@ use crate::Capture;
 use crate::error::{End, SqlError};
 use crate::fault::{Class, Extent, Fault, class};
 use crate::flight::{Flight, Replies, Reply};
+use crate::outcome::last;
 use crate::settings::{
     RESULTSET_METADATA_SQL, SKIP_REPLICATION_SQL, STATEMENT_TIME_SQL, VARS_SQL, Vars, parse_vars,
 };
@@ -85,19 +86,19 @@ impl Capture<'_> {
 
     /// Runs one statement of ours and returns its reply, which is no error.
     pub async fn run_one(&mut self, statement: impl AsRef<[u8]>) -> Result<Reply, End> {
-        only(self.run_flight(Flight::of(statement)).await?)
+        last(self.run_flight(Flight::of(statement)).await?)
     }
 
     /// The same where it may be wrong in its text.
     pub async fn try_one(&mut self, statement: impl AsRef<[u8]>) -> Result<Reply, End> {
-        only(self.try_flight(Flight::of(statement)).await?)
+        last(self.try_flight(Flight::of(statement)).await?)
     }
 
     /// Runs the application's own statement, which writes.
     pub(crate) async fn run_write(&mut self, statement: impl AsRef<[u8]>) -> Result<Reply, End> {
         let mut flight = Flight::default();
         flight.push_write(statement);
-        only(self.run_flight(flight).await?)
+        last(self.run_flight(flight).await?)
     }
 
     /// Runs the application's own statement, or one that stands for it and changes no row, whose errors are its answer.
@@ -107,7 +108,7 @@ impl Capture<'_> {
 
     /// Runs one statement, whatever comes of it.
     pub async fn fly_one(&mut self, statement: impl AsRef<[u8]>) -> Result<Reply, End> {
-        only(self.fly(Flight::of(statement)).await?)
+        last(self.fly(Flight::of(statement)).await?)
     }
 
     /// Runs a flight with the application's statement at its end, which is left out where something before it fails.
@@ -136,7 +137,7 @@ impl Capture<'_> {
             Box::pin(self.session_vars()).await?;
         }
         let replies = self.server.run_for_rows(text, self.state.vars.clone()).await?;
-        let reply = only(self.noted(replies))?;
+        let reply = last(self.noted(replies))?;
         self.command.progress.wrote = !matches!(reply, Reply::Err(_));
         self.check_memory()?;
         let rows = match reply {
@@ -191,17 +192,11 @@ impl Capture<'_> {
         }
         // sql_select_limit may be 0
         sql.push_str(" LIMIT 1");
-        let vars = match self.run_one(sql).await? {
-            Reply::Rows(rows) => Arc::new(parse_vars(&rows, self.mariadb, self.capabilities, self.marks)?),
-            _ => return Err(End::Broken("session variables: no rows".into())),
-        };
+        let rows = self.run_one(sql).await?.rows("session variables")?;
+        let vars = Arc::new(parse_vars(&rows, self.mariadb, self.capabilities, self.marks)?);
         self.state.autocommit_hidden = !vars.autocommit && self.server.status() & status::AUTOCOMMIT != 0;
         self.state.vars = Some(vars.clone());
         self.forget_digests();
         Ok(vars)
     }
-}
-
-fn only(mut replies: Vec<Reply>) -> Result<Reply, End> {
-    replies.pop().ok_or_else(|| End::Broken("a statement without a reply".into()))
 }

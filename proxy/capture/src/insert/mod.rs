@@ -33,7 +33,7 @@ use crate::insert::keys::{
     InsertKeys, finds_no_others, generated_keys, insert_keys, literal_predicates, width,
 };
 use crate::journal::Presence;
-use crate::outcome::{Done, Halt, Written};
+use crate::outcome::{Done, Halt, Written, last};
 use crate::settings::Vars;
 use atone_facts::{TableInfo, Write};
 
@@ -203,11 +203,7 @@ impl Capture<'_> {
             flight.push_savepoint();
         }
         let text = target.run_text();
-        match self.run_ending_with(flight, &text, target.insert.returning).await?.pop() {
-            Some(Reply::Ok(ok)) => Ok(ok),
-            Some(Reply::Err(e)) => Err(Halt::Failed(e)),
-            _ => Err(Halt::broken("a statement that writes answered with rows")),
-        }
+        last(self.run_ending_with(flight, &text, target.insert.returning).await?)?.written()
     }
 
     /// Keeps the diagnostics of an INSERT behind which its rows are looked at.

@@ -11,8 +11,8 @@ use crate::insert::Target;
 use crate::insert::conflicts::conditions;
 use crate::insert::keys::{places, same_name, width};
 use crate::insert::values::{BINARY, exact_literal, text_literal};
-use crate::outcome::told;
 use crate::outcome::{Done, Halt, Written};
+use crate::outcome::{last, told};
 use crate::own_error::OwnError;
 use atone_facts::{ColumnDefault, TableInfo};
 
@@ -102,22 +102,19 @@ impl Capture<'_> {
         let mut flight = Flight::default();
         flight.push_savepoint();
         flight.push_write(target.text);
-        match self.run_flight(flight).await?.pop() {
-            Some(Reply::Ok(ok)) if ok.affected_rows == 0 && target.logs.is_empty() => Ok(ok.into()),
-            Some(Reply::Ok(ok)) if ok.affected_rows == 0 => {
-                // A row that came meanwhile and was left out has fired triggers all the same
-                let diagnostics = self.keep_diagnostics(&ok).await?;
-                let logged = self.settle(target.logs).await?;
-                self.touch_logged(logged);
-                Ok(Written { ok, diagnostics }.into())
-            }
-            Some(Reply::Ok(_)) => {
-                let why = "the SELECT of the INSERT has other rows or columns when it is read before it";
-                Err(Halt::take_back(why))
-            }
-            Some(Reply::Err(e)) => Err(Halt::Failed(e)),
-            _ => Err(Halt::broken("a statement that writes answered with rows")),
+        let ok = last(self.run_flight(flight).await?)?.written()?;
+        if ok.affected_rows > 0 {
+            let why = "the SELECT of the INSERT has other rows or columns when it is read before it";
+            return Err(Halt::take_back(why));
         }
+        if target.logs.is_empty() {
+            return Ok(ok.into());
+        }
+        // A row that came meanwhile and was left out has fired triggers all the same
+        let diagnostics = self.keep_diagnostics(&ok).await?;
+        let logged = self.settle(target.logs).await?;
+        self.touch_logged(logged);
+        Ok(Written { ok, diagnostics }.into())
     }
 }
 

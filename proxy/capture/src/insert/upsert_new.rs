@@ -15,13 +15,13 @@ use atone_wire::caps::client;
 use crate::Capture;
 use crate::effects::cascade::Effect;
 use crate::effects::cascade::may_fire;
-use crate::flight::{Flight, Reply};
+use crate::flight::Flight;
 use crate::insert::Target;
 use crate::insert::conflicts::{Conditions, Counted, reads, touched};
 use crate::insert::keys::{InsertKeys, insert_keys, same_name};
 use crate::insert::upsert::Found;
 use crate::journal::Presence;
-use crate::outcome::{Halt, Written};
+use crate::outcome::{Halt, Written, last};
 use crate::settings::Vars;
 use atone_facts::TableInfo;
 
@@ -80,11 +80,7 @@ impl Capture<'_> {
         let mut flight = Flight::default();
         flight.push_savepoint();
         flight.push_write(target.run_text());
-        let ok = match self.run_flight(flight).await?.pop() {
-            Some(Reply::Ok(ok)) => ok,
-            Some(Reply::Err(e)) => return Err(Halt::Failed(e)),
-            _ => return Err(Halt::broken("a statement that writes answered with rows")),
-        };
+        let ok = last(self.run_flight(flight).await?)?.written()?;
         let diagnostics = self.keep_diagnostics(&ok).await?;
         let mut behind = Found::default();
         let vars = self.session_vars().await?;

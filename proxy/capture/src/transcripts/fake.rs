@@ -94,10 +94,14 @@ impl FakeServer {
     }
 }
 
-/// `a|NULL;b|c`: two rows of two columns.
+/// `a|NULL;b|c`: two rows of two columns. `/2`: no rows of two columns.
 fn rows(text: &str, status: u16) -> Rows {
-    let lines: Vec<Vec<&str>> =
-        text.split(';').filter(|line| !line.is_empty()).map(|line| line.split('|').collect()).collect();
+    let (text, width) = match text.strip_prefix('/') {
+        Some(width) => ("", width.parse().unwrap()),
+        None => (text, text.split(';').next().map_or(0, |line| line.split('|').count())),
+    };
+    let lines = text.split(';').filter(|line| !line.is_empty());
+    let lines: Vec<Vec<&str>> = lines.map(|line| line.split('|').collect()).collect();
     let cell = |out: &mut Vec<u8>, cell: &str| match cell {
         "NULL" => out.push(0xfb),
         text => put_lenenc_bytes(out, text.as_bytes()),
@@ -109,8 +113,19 @@ fn rows(text: &str, status: u16) -> Rows {
     };
     let mut end = OkPacket { status, ..OkPacket::default() }.encode();
     end[0] = 0xfe;
-    let width = lines.first().map_or(0, Vec::len);
-    Rows { width, columns: vec![Bytes::new(); width], rows: lines.iter().map(row).collect(), end: end.into() }
+    Rows { width, columns: vec![definition(); width], rows: lines.iter().map(row).collect(), end: end.into() }
+}
+
+/// `Protocol::ColumnDefinition41` of a BIGINT.
+fn definition() -> Bytes {
+    let mut out = Vec::new();
+    for name in ["def", "", "", "", "c", "c"] {
+        put_lenenc_bytes(&mut out, name.as_bytes());
+    }
+    out.push(0x0c);
+    // The binary charset, the length, the type, no flags, no decimals
+    out.extend_from_slice(&[63, 0, 20, 0, 0, 0, 8, 0, 0, 0, 0, 0]);
+    out.into()
 }
 
 /// What would fill the page: the text of an undo record.

@@ -19,7 +19,7 @@ use crate::flight::{Flight, Reply};
 use crate::images::MAX_TRIES;
 use crate::journal::Presence;
 use crate::odd::ODD;
-use crate::outcome::{Done, Halt};
+use crate::outcome::{Done, Halt, last};
 use crate::own_error::OwnError;
 use crate::settings::Vars;
 use crate::update_delete::over::{Written, decode_written, image_sql, nowhere_sql, restricted_sql, targets};
@@ -248,11 +248,7 @@ impl Capture<'_> {
         let text = with_hint(text, t.joined.verb.end, count, self.mariadb);
         self.check_length(&text, t.vars)?;
         // It may have to be taken back; nobody else minds that the savepoint stays
-        let mut ok = match self.run_behind_savepoint(text, t.joined.volatile).await? {
-            Reply::Ok(ok) => ok,
-            Reply::Err(e) => return Err(Halt::Failed(e)),
-            _ => return Err(Halt::broken("a statement that writes answered with rows")),
-        };
+        let mut ok = self.run_behind_savepoint(text, t.joined.volatile).await?.written()?;
         if self.command.heard.is_some() {
             // They are among those of the whole statement
             ok.warnings = 0;
@@ -283,23 +279,18 @@ impl Capture<'_> {
     /// Runs the whole statement, and takes it back: what the server warns of, or fails of, in rows that are not imaged is the
     /// statement's own.
     async fn hear_joined(&mut self, whole: &[u8]) -> Result<(), Halt> {
-        match self.run_behind_savepoint(whole.to_vec(), true).await? {
-            Reply::Ok(ok) => {
-                self.keep_of(&ok, 0).await?;
-                let heard = self.state.diagnostics.take();
-                if !self.statement_taken_back().await? {
-                    let why = "a statement that was run for its warnings cannot be taken back";
-                    return Err(Halt::roll_back(why));
-                }
-                let tells = |heard: &Diagnostics| heard.warning_count > 0 && !self.command.uncounted_warnings;
-                // MariaDB counts there what is wrong with the values only
-                let in_info = !self.mariadb;
-                self.command.heard = heard.filter(tells).map(|diagnostics| Heard { diagnostics, in_info });
-                Ok(())
-            }
-            Reply::Err(e) => Err(Halt::Failed(e)),
-            _ => Err(Halt::broken("a statement that writes answered with rows")),
+        let ok = self.run_behind_savepoint(whole.to_vec(), true).await?.written()?;
+        self.keep_of(&ok, 0).await?;
+        let heard = self.state.diagnostics.take();
+        if !self.statement_taken_back().await? {
+            let why = "a statement that was run for its warnings cannot be taken back";
+            return Err(Halt::roll_back(why));
         }
+        let counts = |heard: &Diagnostics| heard.warning_count > 0 && !self.command.uncounted_warnings;
+        // MariaDB counts there what is wrong with the values only
+        let in_info = !self.mariadb;
+        self.command.heard = heard.filter(counts).map(|diagnostics| Heard { diagnostics, in_info });
+        Ok(())
     }
 
     async fn run_behind_savepoint(&mut self, text: Vec<u8>, savepoint: bool) -> Result<Reply, End> {
@@ -308,8 +299,7 @@ impl Capture<'_> {
             flight.push_savepoint();
         }
         flight.push_write(text);
-        let reply = self.run_flight(flight).await?.pop();
-        reply.ok_or_else(|| End::Broken("a statement without a reply".into()))
+        last(self.run_flight(flight).await?)
     }
 
     /// How many rows the statement has found, as the server tells.

@@ -26,7 +26,7 @@ use crate::images::decode_beside;
 use crate::insert::keys::pins_one_row;
 use crate::journal::{Presence, row_bytes};
 use crate::odd::{ODD, compares};
-use crate::outcome::{Done, Halt, Written};
+use crate::outcome::{Done, Halt, Written, last};
 use crate::own_error::OwnError;
 use crate::restorable::always_restorable;
 use crate::settings::Vars;
@@ -68,11 +68,7 @@ impl Capture<'_> {
         let vars = self.session_vars().await?;
         if !self.mariadb && change.volatile && change.subquery {
             // What the server says of a subquery on the table that is written is lost with the condition
-            match self.run_theirs(harmless_sql(sql, change, analysis)).await? {
-                Reply::Ok(_) => {}
-                Reply::Err(e) => return Err(Halt::Failed(e)),
-                _ => return Err(Halt::broken("a statement that writes answered with rows")),
-            }
+            self.run_theirs(harmless_sql(sql, change, analysis)).await?.written()?;
         }
         let info = match self.reach(&change.table).await? {
             Reached::Table { info, view: None } => info,
@@ -151,12 +147,10 @@ impl Capture<'_> {
                 (self.run_change(t.change, restricted, !t.logs.is_empty()).await?, behind)
             }
         };
-        let ok = match reply {
-            Reply::Ok(ok) => ok,
-            Reply::Err(e) if !warned => return Err(Halt::Failed(without_our_keys(e))),
-            Reply::Err(e) => return Err(Halt::Failed(e)),
-            _ => return Err(Halt::broken("a statement that writes answered with rows")),
-        };
+        let ok = reply.written().map_err(|halt| match halt {
+            Halt::Failed(e) if !warned => Halt::Failed(without_our_keys(e)),
+            other => other,
+        })?;
         let found_none = images.is_empty();
         let table = &t.info.table;
         if t.logs.is_empty() {
@@ -219,18 +213,13 @@ impl Capture<'_> {
         let Some(evaluated) = evaluated.filter(|text| too_long(text, vars).is_none()) else {
             return Ok(());
         };
-        match self.run_theirs(evaluated).await? {
-            Reply::Ok(ok) => {
-                self.keep_of(&ok, 0).await?;
-                // One that returns rows answers with a result, as the server gives it
-                let tells = |heard: &Diagnostics| heard.warning_count > 0 && change.returning().is_none();
-                let diagnostics = self.state.diagnostics.take().filter(tells);
-                self.command.heard = diagnostics.map(|diagnostics| Heard { diagnostics, in_info: true });
-                Ok(())
-            }
-            Reply::Err(e) => Err(Halt::Failed(e)),
-            _ => Err(Halt::broken("a statement that writes answered with rows")),
-        }
+        let ok = self.run_theirs(evaluated).await?.written()?;
+        self.keep_of(&ok, 0).await?;
+        // One that returns rows answers with a result, as the server gives it
+        let counts = |heard: &Diagnostics| heard.warning_count > 0 && change.returning().is_none();
+        let diagnostics = self.state.diagnostics.take().filter(counts);
+        self.command.heard = diagnostics.map(|diagnostics| Heard { diagnostics, in_info: true });
+        Ok(())
     }
 
     /// Runs the statement on the imaged rows, behind a savepoint where it may have to be taken back.
@@ -240,8 +229,7 @@ impl Capture<'_> {
         if savepoint || returning {
             flight.push_savepoint();
         }
-        let mut replies = self.run_ending_with(flight, &restricted, returning).await?;
-        replies.pop().ok_or_else(|| End::Broken("a statement without a reply".into()))
+        last(self.run_ending_with(flight, &restricted, returning).await?)
     }
 
     /// Notes the rows that a statement has changed. Where it met others than were imaged the local transaction is rolled back.

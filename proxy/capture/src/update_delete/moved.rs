@@ -6,9 +6,9 @@ use atone_undo::{Key, Row, Table};
 
 use crate::Capture;
 use crate::effects::cascade::Behind;
-use crate::flight::{Flight, Reply};
+use crate::flight::Flight;
 use crate::insert::conflicts::Touched;
-use crate::outcome::{Done, Halt, Written};
+use crate::outcome::{Done, Halt, Written, last};
 use crate::update_delete::Run;
 use crate::update_delete::moves::Reach;
 
@@ -31,11 +31,7 @@ impl Capture<'_> {
         let mut flight = Flight::default();
         flight.push_savepoint();
         flight.push_write(restricted);
-        let ok = match self.run_flight(flight).await?.pop() {
-            Some(Reply::Ok(ok)) => ok,
-            Some(Reply::Err(e)) => return Err(Halt::Failed(e)),
-            _ => return Err(Halt::broken("a statement that writes answered with rows")),
-        };
+        let ok = last(self.run_flight(flight).await?)?.written()?;
         let diagnostics = self.keep_diagnostics(&ok).await?;
         if ok.affected_rows > most {
             return Err(Halt::take_back("the UPDATE changed more rows than were imaged"));

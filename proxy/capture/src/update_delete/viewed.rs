@@ -101,11 +101,7 @@ impl Capture<'_> {
         let restricted = restricted_sql(sql, change, analysis, (&view.info, &key_table), &found, filter).text;
         let restricted = with_hint(restricted, change.verb.end, found.len(), self.mariadb);
         self.check_length(&restricted, &vars)?;
-        let ok = match self.run_change(change, restricted, false).await? {
-            Reply::Ok(ok) => ok,
-            Reply::Err(e) => return Err(Halt::Failed(e)),
-            _ => return Err(Halt::broken("a statement that writes answered with rows")),
-        };
+        let ok = self.run_change(change, restricted, false).await?.written()?;
         self.changed(table, images, behind, &ok, change).await?;
         Ok(ok.into())
     }
