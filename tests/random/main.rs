@@ -49,7 +49,7 @@ use globals::Servers;
 use play::{Failure, Outcome, Player};
 use script::Case;
 use single::Single;
-use stats::Stats;
+use stats::{Excuse, Stats};
 
 /// How many cases the test command runs.
 const SLICE: u64 = 30;
@@ -146,6 +146,13 @@ async fn cases(flavor: Flavor) -> Result<()> {
     let never: Vec<&str> = kinds.iter().filter(|&kind| total.met(kind) == 0).map(Kind::name).collect();
     if total.cases >= LONG && !never.is_empty() {
         bail!("of {} cases none was among {}", total.cases, never.join(", "));
+    }
+    for excuse in Excuse::ALL {
+        let (excused, most) = (total.excused(excuse), excuse.most_percent());
+        if total.cases >= LONG && excused * 100 > most * total.cases {
+            let name = excuse.name();
+            bail!("of {} cases {excused} were not compared ({name}): above {most} %", total.cases);
+        }
     }
     if total.unmade * 20 > total.cases {
         bail!("of {} cases the servers did not make {}: little was tested", total.cases, total.unmade);

@@ -20,7 +20,7 @@ use crate::known;
 use crate::plan;
 use crate::script::{Case, Op, Role, shown};
 use crate::single::Single;
-use crate::stats::Stats;
+use crate::stats::{Excuse, Stats};
 
 const BANKS: [Bank; 2] = [Bank::One, Bank::Two];
 
@@ -141,13 +141,18 @@ impl<'a> Player<'a> {
         let bound = checked!(self.bound(case, b, End::Commit).await);
         let committed = self.dump(case, &b.schema).await?;
         let mut stats = Stats::of(case, &bound);
-        if case.volatile || case.around.disturbed {
-            stats.not_compared += 1;
+        if case.volatile {
+            stats.excuse(Excuse::Volatile);
+        } else if case.around.disturbed {
+            stats.excuse(Excuse::Disturbed);
         } else if let Err(failure) = self.as_straight(case, a, &bound, b, &committed).await? {
-            if !case.used_up_numbers(&bound) && failure.kind != OTHER_PLAN {
+            if failure.kind == OTHER_PLAN {
+                stats.excuse(Excuse::OtherPlan);
+            } else if case.used_up_numbers(&bound) {
+                stats.excuse(Excuse::UsedUpNumbers);
+            } else {
                 return Ok(Err(failure));
             }
-            stats.not_compared += 1;
         }
         checked!(self.bound(case, c, End::Rollback).await);
         let restored = self.dump(case, &c.schema).await?;

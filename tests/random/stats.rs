@@ -25,6 +25,42 @@ impl Tally {
     }
 }
 
+/// Why the two outcomes of a case are not compared. It is restored to the byte all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Excuse {
+    /// Its statements have other values each time.
+    Volatile,
+    /// Others interfere with it, by the clock.
+    Disturbed,
+    /// A refused statement had used up generated numbers, and the outcomes differ.
+    UsedUpNumbers,
+    /// The server had another plan for the same statement, and the outcomes differ.
+    OtherPlan,
+}
+
+impl Excuse {
+    pub(crate) const ALL: [Excuse; 4] =
+        [Excuse::Volatile, Excuse::Disturbed, Excuse::UsedUpNumbers, Excuse::OtherPlan];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Excuse::Volatile => "volatile",
+            Excuse::Disturbed => "disturbed",
+            Excuse::UsedUpNumbers => "numbers used up",
+            Excuse::OtherPlan => "another plan",
+        }
+    }
+
+    /// The most cases of a hundred that may be excused so. The first two are drawn so often; the others hide what differs.
+    pub(crate) fn most_percent(self) -> usize {
+        match self {
+            Excuse::Volatile | Excuse::Disturbed => 25,
+            Excuse::UsedUpNumbers => 10,
+            Excuse::OtherPlan => 2,
+        }
+    }
+}
+
 /// What was run, and what was refused for which reason.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Stats {
@@ -36,9 +72,8 @@ pub(crate) struct Stats {
     /// Statements that the server answered with an error.
     pub(crate) errors: usize,
     pub(crate) refused: usize,
-    /// Cases whose two outcomes could not be compared: volatile ones, and those in which a refused statement had used up
-    /// generated numbers.
-    pub(crate) not_compared: usize,
+    /// Cases whose two outcomes are not compared.
+    not_compared: BTreeMap<Excuse, usize>,
     /// Cases whose tables the server did not make.
     pub(crate) unmade: usize,
     reasons: BTreeMap<String, usize>,
@@ -91,7 +126,9 @@ impl Stats {
         self.effective += other.effective;
         self.errors += other.errors;
         self.refused += other.refused;
-        self.not_compared += other.not_compared;
+        for (excuse, count) in other.not_compared {
+            *self.not_compared.entry(excuse).or_default() += count;
+        }
         self.unmade += other.unmade;
         for (form, tally) in other.forms {
             self.forms.entry(form).or_default().add(tally);
@@ -111,6 +148,16 @@ impl Stats {
 }
 
 impl Stats {
+    /// The two outcomes of the case are not compared.
+    pub(crate) fn excuse(&mut self, excuse: Excuse) {
+        *self.not_compared.entry(excuse).or_default() += 1;
+    }
+
+    /// How many cases were excused so.
+    pub(crate) fn excused(&self, excuse: Excuse) -> usize {
+        self.not_compared.get(&excuse).copied().unwrap_or_default()
+    }
+
     /// How often this kind of surroundings was met: in so many cases, or others in so many statements.
     pub(crate) fn met(&self, kind: Kind) -> usize {
         match kind {
@@ -141,7 +188,7 @@ impl fmt::Display for Stats {
         writeln!(
             f,
             "{} cases, {} statements, {} that write ({} of them changed rows); {} answered with an error ({:.1} %); \
-             {} refused ({:.1} %); {} cases restored but not compared, {} not made",
+             {} refused ({:.1} %); {} cases restored but not compared ({}), {} not made",
             self.cases,
             self.statements,
             self.writing,
@@ -150,7 +197,8 @@ impl fmt::Display for Stats {
             share(self.errors, self.statements),
             self.refused,
             share(self.refused, self.statements),
-            self.not_compared,
+            self.not_compared.values().sum::<usize>(),
+            Excuse::ALL.map(|excuse| format!("{} {}", excuse.name(), self.excused(excuse))).join(", "),
             self.unmade,
         )?;
         for (title, kinds) in [("form", &self.forms), ("table", &self.tables)] {

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
+use std::ops::Range;
 use std::rc::Rc;
 
 use serde::de::DeserializeOwned;
@@ -40,9 +41,14 @@ impl Section {
     /// The text is no TOML.
     pub fn parse(text: &str) -> Result<Section, KeyError> {
         let table = text.parse().map_err(|e: toml::de::Error| {
-            let line = e.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
-            let place = line.map(|line| format!("line {line}: ")).unwrap_or_default();
-            KeyError::of_file(format!("{place}{}", e.message()))
+            let place = |span: Range<usize>| {
+                let line = text.get(..span.start).unwrap_or(text).matches('\n').count();
+                let key = text.lines().nth(line).and_then(|line| line.split_once('='));
+                let key = key.map(|(key, _)| format!(", {}", key.trim())).unwrap_or_default();
+                format!("line {}{key}: ", line + 1)
+            };
+            let reason = e.message().lines().collect::<Vec<_>>().join(" ");
+            KeyError::of_file(format!("{}{reason}", e.span().map(place).unwrap_or_default()))
         })?;
         Ok(Section { path: String::new(), table, asked: Vec::new(), shared: Rc::default() })
     }

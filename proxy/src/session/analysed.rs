@@ -2,11 +2,11 @@
 
 use std::borrow::Cow;
 
-use atone_sql::{Analysis, Mode, Statement, analyze, unreadable};
+use atone_sql::{Analysis, Charset, Mode, Statement, analyze, unreadable};
 use bytes::Bytes;
 
 use crate::heavy::heavy_text;
-use atone_capture::text::{converted_bytes, written};
+use atone_capture::text::converted_bytes;
 
 /// A statement that was read. Only an analysis makes one.
 #[derive(Debug)]
@@ -138,6 +138,11 @@ impl Analysed {
         }
         self
     }
+}
+
+/// A text that was read, in the client's charset again.
+pub(super) fn written(text: &[u8], charset: Charset) -> Option<Cow<'_, [u8]>> {
+    heavy_text(converted_bytes(text, charset), || atone_capture::text::written(text, charset))
 }
 
 /// What became of a text, without a copy where it is the same.

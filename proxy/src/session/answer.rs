@@ -7,6 +7,7 @@ use atone_wire::response::ErrPacket;
 use bytes::Bytes;
 
 use super::Session;
+use super::analysed::written;
 use super::analysed::{Analysed, Origin, blanked};
 use atone_capture::commit::COMMIT;
 use atone_capture::diagnostics::Diagnostics;
@@ -14,7 +15,6 @@ use atone_capture::error::{End, SqlError};
 use atone_capture::fault::{Class, Extent, Fault, Progress, class};
 use atone_capture::outcome::{Done, Halt, Reason, Written, told};
 use atone_capture::own_error::SYNTAX;
-use atone_capture::text::written;
 
 impl Session {
     /// Ends the current statement: answers the client by what it has come to.

@@ -15,6 +15,7 @@ use atone_wire::{Malformed, command};
 use bytes::Bytes;
 
 use super::ReplyState;
+use super::analysed::written;
 use super::bind::Binding;
 use super::gate::{Own, ServerLeg};
 use super::own::{Answer, Carried, OwnStatements};
@@ -28,7 +29,6 @@ use atone_capture::flight::{Flight, Replies, Reply, Rows};
 use atone_capture::journal::ROW_BYTES;
 use atone_capture::port::{Asked, NotRegistered, Registration, Server, Step};
 use atone_capture::settings::{UNSAYABLE, Vars, assumed_mode};
-use atone_capture::text::written;
 
 /// A client's connection and its own connection to the server.
 #[derive(Debug)]

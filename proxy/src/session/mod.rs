@@ -324,6 +324,7 @@ impl Session {
         // What the statement has read beside its rows is gone
         self.link.memory.shrink_to(HELD_PER_IMAGE * self.state.branch.bytes());
         self.command.out_of_memory = None;
+        self.link.out_of_memory = false;
         let in_transaction = self.in_transaction();
         if !in_transaction {
             self.wrote_unbound = false;

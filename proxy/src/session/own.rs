@@ -16,6 +16,7 @@ use atone_wire::column::ColumnKind;
 use atone_wire::execute::{ParamClass, ParamType, RawParam, execution};
 use bytes::Bytes;
 
+use super::analysed::written;
 use super::gate::Own;
 use super::link::Link;
 use super::prepared::CURSOR_TYPES;
@@ -23,7 +24,6 @@ use atone_capture::error::{End, SqlError};
 use atone_capture::flight::{Flight, Reply, Rows};
 use atone_capture::params::quoted;
 use atone_capture::settings::Vars;
-use atone_capture::text::written;
 use atone_wire::command;
 use atone_wire::response::ErrPacket;
 

@@ -81,7 +81,11 @@ impl Capture<'_> {
 
     /// Whether what the local transaction has read is what it was taken for: nothing that writes.
     pub async fn reads_are_kept(&self) -> Result<(), SqlError> {
-        let seen = self.catalog.begin_verify(Vec::new(), self.state.branch.reads()).await;
+        let reads = self.state.branch.reads();
+        if reads.is_empty() {
+            return Ok(());
+        }
+        let seen = self.catalog.begin_verify(Vec::new(), reads).await;
         seen.map_err(|stale| self.stale(stale))
     }
 }
