@@ -2,7 +2,7 @@
 //! to say.
 
 /// So many rows, keys or values are light work in whatever form.
-const LIGHT: usize = 200;
+pub const LIGHT: usize = 200;
 /// So many bytes of a statement weigh as much as one row.
 const BYTES_PER_ROW: usize = 256;
 

@@ -14,7 +14,7 @@ use crate::error::{End, SqlError};
 use crate::fault::{Class, class};
 use crate::flight::{Flight, Reply};
 use crate::outcome::Halt;
-use crate::text::{is_one_statement, written};
+use crate::text::is_one_statement;
 
 /// `ER_PARSE_ERROR`
 pub const SYNTAX: u16 = 1064;
@@ -105,7 +105,7 @@ impl Capture<'_> {
     /// What the server says of a call where there is nothing of that name: no reason to refuse it.
     pub async fn missing_callee(&mut self, call: &str) -> Result<Option<ErrPacket>, End> {
         let charset = self.assumed_mode().charset;
-        let Some(sql) = written(call.as_bytes(), charset) else { return Ok(None) };
+        let Some(sql) = charset.encode(call.as_bytes()) else { return Ok(None) };
         let error = self.error_of(&sql).await?;
         Ok(error.filter(|own| own.code == MISSING))
     }

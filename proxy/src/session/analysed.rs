@@ -6,7 +6,6 @@ use atone_sql::{Analysis, Charset, Mode, Statement, analyze, unreadable};
 use bytes::Bytes;
 
 use crate::heavy::heavy_text;
-use atone_capture::text::converted_bytes;
 
 /// A statement that was read. Only an analysis makes one.
 #[derive(Debug)]
@@ -142,7 +141,12 @@ impl Analysed {
 
 /// A text that was read, in the client's charset again.
 pub(super) fn written(text: &[u8], charset: Charset) -> Option<Cow<'_, [u8]>> {
-    heavy_text(converted_bytes(text, charset), || atone_capture::text::written(text, charset))
+    heavy_text(converted_bytes(text, charset), || charset.encode(text))
+}
+
+/// How many bytes of a text have to be converted: none of what is read as it comes.
+fn converted_bytes(text: &[u8], charset: Charset) -> usize {
+    if charset.is_unicode() { 0 } else { text.len() }
 }
 
 /// What became of a text, without a copy where it is the same.

@@ -44,13 +44,12 @@ use atone_wire::{caps, command, compress, frame};
 use tokio::sync::watch;
 
 use crate::backend::Backend;
-use crate::heavy::aside;
+use crate::heavy::ASIDE;
 use crate::memory::HELD_PER_IMAGE;
 use crate::net::{Conn, Peer, Stream};
 use atone_capture::error::{End, SqlError};
 use atone_capture::fault::Progress;
 use atone_capture::flight::Reply;
-use atone_capture::heavy::Heavy;
 use atone_capture::settings::assumed_mode;
 use atone_capture::{Capture, Command, State};
 
@@ -191,7 +190,7 @@ impl Session {
             catalog: &self.catalog,
             state: &mut self.state,
             command: &mut self.command,
-            heavy: Heavy(aside),
+            heavy: ASIDE,
             mariadb,
             capabilities,
             marks,

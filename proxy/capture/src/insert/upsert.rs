@@ -17,8 +17,8 @@ use crate::images::{decode, locking_reads};
 use crate::insert::Target;
 use crate::insert::conflicts::{Conditions, Counted, Touched, counts, reads, touched};
 use crate::insert::upsert_new::only_key;
+use crate::outcome::told;
 use crate::outcome::{Done, Halt, Written};
-use crate::outcome::{last, told};
 use atone_facts::TableInfo;
 
 impl Capture<'_> {
@@ -85,7 +85,8 @@ impl Capture<'_> {
                 false => self.run_write(text).await?,
             });
         }
-        let ok = last(statement.into_iter().collect())?.written()?;
+        let Some(reply) = statement else { return Err(Halt::broken("a statement without a reply")) };
+        let ok = reply.written()?;
         let diagnostics = self.keep_diagnostics(&ok).await?;
         let rows = self.rows_met(target, conditions, selects, &ok, before, changes).await;
         let rows = rows.map_err(Halt::after_savepoint)?;
