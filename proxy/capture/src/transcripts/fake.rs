@@ -34,6 +34,10 @@ pub(super) struct FakeServer {
     pub(super) views: HashSet<String>,
     /// A statement of the application's has run in the local transaction, and has not been taken back.
     wrote: bool,
+    /// The undo record is written in the local transaction.
+    recorded: bool,
+    /// It is committed.
+    durable: bool,
     /// The connection broke.
     lost: bool,
 }
@@ -47,7 +51,18 @@ impl FakeServer {
         views: HashSet<String>,
     ) -> FakeServer {
         let answers = VecDeque::new();
-        FakeServer { answers, log, status, mariadb, marks, views, wrote: false, lost: false }
+        FakeServer {
+            answers,
+            log,
+            status,
+            mariadb,
+            marks,
+            views,
+            wrote: false,
+            recorded: false,
+            durable: false,
+            lost: false,
+        }
     }
 
     /// Sees that the end of a statement fits what the server has of it; the next one may begin. `alone`: the local transaction was
@@ -166,6 +181,10 @@ impl FakeServer {
 
     /// A server's status flags follow its statements, and so does what stands.
     fn follow(&mut self, statement: &str) {
+        let commits = ["START TRANSACTION", "BEGIN", "COMMIT"].iter().any(|word| statement.starts_with(word));
+        self.durable |= commits && self.recorded;
+        self.recorded &= !commits && !statement.starts_with("ROLLBACK");
+        self.recorded |= statement.starts_with("INSERT INTO `s`.`undo_log`");
         if statement.starts_with("START TRANSACTION") || statement.starts_with("BEGIN") {
             self.status |= status::IN_TRANS;
             self.wrote = false;
@@ -366,6 +385,10 @@ impl Server for FakeServer {
     }
 
     fn report(&self, branch_id: u64, committed: bool) {
+        let open = self.status & status::IN_TRANS != 0;
+        let found = self.log().lines.iter().any(|line| line.ends_with("= there"));
+        assert!(self.durable || found || !committed, "reported as committed, and its record is not there");
+        assert!(!self.durable && !open || committed, "reported as aborted, and may still be committed");
         let became = if committed { "committed" } else { "aborted" };
         self.log().say(format!("> (report) branch {branch_id}: {became}"));
     }
