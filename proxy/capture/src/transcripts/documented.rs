@@ -9,7 +9,7 @@ use super::all_scenes;
 /// Whether a statement that is documented to become this may end so.
 fn fits(becomes: &str, reason: &str, end: &str) -> bool {
     match becomes {
-        "captured" => end.ends_with(" affected"),
+        "captured" => end.ends_with(" affected") && end != "done 0 affected",
         "refused" => end == format!("refused {reason}"),
         "transaction" => matches!(end, "done transaction" | "done committed"),
         other => end == format!("done {other}"),

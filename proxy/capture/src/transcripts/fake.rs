@@ -66,8 +66,8 @@ impl FakeServer {
     }
 
     /// Sees that the end of a statement fits what the server has of it; the next one may begin. `alone`: the local transaction was
-    /// begun for it, and ends with it.
-    pub(super) fn check(&mut self, end: &str, progress: Progress, alone: bool) {
+    /// begun for it, and ends with it. `rows`: how many are in the journal.
+    pub(super) fn check(&mut self, end: &str, progress: Progress, alone: bool, rows: usize) {
         let wrote = std::mem::take(&mut self.wrote);
         let says = |words: &[&str]| words.iter().any(|word| end.starts_with(word));
         let open = self.status & status::IN_TRANS != 0 || self.status & status::AUTOCOMMIT == 0;
@@ -83,6 +83,8 @@ impl FakeServer {
             "there is no savepoint, and yet: {end}"
         );
         assert!(open || !end.ends_with("affected"), "there is no local transaction any more, and yet: {end}");
+        let changed = end.ends_with("affected") && end != "done 0 affected";
+        assert!(!changed || rows > 0, "the journal knows nothing of it, and yet: {end}");
         assert!(!self.lost || says(&["halt ended"]), "the connection is lost, and yet: {end}");
     }
 

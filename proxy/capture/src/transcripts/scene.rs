@@ -206,7 +206,7 @@ impl Scene {
             let mut capture = capture(&mut server, &account, &mut state, &mut command);
             let end = block_on(one(&mut capture, run, &self.params));
             let (progress, alone) = (capture.command.progress, capture.is_alone());
-            server.check(&end, progress, alone);
+            server.check(&end, progress, alone, state.branch.rows());
             let mut log = log.lock().unwrap();
             let journal = state.branch.shown();
             out.runs.push(Played { run: run.clone(), lines: std::mem::take(&mut log.lines), journal, end });
