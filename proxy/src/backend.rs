@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use atone_api::Client;
@@ -19,7 +19,7 @@ use crate::memory::Memory;
 use crate::net::Stream;
 use crate::own_user::OwnUser;
 use crate::tls::{self, Acceptor, Connector, ListenTls, ServerTlsMode, TlsOffer};
-use crate::waits::Waits;
+use crate::waits::{Activity, Bound, Waits};
 
 /// One backend, shared by its sessions and by phase two.
 pub struct Backend {
@@ -54,7 +54,7 @@ pub struct Backend {
     /// How many client connections there are.
     pub connections: AtomicUsize,
     /// The bound sessions, and which of them wait for the server.
-    pub(crate) waits: Waits,
+    pub(crate) waits: Arc<Waits>,
     /// Phase-two jobs at a time.
     pub phase_two: Semaphore,
     swept: Mutex<HashMap<String, Instant>>,
@@ -137,7 +137,7 @@ impl Backend {
             address,
             coordinator,
             connections: AtomicUsize::new(0),
-            waits: Waits::default(),
+            waits: Arc::default(),
             phase_two: Semaphore::new(limits.phase_two_concurrency),
             swept: Mutex::default(),
         })
@@ -183,5 +183,10 @@ impl Backend {
             swept.insert(undo_log.to_string(), Instant::now());
         }
         due
+    }
+
+    /// Lists a session as bound, as long as what is returned is there.
+    pub(crate) fn list_bound(&self, activity: &Arc<Activity>, xid: &str) -> Arc<Bound> {
+        self.waits.list_bound(activity, xid)
     }
 }

@@ -8,6 +8,7 @@ mod coordinator_error;
 mod heavy;
 pub mod http;
 pub mod listener;
+pub mod local_waits;
 pub mod memory;
 pub mod net;
 pub mod own_user;

@@ -19,7 +19,7 @@ use crate::backend::Backend;
 use crate::config::Config;
 use crate::listener::Listener;
 use crate::memory::Memory;
-use crate::{http, listener, phase_two, waits};
+use crate::{http, listener, local_waits, phase_two};
 
 /// How much phase-two work may wait in this process; the coordinator gives out the rest again.
 const WORK_QUEUE: usize = 1024;
@@ -78,7 +78,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let workers = tokio::spawn(give_out_work(all.clone(), work_rx));
     let mut ready = JoinSet::new();
     for backend in all.iter().cloned() {
-        ready.spawn(waits::watch(backend.clone()));
+        ready.spawn(local_waits::watch(backend.clone()));
         ready.spawn(async move { backend.catalog.pool().keep_ready(backend.limits.connect_timeout()).await });
     }
 

@@ -1,41 +1,22 @@
-//! Sessions that wait at the server for a row lock, and for whom: the coordinator is told, since a deadlock may go on there.
-//!
-//! A bound session says of itself when it begins to wait for its server, which costs it two stores in memory. One timer a backend
-//! looks whether somebody has waited for long; only then is the server asked, by the service account, once for all of them.
+//! The bound sessions of a backend, and which of them wait for the server: a session says of itself when it begins to wait, which
+//! costs it two stores in memory.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use atone_api::proto::{BoundConnection, LocalWait, LocalWaits, LookAtWaits};
-use atone_catalog::Typed;
-use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, Error};
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
-
-use crate::backend::Backend;
+use atone_api::proto::{BoundConnection, LocalWait};
 
 /// How many waits are told at once.
-const MAX_TOLD: usize = 1_000;
-/// How many pairs of who waits and who is waited for are read at once: where many want one row each waits for all ahead of it.
-const MAX_PAIRS: usize = 10_000;
-/// How long the servers go on with what they have put together for `innodb_trx`, and a little more.
-const CACHED: Duration = Duration::from_millis(110);
-/// How often a look is taken where such is all that was to be seen.
-const MAX_LOOKS: usize = 4;
-/// How long a look may take.
-const LOOK_LIMIT: Duration = Duration::from_secs(5);
-/// The pause behind a look that has failed.
-const FAILED_PAUSE: Duration = Duration::from_secs(10);
-
+pub(crate) const MAX_TOLD: usize = 1_000;
 /// The bound sessions of a backend.
 #[derive(Debug)]
 pub struct Waits {
     listed: Mutex<HashMap<u64, Arc<Listed>>>,
     began: Instant,
     /// How often the server was looked at.
-    looks: AtomicU64,
+    pub(crate) looks: AtomicU64,
 }
 
 impl Default for Waits {
@@ -99,13 +80,13 @@ impl Drop for Waiting<'_> {
 /// Keeps a session in the list of those that are bound.
 #[derive(Debug)]
 pub(crate) struct Bound {
-    backend: Arc<Backend>,
+    waits: Arc<Waits>,
     listed: Arc<Listed>,
 }
 
 impl Drop for Bound {
     fn drop(&mut self) {
-        let mut all = self.backend.waits.listed();
+        let mut all = self.waits.listed();
         let id = self.listed.activity.connection_id;
         // It may be bound anew by now
         if all.get(&id).is_some_and(|listed| Arc::ptr_eq(listed, &self.listed)) {
@@ -129,8 +110,15 @@ impl Waits {
         })
     }
 
+    /// Lists a session as bound, as long as what is returned is there.
+    pub(crate) fn list_bound(self: &Arc<Self>, activity: &Arc<Activity>, xid: &str) -> Arc<Bound> {
+        let listed = Arc::new(Listed { xid: xid.to_owned(), activity: activity.clone() });
+        self.listed().insert(activity.connection_id, listed.clone());
+        Arc::new(Bound { waits: self.clone(), listed })
+    }
+
     /// Those which have waited for so long.
-    fn long(&self, limit: Duration) -> HashMap<u64, Long> {
+    pub(crate) fn long(&self, limit: Duration) -> HashMap<u64, Long> {
         let all = self.listed();
         let long = all.iter().filter_map(|(id, listed)| {
             let turn = listed.activity.turn_since(limit)?;
@@ -140,7 +128,7 @@ impl Waits {
     }
 
     /// Whose these connections are, as far as they are bound sessions of this proxy.
-    fn bindings(&self, connection_ids: impl Iterator<Item = u64>) -> Vec<BoundConnection> {
+    pub(crate) fn bindings(&self, connection_ids: impl Iterator<Item = u64>) -> Vec<BoundConnection> {
         let all = self.listed();
         let bound = connection_ids.filter_map(|connection_id| {
             let xid = all.get(&connection_id)?.xid.clone();
@@ -152,119 +140,16 @@ impl Waits {
 
 /// A session that has waited for long.
 #[derive(Debug)]
-struct Long {
+pub(crate) struct Long {
     turn: u64,
     listed: Arc<Listed>,
 }
 
-impl Backend {
-    /// Lists a session as bound, as long as what is returned is there.
-    pub(crate) fn list_bound(self: &Arc<Self>, activity: &Arc<Activity>, xid: &str) -> Arc<Bound> {
-        let listed = Arc::new(Listed { xid: xid.to_owned(), activity: activity.clone() });
-        self.waits.listed().insert(activity.connection_id, listed.clone());
-        Arc::new(Bound { backend: self.clone(), listed })
-    }
-}
-
 /// A connection that waits, the lock that it wants, the connection that has it, and that one's local transaction.
-type Pair = (u64, String, u64, u64);
-
-/// Why nothing was seen.
-#[derive(Debug, thiserror::Error)]
-enum NotSeen {
-    #[error(transparent)]
-    Server(#[from] Error),
-    #[error("performance_schema is OFF")]
-    NoPerformanceSchema,
-    #[error("others look at innodb_trx all the time")]
-    Cached,
-    #[error("no answer in {} ms", LOOK_LIMIT.as_millis())]
-    TooLong,
-}
-
-/// Tells the coordinator of long waits at the server, for ever.
-pub async fn watch(backend: Arc<Backend>) {
-    let limit = backend.limits.timeouts.deadlock_timeout;
-    let mut asked = backend.coordinator.wait_looks();
-    let mut ticks = interval(limit.map_or(FAILED_PAUSE, |limit| limit / 2));
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut watch = Watch { backend: &backend, tells: false, failed_at: None, says: true, answered: 0 };
-    loop {
-        tokio::select! {
-            _ = ticks.tick() => {}
-            changed = asked.changed() => if changed.is_err() { return },
-        }
-        let question = asked.borrow_and_update().get(&backend.name).cloned();
-        watch.look(limit, question).await;
-    }
-}
-
-struct Watch<'a> {
-    backend: &'a Backend,
-    /// The coordinator was told waits with the last report.
-    tells: bool,
-    /// When a look has failed, if the last one has.
-    failed_at: Option<Instant>,
-    /// A failure is still to be logged.
-    says: bool,
-    /// The number of the last question that was answered.
-    answered: u64,
-}
-
-impl Watch<'_> {
-    /// Looks, where somebody has waited for long, and tells what there is to tell.
-    async fn look(&mut self, limit: Option<Duration>, question: Option<LookAtWaits>) {
-        let look = question.as_ref().map_or(0, |question| question.number);
-        let is_asked = look != self.answered;
-        let pauses = self.failed_at.is_some_and(|at| at.elapsed() < FAILED_PAUSE);
-        let long = match limit {
-            Some(limit) if !pauses => self.backend.waits.long(limit),
-            _ => HashMap::new(),
-        };
-        if long.is_empty() && !is_asked && !self.tells {
-            return;
-        }
-        let waits = if long.is_empty() { Vec::new() } else { self.waits_of(&long).await };
-        self.tells = !waits.is_empty();
-        self.answered = look;
-        let wanted =
-            question.filter(|_| is_asked).map(|question| question.connection_ids).unwrap_or_default();
-        let mut ids: Vec<u64> = waits.iter().map(|wait| wait.blocker_id).chain(wanted).collect();
-        ids.sort_unstable();
-        ids.dedup();
-        let bound = self.backend.waits.bindings(ids.into_iter().take(MAX_TOLD));
-        let resource = self.backend.name.clone();
-        self.backend.coordinator.local_waits(LocalWaits { resource, look, waits, bound });
-    }
-
-    /// What these wait for. Where that is not to be seen they are none.
-    async fn waits_of(&mut self, long: &HashMap<u64, Long>) -> Vec<LocalWait> {
-        let seen = timeout(LOOK_LIMIT, fresh_pairs(self.backend)).await.unwrap_or(Err(NotSeen::TooLong));
-        match seen {
-            Ok(pairs) => {
-                (self.failed_at, self.says) = (None, true);
-                told(pairs, long)
-            }
-            // The next look may be lucky
-            Err(NotSeen::Cached) => Vec::new(),
-            Err(why) => {
-                self.failed_at = Some(Instant::now());
-                if std::mem::take(&mut self.says) {
-                    tracing::warn!(
-                        backend = self.backend.name,
-                        %why,
-                        "who waits for whose row lock at the server is not to be seen: a deadlock between a row lock there and a \
-                         global lock ends by innodb_lock_wait_timeout only"
-                    );
-                }
-                Vec::new()
-            }
-        }
-    }
-}
+pub(crate) type Pair = (u64, String, u64, u64);
 
 /// The waits among these, of sessions that are still in the wait for which they were looked at.
-fn told(pairs: Vec<Pair>, long: &HashMap<u64, Long>) -> Vec<LocalWait> {
+pub(crate) fn told(pairs: Vec<Pair>, long: &HashMap<u64, Long>) -> Vec<LocalWait> {
     let mut waits: Vec<LocalWait> = Vec::new();
     for (connection_id, lock, blocker_id, transaction) in pairs {
         let Some(Long { turn, listed }) = long.get(&connection_id) else { continue };
@@ -274,80 +159,6 @@ fn told(pairs: Vec<Pair>, long: &HashMap<u64, Long>) -> Vec<LocalWait> {
         }
     }
     waits
-}
-
-/// Who waits for whom at the server.
-async fn fresh_pairs(backend: &Backend) -> Result<Vec<Pair>, NotSeen> {
-    for number in 0..MAX_LOOKS {
-        if number > 0 {
-            sleep(CACHED).await;
-        }
-        let looked = backend.catalog.pool().read_only(|mut conn| async move {
-            let looked = pairs(backend, &mut conn).await;
-            (conn, looked)
-        });
-        match looked.await? {
-            Seen::Pairs(pairs) => return Ok(pairs),
-            Seen::NoPerformanceSchema => return Err(NotSeen::NoPerformanceSchema),
-            Seen::Cached => {}
-        }
-    }
-    Err(NotSeen::Cached)
-}
-
-enum Seen {
-    Pairs(Vec<Pair>),
-    /// What was put together for a look before this one.
-    Cached,
-    NoPerformanceSchema,
-}
-
-/// A row of the look: whether it is of now, and a pair.
-type SeenRow = (u64, Option<u64>, Option<String>, Option<u64>, Option<u64>);
-
-async fn pairs(backend: &Backend, conn: &mut Conn) -> Result<Seen, Error> {
-    let mariadb = backend.catalog.is_mariadb(conn).await?;
-    if !mariadb {
-        let on: Option<u8> = conn.first_text_row("SELECT @@performance_schema").await?;
-        if on != Some(1) {
-            return Ok(Seen::NoPerformanceSchema);
-        }
-    }
-    // So that the look is in innodb_trx itself, with its own text: what was put together before does not have it
-    conn.query_drop("START TRANSACTION WITH CONSISTENT SNAPSHOT").await?;
-    let rows: Result<Vec<SeenRow>, Error> =
-        conn.text_rows(look_sql(mariadb, backend.waits.looks.fetch_add(1, Ordering::Relaxed))).await;
-    conn.query_drop("ROLLBACK").await?;
-    let rows = rows?;
-    if rows.first().is_none_or(|(of_now, ..)| *of_now == 0) {
-        return Ok(Seen::Cached);
-    }
-    let pair = |(_, waiter, lock, blocker, transaction)| Some((waiter?, lock?, blocker?, transaction?));
-    Ok(Seen::Pairs(rows.into_iter().filter_map(pair).collect()))
-}
-
-/// The pairs go by transactions: MySQL's own thread of a lock is the one that has made it, which may have done so for another.
-fn look_sql(mariadb: bool, number: u64) -> String {
-    let (waits, requesting, lock, blocking) = if mariadb {
-        ("information_schema.INNODB_LOCK_WAITS", "requesting_trx_id", "requested_lock_id", "blocking_trx_id")
-    } else {
-        (
-            "performance_schema.data_lock_waits",
-            "REQUESTING_ENGINE_TRANSACTION_ID",
-            "REQUESTING_ENGINE_LOCK_ID",
-            "BLOCKING_ENGINE_TRANSACTION_ID",
-        )
-    };
-    format!(
-        "SELECT own.of_now, pairs.waiter, pairs.lock_id, pairs.blocker, pairs.transaction FROM \
-         (SELECT COUNT(*) AS of_now FROM information_schema.INNODB_TRX \
-         WHERE trx_mysql_thread_id = CONNECTION_ID() AND trx_query LIKE '%of_now%look {number};%') own \
-         LEFT JOIN (SELECT r.trx_mysql_thread_id AS waiter, w.{lock} AS lock_id, b.trx_mysql_thread_id AS blocker, \
-         b.trx_id AS transaction FROM {waits} w \
-         JOIN information_schema.INNODB_TRX r ON r.trx_id = w.{requesting} \
-         JOIN information_schema.INNODB_TRX b ON b.trx_id = w.{blocking} \
-         WHERE r.trx_id <> 0 AND b.trx_id <> 0 LIMIT {MAX_PAIRS}) pairs ON TRUE"
-    )
 }
 
 #[cfg(test)]

@@ -2,13 +2,11 @@
 
 use atone_wire::column::text_row;
 use atone_wire::read::put_lenenc_bytes;
-use atone_wire::response::{ErrPacket, OkPacket};
+use atone_wire::response::ErrPacket;
 use bytes::Bytes;
 
-use crate::Capture;
-use crate::error::{End, SqlError};
-use crate::flight::{Flight, Reply, Rows};
-use atone_facts::TableInfo;
+use crate::error::End;
+use crate::flight::Rows;
 
 /// The diagnostics of the application's last statement.
 #[derive(Debug)]
@@ -32,7 +30,7 @@ impl Diagnostics {
     }
 
     /// Of a statement that failed.
-    fn of_error(error: &ErrPacket) -> Self {
+    pub(crate) fn of_error(error: &ErrPacket) -> Self {
         let mut kept = Self::without_warnings(-1);
         kept.add_error(error.code, &error.message);
         kept.failed = Some((error.code, error.sql_state));
@@ -60,7 +58,7 @@ impl Diagnostics {
     }
 
     /// Whether the statement that they belong to has failed of this error.
-    fn tells_of(&self, error: &ErrPacket) -> bool {
+    pub(crate) fn tells_of(&self, error: &ErrPacket) -> bool {
         let listed = |row: &Bytes| is_error(row) && Condition::read(row).is_ok_and(|c| c.code == error.code);
         // A max_error_count of 0 keeps all out of the list, but counts it
         let hidden = self.conditions.is_empty() && self.error_count > 0;
@@ -70,7 +68,7 @@ impl Diagnostics {
     }
 
     /// Those of a statement whose condition, evaluated before it, has had these.
-    fn behind(mut self, condition: &Diagnostics) -> Self {
+    pub(crate) fn behind(mut self, condition: &Diagnostics) -> Self {
         self.conditions.splice(..0, condition.conditions.iter().cloned());
         self.warning_count += condition.warning_count;
         self.error_count += condition.error_count;
@@ -115,110 +113,6 @@ impl Condition<'_> {
     }
 }
 
-impl Capture<'_> {
-    /// Notes that a statement with IGNORE writes this table. MySQL takes an error of the assignments around a BEFORE trigger for a
-    /// warning then, ends the statement, and does not count the warning in its OK packet.
-    pub(crate) fn ignores(&mut self, info: &TableInfo) {
-        self.command.uncounted_warnings |= !self.mariadb && !info.facts.triggers.is_empty();
-    }
-
-    /// Keeps the diagnostics of a statement that has answered with this OK packet, before others run.
-    pub async fn keep_of(&mut self, ok: &OkPacket, row_count: i128) -> Result<(), End> {
-        self.keep_of_server(ok, row_count).await?;
-        if let Some(heard) = &self.command.heard {
-            self.state.diagnostics =
-                self.state.diagnostics.take().map(|kept| kept.behind(&heard.diagnostics));
-        }
-        Ok(())
-    }
-
-    async fn keep_of_server(&mut self, ok: &OkPacket, row_count: i128) -> Result<(), End> {
-        if ok.warnings == 0 && !self.command.uncounted_warnings {
-            // What the server has in its list may be of a read before it
-            self.state.diagnostics = Some(Diagnostics::without_warnings(row_count));
-            return Ok(());
-        }
-        self.keep_warnings(row_count).await?;
-        if let Some(kept) =
-            self.state.diagnostics.as_mut().filter(|kept| ok.warnings == 0 && kept.warning_count > 0)
-        {
-            // As of one that failed
-            kept.row_count = -1;
-        }
-        Ok(())
-    }
-
-    /// Reads the warnings of the statement that ran last, before others run and before the client has its answer.
-    pub async fn keep_warnings(&mut self, row_count: i128) -> Result<(), End> {
-        match self.read_warnings(row_count).await? {
-            None => Ok(()),
-            Some(error) => Err(End::Fault(self.fault(error).await?)),
-        }
-    }
-
-    /// The same of a statement whose answer the client has.
-    ///
-    /// # Errors
-    /// The connection broke, or has ended with an error of the server's.
-    pub async fn keep_warnings_behind(&mut self, row_count: i128) -> Result<(), End> {
-        match self.read_warnings(row_count).await? {
-            None => Ok(()),
-            Some(error) => {
-                self.state.diagnostics = None;
-                self.after_error(error.code).await
-            }
-        }
-    }
-
-    /// Reads the warnings of the statement that ran last; the error where the server does not give them.
-    pub async fn read_warnings(&mut self, row_count: i128) -> Result<Option<ErrPacket>, End> {
-        let mut flight = Flight::default();
-        for sql in ["SHOW COUNT(*) WARNINGS", "SHOW COUNT(*) ERRORS", "SHOW WARNINGS"] {
-            flight.push(sql);
-        }
-        let replies = self.fly(flight).await?;
-        if let Some(Reply::Err(error)) = replies.last() {
-            return Ok(Some(error.clone()));
-        }
-        let mut replies = replies.into_iter();
-        let mut count = || match replies.next() {
-            Some(Reply::Rows(rows)) => only_number(&rows),
-            _ => None,
-        };
-        let (warning_count, error_count) = (count(), count());
-        let warnings = match replies.next() {
-            Some(Reply::Rows(rows)) => Some(rows),
-            _ => None,
-        };
-        let shown = warnings.as_ref().map_or(0, |rows| rows.rows.len());
-        let shown_errors = warnings.as_ref().map_or(0, errors);
-        self.state.diagnostics = Some(Diagnostics {
-            row_count,
-            conditions: warnings.map(|list| list.rows).unwrap_or_default(),
-            warning_count: warning_count.unwrap_or(shown).max(shown),
-            error_count: error_count.unwrap_or(shown_errors).max(shown_errors),
-            failed: None,
-        });
-        Ok(None)
-    }
-
-    /// Keeps the diagnostics of a statement that is answered with this error, which the server does not have in its list.
-    pub fn keep_error(&mut self, error: &ErrPacket) {
-        self.state.diagnostics = Some(Diagnostics::of_error(error));
-    }
-
-    /// A statement is answered with this error: what is kept is of it, or of nothing that counts any more.
-    pub fn heard_error(&mut self, error: &ErrPacket) {
-        match &mut self.state.diagnostics {
-            _ if SqlError::made(error) => self.keep_error(error),
-            Some(kept) if kept.tells_of(error) => kept.failed = Some((error.code, error.sql_state)),
-            Some(kept) => *kept = Diagnostics::of_error(error),
-            // The server's own list is of it
-            None => {}
-        }
-    }
-}
-
 /// The number that a result consists of.
 pub fn only_number(rows: &Rows) -> Option<usize> {
     let cells = rows.cells(0).ok()?;
@@ -230,6 +124,7 @@ pub fn is_error(row: &Bytes) -> bool {
     row.starts_with(b"\x05Error")
 }
 
-fn errors(warnings: &Rows) -> usize {
+/// How many rows of `SHOW WARNINGS` are errors.
+pub(crate) fn errors(warnings: &Rows) -> usize {
     warnings.rows.iter().filter(|row| is_error(row)).count()
 }

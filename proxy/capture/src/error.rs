@@ -9,8 +9,6 @@ use atone_wire::error_code::{ER_CON_COUNT_ERROR, ER_TOO_MANY_USER_CONNECTIONS, E
 use atone_wire::response::ErrPacket;
 use humantime::format_duration;
 
-use crate::fault::Fault;
-
 /// An error that Atone itself answers a command with: a MySQL code, and a message that begins with `atone:`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
@@ -288,4 +286,30 @@ pub enum End {
     /// Something that must not be; the session ends, so that nothing is committed.
     #[error("broken: {0}")]
     Broken(String),
+}
+
+/// How much has ended with an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// The statement only.
+    Statement,
+    /// The local transaction: the server has rolled it back.
+    Transaction,
+    /// The connection: what is open on it is rolled back with it.
+    Connection,
+}
+
+/// An error of the server's in a statement of the proxy's own, and how much has ended with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// What the server said.
+    pub error: ErrPacket,
+    /// What has ended.
+    pub extent: Extent,
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.error.code, String::from_utf8_lossy(&self.error.message))
+    }
 }

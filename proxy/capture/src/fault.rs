@@ -7,42 +7,9 @@
 
 use atone_wire::response::ErrPacket;
 
-use crate::Capture;
-use crate::error::{End, SqlError};
-use crate::flight::Reply;
+use crate::error::SqlError;
+pub use crate::error::{Extent, Fault};
 use crate::outcome::told;
-
-/// The savepoint to which a statement is taken back.
-pub(crate) const SAVEPOINT: &str = "`atone:insert`";
-
-/// What `completion_type` does not turn into more than a ROLLBACK.
-const ROLLBACK: &[u8] = b"ROLLBACK AND NO CHAIN NO RELEASE";
-
-/// How much has ended with an error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Extent {
-    /// The statement only.
-    Statement,
-    /// The local transaction: the server has rolled it back.
-    Transaction,
-    /// The connection: what is open on it is rolled back with it.
-    Connection,
-}
-
-/// An error of the server's in a statement of the proxy's own, and how much has ended with it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    /// What the server said.
-    pub error: ErrPacket,
-    /// What has ended.
-    pub extent: Extent,
-}
-
-impl std::fmt::Display for Fault {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {}", self.error.code, String::from_utf8_lossy(&self.error.message))
-    }
-}
 
 /// What an error's code says by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,9 +70,6 @@ pub fn ended_a_wait(code: u16) -> bool {
     matches!(code, 1205 | 1317 | 1969 | 3024 | 3572)
 }
 
-/// How often a statement of ours is sent that clients kill.
-const MAX_TRIES: usize = 20;
-
 /// Whether a client takes the local transaction to be still open behind this error, and runs only the statement again.
 fn implies_open(code: u16) -> bool {
     matches!(code, 1205 | 3572)
@@ -120,108 +84,6 @@ pub struct Progress {
     pub wrote: bool,
     /// It has run behind the savepoint of ours.
     pub savepoint: bool,
-}
-
-impl Capture<'_> {
-    /// Finds out what an error has ended, and keeps its diagnostics where others have to run behind it.
-    ///
-    /// # Errors
-    /// The connection broke.
-    pub async fn fault(&mut self, error: ErrPacket) -> Result<Fault, End> {
-        let extent = self.extent_of(error.code).await?;
-        Ok(Fault { error, extent })
-    }
-
-    async fn extent_of(&mut self, code: u16) -> Result<Extent, End> {
-        // What the server had opened may be free again
-        self.state.branch.lets_go();
-        let (class, was_open) = (class(code, self.mariadb), self.in_transaction());
-        // Known to have ended nothing, so that the server's own list can stay as it is
-        let harmless = matches!(code, 1046 | 1049 | 1054 | 1064 | 1146 | 1062 | 1305);
-        let looks = (was_open && !harmless) || self.command.progress.alone;
-        if class != Class::Connection && looks && !self.look().await? {
-            return Ok(Extent::Connection);
-        }
-        Ok(extent(class, was_open, self.in_transaction()))
-    }
-
-    /// Reads the diagnostics of a statement that failed, and with them whether a local transaction is open. False where the
-    /// server does not answer.
-    async fn look(&mut self) -> Result<bool, End> {
-        if self.read_warnings(-1).await?.is_none() {
-            return Ok(true);
-        }
-        self.state.diagnostics = None;
-        for _ in 0..MAX_TRIES {
-            match self.fly_one("DO 0").await? {
-                Reply::Ok(_) => return Ok(true),
-                // A KILL QUERY may hit it as well
-                Reply::Err(e) if ended_a_wait(e.code) => {}
-                _ => return Ok(false),
-            }
-        }
-        Ok(false)
-    }
-
-    /// After an answer, which no error can follow: what has ended with this one in a statement of ours.
-    ///
-    /// # Errors
-    /// The connection has ended with it.
-    pub fn fault_behind(&mut self, fault: &Fault) -> Result<(), End> {
-        self.state.diagnostics = None;
-        self.ended_behind(fault.extent)
-    }
-
-    fn ended_behind(&mut self, extent: Extent) -> Result<(), End> {
-        match extent {
-            Extent::Statement => Ok(()),
-            Extent::Transaction => {
-                self.state.branch.clear();
-                Ok(())
-            }
-            Extent::Connection => Err(End::Done),
-        }
-    }
-
-    /// After an error that the client has already: whether the server has ended the local transaction with it.
-    ///
-    /// # Errors
-    /// The connection has ended with it.
-    pub async fn after_error(&mut self, code: u16) -> Result<(), End> {
-        let extent = self.extent_of(code).await?;
-        self.ended_behind(extent)
-    }
-
-    /// Takes back what ran behind the savepoint of ours; false where there is none any more.
-    pub async fn back_to_savepoint(&mut self) -> Result<bool, End> {
-        Ok(matches!(self.fly_one(format!("ROLLBACK TO {SAVEPOINT}")).await?, Reply::Ok(_)))
-    }
-
-    /// Takes the current statement back to our savepoint, to be run otherwise or answered; false where the server does not.
-    pub(crate) async fn statement_taken_back(&mut self) -> Result<bool, End> {
-        let done = self.back_to_savepoint().await?;
-        if done {
-            self.command.progress = Progress { alone: self.command.progress.alone, ..Progress::default() };
-        }
-        Ok(done)
-    }
-
-    /// Rolls the local transaction back.
-    pub async fn rollback_local(&mut self) -> Result<(), End> {
-        self.command.progress = Progress::default();
-        for tries in 1..=MAX_TRIES {
-            match self.fly_one(ROLLBACK).await? {
-                Reply::Ok(_) => {
-                    self.state.branch.clear();
-                    return Ok(());
-                }
-                // A KILL QUERY may hit it, and the next one again
-                Reply::Err(e) if tries == 1 || ended_a_wait(e.code) => {}
-                _ => break,
-            }
-        }
-        Err(End::Broken("the server refuses ROLLBACK".into()))
-    }
 }
 
 /// The error for a client whose whole local transaction was rolled back by us behind this one. `alone`: it was that of one

@@ -6,7 +6,8 @@ use atone_wire::column::text_row;
 use atone_wire::response::{ErrPacket, OkPacket, parse_eof};
 use bytes::Bytes;
 
-use crate::fault::SAVEPOINT;
+/// The savepoint to which a statement is taken back.
+pub(crate) const SAVEPOINT: &str = "`atone:insert`";
 
 /// Several statements that go to the server as one packet; the server stops at the first that fails.
 #[derive(Debug, Default)]

@@ -1,12 +1,15 @@
 //! What statements that write rows have in common: reading images, and the ways in which such a statement ends.
 
+use std::sync::Arc;
+
 use atone_sql::NO_LIMIT;
-use atone_undo::{ImageError, Key, Row, Table, UniqueKey, quote_identifier};
+use atone_undo::{ImageError, Key, Row, Table, UniqueKey, quote_identifier, says_nothing_of_rows};
 use atone_wire::Malformed;
 
 use crate::Capture;
 use crate::error::{End, SqlError};
-use crate::flight::Rows;
+use crate::flight::{Flight, Reply, Rows, flights};
+use crate::outcome::Halt;
 use atone_facts::{TableInfo, Write, capture_refusal, only_tools_refuse};
 
 /// How many keys one SELECT names.
@@ -28,11 +31,6 @@ impl Capture<'_> {
         Some(error(&self.xid(), &why))
     }
 
-    /// Why rows that `are` too many bytes end a statement.
-    pub fn above_bytes(&self, are: &str) -> String {
-        format!("{are} above max_branch_bytes = {}", self.limits.max_branch_bytes)
-    }
-
     /// Why these rows of a table, each of which is named once, cannot be in the branch beside those that it has: they would be
     /// too many.
     pub(crate) fn too_many<'a>(
@@ -48,6 +46,79 @@ impl Capture<'_> {
         let limit = self.limits.max_branch_rows;
         let above = self.state.branch.rows().saturating_add(rows) > limit;
         above.then(|| format!("more than max_branch_rows = {limit} rows in one branch"))
+    }
+
+    /// Reads rows as they are now, and locks them.
+    pub(crate) async fn rows_now(
+        &mut self,
+        keys: Vec<(Arc<Table>, Vec<Key>)>,
+    ) -> Result<Vec<(Arc<Table>, Vec<Row>)>, Halt> {
+        let mut out: Vec<(Arc<Table>, Vec<Row>)> = Vec::new();
+        let count = keys.iter().map(|(_, keys)| keys.len()).sum();
+        let selects = self.heavy.run(count, || after_selects(keys));
+        let mut sent = selects.iter();
+        for flight in flights(selects.iter().map(|(_, select)| select)) {
+            for (reply, (table, select)) in self.run_flight(flight).await?.into_iter().zip(&mut sent) {
+                let rows = match reply {
+                    Reply::Rows(rows) => rows,
+                    Reply::TooLarge => return Err(self.above_bytes("the after images are").into()),
+                    Reply::Err(_) | Reply::Ok(_) => return Err(Halt::broken("an after image without rows")),
+                };
+                let images = self.heavy.run(rows.rows.len(), || decode(table, &rows));
+                let images = images.map_err(|e| self.unread(e))?;
+                if rows.warnings(self.capabilities)? > 0
+                    && let Some(what) = self.warning_of(table, select).await?
+                {
+                    let name = format!("{}.{}", table.schema, table.name);
+                    let why = format!("the server warns of what it has read of {name}: {what}");
+                    return Err(why.into());
+                }
+                out.push((table.clone(), images));
+            }
+        }
+        Ok(out)
+    }
+
+    /// The rows that have these keys now, locked.
+    pub(crate) async fn rows_at(&mut self, table: &Arc<Table>, keys: Vec<Key>) -> Result<Vec<Row>, Halt> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let found = self.rows_now(vec![(table.clone(), keys)]).await?;
+        Ok(found.into_iter().flat_map(|(_, rows)| rows).collect())
+    }
+
+    /// What the server warns of that bears on the rows of a read, which are locked. It does not where something is going out of
+    /// use, a charset for example, as MySQL says for the weight of a key.
+    async fn warning_of(&mut self, table: &Table, select: &[u8]) -> Result<Option<String>, End> {
+        let mut flight = Flight::default();
+        flight.push(select);
+        flight.push("SHOW WARNINGS");
+        let replies = self.run_flight(flight).await?;
+        let [Reply::Rows(read), Reply::Rows(list)] = replies.as_slice() else {
+            return Err(End::Broken("warnings without rows".into()));
+        };
+        for at in 0..list.rows.len() {
+            let cells = list.cells(at)?;
+            let text = |i: usize| {
+                String::from_utf8_lossy(cells.get(i).copied().flatten().unwrap_or_default()).into_owned()
+            };
+            if !says_nothing_of_rows(text(1).parse().unwrap_or_default()) {
+                return Ok(Some(format!("{} {}", text(1), text(2))));
+            }
+        }
+        // A small max_error_count cuts the list
+        let whole = list.rows.len() >= usize::from(read.warnings(self.capabilities)?);
+        let known = whole || (!self.mariadb && table.has_deprecated_charset());
+        Ok((!known).then(|| "a warning that max_error_count hides".to_owned()))
+    }
+
+    /// Why a statement of which a value cannot be read does not run, or does not stay.
+    pub(crate) fn unread(&self, unread: Unread) -> Halt {
+        match unread {
+            Unread::Lost(why) => SqlError::not_restorable(&self.xid(), &why).into(),
+            Unread::End(end) => end.into(),
+        }
     }
 }
 
@@ -133,4 +204,32 @@ pub(crate) fn locking_reads(table: &Table, keys: &[Key]) -> impl Iterator<Item =
     let qualifier = quote_identifier(&table.name);
     keys.chunks(KEYS_PER_SELECT)
         .map(move |chunk| locking_read_by_key(table, table.keys_predicate(&qualifier, chunk).as_bytes()))
+}
+
+/// The table with the columns of its key only.
+pub(crate) fn key_only(table: &Table) -> Table {
+    let key = table.keys.first();
+    let columns = key.map(|k| k.columns.as_slice()).unwrap_or_default();
+    Table {
+        schema: table.schema.clone(),
+        name: table.name.clone(),
+        columns: columns.iter().filter_map(|&c| table.columns.get(c).cloned()).collect(),
+        keys: key
+            .map(|k| UniqueKey {
+                name: k.name.clone(),
+                columns: (0..columns.len()).collect(),
+                prefixes: k.prefixes.clone(),
+            })
+            .into_iter()
+            .collect(),
+    }
+}
+
+/// The locking reads of these rows, each of a bounded number.
+fn after_selects(keys: Vec<(Arc<Table>, Vec<Key>)>) -> Vec<(Arc<Table>, Vec<u8>)> {
+    let mut out = Vec::new();
+    for (table, keys) in keys {
+        out.extend(locking_reads(&table, &keys).map(|select| (table.clone(), select)));
+    }
+    out
 }

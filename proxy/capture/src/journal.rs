@@ -62,6 +62,14 @@ impl Met {
     }
 }
 
+/// A row that the statement has touched: its key, how it was before, and whether it is there now.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Touched {
+    pub(crate) key: Key,
+    pub(crate) before: Option<Row>,
+    pub(crate) presence: Presence,
+}
+
 /// The branch as it will be recorded.
 #[derive(Debug)]
 pub struct Changes {

@@ -14,6 +14,7 @@ pub mod binding;
 pub mod collation;
 pub mod commit;
 pub mod diagnostics;
+pub mod effect;
 pub mod effects;
 pub mod error;
 pub mod fault;
@@ -25,8 +26,10 @@ pub mod journal;
 pub mod odd;
 pub mod outcome;
 pub mod own_error;
+pub mod own_rows;
 pub mod params;
 pub mod port;
+pub mod reach;
 pub mod restorable;
 pub mod run;
 pub mod settings;
@@ -84,6 +87,13 @@ pub struct State {
     /// `autocommit` is off although the status flags say that it is on: MySQL's do so in a session that has it from the global
     /// variable, until it is set to 1.
     pub autocommit_hidden: bool,
+}
+
+impl State {
+    /// Something has changed on which the column definitions depend: session variables, or the tables.
+    pub(crate) fn forget_digests(&mut self) {
+        self.tables.values_mut().for_each(SeenTable::forget_digest);
+    }
 }
 
 /// What belongs to one statement only.

@@ -5,7 +5,7 @@ use atone_sql::{Analysis, Dml, Statement as Sql};
 use atone_undo::Kind;
 use atone_wire::execute::Param;
 
-use crate::insert::keys::same_name;
+use crate::text::same_name;
 use atone_facts::TableInfo;
 
 /// Why a condition with such a parameter is refused.

@@ -3,10 +3,9 @@
 use atone_undo::{Assigned, Kind, Obstacle, Row, Table, obstacle};
 
 use crate::Capture;
-use crate::effects::cascade::Effect;
+use crate::effect::Effect;
 use crate::error::{End, SqlError};
 use crate::flight::Reply;
-use crate::images::Unread;
 use crate::outcome::Halt;
 use crate::settings::Vars;
 use atone_facts::{TableInfo, compensates_by_replacing};
@@ -47,14 +46,6 @@ impl Capture<'_> {
             rows.filter_map(|row| obstacle(&info.table, &row.values.to_values(), assigned, packet_bytes));
         let obstacle = found.next();
         obstacle.map_or(Ok(()), |found| Err(stops(&self.xid(), &info.table, &found, packet_bytes).into()))
-    }
-
-    /// Why a statement of which a value cannot be read does not run, or does not stay.
-    pub(crate) fn unread(&self, unread: Unread) -> Halt {
-        match unread {
-            Unread::Lost(why) => SqlError::not_restorable(&self.xid(), &why).into(),
-            Unread::End(end) => end.into(),
-        }
     }
 }
 

@@ -13,3 +13,8 @@ pub fn is_one_statement(sql: &[u8], mode: Mode) -> bool {
     };
     !atone_sql::may_have_several_statements(sql) || mode.decode(sql).is_ok_and(whole)
 }
+
+/// Column names are compared without case; those with other than ASCII letters must be spelled alike.
+pub(crate) fn same_name(a: &str, b: &str) -> bool {
+    a.eq_ignore_ascii_case(b)
+}

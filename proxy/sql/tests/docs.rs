@@ -2,13 +2,8 @@
 
 mod common;
 
+use atone_sources::documents::statements;
 use atone_sql::{Mode, Statement, analyze};
-
-/// The cells of a table's row.
-fn cells(line: &str) -> Option<Vec<&str>> {
-    let row = line.strip_prefix('|')?.strip_suffix('|')?;
-    Some(row.split('|').map(str::trim).collect())
-}
 
 fn becomes(statement: &Statement) -> &'static str {
     match statement {
@@ -36,32 +31,21 @@ fn becomes(statement: &Statement) -> &'static str {
 
 #[test]
 fn the_documented_forms_are_treated_as_documented() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/sql-support.md");
-    let text = std::fs::read_to_string(path).expect("docs/sql-support.md");
     let mut wrong = String::new();
-    let mut rows = 0;
-    for line in text.lines() {
-        let Some(cells) = cells(line) else { continue };
-        let [statement, server, expected, reason] = cells.as_slice() else { continue };
-        let Some(sql) = statement.strip_prefix('`').and_then(|sql| sql.strip_suffix('`')) else { continue };
-        rows += 1;
-        let servers: &[bool] = match *server {
-            "any" => &[false, true],
-            "MySQL" => &[false],
-            "MariaDB" => &[true],
-            other => panic!("{line}: there is no server {other}"),
-        };
-        for &mariadb in servers {
-            let statement = analyze(sql.as_bytes(), Mode { mariadb, ..Mode::default() }).statement;
+    let rows = statements();
+    for row in &rows {
+        for &mariadb in row.servers() {
+            let sql = row.sql.as_bytes();
+            let statement = analyze(sql, Mode { mariadb, ..Mode::default() }).statement;
             let found = match &statement {
                 Statement::Refused(refusal) => refusal.reason.as_str(),
                 _ => "",
             };
-            if becomes(&statement) != *expected || found != *reason {
-                wrong += &format!("{line}\n    is {}\n", common::show_statement(sql.as_bytes(), &statement));
+            if becomes(&statement) != row.becomes || found != row.reason {
+                wrong += &format!("{}\n    is {}\n", row.line, common::show_statement(sql, &statement));
             }
         }
     }
-    assert!(rows > 100, "only {rows} rows were found");
+    assert!(rows.len() > 100, "only {} rows were found", rows.len());
     assert!(wrong.is_empty(), "\n{wrong}");
 }

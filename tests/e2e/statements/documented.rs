@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use atone_sources::documents::{Documented, statements};
 use atone_tests::cluster::SOON;
 use atone_tests::effects::{Effect, Step};
 use atone_tests::{Bank, Cluster, Flavor, sql};
@@ -62,40 +63,12 @@ const CALLED: &[&str] = &[
     "CREATE FUNCTION IF NOT EXISTS s.f(x INT) RETURNS INT NO SQL RETURN x",
 ];
 
-/// A row of the document.
-struct Documented {
-    line: String,
-    sql: String,
-    becomes: String,
-    reason: String,
-}
-
+/// The rows of the document that stand for this server.
 fn documented(flavor: Flavor) -> Result<Vec<Documented>> {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/sql-support.md");
-    let text = std::fs::read_to_string(path).context(path)?;
-    let mut out = Vec::new();
-    for line in text.lines() {
-        let Some(row) = line.strip_prefix('|').and_then(|row| row.strip_suffix('|')) else { continue };
-        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
-        let [statement, server, becomes, reason] = cells.as_slice() else { continue };
-        let Some(sql) = statement.strip_prefix('`').and_then(|sql| sql.strip_suffix('`')) else { continue };
-        let here = match *server {
-            "any" => true,
-            "MySQL" => flavor == Flavor::MySql,
-            "MariaDB" => flavor == Flavor::MariaDb,
-            other => bail!("{line}: there is no server {other}"),
-        };
-        if here {
-            out.push(Documented {
-                line: line.to_owned(),
-                sql: sql.to_owned(),
-                becomes: (*becomes).to_owned(),
-                reason: (*reason).to_owned(),
-            });
-        }
-    }
-    ensure!(out.len() > 100, "only {} rows were found", out.len());
-    Ok(out)
+    let mut rows = statements();
+    rows.retain(|row| row.servers().contains(&(flavor == Flavor::MariaDb)));
+    ensure!(rows.len() > 100, "only {} rows were found", rows.len());
+    Ok(rows)
 }
 
 /// What has to be there for a statement that goes on with another.

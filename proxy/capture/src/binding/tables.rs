@@ -23,6 +23,13 @@ pub struct SeenTable {
     digest: Vec<u8>,
 }
 
+impl SeenTable {
+    /// The column definitions may be others by now.
+    pub(crate) fn forget_digest(&mut self) {
+        self.digest.clear();
+    }
+}
+
 /// How many tables a session remembers; beyond it all are forgotten, which costs a look each.
 const MAX_SEEN_TABLES: usize = 1000;
 /// Why a name cannot be followed whose letters the session's charset says.
@@ -180,19 +187,12 @@ impl Capture<'_> {
         Ok(resolved)
     }
 
-    /// Session variables have changed, some of which the column definitions depend on.
-    pub(crate) fn forget_digests(&mut self) {
-        for seen in self.state.tables.values_mut() {
-            seen.digest.clear();
-        }
-    }
-
     /// The statement has met the table in another form than its metadata.
     pub(crate) fn forget_table(&mut self, table: &Table) {
         let same =
             |seen: &SeenTable| seen.info.table.schema == table.schema && seen.info.table.name == table.name;
         for seen in self.state.tables.values_mut().filter(|seen| same(seen)) {
-            seen.digest.clear();
+            seen.forget_digest();
         }
     }
 

@@ -8,10 +8,10 @@ use atone_undo::{Column, Table, UniqueKey, quote_identifier};
 use crate::Capture;
 use crate::binding::tables::Resolved;
 use crate::error::{End, SqlError};
-use crate::insert::keys::same_name;
 use crate::outcome::Halt;
 use crate::outcome::told;
 use crate::settings::Vars;
+use crate::text::same_name;
 use atone_facts::TableInfo;
 use atone_facts::{ServiceError, ViewDefinition};
 

@@ -23,7 +23,7 @@ impl Capture<'_> {
     pub(crate) async fn fresh(&mut self, look: Fresh) -> Result<(), Halt> {
         let seen = look.0.await;
         if let Err(Stale::Changed(_)) = &seen {
-            self.forget_digests();
+            self.state.forget_digests();
         }
         seen.map_err(|stale| self.stale(stale).into())
     }

@@ -2,11 +2,7 @@
 
 pub mod fresh;
 
-use std::sync::Arc;
-
-use atone_undo::{
-    Encoded, Image, Key, Layout, Row, Table, UndoRecord, insert_part_sql, part_bytes, says_nothing_of_rows,
-};
+use atone_undo::{Encoded, Image, Layout, UndoRecord, insert_part_sql, part_bytes};
 use atone_wire::caps::status;
 use atone_wire::response::{ErrPacket, OkPacket};
 
@@ -15,8 +11,7 @@ use crate::commit::fresh::Fresh;
 use crate::error::{End, SqlError};
 use crate::fault::{Class, class, ended_a_wait, of_rolled_back};
 use crate::fault::{Extent, Fault};
-use crate::flight::{Flight, Reply, flights};
-use crate::images::{decode, locking_reads};
+use crate::flight::{Flight, Reply};
 use crate::journal::{Changes, NotCommitted};
 use crate::outcome::{Halt, Reason};
 use crate::port::{NotRegistered, Registration};
@@ -122,62 +117,6 @@ impl Capture<'_> {
         let error = of_rolled_back(error, &self.xid(), self.command.progress.alone);
         self.rollback_local().await?;
         Ok(Halt::Uncommitted(error))
-    }
-
-    /// Reads rows as they are now, and locks them.
-    pub(crate) async fn rows_now(
-        &mut self,
-        keys: Vec<(Arc<Table>, Vec<Key>)>,
-    ) -> Result<Vec<(Arc<Table>, Vec<Row>)>, Halt> {
-        let mut out: Vec<(Arc<Table>, Vec<Row>)> = Vec::new();
-        let count = keys.iter().map(|(_, keys)| keys.len()).sum();
-        let selects = self.heavy.run(count, || after_selects(keys));
-        let mut sent = selects.iter();
-        for flight in flights(selects.iter().map(|(_, select)| select)) {
-            for (reply, (table, select)) in self.run_flight(flight).await?.into_iter().zip(&mut sent) {
-                let rows = match reply {
-                    Reply::Rows(rows) => rows,
-                    Reply::TooLarge => return Err(self.above_bytes("the after images are").into()),
-                    Reply::Err(_) | Reply::Ok(_) => return Err(Halt::broken("an after image without rows")),
-                };
-                let images = self.heavy.run(rows.rows.len(), || decode(table, &rows));
-                let images = images.map_err(|e| self.unread(e))?;
-                if rows.warnings(self.capabilities)? > 0
-                    && let Some(what) = self.warning_of(table, select).await?
-                {
-                    let name = format!("{}.{}", table.schema, table.name);
-                    let why = format!("the server warns of what it has read of {name}: {what}");
-                    return Err(why.into());
-                }
-                out.push((table.clone(), images));
-            }
-        }
-        Ok(out)
-    }
-
-    /// What the server warns of that bears on the rows of a read, which are locked. It does not where something is going out of
-    /// use, a charset for example, as MySQL says for the weight of a key.
-    async fn warning_of(&mut self, table: &Table, select: &[u8]) -> Result<Option<String>, End> {
-        let mut flight = Flight::default();
-        flight.push(select);
-        flight.push("SHOW WARNINGS");
-        let replies = self.run_flight(flight).await?;
-        let [Reply::Rows(read), Reply::Rows(list)] = replies.as_slice() else {
-            return Err(End::Broken("warnings without rows".into()));
-        };
-        for at in 0..list.rows.len() {
-            let cells = list.cells(at)?;
-            let text = |i: usize| {
-                String::from_utf8_lossy(cells.get(i).copied().flatten().unwrap_or_default()).into_owned()
-            };
-            if !says_nothing_of_rows(text(1).parse().unwrap_or_default()) {
-                return Ok(Some(format!("{} {}", text(1), text(2))));
-            }
-        }
-        // A small max_error_count cuts the list
-        let whole = list.rows.len() >= usize::from(read.warnings(self.capabilities)?);
-        let known = whole || (!self.mariadb && table.has_deprecated_charset());
-        Ok((!known).then(|| "a warning that max_error_count hides".to_owned()))
     }
 
     /// Registers the branch and takes all its locks.
@@ -345,13 +284,4 @@ fn not_written(xid: &str, part: usize, error: ErrPacket, alone: bool) -> ErrPack
         }
         _ => of_rolled_back(error, xid, alone),
     }
-}
-
-/// The locking reads of these rows, each of a bounded number.
-fn after_selects(keys: Vec<(Arc<Table>, Vec<Key>)>) -> Vec<(Arc<Table>, Vec<u8>)> {
-    let mut out = Vec::new();
-    for (table, keys) in keys {
-        out.extend(locking_reads(&table, &keys).map(|select| (table.clone(), select)));
-    }
-    out
 }

@@ -12,13 +12,13 @@ use atone_undo::{Key, Table};
 
 use crate::Capture;
 use crate::binding::tables::{Resolved, digest, probe_sql};
-use crate::effects::cascade::key_only;
 use crate::error::SqlError;
 use crate::flight::{Flight, Reply};
-use crate::insert::generated::MAX_FOREIGN_ROWS;
+use crate::images::key_only;
 use crate::journal::Presence;
 use crate::outcome::Halt;
 use crate::outcome::told;
+use crate::own_rows::MAX_FOREIGN_ROWS;
 use crate::settings::Vars;
 use atone_facts::{AuditTable, Stale, TableInfo, Write, audit_tables_of, mirror_of};
 use atone_facts::{NUMBERS_PER_READ, NumberedTable};

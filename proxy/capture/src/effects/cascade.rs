@@ -18,67 +18,22 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use atone_sql::{NO_LIMIT, TableRef};
-use atone_undo::{Key, Kind, Row, Table, UniqueKey, quote_identifier};
+use atone_undo::{Key, Kind, Row, Table, quote_identifier};
 use atone_wire::response::ErrPacket;
 
 use crate::Capture;
 use crate::binding::tables::{Resolved, digest, probe_sql};
+use crate::effect::Effect;
 use crate::effects::cascade::moved::{NewValues, cascaded, new_values};
 use crate::error::End;
 use crate::flight::{Reply, Rows, flights};
-use crate::images::{KEYS_PER_SELECT, decode_beside};
-use crate::insert::keys::same_name;
+use crate::images::{KEYS_PER_SELECT, decode_beside, key_only};
 use crate::journal::{Presence, row_bytes};
 use crate::outcome::Halt;
 use crate::outcome::told;
 use crate::settings::Vars;
 use atone_facts::ReadError;
-use atone_facts::{ForeignKey, Rule, TableInfo, Write, first_with_effect, undo_refusal};
-
-/// What happens to rows.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Effect {
-    /// They are deleted.
-    Deleted,
-    /// These columns of them may change, as indices into the table's columns.
-    Updated(BTreeSet<usize>),
-}
-
-impl Effect {
-    /// What an UPDATE does that assigns the columns of these names; of all columns where one is not known.
-    pub(crate) fn updated<'a>(info: &TableInfo, names: impl Iterator<Item = &'a str>) -> Effect {
-        let columns = &info.table.columns;
-        let mut assigned: BTreeSet<usize> = info.implied.iter().copied().collect();
-        for name in names {
-            match columns.iter().position(|c| same_name(&c.name, name)) {
-                Some(at) => assigned.extend([at]),
-                None => assigned.extend(0..columns.len()),
-            }
-        }
-        Effect::Updated(assigned)
-    }
-
-    /// How that writes the table.
-    pub(crate) fn write(&self, info: &TableInfo) -> Write {
-        match self {
-            Effect::Deleted => Write::Delete,
-            Effect::Updated(_) => Write::Update { keys: self.touches_a_key(&info.table) },
-        }
-    }
-
-    /// Whether it changes a column of a unique key, or may.
-    pub(crate) fn touches_a_key(&self, table: &Table) -> bool {
-        table.keys.iter().any(|key| self.touches(&key.columns))
-    }
-
-    /// Whether it changes any of these columns.
-    fn touches(&self, columns: &[usize]) -> bool {
-        match self {
-            Effect::Deleted => true,
-            Effect::Updated(assigned) => columns.iter().any(|c| assigned.contains(c)),
-        }
-    }
-}
+use atone_facts::{ForeignKey, Rule, TableInfo, first_with_effect, undo_refusal};
 
 /// What a foreign key does with the children.
 fn rule(key: &ForeignKey, effect: &Effect) -> Rule {
@@ -495,23 +450,4 @@ fn children_sql(parent: &Table, key: &ForeignKey, child: &Table, beside: &str, p
         parent.keys_predicate("`p`", parents),
         String::from_utf8_lossy(NO_LIMIT)
     )
-}
-
-/// The table with the columns of its key only.
-pub(crate) fn key_only(table: &Table) -> Table {
-    let key = table.keys.first();
-    let columns = key.map(|k| k.columns.as_slice()).unwrap_or_default();
-    Table {
-        schema: table.schema.clone(),
-        name: table.name.clone(),
-        columns: columns.iter().filter_map(|&c| table.columns.get(c).cloned()).collect(),
-        keys: key
-            .map(|k| UniqueKey {
-                name: k.name.clone(),
-                columns: (0..columns.len()).collect(),
-                prefixes: k.prefixes.clone(),
-            })
-            .into_iter()
-            .collect(),
-    }
 }

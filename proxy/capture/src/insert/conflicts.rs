@@ -7,9 +7,10 @@ use atone_sql::{Insert, InsertValue, OnConflict, without_mark};
 use atone_undo::{Column, Key, Kind, Row, Table, UniqueKey, quote_identifier};
 
 use crate::images::{KEYS_PER_SELECT, locking_read_through};
-use crate::insert::keys::{bits_by_number, looked_for, places, same_name};
-use crate::journal::Presence;
+use crate::insert::keys::{bits_by_number, looked_for, places};
+use crate::journal::{Presence, Touched};
 use crate::settings::Vars;
+use crate::text::same_name;
 use atone_facts::{ColumnDefault, TableInfo};
 
 /// What a row gives for the columns of one unique key, by which another row can keep it out.
@@ -245,14 +246,6 @@ pub(crate) fn counts(info: &TableInfo, conditions: &Conditions, vars: &Vars) -> 
         }
     }
     Some(out)
-}
-
-/// A row that the statement has touched: its key, how it was before, and whether it is there now.
-#[derive(Debug, PartialEq)]
-pub(crate) struct Touched {
-    pub(crate) key: Key,
-    pub(crate) before: Option<Row>,
-    pub(crate) presence: Presence,
 }
 
 /// What the server said, and how the application counts.

@@ -4,6 +4,7 @@ use atone_sql::{Insert, InsertValue, Span, without_mark};
 use atone_undo::{Column, Key, Kind, Table, Value, quote_identifier};
 
 use crate::settings::Vars;
+use crate::text::same_name;
 use atone_facts::{ColumnDefault, TableInfo};
 
 /// Where the keys of inserted rows come from.
@@ -92,11 +93,6 @@ pub fn places(insert: &Insert, info: &TableInfo) -> Result<Vec<Option<usize>>, S
 /// How many values a row has.
 pub(crate) fn width(insert: &Insert, info: &TableInfo) -> usize {
     insert.columns.as_ref().map_or(info.table.columns.len().saturating_sub(info.hidden.len()), Vec::len)
-}
-
-/// Column names are compared without case; those with other than ASCII letters must be spelled alike.
-pub(crate) fn same_name(a: &str, b: &str) -> bool {
-    a.eq_ignore_ascii_case(b)
 }
 
 enum Part {

@@ -22,7 +22,6 @@ use atone_wire::response::OkPacket;
 use crate::Capture;
 use crate::binding::hold::Reached;
 use crate::binding::views::View;
-use crate::diagnostics::Diagnostics;
 use crate::effects::audit::{Log, Logged};
 use crate::error::End;
 use crate::flight::{Flight, Reply, flights};
@@ -204,15 +203,6 @@ impl Capture<'_> {
         }
         let text = target.run_text();
         last(self.run_ending_with(flight, &text, target.insert.returning).await?)?.written()
-    }
-
-    /// Keeps the diagnostics of an INSERT behind which its rows are looked at.
-    pub(crate) async fn keep_diagnostics(&mut self, ok: &OkPacket) -> Result<Option<Diagnostics>, End> {
-        let row_count = i128::from(ok.affected_rows);
-        if self.command.returned.is_none() {
-            self.keep_of(ok, row_count).await?;
-        }
-        Ok(self.state.diagnostics.take())
     }
 
     /// Notes the rows of an INSERT.

@@ -9,11 +9,12 @@ use crate::error::End;
 use crate::flight::{Flight, Reply, Rows};
 use crate::insert::Target;
 use crate::insert::conflicts::conditions;
-use crate::insert::keys::{places, same_name, width};
+use crate::insert::keys::{places, width};
 use crate::insert::values::{BINARY, exact_literal, text_literal};
 use crate::outcome::{Done, Halt, Written};
 use crate::outcome::{last, told};
 use crate::own_error::OwnError;
+use crate::text::same_name;
 use atone_facts::{ColumnDefault, TableInfo};
 
 impl Capture<'_> {

@@ -10,13 +10,15 @@ use atone_wire::response::{ErrPacket, OkPacket};
 use bytes::Bytes;
 
 use crate::Capture;
-use crate::effects::cascade::{Behind, Effect, Own, is_parent, may_fire};
+use crate::effect::Effect;
+use crate::effects::cascade::{Behind, Own, is_parent, may_fire};
 use crate::error::{End, SqlError};
 use crate::flight::{FLIGHT_BYTES, Flight, Reply, flights};
 use crate::images::{decode, locking_reads};
 use crate::insert::Target;
-use crate::insert::conflicts::{Conditions, Counted, Touched, counts, reads, touched};
+use crate::insert::conflicts::{Conditions, Counted, counts, reads, touched};
 use crate::insert::upsert_new::only_key;
+use crate::journal::Touched;
 use crate::outcome::told;
 use crate::outcome::{Done, Halt, Written};
 use atone_facts::TableInfo;

@@ -13,16 +13,17 @@ use atone_undo::{Key, Table, Value};
 use atone_wire::caps::client;
 
 use crate::Capture;
-use crate::effects::cascade::Effect;
+use crate::effect::Effect;
 use crate::effects::cascade::may_fire;
 use crate::flight::Flight;
 use crate::insert::Target;
 use crate::insert::conflicts::{Conditions, Counted, reads, touched};
-use crate::insert::keys::{InsertKeys, insert_keys, same_name};
+use crate::insert::keys::{InsertKeys, insert_keys};
 use crate::insert::upsert::Found;
 use crate::journal::Presence;
 use crate::outcome::{Halt, Written, last};
 use crate::settings::Vars;
+use crate::text::same_name;
 use atone_facts::TableInfo;
 
 /// The one unique key by which rows of the statement can meet others, as the table's first, and the rows' values of it.

@@ -1,100 +1,229 @@
-//! A server and a service account that answer as they are told.
+//! A server that answers as it is told, and keeps its eyes open: what is sent, whether a statement of the application's stands,
+//! and whether anything is sent that must not be.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use atone_facts::{
-    AuditTable, NumberedTable, Qualified, ReadError, ServiceError, Stale, TableError, TableInfo,
-    UncommittedNumbers, UndoLogError, ViewDefinition,
-};
-use atone_undo::{Row, Table};
+use atone_sql::Marks;
 use atone_wire::caps::{client, status};
 use atone_wire::read::put_lenenc_bytes;
 use atone_wire::response::{ErrPacket, OkPacket};
 use bytes::Bytes;
 
+use super::log::{Log, Shared, Step as Answered};
 use crate::error::End;
+use crate::fault::Progress;
 use crate::flight::{Flight, Replies, Reply, Rows};
-use crate::journal::Met;
-use crate::port::{Asked, Catalog, NotRegistered, Registration, Server, Step};
+use crate::port::{Asked, NotRegistered, Registration, Server, Step};
 use crate::settings::Vars;
 
 /// The capabilities of the fake client.
 pub(super) const CAPABILITIES: u64 = client::DEPRECATE_EOF;
 
-/// What was sent, and what it was answered with, line by line.
-#[derive(Debug, Default)]
-pub(super) struct Log(pub(super) Vec<String>);
-
 /// The server: answers each statement with the next of its answers.
 #[derive(Debug)]
 pub(super) struct FakeServer {
     pub(super) answers: VecDeque<String>,
-    pub(super) log: Mutex<Log>,
+    pub(super) log: Shared,
     pub(super) status: u16,
+    pub(super) mariadb: bool,
+    /// How literals are marked that stand for parameters.
+    pub(super) marks: Marks,
+    /// The quoted names of its views.
+    pub(super) views: HashSet<String>,
+    /// A statement of the application's has run in the local transaction, and has not been taken back.
+    wrote: bool,
+    /// The undo record is written in the local transaction.
+    recorded: bool,
+    /// It is committed.
+    durable: bool,
+    /// The connection broke.
+    lost: bool,
 }
 
 impl FakeServer {
-    fn say(&self, line: String) {
-        self.log.lock().unwrap().0.push(line);
+    pub(super) fn new(
+        log: Shared,
+        mariadb: bool,
+        status: u16,
+        marks: Marks,
+        views: HashSet<String>,
+    ) -> FakeServer {
+        let answers = VecDeque::new();
+        FakeServer {
+            answers,
+            log,
+            status,
+            mariadb,
+            marks,
+            views,
+            wrote: false,
+            recorded: false,
+            durable: false,
+            lost: false,
+        }
+    }
+
+    /// Sees that the end of a statement fits what the server has of it; the next one may begin. `alone`: the local transaction was
+    /// begun for it, and ends with it. `rows`: how many are in the journal.
+    pub(super) fn check(&mut self, end: &str, progress: Progress, alone: bool, rows: usize) {
+        let wrote = std::mem::take(&mut self.wrote);
+        let says = |words: &[&str]| words.iter().any(|word| end.starts_with(word));
+        let open = self.status & status::IN_TRANS != 0 || self.status & status::AUTOCOMMIT == 0;
+        let stands = wrote && !alone && !self.lost;
+        let nothing_stays = says(&["refused", "halt stopped", "halt unresolved", "halt failed"]);
+        assert!(!(stands && nothing_stays), "it stands, and yet: {end}");
+        assert!(
+            !stands || progress.wrote || !says(&["halt ended"]),
+            "it stands, and nobody takes it back: {end}"
+        );
+        assert!(
+            alone || progress.savepoint || !says(&["halt taken back"]),
+            "there is no savepoint, and yet: {end}"
+        );
+        assert!(open || !end.ends_with("affected"), "there is no local transaction any more, and yet: {end}");
+        let changed = end.ends_with("affected") && end != "done 0 affected";
+        assert!(!changed || rows > 0, "the journal knows nothing of it, and yet: {end}");
+        assert!(!self.lost || says(&["halt ended"]), "the connection is lost, and yet: {end}");
+    }
+
+    fn log(&self) -> std::sync::MutexGuard<'_, Log> {
+        self.log.lock().unwrap()
+    }
+
+    /// A statement as it goes out: with placeholders for what stands for parameters.
+    fn sent(&self, text: &[u8]) -> String {
+        let Some(out) = self.marks.with_placeholders(text) else {
+            panic!("a parameter was split: {}", String::from_utf8_lossy(text));
+        };
+        let mut sent = shown(&String::from_utf8_lossy(&out.sql));
+        if !out.params.is_empty() {
+            let params: Vec<String> = out.params.iter().map(usize::to_string).collect();
+            sent.push_str(&format!("   with parameter {}", params.join(", ")));
+        }
+        sent
     }
 
     /// What there is to answer, where nothing is said.
-    fn plain(statement: &str) -> &'static str {
-        match statement {
-            s if s.starts_with("SHOW CREATE TABLE") => "rows t|CREATE TABLE",
-            s if s.starts_with("SELECT") || s.starts_with("SHOW") => "rows",
-            _ => "ok",
+    fn plain(&self, statement: &str) -> String {
+        if let Some(name) = statement.strip_prefix("SHOW CREATE TABLE ") {
+            let view = self.views.contains(name);
+            return if view { "rows v|CREATE VIEW|c|c" } else { "rows t|CREATE TABLE" }.to_owned();
+        }
+        let select = statement.strip_prefix("SELECT ");
+        match select {
+            Some(list) if list.starts_with('`') => format!("rows /{}", width(list)),
+            Some(list) if list.starts_with("@@foreign_key_checks") => "rows 1|0".to_owned(),
+            Some(list) if list.starts_with("@@insert_id") => "rows 0".to_owned(),
+            Some(list) if list.starts_with("@@character_set_database") => "rows 'utf8mb4'".to_owned(),
+            Some(list) if ["COUNT(*)", "LAST_INSERT_ID()"].iter().any(|f| list.starts_with(f)) => {
+                "rows 0".to_owned()
+            }
+            Some(_) => "rows".to_owned(),
+            None if statement.starts_with("SHOW COUNT(*)") => "rows 0".to_owned(),
+            None if statement.starts_with("SHOW") => "rows".to_owned(),
+            None => "ok".to_owned(),
         }
     }
 
+    /// The next answer, or the one that a fault puts in its place.
+    fn next(&mut self, statement: &str) -> String {
+        assert!(!self.lost, "sent on a connection that is lost: {statement}");
+        let fault = self.log().fault(Answered::Server);
+        if let Some(fault) = fault {
+            self.answers.clear();
+            return fault;
+        }
+        self.answers.pop_front().unwrap_or_else(|| self.plain(statement))
+    }
+
     fn answer(&mut self, statement: &str) -> Result<Reply, End> {
-        let answer = self.answers.pop_front().unwrap_or_else(|| Self::plain(statement).to_owned());
-        self.say(format!("< {answer}"));
+        let answer = self.next(statement);
+        self.log().say(format!("< {answer}"));
         let (kind, rest) = answer.split_once(' ').unwrap_or((&answer, ""));
-        if kind == "ok" {
-            self.follow(statement);
+        match kind {
+            "ok" => self.follow(statement),
+            "rows" | "columns" => self.log().was_rows(),
+            _ => {}
         }
         Ok(match kind {
-            "ok" => {
-                let mut numbers = rest.split_whitespace().map(|n| n.parse::<u64>().unwrap());
-                Reply::Ok(OkPacket {
-                    affected_rows: numbers.next().unwrap_or(0),
-                    last_insert_id: numbers.next().unwrap_or(0),
-                    status: self.status,
-                    ..OkPacket::default()
-                })
-            }
+            "ok" => Reply::Ok(self.ok(rest)),
             "rows" => Reply::Rows(rows(rest, self.status)),
+            "columns" => Reply::Rows(named(rest, self.status)),
             "large" => Reply::TooLarge,
-            "error" => {
-                let (code, text) = rest.split_once(' ').unwrap_or((rest, ""));
-                if text.contains("[rolled back]") {
-                    self.status &= !status::IN_TRANS;
-                }
-                Reply::Err(ErrPacket {
-                    code: code.parse().unwrap(),
-                    sql_state: *b"HY000",
-                    message: text.as_bytes().to_vec(),
-                })
-            }
-            "lost" => return Err(End::Server(io::ErrorKind::ConnectionReset.into())),
+            "error" => Reply::Err(self.error(rest)),
+            "lost" => return Err(self.lose()),
             other => panic!("what kind of answer is {other}?"),
         })
     }
 
-    /// A server's status flags follow its statements.
-    fn follow(&mut self, statement: &str) {
-        if statement.starts_with("START TRANSACTION") {
-            self.status |= status::IN_TRANS;
-        } else if statement.starts_with("COMMIT") || statement.starts_with("ROLLBACK AND") {
+    /// `affected id info`
+    fn ok(&self, text: &str) -> OkPacket {
+        let mut words = text.splitn(3, ' ');
+        let mut number = || words.next().map_or(0, |n| if n.is_empty() { 0 } else { n.parse().unwrap() });
+        let (affected_rows, last_insert_id) = (number(), number());
+        let ok = OkPacket { affected_rows, last_insert_id, status: self.status, ..OkPacket::default() };
+        ok.with_info(words.next().unwrap_or_default().as_bytes())
+    }
+
+    fn error(&mut self, text: &str) -> ErrPacket {
+        let (code, text) = text.split_once(' ').unwrap_or((text, ""));
+        if text.contains("[rolled back]") {
             self.status &= !status::IN_TRANS;
+            self.wrote = false;
         }
+        ErrPacket { code: code.parse().unwrap(), sql_state: *b"HY000", message: text.as_bytes().to_vec() }
+    }
+
+    fn lose(&mut self) -> End {
+        self.lost = true;
+        End::Server(io::ErrorKind::ConnectionReset.into())
+    }
+
+    /// A server's status flags follow its statements, and so does what stands.
+    fn follow(&mut self, statement: &str) {
+        let commits = ["START TRANSACTION", "BEGIN", "COMMIT"].iter().any(|word| statement.starts_with(word));
+        self.durable |= commits && self.recorded;
+        self.recorded &= !commits && !statement.starts_with("ROLLBACK");
+        self.recorded |= statement.starts_with("INSERT INTO `s`.`undo_log`");
+        if statement.starts_with("START TRANSACTION") || statement.starts_with("BEGIN") {
+            self.status |= status::IN_TRANS;
+            self.wrote = false;
+        } else if statement.starts_with("COMMIT") || statement.starts_with("ROLLBACK AND") {
+            if !statement.ends_with(" AND CHAIN") {
+                self.status &= !status::IN_TRANS;
+            }
+            self.wrote = false;
+        } else if statement.starts_with("ROLLBACK TO") {
+            self.wrote = false;
+        }
+    }
+
+    /// A statement of the application's goes out: it must be in a local transaction.
+    fn writes(&self, statement: &str) {
+        let open = self.status & status::IN_TRANS != 0;
+        let begins = self.status & status::AUTOCOMMIT == 0;
+        assert!(open || begins, "a statement that writes would commit by itself: {statement}");
     }
 }
 
-/// `a|NULL;b|c`: two rows of two columns. `/2`: no rows of two columns.
+/// How many columns a list of columns has that ends with FROM.
+fn width(list: &str) -> usize {
+    let (mut depth, mut width) = (0, 1);
+    let list = list.split(" FROM ").next().unwrap_or(list);
+    for c in list.chars() {
+        match c {
+            '(' => depth += 1,
+            ')' => depth -= 1,
+            ',' if depth == 0 => width += 1,
+            _ => {}
+        }
+    }
+    width
+}
+
+/// `a|NULL;b|c`: two rows of two columns, which are numbers, but for those of texts in quotes. `/2`: no rows of two columns.
 fn rows(text: &str, status: u16) -> Rows {
     let (text, width) = match text.strip_prefix('/') {
         Some(width) => ("", width.parse().unwrap()),
@@ -104,28 +233,50 @@ fn rows(text: &str, status: u16) -> Rows {
     let lines: Vec<Vec<&str>> = lines.map(|line| line.split('|').collect()).collect();
     let cell = |out: &mut Vec<u8>, cell: &str| match cell {
         "NULL" => out.push(0xfb),
-        text => put_lenenc_bytes(out, text.as_bytes()),
+        text => {
+            let quoted = text.strip_prefix('\'').and_then(|text| text.strip_suffix('\''));
+            put_lenenc_bytes(out, quoted.unwrap_or(text).as_bytes());
+        }
     };
     let row = |cells: &Vec<&str>| {
         let mut out = Vec::new();
         cells.iter().for_each(|text| cell(&mut out, text));
         Bytes::from(out)
     };
-    let mut end = OkPacket { status, ..OkPacket::default() }.encode();
-    end[0] = 0xfe;
-    Rows { width, columns: vec![definition(); width], rows: lines.iter().map(row).collect(), end: end.into() }
+    let is_text =
+        |at: usize| lines.iter().any(|line| line.get(at).is_some_and(|cell| cell.starts_with('\'')));
+    let columns = (0..width).map(|at| definition("c", is_text(at))).collect();
+    Rows { width, columns, rows: lines.iter().map(row).collect(), end: end(status) }
 }
 
-/// `Protocol::ColumnDefinition41` of a BIGINT.
-fn definition() -> Bytes {
+/// `a,b`: no rows of columns of these names.
+fn named(names: &str, status: u16) -> Rows {
+    let columns: Vec<Bytes> = names.split(',').map(|name| definition(name, false)).collect();
+    Rows { width: columns.len(), columns, rows: Vec::new(), end: end(status) }
+}
+
+fn end(status: u16) -> Bytes {
+    let mut end = OkPacket { status, ..OkPacket::default() }.encode();
+    end[0] = 0xfe;
+    end.into()
+}
+
+/// `Protocol::ColumnDefinition41` of a BIGINT, or of a VARCHAR in utf8mb4.
+fn definition(name: &str, is_text: bool) -> Bytes {
     let mut out = Vec::new();
-    for name in ["def", "", "", "", "c", "c"] {
+    for name in ["def", "", "", "", name, name] {
         put_lenenc_bytes(&mut out, name.as_bytes());
     }
     out.push(0x0c);
-    // The binary charset, the length, the type, no flags, no decimals
-    out.extend_from_slice(&[63, 0, 20, 0, 0, 0, 8, 0, 0, 0, 0, 0]);
+    // The charset, the length, the type, no flags, no decimals
+    let (charset, kind) = if is_text { (45, 253) } else { (63, 8) };
+    out.extend_from_slice(&[charset, 0, 20, 0, 0, 0, kind, 0, 0, 0, 0, 0]);
     out.into()
+}
+
+/// `\\t`, `\\r` and `\\n` in a file.
+fn unescaped(text: &str) -> String {
+    text.replace("\\t", "\t").replace("\\r", "\r").replace("\\n", "\n")
 }
 
 /// What would fill the page: the text of an undo record.
@@ -156,9 +307,16 @@ impl Server for FakeServer {
         Box::pin(async move {
             let mut all = Vec::new();
             for (at, statement) in flight.statements().enumerate() {
-                let statement = String::from_utf8_lossy(statement).into_owned();
-                self.say(format!("{} {}", if at == 0 { '>' } else { '+' }, shown(&statement)));
+                let mut statement = self.sent(statement);
+                let is_theirs = flight.writes && at + 1 == flight.len();
+                if is_theirs {
+                    self.writes(&statement);
+                    let file = if flight.file.is_some() { "   with the client's file" } else { "" };
+                    statement.push_str(file);
+                }
+                self.log().say(format!("{} {statement}", if at == 0 { '>' } else { '+' }));
                 all.push(self.answer(&statement)?);
+                self.wrote |= is_theirs && matches!(all.last(), Some(Reply::Ok(_)));
                 if matches!(all.last(), Some(Reply::Err(_))) {
                     break;
                 }
@@ -170,15 +328,22 @@ impl Server for FakeServer {
     fn run_for_rows<'a>(
         &'a mut self,
         text: &'a [u8],
-        vars: Option<Arc<Vars>>,
+        _: Option<Arc<Vars>>,
     ) -> Step<'a, Result<Replies, End>> {
-        self.run(Flight::of(text), vars)
+        Box::pin(async move {
+            let statement = self.sent(text);
+            self.writes(&statement);
+            self.log().say(format!("> {statement}"));
+            let reply = self.answer(&statement)?;
+            self.wrote |= !matches!(reply, Reply::Err(_));
+            Ok(Replies { all: vec![reply], out_of_memory: None })
+        })
     }
 
     fn prepare<'a>(&'a mut self, text: &'a [u8]) -> Step<'a, Result<Option<ErrPacket>, End>> {
         Box::pin(async move {
-            let statement = String::from_utf8_lossy(text).into_owned();
-            self.say(format!("> (prepare) {statement}"));
+            let statement = self.sent(text);
+            self.log().say(format!("> (prepare) {statement}"));
             Ok(match self.answer("")? {
                 Reply::Err(error) => Some(error),
                 _ => None,
@@ -188,19 +353,30 @@ impl Server for FakeServer {
 
     fn ask_for_file<'a>(&'a mut self, text: &'a [u8]) -> Step<'a, Result<Asked, End>> {
         Box::pin(async move {
-            let statement = String::from_utf8_lossy(text).into_owned();
-            self.say(format!("> (file) {statement}"));
-            let file = self.answers.pop_front().unwrap_or_default();
-            self.say(format!("< {file}"));
-            let reply = Reply::Ok(OkPacket { status: self.status, ..OkPacket::default() });
-            Ok(Asked::File(Bytes::from(file.replace("\\n", "\n")), reply))
+            let statement = self.sent(text);
+            self.writes(&statement);
+            self.log().say(format!("> {statement}   with an empty file"));
+            let answer = self.next("");
+            self.log().say(format!("< {answer}"));
+            let (kind, rest) = answer.split_once(' ').unwrap_or((&answer, ""));
+            Ok(match kind {
+                "ok" | "file" => {
+                    let reply = Reply::Ok(self.ok(""));
+                    let file = if kind == "file" { unescaped(rest) } else { String::new() };
+                    Asked::File(Bytes::from(file), reply)
+                }
+                "long" => Asked::TooLong,
+                "error" => Asked::Failed(self.error(rest)),
+                "lost" => return Err(self.lose()),
+                other => panic!("what kind of file is {other}?"),
+            })
         })
     }
 
     fn register<'a>(&'a mut self, branch: Registration) -> Step<'a, Result<Result<u64, NotRegistered>, End>> {
         Box::pin(async move {
             for (table, keys) in &branch.locks {
-                self.say(format!("> (register) {table}: {}", keys.join(" ")));
+                self.log().say(format!("> (register) {table}: {}", keys.join(" ")));
             }
             Ok(match self.answer("")? {
                 Reply::Ok(_) => Ok(7),
@@ -211,93 +387,11 @@ impl Server for FakeServer {
     }
 
     fn report(&self, branch_id: u64, committed: bool) {
-        self.say(format!(
-            "> (report) branch {branch_id}: {}",
-            if committed { "committed" } else { "aborted" }
-        ));
-    }
-}
-
-/// The service account: knows the tables of the case, and that nothing has changed.
-#[derive(Debug, Default)]
-pub(super) struct FakeCatalog {
-    pub(super) tables: HashMap<String, Arc<TableInfo>>,
-    /// Why each table is another than it was.
-    pub(super) altered: Option<String>,
-}
-
-fn ready<'a, T: Send + 'a>(value: T) -> Step<'a, T> {
-    Box::pin(std::future::ready(value))
-}
-
-impl FakeCatalog {
-    fn stale(&self) -> Result<(), Stale> {
-        self.altered.clone().map_or(Ok(()), |why| Err(Stale::Changed(why)))
-    }
-}
-
-impl Catalog for FakeCatalog {
-    fn resource(&self) -> &str {
-        "bank1"
-    }
-
-    fn table<'a>(
-        &'a self,
-        schema: &'a str,
-        name: &'a str,
-        _: &'a [u8],
-    ) -> Step<'a, Result<Arc<TableInfo>, TableError>> {
-        let found = self.tables.get(name).cloned();
-        ready(found.ok_or_else(|| TableError::NoTable(format!("{schema}.{name}"))))
-    }
-
-    fn verify<'a>(&'a self, _: &'a Arc<TableInfo>, _: bool) -> Step<'a, Result<(), Stale>> {
-        ready(self.stale())
-    }
-
-    fn begin_verify(&self, _: Vec<Met>, _: Vec<Qualified>) -> Step<'static, Result<(), Stale>> {
-        ready(Ok(()))
-    }
-
-    fn read_refusal<'a>(&'a self, _: Vec<Qualified>) -> Step<'a, Result<Option<String>, ServiceError>> {
-        ready(Ok(None))
-    }
-
-    fn view<'a>(&'a self, _: &'a str, _: &'a str) -> Step<'a, Result<Option<ViewDefinition>, ServiceError>> {
-        ready(Ok(None))
-    }
-
-    fn ensure_undo_log<'a>(&'a self, _: &'a str) -> Step<'a, Result<(), UndoLogError>> {
-        ready(Ok(()))
-    }
-
-    fn has_undo_row<'a>(&'a self, _: &'a str, _: &'a str, _: u64) -> Step<'a, Result<bool, ServiceError>> {
-        ready(Ok(false))
-    }
-
-    fn first_number<'a>(&'a self, _: &'a AuditTable) -> Step<'a, Result<i128, ServiceError>> {
-        ready(Ok(1))
-    }
-
-    fn uncommitted<'a>(
-        &'a self,
-        _: &'a NumberedTable,
-        _: i128,
-        _: usize,
-    ) -> Step<'a, Result<UncommittedNumbers, ServiceError>> {
-        ready(Ok(UncommittedNumbers { ids: Vec::new(), next: None }))
-    }
-
-    fn committed<'a>(
-        &'a self,
-        _: &'a NumberedTable,
-        _: &'a [i128],
-        _: usize,
-    ) -> Step<'a, Result<HashSet<i128>, ServiceError>> {
-        ready(Ok(HashSet::new()))
-    }
-
-    fn committed_rows<'a>(&'a self, _: &'a Table, _: &'a [String]) -> Step<'a, Result<Vec<Row>, ReadError>> {
-        ready(Ok(Vec::new()))
+        let open = self.status & status::IN_TRANS != 0;
+        let found = self.log().lines.iter().any(|line| line.ends_with("= there"));
+        assert!(self.durable || found || !committed, "reported as committed, and its record is not there");
+        assert!(!self.durable && !open || committed, "reported as aborted, and may still be committed");
+        let became = if committed { "committed" } else { "aborted" };
+        self.log().say(format!("> (report) branch {branch_id}: {became}"));
     }
 }

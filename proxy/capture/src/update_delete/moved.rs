@@ -1,16 +1,14 @@
 //! Runs an UPDATE that assigns columns of the key, and finds the rows again.
 
-use std::sync::Arc;
-
-use atone_undo::{Key, Row, Table};
+use atone_undo::{Key, Row};
 
 use crate::Capture;
 use crate::effects::cascade::Behind;
 use crate::flight::Flight;
-use crate::insert::conflicts::Touched;
+use crate::journal::Touched;
 use crate::outcome::{Done, Halt, Written, last};
+use crate::reach::Reach;
 use crate::update_delete::Run;
-use crate::update_delete::moves::Reach;
 
 impl Capture<'_> {
     /// Runs the statement on the imaged rows; `keys` are those that they are to have.
@@ -57,14 +55,5 @@ impl Capture<'_> {
         self.touch_behind(behind, false);
         self.touch_logged(logged);
         Ok(Written { ok, diagnostics }.into())
-    }
-
-    /// The rows that have these keys now, locked.
-    pub(crate) async fn rows_at(&mut self, table: &Arc<Table>, keys: Vec<Key>) -> Result<Vec<Row>, Halt> {
-        if keys.is_empty() {
-            return Ok(Vec::new());
-        }
-        let found = self.rows_now(vec![(table.clone(), keys)]).await?;
-        Ok(found.into_iter().flat_map(|(_, rows)| rows).collect())
     }
 }

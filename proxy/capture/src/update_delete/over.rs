@@ -7,11 +7,11 @@ use std::sync::Arc;
 use atone_sql::{Analysis, Assignment, Joined, JoinedAction, NO_LIMIT, TableRef, could_assign};
 use atone_undo::{Key, Row, quote_identifier};
 
-use crate::effects::cascade::Effect;
+use crate::effect::Effect;
 use crate::error::End;
 use crate::flight::Rows;
 use crate::images::Unread;
-use crate::insert::keys::same_name;
+use crate::text::same_name;
 use crate::update_delete::restrict::no_row;
 use atone_facts::TableInfo;
 

@@ -3,8 +3,8 @@
 use atone_sql::{Analysis, Dml, DmlAction};
 use atone_undo::{Column, Kind, Row, Table, UniqueKey, quote_identifier};
 
-use crate::insert::keys::same_name;
 use crate::settings::Vars;
+use crate::text::same_name;
 use crate::update_delete::image::image_limit;
 use atone_facts::TableInfo;
 

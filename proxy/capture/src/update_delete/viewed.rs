@@ -6,7 +6,8 @@ use atone_undo::Key;
 
 use crate::Capture;
 use crate::binding::views::View;
-use crate::effects::cascade::{Effect, Own};
+use crate::effect::Effect;
+use crate::effects::cascade::Own;
 use crate::error::End;
 use crate::flight::Reply;
 use crate::images::{Unread, decode};

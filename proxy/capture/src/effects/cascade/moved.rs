@@ -11,9 +11,10 @@ use std::sync::Arc;
 use atone_undo::{Key, Row, Table, Value};
 
 use crate::Capture;
-use crate::effects::cascade::{Behind, Effect, Step};
+use crate::effect::Effect;
+use crate::effects::cascade::{Behind, Step};
 use crate::outcome::Halt;
-use crate::update_delete::Reach;
+use crate::reach::Reach;
 use atone_facts::ForeignKey;
 
 /// What columns of a row are to become, as far as that is known: by their indices.

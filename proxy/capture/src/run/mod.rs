@@ -1,5 +1,8 @@
 //! Statements of our own on the application's connection, and what an error in one of them comes to.
 
+pub mod ended;
+pub mod heard;
+
 use std::sync::Arc;
 
 use atone_wire::caps::{client, status};
@@ -15,6 +18,11 @@ use crate::settings::{
 };
 
 impl Capture<'_> {
+    /// Why rows that `are` too many bytes end a statement.
+    pub fn above_bytes(&self, are: &str) -> String {
+        format!("{are} above max_branch_bytes = {}", self.limits.max_branch_bytes)
+    }
+
     /// Runs one flight and collects its replies. The last one is an error only where the application's own statement, which
     /// is its last, failed.
     ///
@@ -196,7 +204,7 @@ impl Capture<'_> {
         let vars = Arc::new(parse_vars(&rows, self.mariadb, self.capabilities, self.marks)?);
         self.state.autocommit_hidden = !vars.autocommit && self.server.status() & status::AUTOCOMMIT != 0;
         self.state.vars = Some(vars.clone());
-        self.forget_digests();
+        self.state.forget_digests();
         Ok(vars)
     }
 }
