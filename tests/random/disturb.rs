@@ -87,8 +87,8 @@ impl Disturber {
     }
 }
 
-/// Has a session that was disturbed take the KILL QUERY that came behind its last statement: a server keeps one that comes before it
-/// waits for the next command, and answers that with it.
+/// Has a session that was disturbed take a KILL QUERY that came just behind its last statement, if one did: a server may keep one that comes
+/// before it waits for the next command, and answer that with it.
 pub(crate) async fn take_kill(session: &mut Conn) -> Result<()> {
     match session.query_drop("DO 0").await {
         Err(mysql_async::Error::Server(error)) if error.code == INTERRUPTED => Ok(()),
