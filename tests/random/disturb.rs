@@ -9,9 +9,13 @@ use anyhow::Result;
 use atone_tests::{Bank, Cluster, sql};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable as _;
+use tokio::sync::oneshot;
 
 use crate::rng::Rng;
 use crate::script::Case;
+
+/// `ER_QUERY_INTERRUPTED`
+const INTERRUPTED: u16 = 1317;
 
 /// The sessions of one case that are to be disturbed.
 #[derive(Debug)]
@@ -52,14 +56,19 @@ impl Disturber {
         Ok(Self { rng: Rng::new(!case.seed), ids, now, killers, holders, holds })
     }
 
-    /// Disturbs without end. Its own errors (that somebody is gone, a deadlock) are of no matter.
-    pub(crate) async fn disturb(mut self) -> Result<()> {
+    /// Disturbs until it is told to stop. The servers have answered all that it sent then, and it holds no rows. Its own errors (that
+    /// somebody is gone, a deadlock) are of no matter.
+    pub(crate) async fn disturb(mut self, mut stop: oneshot::Receiver<()>) -> Result<()> {
         for holder in &mut self.holders {
             // A global completion_type of RELEASE would end it with its first ROLLBACK
-            sql::run(holder, "SET innodb_lock_wait_timeout = 1, completion_type = 0").await?;
+            sql::run(holder, "SET innodb_lock_wait_timeout = 1, lock_wait_timeout = 1, completion_type = 0")
+                .await?;
         }
         loop {
-            tokio::time::sleep(Duration::from_millis(self.rng.between(0, 4) as u64)).await;
+            let pause = Duration::from_millis(self.rng.between(0, 4) as u64);
+            if tokio::time::timeout(pause, &mut stop).await.is_ok() {
+                return Ok(());
+            }
             let Some(&(bank, id)) = self.ids.get(self.now.load(Ordering::Relaxed)) else { continue };
             let at = usize::from(bank == Bank::Two);
             if self.rng.percent(90) || self.holds[at].is_empty() {
@@ -75,6 +84,15 @@ impl Disturber {
             tokio::time::sleep(Duration::from_millis(self.rng.between(1, 20) as u64)).await;
             ignored(holder.query_drop("ROLLBACK").await)?;
         }
+    }
+}
+
+/// Has a session that was disturbed take a KILL QUERY that came just behind its last statement, if one did: a server may keep one that comes
+/// before it waits for the next command, and answer that with it.
+pub(crate) async fn take_kill(session: &mut Conn) -> Result<()> {
+    match session.query_drop("DO 0").await {
+        Err(mysql_async::Error::Server(error)) if error.code == INTERRUPTED => Ok(()),
+        done => Ok(done?),
     }
 }
 

@@ -12,10 +12,11 @@ use atone_tests::wait::until;
 use atone_tests::{Bank, Cluster, Flavor, sql};
 use mysql_async::prelude::Queryable as _;
 use mysql_async::{Conn, Row};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use crate::behind::TRAIL;
-use crate::disturb::Disturber;
+use crate::disturb::{Disturber, take_kill};
 use crate::known;
 use crate::plan;
 use crate::script::{Case, Op, Role, shown};
@@ -288,9 +289,10 @@ impl<'a> Player<'a> {
         // Aborted where it is dropped
         let mut others = JoinSet::new();
         let now = Arc::new(AtomicUsize::new(0));
+        let (stop, stopped) = oneshot::channel();
         if case.around.disturbed {
             let disturber = Disturber::new(cluster, case, &place.schema, &mut sessions, now.clone()).await?;
-            others.spawn(disturber.disturb());
+            others.spawn(disturber.disturb(stopped));
         }
         let mut effects: Vec<Effect> = Vec::new();
         for op in &case.ops {
@@ -316,12 +318,14 @@ impl<'a> Player<'a> {
             effects.push(effect);
         }
         if case.around.disturbed {
-            if let Some(ended) = others.try_join_next() {
+            // Where nobody hears it, it has ended with an error
+            let _ = stop.send(());
+            while let Some(ended) = others.join_next().await {
                 ended??;
             }
-            others.shutdown().await;
-            // A COMMIT that was killed has not ended its local transaction
             for conn in &mut sessions {
+                take_kill(conn).await?;
+                // A COMMIT that was killed has not ended its local transaction
                 sql::run(conn, "COMMIT").await?;
             }
         }

@@ -2,6 +2,7 @@
 //! the rows after a global rollback against those before.
 
 use anyhow::{Context as _, Result, ensure};
+use mysql_async::Conn;
 
 use crate::cluster::SOON;
 use crate::effects::Step;
@@ -32,14 +33,14 @@ pub async fn check(c: &Cluster, case: Case<'_>) -> Result<()> {
     check_inner(c, &case).await.with_context(|| format!("case `{}`", case.name))
 }
 
-async fn table_rows(c: &Cluster, bank: Bank, schema: &str, tables: &[&str]) -> Result<Vec<String>> {
+async fn table_rows(looker: &mut Conn, tables: &[&str]) -> Result<Vec<String>> {
     let mut all = Vec::new();
     for table in tables {
         all.push(format!("-- {table}"));
         // A whole query where `SELECT *` would not show every bit.
         let query =
             if table.starts_with("SELECT ") { (*table).to_owned() } else { format!("SELECT * FROM {table}") };
-        all.extend(c.rows(bank, schema, &query).await?);
+        all.extend(sql::rows(looker, query).await?);
     }
     Ok(all)
 }
@@ -49,7 +50,13 @@ async fn check_inner(c: &Cluster, case: &Case<'_>) -> Result<()> {
     for bank in [Bank::One, Bank::Two] {
         sql::run_all(&mut c.direct(bank, &schema).await?, case.setup).await?;
     }
-    let before = table_rows(c, Bank::One, &schema, case.tables).await?;
+    let mut lookers = [c.direct(Bank::One, &schema).await?, c.direct(Bank::Two, &schema).await?];
+    for looker in &mut lookers {
+        // Each of its reads is to see what is there, whatever the servers' globals are
+        sql::run(looker, "SET autocommit = 1").await?;
+    }
+    let [at_one, at_two] = &mut lookers;
+    let before = table_rows(at_one, case.tables).await?;
     let mut bound = c.app(Bank::One, &schema).await?;
     let mut plain = c.direct(Bank::Two, &schema).await?;
 
@@ -58,11 +65,11 @@ async fn check_inner(c: &Cluster, case: &Case<'_>) -> Result<()> {
         let (one, other) = (step.run(&mut bound).await?, step.run(&mut plain).await?);
         ensure!(one == other, "{}\nbound:    {one:?}\nstraight: {other:?}", step.sql());
     }
-    let one = table_rows(c, Bank::One, &schema, case.tables).await?;
-    let other = table_rows(c, Bank::Two, &schema, case.tables).await?;
+    let one = table_rows(at_one, case.tables).await?;
+    let other = table_rows(at_two, case.tables).await?;
     ensure!(one == other, "the rows differ\nbound:    {one:?}\nstraight: {other:?}");
     end(c, &mut bound, &schema, &xid, "ROLLBACK", "rolled_back").await?;
-    let after = table_rows(c, Bank::One, &schema, case.tables).await?;
+    let after = table_rows(at_one, case.tables).await?;
     ensure!(after == before, "after the rollback\nexpected: {before:?}\nfound:    {after:?}");
 
     // Again, from the same rows (but generated keys go on), and committed.
@@ -70,23 +77,17 @@ async fn check_inner(c: &Cluster, case: &Case<'_>) -> Result<()> {
     for step in &case.steps {
         step.run(&mut bound).await?;
     }
-    let changed = table_rows(c, Bank::One, &schema, case.tables).await?;
+    let changed = table_rows(at_one, case.tables).await?;
     end(c, &mut bound, &schema, &xid, "COMMIT", "committed").await?;
-    let after = table_rows(c, Bank::One, &schema, case.tables).await?;
+    let after = table_rows(at_one, case.tables).await?;
     ensure!(after == changed, "after the commit\nexpected: {changed:?}\nfound:    {after:?}");
-    bound.disconnect().await?;
-    plain.disconnect().await?;
+    for conn in lookers.into_iter().chain([bound, plain]) {
+        conn.disconnect().await?;
+    }
     c.drop_schema(&schema).await
 }
 
-async fn end(
-    c: &Cluster,
-    conn: &mut mysql_async::Conn,
-    schema: &str,
-    xid: &str,
-    end: &str,
-    status: &str,
-) -> Result<()> {
+async fn end(c: &Cluster, conn: &mut Conn, schema: &str, xid: &str, end: &str, status: &str) -> Result<()> {
     sql::run(conn, format!("{end} GLOBAL TRANSACTION")).await?;
     c.rest().wait_for_status(xid, status, SOON).await?;
     c.wait_for_purge(Bank::One, schema).await?;

@@ -331,15 +331,14 @@ impl Cluster {
         let there = format!(
             "SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA = '{schema}' AND TABLE_NAME = 'undo_log'"
         );
-        if self.rows(bank, schema, &there).await? == ["0"] {
-            return Ok(Vec::new());
+        let mut conn = self.direct(bank, schema).await?;
+        let mut rows = Vec::new();
+        if sql::cell(&mut conn, &there).await? != "0" {
+            let list = "SELECT branch_id, xid, log_status FROM undo_log WHERE log_status <> 1 ORDER BY 1";
+            rows = sql::rows(&mut conn, list).await?;
         }
-        self.rows(
-            bank,
-            schema,
-            "SELECT branch_id, xid, log_status FROM undo_log WHERE log_status <> 1 ORDER BY 1",
-        )
-        .await
+        conn.disconnect().await?;
+        Ok(rows)
     }
 
     /// How many rows [`Cluster::undo_list`] has.

@@ -25,16 +25,17 @@ pub fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
     }
 }
 
-/// Runs a test against the shared cluster of this flavor, unless the flavor is left out; fails with the logs' ends.
-pub fn run<F, Fut>(flavor: Flavor, test: F)
+/// Runs a test against the cluster of this flavor that is shared so, unless the flavor is left out; fails with the logs' ends.
+pub fn run<S, F, Fut>(flavor: Flavor, shared: S, test: F)
 where
+    S: Future<Output = Result<Arc<Cluster>>>,
     F: FnOnce(Arc<Cluster>) -> Fut,
     Fut: Future<Output = Result<()>>,
 {
     if left_out(flavor) {
         return;
     }
-    let cluster = report(block_on(Cluster::shared(flavor)), String::new);
+    let cluster = report(block_on(shared), String::new);
     let tails = Arc::clone(&cluster);
     guarded(limited(test(cluster)), || tails.log_tails());
 }
@@ -111,21 +112,25 @@ fn report<T>(result: Result<T>, logs: impl Fn() -> String) -> T {
     }
 }
 
-/// Makes of each function `async fn(Arc<Cluster>) -> Result<()>` two tests, one a flavor, on the shared clusters.
+/// Makes of each function `async fn(Arc<Cluster>) -> Result<()>` two tests, one a flavor, on the shared clusters; or on those that
+/// a function `async fn(Flavor) -> Result<Arc<Cluster>>` gives.
 #[macro_export]
 macro_rules! shared_tests {
-    ($($name:ident),+ $(,)?) => { $(
+    ($shared:path => $($name:ident),+ $(,)?) => { $(
         mod $name {
+            #[allow(unused_imports, reason = "the function may be the file's own")]
+            use super::*;
             #[test]
             fn mariadb() {
-                $crate::run::run($crate::Flavor::MariaDb, super::$name);
+                $crate::run::run($crate::Flavor::MariaDb, $shared($crate::Flavor::MariaDb), super::$name);
             }
             #[test]
             fn mysql() {
-                $crate::run::run($crate::Flavor::MySql, super::$name);
+                $crate::run::run($crate::Flavor::MySql, $shared($crate::Flavor::MySql), super::$name);
             }
         }
     )+ };
+    ($($name:ident),+ $(,)?) => { $crate::shared_tests!($crate::Cluster::shared => $($name),+); };
 }
 
 /// Makes of each function `async fn(Harmable) -> Result<()>` two tests, each on a cluster of its own with these options.

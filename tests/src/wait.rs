@@ -5,6 +5,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
+/// How long it waits before it asks for the second time; then twice as long each time.
+const FIRST_POLL: Duration = Duration::from_millis(1);
+/// How long it waits before it asks again at most.
 const POLL: Duration = Duration::from_millis(20);
 
 /// Asks until the answer is there; fails after `limit`, naming `what` was waited for. An error ends the wait at once.
@@ -14,6 +17,7 @@ where
     Fut: Future<Output = Result<Option<T>>>,
 {
     let deadline = Instant::now() + limit;
+    let mut poll = FIRST_POLL;
     loop {
         if let Some(answer) = ask().await? {
             return Ok(answer);
@@ -21,6 +25,7 @@ where
         if Instant::now() >= deadline {
             bail!("waited {limit:?} in vain: {what}");
         }
-        tokio::time::sleep(POLL).await;
+        tokio::time::sleep(poll).await;
+        poll = (poll * 2).min(POLL);
     }
 }

@@ -45,11 +45,13 @@ pub fn class(code: u16, mariadb: bool) -> Class {
         1064 | 1065 | 1093 | 1110 | 1111 | 1136 | 1140 | 1221 | 1222 | 1235 | 1239..=1242 | 1247 | 1248 => {
             Class::Text
         }
+        // A default that there is not, a regular expression
+        1139 | 1364 | 3685..=3700 => Class::Text,
         // Types, collations, values that do not compare or convert
         4078 | 4079 if mariadb => Class::Text,
         1210 | 1253 | 1260 | 1264 | 1267 | 1270 | 1271 | 1292 | 1300 | 1365 | 1366 | 1367 | 1411 | 1525
         | 1582 | 1583 | 1690 => Class::Text,
-        3037 | 3140 | 3141 | 3143 | 3144 | 3685 | 3854 | 3988 => Class::Text,
+        3037 | 3140 | 3141 | 3143 | 3144 | 3854 | 3988 => Class::Text,
         _ => Class::Asks,
     }
 }

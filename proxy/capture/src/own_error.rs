@@ -5,7 +5,9 @@
 //! MariaDB evaluates some constants when it prepares (`ROUND(1.2, f())`), and stored functions with them: it is asked only for
 //! what calls none.
 
-use atone_sql::Statement;
+use std::collections::HashSet;
+
+use atone_sql::{Mode, Statement, analyze};
 use atone_wire::caps::client;
 use atone_wire::response::ErrPacket;
 
@@ -21,6 +23,9 @@ pub const SYNTAX: u16 = 1064;
 
 /// `ER_SP_DOES_NOT_EXIST`. Of a word of the server's grammar, such as COLUMNS, it says 1630: that need be no call where it stands.
 const MISSING: u16 = 1305;
+
+/// `ER_UPDATED_COLUMN_ONLY_ONCE`, MariaDB's under SIMULTANEOUS_ASSIGNMENT.
+const ONLY_ONCE: u16 = 4140;
 
 /// Whether an error is about the preparing of a statement, and not about the statement: more placeholders than there can be,
 /// statements that cannot be prepared, too many that are, a table that changed meanwhile.
@@ -38,6 +43,13 @@ fn is_resolved(code: u16) -> bool {
 /// not of its charset, a number out of range.
 fn is_of_values(code: u16) -> bool {
     matches!(code, 1525 | 1690 | 3854)
+}
+
+/// Whether a text is an UPDATE of one table that assigns one of its columns more than once.
+fn assigns_twice(text: &[u8], mode: Mode) -> bool {
+    let Statement::Dml(change) = analyze(text, mode).statement else { return false };
+    let mut seen = HashSet::new();
+    change.assignments().is_some_and(|all| all.iter().any(|a| !seen.insert(a.column.to_lowercase())))
 }
 
 /// How a statement's own error is found, where a read that stands for a part of it has failed.
@@ -149,10 +161,10 @@ impl Capture<'_> {
         if !Box::pin(self.prepares_quietly(&sql)).await? {
             return Ok(None);
         }
-        let Some(error) = self.error_of(&sql).await? else { return Ok(None) };
-        if error.code != SYNTAX {
-            return Ok(Some(error));
-        }
+        let error = match self.error_of(&sql).await? {
+            Some(error) if error.code == SYNTAX => error,
+            found => return Box::pin(self.error_of_twice_assigned(&sql, found)).await,
+        };
         let several = self.capabilities & client::MULTI_STATEMENTS != 0;
         if several && !is_one_statement(&sql, self.assumed_mode()) {
             // It would not say what is wrong with the first
@@ -162,6 +174,26 @@ impl Capture<'_> {
             return self.with_rest_quoted(error).await.map(Some);
         }
         Ok(Some(error))
+    }
+
+    /// The error of a statement of which preparing it has found this one, or none. That a column is assigned twice MariaDB finds when it
+    /// runs an UPDATE of one table, or explains it, and before it looks at the values; when it prepares one it looks at the values only.
+    async fn error_of_twice_assigned(
+        &mut self,
+        sql: &[u8],
+        found: Option<ErrPacket>,
+    ) -> Result<Option<ErrPacket>, End> {
+        let mode = self.assumed_mode();
+        let Ok(text) = mode.decode(sql) else { return Ok(found) };
+        if !self.mariadb || !is_one_statement(sql, mode) || !assigns_twice(&text, mode) {
+            return Ok(found);
+        }
+        match self.run_theirs([b"EXPLAIN ".as_slice(), &text].concat()).await? {
+            Reply::Err(own) if own.code == ONLY_ONCE => Ok(Some(own)),
+            _ if found.is_none() => Ok(None),
+            // The list of diagnostics is to be that of the error
+            _ => self.error_of(sql).await,
+        }
     }
 
     /// A syntax error of the current statement, which quotes its packet to the end: so the server says it of a packet with several.

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use atone_tests::cluster::SOON;
 use atone_tests::run::Harmable;
-use atone_tests::{Bank, Cluster, ClusterOptions, sql, wait};
+use atone_tests::{Bank, Cluster, ClusterOptions, Flavor, PerFlavor, sql, wait};
 use mysql_async::Conn;
 
-atone_tests::owned_tests!(ClusterOptions::believing() =>
+atone_tests::shared_tests!(believing =>
     noticed_before_the_commit,
     noticed_in_a_transaction,
     another_engine,
@@ -16,9 +16,15 @@ atone_tests::owned_tests!(ClusterOptions::believing() =>
     another_engine_behind_a_commit,
     other_ways_to_another_engine,
     child_altered,
-    nothing_waits_for_one_who_waits,
-    nothing_waits_for_ever,
 );
+// A client that waits for a table holds up those who ask for all tables
+atone_tests::owned_tests!(ClusterOptions::believing() => nothing_waits_for_one_who_waits, nothing_waits_for_ever);
+
+/// The cluster that believes what it knows of tables, one a flavor.
+async fn believing(flavor: Flavor) -> Result<Arc<Cluster>> {
+    static BELIEVING: PerFlavor<Cluster> = PerFlavor::new();
+    BELIEVING.get(flavor, Cluster::start_with(flavor, ClusterOptions::believing())).await
+}
 
 /// A client that alters holds a table and waits for the transaction, which asks for the foreign keys of all tables.
 async fn nothing_waits_for_ever(c: Harmable) -> Result<()> {
@@ -80,8 +86,8 @@ async fn content(c: &Cluster, schema: &str) -> Result<Vec<String>> {
 }
 
 /// The child that a foreign key changes is another one than it was: the statement is to be run again.
-async fn child_altered(c: Harmable) -> Result<()> {
-    let c = &*c.lock().await;
+async fn child_altered(c: Arc<Cluster>) -> Result<()> {
+    let c = &*c;
     let (schema, mut app) = known(c).await?;
     let mut outsider = c.server(Bank::One).connect(atone_tests::server::ADMIN, Some(&schema)).await?;
     sql::run(&mut outsider, "ALTER TABLE child ADD FOREIGN KEY (t) REFERENCES t (id) ON DELETE CASCADE")
@@ -190,8 +196,8 @@ const CASES: &[(&[&str], &str, bool)] = &[
     ),
 ];
 
-async fn noticed_before_the_commit(c: Harmable) -> Result<()> {
-    let c = &*c.lock().await;
+async fn noticed_before_the_commit(c: Arc<Cluster>) -> Result<()> {
+    let c = &*c;
     for (ddl, statement, at_commit) in CASES {
         let case = async {
             let (schema, mut app) = known(c).await?;
@@ -233,8 +239,8 @@ const WRITES: [&str; 12] = [
 ];
 
 /// What an engine without transactions has written stays: it must be noticed before the statement runs.
-async fn another_engine(c: Harmable) -> Result<()> {
-    let c = &*c.lock().await;
+async fn another_engine(c: Arc<Cluster>) -> Result<()> {
+    let c = &*c;
     let (schema, mut app) = known(c).await?;
     let mut outsider = c.server(Bank::One).connect(atone_tests::server::ADMIN, Some(&schema)).await?;
     sql::run(&mut outsider, "CREATE VIEW v AS SELECT id, a, b FROM t").await?;
@@ -273,8 +279,8 @@ async fn another_engine(c: Harmable) -> Result<()> {
 }
 
 /// A ROLLBACK TO gives back what was locked since the savepoint, and with it the tables.
-async fn another_engine_behind_a_savepoint(c: Harmable) -> Result<()> {
-    let c = &*c.lock().await;
+async fn another_engine_behind_a_savepoint(c: Arc<Cluster>) -> Result<()> {
+    let c = &*c;
     let (schema, mut app) = known(c).await?;
     let before = content(c, &schema).await?;
     let mut outsider = c.server(Bank::One).connect(atone_tests::server::ADMIN, Some(&schema)).await?;
@@ -303,8 +309,8 @@ async fn another_engine_behind_a_savepoint(c: Harmable) -> Result<()> {
 }
 
 /// A COMMIT gives the tables back also where the next transaction begins with it.
-async fn another_engine_behind_a_commit(c: Harmable) -> Result<()> {
-    let c = &*c.lock().await;
+async fn another_engine_behind_a_commit(c: Arc<Cluster>) -> Result<()> {
+    let c = &*c;
     let (schema, mut app) = known(c).await?;
     let before = content(c, &schema).await?;
     let mut outsider = c.server(Bank::One).connect(atone_tests::server::ADMIN, Some(&schema)).await?;
@@ -336,8 +342,8 @@ async fn another_engine_behind_a_commit(c: Harmable) -> Result<()> {
 }
 
 /// A trigger that writes a table without transactions, and a view that is another one's: what they write would stay.
-async fn other_ways_to_another_engine(c: Harmable) -> Result<()> {
-    let c = &*c.lock().await;
+async fn other_ways_to_another_engine(c: Arc<Cluster>) -> Result<()> {
+    let c = &*c;
     let (schema, mut app) = known(c).await?;
     let mut outsider = c.server(Bank::One).connect(atone_tests::server::ADMIN, Some(&schema)).await?;
     sql::run_all(
@@ -387,8 +393,8 @@ async fn other_ways_to_another_engine(c: Harmable) -> Result<()> {
     Ok(())
 }
 
-async fn noticed_in_a_transaction(c: Harmable) -> Result<()> {
-    let c = &*c.lock().await;
+async fn noticed_in_a_transaction(c: Arc<Cluster>) -> Result<()> {
+    let c = &*c;
     let (schema, mut app) = known(c).await?;
     let before = content(c, &schema).await?;
     let mut outsider = c.server(Bank::One).connect(atone_tests::server::ADMIN, Some(&schema)).await?;

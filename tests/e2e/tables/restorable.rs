@@ -26,7 +26,7 @@ atone_tests::shared_tests!(documents, only_what_differs_is_assigned);
 /// How long it may take to undo dozens of branches of long rows.
 const MANY: Duration = Duration::from_secs(100);
 /// The servers' `max_allowed_packet`, in bytes.
-const PACKET: usize = 1 << 20;
+const PACKET: usize = 256 << 10;
 /// Lengths of values, in percent of it.
 const LENGTHS: [usize; 7] = [51, 60, 75, 99, 100, 101, 130];
 /// A column, its type, and a value of `{n}` bytes.

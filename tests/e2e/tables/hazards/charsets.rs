@@ -106,10 +106,10 @@ async fn sessions_in_each(c: Arc<Cluster>) -> Result<()> {
                 continue;
             }
             let mut conn = c.app(Bank::One, &schema).await?;
-            sql::start_global(&mut conn).await?;
+            let xid = sql::start_global(&mut conn).await?;
             session(&mut conn, charset, encoding, word, text, mariadb).await.context(charset)?;
             tables.push(c.rows(Bank::One, &schema, &all).await?);
-            sql::run(&mut conn, "ROLLBACK GLOBAL TRANSACTION").await?;
+            c.roll_back_global(&mut conn, &xid).await?;
             assert_eq!(c.rows(Bank::One, &schema, &all).await?, before, "{charset}");
             c.wait_for_purge(Bank::One, &schema).await?;
         }
