@@ -40,7 +40,7 @@ pub use inverse::{
 pub use kind::Kind;
 pub use packed::{Image, Values};
 pub use record::{Encoded, Layout, RecordError, RowChange, TableChanges, UndoRecord};
-pub use session::{SESSION_IDLE_S, connection_setup, says_nothing_of_rows, session_setup, session_variables};
+pub use session::{SESSION_IDLE_S, connection_setup, session_setup, session_variables};
 pub use table::{Column, Table, UniqueKey, quote_identifier};
 pub use undo_log::{
     LOG_STATUS_MARKER, LOG_STATUS_PART, LOG_STATUS_RESTORED, LOG_STATUS_UNDO, PART_SEPARATOR, UNDO_LOG_TABLE,

@@ -89,13 +89,6 @@ const OPTIONAL: [&str; 2] = [
     "EXECUTE IMMEDIATE @atone_optional",
 ];
 
-/// Whether a warning behind a read says nothing of the rows: that something is going out of use, a charset for example
-/// (`ER_WARN_DEPRECATED_SYNTAX` and its like), that the optimizer had too little memory for a list of keys
-/// (`ER_CAPACITY_EXCEEDED`), or that it could not use an index (`ER_WARN_INDEX_NOT_APPLICABLE`, said under `sql_safe_updates`).
-pub fn says_nothing_of_rows(code: u16) -> bool {
-    matches!(code, 1287 | 1681 | 1739 | 3170 | 3719 | 3720 | 3778 | 3779)
-}
-
 /// The names of all variables that are set on a server of either kind, in lower case.
 pub fn session_variables(mariadb: bool) -> Vec<&'static str> {
     let of = |server: &Server| *server == Server::Any || (*server == Server::MariaDb) == mariadb;

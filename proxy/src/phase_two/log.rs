@@ -6,6 +6,7 @@ use atone_undo::{
     BranchRows, Encoded, LOG_STATUS_MARKER, LOG_STATUS_PART, LOG_STATUS_RESTORED, LOG_STATUS_UNDO, RowHead,
     UndoRecord, branch_condition, insert_marker_sql, judge_rows, part_xid,
 };
+use atone_wire::error_code::{ER_BAD_DB_ERROR, ER_DUP_ENTRY, ER_NO_SUCH_TABLE};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error};
 
@@ -39,7 +40,7 @@ pub(super) async fn find(
 pub(super) async fn insert_marker(conn: &mut Conn, work: &Work, branch: &BranchRef) -> Result<bool, Failure> {
     match conn.query_drop(insert_marker_sql(&work.schema, &branch.xid, branch.branch_id)).await {
         Ok(()) => Ok(true),
-        Err(Error::Server(e)) if e.code == 1062 => Ok(false),
+        Err(Error::Server(e)) if e.code == ER_DUP_ENTRY => Ok(false),
         Err(e) => Err(e.into()),
     }
 }
@@ -59,7 +60,7 @@ pub(super) async fn look(conn: &mut Conn, undo_log: &str, branch: &BranchRef) ->
     let found: Vec<(Vec<u8>, i32, u64)> = match conn.rows(select, (branch.branch_id, &branch.xid)).await {
         Ok(found) => found,
         // It was there when the branch was registered. An empty one in its place would say that no branch ever committed
-        Err(Error::Server(e)) if matches!(e.code, 1049 | 1146) => {
+        Err(Error::Server(e)) if matches!(e.code, ER_BAD_DB_ERROR | ER_NO_SUCH_TABLE) => {
             return Err(stuck(format!(
                 "{undo_log} is gone: whether the branch committed, and what it changed, cannot be told"
             )));

@@ -7,9 +7,9 @@ use atone_catalog::{Reader, Typed, image, table_chunks};
 use atone_facts::{AuditTable, Mirror, TableError, TableId, TableInfo};
 use atone_undo::{
     ConflictReport, Exchanges, Gone, Key, Row, RowChange, Statement, Table, TableChanges, Value, Verdict,
-    inverse_for, judge, quote_identifier, replacing_inverse_for, says_nothing_of_rows,
+    inverse_for, judge, quote_identifier, replacing_inverse_for,
 };
-use atone_wire::error_code::ER_NO_SUCH_TABLE;
+use atone_wire::error_code::{ER_NO_SUCH_TABLE, is_unrelated_to_rows};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Params, Value as Cell};
 
@@ -441,7 +441,7 @@ pub(super) async fn read_rows(conn: &mut Conn, table: &Table, sql: &str) -> Resu
     if conn.get_warnings() > 0 {
         // Nothing else that was asked for gives reason to one
         let warnings: Vec<(String, u16, String)> = conn.text_rows("SHOW WARNINGS").await?;
-        let told = warnings.into_iter().filter(|(_, code, _)| !says_nothing_of_rows(*code));
+        let told = warnings.into_iter().filter(|(_, code, _)| !is_unrelated_to_rows(*code));
         let said: Vec<String> = told.take(3).map(|(_, code, message)| format!("{code} {message}")).collect();
         if !said.is_empty() {
             let name = format!("{}.{}", table.schema, table.name);

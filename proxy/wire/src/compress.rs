@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use bytes::{Buf, BytesMut};
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 
+use crate::error_code::{ER_NET_PACKETS_OUT_OF_ORDER, ER_NET_UNCOMPRESS_ERROR};
 use crate::frame::MAX_PAYLOAD;
 
 /// Length of a compressed packet's header, in bytes.
@@ -50,8 +51,8 @@ impl Error {
     /// The error number that the servers give it.
     pub fn code(self) -> u16 {
         match self {
-            Error::OutOfOrder => 1156,
-            Error::Uncompress => 1157,
+            Error::OutOfOrder => ER_NET_PACKETS_OUT_OF_ORDER,
+            Error::Uncompress => ER_NET_UNCOMPRESS_ERROR,
         }
     }
 }

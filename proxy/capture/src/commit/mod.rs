@@ -4,10 +4,9 @@ pub mod fresh;
 
 use std::sync::Arc;
 
-use atone_undo::{
-    Encoded, Image, Key, Layout, Row, Table, UndoRecord, insert_part_sql, part_bytes, says_nothing_of_rows,
-};
+use atone_undo::{Encoded, Image, Key, Layout, Row, Table, UndoRecord, insert_part_sql, part_bytes};
 use atone_wire::caps::status;
+use atone_wire::error_code::is_unrelated_to_rows;
 use atone_wire::response::{ErrPacket, OkPacket};
 
 use crate::Capture;
@@ -170,7 +169,7 @@ impl Capture<'_> {
             let text = |i: usize| {
                 String::from_utf8_lossy(cells.get(i).copied().flatten().unwrap_or_default()).into_owned()
             };
-            if !says_nothing_of_rows(text(1).parse().unwrap_or_default()) {
+            if !is_unrelated_to_rows(text(1).parse().unwrap_or_default()) {
                 return Ok(Some(format!("{} {}", text(1), text(2))));
             }
         }
