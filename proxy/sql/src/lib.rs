@@ -37,7 +37,7 @@ mod xid;
 
 pub use analysis::{analyze, concerns_atone, may_write, unreadable};
 pub use definition::{
-    Given, MirrorBody, MirrorDelete, SingleTableView, TriggerBody, TriggerInsert, select_of_view,
+    ColumnInput, MirrorBody, MirrorDelete, SingleTableView, TriggerBody, TriggerInsert, select_of_view,
     single_table_view, trigger_action, trigger_body,
 };
 pub use evaluate::{Evaluable, NO_LIMIT, Repeated, evaluable, evaluates_without_effects, repeatable};
