@@ -97,7 +97,7 @@ fn spans(statement: &Statement) -> Vec<Span> {
             let clauses =
                 [dml.where_clause.as_ref(), dml.order_by.as_ref(), dml.limit.as_ref(), dml.returning()];
             spans.extend(clauses.into_iter().flatten().cloned());
-            spans.extend(dml.pinned.iter().flatten().map(|(_, value)| value.clone()));
+            spans.extend(dml.equalities.iter().flatten().map(|(_, value)| value.clone()));
         }
         Statement::Joined(joined) => {
             spans.push(joined.references.clone());
