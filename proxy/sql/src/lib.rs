@@ -43,7 +43,7 @@ pub use definition::{
 pub use evaluate::{Evaluable, NO_LIMIT, Repeated, evaluable, evaluates_without_effects, repeatable};
 pub use lex::{Charset, Marks, Mode, Parameterized, UnsupportedMode, without_mark};
 pub use screen::{
-    NextStatement, TableLocks, TableName, may_change_reading, may_have_hint, may_have_several_statements,
+    NextStatement, TableLocks, TableName, may_change_parsing, may_have_hint, may_have_several_statements,
     may_list_user_variables, may_name_xid, may_prepare, needs_attention, next_statement, table_locks,
     table_names,
 };

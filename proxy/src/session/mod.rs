@@ -445,7 +445,7 @@ impl Session {
         if self.statements.is_empty() && self.named.is_empty() && self.link.own.is_empty() {
             return;
         }
-        if sql.is_none_or(atone_sql::may_change_reading) {
+        if sql.is_none_or(atone_sql::may_change_parsing) {
             self.link.readings += 1;
         }
         if sql.is_none_or(atone_sql::may_prepare) {

@@ -18,7 +18,7 @@ pub fn needs_attention(sql: &[u8]) -> bool {
 /// Whether a packet may change how the text of a statement that was prepared earlier is read: the default schema,
 /// `sql_mode`, the charset and collation of literals. Says false wrongly for a stored procedure that the text does not
 /// call by name.
-pub fn may_change_reading(sql: &[u8]) -> bool {
+pub fn may_change_parsing(sql: &[u8]) -> bool {
     const WORDS: [&str; 13] = [
         "use",
         "sql_mode",

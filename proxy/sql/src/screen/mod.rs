@@ -6,7 +6,7 @@ mod table_locks;
 mod table_names;
 
 pub use attention::{
-    may_change_reading, may_have_hint, may_list_user_variables, may_name_xid, may_prepare, needs_attention,
+    may_change_parsing, may_have_hint, may_list_user_variables, may_name_xid, may_prepare, needs_attention,
 };
 pub use splitting::{NextStatement, may_have_several_statements, next_statement};
 pub use table_locks::{TableLocks, table_locks};
