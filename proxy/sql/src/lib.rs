@@ -43,9 +43,9 @@ pub use definition::{
 pub use evaluate::{Evaluable, NO_LIMIT, Repeated, evaluable, evaluates_without_effects, repeatable};
 pub use lex::{Charset, Marks, Mode, Parameterized, UnsupportedMode, without_mark};
 pub use screen::{
-    NextStatement, TableLocks, TableName, may_change_parsing, may_have_hint, may_have_several_statements,
-    may_list_user_variables, may_name_xid, may_prepare, needs_attention, next_statement, table_locks,
-    table_names,
+    NextStatement, TableLocks, TableName, may_change_parsing, may_concern_atone, may_have_hint,
+    may_have_several_statements, may_list_user_variables, may_name_xid, may_prepare, next_statement,
+    table_locks, table_names,
 };
 pub use statement::get_diagnostics::{GetDiagnostics, get_diagnostics};
 pub use types::{

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use crate::{
     InsertValue, JoinedAction, Mode, Span, Statement, analyze,
     lex::{Executable, Lexed, is_blank, lex},
-    may_write, needs_attention,
+    may_concern_atone, may_write,
 };
 
 /// Pieces of SQL, whole and broken.
@@ -148,7 +148,7 @@ fn holds(sql: &[u8], mode: Mode) {
     ) || matches!(&analysis.statement, Statement::Refused(refusal) if refusal.for_atone)
         || analysis.xid_hint.is_some()
         || analysis.touches_xid;
-    assert!(!concerns || needs_attention(sql), "overlooked: {analysis:?}");
+    assert!(!concerns || may_concern_atone(sql), "overlooked: {analysis:?}");
 
     assert!(analysis.terminator <= sql.len());
     if let Some(hint) = &analysis.xid_hint {

@@ -1,6 +1,6 @@
 //! What is said of the statements of unbound sessions.
 
-use atone_sql::{Mode, may_change_parsing, may_prepare, may_write, needs_attention};
+use atone_sql::{Mode, may_change_parsing, may_concern_atone, may_prepare, may_write};
 
 #[test]
 fn writes() {
@@ -79,6 +79,6 @@ fn usual_statements_need_no_attention() {
         "SELECT atone_xid FROM t",
         "",
     ] {
-        assert!(!needs_attention(sql.as_bytes()), "{sql}");
+        assert!(!may_concern_atone(sql.as_bytes()), "{sql}");
     }
 }
