@@ -29,15 +29,15 @@ pub(super) struct Adapted {
     /// Rows are deleted and inserted, since triggers fire for UPDATE.
     pub(super) replaces: bool,
     /// The tables to which triggers add rows meanwhile.
-    pub(super) logs: Vec<AuditTable>,
+    pub(super) audit_tables: Vec<AuditTable>,
     /// The table that triggers keep equal to it meanwhile.
     pub(super) mirror: Option<Mirror>,
 }
 
 impl Adapted {
     /// What triggers write meanwhile is the same.
-    pub(super) fn fires_as(&self, other: &Adapted) -> bool {
-        self.logs == other.logs && self.mirror == other.mirror
+    pub(super) fn triggers_write_as(&self, other: &Adapted) -> bool {
+        self.audit_tables == other.audit_tables && self.mirror == other.mirror
     }
 }
 
@@ -148,7 +148,7 @@ pub(super) fn adapt(recorded: &Table, rows: &[RowChange], now: &TableInfo) -> Re
     }
     let fired = [(needs.insert, "INSERT"), (needs.update, "UPDATE"), (needs.delete, "DELETE")];
     let fired: Vec<&str> = fired.into_iter().filter(|(needed, _)| *needed).map(|(_, event)| event).collect();
-    let logs = audit_tables_of(triggers, &fired).into_iter().cloned().collect();
+    let audit_tables = audit_tables_of(triggers, &fired).into_iter().cloned().collect();
     let mirror = mirror_of(triggers, &fired).cloned();
     let known: HashSet<usize> = places.iter().copied().collect();
     let mut untouched = Vec::new();
@@ -181,7 +181,7 @@ pub(super) fn adapt(recorded: &Table, rows: &[RowChange], now: &TableInfo) -> Re
         }
     }
     let untouched = (needs.delete && !untouched.is_empty()).then(|| untouched.join(" AND "));
-    Ok(Adapted { table, gone, places, untouched, replaces, logs, mirror })
+    Ok(Adapted { table, gone, places, untouched, replaces, audit_tables, mirror })
 }
 
 /// Whether a row has been given another value in this column.

@@ -240,7 +240,7 @@ async fn dangles(
         return Ok(false);
     }
     let all = |list: &str, limit: usize| orphans(child, parent, values, list, limit);
-    Ok(!target.mends(conn, child, parent, all).await?)
+    Ok(!target.resolves_orphans(conn, child, parent, all).await?)
 }
 
 /// Reads so many rows of the child with these values that have no parent.

@@ -5,13 +5,13 @@
 //! marked stands in docs/undo-format.md.
 
 mod adapt;
+mod audit_rows;
 mod foreign_keys;
 mod keep;
-mod log;
-mod logs;
 mod purge;
 mod restore;
 mod target;
+mod undo_rows;
 
 use std::sync::Arc;
 

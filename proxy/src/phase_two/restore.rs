@@ -14,9 +14,9 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Params, Value as Cell};
 
 use super::adapt::{Adapted, adapt, is_deleted};
-use super::logs::{self, Logs};
+use super::audit_rows::{self, AuditRows};
 use super::target::Target;
-use super::{Failure, foreign_keys, log, stuck};
+use super::{Failure, foreign_keys, stuck, undo_rows};
 use crate::backend::Backend;
 use crate::heavy::heavy;
 
@@ -43,7 +43,7 @@ pub(super) async fn restore(
     branch: &BranchRef,
 ) -> Result<(), Failure> {
     let resource = &backend.name;
-    let mut loaded = log::load(conn, undo_log, branch, &backend.memory).await?;
+    let mut loaded = undo_rows::load(conn, undo_log, branch, &backend.memory).await?;
     let record = &mut loaded.record;
     if record.xid != branch.xid || record.branch_id != branch.branch_id {
         return Err(stuck(format!(
@@ -59,14 +59,14 @@ pub(super) async fn restore(
     let mut report = ConflictReport::new("rows were changed since by others than this transaction");
     let mut untouched = Vec::with_capacity(record.tables.len());
     let mut written = Vec::new();
-    let all_adapted = as_they_are(conn, (&mut reader, mariadb), &record.tables, packet_bytes).await?;
+    let all_adapted = current_tables(conn, (&mut reader, mariadb), &record.tables, packet_bytes).await?;
     for (changes, adapted) in record.tables.iter_mut().zip(all_adapted) {
         changes.table = adapted.table;
-        written.extend(adapted.logs);
+        written.extend(adapted.audit_tables);
         let values = heavy(changes.rows.len(), || Gone::take(&adapted.gone, &mut changes.rows));
         untouched.push(((adapted.gone, values), adapted.places, adapted.untouched, adapted.replaces));
     }
-    let logs = Logs::of(&mut reader, written).await?;
+    let audit_rows = AuditRows::of(&mut reader, written).await?;
     // Others may use it meanwhile
     drop(reader);
     let record = &loaded.record;
@@ -106,7 +106,7 @@ pub(super) async fn restore(
     for wanted in &wanted {
         compensate(conn, wanted, packet_bytes).await?;
     }
-    logs.take_away(backend, conn, record).await?;
+    audit_rows.delete_added(backend, conn, record).await?;
     for Wanted { changes, rows, .. } in &wanted {
         // Triggers, checks or a type that rounds may have bent what was written: look again before it is final
         for batch in batches(rows, packet_bytes) {
@@ -257,7 +257,7 @@ fn batches<'a, 'b>(
 }
 
 /// The record's tables as they are now, and what that means for their rows.
-async fn as_they_are(
+async fn current_tables(
     conn: &mut Conn,
     (reader, mariadb): (&mut Reader, bool),
     all: &[TableChanges],
@@ -265,19 +265,22 @@ async fn as_they_are(
 ) -> Result<Vec<Adapted>, Failure> {
     let all: Vec<&TableChanges> = all.iter().collect();
     // From here on they stay as they are until the transaction ends
-    hold(conn, &all, packet_bytes).await?;
+    lock_metadata(conn, &all, packet_bytes).await?;
     let now = read((reader, mariadb), &ids(&all), packet_bytes).await?;
     let mut adapted = adapt_all(&all, &now)?;
-    let fires = |adapted: &Adapted| !adapted.logs.is_empty() || adapted.mirror.is_some();
+    let fires = |adapted: &Adapted| !adapted.audit_tables.is_empty() || adapted.mirror.is_some();
     let firing: Vec<usize> = (0..adapted.len()).filter(|&at| fires(&adapted[at])).collect();
     if firing.is_empty() {
         return Ok(adapted);
     }
     for adapted in &adapted {
-        for written in
-            adapted.logs.iter().map(AuditTable::quoted).chain(adapted.mirror.iter().map(Mirror::quoted))
+        for written in adapted
+            .audit_tables
+            .iter()
+            .map(AuditTable::quoted)
+            .chain(adapted.mirror.iter().map(Mirror::quoted))
         {
-            logs::hold(conn, &written).await?;
+            audit_rows::lock_metadata(conn, &written).await?;
         }
     }
     // What triggers write was looked at when it could still be altered
@@ -285,7 +288,7 @@ async fn as_they_are(
     let now = read((reader, mariadb), &ids(&changes), packet_bytes).await?;
     let again = adapt_all(&changes, &now)?;
     for ((at, again), own) in firing.into_iter().zip(again).zip(&now) {
-        if !again.fires_as(&adapted[at]) {
+        if !again.triggers_write_as(&adapted[at]) {
             return Err(Failure::Retry("a table that a trigger writes was altered meanwhile".into()));
         }
         if let Some(mirror) = &again.mirror {
@@ -303,7 +306,7 @@ async fn as_they_are(
 }
 
 /// Takes the metadata locks of tables, many with one packet.
-async fn hold(conn: &mut Conn, all: &[&TableChanges], packet_bytes: usize) -> Result<(), Failure> {
+async fn lock_metadata(conn: &mut Conn, all: &[&TableChanges], packet_bytes: usize) -> Result<(), Failure> {
     let select = |changes: &TableChanges| format!("SELECT 1 FROM {} LIMIT 0", changes.table.quoted());
     let ids = ids(all);
     let mut rest = all;

@@ -25,7 +25,7 @@ pub(super) async fn find(
 ) -> Result<BranchRows, Failure> {
     // Twice: the branch may commit between the look and the marker, which then collides
     for _ in 0..2 {
-        match look(conn, undo_log, branch).await?.says.map_err(stuck)? {
+        match look(conn, undo_log, branch).await?.judged.map_err(stuck)? {
             BranchRows::None => {}
             found => return Ok(found),
         }
@@ -47,7 +47,7 @@ pub(super) async fn insert_marker(conn: &mut Conn, work: &Work, branch: &BranchR
 
 /// What a branch's rows say, or how they contradict each other, and the column `xid` of all of them.
 pub(super) struct Seen {
-    pub(super) says: Result<BranchRows, String>,
+    pub(super) judged: Result<BranchRows, String>,
     pub(super) xids: Vec<String>,
 }
 
@@ -72,18 +72,18 @@ pub(super) async fn look(conn: &mut Conn, undo_log: &str, branch: &BranchRef) ->
         let xid = String::from_utf8_lossy(&xid).into_owned();
         let mut has_content = context_bytes > 0;
         if !has_content && matches!(status, LOG_STATUS_MARKER | LOG_STATUS_RESTORED) {
-            let held: Option<u64> = conn
+            let info_bytes: Option<u64> = conn
                 .first_row(
                     format!("SELECT LENGTH(rollback_info) FROM {undo_log} WHERE branch_id = ? AND xid = ?"),
                     (branch.branch_id, &xid),
                 )
                 .await?;
-            has_content = held.ok_or_else(|| Failure::Retry("the undo row went away".into()))? > 0;
+            has_content = info_bytes.ok_or_else(|| Failure::Retry("the undo row went away".into()))? > 0;
         }
         rows.push(RowHead { xid, status, has_content });
     }
-    let says = judge_rows(&branch.xid, &rows);
-    Ok(Seen { says, xids: rows.into_iter().map(|row| row.xid).collect() })
+    let judged = judge_rows(&branch.xid, &rows);
+    Ok(Seen { judged, xids: rows.into_iter().map(|row| row.xid).collect() })
 }
 
 /// Locks the undo row of a branch, and reads its record.
@@ -94,8 +94,8 @@ pub(super) async fn load(
     memory: &Memory,
 ) -> Result<Loaded, Failure> {
     let lock = format!("SELECT log_status FROM {undo_log} WHERE branch_id = ? AND xid = ? FOR UPDATE");
-    let held: Option<i32> = conn.first_row(lock, (branch.branch_id, &branch.xid)).await?;
-    if held != Some(LOG_STATUS_UNDO) {
+    let status: Option<i32> = conn.first_row(lock, (branch.branch_id, &branch.xid)).await?;
+    if status != Some(LOG_STATUS_UNDO) {
         return Err(Failure::Retry("the undo row went away".into()));
     }
     // The lock on the first part protects the others: a locking read of them would lock the gap behind them too, where
@@ -135,7 +135,7 @@ pub(super) async fn read(
     }
     let json_bytes = contexts.first().map_or(Ok(0), |context| UndoRecord::json_bytes(context));
     let json_bytes = json_bytes.map_err(|e| broken(e.to_string()))?;
-    let held = match memory {
+    let reserved = match memory {
         Some(memory) => Some(memory.rollback(json_bytes).await),
         None => None,
     };
@@ -157,7 +157,7 @@ pub(super) async fn read(
     };
     let record = decoded.map_err(|e| broken(e.to_string()))?;
     names.remove(0);
-    Ok(Loaded { record, other_parts: names, _held: held })
+    Ok(Loaded { record, other_parts: names, _reserved: reserved })
 }
 
 /// A record as it was read.
@@ -165,7 +165,7 @@ pub(super) struct Loaded {
     pub(super) record: UndoRecord,
     /// The column `xid` of its parts but the first.
     other_parts: Vec<String>,
-    _held: Option<Held>,
+    _reserved: Option<Held>,
 }
 
 impl Loaded {
