@@ -11,7 +11,7 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error};
 
 use super::{Failure, stuck};
-use crate::memory::{Held, Memory};
+use crate::memory::{Memory, Reservation};
 
 /// Records of more bytes are decoded where they hold nobody up.
 const LARGE_RECORD_BYTES: usize = 256 << 10;
@@ -136,7 +136,7 @@ pub(super) async fn read(
     let json_bytes = contexts.first().map_or(Ok(0), |context| UndoRecord::json_bytes(context));
     let json_bytes = json_bytes.map_err(|e| broken(e.to_string()))?;
     let reserved = match memory {
-        Some(memory) => Some(memory.rollback(json_bytes).await),
+        Some(memory) => Some(memory.for_rollback(json_bytes).await),
         None => None,
     };
     let select = format!("SELECT rollback_info FROM {undo_log} WHERE branch_id = ? AND xid = ?");
@@ -165,7 +165,7 @@ pub(super) struct Loaded {
     pub(super) record: UndoRecord,
     /// The column `xid` of its parts but the first.
     other_parts: Vec<String>,
-    _reserved: Option<Held>,
+    _reserved: Option<Reservation>,
 }
 
 impl Loaded {

@@ -45,7 +45,7 @@ use tokio::sync::watch;
 
 use crate::backend::Backend;
 use crate::heavy::ASIDE;
-use crate::memory::HELD_PER_IMAGE;
+use crate::memory::RESERVED_PER_IMAGE;
 use crate::net::{Conn, Peer, Stream};
 use atone_capture::error::{End, SqlError};
 use atone_capture::fault::Progress;
@@ -110,7 +110,7 @@ impl Session {
         let activity = opened.backend.waits.activity(opened.connection_id);
         let (backend, mariadb) = (opened.backend, opened.mariadb);
         let link = Link {
-            memory: backend.memory.session(),
+            memory: backend.memory.for_session(),
             client: opened.client,
             server: ServerLeg::new(opened.server, activity),
             capabilities: opened.capabilities,
@@ -321,7 +321,7 @@ impl Session {
     /// What holds for a whole command, once it is answered.
     fn after_command(&mut self) {
         // What the statement has read beside its rows is gone
-        self.link.memory.shrink_to(HELD_PER_IMAGE * self.state.branch.bytes());
+        self.link.memory.shrink_to(RESERVED_PER_IMAGE * self.state.branch.bytes());
         self.command.out_of_memory = None;
         self.link.out_of_memory = false;
         let in_transaction = self.in_transaction();
