@@ -184,13 +184,13 @@ pub struct Conn {
     /// How much the next read asks for, in bytes.
     read_bytes: usize,
     /// What ended TLS, where something that had come before it was still to be read.
-    held_error: Option<io::Error>,
+    deferred_error: Option<io::Error>,
 }
 
 impl Conn {
     /// Wraps a fresh socket.
     pub fn new(stream: Stream) -> Conn {
-        Conn { stream, rbuf: BytesMut::new(), codec: None, read_bytes: MIN_READ_BYTES, held_error: None }
+        Conn { stream, rbuf: BytesMut::new(), codec: None, read_bytes: MIN_READ_BYTES, deferred_error: None }
     }
 
     /// Answers the client's part of TLS; what was read already belongs to it.
@@ -257,7 +257,8 @@ impl Conn {
             self.rbuf = BytesMut::new();
         }
         let Some(codec) = &mut self.codec else {
-            return read(&mut self.stream, &mut self.rbuf, &mut self.read_bytes, &mut self.held_error).await;
+            return read(&mut self.stream, &mut self.rbuf, &mut self.read_bytes, &mut self.deferred_error)
+                .await;
         };
         loop {
             let before = self.rbuf.len();
@@ -269,7 +270,7 @@ impl Conn {
             if codec.raw.is_empty() && codec.raw.capacity() > MAX_KEPT_BYTES {
                 codec.raw = BytesMut::new();
             }
-            read(&mut self.stream, &mut codec.raw, &mut self.read_bytes, &mut self.held_error).await?;
+            read(&mut self.stream, &mut codec.raw, &mut self.read_bytes, &mut self.deferred_error).await?;
         }
     }
 
@@ -285,7 +286,7 @@ impl Conn {
             if buffer.len() > limit {
                 std::future::pending::<()>().await;
             }
-            let read = read(&mut self.stream, buffer, &mut self.read_bytes, &mut self.held_error);
+            let read = read(&mut self.stream, buffer, &mut self.read_bytes, &mut self.deferred_error);
             if let Err(error) = read.await {
                 return error;
             }
@@ -327,7 +328,7 @@ impl Conn {
             return self.flush().await;
         };
         loop {
-            let packet = if codec.held() + bytes.len() < BLOCKING_BYTES {
+            let packet = if codec.pending_bytes() + bytes.len() < BLOCKING_BYTES {
                 codec.encode(&mut bytes)
             } else {
                 blocking(|| codec.encode(&mut bytes))
@@ -394,9 +395,9 @@ async fn read(
     stream: &mut Stream,
     buffer: &mut BytesMut,
     read_bytes: &mut usize,
-    held_error: &mut Option<io::Error>,
+    deferred_error: &mut Option<io::Error>,
 ) -> io::Result<()> {
-    if let Some(error) = held_error.take() {
+    if let Some(error) = deferred_error.take() {
         return Err(error);
     }
     buffer.reserve(*read_bytes);
@@ -414,7 +415,7 @@ async fn read(
             if buffer.len() == before {
                 return Err(error);
             }
-            *held_error = Some(error);
+            *deferred_error = Some(error);
             buffer.len() - before
         }
         read => read?,

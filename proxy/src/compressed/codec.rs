@@ -38,7 +38,7 @@ pub struct Codec {
     /// The number of the next frame to be written to a client, unless it is set anew.
     next_written: u8,
     /// What is to be written to a client, up to the end of a frame that has not come yet.
-    held: BytesMut,
+    pending: BytesMut,
     /// How much of it belongs to a frame whose beginning was written, in bytes.
     tail: usize,
     /// Whether the last frame that was read is continued by the next.
@@ -60,7 +60,7 @@ impl Codec {
             last_written: None,
             next_read: 0,
             next_written: 0,
-            held: BytesMut::new(),
+            pending: BytesMut::new(),
             tail: 0,
             continued: false,
             more: false,
@@ -121,10 +121,10 @@ impl Codec {
     pub fn encode(&mut self, bytes: &mut &[u8]) -> Option<Vec<u8>> {
         let mut piece = match self.end {
             End::Server => {
-                self.held.extend_from_slice(std::mem::take(bytes));
+                self.pending.extend_from_slice(std::mem::take(bytes));
                 let piece = self.take_frames()?;
-                if self.held.is_empty() {
-                    self.held = BytesMut::new();
+                if self.pending.is_empty() {
+                    self.pending = BytesMut::new();
                 }
                 piece
             }
@@ -165,21 +165,21 @@ impl Codec {
     /// Takes whole frames off what is held: as many as a piece has room for, or a longer one.
     fn take_frames(&mut self) -> Option<BytesMut> {
         let mut end = self.tail;
-        while let Some(header) = self.held.get(end..).and_then(frame::Header::peek) {
+        while let Some(header) = self.pending.get(end..).and_then(frame::Header::peek) {
             let next = end + frame::HEADER + header.len;
-            if next > self.held.len() || (end > 0 && next > compress::MAX_PIECE) {
+            if next > self.pending.len() || (end > 0 && next > compress::MAX_PIECE) {
                 break;
             }
             end = next;
         }
         let taken = end.min(frame::MAX_PAYLOAD);
         self.tail = end - taken;
-        (taken > 0).then(|| self.held.split_to(taken))
+        (taken > 0).then(|| self.pending.split_to(taken))
     }
 
     /// How much is held that the next packet may have to be made of, in bytes.
-    pub fn held(&self) -> usize {
-        self.held.len()
+    pub fn pending_bytes(&self) -> usize {
+        self.pending.len()
     }
 }
 
