@@ -28,7 +28,7 @@ pub enum Stream {
     /// A Unix socket
     Unix(UnixStream),
     /// TLS on one of the others
-    Tls(Box<TlsStream<Begun>>),
+    Tls(Box<TlsStream<Prefixed>>),
 }
 
 /// Who is at the other end of an accepted connection, as the system sees it.
@@ -57,7 +57,7 @@ pub fn tune(stream: &TcpStream, keepalive: Option<Duration>) -> io::Result<()> {
 
 /// A socket of which some bytes were read already.
 #[derive(Debug)]
-pub struct Begun {
+pub struct Prefixed {
     read: BytesMut,
     stream: Stream,
 }
@@ -131,7 +131,7 @@ impl AsyncWrite for Stream {
     }
 }
 
-impl AsyncRead for Begun {
+impl AsyncRead for Prefixed {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.read.is_empty() {
@@ -143,7 +143,7 @@ impl AsyncRead for Begun {
     }
 }
 
-impl AsyncWrite for Begun {
+impl AsyncWrite for Prefixed {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
     }
@@ -198,7 +198,7 @@ impl Conn {
     /// # Errors
     /// Why the two could not agree, or what the system says.
     pub async fn accept_tls(self, acceptor: &TlsAcceptor) -> io::Result<Conn> {
-        let stream = acceptor.accept(Begun { read: self.rbuf, stream: self.stream }).await?;
+        let stream = acceptor.accept(Prefixed { read: self.rbuf, stream: self.stream }).await?;
         Ok(Conn::new(Stream::Tls(Box::new(stream.into()))))
     }
 
@@ -211,7 +211,7 @@ impl Conn {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the server spoke before TLS had begun"));
         }
         let (connector, name) = connector.parts();
-        let stream = connector.connect(name, Begun { read: self.rbuf, stream: self.stream }).await?;
+        let stream = connector.connect(name, Prefixed { read: self.rbuf, stream: self.stream }).await?;
         Ok(Conn::new(Stream::Tls(Box::new(stream.into()))))
     }
 
