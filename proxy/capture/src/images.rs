@@ -7,7 +7,7 @@ use atone_wire::Malformed;
 use crate::Capture;
 use crate::error::{End, SqlError};
 use crate::flight::Rows;
-use atone_facts::{TableInfo, Write, capture_refusal, only_tools_refuse};
+use atone_facts::{TableInfo, Write, capture_refusal, is_refused_by_tools_only};
 
 /// How many keys one SELECT names.
 pub(crate) const KEYS_PER_SELECT: usize = 500;
@@ -20,7 +20,7 @@ impl Capture<'_> {
     pub(crate) fn triggers_refuse(&self, info: &TableInfo, write: Write) -> Option<SqlError> {
         let (table, triggers) = (&info.table, &info.facts.triggers);
         let why = capture_refusal(table, triggers, write)?;
-        let error = if only_tools_refuse(table, triggers, write) {
+        let error = if is_refused_by_tools_only(table, triggers, write) {
             SqlError::being_altered
         } else {
             SqlError::refused
