@@ -16,8 +16,8 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use crate::backend::Backend;
 
-/// How many waits are told at once.
-const MAX_TOLD: usize = 1_000;
+/// How many waits are reported at once.
+const MAX_REPORTED: usize = 1_000;
 /// How many pairs of who waits and who is waited for are read at once: where many want one row each waits for all ahead of it.
 const MAX_PAIRS: usize = 10_000;
 /// How long the servers go on with what they have put together for `innodb_trx`, and a little more.
@@ -188,7 +188,13 @@ pub async fn watch(backend: Arc<Backend>) {
     let mut asked = backend.coordinator.wait_looks();
     let mut ticks = interval(limit.map_or(FAILED_PAUSE, |limit| limit / 2));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut watch = Watch { backend: &backend, tells: false, failed_at: None, says: true, answered: 0 };
+    let mut watch = Watch {
+        backend: &backend,
+        has_reported_waits: false,
+        failed_at: None,
+        logs_failures: true,
+        answered: 0,
+    };
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
@@ -202,11 +208,11 @@ pub async fn watch(backend: Arc<Backend>) {
 struct Watch<'a> {
     backend: &'a Backend,
     /// The coordinator was told waits with the last report.
-    tells: bool,
+    has_reported_waits: bool,
     /// When a look has failed, if the last one has.
     failed_at: Option<Instant>,
     /// A failure is still to be logged.
-    says: bool,
+    logs_failures: bool,
     /// The number of the last question that was answered.
     answered: u64,
 }
@@ -221,18 +227,18 @@ impl Watch<'_> {
             Some(limit) if !pauses => self.backend.waits.long(limit),
             _ => HashMap::new(),
         };
-        if long.is_empty() && !is_asked && !self.tells {
+        if long.is_empty() && !is_asked && !self.has_reported_waits {
             return;
         }
         let waits = if long.is_empty() { Vec::new() } else { self.waits_of(&long).await };
-        self.tells = !waits.is_empty();
+        self.has_reported_waits = !waits.is_empty();
         self.answered = look;
         let wanted =
             question.filter(|_| is_asked).map(|question| question.connection_ids).unwrap_or_default();
         let mut ids: Vec<u64> = waits.iter().map(|wait| wait.blocker_id).chain(wanted).collect();
         ids.sort_unstable();
         ids.dedup();
-        let bound = self.backend.waits.bindings(ids.into_iter().take(MAX_TOLD));
+        let bound = self.backend.waits.bindings(ids.into_iter().take(MAX_REPORTED));
         let resource = self.backend.name.clone();
         self.backend.coordinator.local_waits(LocalWaits { resource, look, waits, bound });
     }
@@ -242,14 +248,14 @@ impl Watch<'_> {
         let seen = timeout(LOOK_LIMIT, fresh_pairs(self.backend)).await.unwrap_or(Err(NotSeen::TooLong));
         match seen {
             Ok(pairs) => {
-                (self.failed_at, self.says) = (None, true);
-                told(pairs, long)
+                (self.failed_at, self.logs_failures) = (None, true);
+                reported(pairs, long)
             }
             // The next look may be lucky
             Err(NotSeen::Cached) => Vec::new(),
             Err(why) => {
                 self.failed_at = Some(Instant::now());
-                if std::mem::take(&mut self.says) {
+                if std::mem::take(&mut self.logs_failures) {
                     tracing::warn!(
                         backend = self.backend.name,
                         %why,
@@ -264,11 +270,11 @@ impl Watch<'_> {
 }
 
 /// The waits among these, of sessions that are still in the wait for which they were looked at.
-fn told(pairs: Vec<Pair>, long: &HashMap<u64, Long>) -> Vec<LocalWait> {
+fn reported(pairs: Vec<Pair>, long: &HashMap<u64, Long>) -> Vec<LocalWait> {
     let mut waits: Vec<LocalWait> = Vec::new();
     for (connection_id, lock, blocker_id, transaction) in pairs {
         let Some(Long { turn, listed }) = long.get(&connection_id) else { continue };
-        if listed.activity.is_in(*turn) && waits.len() < MAX_TOLD {
+        if listed.activity.is_in(*turn) && waits.len() < MAX_REPORTED {
             let wait = format!("{turn} {lock} {transaction}");
             waits.push(LocalWait { xid: listed.xid.clone(), connection_id, blocker_id, wait });
         }
@@ -370,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn only_waits_that_go_on_are_told() {
+    fn only_waits_that_go_on_are_reported() {
         let waits = Waits::default();
         let listed = |id| Arc::new(Listed { xid: format!("x{id}"), activity: waits.activity(id) });
         let (one, two) = (listed(1), listed(2));
@@ -385,8 +391,8 @@ mod tests {
         let pairs = vec![(1, "l".to_owned(), 2, 5), (2, "m".to_owned(), 9, 6), (3, "n".to_owned(), 1, 7)];
         let ids =
             |waits: Vec<LocalWait>| -> Vec<u64> { waits.iter().map(|wait| wait.connection_id).collect() };
-        assert_eq!(ids(told(pairs.clone(), &long)), [1, 2]);
+        assert_eq!(ids(reported(pairs.clone(), &long)), [1, 2]);
         drop(waiting);
-        assert_eq!(ids(told(pairs, &long)), [2]);
+        assert_eq!(ids(reported(pairs, &long)), [2]);
     }
 }
