@@ -73,12 +73,12 @@ impl Codec {
     }
 
     /// What is written next answers no command, or one that is yet to come: it is numbered `seq`.
-    pub fn unasked(&mut self, seq: u8) {
+    pub fn begin_unsolicited(&mut self, seq: u8) {
         self.next = seq;
     }
 
     /// What is read next may be unasked for: a server numbers its frames anew.
-    pub fn await_unasked(&mut self) {
+    pub fn await_unsolicited(&mut self) {
         if self.read.is_between_packets() {
             self.next_read = 0;
         }

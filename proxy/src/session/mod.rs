@@ -213,7 +213,7 @@ impl Session {
     /// connection was idle too long) is passed on.
     async fn await_command(&mut self) -> Result<(), End> {
         if let Some(codec) = self.link.server.codec() {
-            codec.await_unasked();
+            codec.await_unsolicited();
         }
         // It may have come together with the last reply
         self.pass_unasked().await?;
@@ -254,7 +254,7 @@ impl Session {
                     };
                     // The answer to what the client says next
                     if let Some(codec) = self.link.client.codec() {
-                        codec.unasked(1);
+                        codec.begin_unsolicited(1);
                     }
                     self.send_error(&bye).await?;
                     return Err(End::Done);
