@@ -168,7 +168,7 @@ pub fn obstacle(
     let spelled = |name: String, literal: String| format!("{name} = {literal}");
     let (sql, params) = inverse.with_values(before, |at| assigned.has(at), spelled);
     let condition = table.predicate("", &[table.key_of(before)], Session::Compensation);
-    let sql = format!("{sql}{}{condition}{AROUND}", table.quoted());
+    let sql = format!("{sql}{}{condition}{STATEMENT_FRAME}", table.quoted());
     let needed_bytes = Statement { sql, params, rows: 1 }.needed_bytes();
     (needed_bytes >= packet_bytes).then_some(Obstacle::Packet { needed_bytes })
 }
@@ -176,7 +176,7 @@ pub fn obstacle(
 /// What a parameter has beside its bytes, and a command beside its parameters, in bytes at most.
 const EXECUTE_BYTES: usize = 32;
 /// About what a statement has besides names, values and its condition.
-const AROUND: &str = "INSERT INTO () VALUES () ; UPDATE SET WHERE";
+const STATEMENT_FRAME: &str = "INSERT INTO () VALUES () ; UPDATE SET WHERE";
 /// Parameters that are longer than this together travel one by one, as the driver sends them.
 const MAX_TOGETHER_BYTES: usize = (1 << 24) - 1;
 

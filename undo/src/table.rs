@@ -107,7 +107,7 @@ impl Column {
     }
 
     /// Whether it is read by its name alone: a NULL is then the column's, and not that of a function that gives up.
-    fn is_read_as_it_is(&self) -> bool {
+    fn is_read_by_name(&self) -> bool {
         self.image_function("").is_none()
     }
 
@@ -212,7 +212,7 @@ impl Column {
         let Some(bytes) = cell else {
             return if self.may_be_null() {
                 Ok(Value::Null)
-            } else if self.is_read_as_it_is() {
+            } else if self.is_read_by_name() {
                 Err(ImageError::UnexpectedNull { column: self.name.clone() })
             } else {
                 Err(self.lost())
@@ -316,12 +316,12 @@ impl Table {
         let name = |column: &Column| format!("{qualifier}.{}", quote_identifier(&column.name));
         let columns = self.columns.iter().map(|c| c.image_expression(qualifier));
         let types = self.documents().map(|(_, column)| document::types_expression(&name(column)));
-        let told: Vec<&Column> = self.told_null().map(|(_, column)| column).collect();
+        let flagged: Vec<&Column> = self.flagged_columns().map(|(_, column)| column).collect();
         let bits = |group: &[&Column]| {
             let bit = |(at, column): (usize, &&Column)| format!("(({} IS NULL)<<{at})", name(column));
             group.iter().enumerate().map(bit).collect::<Vec<_>>().join("|")
         };
-        let nulls: Vec<String> = told.chunks(NULLS_PER_NUMBER).map(bits).collect();
+        let nulls: Vec<String> = flagged.chunks(NULLS_PER_NUMBER).map(bits).collect();
         let weights = self.weighted_parts().map(|(column, prefix)| {
             column.weight_expression(&format!("{qualifier}.{}", quote_identifier(&column.name)), prefix)
         });
@@ -332,7 +332,7 @@ impl Table {
     pub fn image_width(&self) -> usize {
         self.columns.len()
             + self.documents().count()
-            + self.told_null().count().div_ceil(NULLS_PER_NUMBER)
+            + self.flagged_columns().count().div_ceil(NULLS_PER_NUMBER)
             + self.weighted_parts().count()
     }
 
@@ -340,22 +340,22 @@ impl Table {
         self.columns.iter().enumerate().filter(|(_, column)| column.kind == Kind::Document)
     }
 
-    /// The columns of which it is told apart from their value whether they are NULL.
-    fn told_null(&self) -> impl Iterator<Item = (usize, &Column)> {
+    /// The columns for which a flag beside the value says whether they are NULL.
+    fn flagged_columns(&self) -> impl Iterator<Item = (usize, &Column)> {
         let columns = self.columns.iter().enumerate();
-        columns.filter(|(_, column)| column.may_be_null() && !column.is_read_as_it_is())
+        columns.filter(|(_, column)| column.may_be_null() && !column.is_read_by_name())
     }
 
-    /// Which of the columns are NULL, of those of which it is told.
+    /// Which of the flagged columns are NULL.
     fn nulls(&self, numbers: &[Option<&[u8]>]) -> Result<HashMap<usize, bool>, ImageError> {
         let numbers: Vec<Option<u64>> =
             numbers.iter().map(|cell| std::str::from_utf8((*cell)?).ok()?.parse().ok()).collect();
-        let told = self.told_null().enumerate().map(|(nth, (at, column))| {
+        let flags = self.flagged_columns().enumerate().map(|(nth, (at, column))| {
             let number = numbers.get(nth / NULLS_PER_NUMBER).copied().flatten();
             let number = number.ok_or_else(|| ImageError::NoNulls { column: column.name.clone() })?;
             Ok((at, number >> (nth % NULLS_PER_NUMBER) & 1 == 1))
         });
-        told.collect()
+        flags.collect()
     }
 
     fn weighted_parts(&self) -> impl Iterator<Item = (&Column, Option<u32>)> {
