@@ -47,7 +47,7 @@ impl<'a> Exchanges<'a> {
     }
 
     /// Takes a row of the record into account, as it is there now by the columns' names.
-    pub fn look(&mut self, change: &RowChange, now: Option<&[Value]>) {
+    pub fn add_row(&mut self, change: &RowChange, now: Option<&[Value]>) {
         if self.pairs.is_empty() {
             return;
         }
@@ -131,7 +131,7 @@ mod tests {
         let mut exchanges = Exchanges::new(&table, &places);
         for (before, after) in rows {
             let change = RowChange { before: before.clone(), after: after.clone() };
-            exchanges.look(&change, after.as_deref());
+            exchanges.add_row(&change, after.as_deref());
         }
         exchanges.unproven().map(|(one, other)| (one.to_owned(), other.to_owned()))
     }
@@ -154,7 +154,7 @@ mod tests {
         let swapped = RowChange { before: row([1, 1, 2, 9]), after: row([1, 2, 1, 9]) };
         let table = table();
         let mut exchanges = Exchanges::new(&table, &EXCHANGED);
-        exchanges.look(&swapped, row([1, 1, 2, 9]).as_deref());
+        exchanges.add_row(&swapped, row([1, 1, 2, 9]).as_deref());
         assert_eq!(exchanges.unproven(), Some(("a", "b")));
     }
 

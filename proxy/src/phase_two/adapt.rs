@@ -3,7 +3,7 @@
 //! A rollback leaves what there would be if the branch had never been and the table had been altered then. It is done where
 //! that can be told from the columns' names: each column of the record is there under its name with a type that
 //! holds the same values, and the key still identifies rows. A column that the branch did not change may be gone, where the rest tells
-//! that it has not taken the name of another one ([`Gone`](atone_undo::Gone)). Where columns stand in another order, the rows must tell that they
+//! that it has not taken the name of another one ([`MissingColumns`](atone_undo::MissingColumns)). Where columns stand in another order, the rows must tell that they
 //! have not exchanged their names ([`Exchanges`](atone_undo::Exchanges)). A column that was added keeps its value in rows that stand; rows that are inserted
 //! again get its default, as they would have had from the ALTER. All else stops the branch.
 
@@ -13,7 +13,7 @@ use atone_facts::{
     AuditTable, ColumnDefault, Mirror, TableInfo, Write, audit_tables_of, compensates_by_replacing,
     mirror_of, undo_refusal,
 };
-use atone_undo::{Column, GoneColumn, Kind, RowChange, Table, UniqueKey, Value, quote_identifier};
+use atone_undo::{Column, Kind, MissingColumn, RowChange, Table, UniqueKey, Value, quote_identifier};
 
 /// A record's table as it is now.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub(super) struct Adapted {
     /// The record's columns, in its order, as they are now, without those that are gone.
     pub(super) table: Table,
     /// Those that are gone.
-    pub(super) gone: Vec<GoneColumn>,
+    pub(super) gone: Vec<MissingColumn>,
     /// Where each of them stands among the table's columns.
     pub(super) places: Vec<usize>,
     /// A condition under which a row's added columns have what an ALTER gives them, where there are such columns.
@@ -82,8 +82,8 @@ pub(super) fn adapt(recorded: &Table, rows: &[RowChange], now: &TableInfo) -> Re
     let find =
         |column: &Column| now.table.columns.iter().position(|c| c.name.eq_ignore_ascii_case(&column.name));
     let found: Vec<Option<usize>> = recorded.columns.iter().map(find).collect();
-    let gone = GoneColumn::all(&recorded.columns, &found, &now.table.columns);
-    let is_given = |column: &&GoneColumn| recorded.columns.get(column.at).is_some_and(|c| !c.generated);
+    let gone = MissingColumn::all(&recorded.columns, &found, &now.table.columns);
+    let is_given = |column: &&MissingColumn| recorded.columns.get(column.at).is_some_and(|c| !c.generated);
     if let Some(column) = gone.iter().filter(is_given).find(|column| is_changed(rows, column.at)) {
         let all: Vec<&str> = now.table.columns.iter().map(|c| c.name.as_str()).collect();
         return Err(format!(
@@ -125,7 +125,7 @@ pub(super) fn adapt(recorded: &Table, rows: &[RowChange], now: &TableInfo) -> Re
     };
     let as_recorded = Table { keys: table.keys.iter().map(in_record).collect(), ..recorded.clone() };
     let needs = needs(&as_recorded, rows, replaces);
-    let renamed = |gone: &GoneColumn| gone.renamed(&found, &now.table.columns);
+    let renamed = |gone: &MissingColumn| gone.renamed(&found, &now.table.columns);
     if let Some((column, new)) = gone.iter().filter(is_given).find_map(|gone| Some((gone, renamed(gone)?)))
         && needs.insert
     {

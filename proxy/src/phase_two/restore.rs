@@ -6,8 +6,8 @@ use atone_api::proto::BranchRef;
 use atone_catalog::{Reader, Typed, image, table_chunks};
 use atone_facts::{AuditTable, Mirror, TableError, TableId, TableInfo};
 use atone_undo::{
-    ConflictReport, Exchanges, Gone, Key, Row, RowChange, Statement, Table, TableChanges, Value, Verdict,
-    inverse_for, judge, quote_identifier, replacing_inverse_for,
+    ConflictReport, Exchanges, Key, MissingColumns, Row, RowChange, Statement, Table, TableChanges, Value,
+    Verdict, inverse_for, judge, quote_identifier, replacing_inverse_for,
 };
 use atone_wire::error_code::{ER_NO_SUCH_TABLE, is_unrelated_to_rows};
 use mysql_async::prelude::Queryable;
@@ -63,7 +63,7 @@ pub(super) async fn restore(
     for (changes, adapted) in record.tables.iter_mut().zip(all_adapted) {
         changes.table = adapted.table;
         written.extend(adapted.audit_tables);
-        let values = heavy(changes.rows.len(), || Gone::take(&adapted.gone, &mut changes.rows));
+        let values = heavy(changes.rows.len(), || MissingColumns::take(&adapted.gone, &mut changes.rows));
         untouched.push(((adapted.gone, values), adapted.places, adapted.untouched, adapted.replaces));
     }
     let audit_rows = AuditRows::of(&mut reader, written).await?;
@@ -75,15 +75,15 @@ pub(super) async fn restore(
         let all: Vec<&RowChange> = changes.rows.iter().collect();
         let mut restore = Vec::new();
         let mut exchanges = Exchanges::new(&changes.table, &places);
-        let mut gone = Gone::new(&changes.table, &gone.0, gone.1);
+        let mut gone = MissingColumns::new(&changes.table, &gone.0, gone.1);
         let mut nth = 0;
         for batch in batches(&all, packet_bytes) {
             let current = rows_left(conn, changes, batch).await?;
             for change in batch {
                 let now = current.get(&key_of(changes, change)?).map(|row| row.values.to_values());
                 let now = now.as_deref();
-                exchanges.look(change, now);
-                gone.look(nth, change, now);
+                exchanges.add_row(change, now);
+                gone.add_row(nth, change, now);
                 nth += 1;
                 match judge(&changes.table, change, now) {
                     Verdict::Restore => restore.push(*change),

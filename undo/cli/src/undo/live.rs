@@ -65,7 +65,7 @@ pub(crate) async fn judged<'a>(
     let places = places(conn, table).await?;
     let mut exchanges = Exchanges::new(table, &places);
     for judged in &found {
-        exchanges.look(judged.change, judged.current.as_deref());
+        exchanges.add_row(judged.change, judged.current.as_deref());
     }
     exchanges.refusal().map_or(Ok(found), Err)
 }
