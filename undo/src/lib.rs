@@ -44,6 +44,5 @@ pub use session::{SESSION_IDLE_S, connection_setup, session_setup, session_varia
 pub use table::{Column, Table, UniqueKey, quote_identifier};
 pub use undo_log::{
     LOG_STATUS_MARKER, LOG_STATUS_PART, LOG_STATUS_RESTORED, LOG_STATUS_UNDO, PART_SEPARATOR, UNDO_LOG_TABLE,
-    branch_condition, insert_marker_sql, insert_part_sql, insert_undo_sql, part_bytes, part_xid,
-    undo_log_ddl,
+    branch_condition, insert_marker_sql, insert_part_sql, part_bytes, part_xid, undo_log_ddl,
 };

@@ -163,7 +163,9 @@ pub(crate) fn assign_long(column: &Column, value: &Value, long: &mut Long<'_>) -
     let mut placeholder = |charset: Option<&str>, bytes: Vec<u8>| {
         let placeholder = match charset {
             // For MariaDB CAST(? AS BINARY) is still a text in the connection's charset
-            Some(charset) => format!("CONVERT(CONVERT(? USING binary) USING {})", introducer(charset, &bytes)),
+            Some(charset) => {
+                format!("CONVERT(CONVERT(? USING binary) USING {})", introducer(charset, &bytes))
+            }
             None => "CONVERT(? USING binary)".to_owned(),
         };
         long.params.push(bytes);

@@ -63,13 +63,8 @@ pub fn undo_log_ddl(schema: &str) -> String {
     )
 }
 
-/// The INSERT of a branch's undo record in one row: one statement without a `;`, which no SQL mode or client charset
-/// bends. Times are UTC.
-pub fn insert_undo_sql(schema: &str, xid: &str, branch_id: u64, encoded: &Encoded) -> Vec<u8> {
-    insert_part_sql(schema, xid, branch_id, 1, encoded)
-}
-
-/// The same of one part of a record; the first is 1.
+/// The INSERT of one part of a branch's undo record; the first is 1. It is one statement without a `;`, which no SQL mode
+/// or client charset bends. Times are UTC.
 pub fn insert_part_sql(schema: &str, xid: &str, branch_id: u64, part: usize, encoded: &Encoded) -> Vec<u8> {
     let status = if part <= 1 { LOG_STATUS_UNDO } else { LOG_STATUS_PART };
     insert(schema, &part_xid(xid, part), branch_id, &encoded.context, &encoded.rollback_info, status)

@@ -168,7 +168,7 @@ impl ServicePool {
     ///
     /// # Errors
     /// What the server or the system says.
-    pub async fn current_conn(&self) -> Result<Conn, Error> {
+    async fn current_conn(&self) -> Result<Conn, Error> {
         loop {
             let mut conn = self.get_conn().await?;
             let sizes: Option<(u64, u64)> = conn

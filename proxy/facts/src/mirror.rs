@@ -262,7 +262,7 @@ fn begins(name: &str, with: &str) -> bool {
 ///
 /// The rows of a branch stay when it is rolled back, and those of the rollback come behind them: the tool may have
 /// applied a row before the rollback could delete it.
-pub fn is_change_log(name: &str) -> bool {
+pub(crate) fn is_change_log(name: &str) -> bool {
     begins(name, CHANGE_LOG)
 }
 

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a rollback needs on the tables that it restores, and on undo_log.
-pub const RESTORING_RIGHTS: [&str; 4] = ["SELECT", "INSERT", "UPDATE", "DELETE"];
+pub(crate) const RESTORING_RIGHTS: [&str; 4] = ["SELECT", "INSERT", "UPDATE", "DELETE"];
 
 /// Rights by their names, as `SHOW GRANTS` writes them.
 type Names = BTreeSet<String>;

@@ -53,4 +53,3 @@ pub use types::{
     ExecuteWhat, Insert, InsertValue, Joined, JoinedAction, Load, LoadFormat, OnConflict, Prepare, Refusal,
     SourceQuery, Span, Statement, StatementText, TableRef, XidHint, XidValue, could_assign,
 };
-pub use xid::hint::{MAX_XID_BYTES, is_valid_xid};

@@ -152,7 +152,7 @@ fn holds(sql: &[u8], mode: Mode) {
 
     assert!(analysis.terminator <= sql.len());
     if let Some(hint) = &analysis.xid_hint {
-        assert!(hint.span.end <= sql.len() && crate::is_valid_xid(hint.xid.as_bytes()));
+        assert!(hint.span.end <= sql.len() && crate::xid::hint::is_valid_xid(hint.xid.as_bytes()));
         assert!(!hint.span.is_empty());
     }
     let Ok(lexed) = lex(sql, mode, Executable::Skip) else {

@@ -125,7 +125,7 @@ async fn perform(backend: &Backend, work: &Work) -> Result<WorkOutcome, Failure>
         (WorkKind::Purge, branches) => purge::purge(backend, &undo_log, branches).await,
         (WorkKind::Check, [branch]) => {
             let mut conn = backend.catalog.pool().get_conn().await?;
-            match log::find(&mut conn, work, &undo_log, branch).await? {
+            match undo_rows::find(&mut conn, work, &undo_log, branch).await? {
                 BranchRows::Record => Ok(WorkOutcome::Committed),
                 // Nobody restores a branch while its transaction may still be committed
                 BranchRows::Restored => Err(stuck("the branch was rolled back before that was decided")),
@@ -146,7 +146,7 @@ async fn rollback(
 ) -> Result<WorkOutcome, Failure> {
     let (mut conn, mut reader) = backend.catalog.pool().pair().await?;
     let mariadb = backend.catalog.is_mariadb(&mut reader).await?;
-    match log::find(&mut conn, work, undo_log, branch).await? {
+    match undo_rows::find(&mut conn, work, undo_log, branch).await? {
         BranchRows::Record => {}
         BranchRows::Restored => return Ok(WorkOutcome::Done),
         BranchRows::Marker | BranchRows::None => return Ok(WorkOutcome::Absent),

@@ -13,7 +13,7 @@ use crate::frame::MAX_PAYLOAD;
 /// Length of a compressed packet's header, in bytes.
 pub const HEADER: usize = 7;
 /// Pieces shorter than this are not compressed, in bytes: the servers' `MIN_COMPRESS_LENGTH`.
-pub const MIN_COMPRESSED: usize = 50;
+const MIN_COMPRESSED: usize = 50;
 /// The longest piece that should be given to [`encode`] without need, in bytes: what one call compresses holds up its
 /// thread.
 pub const MAX_PIECE: usize = 256 << 10;

@@ -6,9 +6,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use crate::Malformed;
 
 /// The longest header of version 1, in bytes, its line's end included.
-pub const MAX_V1: usize = 107;
+const MAX_V1: usize = 107;
 /// The longest header of version 2 that is taken, in bytes.
-pub const MAX_V2: usize = 4096;
+const MAX_V2: usize = 4096;
 
 const V1_START: &[u8] = b"PROXY ";
 const V2_SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";

@@ -56,7 +56,7 @@ impl<'a> Reader<'a> {
     }
 
     /// `int<3>`
-    pub fn u24(&mut self) -> Result<u32, Malformed> {
+    pub(crate) fn u24(&mut self) -> Result<u32, Malformed> {
         let [a, b, c] = self.array()?;
         Ok(u32::from_le_bytes([a, b, c, 0]))
     }
@@ -113,7 +113,7 @@ impl<'a> Reader<'a> {
     }
 
     /// `string<NUL>`
-    pub fn nul_bytes(&mut self) -> Result<&'a [u8], Malformed> {
+    pub(crate) fn nul_bytes(&mut self) -> Result<&'a [u8], Malformed> {
         let end = memchr::memchr(0, self.rest).ok_or(Malformed("a string without its NUL"))?;
         let out = &self.rest[..end];
         self.rest = &self.rest[end + 1..];
@@ -121,7 +121,7 @@ impl<'a> Reader<'a> {
     }
 
     /// `string<EOF>`: all that is left.
-    pub fn take_rest(&mut self) -> &'a [u8] {
+    pub(crate) fn take_rest(&mut self) -> &'a [u8] {
         std::mem::take(&mut self.rest)
     }
 }

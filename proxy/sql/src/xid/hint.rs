@@ -8,10 +8,10 @@ use crate::{
 };
 
 /// The longest XID in bytes.
-pub const MAX_XID_BYTES: usize = 128;
+const MAX_XID_BYTES: usize = 128;
 
 /// Whether a text is an XID: 1 to [`MAX_XID_BYTES`] characters of `A-Z a-z 0-9 . : _ -`.
-pub fn is_valid_xid(text: &[u8]) -> bool {
+pub(crate) fn is_valid_xid(text: &[u8]) -> bool {
     (1..=MAX_XID_BYTES).contains(&text.len())
         && text.iter().all(|&byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b':' | b'_' | b'-'))
 }
