@@ -1,5 +1,5 @@
-//! What images take of this process's memory, of all sessions and all rollbacks together: above `limits.max_memory` a statement is
-//! refused, and a rollback waits for others.
+//! What images take of this process's memory, of all sessions and all rollbacks together: above `limits.max_memory` a
+//! statement is refused, and a rollback waits for others.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -10,10 +10,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// What is counted at a time, in bytes.
 const UNIT_BYTES: usize = 1 << 10;
-/// A row is held as it came from the server, as an image from before, as one from after, and in the texts that go with them; all of
-/// that is counted when it is read, so that a COMMIT does not fail for want of memory.
+/// A row is held as it came from the server, as an image from before, as one from after, and in the texts that go with
+/// them; all of that is counted when it is read, so that a COMMIT does not fail for want of memory.
 pub(crate) const RESERVED_PER_IMAGE: usize = 4;
-/// The same of a row that a rollback has read, by the bytes of its record: its values, unpacked, and what they are put into.
+/// The same of a row that a rollback has read, by the bytes of its record: its values, unpacked, and what they are put
+/// into.
 const RESERVED_PER_RECORD: usize = 8;
 
 /// After so many bytes that were held and are free, free memory goes back to the system.
@@ -21,8 +22,8 @@ const GIVEN_BACK_BYTES: usize = 32 << 20;
 /// How long that waits for more.
 const GIVEN_BACK_AFTER: Duration = Duration::from_secs(1);
 
-/// The memory that images may take, for sessions one half, and one for rollbacks: they must not wait for sessions, which may be
-/// waiting for them.
+/// The memory that images may take, for sessions one half, and one for rollbacks: they must not wait for sessions,
+/// which may be waiting for them.
 #[derive(Clone, Debug)]
 pub struct Memory {
     sessions: Arc<Semaphore>,
@@ -86,8 +87,8 @@ impl Memory {
         Reservation { pool: pool.clone(), permit, limit: self.limit, freed: self.freed.clone() }
     }
 
-    /// What a rollback takes that reads a record of so many bytes, as soon as others have given back so much. One that takes more
-    /// than there is runs by itself.
+    /// What a rollback takes that reads a record of so many bytes, as soon as others have given back so much. One that
+    /// takes more than there is runs by itself.
     pub async fn for_rollback(&self, record_bytes: usize) -> Reservation {
         let units = units(record_bytes.saturating_mul(RESERVED_PER_RECORD)).min(self.units);
         // Nobody closes it

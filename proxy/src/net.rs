@@ -347,8 +347,8 @@ impl Conn {
         }
     }
 
-    /// Says that nothing more will be written, without TLS's goodbye: as servers do, whose packets tell by themselves whether
-    /// something is missing. Errors do not matter: the connection ends.
+    /// Says that nothing more will be written, without TLS's goodbye: as servers do, whose packets tell by themselves
+    /// whether something is missing. Errors do not matter: the connection ends.
     pub async fn shutdown(&mut self) {
         let _ = self.stream.socket_mut().shutdown().await;
     }
@@ -380,8 +380,8 @@ impl Conn {
         }
     }
 
-    /// The same of a client's connection, for the server: one without TLS has no other goodbye than the end of the stream. To a
-    /// server on TLS that would look as if something was cut off.
+    /// The same of a client's connection, for the server: one without TLS has no other goodbye than the end of the
+    /// stream. To a server on TLS that would look as if something was cut off.
     pub fn ending_of_client(&self, error: &io::Error) -> Ending {
         match self.ending(error) {
             Ending::Eof if !self.is_tls() => Ending::Goodbye,

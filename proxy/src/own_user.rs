@@ -1,5 +1,5 @@
-//! The user that this process runs as. A server behind a Unix socket sees it instead of the application's, and takes it for
-//! the proof of an account's plugin `unix_socket` or `auth_socket`.
+//! The user that this process runs as. A server behind a Unix socket sees it instead of the application's, and takes it
+//! for the proof of an account's plugin `unix_socket` or `auth_socket`.
 
 use nix::unistd::{User, geteuid};
 

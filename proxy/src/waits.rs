@@ -1,7 +1,9 @@
-//! Sessions that wait at the server for a row lock, and for whom: the coordinator is told, since a deadlock may go on there.
+//! Sessions that wait at the server for a row lock, and for whom: the coordinator is told, since a deadlock may go on
+//! there.
 //!
-//! A bound session says of itself when it begins to wait for its server, which costs it two stores in memory. One timer a backend
-//! looks whether somebody has waited for long; only then is the server asked, by the service account, once for all of them.
+//! A bound session says of itself when it begins to wait for its server, which costs it two stores in memory. One timer
+//! a backend looks whether somebody has waited for long; only then is the server asked, by the service account, once
+//! for all of them.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,7 +20,8 @@ use crate::backend::Backend;
 
 /// How many waits are reported at once.
 const MAX_REPORTED: usize = 1_000;
-/// How many pairs of who waits and who is waited for are read at once: where many want one row each waits for all ahead of it.
+/// How many pairs of who waits and who is waited for are read at once: where many want one row each waits for all ahead
+/// of it.
 const MAX_PAIRS: usize = 10_000;
 /// How long the servers go on with what they have put together for `innodb_trx`, and a little more.
 const CACHED: Duration = Duration::from_millis(110);
@@ -332,7 +335,8 @@ async fn pairs(backend: &Backend, conn: &mut Conn) -> Result<Seen, Error> {
     Ok(Seen::Pairs(rows.into_iter().filter_map(pair).collect()))
 }
 
-/// The pairs go by transactions: MySQL's own thread of a lock is the one that has made it, which may have done so for another.
+/// The pairs go by transactions: MySQL's own thread of a lock is the one that has made it, which may have done so for
+/// another.
 fn look_sql(mariadb: bool, number: u64) -> String {
     let (waits, requesting, lock, blocking) = if mariadb {
         ("information_schema.INNODB_LOCK_WAITS", "requesting_trx_id", "requested_lock_id", "blocking_trx_id")

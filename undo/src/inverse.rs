@@ -82,10 +82,9 @@ pub fn inverse(table: &Table, rows: &[&RowChange]) -> Vec<Statement> {
     Inverse::new(table, rows, MAX_STATEMENT_BYTES, false, false).collect()
 }
 
-/// The same, one statement at a time, each of about `max_bytes` of text at most where it has several rows; long values are
-/// parameters.
-/// Each row is deleted by a statement of its own: a server may find it cheaper to read all of a small table than to look for
-/// many rows in it, and would then wait for rows that others have locked.
+/// The same, one statement at a time, each of about `max_bytes` of text at most where it has several rows; long values
+/// are parameters. Each row is deleted by a statement of its own: a server may find it cheaper to read all of a small
+/// table than to look for many rows in it, and would then wait for rows that others have locked.
 pub fn inverse_for<'a>(
     table: &'a Table,
     rows: &[&'a RowChange],
@@ -139,7 +138,8 @@ pub enum Obstacle {
     },
 }
 
-/// Why a rollback could not assign what it has to of a before image, if it could not, where a packet has `packet_bytes`.
+/// Why a rollback could not assign what it has to of a before image, if it could not, where a packet has
+/// `packet_bytes`.
 pub fn obstacle(
     table: &Table,
     before: &[Value],
@@ -309,7 +309,8 @@ impl<'a> Inverse<'a> {
         Some(self.with_values(values, |_| true, |_, literal| literal))
     }
 
-    /// The values of a row's columns as literals, or parameters where they are long, each as `shown` shows it beside its column.
+    /// The values of a row's columns as literals, or parameters where they are long, each as `shown` shows it beside
+    /// its column.
     fn with_values(
         &self,
         values: &[Value],

@@ -68,8 +68,8 @@ pub(crate) fn utf8(text: &str) -> String {
     }
 }
 
-/// The charset that introduces a literal of these bytes. MySQL warns of charsets that are going out of use; a literal is
-/// converted to its column's charset without loss.
+/// The charset that introduces a literal of these bytes. MySQL warns of charsets that are going out of use; a literal
+/// is converted to its column's charset without loss.
 fn introducer<'a>(charset: &'a str, bytes: &[u8]) -> &'a str {
     match charset {
         "utf8mb3" | "utf8" if std::str::from_utf8(bytes).is_ok() => "utf8mb4",
@@ -210,9 +210,9 @@ pub(crate) fn plain_operand(column: &Column, value: &Value, session: Session) ->
     }
 }
 
-/// What may stand in `(column, …) IN ((…), …)`; `None` where such a row might be compared otherwise than a column alone.
-/// A server compares the parts of rows by the column's type and collation, but need not convert a text to them: it is
-/// written in the column's own charset, a date or time as the server shows it.
+/// What may stand in `(column, …) IN ((…), …)`; `None` where such a row might be compared otherwise than a column
+/// alone. A server compares the parts of rows by the column's type and collation, but need not convert a text to them:
+/// it is written in the column's own charset, a date or time as the server shows it.
 pub(crate) fn row_operand(column: &Column, value: &Value, session: Session) -> Option<String> {
     let plain = plain_operand(column, value, session)?;
     match (column.kind, value) {

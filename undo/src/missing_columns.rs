@@ -1,8 +1,9 @@
 //! Columns of a record that its table does not have any more.
 //!
-//! A column that a branch did not change has nothing to be put back, so its rows can be restored without it. But it may be there still,
-//! by the name of one that was dropped instead of it: then a value would be put into the wrong one. A column that keeps its
-//! place tells so as far as others stand between the two; beyond that the rows of the record tell.
+//! A column that a branch did not change has nothing to be put back, so its rows can be restored without it. But it may
+//! be there still, by the name of one that was dropped instead of it: then a value would be put into the wrong one. A
+//! column that keeps its place tells so as far as others stand between the two; beyond that the rows of the record
+//! tell.
 
 use crate::image::Value;
 use crate::inverse::{Verdict, judge};
@@ -17,7 +18,8 @@ pub struct MissingColumn {
     pub at: usize,
     /// Its name.
     pub name: String,
-    /// The columns that may be this one under a name of their own, as indices into the columns of the record that are left.
+    /// The columns that may be this one under a name of their own, as indices into the columns of the record that are
+    /// left.
     pub beside: Vec<usize>,
 }
 

@@ -1,8 +1,8 @@
 //! The settings of every session that is Atone's own: the service account's and the command line's.
 //!
-//! A session inherits the server's global variables, and what `init_connect` sets. Each of those that could bend what Atone
-//! reads or writes has its value here; `DEFAULT` would be the global value again. `tests/e2e/clusters/globals` goes through all
-//! variables of the servers and has for each that is not here the reason why it is harmless.
+//! A session inherits the server's global variables, and what `init_connect` sets. Each of those that could bend what
+//! Atone reads or writes has its value here; `DEFAULT` would be the global value again. `tests/e2e/clusters/globals`
+//! goes through all variables of the servers and has for each that is not here the reason why it is harmless.
 
 /// Which servers have a variable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,8 +122,9 @@ pub fn session_setup(mariadb: bool) -> Vec<String> {
     out
 }
 
-/// The same for a server of either kind, as few statements: what a connection begins with. Each of them goes in a packet of its
-/// own: a server that ends one by its `max_statement_time` may drop those behind it in the packet without a word.
+/// The same for a server of either kind, as few statements: what a connection begins with. Each of them goes in a
+/// packet of its own: a server that ends one by its `max_statement_time` may drop those behind it in the packet without
+/// a word.
 pub fn connection_setup() -> Vec<String> {
     let mut settings = "SET ".to_owned();
     for (at, (server, name, value)) in SETTINGS.iter().enumerate() {

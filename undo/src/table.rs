@@ -19,7 +19,8 @@ pub struct Table {
     pub name: String,
     /// All columns in the table's order, invisible and generated ones too.
     pub columns: Vec<Column>,
-    /// `keys[0]` identifies rows: PRIMARY, or a unique key without nullable columns. The others are further unique keys.
+    /// `keys[0]` identifies rows: PRIMARY, or a unique key without nullable columns. The others are further unique
+    /// keys.
     pub keys: Vec<UniqueKey>,
 }
 
@@ -89,14 +90,15 @@ impl Column {
         matches!(self.kind, Kind::Enum | Kind::Set) && has_empty_member(&self.column_type)
     }
 
-    /// Whether the column may hold a value that was computed for it: bytes that are no text in its charset it never does.
+    /// Whether the column may hold a value that was computed for it: bytes that are no text in its charset it never
+    /// does.
     pub fn may_hold(&self, value: &Value) -> bool {
         let known = || self.charset.as_deref().is_some_and(|charset| charset::decodable(charset).is_some());
         !(self.kind.has_charset() && matches!(value, Value::Bytes(_)) && known())
     }
 
-    /// The condition under which this column, of the qualified name, has the same value as another of its type, as a foreign
-    /// key compares them. A server that looks up the error value of an ENUM by its text finds the empty member.
+    /// The condition under which this column, of the qualified name, has the same value as another of its type, as a
+    /// foreign key compares them. A server that looks up the error value of an ENUM by its text finds the empty member.
     pub fn same(&self, name: &str, other: &str) -> String {
         if self.by_number() { format!("{name}+0 = {other}+0") } else { format!("{name} = {other}") }
     }
@@ -170,8 +172,9 @@ impl Column {
         }
     }
 
-    /// Whether the column holds a value again when it is assigned it. A FLOAT or DOUBLE with digits behind the point rounds what
-    /// it is assigned; where MySQL moves values between tables it does not, so that such a column may hold -0, or more digits.
+    /// Whether the column holds a value again when it is assigned it. A FLOAT or DOUBLE with digits behind the point
+    /// rounds what it is assigned; where MySQL moves values between tables it does not, so that such a column may hold
+    /// -0, or more digits.
     pub fn takes_back(&self, value: &Value) -> bool {
         match (value, self.digits()) {
             (Value::Text(text), Some((all, behind))) => {
@@ -309,9 +312,10 @@ impl Table {
         self.keys.first().map_or_else(String::new, UniqueKey::force)
     }
 
-    /// The select list that reads a full row so that no session setting bends it: the columns; for each document the types that
-    /// its text does not tell; numbers whose bits say which columns are NULL that are read by a function; and one expression for
-    /// each collated key part. Column references are qualified with `qualifier`, an alias or a quoted table, as it is.
+    /// The select list that reads a full row so that no session setting bends it: the columns; for each document the
+    /// types that its text does not tell; numbers whose bits say which columns are NULL that are read by a function;
+    /// and one expression for each collated key part. Column references are qualified with `qualifier`, an alias or a
+    /// quoted table, as it is.
     pub fn image_select_list(&self, qualifier: &str) -> String {
         let name = |column: &Column| format!("{qualifier}.{}", quote_identifier(&column.name));
         let columns = self.columns.iter().map(|c| c.image_expression(qualifier));
@@ -406,8 +410,8 @@ impl Table {
     }
 
     /// A condition, in parentheses, that holds for exactly the rows with these keys: `(q.a IN (1,2))`,
-    /// `((q.a,q.b) IN ((1,2),(3,4)))` or `((q.a = 1 AND q.b = 2) OR …)`. It means the same under every SQL mode, charset and time zone. Without keys it
-    /// holds for no row.
+    /// `((q.a,q.b) IN ((1,2),(3,4)))` or `((q.a = 1 AND q.b = 2) OR …)`. It means the same under every SQL mode,
+    /// charset and time zone. Without keys it holds for no row.
     pub fn keys_predicate(&self, qualifier: &str, keys: &[Key]) -> String {
         self.predicate(&format!("{qualifier}."), keys, Session::Any)
     }

@@ -1,9 +1,9 @@
 //! A connection's compressed packets: what was read and is not decoded yet, and the numbers of both kinds of packets.
 //!
-//! Compressed packets have sequence numbers of their own, which run on through both directions of one command. The frames
-//! inside have theirs, which a server sets to the compressed packets' whenever it begins to answer or has sent all it had;
-//! few look at them. A peer without compression does. So frames get the numbers of a connection without compression as they
-//! are read, and the compressed packets' as they are written to a client.
+//! Compressed packets have sequence numbers of their own, which run on through both directions of one command. The
+//! frames inside have theirs, which a server sets to the compressed packets' whenever it begins to answer or has sent
+//! all it had; few look at them. A peer without compression does. So frames get the numbers of a connection without
+//! compression as they are read, and the compressed packets' as they are written to a client.
 
 use std::io;
 
@@ -116,8 +116,8 @@ impl Codec {
 
     /// The next packet for what is left of `bytes`, of which it takes off what it holds. `None` at their end.
     ///
-    /// A client gets whole frames, as from a server: some rely on a frame being in one packet, or in two where it is as long as
-    /// a packet can be.
+    /// A client gets whole frames, as from a server: some rely on a frame being in one packet, or in two where it is as
+    /// long as a packet can be.
     pub fn encode(&mut self, bytes: &mut &[u8]) -> Option<Vec<u8>> {
         let mut piece = match self.end {
             End::Server => {

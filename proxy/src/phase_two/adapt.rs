@@ -1,11 +1,12 @@
 //! Tables that were altered between a branch's COMMIT and its rollback.
 //!
-//! A rollback leaves what there would be if the branch had never been and the table had been altered then. It is done where
-//! that can be told from the columns' names: each column of the record is there under its name with a type that
-//! holds the same values, and the key still identifies rows. A column that the branch did not change may be gone, where the rest tells
-//! that it has not taken the name of another one ([`MissingColumns`](atone_undo::MissingColumns)). Where columns stand in another order, the rows must tell that they
-//! have not exchanged their names ([`Exchanges`](atone_undo::Exchanges)). A column that was added keeps its value in rows that stand; rows that are inserted
-//! again get its default, as they would have had from the ALTER. All else stops the branch.
+//! A rollback leaves what there would be if the branch had never been and the table had been altered then. It is done
+//! where that can be told from the columns' names: each column of the record is there under its name with a type that
+//! holds the same values, and the key still identifies rows. A column that the branch did not change may be gone, where
+//! the rest tells that it has not taken the name of another one ([`MissingColumns`](atone_undo::MissingColumns)). Where
+//! columns stand in another order, the rows must tell that they have not exchanged their names
+//! ([`Exchanges`](atone_undo::Exchanges)). A column that was added keeps its value in rows that stand; rows that are
+//! inserted again get its default, as they would have had from the ALTER. All else stops the branch.
 
 use std::collections::HashSet;
 
@@ -197,8 +198,8 @@ fn has_bytes(rows: &[RowChange], column: usize) -> bool {
     images.into_iter().any(|values| matches!(values.get(column), Some(Value::Bytes(_))))
 }
 
-/// Whether values of the column as it was are read and written alike as it is now. Those that it cannot hold any more are
-/// found out when they are read again.
+/// Whether values of the column as it was are read and written alike as it is now. Those that it cannot hold any more
+/// are found out when they are read again.
 fn holds_the_same(was: &Column, is: &Column) -> bool {
     if was.generated != is.generated {
         return false;
@@ -226,8 +227,8 @@ fn scale(column_type: &str) -> Option<&str> {
     column_type.split_once(',').map(|(_, scale)| scale)
 }
 
-/// The record's identifying key, if it still is one, and the other unique keys there are, over those of the record's columns that
-/// are `kept`.
+/// The record's identifying key, if it still is one, and the other unique keys there are, over those of the record's
+/// columns that are `kept`.
 fn keys(recorded: &Table, now: &TableInfo, kept: &[usize], places: &[usize]) -> Option<Vec<UniqueKey>> {
     let identifying = recorded.keys.first()?;
     let columns: Vec<usize> =

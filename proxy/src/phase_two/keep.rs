@@ -1,5 +1,5 @@
-//! An operator gave up to undo a branch: whatever there is of it in undo_log becomes a marker, so that no try that is still
-//! under way somewhere can undo it.
+//! An operator gave up to undo a branch: whatever there is of it in undo_log becomes a marker, so that no try that is
+//! still under way somewhere can undo it.
 
 use atone_api::proto::{BranchRef, Work, WorkOutcome};
 use atone_catalog::Typed;

@@ -1,8 +1,8 @@
 //! Phase two: what the coordinator asks to be done with branches that have committed locally.
 //!
-//! Everything here can be done twice: the transaction that restores the rows marks the undo row as restored, and a branch
-//! without an undo row gets a marker that makes a late local COMMIT fail. What is concluded from a row that is missing or
-//! marked stands in docs/undo-format.md.
+//! Everything here can be done twice: the transaction that restores the rows marks the undo row as restored, and a
+//! branch without an undo row gets a marker that makes a late local COMMIT fail. What is concluded from a row that is
+//! missing or marked stands in docs/undo-format.md.
 
 mod adapt;
 mod audit_rows;
@@ -62,7 +62,8 @@ impl From<ServiceError> for Failure {
     }
 }
 
-/// What an operator has to mend: a table, column or privilege that is missing, a value that does not fit or is taken, a trigger's SIGNAL.
+/// What an operator has to mend: a table, column or privilege that is missing, a value that does not fit or is taken, a
+/// trigger's SIGNAL.
 fn is_for_an_operator(code: u16) -> bool {
     matches!(
         code,

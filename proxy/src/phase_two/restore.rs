@@ -195,7 +195,8 @@ pub(super) async fn run_batch(conn: &mut Conn, statements: Vec<Statement>) -> Re
     wrong.map_or(Ok(()), Err)
 }
 
-/// Runs a statement whose long values are parameters: they travel as they are, in packets of their own where they are long.
+/// Runs a statement whose long values are parameters: they travel as they are, in packets of their own where they are
+/// long.
 async fn run_long(conn: &mut Conn, statement: Statement, packet_bytes: usize) -> Result<(), Failure> {
     let needed = statement.needed_bytes();
     if needed >= packet_bytes {
@@ -401,8 +402,8 @@ async fn current_rows(
     Ok(found.into_iter().map(|row| (row.key(table), row)).collect())
 }
 
-/// The same before anything is restored: a row that the branch has left and that is not among those read is looked for by
-/// itself before it is taken for gone. Its key may be spelled otherwise now, and count as equal.
+/// The same before anything is restored: a row that the branch has left and that is not among those read is looked for
+/// by itself before it is taken for gone. Its key may be spelled otherwise now, and count as equal.
 ///
 /// A row that a read does not give afterwards has been deleted by a statement whose rows were counted.
 async fn rows_left(

@@ -1,10 +1,10 @@
-//! What there will be once all branches of a transaction are undone. A foreign key that dangles after one of them may be
-//! whole again after the next.
+//! What there will be once all branches of a transaction are undone. A foreign key that dangles after one of them may
+//! be whole again after the next.
 //!
-//! Statements without foreign key checks write children before their parents, or delete parents first, and each may be a
-//! branch of its own. Undone one after the other, in whatever order, none can wait for the others. So what dangles after
-//! one is judged by what the others, still to be undone, will put back by their records. A branch whose turn comes later
-//! judges what it does itself.
+//! Statements without foreign key checks write children before their parents, or delete parents first, and each may be
+//! a branch of its own. Undone one after the other, in whatever order, none can wait for the others. So what dangles
+//! after one is judged by what the others, still to be undone, will put back by their records. A branch whose turn
+//! comes later judges what it does itself.
 
 use std::collections::{HashMap, HashSet};
 
@@ -46,8 +46,8 @@ impl<'a> Target<'a> {
         Target { backend, branch, mariadb, packet_bytes, tables: None }
     }
 
-    /// Whether children that dangle now will not in the end. `orphans_sql` reads them by a select list for the qualifier `c`, and
-    /// a number of rows at most. Each side is a table whose columns are those of the foreign key.
+    /// Whether children that dangle now will not in the end. `orphans_sql` reads them by a select list for the
+    /// qualifier `c`, and a number of rows at most. Each side is a table whose columns are those of the foreign key.
     pub(super) async fn resolves_orphans(
         &mut self,
         conn: &mut mysql_async::Conn,
@@ -98,7 +98,8 @@ impl<'a> Target<'a> {
         Ok(info.map(|info| (*info.table).clone()))
     }
 
-    /// Reads the undo records of the other branches: of rows that several have changed the earliest counts, which is undone last.
+    /// Reads the undo records of the other branches: of rows that several have changed the earliest counts, which is
+    /// undone last.
     async fn read(&self) -> Result<HashMap<(String, String), (Table, Rows)>, Failure> {
         let mut records: Vec<UndoRecord> = Vec::new();
         let mut conn = self.backend.catalog.pool().get_conn().await?;

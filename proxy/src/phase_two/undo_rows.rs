@@ -59,7 +59,8 @@ pub(super) async fn look(conn: &mut Conn, undo_log: &str, branch: &BranchRef) ->
     );
     let found: Vec<(Vec<u8>, i32, u64)> = match conn.rows(select, (branch.branch_id, &branch.xid)).await {
         Ok(found) => found,
-        // It was there when the branch was registered. An empty one in its place would say that no branch ever committed
+        // It was there when the branch was registered. An empty one in its place would say that no branch ever
+        // committed
         Err(Error::Server(e)) if matches!(e.code, ER_BAD_DB_ERROR | ER_NO_SUCH_TABLE) => {
             return Err(stuck(format!(
                 "{undo_log} is gone: whether the branch committed, and what it changed, cannot be told"

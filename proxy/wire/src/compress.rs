@@ -1,6 +1,6 @@
 //! Compressed packets (`CLIENT_COMPRESS`, `CLIENT_ZSTD_COMPRESSION_ALGORITHM`): a 3-byte length, a sequence number of
-//! their own, the 3-byte length before compression (0: not compressed), and a piece of the stream of frames. A piece may
-//! hold several frames or a part of one. Each piece is compressed by itself.
+//! their own, the 3-byte length before compression (0: not compressed), and a piece of the stream of frames. A piece
+//! may hold several frames or a part of one. Each piece is compressed by itself.
 
 use std::cell::RefCell;
 
@@ -74,8 +74,8 @@ thread_local! {
     });
 }
 
-/// Appends `piece` as one packet with sequence number `seq`. It should not be longer than [`MAX_PIECE`], and is cut at the
-/// longest that a header can tell, 2^24-1 bytes; returns how much was taken.
+/// Appends `piece` as one packet with sequence number `seq`. It should not be longer than [`MAX_PIECE`], and is cut at
+/// the longest that a header can tell, 2^24-1 bytes; returns how much was taken.
 pub fn encode(algorithm: Algorithm, seq: u8, piece: &[u8], out: &mut Vec<u8>) -> usize {
     let piece = &piece[..piece.len().min(MAX_PAYLOAD)];
     let begin = out.len();

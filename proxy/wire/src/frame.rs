@@ -25,8 +25,8 @@ impl Header {
     }
 }
 
-/// Takes one whole packet off the front of `buf`: its payload (frames joined) and the sequence number of its last frame.
-/// `Ok(None)` where more bytes are needed.
+/// Takes one whole packet off the front of `buf`: its payload (frames joined) and the sequence number of its last
+/// frame. `Ok(None)` where more bytes are needed.
 ///
 /// # Errors
 /// [`TooLarge`] as soon as the headers show a payload above `limit` bytes.

@@ -1,5 +1,5 @@
-//! The PROXY protocol, versions 1 and 2: a header in front of all else on a connection, by which a proxy says for whom it
-//! comes. Source: "The PROXY protocol", HAProxy Technologies, revision of 2020.
+//! The PROXY protocol, versions 1 and 2: a header in front of all else on a connection, by which a proxy says for whom
+//! it comes. Source: "The PROXY protocol", HAProxy Technologies, revision of 2020.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -33,7 +33,8 @@ pub enum Origin {
     Other,
 }
 
-/// Reads the header at the start of `buf`: its length in bytes, and what it says. `Ok(None)` where more bytes are needed.
+/// Reads the header at the start of `buf`: its length in bytes, and what it says. `Ok(None)` where more bytes are
+/// needed.
 ///
 /// # Errors
 /// It is no header, or a longer one than [`MAX_V1`] or [`MAX_V2`].

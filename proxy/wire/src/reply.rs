@@ -1,7 +1,7 @@
 //! Where a server's reply ends: follows the packets of one reply without decoding or keeping them.
 //!
-//! A reply that becomes part of another one (that of a packet of several statements) is renumbered, and its status flags
-//! say that more follows: [`Patch`].
+//! A reply that becomes part of another one (that of a packet of several statements) is renumbered, and its status
+//! flags say that more follows: [`Patch`].
 
 use crate::Malformed;
 use crate::caps::{client, status};
@@ -13,8 +13,8 @@ use crate::read::Reader;
 pub enum Expect {
     /// OK, ERR, a file request, or result sets.
     Results,
-    /// The same where a cursor was asked for: a result set may end behind its definitions. (The flag that says so stands in
-    /// results of procedures with cursors of their own as well.)
+    /// The same where a cursor was asked for: a result set may end behind its definitions. (The flag that says so
+    /// stands in results of procedures with cursors of their own as well.)
     Cursor,
     /// The reply to `COM_STMT_PREPARE`.
     Prepare,
@@ -174,8 +174,8 @@ impl ReplyTracker {
         Self { patch, ..self }
     }
 
-    /// Changes the bytes that [`ReplyTracker::feed`] has just taken, as the patch says. `taken` begins where that call's
-    /// bytes began.
+    /// Changes the bytes that [`ReplyTracker::feed`] has just taken, as the patch says. `taken` begins where that
+    /// call's bytes began.
     pub fn apply(&mut self, taken: &mut [u8]) {
         for edit in self.edits.drain(..) {
             match edit {
@@ -203,7 +203,8 @@ impl ReplyTracker {
         self.warnings
     }
 
-    /// The affected rows of the OK packet that the last statement was answered with; `None` where it was answered with rows.
+    /// The affected rows of the OK packet that the last statement was answered with; `None` where it was answered with
+    /// rows.
     pub fn affected_rows(&self) -> Option<u64> {
         self.affected_rows
     }
