@@ -18,7 +18,7 @@ use crate::convert;
 
 /// The largest registration that is decoded where its stream is read, in bytes: a fraction of a millisecond.
 const MAX_INLINE_BYTES: usize = 16 << 10;
-/// How many large registrations of a stream are decoded at once. Behind so many it is not read on.
+/// How many large registrations of a stream are decoded at once. After so many it is not read on.
 const MAX_LARGE: usize = 4;
 
 /// The registrations of one stream that are being decoded. They are dropped with it.

@@ -50,7 +50,7 @@ impl Freed {
         }
         let freed = self.clone();
         runtime.spawn(async move {
-            // With what goes right behind it
+            // With what goes right after it
             tokio::time::sleep(GIVEN_BACK_AFTER).await;
             freed.bytes.store(0, Ordering::Relaxed);
             freed.is_scheduled.store(false, Ordering::Relaxed);

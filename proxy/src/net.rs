@@ -274,7 +274,7 @@ impl Conn {
         }
     }
 
-    /// Waits until the peer has gone, and says how. What it sends meanwhile is kept, up to `limit` bytes; behind that
+    /// Waits until the peer has gone, and says how. What it sends meanwhile is kept, up to `limit` bytes; after that
     /// nothing is noticed. Cancel safe.
     pub async fn gone(&mut self, limit: usize) -> io::Error {
         loop {

@@ -1,5 +1,5 @@
-//! Sessions that wait at the server for a row lock, and for whom: the coordinator is told, since a deadlock may go on
-//! there.
+//! Sessions that wait at the server for a row lock, and for whom. The coordinator gets reports of that, since a deadlock
+//! may go on there.
 //!
 //! A bound session says of itself when it begins to wait for its server, which costs it two stores in memory. One timer
 //! a backend looks whether somebody has waited for long; only then is the server asked, by the service account, once
@@ -29,7 +29,7 @@ const CACHED: Duration = Duration::from_millis(110);
 const MAX_LOOKS: usize = 4;
 /// How long a look may take.
 const LOOK_LIMIT: Duration = Duration::from_secs(5);
-/// The pause behind a look that has failed.
+/// The pause after a look that has failed.
 const FAILED_PAUSE: Duration = Duration::from_secs(10);
 
 /// The bound sessions of a backend.
@@ -210,7 +210,7 @@ pub async fn watch(backend: Arc<Backend>) {
 
 struct Watch<'a> {
     backend: &'a Backend,
-    /// The coordinator was told waits with the last report.
+    /// The last report to the coordinator had waits in it.
     has_reported_waits: bool,
     /// When a look has failed, if the last one has.
     failed_at: Option<Instant>,
@@ -221,7 +221,7 @@ struct Watch<'a> {
 }
 
 impl Watch<'_> {
-    /// Looks, where somebody has waited for long, and tells what there is to tell.
+    /// Looks, where somebody has waited for long, and reports what there is to report.
     async fn look(&mut self, limit: Option<Duration>, question: Option<LookAtWaits>) {
         let look = question.as_ref().map_or(0, |question| question.number);
         let is_asked = look != self.answered;

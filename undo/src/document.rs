@@ -228,7 +228,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Whether the next byte is this one, which is then behind.
+    /// Whether the next byte is this one, which is then passed.
     fn take(&mut self, byte: u8) -> bool {
         self.blank();
         let is = self.peek() == Some(byte);

@@ -119,7 +119,7 @@ mod tests {
 
     type Image = Option<Vec<Value>>;
 
-    /// A row with a text behind its numbers.
+    /// A row with a text after its numbers.
     fn row(numbers: [i128; 4]) -> Image {
         let mut values: Vec<Value> = numbers.into_iter().map(Value::Int).collect();
         values.push(Value::Text("x".into()));
@@ -164,7 +164,7 @@ mod tests {
         assert_eq!(unproven(EXCHANGED, &[(row([1, 5, 5, 1]), row([1, 5, 5, 2]))]), None);
         assert_eq!(unproven(EXCHANGED, &[(None, row([1, 5, 5, 2]))]), None);
         assert_eq!(unproven(EXCHANGED, &[(row([1, 5, 5, 2]), None)]), None);
-        // A text in front of the numbers
+        // A text before the numbers
         assert_eq!(unproven([1, 2, 3, 4, 0], &[(row([1, 1, 5, 9]), row([1, 5, 5, 9]))]), None);
     }
 

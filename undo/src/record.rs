@@ -118,7 +118,7 @@ pub enum RecordError {
     /// Parts are missing, too many, or those of another record.
     #[error("the parts of the record are not whole: {0}")]
     Parts(String),
-    /// The record would need more than [`MAX_PARTS`] rows, or than the column `xid` can number behind a long XID.
+    /// The record would need more than [`MAX_PARTS`] rows, or than the column `xid` can number after a long XID.
     #[error("the record needs {got} rows of {part_bytes} bytes, the limit is {limit}")]
     TooManyParts {
         /// Rows needed.

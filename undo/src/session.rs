@@ -32,7 +32,7 @@ const SETTINGS: &[(Server, &str, &str)] = &[
     (ANY, "sql_mode", "'NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES,NO_ENGINE_SUBSTITUTION'"),
     (ANY, "sql_select_limit", "18446744073709551615"),
     (ANY, "max_join_size", "18446744073709551615"),
-    // Behind max_join_size, which sets it too
+    // After max_join_size, which sets it too
     (ANY, "sql_big_selects", "1"),
     (ANY, "sql_safe_updates", "0"),
     (ANY, "sql_auto_is_null", "0"),
@@ -102,7 +102,7 @@ pub fn session_variables(mariadb: bool) -> Vec<&'static str> {
     settings.chain(other).chain(transactions.iter().copied()).collect()
 }
 
-/// The settings as statements, in order, for a person to run in front of compensation.
+/// The settings as statements, in order, for a person to run before compensation.
 pub fn session_setup(mariadb: bool) -> Vec<String> {
     let mut out = vec![NAMES.to_owned(), TRANSACTIONS.to_owned()];
     for (server, name, value) in SETTINGS {
@@ -123,7 +123,7 @@ pub fn session_setup(mariadb: bool) -> Vec<String> {
 }
 
 /// The same for a server of either kind, as few statements: what a connection begins with. Each of them goes in a
-/// packet of its own: a server that ends one by its `max_statement_time` may drop those behind it in the packet without
+/// packet of its own: a server that ends one by its `max_statement_time` may drop those after it in the packet without
 /// a word.
 pub fn connection_setup() -> Vec<String> {
     let mut settings = "SET ".to_owned();

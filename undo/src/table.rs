@@ -172,7 +172,7 @@ impl Column {
         }
     }
 
-    /// Whether the column holds a value again when it is assigned it. A FLOAT or DOUBLE with digits behind the point
+    /// Whether the column holds a value again when it is assigned it. A FLOAT or DOUBLE with digits after the point
     /// rounds what it is assigned; where MySQL moves values between tables it does not, so that such a column may hold
     /// -0, or more digits.
     pub fn takes_back(&self, value: &Value) -> bool {
@@ -184,7 +184,7 @@ impl Column {
         }
     }
 
-    /// How many digits a FLOAT or DOUBLE has, and how many of them behind the point, where it says so.
+    /// How many digits a FLOAT or DOUBLE has, and how many of them after the point, where it says so.
     fn digits(&self) -> Option<(u16, u16)> {
         let of = matches!(self.kind, Kind::Float | Kind::Double).then_some(&self.column_type)?;
         let (all, behind) = of.split_once('(')?.1.split_once(')')?.0.split_once(',')?;

@@ -30,7 +30,7 @@ pub fn part_xid(xid: &str, part: usize) -> String {
     if part <= 1 { xid.to_owned() } else { format!("{xid}{PART_SEPARATOR}{part}") }
 }
 
-/// The most parts for which the column `xid` has room behind this XID.
+/// The most parts for which the column `xid` has room after this XID.
 pub fn parts_for(xid: &str) -> usize {
     match MAX_XID_CHARS.saturating_sub(xid.len() + 1) {
         0 => 1,
@@ -70,7 +70,7 @@ pub fn insert_part_sql(schema: &str, xid: &str, branch_id: u64, part: usize, enc
     insert(schema, &part_xid(xid, part), branch_id, &encoded.context, &encoded.rollback_info, status)
 }
 
-/// The most bytes of `rollback_info` for which the statement of [`insert_part_sql`], with `more` bytes behind it, fits
+/// The most bytes of `rollback_info` for which the statement of [`insert_part_sql`], with `more` bytes after it, fits
 /// a packet of `packet_bytes`; at least one.
 pub fn part_bytes(packet_bytes: usize, more: usize) -> usize {
     // Base64 takes most: four digits for three bytes; hexadecimal digits are only for what is short

@@ -260,7 +260,7 @@ fn begins(name: &str, with: &str) -> bool {
 
 /// Whether a table of this name is a log whose rows a tool applies to the new table in their order.
 ///
-/// The rows of a branch stay when it is rolled back, and those of the rollback come behind them: the tool may have
+/// The rows of a branch stay when it is rolled back, and those of the rollback come after them: the tool may have
 /// applied a row before the rollback could delete it.
 pub(crate) fn is_change_log(name: &str) -> bool {
     begins(name, CHANGE_LOG)

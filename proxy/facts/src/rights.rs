@@ -108,7 +108,7 @@ enum Level {
     Table(String, String),
 }
 
-/// The rights of a line behind its verb, and what they are on; `None` for what is no grant of rights on tables.
+/// The rights of a line after its verb, and what they are on; `None` for what is no grant of rights on tables.
 fn grant(words: &mut Words<'_>) -> Option<(Names, Level)> {
     let mut names = Names::new();
     let mut name = String::new();

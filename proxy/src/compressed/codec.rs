@@ -48,7 +48,7 @@ pub struct Codec {
 }
 
 impl Codec {
-    /// Begins behind the login; `raw` was read already.
+    /// Begins after the login; `raw` was read already.
     pub fn new(algorithm: Algorithm, end: End, raw: BytesMut) -> Codec {
         Codec {
             algorithm,
@@ -77,7 +77,7 @@ impl Codec {
         self.next = seq;
     }
 
-    /// What is read next may be unasked for: a server numbers its frames anew.
+    /// What is read next may be unsolicited: a server numbers its frames anew.
     pub fn await_unsolicited(&mut self) {
         if self.read.is_between_packets() {
             self.next_read = 0;

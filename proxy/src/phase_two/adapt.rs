@@ -213,7 +213,7 @@ fn holds_the_same(was: &Column, is: &Column) -> bool {
         (Kind::Int, Kind::Int) | (Kind::Binary, Kind::Binary) | (Kind::Bit, Kind::Bit) => true,
         (Kind::Decimal, Kind::Decimal) => scale(&was.column_type) == scale(&is.column_type),
         (Kind::Enum, Kind::Enum) | (Kind::Set, Kind::Set) => {
-            // Members were added behind the others
+            // Members were added after the others
             let members = was.column_type.strip_suffix(')').unwrap_or(&was.column_type);
             is.column_type.strip_prefix(members).is_some_and(|rest| rest.starts_with(','))
                 && !is.column_type.contains("''")
@@ -222,7 +222,7 @@ fn holds_the_same(was: &Column, is: &Column) -> bool {
     }
 }
 
-/// The digits behind the point of a DECIMAL: all that stands behind the comma.
+/// The digits after the point of a DECIMAL: all that stands after the comma.
 fn scale(column_type: &str) -> Option<&str> {
     column_type.split_once(',').map(|(_, scale)| scale)
 }

@@ -1,7 +1,7 @@
 //! Rows that triggers add to other tables while a branch is rolled back: they go before the rollback commits, so that
 //! it leaves nothing.
 //!
-//! They are found as those of a statement are (`capture/effects/audit.rs`): by numbers that are generated behind a look
+//! They are found as those of a statement are (`capture/effects/audit.rs`): by numbers that are generated after a look
 //! at the counter of their table, held by this transaction, and seen by nobody else.
 
 use std::collections::HashSet;

@@ -70,7 +70,7 @@ async fn purge_some(conn: &mut Conn, undo_log: &str, branches: &[BranchRef]) -> 
             firsts.iter().filter(|(_, found)| *found == status).map(|(row, _)| row).collect();
         delete_rows(conn, undo_log, &of, &format!("log_status = {status}")).await?;
     }
-    // Behind the first parts: a record of which only these are left is found again when the purge is repeated
+    // After the first parts: a record of which only these are left is found again when the purge is repeated
     delete_rows(conn, undo_log, &parts.iter().collect::<Vec<_>>(), IS_PART).await?;
     Ok(())
 }

@@ -99,7 +99,7 @@ pub(super) async fn load(
     if status != Some(LOG_STATUS_UNDO) {
         return Err(Failure::Retry("the undo row went away".into()));
     }
-    // The lock on the first part protects the others: a locking read of them would lock the gap behind them too, where
+    // The lock on the first part protects the others: a locking read of them would lock the gap after them too, where
     // later branches write
     read(conn, undo_log, branch, Some(memory)).await
 }

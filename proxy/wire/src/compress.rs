@@ -118,7 +118,7 @@ fn compress(algorithm: Algorithm, piece: &[u8], room: &mut [u8]) -> Option<usize
     })
 }
 
-/// What stands in front of a piece.
+/// What stands before a piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
     /// Length of what follows, in bytes.

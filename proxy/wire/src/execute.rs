@@ -377,7 +377,7 @@ impl<'a> BulkRows<'a> {
         Ok(BulkRows { rest: r, types: types.clone(), unit_results })
     }
 
-    /// The next row of parameters; `None` behind the last.
+    /// The next row of parameters; `None` after the last.
     ///
     /// # Errors
     /// [`Malformed`] where the packet ends within a row.

@@ -81,7 +81,7 @@ impl FrameWalk {
         self.have == 0 && self.left == 0 && !self.continued
     }
 
-    /// The next frame whose header ends in `piece` behind `at`, and where its sequence number stands; `at` is moved on.
+    /// The next frame whose header ends in `piece` after `at`, and where its sequence number stands; `at` is moved on.
     pub fn next(&mut self, piece: &[u8], at: &mut usize) -> Option<(usize, Header)> {
         loop {
             let passed = self.left.min(piece.len().saturating_sub(*at));

@@ -171,7 +171,7 @@ pub fn user_of_change_user(payload: &[u8]) -> Result<&[u8], Malformed> {
     r.nul_bytes()
 }
 
-/// Where zstd's level stands in `Protocol::HandshakeResponse41`, or would stand: behind all else that the capabilities
+/// Where zstd's level stands in `Protocol::HandshakeResponse41`, or would stand: after all else that the capabilities
 /// in it announce.
 ///
 /// # Errors
@@ -254,7 +254,7 @@ impl<'a> Proof<'a> {
     }
 }
 
-/// A plugin that the server asks for: in `AuthSwitchRequest` or `AuthNextFactor`, behind the first byte.
+/// A plugin that the server asks for: in `AuthSwitchRequest` or `AuthNextFactor`, after the first byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PluginRequest<'a> {
     /// The plugin's name.

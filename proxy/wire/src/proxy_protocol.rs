@@ -1,4 +1,4 @@
-//! The PROXY protocol, versions 1 and 2: a header in front of all else on a connection, by which a proxy says for whom
+//! The PROXY protocol, versions 1 and 2: a header before all else on a connection, by which a proxy says for whom
 //! it comes. Source: "The PROXY protocol", HAProxy Technologies, revision of 2020.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

@@ -74,7 +74,7 @@ impl<'a> Reader<'a> {
     /// The integer of a `MYSQL_TYPE_*` in the binary protocol: TINY, SHORT, LONG, INT24 or LONGLONG.
     ///
     /// # Errors
-    /// [`Malformed`] behind the end, and for another type.
+    /// [`Malformed`] after the end, and for another type.
     pub(crate) fn int(&mut self, kind: u8, unsigned: bool) -> Result<i128, Malformed> {
         let (signed, all) = match kind {
             1 => self.u8().map(|v| (i64::from(v as i8), u64::from(v)))?,

@@ -85,7 +85,7 @@ pub struct Reply {
     pub statement: Option<u32>,
     /// Whether a statement's definitions were left out.
     left_out: bool,
-    /// MySQL says that more results follow the row of OUT parameters in front of that row, and not behind it.
+    /// MySQL says that more results follow the row of OUT parameters before that row, and not after it.
     out_params: bool,
     /// Whether the last packet was ERR.
     pub failed: bool,

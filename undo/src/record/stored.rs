@@ -165,7 +165,7 @@ fn crc_of(parts: &[Vec<u8>]) -> u32 {
     hasher.finalize()
 }
 
-/// What is stored, read once; each part is freed behind the reader.
+/// What is stored, read once; each part is freed after the reader.
 struct Stored {
     parts: std::vec::IntoIter<Vec<u8>>,
     part: Vec<u8>,
