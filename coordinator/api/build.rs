@@ -1,4 +1,5 @@
-//! Generates the gRPC code from `proto/atone.proto`. protox is a protobuf compiler in Rust, so that no system `protoc` is needed.
+//! Generates the gRPC code from `proto/atone.proto`. protox is a protobuf compiler in Rust, so that no system `protoc`
+//! is needed.
 
 use std::error::Error;
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use atone_config::{ConfigError, KeyError, MAX_DURATION, Section, host_port};
-use atone_core::{Limits, ROLLBACK_WAIT_MAX_MS};
+use atone_core::{Limits, MAX_ROLLBACK_WAIT_MS};
 
 /// The whole configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,7 +86,7 @@ fn transaction(mut section: Section) -> Result<atone_core::Config, KeyError> {
         rollback_wait_ms: whole_ms(section.duration(
             "rollback_wait",
             Duration::from_millis(defaults.rollback_wait_ms),
-            Duration::ZERO..=Duration::from_millis(ROLLBACK_WAIT_MAX_MS),
+            Duration::ZERO..=Duration::from_millis(MAX_ROLLBACK_WAIT_MS),
         )?),
         ..defaults
     };

@@ -14,7 +14,7 @@ use crate::journal::{self, Entry};
 use crate::store::{Store, StoreError};
 
 /// How many steps may wait to be made durable. The next event waits for a place in the queue.
-const QUEUE_MAX: usize = 16_384;
+const MAX_QUEUE: usize = 16_384;
 
 /// Nothing can be answered: the store failed, or the coordinator is ending.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -126,7 +126,7 @@ impl Coordinator {
             rollback_wait_ms,
             inner: Mutex::new(Inner { core, journal: Some(journal) }),
             hub,
-            queue_places: Arc::new(Semaphore::new(QUEUE_MAX)),
+            queue_places: Arc::new(Semaphore::new(MAX_QUEUE)),
             clock,
             armed_ms: AtomicU64::new(u64::MAX),
             rearm: Notify::new(),

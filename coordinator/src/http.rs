@@ -15,7 +15,7 @@ use crate::coordinator::Coordinator;
 use answer::Problem;
 
 /// The longest body of a request, in bytes.
-const BODY_MAX_BYTES: usize = 64 << 10;
+const MAX_BODY_BYTES: usize = 64 << 10;
 
 /// The description of this API.
 pub const OPENAPI: &str = include_str!("http/openapi.json");
@@ -74,6 +74,6 @@ pub(crate) fn router(shared: Shared) -> Router {
         .route("/metrics", get(routes::metrics))
         .fallback(async || Problem::not_found("there is nothing at this path"))
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
-        .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .with_state(shared)
 }

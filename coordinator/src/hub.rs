@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::convert;
 
 /// How many messages may wait to be written to one stream. A proxy that leaves more unread is cut off.
-pub(crate) const STREAM_QUEUE_MAX: usize = 16_384;
+pub(crate) const MAX_STREAM_QUEUE: usize = 16_384;
 
 /// A single call's answer. It does not come if the store fails before it is durable.
 pub(crate) type Answer = Result<Reply, Refusal>;

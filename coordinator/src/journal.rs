@@ -16,7 +16,7 @@ use crate::metrics;
 use crate::store::{Store, StoreError};
 
 /// How many steps are made durable at once. More would only delay the first of them.
-const BATCH_MAX: usize = 4_096;
+const MAX_BATCH: usize = 4_096;
 
 /// A step on its way to the disk.
 pub(crate) struct Entry {
@@ -39,7 +39,7 @@ pub(crate) fn start(
     let thread = std::thread::Builder::new().name("journal".to_owned()).spawn(move || {
         while let Ok(first) = receiver.recv() {
             let mut batch = vec![first];
-            batch.extend(receiver.try_iter().take(BATCH_MAX - 1));
+            batch.extend(receiver.try_iter().take(MAX_BATCH - 1));
             if let Err(error) = write(store.as_mut(), &mut batch) {
                 failed(&error);
                 return;

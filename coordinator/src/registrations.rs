@@ -17,9 +17,9 @@ use tonic::Status;
 use crate::convert;
 
 /// The largest registration that is decoded where its stream is read, in bytes: a fraction of a millisecond.
-const INLINE_MAX_BYTES: usize = 16 << 10;
-/// How many large registrations of a stream are decoded at once. Behind so many it is not read on.
-const LARGE_MAX: usize = 4;
+const MAX_INLINE_BYTES: usize = 16 << 10;
+/// How many large registrations of a stream are decoded at once. After so many it is not read on.
+const MAX_LARGE: usize = 4;
 
 /// The registrations of one stream that are being decoded. They are dropped with it.
 #[derive(Default)]
@@ -32,7 +32,7 @@ pub(crate) struct Registrations {
 impl Registrations {
     /// Takes an encoded registration: returns it if it is small, else [`Registrations::next`] does.
     pub(crate) fn take(&mut self, id: u64, request: Bytes) -> Result<Option<RegisterRequest>, Status> {
-        if request.len() <= INLINE_MAX_BYTES {
+        if request.len() <= MAX_INLINE_BYTES {
             return decode(request).map(Some);
         }
         if !self.wanted.insert(id) {
@@ -44,7 +44,7 @@ impl Registrations {
 
     /// Whether the stream may be read on.
     pub(crate) fn has_room(&self) -> bool {
-        self.decoding.len() < LARGE_MAX
+        self.decoding.len() < MAX_LARGE
     }
 
     /// Drops a registration if it is being decoded.
@@ -114,7 +114,7 @@ mod tests {
     async fn what_is_no_registration_ends_the_stream() {
         let mut registrations = Registrations::default();
         assert!(registrations.take(1, Bytes::from_static(b"\xff")).is_err());
-        assert!(registrations.take(1, Bytes::from(vec![0xff; INLINE_MAX_BYTES + 1])).unwrap().is_none());
+        assert!(registrations.take(1, Bytes::from(vec![0xff; MAX_INLINE_BYTES + 1])).unwrap().is_none());
         assert!(registrations.take(1, encoded(10_000)).is_err(), "the id is taken");
         assert!(registrations.next().await.is_err());
     }

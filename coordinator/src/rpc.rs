@@ -17,20 +17,20 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::convert;
 use crate::coordinator::{Coordinator, Unavailable};
-use crate::hub::{Outgoing, STREAM_QUEUE_MAX};
+use crate::hub::{MAX_STREAM_QUEUE, Outgoing};
 use crate::registrations::Registrations;
 
 /// How long a proxy may take to say Hello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 /// How many resources a proxy may serve, and how long their names and its id may be, in bytes.
-const RESOURCES_MAX: usize = 1_000;
-const NAME_MAX_BYTES: usize = 1_024;
+const MAX_RESOURCES: usize = 1_000;
+const MAX_NAME_BYTES: usize = 1_024;
 
 /// The gRPC service for this coordinator.
 pub(crate) fn service(coordinator: Arc<Coordinator>) -> CoordinatorServer<Rpc> {
     CoordinatorServer::new(Rpc { coordinator })
-        .max_decoding_message_size(atone_api::MESSAGE_MAX_BYTES)
-        .max_encoding_message_size(atone_api::MESSAGE_MAX_BYTES)
+        .max_decoding_message_size(atone_api::MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(atone_api::MAX_MESSAGE_BYTES)
 }
 
 pub(crate) struct Rpc {
@@ -45,7 +45,7 @@ impl Service for Rpc {
 
     async fn session(&self, request: Request<Streaming<ProxyMessage>>) -> Result<Response<Messages>, Status> {
         let peer = request.remote_addr().map(|address| address.to_string()).unwrap_or_default();
-        let (sender, receiver) = mpsc::channel(STREAM_QUEUE_MAX);
+        let (sender, receiver) = mpsc::channel(MAX_STREAM_QUEUE);
         let incoming = request.into_inner();
         let coordinator = self.coordinator.clone();
         tokio::spawn(async move {
@@ -245,12 +245,12 @@ async fn handle(
 }
 
 fn check_hello(hello: &proto::Hello) -> Result<(), Status> {
-    let too_long = |text: &String| text.is_empty() || text.len() > NAME_MAX_BYTES;
-    if hello.resources.len() > RESOURCES_MAX {
-        return Err(Status::invalid_argument(format!("a proxy may serve {RESOURCES_MAX} resources at most")));
+    let too_long = |text: &String| text.is_empty() || text.len() > MAX_NAME_BYTES;
+    if hello.resources.len() > MAX_RESOURCES {
+        return Err(Status::invalid_argument(format!("a proxy may serve {MAX_RESOURCES} resources at most")));
     }
     if too_long(&hello.proxy_id) || hello.resources.iter().any(too_long) {
-        let message = format!("the names in Hello need 1 to {NAME_MAX_BYTES} bytes");
+        let message = format!("the names in Hello need 1 to {MAX_NAME_BYTES} bytes");
         return Err(Status::invalid_argument(message));
     }
     Ok(())

@@ -25,8 +25,8 @@ enum LogFormat {
     Json,
 }
 
-/// A statement within a statement (EXECUTE) can take more of a worker's stack, where nothing is optimized, than the 2 MB that Tokio
-/// gives. What is not used costs nothing.
+/// A statement within a statement (EXECUTE) can take more of a worker's stack, where nothing is optimized, than the 2
+/// MB that Tokio gives. What is not used costs nothing.
 const WORKER_STACK_BYTES: usize = 8 << 20;
 
 fn main() -> ExitCode {

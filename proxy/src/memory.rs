@@ -1,5 +1,5 @@
-//! What images take of this process's memory, of all sessions and all rollbacks together: above `limits.max_memory` a statement is
-//! refused, and a rollback waits for others.
+//! What images take of this process's memory, of all sessions and all rollbacks together: above `limits.max_memory` a
+//! statement is refused, and a rollback waits for others.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -10,19 +10,20 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// What is counted at a time, in bytes.
 const UNIT_BYTES: usize = 1 << 10;
-/// A row is held as it came from the server, as an image from before, as one from after, and in the texts that go with them; all of
-/// that is counted when it is read, so that a COMMIT does not fail for want of memory.
-pub(crate) const HELD_PER_IMAGE: usize = 4;
-/// The same of a row that a rollback has read, by the bytes of its record: its values, unpacked, and what they are put into.
-const HELD_PER_RECORD: usize = 8;
+/// A row is held as it came from the server, as an image from before, as one from after, and in the texts that go with
+/// them; all of that is counted when it is read, so that a COMMIT does not fail for want of memory.
+pub(crate) const RESERVED_PER_IMAGE: usize = 4;
+/// The same of a row that a rollback has read, by the bytes of its record: its values, unpacked, and what they are put
+/// into.
+const RESERVED_PER_RECORD: usize = 8;
 
 /// After so many bytes that were held and are free, free memory goes back to the system.
 const GIVEN_BACK_BYTES: usize = 32 << 20;
 /// How long that waits for more.
 const GIVEN_BACK_AFTER: Duration = Duration::from_secs(1);
 
-/// The memory that images may take, for sessions one half, and one for rollbacks: they must not wait for sessions, which may be
-/// waiting for them.
+/// The memory that images may take, for sessions one half, and one for rollbacks: they must not wait for sessions,
+/// which may be waiting for them.
 #[derive(Clone, Debug)]
 pub struct Memory {
     sessions: Arc<Semaphore>,
@@ -37,22 +38,22 @@ pub struct Memory {
 struct Freed {
     bytes: AtomicUsize,
     /// It is about to go back.
-    goes: AtomicBool,
+    is_scheduled: AtomicBool,
 }
 
 impl Freed {
     fn add(self: &Arc<Self>, bytes: usize) {
         let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
         let Ok(runtime) = Handle::try_current() else { return };
-        if before + bytes < GIVEN_BACK_BYTES || self.goes.swap(true, Ordering::Relaxed) {
+        if before + bytes < GIVEN_BACK_BYTES || self.is_scheduled.swap(true, Ordering::Relaxed) {
             return;
         }
         let freed = self.clone();
         runtime.spawn(async move {
-            // With what goes right behind it
+            // With what goes right after it
             tokio::time::sleep(GIVEN_BACK_AFTER).await;
             freed.bytes.store(0, Ordering::Relaxed);
-            freed.goes.store(false, Ordering::Relaxed);
+            freed.is_scheduled.store(false, Ordering::Relaxed);
             // It takes some milliseconds
             tokio::task::spawn_blocking(atone_trim::give_back);
         });
@@ -61,7 +62,7 @@ impl Freed {
 
 /// What of it is taken; given back when it is dropped.
 #[derive(Debug)]
-pub struct Held {
+pub struct Reservation {
     pool: Arc<Semaphore>,
     permit: Option<OwnedSemaphorePermit>,
     limit: usize,
@@ -78,25 +79,25 @@ impl Memory {
     }
 
     /// Nothing yet, for a session.
-    pub fn session(&self) -> Held {
-        self.held(&self.sessions, None)
+    pub fn for_session(&self) -> Reservation {
+        self.reservation(&self.sessions, None)
     }
 
-    fn held(&self, pool: &Arc<Semaphore>, permit: Option<OwnedSemaphorePermit>) -> Held {
-        Held { pool: pool.clone(), permit, limit: self.limit, freed: self.freed.clone() }
+    fn reservation(&self, pool: &Arc<Semaphore>, permit: Option<OwnedSemaphorePermit>) -> Reservation {
+        Reservation { pool: pool.clone(), permit, limit: self.limit, freed: self.freed.clone() }
     }
 
-    /// What a rollback takes that reads a record of so many bytes, as soon as others have given back so much. One that takes more
-    /// than there is runs by itself.
-    pub async fn rollback(&self, record_bytes: usize) -> Held {
-        let units = units(record_bytes.saturating_mul(HELD_PER_RECORD)).min(self.units);
+    /// What a rollback takes that reads a record of so many bytes, as soon as others have given back so much. One that
+    /// takes more than there is runs by itself.
+    pub async fn for_rollback(&self, record_bytes: usize) -> Reservation {
+        let units = units(record_bytes.saturating_mul(RESERVED_PER_RECORD)).min(self.units);
         // Nobody closes it
         let permit = self.rollbacks.clone().acquire_many_owned(units).await.ok();
-        self.held(&self.rollbacks, permit)
+        self.reservation(&self.rollbacks, permit)
     }
 }
 
-impl Held {
+impl Reservation {
     /// How many bytes are taken.
     pub fn bytes(&self) -> usize {
         self.permit.as_ref().map_or(0, |permit| permit.num_permits() * UNIT_BYTES)
@@ -131,7 +132,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for Reservation {
     fn drop(&mut self) {
         self.freed.add(self.bytes());
     }
@@ -163,7 +164,7 @@ mod tests {
     #[test]
     fn sessions_share_what_there_is() {
         let memory = Memory::new(20 << 10);
-        let (mut one, mut other) = (memory.session(), memory.session());
+        let (mut one, mut other) = (memory.for_session(), memory.for_session());
         assert!(one.grow(6 << 10) && other.grow(3 << 10));
         assert!(!other.grow(2 << 10));
         assert_eq!((one.bytes(), other.bytes()), (6 << 10, 3 << 10));
@@ -181,10 +182,10 @@ mod tests {
     #[tokio::test]
     async fn rollbacks_wait_for_each_other_and_not_for_sessions() {
         let memory = Memory::new(200 << 10);
-        assert!(memory.session().grow(100 << 10));
-        let first = memory.rollback(1 << 40).await;
+        assert!(memory.for_session().grow(100 << 10));
+        let first = memory.for_rollback(1 << 40).await;
         assert_eq!(first.bytes(), 100 << 10);
-        let mut second = std::pin::pin!(memory.rollback(1 << 10));
+        let mut second = std::pin::pin!(memory.for_rollback(1 << 10));
         assert!(futures::poll!(&mut second).is_pending());
         drop(first);
         assert_eq!(second.await.bytes(), 8 << 10);

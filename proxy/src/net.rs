@@ -28,7 +28,7 @@ pub enum Stream {
     /// A Unix socket
     Unix(UnixStream),
     /// TLS on one of the others
-    Tls(Box<TlsStream<Begun>>),
+    Tls(Box<TlsStream<Prefixed>>),
 }
 
 /// Who is at the other end of an accepted connection, as the system sees it.
@@ -57,7 +57,7 @@ pub fn tune(stream: &TcpStream, keepalive: Option<Duration>) -> io::Result<()> {
 
 /// A socket of which some bytes were read already.
 #[derive(Debug)]
-pub struct Begun {
+pub struct Prefixed {
     read: BytesMut,
     stream: Stream,
 }
@@ -131,7 +131,7 @@ impl AsyncWrite for Stream {
     }
 }
 
-impl AsyncRead for Begun {
+impl AsyncRead for Prefixed {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.read.is_empty() {
@@ -143,7 +143,7 @@ impl AsyncRead for Begun {
     }
 }
 
-impl AsyncWrite for Begun {
+impl AsyncWrite for Prefixed {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
     }
@@ -184,13 +184,13 @@ pub struct Conn {
     /// How much the next read asks for, in bytes.
     read_bytes: usize,
     /// What ended TLS, where something that had come before it was still to be read.
-    held_error: Option<io::Error>,
+    deferred_error: Option<io::Error>,
 }
 
 impl Conn {
     /// Wraps a fresh socket.
     pub fn new(stream: Stream) -> Conn {
-        Conn { stream, rbuf: BytesMut::new(), codec: None, read_bytes: MIN_READ_BYTES, held_error: None }
+        Conn { stream, rbuf: BytesMut::new(), codec: None, read_bytes: MIN_READ_BYTES, deferred_error: None }
     }
 
     /// Answers the client's part of TLS; what was read already belongs to it.
@@ -198,7 +198,7 @@ impl Conn {
     /// # Errors
     /// Why the two could not agree, or what the system says.
     pub async fn accept_tls(self, acceptor: &TlsAcceptor) -> io::Result<Conn> {
-        let stream = acceptor.accept(Begun { read: self.rbuf, stream: self.stream }).await?;
+        let stream = acceptor.accept(Prefixed { read: self.rbuf, stream: self.stream }).await?;
         Ok(Conn::new(Stream::Tls(Box::new(stream.into()))))
     }
 
@@ -211,7 +211,7 @@ impl Conn {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the server spoke before TLS had begun"));
         }
         let (connector, name) = connector.parts();
-        let stream = connector.connect(name, Begun { read: self.rbuf, stream: self.stream }).await?;
+        let stream = connector.connect(name, Prefixed { read: self.rbuf, stream: self.stream }).await?;
         Ok(Conn::new(Stream::Tls(Box::new(stream.into()))))
     }
 
@@ -257,7 +257,8 @@ impl Conn {
             self.rbuf = BytesMut::new();
         }
         let Some(codec) = &mut self.codec else {
-            return read(&mut self.stream, &mut self.rbuf, &mut self.read_bytes, &mut self.held_error).await;
+            return read(&mut self.stream, &mut self.rbuf, &mut self.read_bytes, &mut self.deferred_error)
+                .await;
         };
         loop {
             let before = self.rbuf.len();
@@ -269,11 +270,11 @@ impl Conn {
             if codec.raw.is_empty() && codec.raw.capacity() > MAX_KEPT_BYTES {
                 codec.raw = BytesMut::new();
             }
-            read(&mut self.stream, &mut codec.raw, &mut self.read_bytes, &mut self.held_error).await?;
+            read(&mut self.stream, &mut codec.raw, &mut self.read_bytes, &mut self.deferred_error).await?;
         }
     }
 
-    /// Waits until the peer has gone, and says how. What it sends meanwhile is kept, up to `limit` bytes; behind that
+    /// Waits until the peer has gone, and says how. What it sends meanwhile is kept, up to `limit` bytes; after that
     /// nothing is noticed. Cancel safe.
     pub async fn gone(&mut self, limit: usize) -> io::Error {
         loop {
@@ -285,7 +286,7 @@ impl Conn {
             if buffer.len() > limit {
                 std::future::pending::<()>().await;
             }
-            let read = read(&mut self.stream, buffer, &mut self.read_bytes, &mut self.held_error);
+            let read = read(&mut self.stream, buffer, &mut self.read_bytes, &mut self.deferred_error);
             if let Err(error) = read.await {
                 return error;
             }
@@ -327,7 +328,7 @@ impl Conn {
             return self.flush().await;
         };
         loop {
-            let packet = if codec.held() + bytes.len() < BLOCKING_BYTES {
+            let packet = if codec.pending_bytes() + bytes.len() < BLOCKING_BYTES {
                 codec.encode(&mut bytes)
             } else {
                 blocking(|| codec.encode(&mut bytes))
@@ -346,8 +347,8 @@ impl Conn {
         }
     }
 
-    /// Says that nothing more will be written, without TLS's goodbye: as servers do, whose packets tell by themselves whether
-    /// something is missing. Errors do not matter: the connection ends.
+    /// Says that nothing more will be written, without TLS's goodbye: as servers do, whose packets tell by themselves
+    /// whether something is missing. Errors do not matter: the connection ends.
     pub async fn shutdown(&mut self) {
         let _ = self.stream.socket_mut().shutdown().await;
     }
@@ -379,8 +380,8 @@ impl Conn {
         }
     }
 
-    /// The same of a client's connection, for the server: one without TLS has no other goodbye than the end of the stream. To a
-    /// server on TLS that would look as if something was cut off.
+    /// The same of a client's connection, for the server: one without TLS has no other goodbye than the end of the
+    /// stream. To a server on TLS that would look as if something was cut off.
     pub fn ending_of_client(&self, error: &io::Error) -> Ending {
         match self.ending(error) {
             Ending::Eof if !self.is_tls() => Ending::Goodbye,
@@ -394,9 +395,9 @@ async fn read(
     stream: &mut Stream,
     buffer: &mut BytesMut,
     read_bytes: &mut usize,
-    held_error: &mut Option<io::Error>,
+    deferred_error: &mut Option<io::Error>,
 ) -> io::Result<()> {
-    if let Some(error) = held_error.take() {
+    if let Some(error) = deferred_error.take() {
         return Err(error);
     }
     buffer.reserve(*read_bytes);
@@ -414,7 +415,7 @@ async fn read(
             if buffer.len() == before {
                 return Err(error);
             }
-            *held_error = Some(error);
+            *deferred_error = Some(error);
             buffer.len() - before
         }
         read => read?,

@@ -1,5 +1,5 @@
-//! The user that this process runs as. A server behind a Unix socket sees it instead of the application's, and takes it for
-//! the proof of an account's plugin `unix_socket` or `auth_socket`.
+//! The user that this process runs as. A server behind a Unix socket sees it instead of the application's, and takes it
+//! for the proof of an account's plugin `unix_socket` or `auth_socket`.
 
 use nix::unistd::{User, geteuid};
 
@@ -23,7 +23,7 @@ impl OwnUser {
     }
 
     /// Whether a client may log in to `account`: not to the one of this user's name, unless it is this user itself.
-    pub fn lends_its_name(&self, account: &[u8], client_uid: Option<u32>) -> bool {
+    pub fn may_log_in_as(&self, account: &[u8], client_uid: Option<u32>) -> bool {
         self.name.as_ref().is_none_or(|name| name.as_bytes() != account) || client_uid == Some(self.uid)
     }
 }
@@ -35,10 +35,10 @@ mod tests {
     #[test]
     fn the_name_is_for_the_user_itself() {
         let own = OwnUser { uid: 7, name: Some("proxy".into()) };
-        assert!(own.lends_its_name(b"app", None) && own.lends_its_name(b"Proxy", Some(0)));
-        assert!(own.lends_its_name(b"proxy", Some(7)));
-        assert!(!own.lends_its_name(b"proxy", Some(0)) && !own.lends_its_name(b"proxy", None));
-        assert!(OwnUser { uid: 7, name: None }.lends_its_name(b"", None));
+        assert!(own.may_log_in_as(b"app", None) && own.may_log_in_as(b"Proxy", Some(0)));
+        assert!(own.may_log_in_as(b"proxy", Some(7)));
+        assert!(!own.may_log_in_as(b"proxy", Some(0)) && !own.may_log_in_as(b"proxy", None));
+        assert!(OwnUser { uid: 7, name: None }.may_log_in_as(b"", None));
         assert!(OwnUser::find().is_ok());
     }
 }

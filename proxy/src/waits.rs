@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use atone_api::proto::{BoundConnection, LocalWait};
 
-/// How many waits are told at once.
+/// How many waits are reported at once.
 pub(crate) const MAX_TOLD: usize = 1_000;
 /// The bound sessions of a backend.
 #[derive(Debug)]

@@ -158,8 +158,8 @@ impl Cluster {
         Ok((proxy, ports))
     }
 
-    /// One more proxy, with a listener on a TCP port in front of the first server for each of `listeners`, which are more
-    /// lines of a `[[backend]]`. The resources are `own0`, `own1` and so on. Ends when it is dropped.
+    /// One more proxy, with a listener on a TCP port in front of the first server for each of `listeners`, which are
+    /// more lines of a `[[backend]]`. The resources are `own0`, `own1` and so on. Ends when it is dropped.
     pub async fn proxy_with(&self, dir: &Path, listeners: &[impl AsRef<str>]) -> Result<(Daemon, Vec<u16>)> {
         let (mut proxy, ports) = self.prepare_proxy(dir, listeners, "")?;
         proxy.restart().await?;
@@ -248,8 +248,8 @@ impl Cluster {
         Ok(name)
     }
 
-    /// Drops a schema that is done with. With hundreds of them MariaDB takes long to find a table's foreign keys, since it
-    /// opens every table for it.
+    /// Drops a schema that is done with. With hundreds of them MariaDB takes long to find a table's foreign keys, since
+    /// it opens every table for it.
     pub async fn drop_schema(&self, name: &str) -> Result<()> {
         for bank in [Bank::One, Bank::Two] {
             let mut conn = self.server(bank).admin().await?;

@@ -95,7 +95,7 @@ impl Step {
             Step::Many(all) => {
                 let mut result = conn.query_iter(all.join("; ")).await?;
                 for _ in all {
-                    // The figures of a result with rows come behind them
+                    // The figures of a result with rows come after them
                     before.push(if result.columns_ref().is_empty() {
                         let (affected, id) = (result.affected_rows(), result.last_insert_id());
                         format!("{affected} {id:?} {} {}", result.warnings(), result.info())

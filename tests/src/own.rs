@@ -22,8 +22,8 @@ pub struct Own {
 }
 
 impl Own {
-    /// Starts both; each of `listeners` is more lines of a `[[backend]]`, in which `DIR` is the proxy's folder and `SERVER` the
-    /// first server's Unix socket.
+    /// Starts both; each of `listeners` is more lines of a `[[backend]]`, in which `DIR` is the proxy's folder and
+    /// `SERVER` the first server's Unix socket.
     pub async fn start(flavor: Flavor, options: ClusterOptions, listeners: &[&str]) -> Result<Self> {
         let cluster = Cluster::start_with(flavor, options).await?;
         let dir = paths::fresh_dir("own-")?;

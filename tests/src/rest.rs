@@ -56,7 +56,7 @@ impl Rest {
     /// A client for `http://127.0.0.1:port`.
     pub fn new(port: u16) -> Result<Self> {
         Ok(Self {
-            // A connection for each call: behind a body that it does not take, the server closes, and a call that takes
+            // A connection for each call: after a body that it does not take, the server closes, and a call that takes
             // the connection over meanwhile would break
             client: reqwest::Client::builder()
                 .timeout(CALL_LIMIT)

@@ -133,7 +133,8 @@ macro_rules! shared_tests {
     ($($name:ident),+ $(,)?) => { $crate::shared_tests!($crate::Cluster::shared => $($name),+); };
 }
 
-/// Makes of each function `async fn(Harmable) -> Result<()>` two tests, each on a cluster of its own with these options.
+/// Makes of each function `async fn(Harmable) -> Result<()>` two tests, each on a cluster of its own with these
+/// options.
 #[macro_export]
 macro_rules! owned_tests {
     ($options:expr => $($name:ident),+ $(,)?) => { $(

@@ -28,7 +28,8 @@ pub enum BranchRows {
     Marker,
 }
 
-/// Tells what the rows of the branch of this XID say (whether a record's parts are whole is for its decoder to find out); `Err` says how they contradict each other, or what no proxy writes.
+/// Tells what the rows of the branch of this XID say (whether a record's parts are whole is for its decoder to find
+/// out); `Err` says how they contradict each other, or what no proxy writes.
 ///
 /// # Errors
 /// A sentence for the operator. Such rows were changed by others: nothing is concluded from them.

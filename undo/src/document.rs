@@ -1,6 +1,6 @@
-//! Documents of MySQL's JSON. Their text shows neither that a number is a DECIMAL or an unsigned integer, nor that what looks
-//! like a string is a date, a time, a BLOB or a BIT. So the server is asked for the types of those members that would be of
-//! another type if the text were read as JSON, and they are kept with it.
+//! Documents of MySQL's JSON. Their text shows neither that a number is a DECIMAL or an unsigned integer, nor that what
+//! looks like a string is a date, a time, a BLOB or a BIT. So the server is asked for the types of those members that
+//! would be of another type if the text were read as JSON, and they are kept with it.
 
 /// What a text reads as, and an integer that is too large for a signed one: their types are told by the text.
 const PLAIN: &str = "_utf8mb4'OBJECT',_utf8mb4'ARRAY',_utf8mb4'STRING',_utf8mb4'INTEGER',_utf8mb4'DOUBLE',\
@@ -26,8 +26,8 @@ struct Node<'a> {
 }
 
 /// The expression that gives the types of those members of the column, of the qualified name: an array of
-/// `[place among all members of objects, place among all elements of arrays, type]`, NULL where there are none. Neither place is
-/// that of the document itself.
+/// `[place among all members of objects, place among all elements of arrays, type]`, NULL where there are none. Neither
+/// place is that of the document itself.
 pub(crate) fn types_expression(name: &str) -> String {
     let told = |value: &str| {
         format!(
@@ -153,8 +153,8 @@ fn number(kind: &str, token: &str) -> Option<String> {
     }
 }
 
-/// The paths and digits of all numbers whose text a double (or a 64-bit integer) would not show: those that are known to be
-/// DECIMALs where types were not kept. Empty also where the text is not JSON.
+/// The paths and digits of all numbers whose text a double (or a 64-bit integer) would not show: those that are known
+/// to be DECIMALs where types were not kept. Empty also where the text is not JSON.
 pub(crate) fn decimals(text: &str) -> Vec<(String, &str)> {
     let mut found = Vec::new();
     if let Some(root) = parse(text) {
@@ -185,8 +185,8 @@ fn needs_decimal(number: &str) -> bool {
 }
 
 impl<'a> Node<'a> {
-    /// The members of all objects, or the elements of all arrays, in the order in which `$**.*` and `$**[*]` give them: those
-    /// of a container, then those within each of its values.
+    /// The members of all objects, or the elements of all arrays, in the order in which `$**.*` and `$**[*]` give them:
+    /// those of a container, then those within each of its values.
     fn list<'n>(&'n self, of_objects: bool, out: &mut Vec<&'n Node<'a>>) {
         if self.is_object == of_objects {
             out.extend(&self.children);
@@ -228,7 +228,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Whether the next byte is this one, which is then behind.
+    /// Whether the next byte is this one, which is then passed.
     fn take(&mut self, byte: u8) -> bool {
         self.blank();
         let is = self.peek() == Some(byte);

@@ -1,8 +1,9 @@
 //! Columns that may have exchanged their names since a record was written.
 //!
-//! Columns are found by their names. After an ALTER that makes two of them stand in another order than before, this need not be
-//! right: the columns may have been moved, and then their names tell which is which, or they may have been renamed, and then a
-//! value would be put back into the wrong one. The rows of the record tell, unless both ways of reading them fit.
+//! Columns are found by their names. After an ALTER that makes two of them stand in another order than before, this
+//! need not be right: the columns may have been moved, and then their names tell which is which, or they may have been
+//! renamed, and then a value would be put back into the wrong one. The rows of the record tell, unless both ways of
+//! reading them fit.
 
 use crate::image::Value;
 use crate::inverse::{Verdict, judge};
@@ -47,7 +48,7 @@ impl<'a> Exchanges<'a> {
     }
 
     /// Takes a row of the record into account, as it is there now by the columns' names.
-    pub fn look(&mut self, change: &RowChange, now: Option<&[Value]>) {
+    pub fn add_row(&mut self, change: &RowChange, now: Option<&[Value]>) {
         if self.pairs.is_empty() {
             return;
         }
@@ -118,7 +119,7 @@ mod tests {
 
     type Image = Option<Vec<Value>>;
 
-    /// A row with a text behind its numbers.
+    /// A row with a text after its numbers.
     fn row(numbers: [i128; 4]) -> Image {
         let mut values: Vec<Value> = numbers.into_iter().map(Value::Int).collect();
         values.push(Value::Text("x".into()));
@@ -131,7 +132,7 @@ mod tests {
         let mut exchanges = Exchanges::new(&table, &places);
         for (before, after) in rows {
             let change = RowChange { before: before.clone(), after: after.clone() };
-            exchanges.look(&change, after.as_deref());
+            exchanges.add_row(&change, after.as_deref());
         }
         exchanges.unproven().map(|(one, other)| (one.to_owned(), other.to_owned()))
     }
@@ -154,7 +155,7 @@ mod tests {
         let swapped = RowChange { before: row([1, 1, 2, 9]), after: row([1, 2, 1, 9]) };
         let table = table();
         let mut exchanges = Exchanges::new(&table, &EXCHANGED);
-        exchanges.look(&swapped, row([1, 1, 2, 9]).as_deref());
+        exchanges.add_row(&swapped, row([1, 1, 2, 9]).as_deref());
         assert_eq!(exchanges.unproven(), Some(("a", "b")));
     }
 
@@ -163,7 +164,7 @@ mod tests {
         assert_eq!(unproven(EXCHANGED, &[(row([1, 5, 5, 1]), row([1, 5, 5, 2]))]), None);
         assert_eq!(unproven(EXCHANGED, &[(None, row([1, 5, 5, 2]))]), None);
         assert_eq!(unproven(EXCHANGED, &[(row([1, 5, 5, 2]), None)]), None);
-        // A text in front of the numbers
+        // A text before the numbers
         assert_eq!(unproven([1, 2, 3, 4, 0], &[(row([1, 1, 5, 9]), row([1, 5, 5, 9]))]), None);
     }
 

@@ -101,7 +101,8 @@ pub enum ImageError {
         /// The column's name.
         column: String,
     },
-    /// The column has a value, which the server does not give: what reads it is above the session's `max_allowed_packet`.
+    /// The column has a value, which the server does not give: what reads it is above the session's
+    /// `max_allowed_packet`.
     #[error("the value of column `{column}` cannot be read within max_allowed_packet")]
     Lost {
         /// The column's name.

@@ -82,10 +82,9 @@ pub fn inverse(table: &Table, rows: &[&RowChange]) -> Vec<Statement> {
     Inverse::new(table, rows, MAX_STATEMENT_BYTES, false, false).collect()
 }
 
-/// The same, one statement at a time, each of about `max_bytes` of text at most where it has several rows; long values are
-/// parameters.
-/// Each row is deleted by a statement of its own: a server may find it cheaper to read all of a small table than to look for
-/// many rows in it, and would then wait for rows that others have locked.
+/// The same, one statement at a time, each of about `max_bytes` of text at most where it has several rows; long values
+/// are parameters. Each row is deleted by a statement of its own: a server may find it cheaper to read all of a small
+/// table than to look for many rows in it, and would then wait for rows that others have locked.
 pub fn inverse_for<'a>(
     table: &'a Table,
     rows: &[&'a RowChange],
@@ -139,7 +138,8 @@ pub enum Obstacle {
     },
 }
 
-/// Why a rollback could not assign what it has to of a before image, if it could not, where a packet has `packet_bytes`.
+/// Why a rollback could not assign what it has to of a before image, if it could not, where a packet has
+/// `packet_bytes`.
 pub fn obstacle(
     table: &Table,
     before: &[Value],
@@ -168,7 +168,7 @@ pub fn obstacle(
     let spelled = |name: String, literal: String| format!("{name} = {literal}");
     let (sql, params) = inverse.with_values(before, |at| assigned.has(at), spelled);
     let condition = table.predicate("", &[table.key_of(before)], Session::Compensation);
-    let sql = format!("{sql}{}{condition}{AROUND}", table.quoted());
+    let sql = format!("{sql}{}{condition}{STATEMENT_FRAME}", table.quoted());
     let needed_bytes = Statement { sql, params, rows: 1 }.needed_bytes();
     (needed_bytes >= packet_bytes).then_some(Obstacle::Packet { needed_bytes })
 }
@@ -176,7 +176,7 @@ pub fn obstacle(
 /// What a parameter has beside its bytes, and a command beside its parameters, in bytes at most.
 const EXECUTE_BYTES: usize = 32;
 /// About what a statement has besides names, values and its condition.
-const AROUND: &str = "INSERT INTO () VALUES () ; UPDATE SET WHERE";
+const STATEMENT_FRAME: &str = "INSERT INTO () VALUES () ; UPDATE SET WHERE";
 /// Parameters that are longer than this together travel one by one, as the driver sends them.
 const MAX_TOGETHER_BYTES: usize = (1 << 24) - 1;
 
@@ -309,7 +309,8 @@ impl<'a> Inverse<'a> {
         Some(self.with_values(values, |_| true, |_, literal| literal))
     }
 
-    /// The values of a row's columns as literals, or parameters where they are long, each as `shown` shows it beside its column.
+    /// The values of a row's columns as literals, or parameters where they are long, each as `shown` shows it beside
+    /// its column.
     fn with_values(
         &self,
         values: &[Value],

@@ -14,12 +14,12 @@ mod charset;
 pub mod conflict;
 mod document;
 mod exchange;
-mod gone;
 pub mod image;
 mod inverse;
 mod kind;
 mod literal;
 mod lock_key;
+mod missing_columns;
 mod packed;
 pub mod record;
 mod session;
@@ -31,19 +31,18 @@ pub use branch_rows::{BranchRows, RowHead, judge_rows};
 pub use conflict::{ConflictReport, ConflictRow};
 pub use document::Document;
 pub use exchange::Exchanges;
-pub use gone::{Gone, GoneColumn};
 pub use image::{ImageError, Key, LockKey, Row, Value};
 pub use inverse::{
     Assigned, MAX_STATEMENT_BYTES, Obstacle, Statement, Verdict, inverse, inverse_for, judge, obstacle,
     replacing_inverse_for,
 };
 pub use kind::Kind;
+pub use missing_columns::{MissingColumn, MissingColumns};
 pub use packed::{Image, Values};
 pub use record::{Encoded, Layout, RecordError, RowChange, TableChanges, UndoRecord};
-pub use session::{SESSION_IDLE_S, connection_setup, says_nothing_of_rows, session_setup, session_variables};
+pub use session::{SESSION_IDLE_S, connection_setup, session_setup, session_variables};
 pub use table::{Column, Table, UniqueKey, quote_identifier};
 pub use undo_log::{
     LOG_STATUS_MARKER, LOG_STATUS_PART, LOG_STATUS_RESTORED, LOG_STATUS_UNDO, PART_SEPARATOR, UNDO_LOG_TABLE,
-    branch_condition, insert_marker_sql, insert_part_sql, insert_undo_sql, part_bytes, part_xid,
-    undo_log_ddl,
+    branch_condition, insert_marker_sql, insert_part_sql, part_bytes, part_xid, undo_log_ddl,
 };

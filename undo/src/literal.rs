@@ -68,8 +68,9 @@ pub(crate) fn utf8(text: &str) -> String {
     }
 }
 
-/// MySQL warns of charsets that are going out of use; a literal is converted to its column's charset without loss.
-fn spoken<'a>(charset: &'a str, bytes: &[u8]) -> &'a str {
+/// The charset that introduces a literal of these bytes. MySQL warns of charsets that are going out of use; a literal
+/// is converted to its column's charset without loss.
+fn introducer<'a>(charset: &'a str, bytes: &[u8]) -> &'a str {
     match charset {
         "utf8mb3" | "utf8" if std::str::from_utf8(bytes).is_ok() => "utf8mb4",
         "ucs2" if bytes.chunks(2).all(|unit| !matches!(unit, [0xD8..=0xDF, _])) => "utf16",
@@ -82,7 +83,7 @@ fn in_charset(charset: &str, bytes: &[u8]) -> String {
     if !charset::is_charset_name(charset) {
         return binary(bytes);
     }
-    let charset = spoken(charset, bytes);
+    let charset = introducer(charset, bytes);
     if bytes.is_empty() {
         format!("_{charset} X''")
     } else if is_plain(bytes) && charset::decodable(charset).is_some() {
@@ -162,7 +163,9 @@ pub(crate) fn assign_long(column: &Column, value: &Value, long: &mut Long<'_>) -
     let mut placeholder = |charset: Option<&str>, bytes: Vec<u8>| {
         let placeholder = match charset {
             // For MariaDB CAST(? AS BINARY) is still a text in the connection's charset
-            Some(charset) => format!("CONVERT(CONVERT(? USING binary) USING {})", spoken(charset, &bytes)),
+            Some(charset) => {
+                format!("CONVERT(CONVERT(? USING binary) USING {})", introducer(charset, &bytes))
+            }
             None => "CONVERT(? USING binary)".to_owned(),
         };
         long.params.push(bytes);
@@ -207,9 +210,9 @@ pub(crate) fn plain_operand(column: &Column, value: &Value, session: Session) ->
     }
 }
 
-/// What may stand in `(column, …) IN ((…), …)`; `None` where such a row might be compared otherwise than a column alone.
-/// A server compares the parts of rows by the column's type and collation, but need not convert a text to them: it is
-/// written in the column's own charset, a date or time as the server shows it.
+/// What may stand in `(column, …) IN ((…), …)`; `None` where such a row might be compared otherwise than a column
+/// alone. A server compares the parts of rows by the column's type and collation, but need not convert a text to them:
+/// it is written in the column's own charset, a date or time as the server shows it.
 pub(crate) fn row_operand(column: &Column, value: &Value, session: Session) -> Option<String> {
     let plain = plain_operand(column, value, session)?;
     match (column.kind, value) {
@@ -218,7 +221,7 @@ pub(crate) fn row_operand(column: &Column, value: &Value, session: Session) -> O
         (Kind::Binary, Value::Bytes(_)) => Some(plain),
         (Kind::Char | Kind::Text, Value::Text(_) | Value::Bytes(_)) => {
             let charset = column.charset.as_deref()?;
-            let own = plain.starts_with(&format!("_{}", spoken(charset, &[])));
+            let own = plain.starts_with(&format!("_{}", introducer(charset, &[])));
             (own && charset::is_charset_name(charset)).then_some(plain)
         }
         (Kind::Date | Kind::DateTime | Kind::Time, Value::Text(text)) if temporal::is_temporal_text(text) => {

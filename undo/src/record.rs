@@ -15,9 +15,9 @@ use crate::undo_log;
 mod cells;
 mod context;
 mod json;
-mod pack;
+mod stored;
 use json::{RecordIn, RecordOut, TablesOut, table_in};
-use pack::{Packer, Text};
+use stored::{RowWriter, Text};
 
 /// The value of `"format"`.
 pub const FORMAT: &str = "atone-undo";
@@ -118,7 +118,7 @@ pub enum RecordError {
     /// Parts are missing, too many, or those of another record.
     #[error("the parts of the record are not whole: {0}")]
     Parts(String),
-    /// The record would need more than [`MAX_PARTS`] rows, or than the column `xid` can number behind a long XID.
+    /// The record would need more than [`MAX_PARTS`] rows, or than the column `xid` can number after a long XID.
     #[error("the record needs {got} rows of {part_bytes} bytes, the limit is {limit}")]
     TooManyParts {
         /// Rows needed.
@@ -164,14 +164,14 @@ impl<I: Values> UndoRecord<I> {
             resource: &self.resource,
             tables: TablesOut(&self.tables),
         };
-        let mut packer = Packer::new(layout);
-        if let Err(error) = serde_json::to_writer(&mut packer, &out) {
-            return Err(match packer.excess() {
+        let mut writer = RowWriter::new(layout);
+        if let Err(error) = serde_json::to_writer(&mut writer, &out) {
+            return Err(match writer.excess() {
                 Some(got) => RecordError::TooLarge { got, limit: MAX_RECORD_BYTES },
                 None => malformed(error.to_string()),
             });
         }
-        packer.finish(undo_log::parts_for(&self.xid))
+        writer.finish(undo_log::parts_for(&self.xid))
     }
 
     /// What must hold of every record, written or read.
@@ -199,7 +199,7 @@ impl UndoRecord {
     /// # Errors
     /// The context is not understood.
     pub fn parts(context: &str) -> Result<usize, RecordError> {
-        pack::parts_of(context)
+        stored::parts_of(context)
     }
 
     /// The length of the JSON text of the record whose first row has this context, in bytes.
@@ -207,7 +207,7 @@ impl UndoRecord {
     /// # Errors
     /// The context is not understood.
     pub fn json_bytes(context: &str) -> Result<usize, RecordError> {
-        pack::json_bytes_of(context)
+        stored::json_bytes_of(context)
     }
 
     /// Reads a record of one row back from the columns `context` and `rollback_info`.
@@ -233,7 +233,7 @@ impl UndoRecord {
 impl UndoRecord<Image> {
     /// The same, with its images packed.
     pub fn decode_images(rows: Vec<Encoded>) -> Result<UndoRecord<Image>, RecordError> {
-        let read: RecordIn = pack::unpack(rows, |text| {
+        let read: RecordIn = stored::read_rows(rows, |text| {
             match text {
                 Text::Slice(slice) => serde_json::from_slice(slice),
                 Text::Reader(reader) => serde_json::from_reader(reader),

@@ -1,8 +1,8 @@
 //! The settings of every session that is Atone's own: the service account's and the command line's.
 //!
-//! A session inherits the server's global variables, and what `init_connect` sets. Each of those that could bend what Atone
-//! reads or writes has its value here; `DEFAULT` would be the global value again. `tests/e2e/clusters/globals` goes through all
-//! variables of the servers and has for each that is not here the reason why it is harmless.
+//! A session inherits the server's global variables, and what `init_connect` sets. Each of those that could bend what
+//! Atone reads or writes has its value here; `DEFAULT` would be the global value again. `tests/e2e/clusters/globals`
+//! goes through all variables of the servers and has for each that is not here the reason why it is harmless.
 
 /// Which servers have a variable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +32,7 @@ const SETTINGS: &[(Server, &str, &str)] = &[
     (ANY, "sql_mode", "'NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES,NO_ENGINE_SUBSTITUTION'"),
     (ANY, "sql_select_limit", "18446744073709551615"),
     (ANY, "max_join_size", "18446744073709551615"),
-    // Behind max_join_size, which sets it too
+    // After max_join_size, which sets it too
     (ANY, "sql_big_selects", "1"),
     (ANY, "sql_safe_updates", "0"),
     (ANY, "sql_auto_is_null", "0"),
@@ -89,13 +89,6 @@ const OPTIONAL: [&str; 2] = [
     "EXECUTE IMMEDIATE @atone_optional",
 ];
 
-/// Whether a warning behind a read says nothing of the rows: that something is going out of use, a charset for example
-/// (`ER_WARN_DEPRECATED_SYNTAX` and its like), that the optimizer had too little memory for a list of keys
-/// (`ER_CAPACITY_EXCEEDED`), or that it could not use an index (`ER_WARN_INDEX_NOT_APPLICABLE`, said under `sql_safe_updates`).
-pub fn says_nothing_of_rows(code: u16) -> bool {
-    matches!(code, 1287 | 1681 | 1739 | 3170 | 3719 | 3720 | 3778 | 3779)
-}
-
 /// The names of all variables that are set on a server of either kind, in lower case.
 pub fn session_variables(mariadb: bool) -> Vec<&'static str> {
     let of = |server: &Server| *server == Server::Any || (*server == Server::MariaDb) == mariadb;
@@ -109,7 +102,7 @@ pub fn session_variables(mariadb: bool) -> Vec<&'static str> {
     settings.chain(other).chain(transactions.iter().copied()).collect()
 }
 
-/// The settings as statements, in order, for a person to run in front of compensation.
+/// The settings as statements, in order, for a person to run before compensation.
 pub fn session_setup(mariadb: bool) -> Vec<String> {
     let mut out = vec![NAMES.to_owned(), TRANSACTIONS.to_owned()];
     for (server, name, value) in SETTINGS {
@@ -129,8 +122,9 @@ pub fn session_setup(mariadb: bool) -> Vec<String> {
     out
 }
 
-/// The same for a server of either kind, as few statements: what a connection begins with. Each of them goes in a packet of its
-/// own: a server that ends one by its `max_statement_time` may drop those behind it in the packet without a word.
+/// The same for a server of either kind, as few statements: what a connection begins with. Each of them goes in a
+/// packet of its own: a server that ends one by its `max_statement_time` may drop those after it in the packet without
+/// a word.
 pub fn connection_setup() -> Vec<String> {
     let mut settings = "SET ".to_owned();
     for (at, (server, name, value)) in SETTINGS.iter().enumerate() {

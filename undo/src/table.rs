@@ -19,7 +19,8 @@ pub struct Table {
     pub name: String,
     /// All columns in the table's order, invisible and generated ones too.
     pub columns: Vec<Column>,
-    /// `keys[0]` identifies rows: PRIMARY, or a unique key without nullable columns. The others are further unique keys.
+    /// `keys[0]` identifies rows: PRIMARY, or a unique key without nullable columns. The others are further unique
+    /// keys.
     pub keys: Vec<UniqueKey>,
 }
 
@@ -89,14 +90,15 @@ impl Column {
         matches!(self.kind, Kind::Enum | Kind::Set) && has_empty_member(&self.column_type)
     }
 
-    /// Whether the column may hold a value that was computed for it: bytes that are no text in its charset it never does.
+    /// Whether the column may hold a value that was computed for it: bytes that are no text in its charset it never
+    /// does.
     pub fn may_hold(&self, value: &Value) -> bool {
         let known = || self.charset.as_deref().is_some_and(|charset| charset::decodable(charset).is_some());
         !(self.kind.has_charset() && matches!(value, Value::Bytes(_)) && known())
     }
 
-    /// The condition under which this column, of the qualified name, has the same value as another of its type, as a foreign
-    /// key compares them. A server that looks up the error value of an ENUM by its text finds the empty member.
+    /// The condition under which this column, of the qualified name, has the same value as another of its type, as a
+    /// foreign key compares them. A server that looks up the error value of an ENUM by its text finds the empty member.
     pub fn same(&self, name: &str, other: &str) -> String {
         if self.by_number() { format!("{name}+0 = {other}+0") } else { format!("{name} = {other}") }
     }
@@ -107,7 +109,7 @@ impl Column {
     }
 
     /// Whether it is read by its name alone: a NULL is then the column's, and not that of a function that gives up.
-    fn is_read_as_it_is(&self) -> bool {
+    fn is_read_by_name(&self) -> bool {
         self.image_function("").is_none()
     }
 
@@ -170,8 +172,9 @@ impl Column {
         }
     }
 
-    /// Whether the column holds a value again when it is assigned it. A FLOAT or DOUBLE with digits behind the point rounds what
-    /// it is assigned; where MySQL moves values between tables it does not, so that such a column may hold -0, or more digits.
+    /// Whether the column holds a value again when it is assigned it. A FLOAT or DOUBLE with digits after the point
+    /// rounds what it is assigned; where MySQL moves values between tables it does not, so that such a column may hold
+    /// -0, or more digits.
     pub fn takes_back(&self, value: &Value) -> bool {
         match (value, self.digits()) {
             (Value::Text(text), Some((all, behind))) => {
@@ -181,7 +184,7 @@ impl Column {
         }
     }
 
-    /// How many digits a FLOAT or DOUBLE has, and how many of them behind the point, where it says so.
+    /// How many digits a FLOAT or DOUBLE has, and how many of them after the point, where it says so.
     fn digits(&self) -> Option<(u16, u16)> {
         let of = matches!(self.kind, Kind::Float | Kind::Double).then_some(&self.column_type)?;
         let (all, behind) = of.split_once('(')?.1.split_once(')')?.0.split_once(',')?;
@@ -212,7 +215,7 @@ impl Column {
         let Some(bytes) = cell else {
             return if self.may_be_null() {
                 Ok(Value::Null)
-            } else if self.is_read_as_it_is() {
+            } else if self.is_read_by_name() {
                 Err(ImageError::UnexpectedNull { column: self.name.clone() })
             } else {
                 Err(self.lost())
@@ -309,19 +312,20 @@ impl Table {
         self.keys.first().map_or_else(String::new, UniqueKey::force)
     }
 
-    /// The select list that reads a full row so that no session setting bends it: the columns; for each document the types that
-    /// its text does not tell; numbers whose bits say which columns are NULL that are read by a function; and one expression for
-    /// each collated key part. Column references are qualified with `qualifier`, an alias or a quoted table, as it is.
+    /// The select list that reads a full row so that no session setting bends it: the columns; for each document the
+    /// types that its text does not tell; numbers whose bits say which columns are NULL that are read by a function;
+    /// and one expression for each collated key part. Column references are qualified with `qualifier`, an alias or a
+    /// quoted table, as it is.
     pub fn image_select_list(&self, qualifier: &str) -> String {
         let name = |column: &Column| format!("{qualifier}.{}", quote_identifier(&column.name));
         let columns = self.columns.iter().map(|c| c.image_expression(qualifier));
         let types = self.documents().map(|(_, column)| document::types_expression(&name(column)));
-        let told: Vec<&Column> = self.told_null().map(|(_, column)| column).collect();
+        let flagged: Vec<&Column> = self.flagged_columns().map(|(_, column)| column).collect();
         let bits = |group: &[&Column]| {
             let bit = |(at, column): (usize, &&Column)| format!("(({} IS NULL)<<{at})", name(column));
             group.iter().enumerate().map(bit).collect::<Vec<_>>().join("|")
         };
-        let nulls: Vec<String> = told.chunks(NULLS_PER_NUMBER).map(bits).collect();
+        let nulls: Vec<String> = flagged.chunks(NULLS_PER_NUMBER).map(bits).collect();
         let weights = self.weighted_parts().map(|(column, prefix)| {
             column.weight_expression(&format!("{qualifier}.{}", quote_identifier(&column.name)), prefix)
         });
@@ -332,7 +336,7 @@ impl Table {
     pub fn image_width(&self) -> usize {
         self.columns.len()
             + self.documents().count()
-            + self.told_null().count().div_ceil(NULLS_PER_NUMBER)
+            + self.flagged_columns().count().div_ceil(NULLS_PER_NUMBER)
             + self.weighted_parts().count()
     }
 
@@ -340,22 +344,22 @@ impl Table {
         self.columns.iter().enumerate().filter(|(_, column)| column.kind == Kind::Document)
     }
 
-    /// The columns of which it is told apart from their value whether they are NULL.
-    fn told_null(&self) -> impl Iterator<Item = (usize, &Column)> {
+    /// The columns for which a flag beside the value says whether they are NULL.
+    fn flagged_columns(&self) -> impl Iterator<Item = (usize, &Column)> {
         let columns = self.columns.iter().enumerate();
-        columns.filter(|(_, column)| column.may_be_null() && !column.is_read_as_it_is())
+        columns.filter(|(_, column)| column.may_be_null() && !column.is_read_by_name())
     }
 
-    /// Which of the columns are NULL, of those of which it is told.
+    /// Which of the flagged columns are NULL.
     fn nulls(&self, numbers: &[Option<&[u8]>]) -> Result<HashMap<usize, bool>, ImageError> {
         let numbers: Vec<Option<u64>> =
             numbers.iter().map(|cell| std::str::from_utf8((*cell)?).ok()?.parse().ok()).collect();
-        let told = self.told_null().enumerate().map(|(nth, (at, column))| {
+        let flags = self.flagged_columns().enumerate().map(|(nth, (at, column))| {
             let number = numbers.get(nth / NULLS_PER_NUMBER).copied().flatten();
             let number = number.ok_or_else(|| ImageError::NoNulls { column: column.name.clone() })?;
             Ok((at, number >> (nth % NULLS_PER_NUMBER) & 1 == 1))
         });
-        told.collect()
+        flags.collect()
     }
 
     fn weighted_parts(&self) -> impl Iterator<Item = (&Column, Option<u32>)> {
@@ -406,8 +410,8 @@ impl Table {
     }
 
     /// A condition, in parentheses, that holds for exactly the rows with these keys: `(q.a IN (1,2))`,
-    /// `((q.a,q.b) IN ((1,2),(3,4)))` or `((q.a = 1 AND q.b = 2) OR …)`. It means the same under every SQL mode, charset and time zone. Without keys it
-    /// holds for no row.
+    /// `((q.a,q.b) IN ((1,2),(3,4)))` or `((q.a = 1 AND q.b = 2) OR …)`. It means the same under every SQL mode,
+    /// charset and time zone. Without keys it holds for no row.
     pub fn keys_predicate(&self, qualifier: &str, keys: &[Key]) -> String {
         self.predicate(&format!("{qualifier}."), keys, Session::Any)
     }

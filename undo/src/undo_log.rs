@@ -11,8 +11,8 @@ use crate::table::quote_identifier;
 pub const UNDO_LOG_TABLE: &str = "undo_log";
 /// `log_status` of a row that holds an undo record, or the first part of one.
 pub const LOG_STATUS_UNDO: i32 = 0;
-/// `log_status` of what is left of a record after its rows were restored, until the coordinator knows that for good. Its
-/// `rollback_info` is empty.
+/// `log_status` of what is left of a record after its rows were restored, until the coordinator knows that for good.
+/// Its `rollback_info` is empty.
 pub const LOG_STATUS_RESTORED: i32 = 2;
 /// `log_status` of a marker: this branch must never commit. Its `rollback_info` is empty.
 pub const LOG_STATUS_MARKER: i32 = 1;
@@ -30,7 +30,7 @@ pub fn part_xid(xid: &str, part: usize) -> String {
     if part <= 1 { xid.to_owned() } else { format!("{xid}{PART_SEPARATOR}{part}") }
 }
 
-/// The most parts for which the column `xid` has room behind this XID.
+/// The most parts for which the column `xid` has room after this XID.
 pub fn parts_for(xid: &str) -> usize {
     match MAX_XID_CHARS.saturating_sub(xid.len() + 1) {
         0 => 1,
@@ -63,27 +63,23 @@ pub fn undo_log_ddl(schema: &str) -> String {
     )
 }
 
-/// The INSERT of a branch's undo record in one row: one statement without a `;`, which no SQL mode or client charset
-/// bends. Times are UTC.
-pub fn insert_undo_sql(schema: &str, xid: &str, branch_id: u64, encoded: &Encoded) -> Vec<u8> {
-    insert_part_sql(schema, xid, branch_id, 1, encoded)
-}
-
-/// The same of one part of a record; the first is 1.
+/// The INSERT of one part of a branch's undo record; the first is 1. It is one statement without a `;`, which no SQL
+/// mode or client charset bends. Times are UTC.
 pub fn insert_part_sql(schema: &str, xid: &str, branch_id: u64, part: usize, encoded: &Encoded) -> Vec<u8> {
     let status = if part <= 1 { LOG_STATUS_UNDO } else { LOG_STATUS_PART };
     insert(schema, &part_xid(xid, part), branch_id, &encoded.context, &encoded.rollback_info, status)
 }
 
-/// The most bytes of `rollback_info` for which the statement of [`insert_part_sql`], with `more` bytes behind it, fits a
-/// packet of `packet_bytes`; at least one.
+/// The most bytes of `rollback_info` for which the statement of [`insert_part_sql`], with `more` bytes after it, fits
+/// a packet of `packet_bytes`; at least one.
 pub fn part_bytes(packet_bytes: usize, more: usize) -> usize {
     // Base64 takes most: four digits for three bytes; hexadecimal digits are only for what is short
     (packet_bytes.saturating_sub(MAX_INSERT_BYTES + more) / 4 * 3).max(1)
 }
 
-/// What the statement has besides `rollback_info` at most, in bytes: a schema's name of 64 characters, doubled backticks,
-/// an XID and a context of 128 characters as digits, and the words between; and what is short enough for hexadecimal digits.
+/// What the statement has besides `rollback_info` at most, in bytes: a schema's name of 64 characters, doubled
+/// backticks, an XID and a context of 128 characters as digits, and the words between; and what is short enough for
+/// hexadecimal digits.
 const MAX_INSERT_BYTES: usize = 2048 + MAX_HEX_BYTES;
 
 /// The INSERT of a marker for a branch that has no undo record: it fails with 1062 where the record is there after all.

@@ -219,7 +219,7 @@ fn what_decompresses_to_more_or_less_than_it_says_is_refused() {
         UndoRecord::decode(&fitting(says, &info), &info)
     };
     assert_eq!(decode(&json, length), Ok(record(3)));
-    // A text that JSON would accept, with blanks behind it
+    // A text that JSON would accept, with blanks after it
     for blanks in [1, 100_000_000] {
         let mut bomb = json.clone();
         bomb.resize(length + blanks, b' ');
@@ -228,10 +228,10 @@ fn what_decompresses_to_more_or_less_than_it_says_is_refused() {
     }
     assert!(matches!(decode(&json, length - 1), Err(RecordError::Malformed(_) | RecordError::Length { .. })));
     assert!(matches!(decode(&json, length + 1), Err(RecordError::Length { .. })));
-    // Another length in front of the text than in the context
+    // Another length before the text than in the context
     let info = compressed(&json, 7);
     assert!(matches!(UndoRecord::decode(&fitting(length, &info), &info), Err(RecordError::Malformed(_))));
-    // Something behind the text, the text cut, no text
+    // Something after the text, the text cut, no text
     let whole = compressed(&json, u32::try_from(length).unwrap());
     let mut behind = whole.clone();
     behind.push(0);

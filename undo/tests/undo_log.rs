@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use atone_undo::{Encoded, insert_marker_sql, insert_undo_sql};
+use atone_undo::{Encoded, insert_marker_sql, insert_part_sql};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -10,7 +10,7 @@ use proptest::prelude::*;
 fn plain_records_go_as_text_and_others_as_digits() {
     let sql = |info: &[u8]| {
         let encoded = Encoded { context: "format=1".into(), rollback_info: info.to_vec() };
-        String::from_utf8(insert_undo_sql("s", "a:1", 7, &encoded)).unwrap()
+        String::from_utf8(insert_part_sql("s", "a:1", 7, 1, &encoded)).unwrap()
     };
     let head = "INSERT INTO `s`.`undo_log` (branch_id, xid, context, rollback_info, log_status, log_created, log_modified) VALUES (7, _utf8mb4'a:1', _utf8mb4'format=1', ";
     let tail = ", 0, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6))";
@@ -29,7 +29,7 @@ proptest! {
     #[test]
     fn only_plain_ascii_outside_of_names(info in vec(any::<u8>(), 0..60), xid in any::<String>()) {
         let encoded = Encoded { context: String::new(), rollback_info: info };
-        let sql = insert_undo_sql("s", &xid, 7, &encoded);
+        let sql = insert_part_sql("s", &xid, 7, 1, &encoded);
         prop_assert!(sql.iter().all(|b| (0x20..0x7F).contains(b) && *b != b'\\'));
         prop_assert_eq!(sql.iter().filter(|b| **b == b'\'').count() % 2, 0);
     }

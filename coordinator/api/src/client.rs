@@ -27,9 +27,9 @@ const COMMIT_TIMEOUT: Duration = Duration::from_secs(30);
 /// What a registration may take on top of its wait for locks.
 const REGISTER_EXTRA: Duration = Duration::from_secs(5);
 /// The largest registration, in locks, that the calling task encodes by itself: a fraction of a millisecond.
-const INLINE_MAX_LOCKS: usize = 1_000;
+const MAX_INLINE_LOCKS: usize = 1_000;
 /// The longest wait for locks, so that deadlines can't overflow.
-const WAIT_MAX_MS: u64 = 7 * 24 * 3600 * 1000;
+const MAX_WAIT_MS: u64 = 7 * 24 * 3600 * 1000;
 
 /// Why a call failed.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -112,7 +112,7 @@ impl Client {
     /// The same, answered once every branch is undone, one of them can't be, or the wait is over: the coordinator's
     /// `rollback_wait` if none is given. Dropping the future cancels the wait, not the rollback.
     pub async fn rollback_done(&self, xid: &str, wait_ms: Option<u64>) -> Result<Transaction, ClientError> {
-        let longest_ms = wait_ms.unwrap_or_else(|| self.handle.state.rollback_wait_ms()).min(WAIT_MAX_MS);
+        let longest_ms = wait_ms.unwrap_or_else(|| self.handle.state.rollback_wait_ms()).min(MAX_WAIT_MS);
         let request = Rollback { xid: xid.to_owned(), wait_ms };
         let deadline = CALL_TIMEOUT + Duration::from_millis(longest_ms);
         self.transaction(proxy_message::Body::Rollback(request), deadline).await
@@ -122,7 +122,7 @@ impl Client {
     /// that is durable. Dropping the future cancels the registration, and so does its deadline: the coordinator aborts
     /// a branch that had been registered meanwhile.
     pub async fn register(&self, request: Register) -> Result<u64, ClientError> {
-        let deadline = Duration::from_millis(request.wait_timeout_ms.min(WAIT_MAX_MS)) + REGISTER_EXTRA;
+        let deadline = Duration::from_millis(request.wait_timeout_ms.min(MAX_WAIT_MS)) + REGISTER_EXTRA;
         let body = self.call(proxy_message::Body::Register(encode(request).await?), deadline).await?;
         match body {
             coordinator_message::Body::Registered(registered) => Ok(registered.branch_id),
@@ -231,7 +231,7 @@ impl Client {
 /// Encodes a registration. One with many locks gets a blocking thread, so that the tasks on this one need not wait.
 async fn encode(request: Register) -> Result<Bytes, ClientError> {
     let locks: usize = request.locks.iter().map(|table| table.keys.len()).sum();
-    if locks <= INLINE_MAX_LOCKS {
+    if locks <= MAX_INLINE_LOCKS {
         return Ok(request.encode_to_vec().into());
     }
     let encoded = tokio::task::spawn_blocking(move || request.encode_to_vec().into()).await;

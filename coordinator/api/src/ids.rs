@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 /// The longest XID, in bytes.
-pub const XID_MAX_BYTES: usize = 128;
+pub const MAX_XID_BYTES: usize = 128;
 
 /// The id of a global transaction: opaque text of 1 to 128 characters out of `A-Z a-z 0-9 . : _ -`. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -18,7 +18,7 @@ pub enum InvalidXid {
     #[error("an XID may not be empty")]
     Empty,
     /// The text is too long; its length in bytes.
-    #[error("an XID of {0} bytes is longer than {XID_MAX_BYTES}")]
+    #[error("an XID of {0} bytes is longer than {MAX_XID_BYTES}")]
     TooLong(usize),
     /// The text has a character that may not be there.
     #[error("the character {0:?} may not be in an XID")]
@@ -31,7 +31,7 @@ impl Xid {
         if text.is_empty() {
             return Err(InvalidXid::Empty);
         }
-        if text.len() > XID_MAX_BYTES {
+        if text.len() > MAX_XID_BYTES {
             return Err(InvalidXid::TooLong(text.len()));
         }
         match text.chars().find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '.' | ':' | '_' | '-'))) {

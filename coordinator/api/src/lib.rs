@@ -5,7 +5,7 @@
 
 mod ids;
 
-pub use ids::{BranchId, InvalidXid, XID_MAX_BYTES, Xid};
+pub use ids::{BranchId, InvalidXid, MAX_XID_BYTES, Xid};
 
 #[cfg(feature = "rpc")]
 mod client;
@@ -21,4 +21,4 @@ pub mod proto {
 
 /// The largest message either side sends or accepts, in bytes: room for a branch with a million row locks.
 #[cfg(feature = "rpc")]
-pub const MESSAGE_MAX_BYTES: usize = 128 << 20;
+pub const MAX_MESSAGE_BYTES: usize = 128 << 20;

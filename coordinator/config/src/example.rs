@@ -1,7 +1,7 @@
 //! Checking a commented example of a configuration file. For tests.
 //!
 //! A line that begins with `#key =` or `#[section]`, without a blank, is a key or section that is left out. Other
-//! comments have a blank behind the `#`.
+//! comments have a blank after the `#`.
 
 use std::collections::BTreeSet;
 

@@ -1,7 +1,7 @@
 //! What an operator can set.
 
 /// The longest time that a rollback's answer may wait for its branches to be undone, in milliseconds.
-pub const ROLLBACK_WAIT_MAX_MS: u64 = 300_000;
+pub const MAX_ROLLBACK_WAIT_MS: u64 = 300_000;
 
 /// Times and limits that the core works with.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -38,7 +38,7 @@ mod timers;
 mod transactions;
 mod view;
 
-pub use config::{Config, Limits, ROLLBACK_WAIT_MAX_MS};
+pub use config::{Config, Limits, MAX_ROLLBACK_WAIT_MS};
 pub use core::Core;
 pub use core::recover::RecoverError;
 pub use counts::Totals;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::model::{Branch, BranchId, BranchStatus, Resolution, Status, Transaction, Xid};
 
 /// How many of the branches that are still to be undone the answer to a rollback names.
-const PENDING_SHOWN_MAX: usize = 10;
+const MAX_PENDING_SHOWN: usize = 10;
 
 /// A transaction without its branches. Times are in milliseconds since 1970.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,7 +82,7 @@ impl TransactionView {
     pub(crate) fn with_pending(transaction: &Transaction) -> Self {
         let to_undo = || transaction.branches().values().rev().filter(|branch| !branch.is_undone());
         let pending = to_undo()
-            .take(PENDING_SHOWN_MAX)
+            .take(MAX_PENDING_SHOWN)
             .map(|branch| PendingBranch { branch_id: branch.id, resource: branch.resource.clone() });
         Self { pending: pending.collect(), pending_count: to_undo().count(), ..Self::of(transaction) }
     }

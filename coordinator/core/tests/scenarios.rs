@@ -695,7 +695,7 @@ fn a_rollback_that_takes_too_long_is_answered_with_what_is_left() {
     let named: Vec<_> = view.pending.iter().map(|branch| branch.branch_id).collect();
     assert_eq!(named, left.iter().rev().take(10).copied().collect::<Vec<_>>());
     let too_long =
-        Event::Rollback { to: ASKS, xid: xid.to_string(), wait_ms: Some(ROLLBACK_WAIT_MAX_MS + 1) };
+        Event::Rollback { to: ASKS, xid: xid.to_string(), wait_ms: Some(MAX_ROLLBACK_WAIT_MS + 1) };
     assert_eq!(replies(&case.event(too_long)), ["Invalid"]);
 }
 

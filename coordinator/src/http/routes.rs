@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use atone_core::{
-    Action, BranchId, Event, LockCursor, LockFilter, ROLLBACK_WAIT_MAX_MS, Reply, ReplyTo, Slice, Status,
+    Action, BranchId, Event, LockCursor, LockFilter, MAX_ROLLBACK_WAIT_MS, Reply, ReplyTo, Slice, Status,
     TransactionFilter,
 };
 use axum::Json;
@@ -15,11 +15,11 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
 use super::answer::{LocksJson, Problem, ResolvedJson, TransactionJson, TransactionsJson};
-use super::{BODY_MAX_BYTES, OPENAPI, Shared};
+use super::{MAX_BODY_BYTES, OPENAPI, Shared};
 
 /// How many items a list has if no limit is given, and at most.
-const LIMIT_DEFAULT: usize = 100;
-const LIMIT_MAX: usize = 1_000;
+const DEFAULT_LIMIT: usize = 100;
+const MAX_LIMIT: usize = 1_000;
 /// How many entries one slice of a list looks at. Everything else has to wait meanwhile.
 const SLICE_STEPS: usize = 2_000;
 /// How long a decision's answer waits until a proxy has carried it out.
@@ -264,7 +264,7 @@ fn xid(path: XidPath) -> Result<String, Problem> {
 fn parse_body<T: Default + for<'de> Deserialize<'de>>(body: Body) -> Result<T, Problem> {
     let body = body.map_err(|rejection| match rejection.status() {
         StatusCode::PAYLOAD_TOO_LARGE => {
-            Problem::too_large(format!("the body may have {BODY_MAX_BYTES} bytes at most"))
+            Problem::too_large(format!("the body may have {MAX_BODY_BYTES} bytes at most"))
         }
         _ => Problem::invalid(rejection.body_text()),
     })?;
@@ -280,15 +280,15 @@ fn parse_wait(text: &str) -> Result<u64, Problem> {
         Problem::invalid(format!("wait {text:?} is no duration such as 2s or 500ms: {error}"))
     })?;
     match u64::try_from(duration.as_millis()) {
-        Ok(ms) if ms <= ROLLBACK_WAIT_MAX_MS => Ok(ms),
-        _ => Err(Problem::invalid(format!("wait {text:?} is longer than {ROLLBACK_WAIT_MAX_MS} ms"))),
+        Ok(ms) if ms <= MAX_ROLLBACK_WAIT_MS => Ok(ms),
+        _ => Err(Problem::invalid(format!("wait {text:?} is longer than {MAX_ROLLBACK_WAIT_MS} ms"))),
     }
 }
 
 fn limit(limit: Option<usize>) -> Result<usize, Problem> {
-    match limit.unwrap_or(LIMIT_DEFAULT) {
-        limit @ 1..=LIMIT_MAX => Ok(limit),
-        limit => Err(Problem::invalid(format!("limit {limit} is not between 1 and {LIMIT_MAX}"))),
+    match limit.unwrap_or(DEFAULT_LIMIT) {
+        limit @ 1..=MAX_LIMIT => Ok(limit),
+        limit => Err(Problem::invalid(format!("limit {limit} is not between 1 and {MAX_LIMIT}"))),
     }
 }
 

@@ -5,7 +5,15 @@ use std::time::Duration;
 
 use atone_facts::ServiceError;
 use atone_wire::Malformed;
-use atone_wire::error_code::{ER_CON_COUNT_ERROR, ER_TOO_MANY_USER_CONNECTIONS, ER_USER_LIMIT_REACHED};
+use atone_wire::error_code::{
+    ER_ACCESS_DENIED_ERROR, ER_CLIENT_INTERACTION_TIMEOUT, ER_CON_COUNT_ERROR,
+    ER_CONNECT_TO_FOREIGN_DATA_SOURCE, ER_HANDSHAKE_ERROR, ER_LOCK_DEADLOCK, ER_LOCK_OR_ACTIVE_TRANSACTION,
+    ER_LOCK_WAIT_TIMEOUT, ER_MALFORMED_PACKET, ER_MAX_PREPARED_STMT_COUNT_REACHED, ER_NET_PACKET_TOO_LARGE,
+    ER_NET_PACKETS_OUT_OF_ORDER, ER_NET_READ_INTERRUPTED, ER_NOT_SUPPORTED_YET, ER_QUERY_INTERRUPTED,
+    ER_SECURE_TRANSPORT_REQUIRED, ER_STATEMENT_TIMEOUT, ER_TOO_MANY_USER_CONNECTIONS, ER_UNKNOWN_COM_ERROR,
+    ER_UNKNOWN_STMT_HANDLER, ER_UNSUPPORTED_PS, ER_USER_LIMIT_REACHED, ER_WRONG_ARGUMENTS, ER_XA_RBROLLBACK,
+    ER_XA_RBTIMEOUT, ER_XAER_NOTA, ER_XAER_OUTSIDE, ER_XAER_RMFAIL,
+};
 use atone_wire::response::ErrPacket;
 use humantime::format_duration;
 
@@ -31,55 +39,74 @@ impl SqlError {
 
     /// 1235: a statement that cannot be undone exactly.
     pub fn refused(xid: &str, reason: &str) -> SqlError {
-        Self::new(1235, b"42000", xid, &format!("refused in a global transaction: {reason}"))
+        Self::new(ER_NOT_SUPPORTED_YET, b"42000", xid, &format!("refused in a global transaction: {reason}"))
     }
     /// 1295: the server cannot prepare the statement, as it says itself.
     pub fn unprepared() -> SqlError {
         let message = "This command is not supported in the prepared statement protocol yet".into();
-        SqlError { code: 1295, state: b"HY000", message }
+        SqlError { code: ER_UNSUPPORTED_PS, state: b"HY000", message }
     }
     /// 1397: the XID is unknown.
     pub fn unknown_xid(xid: &str) -> SqlError {
-        Self::new(1397, b"XAE04", xid, "the XID is unknown")
+        Self::new(ER_XAER_NOTA, b"XAE04", xid, "the XID is unknown")
     }
     /// 1400: binding or unbinding while a local transaction is open that has written.
     pub fn outside(xid: &str, text: &str) -> SqlError {
-        Self::new(1400, b"XAE09", xid, text)
+        Self::new(ER_XAER_OUTSIDE, b"XAE09", xid, text)
     }
     /// 1399: the global transaction has ended or is ending.
     pub fn ended(xid: &str, text: &str) -> SqlError {
-        Self::new(1399, b"XAE07", xid, text)
+        Self::new(ER_XAER_RMFAIL, b"XAE07", xid, text)
     }
     /// 1402: it was rolled back, or will be.
     pub fn rolled_back(xid: &str) -> SqlError {
-        Self::new(1402, b"XA100", xid, "the global transaction was rolled back, or is being rolled back")
+        Self::new(
+            ER_XA_RBROLLBACK,
+            b"XA100",
+            xid,
+            "the global transaction was rolled back, or is being rolled back",
+        )
     }
     /// 1613: the same by its timeout.
     pub fn timed_out(xid: &str) -> SqlError {
         let text = "the global transaction was rolled back, or is being rolled back, by its timeout";
-        Self::new(1613, b"XA106", xid, text)
+        Self::new(ER_XA_RBTIMEOUT, b"XA106", xid, text)
     }
     /// 1205: a global row lock was not to be had in time; the local transaction is still open.
     pub fn lock_timeout(xid: &str, detail: &str) -> SqlError {
-        Self::new(1205, b"HY000", xid, &format!("lock wait timeout exceeded for a global row lock: {detail}"))
+        Self::new(
+            ER_LOCK_WAIT_TIMEOUT,
+            b"HY000",
+            xid,
+            &format!("lock wait timeout exceeded for a global row lock: {detail}"),
+        )
     }
     /// 1205: a statement that has not run, on a table that is as it is for a time only; the local transaction is still open.
     pub fn being_altered(xid: &str, why: &str) -> SqlError {
-        Self::new(1205, b"HY000", xid, &format!("{why}: run it again when the table has been altered"))
+        Self::new(
+            ER_LOCK_WAIT_TIMEOUT,
+            b"HY000",
+            xid,
+            &format!("{why}: run it again when the table has been altered"),
+        )
     }
     /// 1317: a KILL QUERY has ended a wait, in the servers' words.
     pub fn interrupted() -> SqlError {
-        SqlError { code: 1317, state: b"70100", message: "Query execution was interrupted".into() }
+        SqlError {
+            code: ER_QUERY_INTERRUPTED,
+            state: b"70100",
+            message: "Query execution was interrupted".into(),
+        }
     }
     /// 1969: `max_statement_time` has ended a wait, in MariaDB's words.
     pub fn statement_time() -> SqlError {
         let message = "Query execution was interrupted (max_statement_time exceeded)".into();
-        SqlError { code: 1969, state: b"70100", message }
+        SqlError { code: ER_STATEMENT_TIMEOUT, state: b"70100", message }
     }
     /// 1213: the local transaction was rolled back; run it again.
     pub fn deadlock(xid: &str, detail: &str) -> SqlError {
         Self::new(
-            1213,
+            ER_LOCK_DEADLOCK,
             b"40001",
             xid,
             &format!("{detail}; the local transaction was rolled back, run it again"),
@@ -89,15 +116,20 @@ impl SqlError {
     pub fn lost_local(xid: &str) -> SqlError {
         let text = "the local transaction that COMMIT GLOBAL TRANSACTION was to commit first was rolled back when that failed; \
                     run it again, or ROLLBACK GLOBAL TRANSACTION";
-        Self::new(1213, b"40001", xid, text)
+        Self::new(ER_LOCK_DEADLOCK, b"40001", xid, text)
     }
     /// 1213: a global row lock that is not waited for; the coordinator says why, and what to do.
     pub fn lock_conflict(xid: &str, message: &str) -> SqlError {
-        Self::new(1213, b"40001", xid, &format!("{message}; the local transaction was rolled back"))
+        Self::new(
+            ER_LOCK_DEADLOCK,
+            b"40001",
+            xid,
+            &format!("{message}; the local transaction was rolled back"),
+        )
     }
     /// 1429: the coordinator (or the server) cannot be reached; nothing was committed.
     pub fn unavailable(xid: &str, detail: &str) -> SqlError {
-        Self::new(1429, b"HY000", xid, detail)
+        Self::new(ER_CONNECT_TO_FOREIGN_DATA_SOURCE, b"HY000", xid, detail)
     }
     /// What has kept the service account from something that a statement needs: the server's own error where it takes no more
     /// connections, else 1429.
@@ -114,7 +146,7 @@ impl SqlError {
     /// 1153: a statement above `max_statement_bytes`.
     pub fn too_large(xid: &str, limit: usize) -> SqlError {
         Self::new(
-            1153,
+            ER_NET_PACKET_TOO_LARGE,
             b"08S01",
             xid,
             &format!("a statement of more than max_statement_bytes = {limit} bytes"),
@@ -123,24 +155,28 @@ impl SqlError {
     /// 1153: a statement that became longer than the server's `max_allowed_packet`, with what belongs to it.
     pub fn above_packet(xid: &str, limit: usize) -> SqlError {
         let text = format!("a statement, with its images, of more than max_allowed_packet = {limit} bytes");
-        Self::new(1153, b"08S01", xid, &text)
+        Self::new(ER_NET_PACKET_TOO_LARGE, b"08S01", xid, &text)
     }
     /// 1153: a row that could not be read, or put back, within the server's `max_allowed_packet`.
     pub fn not_restorable(xid: &str, why: &str) -> SqlError {
-        Self::new(1153, b"08S01", xid, &format!("refused in a global transaction: {why}"))
+        Self::new(ER_NET_PACKET_TOO_LARGE, b"08S01", xid, &format!("refused in a global transaction: {why}"))
     }
     /// 1047: a command that is not known, in the servers' words.
     pub fn unknown_command() -> SqlError {
-        SqlError { code: 1047, state: b"08S01", message: "Unknown command".into() }
+        SqlError { code: ER_UNKNOWN_COM_ERROR, state: b"08S01", message: "Unknown command".into() }
     }
     /// 1156: a command whose packet has another number than 0, in the servers' words.
     pub fn out_of_order() -> SqlError {
-        SqlError { code: 1156, state: b"08S01", message: "Got packets out of order".into() }
+        SqlError {
+            code: ER_NET_PACKETS_OUT_OF_ORDER,
+            state: b"08S01",
+            message: "Got packets out of order".into(),
+        }
     }
     /// 1192: binding while the session holds table locks, which a local transaction would release.
     pub fn locked_tables(xid: &str) -> SqlError {
         Self::new(
-            1192,
+            ER_LOCK_OR_ACTIVE_TRANSACTION,
             b"HY000",
             xid,
             "the session holds table locks (LOCK TABLES): release them before it is bound",
@@ -148,18 +184,22 @@ impl SqlError {
     }
     /// 1835: a command whose packet does not decode, in the server's words.
     pub fn malformed_packet() -> SqlError {
-        SqlError { code: 1835, state: b"HY000", message: "Malformed communication packet.".into() }
+        SqlError {
+            code: ER_MALFORMED_PACKET,
+            state: b"HY000",
+            message: "Malformed communication packet.".into(),
+        }
     }
     /// 1243: a prepared statement that this session does not have, in the server's words.
     pub fn unknown_statement(id: u32, mariadb: bool) -> SqlError {
         let by = if mariadb { "mysqld_stmt_execute" } else { "mysql_stmt_precheck" };
         let message = format!("Unknown prepared statement handler ({id}) given to {by}");
-        SqlError { code: 1243, state: b"HY000", message }
+        SqlError { code: ER_UNKNOWN_STMT_HANDLER, state: b"HY000", message }
     }
     /// 1210: parameters of a prepared statement that do not decode.
     pub fn bad_parameters(detail: &str) -> SqlError {
         Self::new(
-            1210,
+            ER_WRONG_ARGUMENTS,
             b"HY000",
             "",
             &format!("the parameters of a prepared statement do not decode: {detail}"),
@@ -167,26 +207,45 @@ impl SqlError {
     }
     /// 1210: another number of parameters than a statement has, in the server's own words.
     pub fn wrong_arguments(of: &str) -> SqlError {
-        SqlError { code: 1210, state: b"HY000", message: format!("Incorrect arguments to {of}") }
+        SqlError {
+            code: ER_WRONG_ARGUMENTS,
+            state: b"HY000",
+            message: format!("Incorrect arguments to {of}"),
+        }
     }
     /// 1461: more prepared statements than `max_prepared_statements`.
     pub fn too_many_statements(limit: usize) -> SqlError {
-        Self::new(1461, b"42000", "", &format!("a session may hold max_prepared_statements = {limit}"))
+        Self::new(
+            ER_MAX_PREPARED_STMT_COUNT_REACHED,
+            b"42000",
+            "",
+            &format!("a session may hold max_prepared_statements = {limit}"),
+        )
     }
     /// 1040: more connections than `max_connections`.
     pub fn too_many_connections(limit: usize) -> SqlError {
-        Self::new(1040, b"08004", "", &format!("too many connections: max_connections = {limit}"))
+        Self::new(
+            ER_CON_COUNT_ERROR,
+            b"08004",
+            "",
+            &format!("too many connections: max_connections = {limit}"),
+        )
     }
     /// 1040: one of the coordinator's limits is reached, which `detail` names.
     pub fn limit_reached(xid: &str, detail: &str) -> SqlError {
-        Self::new(1040, b"08004", xid, &format!("a limit of the coordinator is reached: {detail}"))
+        Self::new(
+            ER_CON_COUNT_ERROR,
+            b"08004",
+            xid,
+            &format!("a limit of the coordinator is reached: {detail}"),
+        )
     }
     /// 1040: the images of all sessions take more than `max_memory`.
     pub fn memory(xid: &str, limit: usize) -> SqlError {
         let text = format!(
             "the images of the statement, with those of all other sessions, are above limits.max_memory = {limit}: try again later"
         );
-        Self::new(1040, b"08004", xid, &text)
+        Self::new(ER_CON_COUNT_ERROR, b"08004", xid, &text)
     }
     /// 1429: whether a global transaction was committed is not known.
     pub fn outcome_unknown(xid: &str, detail: &str) -> SqlError {
@@ -194,29 +253,29 @@ impl SqlError {
             "the coordinator cannot be reached: {detail}; whether the global transaction was committed is not known: send COMMIT \
              GLOBAL TRANSACTION again in this session, which tells, or ask GET /v1/transactions/{xid}"
         );
-        Self::new(1429, b"HY000", xid, &text)
+        Self::new(ER_CONNECT_TO_FOREIGN_DATA_SOURCE, b"HY000", xid, &text)
     }
     /// 1043: a handshake that does not decode.
     pub fn bad_handshake(detail: &str) -> SqlError {
-        Self::new(1043, b"08S01", "", &format!("bad handshake: {detail}"))
+        Self::new(ER_HANDSHAKE_ERROR, b"08S01", "", &format!("bad handshake: {detail}"))
     }
 
     /// 1235: a client of the protocol before 4.1 in whose statements there is a word of Atone's own.
     pub fn protocol_too_old() -> SqlError {
         let text = "a client of the protocol before 4.1 cannot take part in global transactions";
-        Self::new(1235, b"42000", "", text)
+        Self::new(ER_NOT_SUPPORTED_YET, b"42000", "", text)
     }
 
     /// 1045: a login that must not be.
     pub fn access_denied(user: &[u8], detail: &str) -> SqlError {
         let user = String::from_utf8_lossy(user);
-        Self::new(1045, b"28000", "", &format!("Access denied for user '{user}': {detail}"))
+        Self::new(ER_ACCESS_DENIED_ERROR, b"28000", "", &format!("Access denied for user '{user}': {detail}"))
     }
 
     /// 1159: a client that was silent in its login for `handshake_timeout`.
     pub fn handshake_timeout(limit: Duration) -> SqlError {
         Self::new(
-            1159,
+            ER_NET_READ_INTERRUPTED,
             b"08S01",
             "",
             &format!(
@@ -231,13 +290,13 @@ impl SqlError {
         let limit = format_duration(limit);
         let text =
             format!("the client was disconnected because of inactivity: timeouts.idle_timeout = {limit}");
-        Self::new(4031, b"HY000", "", &text)
+        Self::new(ER_CLIENT_INTERACTION_TIMEOUT, b"HY000", "", &text)
     }
 
     /// 3159: a connection, or what was to be sent on it, needs TLS.
     pub fn insecure_transport(detail: &str) -> SqlError {
         let text = format!("Connections using insecure transport are prohibited: {detail}");
-        Self::new(3159, b"HY000", "", &text)
+        Self::new(ER_SECURE_TRANSPORT_REQUIRED, b"HY000", "", &text)
     }
 
     /// The ERR packet.

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use atone_sql::NO_LIMIT;
-use atone_undo::{ImageError, Key, Row, Table, UniqueKey, quote_identifier, says_nothing_of_rows};
+use atone_undo::{ImageError, Key, Row, Table, UniqueKey, quote_identifier};
 use atone_wire::Malformed;
+use atone_wire::error_code::is_unrelated_to_rows;
 
 use crate::Capture;
 use crate::error::{End, SqlError};
 use crate::flight::{Flight, Reply, Rows, flights};
 use crate::outcome::Halt;
-use atone_facts::{TableInfo, Write, capture_refusal, only_tools_refuse};
+use atone_facts::{TableInfo, Write, capture_refusal, is_refused_by_tools_only};
 
 /// How many keys one SELECT names.
 pub(crate) const KEYS_PER_SELECT: usize = 500;
@@ -23,7 +24,7 @@ impl Capture<'_> {
     pub(crate) fn triggers_refuse(&self, info: &TableInfo, write: Write) -> Option<SqlError> {
         let (table, triggers) = (&info.table, &info.facts.triggers);
         let why = capture_refusal(table, triggers, write)?;
-        let error = if only_tools_refuse(table, triggers, write) {
+        let error = if is_refused_by_tools_only(table, triggers, write) {
             SqlError::being_altered
         } else {
             SqlError::refused
@@ -103,7 +104,7 @@ impl Capture<'_> {
             let text = |i: usize| {
                 String::from_utf8_lossy(cells.get(i).copied().flatten().unwrap_or_default()).into_owned()
             };
-            if !says_nothing_of_rows(text(1).parse().unwrap_or_default()) {
+            if !is_unrelated_to_rows(text(1).parse().unwrap_or_default()) {
                 return Ok(Some(format!("{} {}", text(1), text(2))));
             }
         }

@@ -37,6 +37,7 @@ pub fn odd_kinds(analysis: &Analysis, params: &[Param]) -> Vec<Kind> {
 pub(crate) fn compares(kinds: &[Kind], change: &Dml, info: &TableInfo) -> bool {
     let columns = &info.table.columns;
     let other = |name: &str| columns.iter().any(|c| !kinds.contains(&c.kind) && same_name(&c.name, name));
-    let pinned = change.pinned.as_ref().is_some_and(|pinned| pinned.iter().all(|(name, _)| other(name)));
-    !pinned && columns.iter().any(|column| kinds.contains(&column.kind))
+    let equalities =
+        change.equalities.as_ref().is_some_and(|equalities| equalities.iter().all(|(name, _)| other(name)));
+    !equalities && columns.iter().any(|column| kinds.contains(&column.kind))
 }

@@ -154,7 +154,7 @@ async fn read_some(
         },
         "place, a, e",
     ));
-    // The rights come behind what depends on them
+    // The rights come after what depends on them
     queries.extend(RIGHTS_SQL.map(str::to_owned));
     let mut results = conn.all_results(&queries).await?.into_iter();
     let mut next = || results.next().unwrap_or_default();

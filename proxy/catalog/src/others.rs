@@ -8,7 +8,8 @@ use mysql_async::{Conn, Error, Row};
 
 use crate::rows::Typed;
 
-/// Makes the next SELECT see what others have committed, and nothing else, whatever the server's default isolation level is.
+/// Makes the next SELECT see what others have committed, and nothing else, whatever the server's default isolation
+/// level is.
 async fn read_committed(conn: &mut Conn) -> Result<(), Error> {
     // For one transaction, which the SELECT is: the connection is shared with phase two
     conn.query_drop("SET TRANSACTION ISOLATION LEVEL READ COMMITTED").await

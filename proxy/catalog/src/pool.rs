@@ -168,7 +168,7 @@ impl ServicePool {
     ///
     /// # Errors
     /// What the server or the system says.
-    pub async fn conn_of_now(&self) -> Result<Conn, Error> {
+    async fn current_conn(&self) -> Result<Conn, Error> {
         loop {
             let mut conn = self.get_conn().await?;
             let sizes: Option<(u64, u64)> = conn
@@ -181,7 +181,7 @@ impl ServicePool {
         }
     }
 
-    /// Two connections, the first as [`ServicePool::conn_of_now`], the second for reads that depend on the account's
+    /// Two connections, the first as [`ServicePool::current_conn`], the second for reads that depend on the account's
     /// rights.
     ///
     /// # Errors
@@ -189,7 +189,7 @@ impl ServicePool {
     pub async fn pair(&self) -> Result<(Conn, Reader), Error> {
         // If everybody took one and waited for another, a server with few connections left would serve nobody
         let _turn = self.pairs.lock().await;
-        let first = self.conn_of_now().await?;
+        let first = self.current_conn().await?;
         for _ in 0..MAX_TRIES {
             let version = self.rights.version();
             let conn = self.get_conn().await?;

@@ -28,7 +28,7 @@ impl Reader {
         self.conn
     }
 
-    /// The account's rights, by the server's answers to [`RIGHTS_SQL`] behind a read.
+    /// The account's rights, by the server's answers to [`RIGHTS_SQL`] after a read.
     ///
     /// # Errors
     /// They are others than the connection may have begun with: see [`retry`](crate::rights::retry).

@@ -2,7 +2,7 @@
 //!
 //! A server session keeps some of the rights that the account had when the session began. What such a session does not
 //! see need not be missing. So the rights have a version, which counts their changes. A read that depends on rights
-//! notes the version before it gets its connection, and reads the rights behind all else: they must be the known ones,
+//! notes the version before it gets its connection, and reads the rights after all else: they must be the known ones,
 //! of the noted version.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -69,7 +69,7 @@ impl KnownRights {
         self.locked().note(rights);
     }
 
-    /// Notes the rights as they are now, behind a read that began at this version.
+    /// Notes the rights as they are now, after a read that began at this version.
     ///
     /// # Errors
     /// They have changed since.

@@ -84,7 +84,7 @@ pub(crate) async fn read_facts(
     mariadb: bool,
 ) -> Result<(Facts, Arc<Rights>), Error> {
     let [show_grants, literal] = RIGHTS_SQL;
-    // The rights come behind what depends on them
+    // The rights come after what depends on them
     let queries = [&show_table_sql(schema, name), &triggers_sql(schema, name), show_grants, literal];
     let [shown, triggers, grants, literal] = conn.results(queries).await?;
     let rights = conn.rights(grants, literal)?;

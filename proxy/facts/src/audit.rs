@@ -2,7 +2,7 @@
 //!
 //! Each such row gets a number of the table's AUTO_INCREMENT, from one on that is read before the statement.
 
-use atone_sql::{Given, TriggerInsert};
+use atone_sql::{ColumnInput, TriggerInsert};
 use atone_undo::{UNDO_LOG_TABLE, quote_identifier};
 
 use crate::definition::next_number;
@@ -172,11 +172,11 @@ pub fn audit_table(
         return Err("it writes its own table".into());
     }
     let column = &written.table.column;
-    let generated = match insert.gives(column, written.place) {
-        Given::Nothing => true,
+    let generated = match insert.input_of(column, written.place) {
+        ColumnInput::Nothing => true,
         // It stands for 0
-        Given::Default => !sql_mode.to_ascii_uppercase().contains("NO_AUTO_VALUE_ON_ZERO"),
-        Given::Value => false,
+        ColumnInput::Default => !sql_mode.to_ascii_uppercase().contains("NO_AUTO_VALUE_ON_ZERO"),
+        ColumnInput::Value => false,
     };
     if !generated {
         return Err(format!("it writes {name} and gives its column {column}"));

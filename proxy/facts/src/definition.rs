@@ -1,6 +1,6 @@
 //! The text of `SHOW CREATE TABLE`.
 
-/// What stands in front of the next number.
+/// What stands before the next number.
 const NEXT: &str = " AUTO_INCREMENT=";
 
 /// A definition without ` AUTO_INCREMENT=7`, which every INSERT changes.
@@ -15,7 +15,7 @@ pub fn without_auto_increment(definition: &str) -> String {
     out
 }
 
-/// The table option `AUTO_INCREMENT=7` of a definition. It stands behind the parenthesis that holds the columns, and
+/// The table option `AUTO_INCREMENT=7` of a definition. It stands after the parenthesis that holds the columns, and
 /// not in a quoted text.
 pub(crate) fn next_number(definition: &str) -> Option<i128> {
     let bytes = definition.as_bytes();

@@ -25,10 +25,10 @@ pub use column_default::ColumnDefault;
 pub use definition::without_auto_increment;
 pub use error::{ReadError, ServiceError, Stale, TableError, UndoLogError};
 pub use foreign_key::{ForeignKey, References, Rule, RuleRow, UsageRow, are_all_keys_seen};
-pub use mirror::{Mirror, is_change_log, mirror, only_tools_refuse, without_tools};
+pub use mirror::{Mirror, is_refused_by_tools_only, mirror, without_tool_triggers};
 pub use names::{NameCase, Qualified, SYSTEM_SCHEMAS, TableId, is_system_schema, qualified};
 pub use numbered::{NUMBERS_PER_READ, NumberedTable, UncommittedNumbers, number_list};
-pub use rights::{RESTORING_RIGHTS, Rights};
+pub use rights::Rights;
 pub use rows::{BASE_TABLE, ColumnRow, IndexRow, TableRow};
 pub use table::{Facts, TableInfo};
 pub use trigger::{

@@ -260,19 +260,19 @@ fn begins(name: &str, with: &str) -> bool {
 
 /// Whether a table of this name is a log whose rows a tool applies to the new table in their order.
 ///
-/// The rows of a branch stay when it is rolled back, and those of the rollback come behind them: the tool may have
+/// The rows of a branch stay when it is rolled back, and those of the rollback come after them: the tool may have
 /// applied a row before the rollback could delete it.
-pub fn is_change_log(name: &str) -> bool {
+pub(crate) fn is_change_log(name: &str) -> bool {
     begins(name, CHANGE_LOG)
 }
 
 /// Whether nothing but triggers that a tool drops after its schema change keeps such a write from being captured.
-pub fn only_tools_refuse(table: &Table, triggers: &[Trigger], write: Write) -> bool {
-    capture_refusal(table, &without_tools(triggers), write).is_none()
+pub fn is_refused_by_tools_only(table: &Table, triggers: &[Trigger], write: Write) -> bool {
+    capture_refusal(table, &without_tool_triggers(triggers), write).is_none()
 }
 
 /// The triggers that stay when tools have finished their schema changes.
-pub fn without_tools(triggers: &[Trigger]) -> Vec<Trigger> {
+pub fn without_tool_triggers(triggers: &[Trigger]) -> Vec<Trigger> {
     let stays =
         |t: &&Trigger| !is_of_tool(&t.name) && !LOGGING_TOOLS.iter().any(|tool| begins(&t.name, tool));
     triggers.iter().filter(stays).cloned().collect()

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a rollback needs on the tables that it restores, and on undo_log.
-pub const RESTORING_RIGHTS: [&str; 4] = ["SELECT", "INSERT", "UPDATE", "DELETE"];
+pub(crate) const RESTORING_RIGHTS: [&str; 4] = ["SELECT", "INSERT", "UPDATE", "DELETE"];
 
 /// Rights by their names, as `SHOW GRANTS` writes them.
 type Names = BTreeSet<String>;
@@ -108,7 +108,7 @@ enum Level {
     Table(String, String),
 }
 
-/// The rights of a line behind its verb, and what they are on; `None` for what is no grant of rights on tables.
+/// The rights of a line after its verb, and what they are on; `None` for what is no grant of rights on tables.
 fn grant(words: &mut Words<'_>) -> Option<(Names, Level)> {
     let mut names = Names::new();
     let mut name = String::new();

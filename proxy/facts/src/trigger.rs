@@ -52,7 +52,8 @@ pub struct TriggerRow {
 }
 
 impl Trigger {
-    /// Reads a trigger. The tables that it writes are resolved by [`Trigger::resolve_mirror`] and [`Trigger::add_audit_table`].
+    /// Reads a trigger. The tables that it writes are resolved by [`Trigger::resolve_mirror`] and
+    /// [`Trigger::add_audit_table`].
     pub fn parse(row: TriggerRow, mariadb: bool) -> Trigger {
         let TriggerRow { name, event, timing, body, sql_mode } = row;
         let body = body.unwrap_or_default();

@@ -52,10 +52,10 @@ pub fn analyze(sql: &[u8], mode: Mode) -> Analysis {
             let binds = analysis.touches_xid || !matches!(hint, Ok(None)) || begins_with_global_verb(&text);
             let several = text.tokens.iter().any(|token| token.kind == Kind::Punct(b';'));
             analysis.xid_hint = hint.ok().flatten();
-            let about_atone = refusal.about_atone || (several && binds);
+            let atone_syntax = refusal.atone_syntax || (several && binds);
             // A hint asks for a global transaction, in which the statement cannot run
-            let for_atone = about_atone || analysis.xid_hint.is_some();
-            Statement::Refused(Refusal { for_atone, about_atone, ..refusal })
+            let for_atone = atone_syntax || analysis.xid_hint.is_some();
+            Statement::Refused(Refusal { for_atone, atone_syntax, ..refusal })
         }
         (Ok(_), Err(refusal)) => Statement::Refused(refusal),
         (Ok(statement), Ok(hint)) => {

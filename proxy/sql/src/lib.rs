@@ -37,15 +37,15 @@ mod xid;
 
 pub use analysis::{analyze, concerns_atone, may_write, unreadable};
 pub use definition::{
-    Given, MirrorBody, MirrorDelete, SingleTableView, TriggerBody, TriggerInsert, select_of_view,
+    ColumnInput, MirrorBody, MirrorDelete, SingleTableView, TriggerBody, TriggerInsert, select_of_view,
     single_table_view, trigger_action, trigger_body,
 };
 pub use evaluate::{Evaluable, NO_LIMIT, Repeated, evaluable, evaluates_without_effects, repeatable};
 pub use lex::{Charset, Marks, Mode, Parameterized, UnsupportedMode, without_mark};
 pub use screen::{
-    NextStatement, TableLocks, TableName, may_change_reading, may_have_hint, may_have_several_statements,
-    may_list_user_variables, may_name_xid, may_prepare, needs_attention, next_statement, table_locks,
-    table_names,
+    NextStatement, TableLocks, TableName, may_change_parsing, may_concern_atone, may_have_hint,
+    may_have_several_statements, may_list_user_variables, may_name_xid, may_prepare, next_statement,
+    table_locks, table_names,
 };
 pub use statement::get_diagnostics::{GetDiagnostics, get_diagnostics};
 pub use types::{
@@ -53,4 +53,3 @@ pub use types::{
     ExecuteWhat, Insert, InsertValue, Joined, JoinedAction, Load, LoadFormat, OnConflict, Prepare, Refusal,
     SourceQuery, Span, Statement, StatementText, TableRef, XidHint, XidValue, could_assign,
 };
-pub use xid::hint::{MAX_XID_LEN, is_valid_xid};

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use crate::{
     InsertValue, JoinedAction, Mode, Span, Statement, analyze,
     lex::{Executable, Lexed, is_blank, lex},
-    may_write, needs_attention,
+    may_concern_atone, may_write,
 };
 
 /// Pieces of SQL, whole and broken.
@@ -97,7 +97,7 @@ fn spans(statement: &Statement) -> Vec<Span> {
             let clauses =
                 [dml.where_clause.as_ref(), dml.order_by.as_ref(), dml.limit.as_ref(), dml.returning()];
             spans.extend(clauses.into_iter().flatten().cloned());
-            spans.extend(dml.pinned.iter().flatten().map(|(_, value)| value.clone()));
+            spans.extend(dml.equalities.iter().flatten().map(|(_, value)| value.clone()));
         }
         Statement::Joined(joined) => {
             spans.push(joined.references.clone());
@@ -148,11 +148,11 @@ fn holds(sql: &[u8], mode: Mode) {
     ) || matches!(&analysis.statement, Statement::Refused(refusal) if refusal.for_atone)
         || analysis.xid_hint.is_some()
         || analysis.touches_xid;
-    assert!(!concerns || needs_attention(sql), "overlooked: {analysis:?}");
+    assert!(!concerns || may_concern_atone(sql), "overlooked: {analysis:?}");
 
     assert!(analysis.terminator <= sql.len());
     if let Some(hint) = &analysis.xid_hint {
-        assert!(hint.span.end <= sql.len() && crate::is_valid_xid(hint.xid.as_bytes()));
+        assert!(hint.span.end <= sql.len() && crate::xid::hint::is_valid_xid(hint.xid.as_bytes()));
         assert!(!hint.span.is_empty());
     }
     let Ok(lexed) = lex(sql, mode, Executable::Skip) else {

@@ -90,7 +90,7 @@ fn hints() {
         r#"
         UPDATE /*+ XID('a:1') */ t SET a = 1 => Update t [a:=1] XID a:1 in </*+ XID('a:1') */>
         SELECT /*+xid( "a" )*/ 1 => Read XID a in </*+xid( "a" )*/>
-        DELETE /*+ BKA(t) XID('a') NO_ICP(`t` idx) */ FROM t WHERE id = 1 => Delete t where<id = 1> pinned[id=1] XID a in <XID('a')>
+        DELETE /*+ BKA(t) XID('a') NO_ICP(`t` idx) */ FROM t WHERE id = 1 => Delete t where<id = 1> equalities[id=1] XID a in <XID('a')>
         SELECT /*+ QB_NAME(`XID('a')`) */ 1 => Read
         INSERT INTO /*+ XID('a') */ t VALUES (1) => Refused always: the XID hint must stand right after the statement's first word
         SELECT (SELECT /*+ XID('a') */ 1) => Refused always: the XID hint must stand right after the statement's first word
@@ -210,9 +210,9 @@ fn updates() {
         MYSQL,
         r#"
         UPDATE t SET a = 1 => Update t [a:=1]
-        UPDATE t SET a = a + 1, t.b = 'x', s.t.`c d` := DEFAULT WHERE id = 5; => Update t [a:=a + 1; b:='x'; c d:=DEFAULT] where<id = 5> pinned[id=5] rest<;>
-        UPDATE LOW_PRIORITY `s`.`t` AS x SET x.a = ? WHERE x.id = ? AND k2 = 'it''s' => Update s/t alias x <`s`.`t` AS x> [a:=?] where<x.id = ? AND k2 = 'it''s'> pinned[id=?, k2='it''s']
-        UPDATE t x SET a = 1 WHERE ((x.id = -5) && (7 = `k`)) => Update t alias x <t x> [a:=1] where<((x.id = -5) && (7 = `k`))> pinned[id=-5, k=7]
+        UPDATE t SET a = a + 1, t.b = 'x', s.t.`c d` := DEFAULT WHERE id = 5; => Update t [a:=a + 1; b:='x'; c d:=DEFAULT] where<id = 5> equalities[id=5] rest<;>
+        UPDATE LOW_PRIORITY `s`.`t` AS x SET x.a = ? WHERE x.id = ? AND k2 = 'it''s' => Update s/t alias x <`s`.`t` AS x> [a:=?] where<x.id = ? AND k2 = 'it''s'> equalities[id=?, k2='it''s']
+        UPDATE t x SET a = 1 WHERE ((x.id = -5) && (7 = `k`)) => Update t alias x <t x> [a:=1] where<((x.id = -5) && (7 = `k`))> equalities[id=-5, k=7]
         UPDATE t USE INDEX (i), FORCE INDEX FOR ORDER BY (j) SET a = 1 => Update t <t USE INDEX (i), FORCE INDEX FOR ORDER BY (j)> [a:=1]
         UPDATE t SET a = 1 WHERE other.id = 5 => Update t [a:=1] where<other.id = 5>
         UPDATE t SET a = 1 WHERE id = 5 OR id = 6 => Update t [a:=1] where<id = 5 OR id = 6>
@@ -226,7 +226,7 @@ fn updates() {
         UPDATE t SET a = 1 WHERE !(id = 5) AND a MOD 2 = 0 => Update t [a:=1] where<!(id = 5) AND a MOD 2 = 0>
         UPDATE t SET a = 1 WHERE id = 5 LIMIT 0 => Update t [a:=1] where<id = 5> limit<LIMIT 0>
         UPDATE t SET a = 1 WHERE id > 5 ORDER BY b DESC, LENGTH(c) LIMIT ? => Update t [a:=1] where<id > 5> order<ORDER BY b DESC, LENGTH(c)> limit<LIMIT ?>
-        UPDATE t SET a = 1 WHERE id = 5 ORDER BY b => Update t [a:=1] where<id = 5> order<ORDER BY b> pinned[id=5]
+        UPDATE t SET a = 1 WHERE id = 5 ORDER BY b => Update t [a:=1] where<id = 5> order<ORDER BY b> equalities[id=5]
         UPDATE t SET a = 1 WHERE d BETWEEN '2020-01-01' AND '2020-02-01' AND x IN (1, -2, 'c', NULL) => Update t [a:=1] where<d BETWEEN '2020-01-01' AND '2020-02-01' AND x IN (1, -2, 'c', NULL)>
         UPDATE t SET a = CASE WHEN b = 1 AND c = 2 THEN 3 ELSE 4 END WHERE CASE a WHEN 1 THEN b ELSE c END => Update t [a:=CASE WHEN b = 1 AND c = 2 THEN 3 ELSE 4 END] where<CASE a WHEN 1 THEN b ELSE c END>
         UPDATE t SET d = d + INTERVAL 1 DAY_HOUR, e = DATE_ADD(e, INTERVAL (1 + 1) SECOND), f = INTERVAL(5, 1, 7) => Update t [d:=d + INTERVAL 1 DAY_HOUR; e:=DATE_ADD(e, INTERVAL (1 + 1) SECOND); f:=INTERVAL(5, 1, 7)]
@@ -235,11 +235,11 @@ fn updates() {
         UPDATE t SET j = JSON_SET(j, '$.a', 1), k = j->'$.b', l = j->>'$.c' => Update t [j:=JSON_SET(j, '$.a', 1); k:=j->'$.b'; l:=j->>'$.c']
         UPDATE t SET a = IF(b, 1, 2), c = LEFT(d, 3), e = REPLACE(f, 'x', 'y'), g = CHAR(65), h = CAST(i AS DECIMAL(10,2)) => Update t [a:=IF(b, 1, 2); c:=LEFT(d, 3); e:=REPLACE(f, 'x', 'y'); g:=CHAR(65); h:=CAST(i AS DECIMAL(10,2))]
         UPDATE t SET a = b = c => Update t [a:=b = c]
-        UPDATE t SET a = NOW() WHERE id = 1 => Update t [a:=NOW()] where<id = 1> pinned[id=1]
+        UPDATE t SET a = NOW() WHERE id = 1 => Update t [a:=NOW()] where<id = 1> equalities[id=1]
         -- comments and blanks inside
-        UPDATE/*a*/t/*b*/SET/*c*/a=1/*d*/WHERE/*e*/id=5/*f*/ => Update t [a:=1] where<id=5> pinned[id=5] rest</*f*/>
-        UPDATE t SET a = 1 -- WHERE id = 1\n WHERE id = 2 => Update t [a:=1] where<id = 2> pinned[id=2]
-        UPDATE t SET a = '--' WHERE id = 5 # x => Update t [a:='--'] where<id = 5> pinned[id=5] rest< # x>
+        UPDATE/*a*/t/*b*/SET/*c*/a=1/*d*/WHERE/*e*/id=5/*f*/ => Update t [a:=1] where<id=5> equalities[id=5] rest</*f*/>
+        UPDATE t SET a = 1 -- WHERE id = 1\n WHERE id = 2 => Update t [a:=1] where<id = 2> equalities[id=2]
+        UPDATE t SET a = '--' WHERE id = 5 # x => Update t [a:='--'] where<id = 5> equalities[id=5] rest< # x>
         UPDATE t SET a = 5--1 => Update t [a:=5--1]
         "#,
     );
@@ -268,7 +268,7 @@ fn volatile_conditions() {
         DELETE FROM t WHERE (@n := @n + 1) < 5 => Refused: WHERE or ORDER BY assigns a user variable
         UPDATE t SET a = (@i := @i + 1) ORDER BY id => Update t [a:=(@i := @i + 1)] order<ORDER BY id>
         UPDATE t SET a = (@i := @i + 1) WHERE @i < 5 => Refused: WHERE or ORDER BY reads a user variable, and the statement assigns one
-        UPDATE t SET n = LAST_INSERT_ID(n + 1) WHERE id = 1 => Update t [n:=LAST_INSERT_ID(n + 1)] where<id = 1> pinned[id=1]
+        UPDATE t SET n = LAST_INSERT_ID(n + 1) WHERE id = 1 => Update t [n:=LAST_INSERT_ID(n + 1)] where<id = 1> equalities[id=1]
         UPDATE t SET n = LAST_INSERT_ID(n + 1) WHERE id = LAST_INSERT_ID() => Refused: WHERE or ORDER BY reads LAST_INSERT_ID(), and the statement sets it
         UPDATE t SET n = ROW_COUNT() => Refused: ROW_COUNT() can be used in a SELECT only
         DELETE FROM t WHERE FOUND_ROWS() > 1 => Refused: FOUND_ROWS() can be used in a SELECT only
@@ -315,13 +315,13 @@ fn refused_updates_and_deletes() {
         UPDATE t SET a = (1 => Refused: the statement has parentheses that do not match
         UPDATE t SET a = 1) => Refused: the statement has parentheses that do not match
         DELETE QUICK IGNORE FROM t => Delete ignoring t
-        DELETE FROM t PARTITION (p0) WHERE id = 1 => Delete t <t PARTITION (p0)> where<id = 1> pinned[id=1]
+        DELETE FROM t PARTITION (p0) WHERE id = 1 => Delete t <t PARTITION (p0)> where<id = 1> equalities[id=1]
         DELETE FROM t PARTITION p0 WHERE id = 1 => Refused: the PARTITION clause is not understood
         DELETE HISTORY FROM t => Refused: DELETE HISTORY can't be undone
         DELETE FROM t WHERE id = 1 RETURNING id => Refused: RETURNING is not supported
         DELETE FROM t RETURNING * => Refused: RETURNING is not supported
-        DELETE QUICK FROM t WHERE id = 1 => Delete t where<id = 1> pinned[id=1]
-        DELETE FROM t AS x WHERE x.id = 1 => Delete t alias x <t AS x> where<x.id = 1> pinned[id=1]
+        DELETE QUICK FROM t WHERE id = 1 => Delete t where<id = 1> equalities[id=1]
+        DELETE FROM t AS x WHERE x.id = 1 => Delete t alias x <t AS x> where<x.id = 1> equalities[id=1]
         UPDATE t SET a = 1; DELETE FROM t => Refused: several statements in one packet
         "#,
     );
@@ -626,7 +626,7 @@ fn modes() {
     check(
         ansi,
         r#"
-        UPDATE "s"."t" SET "a" = 'x' WHERE "i""d" = 5 => Update s/t <"s"."t"> [a:='x'] where<"i""d" = 5> pinned[i"d=5]
+        UPDATE "s"."t" SET "a" = 'x' WHERE "i""d" = 5 => Update s/t <"s"."t"> [a:='x'] where<"i""d" = 5> equalities[i"d=5]
         SET @"atone_xid" = 'x' => SetXid 'x'
         SET @atone_xid = "x" => TouchesXid
         "#,
@@ -635,7 +635,7 @@ fn modes() {
     check(
         plain,
         r#"
-        UPDATE t SET a = '\' WHERE id = 5 => Update t [a:='\'] where<id = 5> pinned[id=5]
+        UPDATE t SET a = '\' WHERE id = 5 => Update t [a:='\'] where<id = 5> equalities[id=5]
         START GLOBAL TRANSACTION NAME 'a\' => StartGlobal { name: Some("a\\"), timeout_s: None }
         "#,
     );

@@ -1,6 +1,6 @@
 //! What is said of the statements of unbound sessions.
 
-use atone_sql::{Mode, may_change_reading, may_prepare, may_write, needs_attention};
+use atone_sql::{Mode, may_change_parsing, may_concern_atone, may_prepare, may_write};
 
 #[test]
 fn writes() {
@@ -54,10 +54,10 @@ fn what_may_change_how_prepared_statements_are_read() {
         "CALL p()",
         "EXECUTE p",
     ] {
-        assert!(may_change_reading(sql.as_bytes()), "{sql}");
+        assert!(may_change_parsing(sql.as_bytes()), "{sql}");
     }
     for sql in ["SELECT * FROM user", "SET time_zone = '+00:00'", "UPDATE t SET used = 1, username = 'x'"] {
-        assert!(!may_change_reading(sql.as_bytes()), "{sql}");
+        assert!(!may_change_parsing(sql.as_bytes()), "{sql}");
     }
     for sql in ["PREPARE p FROM 'SELECT 1'", "CALL p()", "SELECT 1; execute immediate 'x'"] {
         assert!(may_prepare(sql.as_bytes()), "{sql}");
@@ -79,6 +79,6 @@ fn usual_statements_need_no_attention() {
         "SELECT atone_xid FROM t",
         "",
     ] {
-        assert!(!needs_attention(sql.as_bytes()), "{sql}");
+        assert!(!may_concern_atone(sql.as_bytes()), "{sql}");
     }
 }

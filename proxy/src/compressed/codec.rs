@@ -1,9 +1,9 @@
 //! A connection's compressed packets: what was read and is not decoded yet, and the numbers of both kinds of packets.
 //!
-//! Compressed packets have sequence numbers of their own, which run on through both directions of one command. The frames
-//! inside have theirs, which a server sets to the compressed packets' whenever it begins to answer or has sent all it had;
-//! few look at them. A peer without compression does. So frames get the numbers of a connection without compression as they
-//! are read, and the compressed packets' as they are written to a client.
+//! Compressed packets have sequence numbers of their own, which run on through both directions of one command. The
+//! frames inside have theirs, which a server sets to the compressed packets' whenever it begins to answer or has sent
+//! all it had; few look at them. A peer without compression does. So frames get the numbers of a connection without
+//! compression as they are read, and the compressed packets' as they are written to a client.
 
 use std::io;
 
@@ -38,7 +38,7 @@ pub struct Codec {
     /// The number of the next frame to be written to a client, unless it is set anew.
     next_written: u8,
     /// What is to be written to a client, up to the end of a frame that has not come yet.
-    held: BytesMut,
+    pending: BytesMut,
     /// How much of it belongs to a frame whose beginning was written, in bytes.
     tail: usize,
     /// Whether the last frame that was read is continued by the next.
@@ -48,7 +48,7 @@ pub struct Codec {
 }
 
 impl Codec {
-    /// Begins behind the login; `raw` was read already.
+    /// Begins after the login; `raw` was read already.
     pub fn new(algorithm: Algorithm, end: End, raw: BytesMut) -> Codec {
         Codec {
             algorithm,
@@ -60,7 +60,7 @@ impl Codec {
             last_written: None,
             next_read: 0,
             next_written: 0,
-            held: BytesMut::new(),
+            pending: BytesMut::new(),
             tail: 0,
             continued: false,
             more: false,
@@ -73,12 +73,12 @@ impl Codec {
     }
 
     /// What is written next answers no command, or one that is yet to come: it is numbered `seq`.
-    pub fn unasked(&mut self, seq: u8) {
+    pub fn begin_unsolicited(&mut self, seq: u8) {
         self.next = seq;
     }
 
-    /// What is read next may be unasked for: a server numbers its frames anew.
-    pub fn await_unasked(&mut self) {
+    /// What is read next may be unsolicited: a server numbers its frames anew.
+    pub fn await_unsolicited(&mut self) {
         if self.read.is_between_packets() {
             self.next_read = 0;
         }
@@ -116,15 +116,15 @@ impl Codec {
 
     /// The next packet for what is left of `bytes`, of which it takes off what it holds. `None` at their end.
     ///
-    /// A client gets whole frames, as from a server: some rely on a frame being in one packet, or in two where it is as long as
-    /// a packet can be.
+    /// A client gets whole frames, as from a server: some rely on a frame being in one packet, or in two where it is as
+    /// long as a packet can be.
     pub fn encode(&mut self, bytes: &mut &[u8]) -> Option<Vec<u8>> {
         let mut piece = match self.end {
             End::Server => {
-                self.held.extend_from_slice(std::mem::take(bytes));
+                self.pending.extend_from_slice(std::mem::take(bytes));
                 let piece = self.take_frames()?;
-                if self.held.is_empty() {
-                    self.held = BytesMut::new();
+                if self.pending.is_empty() {
+                    self.pending = BytesMut::new();
                 }
                 piece
             }
@@ -165,21 +165,21 @@ impl Codec {
     /// Takes whole frames off what is held: as many as a piece has room for, or a longer one.
     fn take_frames(&mut self) -> Option<BytesMut> {
         let mut end = self.tail;
-        while let Some(header) = self.held.get(end..).and_then(frame::Header::peek) {
+        while let Some(header) = self.pending.get(end..).and_then(frame::Header::peek) {
             let next = end + frame::HEADER + header.len;
-            if next > self.held.len() || (end > 0 && next > compress::MAX_PIECE) {
+            if next > self.pending.len() || (end > 0 && next > compress::MAX_PIECE) {
                 break;
             }
             end = next;
         }
         let taken = end.min(frame::MAX_PAYLOAD);
         self.tail = end - taken;
-        (taken > 0).then(|| self.held.split_to(taken))
+        (taken > 0).then(|| self.pending.split_to(taken))
     }
 
     /// How much is held that the next packet may have to be made of, in bytes.
-    pub fn held(&self) -> usize {
-        self.held.len()
+    pub fn pending_bytes(&self) -> usize {
+        self.pending.len()
     }
 }
 

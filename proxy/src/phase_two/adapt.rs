@@ -1,11 +1,12 @@
 //! Tables that were altered between a branch's COMMIT and its rollback.
 //!
-//! A rollback leaves what there would be if the branch had never been and the table had been altered then. It is done where
-//! that can be told from the columns' names: each column of the record is there under its name with a type that
-//! holds the same values, and the key still identifies rows. A column that the branch did not change may be gone, where the rest tells
-//! that it has not taken the name of another one ([`Gone`](atone_undo::Gone)). Where columns stand in another order, the rows must tell that they
-//! have not exchanged their names ([`Exchanges`](atone_undo::Exchanges)). A column that was added keeps its value in rows that stand; rows that are inserted
-//! again get its default, as they would have had from the ALTER. All else stops the branch.
+//! A rollback leaves what there would be if the branch had never been and the table had been altered then. It is done
+//! where that can be told from the columns' names: each column of the record is there under its name with a type that
+//! holds the same values, and the key still identifies rows. A column that the branch did not change may be gone, where
+//! the rest tells that it has not taken the name of another one ([`MissingColumns`](atone_undo::MissingColumns)). Where
+//! columns stand in another order, the rows must tell that they have not exchanged their names
+//! ([`Exchanges`](atone_undo::Exchanges)). A column that was added keeps its value in rows that stand; rows that are
+//! inserted again get its default, as they would have had from the ALTER. All else stops the branch.
 
 use std::collections::HashSet;
 
@@ -13,7 +14,7 @@ use atone_facts::{
     AuditTable, ColumnDefault, Mirror, TableInfo, Write, audit_tables_of, compensates_by_replacing,
     mirror_of, undo_refusal,
 };
-use atone_undo::{Column, GoneColumn, Kind, RowChange, Table, UniqueKey, Value, quote_identifier};
+use atone_undo::{Column, Kind, MissingColumn, RowChange, Table, UniqueKey, Value, quote_identifier};
 
 /// A record's table as it is now.
 #[derive(Debug)]
@@ -21,7 +22,7 @@ pub(super) struct Adapted {
     /// The record's columns, in its order, as they are now, without those that are gone.
     pub(super) table: Table,
     /// Those that are gone.
-    pub(super) gone: Vec<GoneColumn>,
+    pub(super) gone: Vec<MissingColumn>,
     /// Where each of them stands among the table's columns.
     pub(super) places: Vec<usize>,
     /// A condition under which a row's added columns have what an ALTER gives them, where there are such columns.
@@ -29,15 +30,15 @@ pub(super) struct Adapted {
     /// Rows are deleted and inserted, since triggers fire for UPDATE.
     pub(super) replaces: bool,
     /// The tables to which triggers add rows meanwhile.
-    pub(super) logs: Vec<AuditTable>,
+    pub(super) audit_tables: Vec<AuditTable>,
     /// The table that triggers keep equal to it meanwhile.
     pub(super) mirror: Option<Mirror>,
 }
 
 impl Adapted {
     /// What triggers write meanwhile is the same.
-    pub(super) fn fires_as(&self, other: &Adapted) -> bool {
-        self.logs == other.logs && self.mirror == other.mirror
+    pub(super) fn triggers_write_as(&self, other: &Adapted) -> bool {
+        self.audit_tables == other.audit_tables && self.mirror == other.mirror
     }
 }
 
@@ -82,8 +83,8 @@ pub(super) fn adapt(recorded: &Table, rows: &[RowChange], now: &TableInfo) -> Re
     let find =
         |column: &Column| now.table.columns.iter().position(|c| c.name.eq_ignore_ascii_case(&column.name));
     let found: Vec<Option<usize>> = recorded.columns.iter().map(find).collect();
-    let gone = GoneColumn::all(&recorded.columns, &found, &now.table.columns);
-    let is_given = |column: &&GoneColumn| recorded.columns.get(column.at).is_some_and(|c| !c.generated);
+    let gone = MissingColumn::all(&recorded.columns, &found, &now.table.columns);
+    let is_given = |column: &&MissingColumn| recorded.columns.get(column.at).is_some_and(|c| !c.generated);
     if let Some(column) = gone.iter().filter(is_given).find(|column| is_changed(rows, column.at)) {
         let all: Vec<&str> = now.table.columns.iter().map(|c| c.name.as_str()).collect();
         return Err(format!(
@@ -125,7 +126,7 @@ pub(super) fn adapt(recorded: &Table, rows: &[RowChange], now: &TableInfo) -> Re
     };
     let as_recorded = Table { keys: table.keys.iter().map(in_record).collect(), ..recorded.clone() };
     let needs = needs(&as_recorded, rows, replaces);
-    let renamed = |gone: &GoneColumn| gone.renamed(&found, &now.table.columns);
+    let renamed = |gone: &MissingColumn| gone.renamed(&found, &now.table.columns);
     if let Some((column, new)) = gone.iter().filter(is_given).find_map(|gone| Some((gone, renamed(gone)?)))
         && needs.insert
     {
@@ -148,7 +149,7 @@ pub(super) fn adapt(recorded: &Table, rows: &[RowChange], now: &TableInfo) -> Re
     }
     let fired = [(needs.insert, "INSERT"), (needs.update, "UPDATE"), (needs.delete, "DELETE")];
     let fired: Vec<&str> = fired.into_iter().filter(|(needed, _)| *needed).map(|(_, event)| event).collect();
-    let logs = audit_tables_of(triggers, &fired).into_iter().cloned().collect();
+    let audit_tables = audit_tables_of(triggers, &fired).into_iter().cloned().collect();
     let mirror = mirror_of(triggers, &fired).cloned();
     let known: HashSet<usize> = places.iter().copied().collect();
     let mut untouched = Vec::new();
@@ -181,7 +182,7 @@ pub(super) fn adapt(recorded: &Table, rows: &[RowChange], now: &TableInfo) -> Re
         }
     }
     let untouched = (needs.delete && !untouched.is_empty()).then(|| untouched.join(" AND "));
-    Ok(Adapted { table, gone, places, untouched, replaces, logs, mirror })
+    Ok(Adapted { table, gone, places, untouched, replaces, audit_tables, mirror })
 }
 
 /// Whether a row has been given another value in this column.
@@ -197,8 +198,8 @@ fn has_bytes(rows: &[RowChange], column: usize) -> bool {
     images.into_iter().any(|values| matches!(values.get(column), Some(Value::Bytes(_))))
 }
 
-/// Whether values of the column as it was are read and written alike as it is now. Those that it cannot hold any more are
-/// found out when they are read again.
+/// Whether values of the column as it was are read and written alike as it is now. Those that it cannot hold any more
+/// are found out when they are read again.
 fn holds_the_same(was: &Column, is: &Column) -> bool {
     if was.generated != is.generated {
         return false;
@@ -212,7 +213,7 @@ fn holds_the_same(was: &Column, is: &Column) -> bool {
         (Kind::Int, Kind::Int) | (Kind::Binary, Kind::Binary) | (Kind::Bit, Kind::Bit) => true,
         (Kind::Decimal, Kind::Decimal) => scale(&was.column_type) == scale(&is.column_type),
         (Kind::Enum, Kind::Enum) | (Kind::Set, Kind::Set) => {
-            // Members were added behind the others
+            // Members were added after the others
             let members = was.column_type.strip_suffix(')').unwrap_or(&was.column_type);
             is.column_type.strip_prefix(members).is_some_and(|rest| rest.starts_with(','))
                 && !is.column_type.contains("''")
@@ -221,13 +222,13 @@ fn holds_the_same(was: &Column, is: &Column) -> bool {
     }
 }
 
-/// The digits behind the point of a DECIMAL: all that stands behind the comma.
+/// The digits after the point of a DECIMAL: all that stands after the comma.
 fn scale(column_type: &str) -> Option<&str> {
     column_type.split_once(',').map(|(_, scale)| scale)
 }
 
-/// The record's identifying key, if it still is one, and the other unique keys there are, over those of the record's columns that
-/// are `kept`.
+/// The record's identifying key, if it still is one, and the other unique keys there are, over those of the record's
+/// columns that are `kept`.
 fn keys(recorded: &Table, now: &TableInfo, kept: &[usize], places: &[usize]) -> Option<Vec<UniqueKey>> {
     let identifying = recorded.keys.first()?;
     let columns: Vec<usize> =

@@ -1,9 +1,9 @@
 //! Foreign keys that a rollback might leave dangling.
 //!
-//! Compensation runs with `foreign_key_checks` off: the order of rows inside of one branch must not matter, and no CASCADE
-//! may fire. What the server would have checked is checked here, once all rows are back: an outsider may have inserted a
-//! child of a row that this branch had inserted, or deleted the parent of a row that it had deleted. What other branches of the
-//! transaction will still mend is not held against this one ([`super::target`]).
+//! Compensation runs with `foreign_key_checks` off: the order of rows inside of one branch must not matter, and no
+//! CASCADE may fire. What the server would have checked is checked here, once all rows are back: an outsider may have
+//! inserted a child of a row that this branch had inserted, or deleted the parent of a row that it had deleted. What
+//! other branches of the transaction will still mend is not held against this one ([`super::target`]).
 
 use std::collections::BTreeMap;
 
@@ -60,7 +60,8 @@ async fn sides(conn: &mut Conn, tables: &[&Table], packet_bytes: usize) -> Resul
     Ok(out)
 }
 
-/// The foreign keys that point at each table. To find them MariaDB looks at all tables there are, so it is asked once for all.
+/// The foreign keys that point at each table. To find them MariaDB looks at all tables there are, so it is asked once
+/// for all.
 async fn referring(conn: &mut Conn, ids: &[(&str, &str)]) -> Result<Vec<Vec<UsageRow>>, Failure> {
     let names: Vec<String> =
         ids.iter().map(|(schema, name)| format!("({}, {})", literal(schema), literal(name))).collect();
@@ -94,7 +95,8 @@ async fn referring(conn: &mut Conn, ids: &[(&str, &str)]) -> Result<Vec<Vec<Usag
     Ok(out)
 }
 
-/// Which of the tables has this name: as it is spelled, else as servers compare names that do not tell upper case from lower.
+/// Which of the tables has this name: as it is spelled, else as servers compare names that do not tell upper case from
+/// lower.
 fn places(ids: &[(&str, &str)], schema: &str, name: &str) -> Vec<usize> {
     let all = |is: &dyn Fn(&str, &str) -> bool| -> Vec<usize> {
         let found = ids.iter().enumerate().filter(|(_, id)| is(id.0, schema) && is(id.1, name));
@@ -191,8 +193,8 @@ pub(super) async fn check(
     Ok(())
 }
 
-/// Of the children that have a value which is gone from the parent, or that are back, each must find a parent, as the server
-/// compares them.
+/// Of the children that have a value which is gone from the parent, or that are back, each must find a parent, as the
+/// server compares them.
 async fn check_table(
     conn: &mut Conn,
     table: &Table,
@@ -227,8 +229,8 @@ async fn check_table(
     Ok(())
 }
 
-/// Whether rows of the child with these values have no parent, and will have none once the whole transaction is undone. Each
-/// side is a table whose key are the columns of the foreign key.
+/// Whether rows of the child with these values have no parent, and will have none once the whole transaction is undone.
+/// Each side is a table whose key are the columns of the foreign key.
 async fn dangles(
     conn: &mut Conn,
     (child, parent): (&Table, &Table),
@@ -240,7 +242,7 @@ async fn dangles(
         return Ok(false);
     }
     let all = |list: &str, limit: usize| orphans(child, parent, values, list, limit);
-    Ok(!target.mends(conn, child, parent, all).await?)
+    Ok(!target.resolves_orphans(conn, child, parent, all).await?)
 }
 
 /// Reads so many rows of the child with these values that have no parent.

@@ -1,5 +1,5 @@
-//! An operator gave up to undo a branch: whatever there is of it in undo_log becomes a marker, so that no try that is still
-//! under way somewhere can undo it.
+//! An operator gave up to undo a branch: whatever there is of it in undo_log becomes a marker, so that no try that is
+//! still under way somewhere can undo it.
 
 use atone_api::proto::{BranchRef, Work, WorkOutcome};
 use atone_catalog::Typed;
@@ -9,7 +9,7 @@ use atone_wire::error_code::ER_BAD_DB_ERROR;
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 
-use super::{Failure, give_up, log, stuck};
+use super::{Failure, give_up, stuck, undo_rows};
 use crate::backend::Backend;
 
 /// Sees to it that the branch is never undone; `Done` where it was undone before.
@@ -29,7 +29,7 @@ pub(super) async fn keep(
     }
     let mut conn = backend.catalog.pool().get_conn().await?;
     // Parts without their first row may be left
-    log::insert_marker(&mut conn, work, branch).await?;
+    undo_rows::insert_marker(&mut conn, work, branch).await?;
     replace(conn, undo_log, branch).await
 }
 
@@ -52,12 +52,12 @@ async fn replace_in_transaction(
 ) -> Result<WorkOutcome, Failure> {
     // A rollback that is under way holds this row until it is through
     let lock = format!("SELECT log_status FROM {undo_log} WHERE branch_id = ? AND xid = ? FOR UPDATE");
-    let held: Option<i32> = conn.first_row(lock, (branch.branch_id, &branch.xid)).await?;
-    if held.is_none() {
+    let status: Option<i32> = conn.first_row(lock, (branch.branch_id, &branch.xid)).await?;
+    if status.is_none() {
         return Err(Failure::Retry("the undo row went away".into()));
     }
-    let seen = log::look(conn, undo_log, branch).await?;
-    match seen.says {
+    let seen = undo_rows::look(conn, undo_log, branch).await?;
+    match seen.judged {
         Ok(BranchRows::Restored) => return Ok(WorkOutcome::Done),
         Ok(BranchRows::Marker) => return Ok(WorkOutcome::Absent),
         // What contradicts itself is given up as well: that is what was decided
@@ -68,9 +68,9 @@ async fn replace_in_transaction(
          log_modified = UTC_TIMESTAMP(6) WHERE branch_id = ? AND xid = ?"
     );
     conn.exec_drop(marked, (branch.branch_id, &branch.xid)).await?;
-    let gone = format!("DELETE FROM {undo_log} WHERE branch_id = ? AND xid = ?");
+    let delete = format!("DELETE FROM {undo_log} WHERE branch_id = ? AND xid = ?");
     for part in seen.xids.iter().filter(|xid| **xid != branch.xid) {
-        conn.exec_drop(&gone, (branch.branch_id, part)).await?;
+        conn.exec_drop(&delete, (branch.branch_id, part)).await?;
     }
     Ok(WorkOutcome::Absent)
 }

@@ -1,17 +1,17 @@
 //! Phase two: what the coordinator asks to be done with branches that have committed locally.
 //!
-//! Everything here can be done twice: the transaction that restores the rows marks the undo row as restored, and a branch
-//! without an undo row gets a marker that makes a late local COMMIT fail. What is concluded from a row that is missing or
-//! marked stands in docs/undo-format.md.
+//! Everything here can be done twice: the transaction that restores the rows marks the undo row as restored, and a
+//! branch without an undo row gets a marker that makes a late local COMMIT fail. What is concluded from a row that is
+//! missing or marked stands in docs/undo-format.md.
 
 mod adapt;
+mod audit_rows;
 mod foreign_keys;
 mod keep;
-mod log;
-mod logs;
 mod purge;
 mod restore;
 mod target;
+mod undo_rows;
 
 use std::sync::Arc;
 
@@ -19,6 +19,16 @@ use atone_api::proto::{BranchRef, Work, WorkKind, WorkOutcome, WorkResult};
 use atone_catalog::service_error;
 use atone_facts::ServiceError;
 use atone_undo::{BranchRows, ConflictReport, UNDO_LOG_TABLE, quote_identifier};
+use atone_wire::error_code::{
+    ER_ACCESS_DENIED_ERROR, ER_BAD_DB_ERROR, ER_BAD_FIELD_ERROR, ER_BAD_NULL_ERROR, ER_CANT_CREATE_TABLE,
+    ER_CANT_UPDATE_USED_TABLE_IN_SF_OR_TRG, ER_CHECK_CONSTRAINT_VIOLATED, ER_COLUMNACCESS_DENIED_ERROR,
+    ER_CONSTRAINT_FAILED, ER_DATA_TOO_LONG, ER_DBACCESS_DENIED_ERROR, ER_DUP_ENTRY, ER_NET_PACKET_TOO_LARGE,
+    ER_NO_DEFAULT_FOR_FIELD, ER_NO_PARTITION_FOR_GIVEN_VALUE, ER_NO_REFERENCED_ROW_2, ER_NO_SUCH_TABLE,
+    ER_NON_DEFAULT_VALUE_FOR_GENERATED_COLUMN, ER_NOT_SUPPORTED_YET, ER_PARSE_ERROR, ER_ROW_IS_REFERENCED_2,
+    ER_SIGNAL_EXCEPTION, ER_SPECIFIC_ACCESS_DENIED_ERROR, ER_TABLEACCESS_DENIED_ERROR,
+    ER_TRUNCATED_WRONG_VALUE, ER_TRUNCATED_WRONG_VALUE_FOR_FIELD, ER_WARN_ALLOWED_PACKET_OVERFLOWED,
+    ER_WARN_DATA_OUT_OF_RANGE, WARN_DATA_TRUNCATED,
+};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error};
 
@@ -52,38 +62,40 @@ impl From<ServiceError> for Failure {
     }
 }
 
-/// What an operator has to mend: a table, column or privilege that is missing, a value that does not fit or is taken, a trigger's SIGNAL.
+/// What an operator has to mend: a table, column or privilege that is missing, a value that does not fit or is taken, a
+/// trigger's SIGNAL.
 fn is_for_an_operator(code: u16) -> bool {
     matches!(
         code,
-        1005 | 1044
-            | 1045
-            | 1048
-            | 1049
-            | 1054
-            | 1062
-            | 1064
-            | 1142
-            | 1143
-            | 1146
-            | 1153
-            | 1227
-            | 1235
-            | 1264
-            | 1265
-            | 1292
-            | 1301
-            | 1364
-            | 1366
-            | 1406
-            | 1442
-            | 1451
-            | 1452
-            | 1526
-            | 1644
-            | 3105
-            | 3819
-            | 4025
+        ER_CANT_CREATE_TABLE
+            | ER_DBACCESS_DENIED_ERROR
+            | ER_ACCESS_DENIED_ERROR
+            | ER_BAD_NULL_ERROR
+            | ER_BAD_DB_ERROR
+            | ER_BAD_FIELD_ERROR
+            | ER_DUP_ENTRY
+            | ER_PARSE_ERROR
+            | ER_TABLEACCESS_DENIED_ERROR
+            | ER_COLUMNACCESS_DENIED_ERROR
+            | ER_NO_SUCH_TABLE
+            | ER_NET_PACKET_TOO_LARGE
+            | ER_SPECIFIC_ACCESS_DENIED_ERROR
+            | ER_NOT_SUPPORTED_YET
+            | ER_WARN_DATA_OUT_OF_RANGE
+            | WARN_DATA_TRUNCATED
+            | ER_TRUNCATED_WRONG_VALUE
+            | ER_WARN_ALLOWED_PACKET_OVERFLOWED
+            | ER_NO_DEFAULT_FOR_FIELD
+            | ER_TRUNCATED_WRONG_VALUE_FOR_FIELD
+            | ER_DATA_TOO_LONG
+            | ER_CANT_UPDATE_USED_TABLE_IN_SF_OR_TRG
+            | ER_ROW_IS_REFERENCED_2
+            | ER_NO_REFERENCED_ROW_2
+            | ER_NO_PARTITION_FOR_GIVEN_VALUE
+            | ER_SIGNAL_EXCEPTION
+            | ER_NON_DEFAULT_VALUE_FOR_GENERATED_COLUMN
+            | ER_CHECK_CONSTRAINT_VIOLATED
+            | ER_CONSTRAINT_FAILED
     )
 }
 
@@ -114,7 +126,7 @@ async fn perform(backend: &Backend, work: &Work) -> Result<WorkOutcome, Failure>
         (WorkKind::Purge, branches) => purge::purge(backend, &undo_log, branches).await,
         (WorkKind::Check, [branch]) => {
             let mut conn = backend.catalog.pool().get_conn().await?;
-            match log::find(&mut conn, work, &undo_log, branch).await? {
+            match undo_rows::find(&mut conn, work, &undo_log, branch).await? {
                 BranchRows::Record => Ok(WorkOutcome::Committed),
                 // Nobody restores a branch while its transaction may still be committed
                 BranchRows::Restored => Err(stuck("the branch was rolled back before that was decided")),
@@ -135,7 +147,7 @@ async fn rollback(
 ) -> Result<WorkOutcome, Failure> {
     let (mut conn, mut reader) = backend.catalog.pool().pair().await?;
     let mariadb = backend.catalog.is_mariadb(&mut reader).await?;
-    match log::find(&mut conn, work, undo_log, branch).await? {
+    match undo_rows::find(&mut conn, work, undo_log, branch).await? {
         BranchRows::Record => {}
         BranchRows::Restored => return Ok(WorkOutcome::Done),
         BranchRows::Marker | BranchRows::None => return Ok(WorkOutcome::Absent),

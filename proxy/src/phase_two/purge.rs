@@ -70,7 +70,7 @@ async fn purge_some(conn: &mut Conn, undo_log: &str, branches: &[BranchRef]) -> 
             firsts.iter().filter(|(_, found)| *found == status).map(|(row, _)| row).collect();
         delete_rows(conn, undo_log, &of, &format!("log_status = {status}")).await?;
     }
-    // Behind the first parts: a record of which only these are left is found again when the purge is repeated
+    // After the first parts: a record of which only these are left is found again when the purge is repeated
     delete_rows(conn, undo_log, &parts.iter().collect::<Vec<_>>(), IS_PART).await?;
     Ok(())
 }
@@ -115,9 +115,9 @@ fn sort(branches: &[BranchRef], rows: Vec<(u64, String, i32)>) -> Sorted {
 
 /// Deletes these rows, found by a read before that locks nothing, where they still are of this sort.
 ///
-/// The primary key begins with the branch id, which the DELETE goes by. A second list of values would be multiplied with the
-/// first by the optimizer, which reads all rows of the table where that becomes too much. Under REPEATABLE READ the gaps
-/// beside the rows would be locked, where every local COMMIT inserts.
+/// The primary key begins with the branch id, which the DELETE goes by. A second list of values would be multiplied
+/// with the first by the optimizer, which reads all rows of the table where that becomes too much. Under REPEATABLE
+/// READ the gaps beside the rows would be locked, where every local COMMIT inserts.
 async fn delete_rows(
     conn: &mut Conn,
     undo_log: &str,
@@ -138,8 +138,8 @@ async fn delete_rows(
     Ok(())
 }
 
-/// The DELETE of these rows; nothing where there is none. Another coordinator may have given out the same numbers, so each
-/// row is compared as a whole.
+/// The DELETE of these rows; nothing where there is none. Another coordinator may have given out the same numbers, so
+/// each row is compared as a whole.
 fn delete_sql(undo_log: &str, rows: &[&(u64, String)], condition: &str) -> Option<String> {
     let plain = |xid: &str| xid.bytes().all(|b| b.is_ascii_alphanumeric() || b".:_-#".contains(&b));
     let rows: Vec<_> = rows.iter().filter(|(_, xid)| plain(xid)).collect();
@@ -158,7 +158,8 @@ fn delete_sql(undo_log: &str, rows: &[&(u64, String)], condition: &str) -> Optio
 /// Deletes what a purge would have deleted and did not, some at a time: markers of more than a day, and of restored
 /// branches and of parts without their first row what the coordinator has no more use for.
 async fn sweep(backend: &Backend, conn: &mut Conn, undo_log: &str) -> Result<(), Error> {
-    // A local COMMIT that a marker has to stop needs a connection, which the server ends when it is silent for this long
+    // A local COMMIT that a marker has to stop needs a connection, which the server ends when it is silent for this
+    // long
     let markers: Vec<(u64, String)> = conn
         .text_rows(format!(
             "SELECT branch_id, xid FROM {undo_log} WHERE log_status = {LOG_STATUS_MARKER} AND log_modified < \
@@ -202,8 +203,8 @@ async fn sweep(backend: &Backend, conn: &mut Conn, undo_log: &str) -> Result<(),
     Ok(())
 }
 
-/// Those of these transactions of this coordinator that have ended: it says so, or has forgotten them, which it does only
-/// when nothing is left to do.
+/// Those of these transactions of this coordinator that have ended: it says so, or has forgotten them, which it does
+/// only when nothing is left to do.
 async fn ended<'a>(backend: &Backend, xids: impl Iterator<Item = &'a str>) -> HashSet<&'a str> {
     let xids: HashSet<&str> =
         xids.map(|xid| xid.split_once(PART_SEPARATOR).map_or(xid, |(xid, _)| xid)).collect();

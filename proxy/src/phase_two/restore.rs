@@ -6,17 +6,17 @@ use atone_api::proto::BranchRef;
 use atone_catalog::{Reader, Typed, image, table_chunks};
 use atone_facts::{AuditTable, Mirror, TableError, TableId, TableInfo};
 use atone_undo::{
-    ConflictReport, Exchanges, Gone, Key, Row, RowChange, Statement, Table, TableChanges, Value, Verdict,
-    inverse_for, judge, quote_identifier, replacing_inverse_for, says_nothing_of_rows,
+    ConflictReport, Exchanges, Key, MissingColumns, Row, RowChange, Statement, Table, TableChanges, Value,
+    Verdict, inverse_for, judge, quote_identifier, replacing_inverse_for,
 };
-use atone_wire::error_code::ER_NO_SUCH_TABLE;
+use atone_wire::error_code::{ER_NO_SUCH_TABLE, is_unrelated_to_rows};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Params, Value as Cell};
 
 use super::adapt::{Adapted, adapt, is_deleted};
-use super::logs::{self, Logs};
+use super::audit_rows::{self, AuditRows};
 use super::target::Target;
-use super::{Failure, foreign_keys, log, stuck};
+use super::{Failure, foreign_keys, stuck, undo_rows};
 use crate::backend::Backend;
 use crate::heavy::heavy;
 
@@ -43,7 +43,7 @@ pub(super) async fn restore(
     branch: &BranchRef,
 ) -> Result<(), Failure> {
     let resource = &backend.name;
-    let mut loaded = log::load(conn, undo_log, branch, &backend.memory).await?;
+    let mut loaded = undo_rows::load(conn, undo_log, branch, &backend.memory).await?;
     let record = &mut loaded.record;
     if record.xid != branch.xid || record.branch_id != branch.branch_id {
         return Err(stuck(format!(
@@ -59,14 +59,14 @@ pub(super) async fn restore(
     let mut report = ConflictReport::new("rows were changed since by others than this transaction");
     let mut untouched = Vec::with_capacity(record.tables.len());
     let mut written = Vec::new();
-    let all_adapted = as_they_are(conn, (&mut reader, mariadb), &record.tables, packet_bytes).await?;
+    let all_adapted = current_tables(conn, (&mut reader, mariadb), &record.tables, packet_bytes).await?;
     for (changes, adapted) in record.tables.iter_mut().zip(all_adapted) {
         changes.table = adapted.table;
-        written.extend(adapted.logs);
-        let values = heavy(changes.rows.len(), || Gone::take(&adapted.gone, &mut changes.rows));
+        written.extend(adapted.audit_tables);
+        let values = heavy(changes.rows.len(), || MissingColumns::take(&adapted.gone, &mut changes.rows));
         untouched.push(((adapted.gone, values), adapted.places, adapted.untouched, adapted.replaces));
     }
-    let logs = Logs::of(&mut reader, written).await?;
+    let audit_rows = AuditRows::of(&mut reader, written).await?;
     // Others may use it meanwhile
     drop(reader);
     let record = &loaded.record;
@@ -75,15 +75,15 @@ pub(super) async fn restore(
         let all: Vec<&RowChange> = changes.rows.iter().collect();
         let mut restore = Vec::new();
         let mut exchanges = Exchanges::new(&changes.table, &places);
-        let mut gone = Gone::new(&changes.table, &gone.0, gone.1);
+        let mut gone = MissingColumns::new(&changes.table, &gone.0, gone.1);
         let mut nth = 0;
         for batch in batches(&all, packet_bytes) {
             let current = rows_left(conn, changes, batch).await?;
             for change in batch {
                 let now = current.get(&key_of(changes, change)?).map(|row| row.values.to_values());
                 let now = now.as_deref();
-                exchanges.look(change, now);
-                gone.look(nth, change, now);
+                exchanges.add_row(change, now);
+                gone.add_row(nth, change, now);
                 nth += 1;
                 match judge(&changes.table, change, now) {
                     Verdict::Restore => restore.push(*change),
@@ -106,7 +106,7 @@ pub(super) async fn restore(
     for wanted in &wanted {
         compensate(conn, wanted, packet_bytes).await?;
     }
-    logs.take_away(backend, conn, record).await?;
+    audit_rows.delete_added(backend, conn, record).await?;
     for Wanted { changes, rows, .. } in &wanted {
         // Triggers, checks or a type that rounds may have bent what was written: look again before it is final
         for batch in batches(rows, packet_bytes) {
@@ -195,7 +195,8 @@ pub(super) async fn run_batch(conn: &mut Conn, statements: Vec<Statement>) -> Re
     wrong.map_or(Ok(()), Err)
 }
 
-/// Runs a statement whose long values are parameters: they travel as they are, in packets of their own where they are long.
+/// Runs a statement whose long values are parameters: they travel as they are, in packets of their own where they are
+/// long.
 async fn run_long(conn: &mut Conn, statement: Statement, packet_bytes: usize) -> Result<(), Failure> {
     let needed = statement.needed_bytes();
     if needed >= packet_bytes {
@@ -257,7 +258,7 @@ fn batches<'a, 'b>(
 }
 
 /// The record's tables as they are now, and what that means for their rows.
-async fn as_they_are(
+async fn current_tables(
     conn: &mut Conn,
     (reader, mariadb): (&mut Reader, bool),
     all: &[TableChanges],
@@ -265,19 +266,22 @@ async fn as_they_are(
 ) -> Result<Vec<Adapted>, Failure> {
     let all: Vec<&TableChanges> = all.iter().collect();
     // From here on they stay as they are until the transaction ends
-    hold(conn, &all, packet_bytes).await?;
+    lock_metadata(conn, &all, packet_bytes).await?;
     let now = read((reader, mariadb), &ids(&all), packet_bytes).await?;
     let mut adapted = adapt_all(&all, &now)?;
-    let fires = |adapted: &Adapted| !adapted.logs.is_empty() || adapted.mirror.is_some();
+    let fires = |adapted: &Adapted| !adapted.audit_tables.is_empty() || adapted.mirror.is_some();
     let firing: Vec<usize> = (0..adapted.len()).filter(|&at| fires(&adapted[at])).collect();
     if firing.is_empty() {
         return Ok(adapted);
     }
     for adapted in &adapted {
-        for written in
-            adapted.logs.iter().map(AuditTable::quoted).chain(adapted.mirror.iter().map(Mirror::quoted))
+        for written in adapted
+            .audit_tables
+            .iter()
+            .map(AuditTable::quoted)
+            .chain(adapted.mirror.iter().map(Mirror::quoted))
         {
-            logs::hold(conn, &written).await?;
+            audit_rows::lock_metadata(conn, &written).await?;
         }
     }
     // What triggers write was looked at when it could still be altered
@@ -285,7 +289,7 @@ async fn as_they_are(
     let now = read((reader, mariadb), &ids(&changes), packet_bytes).await?;
     let again = adapt_all(&changes, &now)?;
     for ((at, again), own) in firing.into_iter().zip(again).zip(&now) {
-        if !again.fires_as(&adapted[at]) {
+        if !again.triggers_write_as(&adapted[at]) {
             return Err(Failure::Retry("a table that a trigger writes was altered meanwhile".into()));
         }
         if let Some(mirror) = &again.mirror {
@@ -303,7 +307,7 @@ async fn as_they_are(
 }
 
 /// Takes the metadata locks of tables, many with one packet.
-async fn hold(conn: &mut Conn, all: &[&TableChanges], packet_bytes: usize) -> Result<(), Failure> {
+async fn lock_metadata(conn: &mut Conn, all: &[&TableChanges], packet_bytes: usize) -> Result<(), Failure> {
     let select = |changes: &TableChanges| format!("SELECT 1 FROM {} LIMIT 0", changes.table.quoted());
     let ids = ids(all);
     let mut rest = all;
@@ -398,8 +402,8 @@ async fn current_rows(
     Ok(found.into_iter().map(|row| (row.key(table), row)).collect())
 }
 
-/// The same before anything is restored: a row that the branch has left and that is not among those read is looked for by
-/// itself before it is taken for gone. Its key may be spelled otherwise now, and count as equal.
+/// The same before anything is restored: a row that the branch has left and that is not among those read is looked for
+/// by itself before it is taken for gone. Its key may be spelled otherwise now, and count as equal.
 ///
 /// A row that a read does not give afterwards has been deleted by a statement whose rows were counted.
 async fn rows_left(
@@ -441,7 +445,7 @@ pub(super) async fn read_rows(conn: &mut Conn, table: &Table, sql: &str) -> Resu
     if conn.get_warnings() > 0 {
         // Nothing else that was asked for gives reason to one
         let warnings: Vec<(String, u16, String)> = conn.text_rows("SHOW WARNINGS").await?;
-        let told = warnings.into_iter().filter(|(_, code, _)| !says_nothing_of_rows(*code));
+        let told = warnings.into_iter().filter(|(_, code, _)| !is_unrelated_to_rows(*code));
         let said: Vec<String> = told.take(3).map(|(_, code, message)| format!("{code} {message}")).collect();
         if !said.is_empty() {
             let name = format!("{}.{}", table.schema, table.name);

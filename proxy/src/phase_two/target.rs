@@ -1,10 +1,10 @@
-//! What there will be once all branches of a transaction are undone: a foreign key that dangles when one of them is may be what
-//! the next one mends.
+//! What there will be once all branches of a transaction are undone. A foreign key that dangles after one of them may
+//! be whole again after the next.
 //!
-//! Statements without foreign key checks write children before their parents, or delete parents first, and each may be a branch
-//! of its own. Undone one after the other, in whatever order, none can wait for the others: so what dangles behind one is
-//! judged by what the undo records of those that are still to be undone will put back. A branch whose turn comes later judges
-//! what it does itself.
+//! Statements without foreign key checks write children before their parents, or delete parents first, and each may be
+//! a branch of its own. Undone one after the other, in whatever order, none can wait for the others. So what dangles
+//! after one is judged by what the others, still to be undone, will put back by their records. A branch whose turn
+//! comes later judges what it does itself.
 
 use std::collections::{HashMap, HashSet};
 
@@ -15,7 +15,7 @@ use atone_undo::{Key, LOG_STATUS_UNDO, Table, UNDO_LOG_TABLE, UndoRecord, Value,
 use mysql_async::Error;
 
 use super::restore::read_rows;
-use super::{Failure, log};
+use super::{Failure, undo_rows};
 use crate::backend::Backend;
 use crate::heavy::heavy;
 
@@ -46,9 +46,9 @@ impl<'a> Target<'a> {
         Target { backend, branch, mariadb, packet_bytes, tables: None }
     }
 
-    /// Whether children that dangle now will not in the end. `orphans_sql` reads them by a select list for the qualifier `c`, and
-    /// a number of rows at most. Each side is a table whose columns are those of the foreign key.
-    pub(super) async fn mends(
+    /// Whether children that dangle now will not in the end. `orphans_sql` reads them by a select list for the
+    /// qualifier `c`, and a number of rows at most. Each side is a table whose columns are those of the foreign key.
+    pub(super) async fn resolves_orphans(
         &mut self,
         conn: &mut mysql_async::Conn,
         child: &Table,
@@ -59,10 +59,10 @@ impl<'a> Target<'a> {
             self.tables = Some(self.read().await?);
         }
         let Some(tables) = self.tables.as_ref().filter(|tables| !tables.is_empty()) else { return Ok(false) };
-        let Some(whole) = self.whole(child).await? else { return Ok(false) };
-        let Some(columns) = places(&whole, child) else { return Ok(false) };
-        let select = orphans_sql(&whole.image_select_list("`c`"), MAX_ORPHANS + 1);
-        let orphans = read_rows(conn, &whole, &select).await?;
+        let Some(current) = self.current_table(child).await? else { return Ok(false) };
+        let Some(columns) = places(&current, child) else { return Ok(false) };
+        let select = orphans_sql(&current.image_select_list("`c`"), MAX_ORPHANS + 1);
+        let orphans = read_rows(conn, &current, &select).await?;
         if orphans.len() > MAX_ORPHANS {
             return Ok(false);
         }
@@ -70,14 +70,14 @@ impl<'a> Target<'a> {
         let parents = of(parent).map(|(table, rows)| heavy(rows.len(), || values(table, parent, rows)));
         let parents = parents.unwrap_or_default();
         // Rows are known by the same columns
-        let children = of(child).filter(|(table, _)| key_names(table) == key_names(&whole));
+        let children = of(child).filter(|(table, _)| key_names(table) == key_names(&current));
         Ok(orphans.iter().all(|orphan| {
             let value = at(&columns, &orphan.values.to_values());
             if parents.contains(&value) {
                 return true;
             }
             let Some((table, rows)) = children else { return false };
-            match (rows.get(&orphan.key(&whole)), places(table, child)) {
+            match (rows.get(&orphan.key(&current)), places(table, child)) {
                 // It goes, or refers to another row then: whether that one is there its own branch looks at
                 (Some(None), _) => true,
                 (Some(Some(row)), Some(columns)) => at(&columns, row) != value,
@@ -87,7 +87,7 @@ impl<'a> Target<'a> {
     }
 
     /// The table as it is, with the key that identifies its rows.
-    async fn whole(&self, table: &Table) -> Result<Option<Table>, Failure> {
+    async fn current_table(&self, table: &Table) -> Result<Option<Table>, Failure> {
         let id = [(table.schema.as_str(), table.name.as_str())];
         let read = match self.backend.catalog.current_tables(&id, self.packet_bytes, self.mariadb).await {
             Ok(read) => read,
@@ -98,7 +98,8 @@ impl<'a> Target<'a> {
         Ok(info.map(|info| (*info.table).clone()))
     }
 
-    /// Reads the undo records of the other branches: of rows that several have changed the earliest counts, which is undone last.
+    /// Reads the undo records of the other branches: of rows that several have changed the earliest counts, which is
+    /// undone last.
     async fn read(&self) -> Result<HashMap<(String, String), (Table, Rows)>, Failure> {
         let mut records: Vec<UndoRecord> = Vec::new();
         let mut conn = self.backend.catalog.pool().get_conn().await?;
@@ -121,7 +122,7 @@ impl<'a> Target<'a> {
             };
             for branch_id in ids {
                 let branch = BranchRef { branch_id, ..self.branch.clone() };
-                let record = log::read(&mut conn, &undo_log, &branch, None).await?.record;
+                let record = undo_rows::read(&mut conn, &undo_log, &branch, None).await?.record;
                 if record.xid == branch.xid && record.branch_id == branch_id {
                     records.push(record);
                 }
@@ -129,12 +130,12 @@ impl<'a> Target<'a> {
         }
         records.sort_by_key(|record| record.branch_id);
         let rows = records.iter().flat_map(|record| &record.tables).map(|changes| changes.rows.len()).sum();
-        Ok(heavy(rows, || merged(records)))
+        Ok(heavy(rows, || merge(records)))
     }
 }
 
 /// What becomes of the rows of these records, which are in the order of their branches.
-fn merged(records: Vec<UndoRecord>) -> HashMap<(String, String), (Table, Rows)> {
+fn merge(records: Vec<UndoRecord>) -> HashMap<(String, String), (Table, Rows)> {
     let mut out: HashMap<(String, String), (Table, Rows)> = HashMap::new();
     for changes in records.into_iter().flat_map(|record| record.tables) {
         let table = changes.table;
@@ -200,7 +201,7 @@ mod tests {
             record(1, &[(Some([1, 7]), None), (None, Some([2, 1]))], &columns),
             record(2, &[(None, Some([1, 8])), (Some([3, 5]), Some([3, 6]))], &columns),
         ];
-        let all = merged(records);
+        let all = merge(records);
         let (table, rows) = all.values().next().unwrap();
         let there = values(table, &samples::table(&["v"]), rows);
         assert_eq!(there, [5, 7].map(|n| Key(vec![Value::Int(n)])).into());
@@ -211,7 +212,7 @@ mod tests {
     #[test]
     fn nothing_is_concluded_of_a_table_that_was_altered_between() {
         let rows = [(Some([1, 7]), None)];
-        let all = merged(vec![record(1, &rows, &["id", "v"]), record(2, &rows, &["id", "w"])]);
+        let all = merge(vec![record(1, &rows, &["id", "v"]), record(2, &rows, &["id", "w"])]);
         let (table, rows) = all.values().next().unwrap();
         assert!(rows.is_empty() && values(table, &samples::table(&["v"]), rows).is_empty());
     }

@@ -194,7 +194,7 @@ impl Session {
     pub(super) fn text_to_ask(&self, statement: &Analysed) -> Option<Bytes> {
         let analysis = &statement.analysis;
         let of_atone = match &analysis.statement {
-            Statement::Refused(refusal) => refusal.about_atone || analysis.touches_xid,
+            Statement::Refused(refusal) => refusal.atone_syntax || analysis.touches_xid,
             other => other.binds(),
         };
         // The text of an execution has been prepared

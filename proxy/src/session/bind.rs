@@ -94,7 +94,7 @@ impl Session {
         let binds = self.link.attribute_xid.is_some() || atone_sql::may_have_hint(sql);
         let ambiguous = || {
             let quotes = memchr::memchr2(b'"', b'\\', sql).is_some();
-            (quotes || !sql.is_ascii()) && atone_sql::needs_attention(sql)
+            (quotes || !sql.is_ascii()) && atone_sql::may_concern_atone(sql)
         };
         Ok(if binds || ambiguous() {
             self.capture().session_vars().await?.mode

@@ -35,10 +35,10 @@ impl Session {
             }
             return self.unbound_execute(&payload, b"").await;
         };
-        let (sql, attention) = (statement.sql.clone(), statement.attention);
+        let (sql, may_concern_atone) = (statement.sql.clone(), statement.may_concern_atone);
         let reading = statement.reading.clone();
         let rows = BulkRows::parse(&payload, statement.params, &mut statement.types);
-        if !bound && !attention {
+        if !bound && !may_concern_atone {
             return self.unbound_execute(&payload, &sql).await;
         }
         let rows = match rows {

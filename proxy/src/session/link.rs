@@ -21,7 +21,7 @@ use super::gate::{Own, ServerLeg};
 use super::own::{Answer, Carried, OwnStatements};
 use super::quiet::Quiet;
 use crate::backend::Backend;
-use crate::memory::{HELD_PER_IMAGE, Held};
+use crate::memory::{RESERVED_PER_IMAGE, Reservation};
 use crate::net::Conn;
 use atone_capture::error::{End, SqlError};
 use atone_capture::fault::{Fault, class, extent};
@@ -50,7 +50,7 @@ pub(super) struct Link {
     /// Whether the server takes several statements in one packet from us now.
     pub(super) multi_statements: bool,
     /// What its images take of the process's memory.
-    pub(super) memory: Held,
+    pub(super) memory: Reservation,
     /// A reply to a statement of ours was dropped, as there was no memory for it.
     pub(super) out_of_memory: bool,
     /// What our own statements must not disturb.
@@ -281,7 +281,7 @@ impl Link {
                 return Ok((reply, more));
             }
             bytes += packet.len() + size_of::<Bytes>();
-            not_counted += (packet.len() + ROW_BYTES) * HELD_PER_IMAGE;
+            not_counted += (packet.len() + ROW_BYTES) * RESERVED_PER_IMAGE;
             if not_counted >= COUNTED_BYTES && !uncounted {
                 refused |= !self.memory.grow(std::mem::take(&mut not_counted));
             }

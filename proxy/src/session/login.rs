@@ -77,7 +77,7 @@ pub(super) fn may_log_in(
 ) -> Result<(), SqlError> {
     let Some(own) = &backend.own_user else { return Ok(()) };
     let user = user.map_err(|e| SqlError::bad_handshake(&e.to_string()))?;
-    if own.lends_its_name(user, peer_uid) {
+    if own.may_log_in_as(user, peer_uid) {
         return Ok(());
     }
     Err(SqlError::access_denied(

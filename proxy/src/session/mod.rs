@@ -45,7 +45,7 @@ use tokio::sync::watch;
 
 use crate::backend::Backend;
 use crate::heavy::ASIDE;
-use crate::memory::HELD_PER_IMAGE;
+use crate::memory::RESERVED_PER_IMAGE;
 use crate::net::{Conn, Peer, Stream};
 use atone_capture::error::{End, SqlError};
 use atone_capture::fault::Progress;
@@ -110,7 +110,7 @@ impl Session {
         let activity = opened.backend.waits.activity(opened.connection_id);
         let (backend, mariadb) = (opened.backend, opened.mariadb);
         let link = Link {
-            memory: backend.memory.session(),
+            memory: backend.memory.for_session(),
             client: opened.client,
             server: ServerLeg::new(opened.server, activity),
             capabilities: opened.capabilities,
@@ -213,7 +213,7 @@ impl Session {
     /// connection was idle too long) is passed on.
     async fn await_command(&mut self) -> Result<(), End> {
         if let Some(codec) = self.link.server.codec() {
-            codec.await_unasked();
+            codec.await_unsolicited();
         }
         // It may have come together with the last reply
         self.pass_unasked().await?;
@@ -254,7 +254,7 @@ impl Session {
                     };
                     // The answer to what the client says next
                     if let Some(codec) = self.link.client.codec() {
-                        codec.unasked(1);
+                        codec.begin_unsolicited(1);
                     }
                     self.send_error(&bye).await?;
                     return Err(End::Done);
@@ -321,7 +321,7 @@ impl Session {
     /// What holds for a whole command, once it is answered.
     fn after_command(&mut self) {
         // What the statement has read beside its rows is gone
-        self.link.memory.shrink_to(HELD_PER_IMAGE * self.state.branch.bytes());
+        self.link.memory.shrink_to(RESERVED_PER_IMAGE * self.state.branch.bytes());
         self.command.out_of_memory = None;
         self.link.out_of_memory = false;
         let in_transaction = self.in_transaction();
@@ -445,7 +445,7 @@ impl Session {
         if self.statements.is_empty() && self.named.is_empty() && self.link.own.is_empty() {
             return;
         }
-        if sql.is_none_or(atone_sql::may_change_reading) {
+        if sql.is_none_or(atone_sql::may_change_parsing) {
             self.link.readings += 1;
         }
         if sql.is_none_or(atone_sql::may_prepare) {

@@ -22,7 +22,7 @@ impl Session {
             // The server says so
             Err(_)
                 if self.link.binding.is_none()
-                    && !atone_sql::needs_attention(&payload)
+                    && !atone_sql::may_concern_atone(&payload)
                     && !names_xid(&payload) =>
             {
                 return self.unbound_query(&payload, b"").await;
@@ -36,7 +36,7 @@ impl Session {
         };
         // Behind a statement that a hint has bound its diagnostics may be asked for
         let kept = self.keeps_diagnostics() && !atone_sql::may_have_several_statements(&sql);
-        if self.link.binding.is_none() && xid.is_none() && !kept && !atone_sql::needs_attention(&sql) {
+        if self.link.binding.is_none() && xid.is_none() && !kept && !atone_sql::may_concern_atone(&sql) {
             return self.unbound_query(&payload, &sql).await;
         }
         self.with_attributes(&attributes, xid);

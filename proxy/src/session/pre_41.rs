@@ -167,7 +167,7 @@ impl Upstream<'_> {
             Some((&command::CHANGE_USER, _)) => {
                 may_log_in(self.backend, self.peer_uid, user_of_change_user(payload))
             }
-            Some((_, sql)) if atone_sql::needs_attention(sql) => Err(SqlError::protocol_too_old()),
+            Some((_, sql)) if atone_sql::may_concern_atone(sql) => Err(SqlError::protocol_too_old()),
             _ => Ok(()),
         }
     }

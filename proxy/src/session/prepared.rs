@@ -37,7 +37,7 @@ pub(super) struct Statement {
     /// The server has long data of an execution for which another statement was run.
     pub(super) stale_data: bool,
     /// It must be looked at in an unbound session too.
-    pub(super) attention: bool,
+    pub(super) may_concern_atone: bool,
     pub(super) reading: Reading,
 }
 
@@ -68,9 +68,9 @@ impl Session {
         if self.statements.len() >= limit {
             return self.send_error(&SqlError::too_many_statements(limit)).await;
         }
-        let attention = atone_sql::needs_attention(&sql);
+        let may_concern_atone = atone_sql::may_concern_atone(&sql);
         let mut forwarded = sql.clone();
-        if attention {
+        if may_concern_atone {
             let mode = self.unbound_mode(&sql).await?;
             let analysed = Analysed::query(sql.clone(), mode);
             match &analysed.analysis.statement {
@@ -131,7 +131,7 @@ impl Session {
                     long_data: HashMap::new(),
                     long_data_lost: false,
                     stale_data: false,
-                    attention,
+                    may_concern_atone,
                     reading,
                 },
             );
@@ -274,7 +274,7 @@ impl Session {
         let execution = parse_execution(&payload, params, capabilities, &mut statement.types, |i| {
             long_data.get(&i).cloned()
         });
-        let (sql, attention) = (statement.sql.clone(), statement.attention);
+        let (sql, may_concern_atone) = (statement.sql.clone(), statement.may_concern_atone);
         let reading = statement.reading.clone();
         let named = execution.as_ref().map_or(Ok(None), |execution| named_xid(&execution.attributes));
         let xid = match named {
@@ -283,7 +283,7 @@ impl Session {
         };
         let undecoded =
             execution.is_err() && capabilities & client::QUERY_ATTRIBUTES != 0 && names_xid(&payload);
-        if !bound && !attention && xid.is_none() && !undecoded {
+        if !bound && !may_concern_atone && xid.is_none() && !undecoded {
             if let Some(error) = self.asks_lost_rows(&sql) {
                 return self.send_error(&error).await;
             }

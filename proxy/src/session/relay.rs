@@ -77,7 +77,7 @@ impl Session {
     pub(super) async fn pass_unasked(&mut self) -> Result<(), End> {
         let Some(Header { seq, .. }) = Header::peek(self.link.server.rbuf()) else { return Ok(()) };
         if let Some(codec) = self.link.client.codec() {
-            codec.unasked(seq);
+            codec.begin_unsolicited(seq);
         }
         let said = self.link.server.rbuf().split();
         self.link.client.write_all(&said).await.map_err(End::Client)
@@ -87,7 +87,7 @@ impl Session {
     pub(super) async fn end_idle(&mut self) -> Result<End, End> {
         if !self.link.mariadb {
             if let Some(codec) = self.link.client.codec() {
-                codec.unasked(0);
+                codec.begin_unsolicited(0);
             }
             let limit = self.link.backend.limits.idle_timeout().unwrap_or_default();
             let mut out = Vec::new();

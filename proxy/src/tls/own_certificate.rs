@@ -1,8 +1,8 @@
-//! The certificate that the proxy makes for itself, for listeners that are given none: as MySQL does at its first start, so that a
-//! client that takes TLS for granted has it.
+//! The certificate that the proxy makes for itself, for listeners that are given none: as MySQL does at its first
+//! start, so that a client that takes TLS for granted has it.
 //!
-//! No authority has signed it. It is kept where `tls_dir` says, for clients that are told to trust it, else it lasts as long
-//! as the process.
+//! No authority has signed it. It is kept where `tls_dir` says, for clients that are told to trust it, else it lasts as
+//! long as the process.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
@@ -84,7 +84,8 @@ impl OwnCertificate {
         Ok(OwnCertificate::InMemory { cert, key: PrivatePkcs8KeyDer::from(key.serialize_der()).into() })
     }
 
-    /// Finds the one in `dir`, or makes it there. A key without its certificate gets one; what is there is never replaced.
+    /// Finds the one in `dir`, or makes it there. A key without its certificate gets one; what is there is never
+    /// replaced.
     ///
     /// # Errors
     /// The key and the reason.

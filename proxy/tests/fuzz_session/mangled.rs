@@ -468,8 +468,8 @@ async fn serve(mut rng: StdRng, mut stream: UnixStream, mariadb: bool, capabilit
     }
 }
 
-/// Sends this, and says whether the session has taken all: one that waits for its server reads no more of its client, which
-/// then waits as soon as the socket is full.
+/// Sends this, and says whether the session has taken all: one that waits for its server reads no more of its client,
+/// which then waits as soon as the socket is full.
 async fn all_taken(to: &mut OwnedWriteHalf, mut bytes: &[u8]) -> bool {
     while !bytes.is_empty() {
         match tokio::time::timeout(SILENCE, to.write(bytes)).await {

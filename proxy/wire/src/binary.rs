@@ -13,8 +13,8 @@ const UNSIGNED: u16 = 0x20;
 /// `ColumnKind::decimals` of a number whose digits differ from value to value.
 const ANY_DECIMALS: u8 = 31;
 
-/// A `Binary Protocol Resultset Row` as a text row of the same values. A FLOAT or DOUBLE has the fewest digits by which it is told
-/// from others; all else is as the server writes it, but without the zeros in front of a ZEROFILL.
+/// A `Binary Protocol Resultset Row` as a text row of the same values. A FLOAT or DOUBLE has the fewest digits by which
+/// it is told from others; all else is as the server writes it, but without the zeros before a ZEROFILL.
 ///
 /// # Errors
 /// [`Malformed`]

@@ -7,13 +7,11 @@ pub mod client {
     pub const FOUND_ROWS: u64 = 1 << 1;
     pub const CONNECT_WITH_DB: u64 = 1 << 3;
     pub const COMPRESS: u64 = 1 << 5;
-    pub const LOCAL_FILES: u64 = 1 << 7;
     pub const PROTOCOL_41: u64 = 1 << 9;
     pub const SSL: u64 = 1 << 11;
     pub const TRANSACTIONS: u64 = 1 << 13;
     pub const SECURE_CONNECTION: u64 = 1 << 15;
     pub const MULTI_STATEMENTS: u64 = 1 << 16;
-    pub const MULTI_RESULTS: u64 = 1 << 17;
     pub const PLUGIN_AUTH: u64 = 1 << 19;
     pub const CONNECT_ATTRS: u64 = 1 << 20;
     pub const PLUGIN_AUTH_LENENC_DATA: u64 = 1 << 21;

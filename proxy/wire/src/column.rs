@@ -13,7 +13,7 @@ pub struct ColumnKind {
     pub collation: u16,
     /// `*_FLAG` of a field.
     pub flags: u16,
-    /// Digits behind the point; 31 or more where that differs from value to value.
+    /// Digits after the point; 31 or more where that differs from value to value.
     pub decimals: u8,
 }
 

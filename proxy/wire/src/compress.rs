@@ -1,18 +1,19 @@
 //! Compressed packets (`CLIENT_COMPRESS`, `CLIENT_ZSTD_COMPRESSION_ALGORITHM`): a 3-byte length, a sequence number of
-//! their own, the 3-byte length before compression (0: not compressed), and a piece of the stream of frames. A piece may
-//! hold several frames or a part of one. Each piece is compressed by itself.
+//! their own, the 3-byte length before compression (0: not compressed), and a piece of the stream of frames. A piece
+//! may hold several frames or a part of one. Each piece is compressed by itself.
 
 use std::cell::RefCell;
 
 use bytes::{Buf, BytesMut};
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 
+use crate::error_code::{ER_NET_PACKETS_OUT_OF_ORDER, ER_NET_UNCOMPRESS_ERROR};
 use crate::frame::MAX_PAYLOAD;
 
 /// Length of a compressed packet's header, in bytes.
 pub const HEADER: usize = 7;
 /// Pieces shorter than this are not compressed, in bytes: the servers' `MIN_COMPRESS_LENGTH`.
-pub const MIN_COMPRESSED: usize = 50;
+const MIN_COMPRESSED: usize = 50;
 /// The longest piece that should be given to [`encode`] without need, in bytes: what one call compresses holds up its
 /// thread.
 pub const MAX_PIECE: usize = 256 << 10;
@@ -50,8 +51,8 @@ impl Error {
     /// The error number that the servers give it.
     pub fn code(self) -> u16 {
         match self {
-            Error::OutOfOrder => 1156,
-            Error::Uncompress => 1157,
+            Error::OutOfOrder => ER_NET_PACKETS_OUT_OF_ORDER,
+            Error::Uncompress => ER_NET_UNCOMPRESS_ERROR,
         }
     }
 }
@@ -73,8 +74,8 @@ thread_local! {
     });
 }
 
-/// Appends `piece` as one packet with sequence number `seq`. It should not be longer than [`MAX_PIECE`], and is cut at the
-/// longest that a header can tell, 2^24-1 bytes; returns how much was taken.
+/// Appends `piece` as one packet with sequence number `seq`. It should not be longer than [`MAX_PIECE`], and is cut at
+/// the longest that a header can tell, 2^24-1 bytes; returns how much was taken.
 pub fn encode(algorithm: Algorithm, seq: u8, piece: &[u8], out: &mut Vec<u8>) -> usize {
     let piece = &piece[..piece.len().min(MAX_PAYLOAD)];
     let begin = out.len();
@@ -117,7 +118,7 @@ fn compress(algorithm: Algorithm, piece: &[u8], room: &mut [u8]) -> Option<usize
     })
 }
 
-/// What stands in front of a piece.
+/// What stands before a piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
     /// Length of what follows, in bytes.

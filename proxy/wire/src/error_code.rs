@@ -1,19 +1,170 @@
-//! Error numbers of the servers, by their names in MySQL's error message reference.
+//! Error numbers of the servers, each by its symbol in the servers' lists of messages.
 
 #![allow(missing_docs, reason = "each name is the server's own")]
 
+// Of both servers
+pub const ER_CANT_CREATE_TABLE: u16 = 1005;
+pub const ER_CHECKREAD: u16 = 1020;
 pub const ER_CON_COUNT_ERROR: u16 = 1040;
+pub const ER_HANDSHAKE_ERROR: u16 = 1043;
+pub const ER_DBACCESS_DENIED_ERROR: u16 = 1044;
+pub const ER_ACCESS_DENIED_ERROR: u16 = 1045;
+pub const ER_NO_DB_ERROR: u16 = 1046;
+pub const ER_UNKNOWN_COM_ERROR: u16 = 1047;
+pub const ER_BAD_NULL_ERROR: u16 = 1048;
 pub const ER_BAD_DB_ERROR: u16 = 1049;
+pub const ER_BAD_TABLE_ERROR: u16 = 1051;
+pub const ER_NON_UNIQ_ERROR: u16 = 1052;
+pub const ER_SERVER_SHUTDOWN: u16 = 1053;
+pub const ER_BAD_FIELD_ERROR: u16 = 1054;
 pub const ER_TOO_LONG_IDENT: u16 = 1059;
+pub const ER_DUP_FIELDNAME: u16 = 1060;
+pub const ER_DUP_ENTRY: u16 = 1062;
+pub const ER_PARSE_ERROR: u16 = 1064;
+pub const ER_EMPTY_QUERY: u16 = 1065;
+pub const ER_NONUNIQ_TABLE: u16 = 1066;
+pub const ER_KEY_COLUMN_DOES_NOT_EXITS: u16 = 1072;
+pub const ER_NORMAL_SHUTDOWN: u16 = 1077;
+pub const ER_GOT_SIGNAL: u16 = 1078;
+pub const ER_SHUTDOWN_COMPLETE: u16 = 1079;
+pub const ER_FORCING_CLOSE: u16 = 1080;
+pub const ER_UPDATE_TABLE_USED: u16 = 1093;
+pub const ER_TABLE_NOT_LOCKED: u16 = 1100;
 pub const ER_WRONG_DB_NAME: u16 = 1102;
 pub const ER_WRONG_TABLE_NAME: u16 = 1103;
+pub const ER_UNKNOWN_TABLE: u16 = 1109;
+pub const ER_FIELD_SPECIFIED_TWICE: u16 = 1110;
+pub const ER_INVALID_GROUP_FUNC_USE: u16 = 1111;
+pub const ER_UNKNOWN_CHARACTER_SET: u16 = 1115;
+pub const ER_WRONG_VALUE_COUNT_ON_ROW: u16 = 1136;
+pub const ER_MIX_OF_GROUP_FUNC_AND_FIELDS: u16 = 1140;
 pub const ER_TABLEACCESS_DENIED_ERROR: u16 = 1142;
+pub const ER_COLUMNACCESS_DENIED_ERROR: u16 = 1143;
 pub const ER_NO_SUCH_TABLE: u16 = 1146;
+pub const ER_ABORTING_CONNECTION: u16 = 1152;
+pub const ER_NET_PACKET_TOO_LARGE: u16 = 1153;
+pub const ER_NET_PACKETS_OUT_OF_ORDER: u16 = 1156;
+pub const ER_NET_UNCOMPRESS_ERROR: u16 = 1157;
+pub const ER_NET_READ_ERROR: u16 = 1158;
+pub const ER_NET_READ_INTERRUPTED: u16 = 1159;
+pub const ER_NET_ERROR_ON_WRITE: u16 = 1160;
+pub const ER_NET_WRITE_INTERRUPTED: u16 = 1161;
+pub const ER_NEW_ABORTING_CONNECTION: u16 = 1184;
+pub const ER_LOCK_OR_ACTIVE_TRANSACTION: u16 = 1192;
+pub const ER_UNKNOWN_SYSTEM_VARIABLE: u16 = 1193;
 pub const ER_TOO_MANY_USER_CONNECTIONS: u16 = 1203;
 pub const ER_LOCK_WAIT_TIMEOUT: u16 = 1205;
+pub const ER_LOCK_TABLE_FULL: u16 = 1206;
+pub const ER_WRONG_ARGUMENTS: u16 = 1210;
+pub const ER_LOCK_DEADLOCK: u16 = 1213;
+pub const ER_WRONG_USAGE: u16 = 1221;
+pub const ER_WRONG_NUMBER_OF_COLUMNS_IN_SELECT: u16 = 1222;
 pub const ER_USER_LIMIT_REACHED: u16 = 1226;
+pub const ER_SPECIFIC_ACCESS_DENIED_ERROR: u16 = 1227;
+pub const ER_NOT_SUPPORTED_YET: u16 = 1235;
+pub const ER_WRONG_FK_DEF: u16 = 1239;
+pub const ER_KEY_REF_DO_NOT_MATCH_TABLE_REF: u16 = 1240;
+pub const ER_OPERAND_COLUMNS: u16 = 1241;
+pub const ER_SUBQUERY_NO_1_ROW: u16 = 1242;
+pub const ER_UNKNOWN_STMT_HANDLER: u16 = 1243;
+pub const ER_ILLEGAL_REFERENCE: u16 = 1247;
+pub const ER_DERIVED_MUST_HAVE_ALIAS: u16 = 1248;
+pub const ER_COLLATION_CHARSET_MISMATCH: u16 = 1253;
+pub const ER_CUT_VALUE_GROUP_CONCAT: u16 = 1260;
+pub const ER_WARN_DATA_OUT_OF_RANGE: u16 = 1264;
+pub const WARN_DATA_TRUNCATED: u16 = 1265;
+pub const ER_CANT_AGGREGATE_2COLLATIONS: u16 = 1267;
+pub const ER_CANT_AGGREGATE_3COLLATIONS: u16 = 1270;
+pub const ER_CANT_AGGREGATE_NCOLLATIONS: u16 = 1271;
+pub const ER_UNKNOWN_COLLATION: u16 = 1273;
+pub const ER_WARN_DEPRECATED_SYNTAX: u16 = 1287;
+pub const ER_TRUNCATED_WRONG_VALUE: u16 = 1292;
+pub const ER_UNSUPPORTED_PS: u16 = 1295;
+pub const ER_INVALID_CHARACTER_STRING: u16 = 1300;
+pub const ER_WARN_ALLOWED_PACKET_OVERFLOWED: u16 = 1301;
+pub const ER_SP_DOES_NOT_EXIST: u16 = 1305;
+pub const ER_QUERY_INTERRUPTED: u16 = 1317;
+pub const ER_VIEW_NO_EXPLAIN: u16 = 1345;
 pub const ER_WRONG_OBJECT: u16 = 1347;
 pub const ER_VIEW_INVALID: u16 = 1356;
 pub const ER_TRG_DOES_NOT_EXIST: u16 = 1360;
+pub const ER_NO_DEFAULT_FOR_FIELD: u16 = 1364;
+pub const ER_DIVISION_BY_ZERO: u16 = 1365;
+pub const ER_TRUNCATED_WRONG_VALUE_FOR_FIELD: u16 = 1366;
+pub const ER_ILLEGAL_VALUE_FOR_TYPE: u16 = 1367;
+pub const ER_PROCACCESS_DENIED_ERROR: u16 = 1370;
+pub const ER_XAER_NOTA: u16 = 1397;
+pub const ER_XAER_RMFAIL: u16 = 1399;
+pub const ER_XAER_OUTSIDE: u16 = 1400;
+pub const ER_XA_RBROLLBACK: u16 = 1402;
+pub const ER_DATA_TOO_LONG: u16 = 1406;
+pub const ER_WRONG_VALUE_FOR_TYPE: u16 = 1411;
+pub const ER_CONNECT_TO_FOREIGN_DATA_SOURCE: u16 = 1429;
+pub const ER_CANT_UPDATE_USED_TABLE_IN_SF_OR_TRG: u16 = 1442;
+pub const ER_ROW_IS_REFERENCED_2: u16 = 1451;
+pub const ER_NO_REFERENCED_ROW_2: u16 = 1452;
+pub const ER_MAX_PREPARED_STMT_COUNT_REACHED: u16 = 1461;
+pub const ER_WRONG_VALUE: u16 = 1525;
+pub const ER_NO_PARTITION_FOR_GIVEN_VALUE: u16 = 1526;
+pub const ER_WRONG_PARAMCOUNT_TO_NATIVE_FCT: u16 = 1582;
+pub const ER_WRONG_PARAMETERS_TO_NATIVE_FCT: u16 = 1583;
+pub const ER_XA_RBTIMEOUT: u16 = 1613;
+pub const ER_XA_RBDEADLOCK: u16 = 1614;
+pub const ER_SIGNAL_EXCEPTION: u16 = 1644;
 pub const ER_BINLOG_STMT_MODE_AND_ROW_ENGINE: u16 = 1665;
+pub const ER_WARN_DEPRECATED_SYNTAX_NO_REPLACEMENT: u16 = 1681;
+pub const ER_DATA_OUT_OF_RANGE: u16 = 1690;
+pub const ER_WARN_INDEX_NOT_APPLICABLE: u16 = 1739;
 pub const ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION: u16 = 1792;
+pub const ER_MALFORMED_PACKET: u16 = 1835;
+pub const ER_SECURE_TRANSPORT_REQUIRED: u16 = 3159;
+
+// Of MySQL: MariaDB may mean something else by the number
+pub const ER_QUERY_TIMEOUT: u16 = 3024;
+pub const ER_GIS_INVALID_DATA: u16 = 3037;
+pub const ER_NON_DEFAULT_VALUE_FOR_GENERATED_COLUMN: u16 = 3105;
+pub const ER_INVALID_JSON_TEXT: u16 = 3140;
+pub const ER_INVALID_JSON_TEXT_IN_PARAM: u16 = 3141;
+pub const ER_INVALID_JSON_PATH: u16 = 3143;
+pub const ER_INVALID_JSON_CHARSET: u16 = 3144;
+pub const ER_SESSION_WAS_KILLED: u16 = 3169;
+pub const ER_CAPACITY_EXCEEDED: u16 = 3170;
+pub const ER_LOCK_NOWAIT: u16 = 3572;
+pub const ER_REGEXP_ILLEGAL_ARGUMENT: u16 = 3685;
+pub const ER_DEPRECATED_UTF8_ALIAS: u16 = 3719;
+pub const ER_DEPRECATED_NATIONAL: u16 = 3720;
+pub const ER_WARN_DEPRECATED_UTF8MB3_COLLATION: u16 = 3778;
+pub const ER_WARN_DEPRECATED_NESTED_COMMENT_SYNTAX: u16 = 3779;
+pub const ER_CHECK_CONSTRAINT_VIOLATED: u16 = 3819;
+pub const ER_CANNOT_CONVERT_STRING: u16 = 3854;
+pub const ER_IMPOSSIBLE_STRING_CONVERSION: u16 = 3988;
+pub const ER_CLIENT_INTERACTION_TIMEOUT: u16 = 4031;
+
+// Of MariaDB: MySQL may mean something else by the number
+pub const ER_CONNECTION_KILLED: u16 = 1927;
+pub const ER_STATEMENT_TIMEOUT: u16 = 1969;
+pub const ER_CONSTRAINT_FAILED: u16 = 4025;
+pub const ER_ILLEGAL_PARAMETER_DATA_TYPES2_FOR_OPERATION: u16 = 4078;
+pub const ER_ILLEGAL_PARAMETER_DATA_TYPE_FOR_OPERATION: u16 = 4079;
+
+// Of the client libraries: a server passes them on where it is itself a client
+pub const CR_SERVER_GONE_ERROR: u16 = 2006;
+pub const CR_SERVER_LOST: u16 = 2013;
+pub const CR_SERVER_LOST_EXTENDED: u16 = 2055;
+
+/// Whether a warning after a read says nothing about the rows. Something is going out of use, such as a charset; the
+/// optimizer had too little memory for a list of keys; or it could not use an index, as it says under
+/// `sql_safe_updates`.
+pub fn is_unrelated_to_rows(code: u16) -> bool {
+    matches!(
+        code,
+        ER_WARN_DEPRECATED_SYNTAX
+            | ER_WARN_DEPRECATED_SYNTAX_NO_REPLACEMENT
+            | ER_WARN_INDEX_NOT_APPLICABLE
+            | ER_CAPACITY_EXCEEDED
+            | ER_DEPRECATED_UTF8_ALIAS
+            | ER_DEPRECATED_NATIONAL
+            | ER_WARN_DEPRECATED_UTF8MB3_COLLATION
+            | ER_WARN_DEPRECATED_NESTED_COMMENT_SYNTAX
+    )
+}

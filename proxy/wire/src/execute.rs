@@ -123,7 +123,8 @@ impl ExecuteHead {
     }
 }
 
-/// `PARAMETER_COUNT_AVAILABLE`: the number of parameters and attributes is in the packet though there are no parameters.
+/// `PARAMETER_COUNT_AVAILABLE`: the number of parameters and attributes is in the packet though there are no
+/// parameters.
 const PARAMETER_COUNT_AVAILABLE: u8 = 8;
 
 /// A parameter as the packet has it.
@@ -241,8 +242,8 @@ pub fn parse_execution(
     Ok(Execution { params: values, raw, attributes: Attributes::new(attributes) })
 }
 
-/// A `COM_STMT_EXECUTE`, without a cursor, of another statement with parameters and attributes that came in one: the command's
-/// payload. Long data is not in it, and has to be sent before.
+/// A `COM_STMT_EXECUTE`, without a cursor, of another statement with parameters and attributes that came in one: the
+/// command's payload. Long data is not in it, and has to be sent before.
 pub fn execution(
     statement_id: u32,
     params: &[&RawParam],
@@ -327,8 +328,9 @@ const BULK_TYPES: u16 = 128;
 /// The one that asks for a result of each row (`STMT_BULK_FLAG_SEND_UNIT_RESULTS`, MariaDB 11.5).
 const BULK_UNIT_RESULTS: u16 = 64;
 
-/// The result that a bulk execution with unit results is answered with, in the binary protocol: the columns' definitions, and for
-/// each row of parameters the number that was generated for it, or 0, and how many rows it has affected.
+/// The result that a bulk execution with unit results is answered with, in the binary protocol: the columns'
+/// definitions, and for each row of parameters the number that was generated for it, or 0, and how many rows it has
+/// affected.
 pub fn unit_results(units: &[(u64, u64)], capabilities: u64) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
     let column = |name: &str| {
         let mut out = b"\x03def\0\0\0".to_vec();
@@ -375,7 +377,7 @@ impl<'a> BulkRows<'a> {
         Ok(BulkRows { rest: r, types: types.clone(), unit_results })
     }
 
-    /// The next row of parameters; `None` behind the last.
+    /// The next row of parameters; `None` after the last.
     ///
     /// # Errors
     /// [`Malformed`] where the packet ends within a row.

@@ -25,8 +25,8 @@ impl Header {
     }
 }
 
-/// Takes one whole packet off the front of `buf`: its payload (frames joined) and the sequence number of its last frame.
-/// `Ok(None)` where more bytes are needed.
+/// Takes one whole packet off the front of `buf`: its payload (frames joined) and the sequence number of its last
+/// frame. `Ok(None)` where more bytes are needed.
 ///
 /// # Errors
 /// [`TooLarge`] as soon as the headers show a payload above `limit` bytes.
@@ -81,7 +81,7 @@ impl FrameWalk {
         self.have == 0 && self.left == 0 && !self.continued
     }
 
-    /// The next frame whose header ends in `piece` behind `at`, and where its sequence number stands; `at` is moved on.
+    /// The next frame whose header ends in `piece` after `at`, and where its sequence number stands; `at` is moved on.
     pub fn next(&mut self, piece: &[u8], at: &mut usize) -> Option<(usize, Header)> {
         loop {
             let passed = self.left.min(piece.len().saturating_sub(*at));

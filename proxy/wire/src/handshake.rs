@@ -88,7 +88,8 @@ fn is_mariadb(capabilities: u64, version: &str) -> bool {
 /// The start of `Protocol::HandshakeResponse41`, which `SSLRequest` shares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientHello {
-    /// What the client wants, of what was offered; MariaDB's further capabilities included, where the client knows them.
+    /// What the client wants, of what was offered; MariaDB's further capabilities included, where the client knows
+    /// them.
     pub capabilities: u64,
     /// The largest packet that the client will send, in bytes.
     pub max_packet: u32,
@@ -170,8 +171,8 @@ pub fn user_of_change_user(payload: &[u8]) -> Result<&[u8], Malformed> {
     r.nul_bytes()
 }
 
-/// Where zstd's level stands in `Protocol::HandshakeResponse41`, or would stand: behind all else that the capabilities in it
-/// announce.
+/// Where zstd's level stands in `Protocol::HandshakeResponse41`, or would stand: after all else that the capabilities
+/// in it announce.
 ///
 /// # Errors
 /// An answer that ends within what it announces.
@@ -253,7 +254,7 @@ impl<'a> Proof<'a> {
     }
 }
 
-/// A plugin that the server asks for: in `AuthSwitchRequest` or `AuthNextFactor`, behind the first byte.
+/// A plugin that the server asks for: in `AuthSwitchRequest` or `AuthNextFactor`, after the first byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PluginRequest<'a> {
     /// The plugin's name.

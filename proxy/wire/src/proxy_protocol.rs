@@ -1,14 +1,14 @@
-//! The PROXY protocol, versions 1 and 2: a header in front of all else on a connection, by which a proxy says for whom it
-//! comes. Source: "The PROXY protocol", HAProxy Technologies, revision of 2020.
+//! The PROXY protocol, versions 1 and 2: a header before all else on a connection, by which a proxy says for whom
+//! it comes. Source: "The PROXY protocol", HAProxy Technologies, revision of 2020.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::Malformed;
 
 /// The longest header of version 1, in bytes, its line's end included.
-pub const MAX_V1: usize = 107;
+const MAX_V1: usize = 107;
 /// The longest header of version 2 that is taken, in bytes.
-pub const MAX_V2: usize = 4096;
+const MAX_V2: usize = 4096;
 
 const V1_START: &[u8] = b"PROXY ";
 const V2_SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
@@ -33,7 +33,8 @@ pub enum Origin {
     Other,
 }
 
-/// Reads the header at the start of `buf`: its length in bytes, and what it says. `Ok(None)` where more bytes are needed.
+/// Reads the header at the start of `buf`: its length in bytes, and what it says. `Ok(None)` where more bytes are
+/// needed.
 ///
 /// # Errors
 /// It is no header, or a longer one than [`MAX_V1`] or [`MAX_V2`].

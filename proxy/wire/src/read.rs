@@ -56,7 +56,7 @@ impl<'a> Reader<'a> {
     }
 
     /// `int<3>`
-    pub fn u24(&mut self) -> Result<u32, Malformed> {
+    pub(crate) fn u24(&mut self) -> Result<u32, Malformed> {
         let [a, b, c] = self.array()?;
         Ok(u32::from_le_bytes([a, b, c, 0]))
     }
@@ -74,7 +74,7 @@ impl<'a> Reader<'a> {
     /// The integer of a `MYSQL_TYPE_*` in the binary protocol: TINY, SHORT, LONG, INT24 or LONGLONG.
     ///
     /// # Errors
-    /// [`Malformed`] behind the end, and for another type.
+    /// [`Malformed`] after the end, and for another type.
     pub(crate) fn int(&mut self, kind: u8, unsigned: bool) -> Result<i128, Malformed> {
         let (signed, all) = match kind {
             1 => self.u8().map(|v| (i64::from(v as i8), u64::from(v)))?,
@@ -113,7 +113,7 @@ impl<'a> Reader<'a> {
     }
 
     /// `string<NUL>`
-    pub fn nul_bytes(&mut self) -> Result<&'a [u8], Malformed> {
+    pub(crate) fn nul_bytes(&mut self) -> Result<&'a [u8], Malformed> {
         let end = memchr::memchr(0, self.rest).ok_or(Malformed("a string without its NUL"))?;
         let out = &self.rest[..end];
         self.rest = &self.rest[end + 1..];
@@ -121,7 +121,7 @@ impl<'a> Reader<'a> {
     }
 
     /// `string<EOF>`: all that is left.
-    pub fn take_rest(&mut self) -> &'a [u8] {
+    pub(crate) fn take_rest(&mut self) -> &'a [u8] {
         std::mem::take(&mut self.rest)
     }
 }

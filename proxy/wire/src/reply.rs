@@ -1,7 +1,7 @@
 //! Where a server's reply ends: follows the packets of one reply without decoding or keeping them.
 //!
-//! A reply that becomes part of another one (that of a packet of several statements) is renumbered, and its status flags
-//! say that more follows: [`Patch`].
+//! A reply that becomes part of another one (that of a packet of several statements) is renumbered, and its status
+//! flags say that more follows: [`Patch`].
 
 use crate::Malformed;
 use crate::caps::{client, status};
@@ -13,8 +13,8 @@ use crate::read::Reader;
 pub enum Expect {
     /// OK, ERR, a file request, or result sets.
     Results,
-    /// The same where a cursor was asked for: a result set may end behind its definitions. (The flag that says so stands in
-    /// results of procedures with cursors of their own as well.)
+    /// The same where a cursor was asked for: a result set may end after its definitions. (The flag that says so
+    /// stands in results of procedures with cursors of their own as well.)
     Cursor,
     /// The reply to `COM_STMT_PREPARE`.
     Prepare,
@@ -108,7 +108,7 @@ pub struct ReplyTracker {
     skip: usize,
     /// Whether the next frame continues a packet.
     continued: bool,
-    /// The row that comes is that of a procedure's OUT parameters, behind which there is an OK.
+    /// The row that comes is that of a procedure's OUT parameters, after which there is an OK.
     out_params: bool,
     /// The status flags of the last OK or EOF packet.
     status: Option<u16>,
@@ -174,8 +174,8 @@ impl ReplyTracker {
         Self { patch, ..self }
     }
 
-    /// Changes the bytes that [`ReplyTracker::feed`] has just taken, as the patch says. `taken` begins where that call's
-    /// bytes began.
+    /// Changes the bytes that [`ReplyTracker::feed`] has just taken, as the patch says. `taken` begins where that
+    /// call's bytes began.
     pub fn apply(&mut self, taken: &mut [u8]) {
         for edit in self.edits.drain(..) {
             match edit {
@@ -203,7 +203,8 @@ impl ReplyTracker {
         self.warnings
     }
 
-    /// The affected rows of the OK packet that the last statement was answered with; `None` where it was answered with rows.
+    /// The affected rows of the OK packet that the last statement was answered with; `None` where it was answered with
+    /// rows.
     pub fn affected_rows(&self) -> Option<u64> {
         self.affected_rows
     }
@@ -230,7 +231,7 @@ impl ReplyTracker {
         }
     }
 
-    /// Follows the next bytes from the server. Bytes that were not taken must be given again, with more behind them.
+    /// Follows the next bytes from the server. Bytes that were not taken must be given again, with more after them.
     ///
     /// # Errors
     /// [`Malformed`] where a packet can't stand where it stands: the connection is of no further use.
@@ -349,7 +350,7 @@ impl ReplyTracker {
             }
             State::Rows => match first {
                 Some(0xff) => self.err(peek)?,
-                // MySQL has an EOF where a SELECT fails behind its definitions and the procedure goes on
+                // MySQL has an EOF where a SELECT fails after its definitions and the procedure goes on
                 Some(0xfe) if len == 5 => {
                     self.eof(peek, at)?;
                     self.end_of_result()
@@ -459,7 +460,7 @@ mod tests {
         out
     }
 
-    /// Feeds the stream with a strange packet behind it, cut at every place, and checks that the end is found there.
+    /// Feeds the stream with a strange packet after it, cut at every place, and checks that the end is found there.
     fn check(expect: Expect, capabilities: u64, packets: &[&[u8]]) -> ReplyTracker {
         let bytes = stream(packets);
         let mut whole = bytes.clone();

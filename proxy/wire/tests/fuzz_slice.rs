@@ -1,6 +1,6 @@
-//! Throws mutated packets at every decoder, for `ATONE_FUZZ_SECONDS` (default 2): none may panic, the reply tracker must
-//! find the same end however its input is cut, and no decoder may take more than it was given. The seed is printed and
-//! can be set by `ATONE_FUZZ_SEED`.
+//! Throws mutated packets at every decoder, for `ATONE_FUZZ_SECONDS` (default 2): none may panic, the reply tracker
+//! must find the same end however its input is cut, and no decoder may take more than it was given. The seed is printed
+//! and can be set by `ATONE_FUZZ_SEED`.
 
 #![allow(clippy::unwrap_used, clippy::panic)] // choose() of a list that is not empty; what a fuzzer finds
 

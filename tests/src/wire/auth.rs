@@ -21,7 +21,7 @@ impl Auth {
         Self {
             plugin: plugin.to_owned(),
             password: password.as_bytes().to_vec(),
-            // 20 bytes have a zero byte behind them; others are as they are, zero at the end or not
+            // 20 bytes have a zero byte after them; others are as they are, zero at the end or not
             salt: salt.get(..20).filter(|_| salt.len() == 21).unwrap_or(salt).to_vec(),
             private,
             asked_for_key: false,
@@ -51,7 +51,7 @@ impl Auth {
         })
     }
 
-    /// The answer to more data from the server (behind the byte 0x01); `None` where it needs none.
+    /// The answer to more data from the server (after the byte 0x01); `None` where it needs none.
     pub fn more(&mut self, data: &[u8]) -> Result<Option<Vec<u8>>> {
         if self.asked_for_key {
             self.asked_for_key = false;
@@ -85,7 +85,7 @@ impl Auth {
     }
 }
 
-/// Plugin and salt of the server's request for another plugin (behind the byte 0xfe).
+/// Plugin and salt of the server's request for another plugin (after the byte 0xfe).
 pub fn switch(payload: &[u8]) -> Result<(String, Vec<u8>)> {
     let mut rest = super::read::Reader(payload);
     let plugin = String::from_utf8(rest.zero_ended().to_vec()).context("a plugin's name")?;

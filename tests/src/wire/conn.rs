@@ -173,8 +173,8 @@ impl RawConn {
         Ok(Some((first, count, payload)))
     }
 
-    /// Reads exactly this many bytes as they come, of a connection whose compression the caller does; `None` where it was
-    /// closed.
+    /// Reads exactly this many bytes as they come, of a connection whose compression the caller does; `None` where it
+    /// was closed.
     pub async fn bytes(&mut self, count: usize) -> Result<Option<BytesMut>> {
         let reading = async {
             while self.plain.len() < count {

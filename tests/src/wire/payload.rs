@@ -81,7 +81,7 @@ impl Param {
         Self::raw(types::LONG, &value.to_le_bytes())
     }
 
-    /// A string of this type, which has a length in front of it.
+    /// A string of this type, which has a length before it.
     pub fn bytes(kind: u8, value: &[u8]) -> Self {
         Self::raw(kind, &lenenc_bytes(value))
     }
@@ -170,7 +170,7 @@ pub fn text(command: u8, text: &[u8]) -> Vec<u8> {
     out
 }
 
-/// A command about a statement: its id and what is behind it.
+/// A command about a statement: its id and what is after it.
 pub fn statement(command: u8, id: u32, rest: &[u8]) -> Vec<u8> {
     let mut out = vec![command];
     out.extend_from_slice(&id.to_le_bytes());

@@ -85,15 +85,15 @@ pub struct Reply {
     pub statement: Option<u32>,
     /// Whether a statement's definitions were left out.
     left_out: bool,
-    /// MySQL says that more results follow the row of OUT parameters in front of that row, and not behind it.
+    /// MySQL says that more results follow the row of OUT parameters before that row, and not after it.
     out_params: bool,
     /// Whether the last packet was ERR.
     pub failed: bool,
 }
 
 impl Reply {
-    /// The reply to a command on a connection with these capabilities. `types` are those of the statement's columns, for
-    /// replies that leave them out.
+    /// The reply to a command on a connection with these capabilities. `types` are those of the statement's columns,
+    /// for replies that leave them out.
     pub fn new(shape: Shape, capabilities: u64, mariadb: bool, types: Vec<u8>) -> Self {
         let state = match shape {
             Shape::Fetch => State::Rows,
@@ -383,8 +383,8 @@ fn progress(packet: &[u8]) -> Result<Decoded> {
     Ok(progress.with("stages", stages).with("thousandths", done).with_bytes("info", rest.text()?))
 }
 
-/// The info of an OK without the proof of its certificate that MariaDB 11.4 and later end a login with: a byte and a digest
-/// that differs from login to login.
+/// The info of an OK without the proof of its certificate that MariaDB 11.4 and later end a login with: a byte and a
+/// digest that differs from login to login.
 fn without_proof(info: &[u8]) -> &[u8] {
     match info.split_last_chunk::<65>() {
         Some((head, [1, digest @ ..])) if digest.iter().all(u8::is_ascii_hexdigit) => head,

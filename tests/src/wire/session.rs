@@ -400,8 +400,8 @@ impl Session {
         self.conn.send(number, &[]).await
     }
 
-    /// `COM_CHANGE_USER` with this account, beginning with this plugin (by default the one that the greeting named), and the
-    /// whole exchange behind it.
+    /// `COM_CHANGE_USER` with this account, beginning with this plugin (by default the one that the greeting named),
+    /// and the whole exchange after it.
     pub async fn change_user(&mut self, login: &Login) -> Result<Vec<(u8, Decoded)>> {
         let plugin = login.plugin.clone().unwrap_or_else(|| self.greeting.plugin.clone());
         let mut auth = Auth::new(&plugin, &self.greeting.salt, &login.password, self.private);

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, Result, bail, ensure};
 use atone_tests::{Flavor, Server, run, sql};
 use atone_undo::{
-    Column, Key, Kind, Row, RowChange, Table, TableChanges, UndoRecord, UniqueKey, Verdict, insert_undo_sql,
+    Column, Key, Kind, Row, RowChange, Table, TableChanges, UndoRecord, UniqueKey, Verdict, insert_part_sql,
     inverse, judge, session_setup, undo_log_ddl,
 };
 use mysql_async::prelude::Queryable as _;
@@ -271,7 +271,7 @@ async fn restored_exactly(flavor: Flavor) -> Result<()> {
             tables: vec![TableChanges { table: table.clone(), rows: changes }],
         };
         sql::run(&mut conn, "SET NAMES latin1").await?;
-        let insert = insert_undo_sql("x", &record.xid, record.branch_id, &record.encode()?);
+        let insert = insert_part_sql("x", &record.xid, record.branch_id, 1, &record.encode()?);
         conn.query_drop(insert).await?;
         let (context, info): (String, Vec<u8>) = undo
             .query_first(format!("SELECT context, rollback_info FROM x.undo_log WHERE branch_id={branch_id}"))

@@ -128,7 +128,8 @@ impl Serialize for CellsOut<'_> {
     }
 }
 
-/// The rows of a table as they are read: each is packed at once, and the names of its cells are compared with those of the first.
+/// The rows of a table as they are read: each is packed at once, and the names of its cells are compared with those of
+/// the first.
 #[derive(Default)]
 pub(super) struct RowsIn {
     names: Option<Vec<String>>,

@@ -11,34 +11,34 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::transport::Endpoint;
 
 use super::state::State;
-use crate::MESSAGE_MAX_BYTES;
+use crate::MAX_MESSAGE_BYTES;
 use crate::proto::coordinator_client::CoordinatorClient;
 use crate::proto::{
     CoordinatorMessage, Hello, HelloReply, ProxyMessage, Work, coordinator_message, proxy_message,
 };
 
 /// The pause after a round in which no endpoint could be reached; it doubles up to the maximum.
-const BACKOFF_MIN: Duration = Duration::from_millis(50);
-const BACKOFF_MAX: Duration = Duration::from_secs(1);
+const MIN_BACKOFF: Duration = Duration::from_millis(50);
+const MAX_BACKOFF: Duration = Duration::from_secs(1);
 /// How long a coordinator may take to accept the stream and answer the Hello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Keeps a stream up until the task is aborted.
 pub(super) async fn run(state: Arc<State>, endpoints: Vec<Endpoint>, hello: Hello, work: mpsc::Sender<Work>) {
-    let mut backoff = BACKOFF_MIN;
+    let mut backoff = MIN_BACKOFF;
     loop {
         for endpoint in &endpoints {
             let Err(failure) = session(&state, endpoint, &hello, &work).await;
             state.link_down(&failure.reason);
             if failure.was_up {
                 tracing::warn!(endpoint = %endpoint.uri(), reason = failure.reason, "lost the coordinator");
-                backoff = BACKOFF_MIN;
+                backoff = MIN_BACKOFF;
             } else {
                 tracing::debug!(endpoint = %endpoint.uri(), reason = failure.reason, "no coordinator here");
             }
         }
         tokio::time::sleep(backoff).await;
-        backoff = (backoff * 2).min(BACKOFF_MAX);
+        backoff = (backoff * 2).min(MAX_BACKOFF);
     }
 }
 
@@ -97,8 +97,8 @@ async fn open(
     let uri = endpoint.uri();
     let channel = endpoint.connect().await.map_err(|e| format!("{uri}: {}", root_cause(&e)))?;
     let mut client = CoordinatorClient::new(channel)
-        .max_decoding_message_size(MESSAGE_MAX_BYTES)
-        .max_encoding_message_size(MESSAGE_MAX_BYTES);
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES);
     queued.fetch_add(1, Ordering::Relaxed);
     let outgoing = UnboundedReceiverStream::new(receiver).inspect(move |_| {
         queued.fetch_sub(1, Ordering::Relaxed);

@@ -15,7 +15,7 @@ use crate::proto::{
 
 /// How many messages may wait to be written to the stream. Beyond that the coordinator does not keep up: the stream
 /// is dropped, so that callers get an error instead of growing memory.
-pub(super) const QUEUE_MAX: isize = 65_536;
+pub(super) const MAX_QUEUE: isize = 65_536;
 
 /// Looks at local waits that were asked for, by resource.
 pub type WaitLooks = BTreeMap<String, LookAtWaits>;
@@ -60,7 +60,7 @@ struct Link {
 impl Link {
     /// False if the message could not be queued: the link has to be dropped.
     fn send(&self, id: u64, body: proxy_message::Body) -> bool {
-        if self.queued.fetch_add(1, Ordering::Relaxed) >= QUEUE_MAX {
+        if self.queued.fetch_add(1, Ordering::Relaxed) >= MAX_QUEUE {
             return false;
         }
         self.sender.send(ProxyMessage { id, body: Some(body) }).is_ok()

@@ -11,9 +11,9 @@ use crate::timers::Timer;
 use crate::view::TransactionView;
 
 /// The longest name of a transaction, and of an operator, in bytes.
-pub(super) const NAME_MAX_BYTES: usize = 256;
+pub(super) const MAX_NAME_BYTES: usize = 256;
 /// How many calls may wait for the same commit.
-const COMMIT_CALLS_MAX: usize = 1_000;
+const MAX_COMMIT_CALLS: usize = 1_000;
 
 impl Core {
     pub(super) fn begin(&mut self, to: ReplyTo, name: String, timeout_ms: u64) {
@@ -22,8 +22,8 @@ impl Core {
     }
 
     fn try_begin(&mut self, name: String, timeout_ms: u64) -> Result<Reply, Refusal> {
-        if name.len() > NAME_MAX_BYTES {
-            return Err(invalid(format!("a name of {} bytes is longer than {NAME_MAX_BYTES}", name.len())));
+        if name.len() > MAX_NAME_BYTES {
+            return Err(invalid(format!("a name of {} bytes is longer than {MAX_NAME_BYTES}", name.len())));
         }
         let max_ms = self.config.max_timeout_ms;
         if timeout_ms > max_ms {
@@ -64,12 +64,12 @@ impl Core {
             Err(refusal) => Err(refusal),
             Ok(transaction) => match transaction.state() {
                 State::Active { .. } => return self.start_commit(transaction.seq, to),
-                State::Committing { calls, .. } if calls.len() < COMMIT_CALLS_MAX => {
+                State::Committing { calls, .. } if calls.len() < MAX_COMMIT_CALLS => {
                     let seq = transaction.seq;
                     return self.transactions.get_mut(seq)?.join_commit(to);
                 }
                 State::Committing { .. } => Err(limit_reached(format!(
-                    "{COMMIT_CALLS_MAX} calls wait for the commit of {xid} already"
+                    "{MAX_COMMIT_CALLS} calls wait for the commit of {xid} already"
                 ))),
                 State::Committed { .. } => Ok(Reply::Transaction(TransactionView::of(transaction))),
                 State::RollingBack { .. } | State::RolledBack { .. } => Err(rolled_back(transaction)),

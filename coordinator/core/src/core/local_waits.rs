@@ -11,7 +11,7 @@ use crate::model::{Checked, LocalWaitReport, StreamId, Violation, WaitLook, Xid}
 use crate::step::{Effect, Refusal, RefusalCode};
 
 /// How many waits of a cycle its message names.
-const NAMED_MAX: usize = 8;
+const MAX_NAMED: usize = 8;
 
 impl Core {
     pub(super) fn take_local_waits(&mut self, stream: StreamId, report: LocalWaitReport) -> Checked {
@@ -88,7 +88,7 @@ impl Core {
     fn cycle_text(&self, cycle: &Cycle) -> String {
         let name = |seq| self.xid_of(seq).as_ref().map_or_else(String::new, Xid::to_string);
         let mut text = String::new();
-        for (n, (seq, edge)) in cycle.0.iter().take(NAMED_MAX).enumerate() {
+        for (n, (seq, edge)) in cycle.0.iter().take(MAX_NAMED).enumerate() {
             let then = if n == 0 { "" } else { ", " };
             // Writing to a String does not fail.
             let _ = write!(text, "{then}{} waits for {}", name(*seq), name(edge.to));
@@ -96,7 +96,7 @@ impl Core {
                 let _ = write!(text, " at the server of {resource}");
             }
         }
-        if cycle.0.len() > NAMED_MAX {
+        if cycle.0.len() > MAX_NAMED {
             text.push_str(", and so on");
         }
         text

@@ -12,12 +12,12 @@ use crate::step::Effect;
 use crate::timers::Timer;
 
 /// The pause before work is tried for the second time, in milliseconds; it doubles from there.
-const RETRY_MIN_MS: u64 = 100;
+const MIN_RETRY_MS: u64 = 100;
 /// The report of a branch that committed and whose undo row is gone.
 const UNDO_MISSING: &str = "{\"problem\":\"undo_missing\",\"reason\":\"the branch committed, but its row in undo_log is gone: \
      what it changed is still there\"}";
 /// The longest detail of a branch that is kept, in bytes.
-const DETAIL_MAX_BYTES: usize = 1 << 20;
+const MAX_DETAIL_BYTES: usize = 1 << 20;
 
 impl Core {
     /// Queues work for a branch and sends it as soon as a proxy can do it.
@@ -264,12 +264,12 @@ impl Core {
 /// The pause after so many tries.
 pub(super) fn backoff_ms(attempts: u32, max_ms: u64) -> u64 {
     let doublings = attempts.saturating_sub(1).min(20);
-    (RETRY_MIN_MS << doublings).min(max_ms)
+    (MIN_RETRY_MS << doublings).min(max_ms)
 }
 
 fn truncate(detail: &mut String) {
-    if detail.len() > DETAIL_MAX_BYTES {
-        let end = (0..=DETAIL_MAX_BYTES).rev().find(|end| detail.is_char_boundary(*end)).unwrap_or(0);
+    if detail.len() > MAX_DETAIL_BYTES {
+        let end = (0..=MAX_DETAIL_BYTES).rev().find(|end| detail.is_char_boundary(*end)).unwrap_or(0);
         detail.truncate(end);
     }
 }

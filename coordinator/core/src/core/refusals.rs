@@ -17,7 +17,7 @@ pub(super) fn limit_reached(message: impl Into<String>) -> Refusal {
 
 fn unknown(xid: &str) -> Refusal {
     // What was received may be anything; only so much of it is worth repeating.
-    let shown: String = xid.chars().take(atone_api::XID_MAX_BYTES).collect();
+    let shown: String = xid.chars().take(atone_api::MAX_XID_BYTES).collect();
     Refusal::new(RefusalCode::UnknownXid, format!("there is no transaction {shown:?}"))
 }
 

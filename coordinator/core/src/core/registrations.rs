@@ -12,8 +12,8 @@ use crate::timers::Timer;
 
 /// The longest name of a resource, a schema or a table, and the longest text of a key, in bytes. Keys of MySQL have
 /// 3072 bytes at most; written in hexadecimal with separators they stay well below.
-const NAME_MAX_BYTES: usize = 1_024;
-const KEY_MAX_BYTES: usize = 16_384;
+const MAX_NAME_BYTES: usize = 1_024;
+const MAX_KEY_BYTES: usize = 16_384;
 
 impl Core {
     pub(super) fn register(&mut self, stream: StreamId, id: u64, request: RegisterRequest) -> Checked {
@@ -210,17 +210,17 @@ fn check_texts(resource: &str, schema: &str, locks: &LockSet) -> Result<(), Refu
     let names = [("resource", resource), ("schema", schema)];
     let tables = locks.groups.iter().map(|group| ("table", &*group.table));
     for (what, name) in names.into_iter().chain(tables) {
-        if name.is_empty() || name.len() > NAME_MAX_BYTES {
+        if name.is_empty() || name.len() > MAX_NAME_BYTES {
             return Err(invalid(format!(
-                "the name of a {what} has {} bytes, not 1 to {NAME_MAX_BYTES}",
+                "the name of a {what} has {} bytes, not 1 to {MAX_NAME_BYTES}",
                 name.len()
             )));
         }
     }
     for group in &locks.groups {
-        if let Some(key) = group.keys.iter().find(|key| key.is_empty() || key.len() > KEY_MAX_BYTES) {
+        if let Some(key) = group.keys.iter().find(|key| key.is_empty() || key.len() > MAX_KEY_BYTES) {
             return Err(invalid(format!(
-                "a key of table {} has {} bytes, not 1 to {KEY_MAX_BYTES}",
+                "a key of table {} has {} bytes, not 1 to {MAX_KEY_BYTES}",
                 group.table,
                 key.len()
             )));

@@ -5,14 +5,14 @@
 //! the rows wins: then nothing was given up.
 
 use super::Core;
-use super::decisions::NAME_MAX_BYTES;
+use super::decisions::MAX_NAME_BYTES;
 use super::refusals::{invalid, limit_reached};
 use crate::model::{BranchId, BranchState, Checked, ReplyTo, Violation, WorkOutcome};
 use crate::step::{Refusal, RefusalCode, Reply};
 use crate::view::BranchView;
 
 /// How many calls may wait for the same decision to be carried out.
-const RESOLVE_CALLS_MAX: usize = 100;
+const MAX_RESOLVE_CALLS: usize = 100;
 
 /// What there is to do about a request to resolve a branch.
 enum Resolving {
@@ -64,8 +64,8 @@ impl Core {
         by: &str,
         dry_run: bool,
     ) -> Result<(u64, Resolving), Refusal> {
-        if by.len() > NAME_MAX_BYTES {
-            return Err(invalid(format!("a name of {} bytes is longer than {NAME_MAX_BYTES}", by.len())));
+        if by.len() > MAX_NAME_BYTES {
+            return Err(invalid(format!("a name of {} bytes is longer than {MAX_NAME_BYTES}", by.len())));
         }
         let transaction = self.find(xid)?;
         let Some(branch) = transaction.branch(id) else {
@@ -83,8 +83,8 @@ impl Core {
         if dry_run || branch.is_undone() {
             return Ok((transaction.seq, Resolving::Nothing));
         }
-        if branch.resolve_calls() >= RESOLVE_CALLS_MAX {
-            let message = format!("{RESOLVE_CALLS_MAX} calls wait for branch {id} of {xid} already");
+        if branch.resolve_calls() >= MAX_RESOLVE_CALLS {
+            let message = format!("{MAX_RESOLVE_CALLS} calls wait for branch {id} of {xid} already");
             return Err(limit_reached(message));
         }
         Ok((transaction.seq, if is_decided { Resolving::Join } else { Resolving::Decide }))

@@ -2,7 +2,7 @@
 
 use super::Core;
 use super::refusals::invalid;
-use crate::config::ROLLBACK_WAIT_MAX_MS;
+use crate::config::MAX_ROLLBACK_WAIT_MS;
 use crate::model::{Checked, ReplyTo, StreamId, Transaction, Violation};
 use crate::step::Refusal;
 use crate::timers::Timer;
@@ -10,8 +10,8 @@ use crate::timers::Timer;
 impl Core {
     /// Whether a rollback may be answered there, and so late.
     pub(super) fn check_rollback_wait(&self, to: ReplyTo, wait_ms: Option<u64>) -> Result<(), Refusal> {
-        if let Some(wait_ms) = wait_ms.filter(|wait_ms| *wait_ms > ROLLBACK_WAIT_MAX_MS) {
-            return Err(invalid(format!("a wait of {wait_ms} ms is longer than {ROLLBACK_WAIT_MAX_MS} ms")));
+        if let Some(wait_ms) = wait_ms.filter(|wait_ms| *wait_ms > MAX_ROLLBACK_WAIT_MS) {
+            return Err(invalid(format!("a wait of {wait_ms} ms is longer than {MAX_ROLLBACK_WAIT_MS} ms")));
         }
         if self.rollback_waits.contains(to) {
             return Err(invalid("a rollback with this message id waits for its answer already"));

@@ -20,9 +20,9 @@ use graph::{Edge, Graph, Wait};
 /// How long a report is believed, in milliseconds. Proxies repeat it several times a second.
 pub(crate) const REPORT_LIFE_MS: u64 = 5_000;
 /// How many waits, and how many bound connections, are kept of one report.
-const WAITS_MAX: usize = 1_000;
+const MAX_WAITS: usize = 1_000;
 /// The longest name of a wait, in bytes.
-const WAIT_MAX_BYTES: usize = 256;
+const MAX_WAIT_BYTES: usize = 256;
 /// The pause before the owners of unknown connections are asked for again, in milliseconds.
 pub(crate) const ASK_AGAIN_MS: u64 = 1_000;
 
@@ -107,8 +107,8 @@ impl LocalWaits {
         let place = (stream, resource);
         let before = self.reports.remove(&place).unwrap_or_default();
         let mut report = Report { at_ms: now_ms, look, ..Report::default() };
-        let waits = waits.into_iter().filter(|wait| wait.wait.len() <= WAIT_MAX_BYTES);
-        for wait in waits.take(WAITS_MAX) {
+        let waits = waits.into_iter().filter(|wait| wait.wait.len() <= MAX_WAIT_BYTES);
+        for wait in waits.take(MAX_WAITS) {
             // A transaction that has ended meanwhile blocks no other.
             let Some(seq) = seq_of(&wait.xid) else { continue };
             let (connection_id, blocker_id) = (wait.connection_id, wait.blocker_id);
@@ -122,7 +122,7 @@ impl LocalWaits {
                 |(_, known): &(u64, ReportedBinding)| known.at_ms.saturating_add(REPORT_LIFE_MS) > now_ms;
             report.bound = before.bound.into_iter().filter(is_alive).collect();
         }
-        for (connection_id, xid) in bound.into_iter().take(WAITS_MAX) {
+        for (connection_id, xid) in bound.into_iter().take(MAX_WAITS) {
             if let Some(seq) = seq_of(&xid) {
                 report.bound.insert(connection_id, ReportedBinding { seq, at_ms: now_ms, look });
             }
@@ -167,7 +167,7 @@ impl LocalWaits {
         blockers.retain(|_, ids| {
             ids.sort_unstable();
             ids.dedup();
-            ids.truncate(WAITS_MAX);
+            ids.truncate(MAX_WAITS);
             !ids.is_empty()
         });
         let has_unknown =

@@ -13,7 +13,7 @@ use crate::error::{End, SqlError};
 use crate::flight::{Reply, Rows};
 use crate::settings::{UNSAYABLE, Vars};
 use atone_facts::is_system_schema;
-use atone_facts::{TableError, TableInfo, have_no_effect, without_tools};
+use atone_facts::{TableError, TableInfo, have_no_effect, without_tool_triggers};
 
 /// A table that this session has looked at.
 #[derive(Clone, Debug)]
@@ -87,7 +87,7 @@ impl Capture<'_> {
         }
         let names: Vec<&str> = triggers.iter().map(|t| t.name.as_str()).collect();
         let why = format!("{}.{} has the triggers {}", info.table.schema, info.table.name, names.join(", "));
-        let passes = have_no_effect(&without_tools(triggers));
+        let passes = have_no_effect(&without_tool_triggers(triggers));
         let error = if passes { SqlError::being_altered } else { SqlError::refused };
         Some(error(&self.xid(), &why))
     }

@@ -24,7 +24,7 @@ pub(super) async fn one(capture: &mut Capture<'_>, run: &str, params: &[Param]) 
         capture.command.text = Some(Bytes::from(sql.clone()));
     }
     if let Statement::Refused(refusal) = &analysis.statement {
-        if refusal.about_atone || analysis.touches_xid {
+        if refusal.atone_syntax || analysis.touches_xid {
             capture.command.text = None;
         }
         return refused(capture, refusal).await.unwrap_or_else(ended);

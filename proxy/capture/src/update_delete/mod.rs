@@ -117,7 +117,7 @@ impl Capture<'_> {
             && logs.is_empty()
             && !may_fire(&info, &effect)
             && always_restorable(&info, &effect, &vars)
-            && change.pinned.as_ref().is_some_and(|p| pins_one_row(sql, p, &info.table, &vars));
+            && change.equalities.as_ref().is_some_and(|p| pins_one_row(sql, p, &info.table, &vars));
         if vars.safe_updates && !one_row && (change.volatile || change.limit.is_some()) {
             // What the server would look at is not in the statement on the imaged rows
             let why = "under sql_safe_updates = 1 a LIMIT, or a condition that may choose other rows when evaluated again";

@@ -18,7 +18,7 @@ pub(crate) struct Condition {
     pub(crate) limit: Option<Span>,
     pub(crate) volatile: bool,
     pub(crate) subquery: bool,
-    pub(crate) pinned: Option<Vec<(String, Span)>>,
+    pub(crate) equalities: Option<Vec<(String, Span)>>,
     /// The tokens of WHERE and ORDER BY.
     tokens: Range<usize>,
 }
@@ -42,7 +42,7 @@ pub(crate) fn read(text: &Text<'_>, range: Range<usize>, table: &TableRef) -> Re
         volatile: functions::is_volatile(text, at..limit_at)
             || (subquery && (at..limit_at).any(|at| text.is(at, "LIMIT"))),
         subquery,
-        pinned: None,
+        equalities: None,
         tokens: at..limit_at,
     };
     check_effects(text, at..limit_at)?;
@@ -53,8 +53,8 @@ pub(crate) fn read(text: &Text<'_>, range: Range<usize>, table: &TableRef) -> Re
             return Err(Refusal::new("the statement is not understood"));
         }
         functions::check_calls(text, clause.clone())?;
-        condition.pinned = pinned(text, clause.clone(), table);
-        if condition.pinned.is_none() {
+        condition.equalities = equalities(text, clause.clone(), table);
+        if condition.equalities.is_none() {
             let not_understood = || Refusal::new("the WHERE clause is not understood");
             expression::is_expression(text, clause.clone()).map_err(|why| why.refusal(not_understood()))?;
         }
@@ -71,7 +71,7 @@ pub(crate) fn read(text: &Text<'_>, range: Range<usize>, table: &TableRef) -> Re
             return Err(Refusal::new("the LIMIT clause is not understood"));
         }
         condition.limit = Some(text.span(limit_at..end));
-        condition.pinned = None;
+        condition.equalities = None;
     }
     Ok(condition)
 }
@@ -133,8 +133,8 @@ pub(crate) fn check_independent(
     Ok(())
 }
 
-/// See [`crate::Dml::pinned`].
-fn pinned(text: &Text<'_>, clause: Range<usize>, table: &TableRef) -> Option<Vec<(String, Span)>> {
+/// See [`crate::Dml::equalities`].
+fn equalities(text: &Text<'_>, clause: Range<usize>, table: &TableRef) -> Option<Vec<(String, Span)>> {
     let mut pairs: Vec<(String, Span)> = Vec::new();
     let mut depth = 0usize;
     let mut at = clause.start;
@@ -172,13 +172,13 @@ fn equality(text: &Text<'_>, range: Range<usize>, table: &TableRef) -> Option<(S
     let end = range.end;
     if let Some(column) = operand::column(text, range.start, end) {
         let equals = range.start + column;
-        let value = pinning_constant(text, equals + 1, end)?;
+        let value = compared_constant(text, equals + 1, end)?;
         text.punct(equals, b'=').then_some(())?;
         let name = own_column(text, range.start..equals, table)?;
         let after = equals + 1 + value;
         return Some((name, text.span(equals + 1..after), after));
     }
-    let equals = range.start + pinning_constant(text, range.start, end)?;
+    let equals = range.start + compared_constant(text, range.start, end)?;
     let column = operand::column(text, equals + 1, end)?;
     text.punct(equals, b'=').then_some(())?;
     let after = equals + 1 + column;
@@ -187,7 +187,7 @@ fn equality(text: &Text<'_>, range: Range<usize>, table: &TableRef) -> Option<(S
 }
 
 /// A number, a string or a placeholder.
-fn pinning_constant(text: &Text<'_>, at: usize, end: usize) -> Option<usize> {
+fn compared_constant(text: &Text<'_>, at: usize, end: usize) -> Option<usize> {
     let len = operand::constant(text, at, end)?;
     match text.kind(at + len - 1)? {
         Kind::Number | Kind::Placeholder => Some(len),

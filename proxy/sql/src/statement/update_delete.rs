@@ -104,7 +104,7 @@ fn finish(
         order_by: condition.order_by,
         limit: condition.limit,
         subquery: condition.subquery,
-        pinned: condition.pinned,
+        equalities: condition.equalities,
     })
 }
 

@@ -15,7 +15,7 @@ pub struct Refusal {
     /// concern bound sessions only.
     pub for_atone: bool,
     /// The reason is syntax of Atone's own, which the server does not know.
-    pub about_atone: bool,
+    pub atone_syntax: bool,
     /// If the reason is a call of what may be a stored function or procedure: a statement that only calls it, without
     /// arguments.
     pub call: Option<String>,
@@ -24,12 +24,12 @@ pub struct Refusal {
 impl Refusal {
     /// A refusal that holds in bound sessions.
     pub(crate) fn new(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), for_atone: false, about_atone: false, call: None }
+        Self { reason: reason.into(), for_atone: false, atone_syntax: false, call: None }
     }
 
     /// A refusal that holds in unbound sessions too.
     pub(crate) fn for_atone(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), for_atone: true, about_atone: true, call: None }
+        Self { reason: reason.into(), for_atone: true, atone_syntax: true, call: None }
     }
 }
 

@@ -30,7 +30,7 @@ pub struct Dml {
     /// The columns (unquoted, as written) and the values' text, if the condition only says `column = literal or
     /// placeholder AND …`, with each column once. `None` if there is a LIMIT. The server converts values as it compares
     /// them: `int_column = '5x'` finds 5.
-    pub pinned: Option<Vec<(String, Span)>>,
+    pub equalities: Option<Vec<(String, Span)>>,
 }
 
 /// What a [`Dml`] does with the rows that it finds.

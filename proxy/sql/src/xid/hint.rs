@@ -8,11 +8,11 @@ use crate::{
 };
 
 /// The longest XID in bytes.
-pub const MAX_XID_LEN: usize = 128;
+const MAX_XID_BYTES: usize = 128;
 
-/// Whether a text is an XID: 1 to [`MAX_XID_LEN`] characters of `A-Z a-z 0-9 . : _ -`.
-pub fn is_valid_xid(text: &[u8]) -> bool {
-    (1..=MAX_XID_LEN).contains(&text.len())
+/// Whether a text is an XID: 1 to [`MAX_XID_BYTES`] characters of `A-Z a-z 0-9 . : _ -`.
+pub(crate) fn is_valid_xid(text: &[u8]) -> bool {
+    (1..=MAX_XID_BYTES).contains(&text.len())
         && text.iter().all(|&byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b':' | b'_' | b'-'))
 }
 
@@ -187,7 +187,7 @@ fn pair(text: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
 }
 
 fn url_decode(text: &[u8]) -> Option<Vec<u8>> {
-    let mut decoded = Vec::with_capacity(text.len().min(MAX_XID_LEN));
+    let mut decoded = Vec::with_capacity(text.len().min(MAX_XID_BYTES));
     let mut bytes = text.iter();
     while let Some(&byte) = bytes.next() {
         if byte == b'%' {

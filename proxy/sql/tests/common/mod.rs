@@ -39,11 +39,11 @@ fn flags(volatile: bool, subquery: bool) -> String {
     format!("{}{}", if volatile { " volatile" } else { "" }, if subquery { " subquery" } else { "" })
 }
 
-fn pins(sql: &[u8], pinned: Option<&Vec<(String, Span)>>) -> String {
-    let Some(pinned) = pinned else { return String::new() };
+fn show_equalities(sql: &[u8], equalities: Option<&Vec<(String, Span)>>) -> String {
+    let Some(equalities) = equalities else { return String::new() };
     let pairs: Vec<String> =
-        pinned.iter().map(|(column, value)| format!("{column}={}", cut(sql, value))).collect();
-    format!(" pinned[{}]", pairs.join(", "))
+        equalities.iter().map(|(column, value)| format!("{column}={}", cut(sql, value))).collect();
+    format!(" equalities[{}]", pairs.join(", "))
 }
 
 fn value(sql: &[u8], value: &InsertValue) -> String {
@@ -120,7 +120,7 @@ pub(crate) fn show_statement(sql: &[u8], statement: &Statement) -> String {
                 clause(sql, "order", dml.order_by.as_ref()),
                 clause(sql, "limit", dml.limit.as_ref()),
                 flags(dml.volatile, dml.subquery),
-                pins(sql, dml.pinned.as_ref()),
+                show_equalities(sql, dml.equalities.as_ref()),
                 clause(sql, "returning", dml.returning()),
                 clause(sql, "with", dml.with.as_ref()),
             )

@@ -79,8 +79,8 @@ fn a_servers_frames_are_numbered_as_without_compression() {
     write(&mut server, &mut client, &packet(4, 5));
     assert_eq!(read(&mut client), [1, 2, 3, 4]);
     // A server's goodbye
-    client.await_unasked();
-    server.unasked(0);
+    client.await_unsolicited();
+    server.begin_unsolicited(0);
     write(&mut server, &mut client, &packet(0, 5));
     assert_eq!(read(&mut client), [0]);
 }
@@ -118,7 +118,7 @@ fn frames_for_a_client_are_numbered_as_servers_do() {
 #[test]
 fn a_client_that_miscounts_is_out_of_order() {
     let (mut client, mut server) = (codec(End::Client), codec(End::Server));
-    client.unasked(1);
+    client.begin_unsolicited(1);
     write(&mut client, &mut server, &packet(1, 5));
     let error = server.decode(&mut BytesMut::new()).unwrap_err();
     let inner = error.get_ref().and_then(|e| e.downcast_ref::<compress::Error>());

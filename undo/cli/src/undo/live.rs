@@ -17,8 +17,8 @@ pub(crate) async fn settings(conn: &mut Conn) -> Result<Vec<String>, Failure> {
     Ok(session_setup(version.is_some_and(|v| v.to_lowercase().contains("mariadb"))))
 }
 
-/// What the undo of later branches leaves: rows as they will be when an earlier branch's turn comes. Branches are judged
-/// from the last to the first, as they are undone.
+/// What the undo of later branches leaves: rows as they will be when an earlier branch's turn comes. Branches are
+/// judged from the last to the first, as they are undone.
 #[derive(Debug, Default)]
 pub(crate) struct Overlay(BTreeMap<(String, Key), Option<Vec<atone_undo::Value>>>);
 
@@ -30,8 +30,8 @@ pub(crate) struct Judged<'a> {
     pub(crate) verdict: Verdict,
 }
 
-/// Reads the current rows and judges them, in the light of what later branches restore. `Err` where the table cannot be read as it was recorded: it is gone, or its
-/// columns are others now.
+/// Reads the current rows and judges them, in the light of what later branches restore. `Err` where the table cannot be
+/// read as it was recorded: it is gone, or its columns are others now.
 pub(crate) async fn judged<'a>(
     conn: &mut Conn,
     table: &Table,
@@ -65,7 +65,7 @@ pub(crate) async fn judged<'a>(
     let places = places(conn, table).await?;
     let mut exchanges = Exchanges::new(table, &places);
     for judged in &found {
-        exchanges.look(judged.change, judged.current.as_deref());
+        exchanges.add_row(judged.change, judged.current.as_deref());
     }
     exchanges.refusal().map_or(Ok(found), Err)
 }

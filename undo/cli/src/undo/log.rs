@@ -96,8 +96,8 @@ pub(crate) struct Filter<'a> {
     pub(crate) limit: u64,
 }
 
-/// Reads a schema's undo records and markers, one at a time; `each` is called for every one: first for those of one row in
-/// the order of their branches, then for those in several parts, then for parts whose record is gone.
+/// Reads a schema's undo records and markers, one at a time; `each` is called for every one: first for those of one row
+/// in the order of their branches, then for those in several parts, then for parts whose record is gone.
 pub(crate) async fn read(
     conn: &mut Conn,
     schema: &str,

@@ -1,12 +1,12 @@
 //! Triggers: what they do, from their bodies as the servers return them.
 
-mod insert;
+mod added_rows;
 #[cfg(test)]
 mod tests;
 
 use std::ops::Range;
 
-pub use insert::{Given, TriggerInsert};
+pub use added_rows::{ColumnInput, TriggerInsert};
 
 use super::mirror::MirrorBody;
 use crate::{

@@ -94,17 +94,20 @@ fn rows_that_are_added_to_a_table() {
     };
     let named = one("INSERT INTO audit (what, at, who) VALUES (CONCAT('x', NEW.a), NOW(6), USER())");
     assert_eq!((named.schema.as_deref(), named.table.as_str()), (None, "audit"));
-    assert_eq!(named.gives("id", Some(0)), Given::Nothing);
-    assert_eq!(named.gives("WHAT", Some(1)), Given::Value);
+    assert_eq!(named.input_of("id", Some(0)), ColumnInput::Nothing);
+    assert_eq!(named.input_of("WHAT", Some(1)), ColumnInput::Value);
     let set = one("insert into `s`.`au dit` set what = OLD.a, id = DEFAULT, n = NULL");
     assert_eq!((set.schema.as_deref(), set.table.as_str()), (Some("s"), "au dit"));
-    assert_eq!(set.gives("id", Some(0)), Given::Default);
-    assert_eq!(set.gives("n", Some(1)), Given::Nothing);
+    assert_eq!(set.input_of("id", Some(0)), ColumnInput::Default);
+    assert_eq!(set.input_of("n", Some(1)), ColumnInput::Nothing);
     let rows = one("INSERT INTO log VALUES (NULL, 1), (NEW.id, 2)");
-    assert_eq!((rows.gives("id", Some(0)), rows.gives("x", None)), (Given::Value, Given::Nothing));
-    assert_eq!(one("INSERT INTO log VALUES (NULL, NEW.a)").gives("id", Some(0)), Given::Nothing);
-    assert_eq!(one("INSERT INTO log VALUES ()").gives("id", Some(0)), Given::Nothing);
-    assert_eq!(one("INSERT INTO log () VALUES ()").gives("id", Some(0)), Given::Nothing);
+    assert_eq!(
+        (rows.input_of("id", Some(0)), rows.input_of("x", None)),
+        (ColumnInput::Value, ColumnInput::Nothing)
+    );
+    assert_eq!(one("INSERT INTO log VALUES (NULL, NEW.a)").input_of("id", Some(0)), ColumnInput::Nothing);
+    assert_eq!(one("INSERT INTO log VALUES ()").input_of("id", Some(0)), ColumnInput::Nothing);
+    assert_eq!(one("INSERT INTO log () VALUES ()").input_of("id", Some(0)), ColumnInput::Nothing);
     let both = "BEGIN IF NOT (NEW.a <=> OLD.a) THEN INSERT INTO changes (was, is_now) VALUES (OLD.a, NEW.a); \
                     ELSE INSERT INTO other (doc) VALUES (JSON_OBJECT('id', NEW.id, 'a', IF(NEW.a > 1, @x, NULL))); END IF; END";
     assert_eq!(

@@ -1,8 +1,9 @@
 //! Columns of a record that its table does not have any more.
 //!
-//! A column that a branch did not change has nothing to be put back, so its rows can be restored without it. But it may be there still,
-//! by the name of one that was dropped instead of it: then a value would be put into the wrong one. A column that keeps its
-//! place tells so as far as others stand between the two; beyond that the rows of the record tell.
+//! A column that a branch did not change has nothing to be put back, so its rows can be restored without it. But it may
+//! be there still, by the name of one that was dropped instead of it: then a value would be put into the wrong one. A
+//! column that keeps its place tells so as far as others stand between the two; beyond that the rows of the record
+//! tell.
 
 use crate::image::Value;
 use crate::inverse::{Verdict, judge};
@@ -12,20 +13,21 @@ use crate::table::{Column, Table};
 
 /// A column that is gone.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GoneColumn {
+pub struct MissingColumn {
     /// Where it was among the record's columns.
     pub at: usize,
     /// Its name.
     pub name: String,
-    /// The columns that may be this one under a name of their own, as indices into the columns of the record that are left.
+    /// The columns that may be this one under a name of their own, as indices into the columns of the record that are
+    /// left.
     pub beside: Vec<usize>,
 }
 
-impl GoneColumn {
+impl MissingColumn {
     /// Where each of the record's columns is now, by its name.
     ///
     /// `now` has the table's columns.
-    pub fn all(recorded: &[Column], places: &[Option<usize>], now: &[Column]) -> Vec<GoneColumn> {
+    pub fn all(recorded: &[Column], places: &[Option<usize>], now: &[Column]) -> Vec<MissingColumn> {
         let left: Vec<usize> = (0..recorded.len()).filter(|&at| place(places, at).is_some()).collect();
         let in_order = left.is_sorted_by_key(|&at| place(places, at));
         let gone = recorded.iter().enumerate().filter(|(at, _)| place(places, *at).is_none());
@@ -44,7 +46,7 @@ impl GoneColumn {
             };
             let beside = left.iter().enumerate().filter(|(_, other)| !column.generated && may_be(**other));
             let beside = beside.map(|(nth, _)| nth).collect();
-            GoneColumn { at, name: column.name.clone(), beside }
+            MissingColumn { at, name: column.name.clone(), beside }
         })
         .collect()
     }
@@ -86,16 +88,16 @@ struct Renamed {
 
 /// Whether columns that are gone are among those that are there, by the names of others.
 #[derive(Debug)]
-pub struct Gone<'a> {
+pub struct MissingColumns<'a> {
     table: &'a Table,
     pairs: Vec<Renamed>,
     /// The values that the rows have in the column of each pair.
     values: Vec<Vec<Value>>,
 }
 
-impl<'a> Gone<'a> {
+impl<'a> MissingColumns<'a> {
     /// Takes these columns out of the rows.
-    pub fn take(columns: &[GoneColumn], rows: &mut [RowChange]) -> Vec<Vec<Value>> {
+    pub fn take(columns: &[MissingColumn], rows: &mut [RowChange]) -> Vec<Vec<Value>> {
         let mut out: Vec<Vec<Value>> = columns.iter().map(|_| Vec::with_capacity(rows.len())).collect();
         for row in rows {
             for (column, values) in columns.iter().zip(&mut out).rev() {
@@ -111,9 +113,9 @@ impl<'a> Gone<'a> {
         out
     }
 
-    /// `table` has the columns that are left, and `values` what was [taken](Gone::take).
-    pub fn new(table: &'a Table, columns: &[GoneColumn], values: Vec<Vec<Value>>) -> Gone<'a> {
-        let mut gone = Gone { table, pairs: Vec::new(), values: Vec::new() };
+    /// `table` has the columns that are left, and `values` what was [taken](MissingColumns::take).
+    pub fn new(table: &'a Table, columns: &[MissingColumn], values: Vec<Vec<Value>>) -> MissingColumns<'a> {
+        let mut gone = MissingColumns { table, pairs: Vec::new(), values: Vec::new() };
         for (column, values) in columns.iter().zip(values) {
             for &beside in &column.beside {
                 let name = column.name.clone();
@@ -125,7 +127,7 @@ impl<'a> Gone<'a> {
     }
 
     /// Takes a row of the record into account, the one of this number, as it is there now.
-    pub fn look(&mut self, nth: usize, change: &RowChange, now: Option<&[Value]>) {
+    pub fn add_row(&mut self, nth: usize, change: &RowChange, now: Option<&[Value]>) {
         if self.pairs.is_empty() {
             return;
         }
@@ -192,7 +194,7 @@ mod tests {
     /// Which columns may be the one that is gone, where the table has these.
     fn beside(now: &[(&str, &str)]) -> Vec<Vec<usize>> {
         let (recorded, now) = (columns(&RECORDED), columns(now));
-        let gone = GoneColumn::all(&recorded, &places(&recorded, &now), &now);
+        let gone = MissingColumn::all(&recorded, &places(&recorded, &now), &now);
         gone.into_iter().map(|gone| gone.beside).collect()
     }
 
@@ -211,7 +213,10 @@ mod tests {
         assert_eq!(beside(&[id, wide, s, c]), [vec![1]]);
         let recorded = columns(&[("id", "int unsigned"), ("a", "int")]);
         let now = columns(&[("id", "int unsigned")]);
-        assert_eq!(GoneColumn::all(&recorded, &places(&recorded, &now), &now)[0].beside, Vec::<usize>::new());
+        assert_eq!(
+            MissingColumn::all(&recorded, &places(&recorded, &now), &now)[0].beside,
+            Vec::<usize>::new()
+        );
     }
 
     #[test]
@@ -219,7 +224,7 @@ mod tests {
         let renamed = |now: &[(&str, &str)]| {
             let (recorded, now) = (columns(&RECORDED), columns(now));
             let places = places(&recorded, &now);
-            GoneColumn::all(&recorded, &places, &now)[0].renamed(&places, &now)
+            MissingColumn::all(&recorded, &places, &now)[0].renamed(&places, &now)
         };
         let (id, a, s, c, z) = (RECORDED[0], RECORDED[1], RECORDED[3], RECORDED[4], ("z", "varchar(9)"));
         assert_eq!(renamed(&[id, a, s, c]), None);
@@ -235,7 +240,7 @@ mod tests {
         let mut left = columns(&RECORDED[..2]);
         let now = left.clone();
         left.push(Column { name: "b".into(), ..left[1].clone() });
-        let gone = GoneColumn::all(&left, &places(&left, &now), &now);
+        let gone = MissingColumn::all(&left, &places(&left, &now), &now);
         let image = |image: &Image, value| {
             image.map(|[id, a]| [id, a, value].into_iter().map(Value::Int).collect::<Vec<_>>())
         };
@@ -246,13 +251,13 @@ mod tests {
                 after: image(after, *value),
             })
             .collect();
-        let values = Gone::take(&gone, &mut changes);
+        let values = MissingColumns::take(&gone, &mut changes);
         let keys = vec![UniqueKey { name: "PRIMARY".into(), columns: vec![0], prefixes: Vec::new() }];
         let table = Table { schema: "s".into(), name: "t".into(), columns: now, keys };
-        let mut gone = Gone::new(&table, &gone, values);
+        let mut gone = MissingColumns::new(&table, &gone, values);
         for (nth, change) in changes.iter().enumerate() {
             assert!(change.before.iter().chain(&change.after).all(|image| image.len() == 2));
-            gone.look(nth, change, change.after.as_deref());
+            gone.add_row(nth, change, change.after.as_deref());
         }
         gone.refusal()
     }

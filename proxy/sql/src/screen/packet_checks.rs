@@ -8,7 +8,7 @@ use crate::lex::{Executable, Lexer, Mode};
 
 /// Whether a packet may concern Atone: it begins with START, COMMIT or ROLLBACK GLOBAL, has GLOBAL after a `;`,
 /// mentions `@atone_xid`, or has what may be an XID hint. Takes well under a microsecond for a usual statement.
-pub fn needs_attention(sql: &[u8]) -> bool {
+pub fn may_concern_atone(sql: &[u8]) -> bool {
     mentions_variable(sql)
         || may_have_hint(sql)
         || begins_with_global_verb(sql)
@@ -18,7 +18,7 @@ pub fn needs_attention(sql: &[u8]) -> bool {
 /// Whether a packet may change how the text of a statement that was prepared earlier is read: the default schema,
 /// `sql_mode`, the charset and collation of literals. Says false wrongly for a stored procedure that the text does not
 /// call by name.
-pub fn may_change_reading(sql: &[u8]) -> bool {
+pub fn may_change_parsing(sql: &[u8]) -> bool {
     const WORDS: [&str; 13] = [
         "use",
         "sql_mode",
@@ -106,7 +106,7 @@ pub(crate) fn may_be_for_atone(sql: &[u8]) -> bool {
     let global = || {
         begins_with_global_verb(sql) || (has_global_after_semicolon(sql) && has_word(sql, &["transaction"]))
     };
-    needs_attention(sql) && (may_name_xid(sql) || escaped() || global())
+    may_concern_atone(sql) && (may_name_xid(sql) || escaped() || global())
 }
 
 /// START, COMMIT or ROLLBACK, then GLOBAL.

@@ -63,16 +63,16 @@ enum Sink {
 }
 
 /// Takes the JSON text while it is made, so that a large one never stands in memory as a whole.
-pub(super) struct Packer {
+pub(super) struct RowWriter {
     layout: Layout,
     sink: Sink,
     /// The length of the text so far.
     bytes: usize,
 }
 
-impl Packer {
-    pub(super) fn new(layout: Layout) -> Packer {
-        Packer { layout, sink: Sink::Plain(Parts::new(layout.part_bytes)), bytes: 0 }
+impl RowWriter {
+    pub(super) fn new(layout: Layout) -> RowWriter {
+        RowWriter { layout, sink: Sink::Plain(Parts::new(layout.part_bytes)), bytes: 0 }
     }
 
     /// The length so far, where it is above what a record may have.
@@ -125,7 +125,7 @@ impl Packer {
     }
 }
 
-impl Write for Packer {
+impl Write for RowWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.bytes = self.bytes.saturating_add(bytes.len());
         if self.excess().is_some() {
@@ -165,7 +165,7 @@ fn crc_of(parts: &[Vec<u8>]) -> u32 {
     hasher.finalize()
 }
 
-/// What is stored, read once; each part is freed behind the reader.
+/// What is stored, read once; each part is freed after the reader.
 struct Stored {
     parts: std::vec::IntoIter<Vec<u8>>,
     part: Vec<u8>,
@@ -205,7 +205,7 @@ impl<R: Read> Read for Counted<R> {
 }
 
 /// Checks rows against their contexts and hands their JSON text to `parse`: a slice where it is one, else a reader.
-pub(super) fn unpack<T>(
+pub(super) fn read_rows<T>(
     rows: Vec<Encoded>,
     parse: impl FnOnce(Text<'_>) -> Result<T, RecordError>,
 ) -> Result<T, RecordError> {

@@ -6,11 +6,12 @@ use atone_undo::{
     BranchRows, Encoded, LOG_STATUS_MARKER, LOG_STATUS_PART, LOG_STATUS_RESTORED, LOG_STATUS_UNDO, RowHead,
     UndoRecord, branch_condition, insert_marker_sql, judge_rows, part_xid,
 };
+use atone_wire::error_code::{ER_BAD_DB_ERROR, ER_DUP_ENTRY, ER_NO_SUCH_TABLE};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error};
 
 use super::{Failure, stuck};
-use crate::memory::{Held, Memory};
+use crate::memory::{Memory, Reservation};
 
 /// Records of more bytes are decoded where they hold nobody up.
 const LARGE_RECORD_BYTES: usize = 256 << 10;
@@ -24,7 +25,7 @@ pub(super) async fn find(
 ) -> Result<BranchRows, Failure> {
     // Twice: the branch may commit between the look and the marker, which then collides
     for _ in 0..2 {
-        match look(conn, undo_log, branch).await?.says.map_err(stuck)? {
+        match look(conn, undo_log, branch).await?.judged.map_err(stuck)? {
             BranchRows::None => {}
             found => return Ok(found),
         }
@@ -39,14 +40,14 @@ pub(super) async fn find(
 pub(super) async fn insert_marker(conn: &mut Conn, work: &Work, branch: &BranchRef) -> Result<bool, Failure> {
     match conn.query_drop(insert_marker_sql(&work.schema, &branch.xid, branch.branch_id)).await {
         Ok(()) => Ok(true),
-        Err(Error::Server(e)) if e.code == 1062 => Ok(false),
+        Err(Error::Server(e)) if e.code == ER_DUP_ENTRY => Ok(false),
         Err(e) => Err(e.into()),
     }
 }
 
 /// What a branch's rows say, or how they contradict each other, and the column `xid` of all of them.
 pub(super) struct Seen {
-    pub(super) says: Result<BranchRows, String>,
+    pub(super) judged: Result<BranchRows, String>,
     pub(super) xids: Vec<String>,
 }
 
@@ -58,8 +59,9 @@ pub(super) async fn look(conn: &mut Conn, undo_log: &str, branch: &BranchRef) ->
     );
     let found: Vec<(Vec<u8>, i32, u64)> = match conn.rows(select, (branch.branch_id, &branch.xid)).await {
         Ok(found) => found,
-        // It was there when the branch was registered. An empty one in its place would say that no branch ever committed
-        Err(Error::Server(e)) if matches!(e.code, 1049 | 1146) => {
+        // It was there when the branch was registered. An empty one in its place would say that no branch ever
+        // committed
+        Err(Error::Server(e)) if matches!(e.code, ER_BAD_DB_ERROR | ER_NO_SUCH_TABLE) => {
             return Err(stuck(format!(
                 "{undo_log} is gone: whether the branch committed, and what it changed, cannot be told"
             )));
@@ -71,18 +73,18 @@ pub(super) async fn look(conn: &mut Conn, undo_log: &str, branch: &BranchRef) ->
         let xid = String::from_utf8_lossy(&xid).into_owned();
         let mut has_content = context_bytes > 0;
         if !has_content && matches!(status, LOG_STATUS_MARKER | LOG_STATUS_RESTORED) {
-            let held: Option<u64> = conn
+            let info_bytes: Option<u64> = conn
                 .first_row(
                     format!("SELECT LENGTH(rollback_info) FROM {undo_log} WHERE branch_id = ? AND xid = ?"),
                     (branch.branch_id, &xid),
                 )
                 .await?;
-            has_content = held.ok_or_else(|| Failure::Retry("the undo row went away".into()))? > 0;
+            has_content = info_bytes.ok_or_else(|| Failure::Retry("the undo row went away".into()))? > 0;
         }
         rows.push(RowHead { xid, status, has_content });
     }
-    let says = judge_rows(&branch.xid, &rows);
-    Ok(Seen { says, xids: rows.into_iter().map(|row| row.xid).collect() })
+    let judged = judge_rows(&branch.xid, &rows);
+    Ok(Seen { judged, xids: rows.into_iter().map(|row| row.xid).collect() })
 }
 
 /// Locks the undo row of a branch, and reads its record.
@@ -93,11 +95,11 @@ pub(super) async fn load(
     memory: &Memory,
 ) -> Result<Loaded, Failure> {
     let lock = format!("SELECT log_status FROM {undo_log} WHERE branch_id = ? AND xid = ? FOR UPDATE");
-    let held: Option<i32> = conn.first_row(lock, (branch.branch_id, &branch.xid)).await?;
-    if held != Some(LOG_STATUS_UNDO) {
+    let status: Option<i32> = conn.first_row(lock, (branch.branch_id, &branch.xid)).await?;
+    if status != Some(LOG_STATUS_UNDO) {
         return Err(Failure::Retry("the undo row went away".into()));
     }
-    // The lock on the first part protects the others: a locking read of them would lock the gap behind them too, where
+    // The lock on the first part protects the others: a locking read of them would lock the gap after them too, where
     // later branches write
     read(conn, undo_log, branch, Some(memory)).await
 }
@@ -134,8 +136,8 @@ pub(super) async fn read(
     }
     let json_bytes = contexts.first().map_or(Ok(0), |context| UndoRecord::json_bytes(context));
     let json_bytes = json_bytes.map_err(|e| broken(e.to_string()))?;
-    let held = match memory {
-        Some(memory) => Some(memory.rollback(json_bytes).await),
+    let reserved = match memory {
+        Some(memory) => Some(memory.for_rollback(json_bytes).await),
         None => None,
     };
     let select = format!("SELECT rollback_info FROM {undo_log} WHERE branch_id = ? AND xid = ?");
@@ -156,7 +158,7 @@ pub(super) async fn read(
     };
     let record = decoded.map_err(|e| broken(e.to_string()))?;
     names.remove(0);
-    Ok(Loaded { record, other_parts: names, _held: held })
+    Ok(Loaded { record, other_parts: names, _reserved: reserved })
 }
 
 /// A record as it was read.
@@ -164,7 +166,7 @@ pub(super) struct Loaded {
     pub(super) record: UndoRecord,
     /// The column `xid` of its parts but the first.
     other_parts: Vec<String>,
-    _held: Option<Held>,
+    _reserved: Option<Reservation>,
 }
 
 impl Loaded {

@@ -12,12 +12,12 @@ pub struct TriggerInsert {
     /// The column list, if there is one.
     columns: Option<Vec<String>>,
     /// The inputs of these columns, or of the table's visible columns in their order.
-    given: Vec<Given>,
+    inputs: Vec<ColumnInput>,
 }
 
 /// What an INSERT gives a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Given {
+pub enum ColumnInput {
     /// Nothing, or NULL.
     Nothing,
     /// DEFAULT.
@@ -33,13 +33,13 @@ impl TriggerInsert {
             return None;
         }
         let width = insert.rows.first().map_or(0, Vec::len);
-        let mut given = vec![Given::Nothing; width];
+        let mut inputs = vec![ColumnInput::Nothing; width];
         for row in &insert.rows {
-            for (given, value) in given.iter_mut().zip(row) {
-                *given = (*given).max(match value {
-                    InsertValue::Null => Given::Nothing,
-                    InsertValue::Default => Given::Default,
-                    _ => Given::Value,
+            for (input, value) in inputs.iter_mut().zip(row) {
+                *input = (*input).max(match value {
+                    InsertValue::Null => ColumnInput::Nothing,
+                    InsertValue::Default => ColumnInput::Default,
+                    _ => ColumnInput::Value,
                 });
             }
         }
@@ -47,23 +47,23 @@ impl TriggerInsert {
             schema: insert.table.schema.clone(),
             table: insert.table.name.clone(),
             columns: insert.columns.clone(),
-            given,
+            inputs,
         })
     }
 
     /// The most that it gives the column of this name. `place` is the column's place among the visible ones; `None` for
     /// an invisible column.
-    pub fn gives(&self, column: &str, place: Option<usize>) -> Given {
+    pub fn input_of(&self, column: &str, place: Option<usize>) -> ColumnInput {
         let at = match &self.columns {
-            Some(columns) if columns.is_empty() && !self.given.is_empty() => return Given::Value,
+            Some(columns) if columns.is_empty() && !self.inputs.is_empty() => return ColumnInput::Value,
             Some(columns) => columns.iter().position(|named| named.to_lowercase() == column.to_lowercase()),
             None => place,
         };
         match at {
             // `VALUES ()`
-            _ if self.given.is_empty() => Given::Nothing,
-            Some(at) => self.given.get(at).copied().unwrap_or(Given::Value),
-            None => Given::Nothing,
+            _ if self.inputs.is_empty() => ColumnInput::Nothing,
+            Some(at) => self.inputs.get(at).copied().unwrap_or(ColumnInput::Value),
+            None => ColumnInput::Nothing,
         }
     }
 }
