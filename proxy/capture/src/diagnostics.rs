@@ -78,6 +78,78 @@ impl Diagnostics {
     }
 }
 
+/// The diagnostics of the application's last statement, where those that the server has are of another one. Where nothing is
+/// kept the server knows them itself. All that becomes of them in a session goes through here.
+#[derive(Debug, Default)]
+pub struct Kept(Option<Diagnostics>);
+
+impl Kept {
+    /// Whether the server's own are of another statement.
+    pub fn is_some(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Whether the server knows them itself.
+    pub fn is_none(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// What is kept.
+    pub fn get(&self) -> Option<&Diagnostics> {
+        self.0.as_ref()
+    }
+
+    /// The server's own are those of the application's last statement, or will be.
+    pub fn forget(&mut self) {
+        self.0 = None;
+    }
+
+    /// These are those of the application's last statement.
+    pub fn keep(&mut self, diagnostics: Diagnostics) {
+        self.0 = Some(diagnostics);
+    }
+
+    /// What was taken is put back.
+    pub fn restore(&mut self, taken: Option<Diagnostics>) {
+        self.0 = taken;
+    }
+
+    /// Takes what is kept out, around a statement that may leave it alone or replace it.
+    pub fn take(&mut self) -> Option<Diagnostics> {
+        self.0.take()
+    }
+
+    /// A statement or command that leaves the list as it is has set what `ROW_COUNT()` is.
+    pub fn set_row_count(&mut self, row_count: i128) {
+        if let Some(kept) = &mut self.0 {
+            kept.row_count = row_count;
+        }
+    }
+
+    /// A statement of which only `ROW_COUNT()` is known to be as it was.
+    pub fn keep_row_count(&mut self, row_count: i128) {
+        self.0.get_or_insert_with(|| Diagnostics::without_warnings(row_count)).row_count = row_count;
+    }
+
+    /// A statement of Atone's own making adds an error to the list.
+    pub fn add_error(&mut self, code: u16, message: &[u8]) {
+        if let Some(kept) = &mut self.0 {
+            kept.add_error(code, message);
+        }
+    }
+
+    /// The application's statement was answered with this error: what is kept is of it, or of nothing that counts any more.
+    pub fn answered_with(&mut self, error: &ErrPacket) {
+        match &mut self.0 {
+            kept if SqlError::made(error) => *kept = Some(Diagnostics::of_error(error)),
+            Some(kept) if kept.tells_of(error) => kept.failed = Some((error.code, error.sql_state)),
+            Some(kept) => *kept = Diagnostics::of_error(error),
+            // The server's own list is of it
+            None => {}
+        }
+    }
+}
+
 /// The diagnostics of what was evaluated before the current statement, and belongs to it.
 #[derive(Debug)]
 pub struct Heard {
@@ -126,8 +198,8 @@ impl Capture<'_> {
     pub async fn keep_of(&mut self, ok: &OkPacket, row_count: i128) -> Result<(), End> {
         self.keep_of_server(ok, row_count).await?;
         if let Some(heard) = &self.command.heard {
-            self.state.diagnostics =
-                self.state.diagnostics.take().map(|kept| kept.behind(&heard.diagnostics));
+            let kept = self.state.diagnostics.take().map(|kept| kept.behind(&heard.diagnostics));
+            self.state.diagnostics.restore(kept);
         }
         Ok(())
     }
@@ -135,15 +207,13 @@ impl Capture<'_> {
     async fn keep_of_server(&mut self, ok: &OkPacket, row_count: i128) -> Result<(), End> {
         if ok.warnings == 0 && !self.command.uncounted_warnings {
             // What the server has in its list may be of a read before it
-            self.state.diagnostics = Some(Diagnostics::without_warnings(row_count));
+            self.state.diagnostics.keep(Diagnostics::without_warnings(row_count));
             return Ok(());
         }
         self.keep_warnings(row_count).await?;
-        if let Some(kept) =
-            self.state.diagnostics.as_mut().filter(|kept| ok.warnings == 0 && kept.warning_count > 0)
-        {
+        if ok.warnings == 0 && self.state.diagnostics.get().is_some_and(|kept| kept.warning_count > 0) {
             // As of one that failed
-            kept.row_count = -1;
+            self.state.diagnostics.set_row_count(-1);
         }
         Ok(())
     }
@@ -164,7 +234,7 @@ impl Capture<'_> {
         match self.read_warnings(row_count).await? {
             None => Ok(()),
             Some(error) => {
-                self.state.diagnostics = None;
+                self.state.diagnostics.forget();
                 self.after_error(error.code).await
             }
         }
@@ -192,7 +262,7 @@ impl Capture<'_> {
         };
         let shown = warnings.as_ref().map_or(0, |rows| rows.rows.len());
         let shown_errors = warnings.as_ref().map_or(0, errors);
-        self.state.diagnostics = Some(Diagnostics {
+        self.state.diagnostics.keep(Diagnostics {
             row_count,
             conditions: warnings.map(|list| list.rows).unwrap_or_default(),
             warning_count: warning_count.unwrap_or(shown).max(shown),
@@ -204,18 +274,7 @@ impl Capture<'_> {
 
     /// Keeps the diagnostics of a statement that is answered with this error, which the server does not have in its list.
     pub fn keep_error(&mut self, error: &ErrPacket) {
-        self.state.diagnostics = Some(Diagnostics::of_error(error));
-    }
-
-    /// A statement is answered with this error: what is kept is of it, or of nothing that counts any more.
-    pub fn heard_error(&mut self, error: &ErrPacket) {
-        match &mut self.state.diagnostics {
-            _ if SqlError::made(error) => self.keep_error(error),
-            Some(kept) if kept.tells_of(error) => kept.failed = Some((error.code, error.sql_state)),
-            Some(kept) => *kept = Diagnostics::of_error(error),
-            // The server's own list is of it
-            None => {}
-        }
+        self.state.diagnostics.keep(Diagnostics::of_error(error));
     }
 }
 

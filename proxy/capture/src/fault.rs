@@ -151,7 +151,7 @@ impl Capture<'_> {
         if self.read_warnings(-1).await?.is_none() {
             return Ok(true);
         }
-        self.state.diagnostics = None;
+        self.state.diagnostics.forget();
         for _ in 0..MAX_TRIES {
             match self.fly_one("DO 0").await? {
                 Reply::Ok(_) => return Ok(true),
@@ -168,7 +168,7 @@ impl Capture<'_> {
     /// # Errors
     /// The connection has ended with it.
     pub fn fault_behind(&mut self, fault: &Fault) -> Result<(), End> {
-        self.state.diagnostics = None;
+        self.state.diagnostics.forget();
         self.ended_behind(fault.extent)
     }
 

@@ -45,7 +45,7 @@ use atone_wire::caps::status;
 use bytes::Bytes;
 
 use crate::binding::tables::SeenTable;
-use crate::diagnostics::{Diagnostics, Heard};
+use crate::diagnostics::{Heard, Kept};
 use crate::fault::Progress;
 use crate::flight::Rows;
 use crate::heavy::Heavy;
@@ -80,7 +80,7 @@ pub struct State {
     /// The schemas whose undo_log was seen not to be hidden by a temporary one.
     pub undo_logs: HashSet<String>,
     /// The diagnostics of a statement after which others were run.
-    pub diagnostics: Option<Diagnostics>,
+    pub diagnostics: Kept,
     /// `autocommit` is off although the status flags say that it is on: MySQL's do so in a session that has it from the global
     /// variable, until it is set to 1.
     pub autocommit_hidden: bool,

@@ -67,7 +67,7 @@ pub trait Server: Send + Sync {
     ///
     /// # Errors
     /// A connection broke.
-    fn register<'a>(&'a mut self, branch: Registration) -> Step<'a, Result<Result<u64, NotRegistered>, End>>;
+    fn register<'a>(&'a mut self, branch: Registration) -> Step<'a, Result<u64, NotRegistered>>;
 
     /// Tells the coordinator what has become of a registered branch. Nobody waits for that.
     fn report(&self, branch_id: u64, committed: bool);
@@ -104,6 +104,20 @@ pub enum NotRegistered {
     Refused(SqlError),
     /// The statement that waits on the server has failed.
     Failed(ErrPacket),
+    /// The connection, or the session, has ended.
+    End(End),
+}
+
+impl From<End> for NotRegistered {
+    fn from(end: End) -> NotRegistered {
+        NotRegistered::End(end)
+    }
+}
+
+impl From<Malformed> for NotRegistered {
+    fn from(malformed: Malformed) -> NotRegistered {
+        NotRegistered::End(malformed.into())
+    }
 }
 
 /// What the service account knows of the server's tables, views and undo_logs.

@@ -68,9 +68,24 @@ impl Session {
         }
         // A COMMIT has left its own
         if let Some(kept) = diagnostics.filter(|_| !alone || self.state.diagnostics.is_some()) {
-            self.state.diagnostics = Some(kept);
+            self.state.diagnostics.keep(kept);
         }
         Ok(())
+    }
+
+    /// Answers what a command has come to, where it was not answered yet.
+    ///
+    /// # Errors
+    /// The connection broke, or ends with the answer.
+    pub(super) async fn settle(&mut self, done: Result<(), Halt>) -> Result<(), End> {
+        let answered = match done {
+            Ok(()) => return Ok(()),
+            Err(halt) => Box::pin(self.halted(halt)).await,
+        };
+        match answered {
+            Err(End::Fault(fault)) => Box::pin(self.answer_fault(fault)).await,
+            answered => answered,
+        }
     }
 
     /// Ends a statement that was not done: the one place that answers for it.
@@ -88,7 +103,7 @@ impl Session {
             Halt::Failed(error) => self.statement_failed(error).await,
             Halt::FailedBefore(error, diagnostics) => {
                 self.statement_failed(error).await?;
-                self.state.diagnostics = diagnostics;
+                self.state.diagnostics.restore(diagnostics);
                 Ok(())
             }
             Halt::TakenBack(why) => self.take_back(why).await,
@@ -157,7 +172,7 @@ impl Session {
 
     async fn refused_unasked(&mut self, error: &SqlError) -> Result<(), End> {
         // What the server says of what it was asked is nothing that the application has asked for
-        self.state.diagnostics = Some(Diagnostics::without_warnings(-1));
+        self.state.diagnostics.keep(Diagnostics::without_warnings(-1));
         self.send_error(error).await
     }
 
@@ -186,7 +201,7 @@ impl Session {
             return self.statement_failed(own).await;
         }
         self.statement_failed(error).await?;
-        self.state.diagnostics = kept;
+        self.state.diagnostics.restore(kept);
         Ok(())
     }
 

@@ -327,7 +327,7 @@ impl Session {
         let tracker = self.relay_reply(expect).await?;
         if let Some(code) = tracker.failed() {
             // The server's own list is of it
-            self.state.diagnostics = None;
+            self.state.diagnostics.forget();
             self.capture().after_error(code).await?;
         }
         Ok(tracker)

@@ -320,14 +320,14 @@ impl Link {
     }
 
     /// Reads the reply to a `COM_STMT_PREPARE` of our own: the statement's id, and the definitions of its columns.
-    pub(super) async fn read_prepared(&mut self) -> Result<Result<(u32, Vec<Bytes>), ErrPacket>, End> {
+    pub(super) async fn read_prepared(&mut self) -> Result<(u32, Vec<Bytes>), Unprepared> {
         let first = self.server_packet().await?;
         if first.first() == Some(&0xff) {
-            return Ok(Err(ErrPacket::parse(&first)?));
+            return Err(Unprepared::Error(ErrPacket::parse(&first)?));
         }
         if first.first() == Some(&0) && first.len() < PREPARED_BYTES {
             // An OK packet: so says MySQL of a SET GLOBAL that its user may not do, and has prepared nothing
-            return Ok(Err(SqlError::unprepared().err()));
+            return Err(Unprepared::Error(SqlError::unprepared().err()));
         }
         let mut head = Reader::new(&first);
         head.u8()?;
@@ -458,7 +458,7 @@ impl Server for Link {
         Box::pin(Link::ask_for_file(self, text))
     }
 
-    fn register<'a>(&'a mut self, branch: Registration) -> Step<'a, Result<Result<u64, NotRegistered>, End>> {
+    fn register<'a>(&'a mut self, branch: Registration) -> Step<'a, Result<u64, NotRegistered>> {
         Box::pin(self.register_branch(branch))
     }
 

@@ -22,6 +22,7 @@ use super::link::Link;
 use super::prepared::CURSOR_TYPES;
 use atone_capture::error::{End, SqlError};
 use atone_capture::flight::{Flight, Reply, Rows};
+use atone_capture::outcome::Halt;
 use atone_capture::params::quoted;
 use atone_capture::settings::Vars;
 use atone_wire::command;
@@ -108,6 +109,36 @@ fn is_timeless(ty: ParamType, mariadb: bool) -> bool {
     }
 }
 
+/// Why the server has not prepared a statement of the proxy's own.
+#[derive(Debug)]
+pub(super) enum Unprepared {
+    /// Its error.
+    Error(ErrPacket),
+    /// The connection, or the session, has ended.
+    End(End),
+}
+
+impl From<End> for Unprepared {
+    fn from(end: End) -> Unprepared {
+        Unprepared::End(end)
+    }
+}
+
+impl From<Malformed> for Unprepared {
+    fn from(malformed: Malformed) -> Unprepared {
+        Unprepared::End(malformed.into())
+    }
+}
+
+impl From<Unprepared> for Halt {
+    fn from(unprepared: Unprepared) -> Halt {
+        match unprepared {
+            Unprepared::Error(error) => Halt::Failed(error),
+            Unprepared::End(end) => Halt::End(end),
+        }
+    }
+}
+
 /// Whether a statement answers with rows that are passed on as they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
@@ -150,9 +181,10 @@ impl Link {
                 return self.run_with_variables(&lifted.sql, &execute, vars).await;
             }
         };
-        let prepared = match self.prepared_for(&lifted.sql, types, again, vars).await? {
+        let prepared = match self.prepared_for(&lifted.sql, types, again, vars).await {
             Ok(prepared) => prepared,
-            Err(error) => return Ok(Reply::Err(error)),
+            Err(Unprepared::Error(error)) => return Ok(Reply::Err(error)),
+            Err(Unprepared::End(end)) => return Err(end),
         };
         let Prepared { id, columns, kept } = prepared;
         let reply = match self.execute_carried(id, &lifted.params, limit, columns).await? {
@@ -256,7 +288,7 @@ impl Link {
         types: Vec<ParamType>,
         again: bool,
         vars: Option<&Vars>,
-    ) -> Result<Result<Prepared, ErrPacket>, End> {
+    ) -> Result<Prepared, Unprepared> {
         if self.own.readings != self.readings {
             self.close_kept().await?;
             self.own.readings = self.readings;
@@ -265,18 +297,14 @@ impl Link {
             let kept = self.own.kept.remove(at);
             let prepared = Prepared { id: kept.id, columns: kept.columns.clone(), kept: true };
             self.own.kept.push(kept);
-            return Ok(Ok(prepared));
+            return Ok(prepared);
         }
-        let (id, columns) = match self.prepare_own(sql, vars).await? {
-            Err(error) if error.code == TOO_MANY_STATEMENTS && !self.own.is_empty() => {
+        let (id, columns) = match self.prepare_own(sql, vars).await {
+            Err(Unprepared::Error(error)) if error.code == TOO_MANY_STATEMENTS && !self.own.is_empty() => {
                 self.close_kept().await?;
-                match self.prepare_own(sql, vars).await? {
-                    Ok(prepared) => prepared,
-                    Err(error) => return Ok(Err(error)),
-                }
+                self.prepare_own(sql, vars).await?
             }
-            Err(error) => return Ok(Err(error)),
-            Ok(prepared) => prepared,
+            prepared => prepared?,
         };
         let most = self.backend.limits.max_reused_statements;
         let timeless = types.iter().all(|ty| is_timeless(*ty, self.mariadb));
@@ -288,7 +316,7 @@ impl Link {
             }
             self.own.kept.push(Kept { sql: sql.to_vec(), types, id, columns: columns.clone() });
         }
-        Ok(Ok(Prepared { id, columns, kept }))
+        Ok(Prepared { id, columns, kept })
     }
 
     /// Prepares a statement of our own.
@@ -296,8 +324,10 @@ impl Link {
         &mut self,
         sql: &[u8],
         vars: Option<&Vars>,
-    ) -> Result<Result<(u32, Vec<Bytes>), ErrPacket>, End> {
-        let Some(sql) = written(sql, self.mode(vars).charset) else { return Ok(Err(self.unsayable())) };
+    ) -> Result<(u32, Vec<Bytes>), Unprepared> {
+        let Some(sql) = written(sql, self.mode(vars).charset) else {
+            return Err(Unprepared::Error(self.unsayable()));
+        };
         self.own.was_last = true;
         self.send_prepare(&sql).await?;
         self.read_prepared().await
@@ -319,12 +349,13 @@ impl Link {
     pub(super) async fn error_of_prepare(&mut self, sql: &[u8]) -> Result<Option<ErrPacket>, End> {
         self.own.was_last = true;
         self.send_prepare(sql).await?;
-        match self.read_prepared().await? {
+        match self.read_prepared().await {
             Ok((id, _)) => {
                 self.close_statement(id).await?;
                 Ok(None)
             }
-            Err(error) => Ok(Some(error)),
+            Err(Unprepared::Error(error)) => Ok(Some(error)),
+            Err(Unprepared::End(end)) => Err(end),
         }
     }
 
@@ -337,9 +368,10 @@ impl Link {
             let reply = self.fly(Flight::of(sql), vars).await?.pop();
             return reply.ok_or_else(|| End::Broken("a statement without a reply".into()));
         }
-        let (id, columns) = match self.prepare_own(sql, vars).await? {
+        let (id, columns) = match self.prepare_own(sql, vars).await {
             Ok(prepared) => prepared,
-            Err(error) => return Ok(Reply::Err(error)),
+            Err(Unprepared::Error(error)) => return Ok(Reply::Err(error)),
+            Err(Unprepared::End(end)) => return Err(end),
         };
         self.send_execution(id, &[command::STMT_EXECUTE, 0, 0, 0, 0, 0, 1, 0, 0, 0]).await?;
         let reply = self.read_binary(columns).await?;

@@ -107,19 +107,18 @@ impl Session {
         self.link.quiet.next_transaction = settings;
     }
 
-    /// Why a statement cannot be answered: it asks how many rows the application's last SELECT found, which is not known.
-    pub(super) fn asks_lost_rows(&self, sql: &[u8]) -> Option<SqlError> {
+    /// Checks that a statement does not ask how many rows the application's last SELECT found, where that is not known.
+    pub(super) fn check_found_rows(&self, sql: &[u8]) -> Result<(), SqlError> {
         let asks = self.link.quiet.found_rows_lost
             && sql.windows(10).enumerate().any(|(at, window)| {
                 let calculates = at >= 5
                     && sql.get(at - 5..at).is_some_and(|before| before.eq_ignore_ascii_case(b"CALC_"));
                 window.eq_ignore_ascii_case(b"FOUND_ROWS") && !calculates
             });
-        asks.then(|| {
-            SqlError::refused(
-                &self.xid(),
-                "FOUND_ROWS() is known right behind the SELECT only, in a global transaction",
-            )
-        })
+        if !asks {
+            return Ok(());
+        }
+        let why = "FOUND_ROWS() is known right behind the SELECT only, in a global transaction";
+        Err(SqlError::refused(&self.xid(), why))
     }
 }

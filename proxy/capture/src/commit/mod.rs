@@ -189,7 +189,7 @@ impl Capture<'_> {
             wait_timeout_ms: vars.lock_wait_timeout_ms,
             max_statement_time: vars.max_statement_time,
         };
-        match self.server.register(branch).await? {
+        match self.server.register(branch).await {
             Ok(branch_id) => Ok(branch_id),
             // Where only the wait has ended the local transaction stays open
             Err(NotRegistered::Refused(error)) if ended_a_wait(error.code) => {
@@ -197,6 +197,7 @@ impl Capture<'_> {
             }
             Err(NotRegistered::Refused(error)) => Err(error.into()),
             Err(NotRegistered::Failed(error)) => Err(End::Fault(self.fault(error).await?).into()),
+            Err(NotRegistered::End(end)) => Err(end.into()),
         }
     }
 

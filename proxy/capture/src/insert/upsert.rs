@@ -53,7 +53,7 @@ impl Capture<'_> {
         for select in &selects[..first] {
             flight.push(select);
         }
-        if let Err(why) = self.find(table, &selects[first..], &mut found).await? {
+        if let Err(why) = self.find(table, &selects[first..], &mut found).await {
             return Err(self.not_looked(why, target, false).await?);
         }
         flight.push_savepoint();
@@ -67,7 +67,7 @@ impl Capture<'_> {
         .into_iter();
         let ran = replies.len() > first;
         for reply in replies.by_ref().take(first) {
-            if let Err(why) = self.keep_found(table, reply, &mut found)? {
+            if let Err(why) = self.keep_found(table, reply, &mut found) {
                 return Err(self.not_looked(why, target, ran).await?);
             }
         }
@@ -122,7 +122,7 @@ impl Capture<'_> {
             selects.extend(locking_reads(table, &keys));
         });
         let mut after = Found::default();
-        if let Err(why) = self.find(table, &selects, &mut after).await? {
+        if let Err(why) = self.find(table, &selects, &mut after).await {
             return Err(match why {
                 Unlooked::Text(_) | Unlooked::TooLarge => {
                     Halt::stop("the rows cannot be read behind the statement")
@@ -146,45 +146,38 @@ impl Capture<'_> {
         Ok(rows)
     }
 
-    /// Runs locking reads, and keeps each row that they find once. The inner error says why they do not tell the rows.
+    /// Runs locking reads, and keeps each row that they find once.
     pub(crate) async fn find(
         &mut self,
         table: &Table,
         selects: &[Vec<u8>],
         found: &mut Found,
-    ) -> Result<Result<(), Unlooked>, End> {
+    ) -> Result<(), Unlooked> {
         for flight in flights(selects.iter()) {
             for reply in self.try_flight(flight).await? {
-                if let Err(why) = self.keep_found(table, reply, found)? {
-                    return Ok(Err(why));
-                }
+                self.keep_found(table, reply, found)?;
             }
         }
-        Ok(Ok(()))
+        Ok(())
     }
 
     /// Keeps the rows that one of these reads has found.
-    fn keep_found(
-        &self,
-        table: &Table,
-        reply: Reply,
-        found: &mut Found,
-    ) -> Result<Result<(), Unlooked>, End> {
+    fn keep_found(&self, table: &Table, reply: Reply, found: &mut Found) -> Result<(), Unlooked> {
         match reply {
             Reply::Rows(rows) => {
                 found.bytes += rows.rows.iter().map(Bytes::len).sum::<usize>();
                 if found.bytes > self.limits.max_branch_bytes {
-                    return Ok(Err(Unlooked::TooLarge));
+                    return Err(Unlooked::TooLarge);
                 }
                 match self.heavy.run(rows.rows.len(), || decode(table, &rows)) {
                     Ok(rows) => self.heavy.run(rows.len(), || found.add(table, rows)),
-                    Err(unread) => return Ok(Err(Unlooked::Lost(self.unread(unread)))),
+                    Err(unread) => return Err(Unlooked::Lost(self.unread(unread))),
                 }
-                Ok(Ok(()))
+                Ok(())
             }
-            Reply::TooLarge => Ok(Err(Unlooked::TooLarge)),
-            Reply::Err(e) => Ok(Err(Unlooked::Text(e))),
-            Reply::Ok(_) => Err(End::Broken("an image without rows".into())),
+            Reply::TooLarge => Err(Unlooked::TooLarge),
+            Reply::Err(e) => Err(Unlooked::Text(e)),
+            Reply::Ok(_) => Err(End::Broken("an image without rows".into()).into()),
         }
     }
 
@@ -256,8 +249,14 @@ pub(crate) enum Unlooked {
     Text(ErrPacket),
     /// They are above `max_branch_bytes`.
     TooLarge,
-    /// A value cannot be read.
+    /// A value cannot be read, or the session has ended.
     Lost(Halt),
+}
+
+impl From<End> for Unlooked {
+    fn from(end: End) -> Unlooked {
+        Unlooked::Lost(end.into())
+    }
 }
 
 /// What the statement does to the rows that are in its way.
