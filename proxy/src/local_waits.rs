@@ -1,4 +1,4 @@
-//! Who waits for whose row lock at the server: the coordinator is told of long waits, since a deadlock may go on there.
+//! Who waits for whose row lock at the server: the coordinator gets reports of long waits, since a deadlock may go on there.
 //!
 //! One timer a backend looks whether a bound session has waited for long ([`Waits`](crate::waits::Waits)); only then is the server
 //! asked, by the service account, once for all of them.
@@ -15,7 +15,7 @@ use mysql_async::{Conn, Error};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use crate::backend::Backend;
-use crate::waits::{Long, MAX_TOLD, Pair, told};
+use crate::waits::{Long, MAX_REPORTED, Pair, reported};
 
 /// How many pairs of who waits and who is waited for are read at once: where many want one row each waits for all ahead of it.
 const MAX_PAIRS: usize = 10_000;
@@ -25,7 +25,7 @@ const CACHED: Duration = Duration::from_millis(110);
 const MAX_LOOKS: usize = 4;
 /// How long a look may take.
 const LOOK_LIMIT: Duration = Duration::from_secs(5);
-/// The pause behind a look that has failed.
+/// The pause after a look that has failed.
 const FAILED_PAUSE: Duration = Duration::from_secs(10);
 
 /// Why nothing was seen.
@@ -47,7 +47,13 @@ pub async fn watch(backend: Arc<Backend>) {
     let mut asked = backend.coordinator.wait_looks();
     let mut ticks = interval(limit.map_or(FAILED_PAUSE, |limit| limit / 2));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut watch = Watch { backend: &backend, tells: false, failed_at: None, says: true, answered: 0 };
+    let mut watch = Watch {
+        backend: &backend,
+        has_reported_waits: false,
+        failed_at: None,
+        logs_failures: true,
+        answered: 0,
+    };
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
@@ -60,18 +66,18 @@ pub async fn watch(backend: Arc<Backend>) {
 
 struct Watch<'a> {
     backend: &'a Backend,
-    /// The coordinator was told waits with the last report.
-    tells: bool,
+    /// The last report to the coordinator had waits in it.
+    has_reported_waits: bool,
     /// When a look has failed, if the last one has.
     failed_at: Option<Instant>,
     /// A failure is still to be logged.
-    says: bool,
+    logs_failures: bool,
     /// The number of the last question that was answered.
     answered: u64,
 }
 
 impl Watch<'_> {
-    /// Looks, where somebody has waited for long, and tells what there is to tell.
+    /// Looks, where somebody has waited for long, and reports what there is to report.
     async fn look(&mut self, limit: Option<Duration>, question: Option<LookAtWaits>) {
         let look = question.as_ref().map_or(0, |question| question.number);
         let is_asked = look != self.answered;
@@ -80,18 +86,18 @@ impl Watch<'_> {
             Some(limit) if !pauses => self.backend.waits.long(limit),
             _ => HashMap::new(),
         };
-        if long.is_empty() && !is_asked && !self.tells {
+        if long.is_empty() && !is_asked && !self.has_reported_waits {
             return;
         }
         let waits = if long.is_empty() { Vec::new() } else { self.waits_of(&long).await };
-        self.tells = !waits.is_empty();
+        self.has_reported_waits = !waits.is_empty();
         self.answered = look;
         let wanted =
             question.filter(|_| is_asked).map(|question| question.connection_ids).unwrap_or_default();
         let mut ids: Vec<u64> = waits.iter().map(|wait| wait.blocker_id).chain(wanted).collect();
         ids.sort_unstable();
         ids.dedup();
-        let bound = self.backend.waits.bindings(ids.into_iter().take(MAX_TOLD));
+        let bound = self.backend.waits.bindings(ids.into_iter().take(MAX_REPORTED));
         let resource = self.backend.name.clone();
         self.backend.coordinator.local_waits(LocalWaits { resource, look, waits, bound });
     }
@@ -101,14 +107,14 @@ impl Watch<'_> {
         let seen = timeout(LOOK_LIMIT, fresh_pairs(self.backend)).await.unwrap_or(Err(NotSeen::TooLong));
         match seen {
             Ok(pairs) => {
-                (self.failed_at, self.says) = (None, true);
-                told(pairs, long)
+                (self.failed_at, self.logs_failures) = (None, true);
+                reported(pairs, long)
             }
             // The next look may be lucky
             Err(NotSeen::Cached) => Vec::new(),
             Err(why) => {
                 self.failed_at = Some(Instant::now());
-                if std::mem::take(&mut self.says) {
+                if std::mem::take(&mut self.logs_failures) {
                     tracing::warn!(
                         backend = self.backend.name,
                         %why,

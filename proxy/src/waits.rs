@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use atone_api::proto::{BoundConnection, LocalWait};
 
 /// How many waits are reported at once.
-pub(crate) const MAX_TOLD: usize = 1_000;
+pub(crate) const MAX_REPORTED: usize = 1_000;
+
 /// The bound sessions of a backend.
 #[derive(Debug)]
 pub struct Waits {
@@ -149,11 +150,11 @@ pub(crate) struct Long {
 pub(crate) type Pair = (u64, String, u64, u64);
 
 /// The waits among these, of sessions that are still in the wait for which they were looked at.
-pub(crate) fn told(pairs: Vec<Pair>, long: &HashMap<u64, Long>) -> Vec<LocalWait> {
+pub(crate) fn reported(pairs: Vec<Pair>, long: &HashMap<u64, Long>) -> Vec<LocalWait> {
     let mut waits: Vec<LocalWait> = Vec::new();
     for (connection_id, lock, blocker_id, transaction) in pairs {
         let Some(Long { turn, listed }) = long.get(&connection_id) else { continue };
-        if listed.activity.is_in(*turn) && waits.len() < MAX_TOLD {
+        if listed.activity.is_in(*turn) && waits.len() < MAX_REPORTED {
             let wait = format!("{turn} {lock} {transaction}");
             waits.push(LocalWait { xid: listed.xid.clone(), connection_id, blocker_id, wait });
         }
@@ -181,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn only_waits_that_go_on_are_told() {
+    fn only_waits_that_go_on_are_reported() {
         let waits = Waits::default();
         let listed = |id| Arc::new(Listed { xid: format!("x{id}"), activity: waits.activity(id) });
         let (one, two) = (listed(1), listed(2));
@@ -196,8 +197,8 @@ mod tests {
         let pairs = vec![(1, "l".to_owned(), 2, 5), (2, "m".to_owned(), 9, 6), (3, "n".to_owned(), 1, 7)];
         let ids =
             |waits: Vec<LocalWait>| -> Vec<u64> { waits.iter().map(|wait| wait.connection_id).collect() };
-        assert_eq!(ids(told(pairs.clone(), &long)), [1, 2]);
+        assert_eq!(ids(reported(pairs.clone(), &long)), [1, 2]);
         drop(waiting);
-        assert_eq!(ids(told(pairs, &long)), [2]);
+        assert_eq!(ids(reported(pairs, &long)), [2]);
     }
 }

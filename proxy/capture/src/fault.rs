@@ -5,6 +5,7 @@
 //! read again, taken for something else, or run behind it. Only errors of a statement's text come back to who asked for them,
 //! since they cannot have ended anything.
 
+use atone_wire::error_code::*;
 use atone_wire::response::ErrPacket;
 
 use crate::error::SqlError;
@@ -29,29 +30,102 @@ pub enum Class {
 pub fn class(code: u16, mariadb: bool) -> Class {
     match code {
         // Deadlock; the lock table is full; XA: rolled back
-        1206 | 1213 | 1613 | 1614 => Class::Transaction,
+        ER_LOCK_TABLE_FULL | ER_LOCK_DEADLOCK | ER_XA_RBTIMEOUT | ER_XA_RBDEADLOCK => Class::Transaction,
         // Changed since the snapshot was taken, under innodb_snapshot_isolation; MySQL means a row of another engine
-        1020 if mariadb => Class::Transaction,
+        ER_CHECKREAD if mariadb => Class::Transaction,
         // Shutdown, KILL, aborted or broken connections, disconnected for inactivity
-        1053 | 1077..=1080 | 1152 | 1158..=1161 | 1184 | 1927 | 2006 | 2013 | 2055 | 3169 | 4031 => {
-            Class::Connection
-        }
+        ER_SERVER_SHUTDOWN
+        | ER_NORMAL_SHUTDOWN
+        | ER_GOT_SIGNAL
+        | ER_SHUTDOWN_COMPLETE
+        | ER_FORCING_CLOSE
+        | ER_ABORTING_CONNECTION
+        | ER_NET_READ_ERROR
+        | ER_NET_READ_INTERRUPTED
+        | ER_NET_ERROR_ON_WRITE
+        | ER_NET_WRITE_INTERRUPTED
+        | ER_NEW_ABORTING_CONNECTION
+        | ER_CONNECTION_KILLED
+        | CR_SERVER_GONE_ERROR
+        | CR_SERVER_LOST
+        | CR_SERVER_LOST_EXTENDED
+        | ER_SESSION_WAS_KILLED
+        | ER_CLIENT_INTERACTION_TIMEOUT => Class::Connection,
         // Rights
-        1044 | 1045 | 1142 | 1143 | 1227 | 1345 | 1356 | 1370 => Class::Text,
+        ER_DBACCESS_DENIED_ERROR
+        | ER_ACCESS_DENIED_ERROR
+        | ER_TABLEACCESS_DENIED_ERROR
+        | ER_COLUMNACCESS_DENIED_ERROR
+        | ER_SPECIFIC_ACCESS_DENIED_ERROR
+        | ER_VIEW_NO_EXPLAIN
+        | ER_VIEW_INVALID
+        | ER_PROCACCESS_DENIED_ERROR => Class::Text,
         // Names
-        1046 | 1049 | 1051 | 1052 | 1054 | 1060 | 1066 | 1072 | 1100 | 1109 | 1115 | 1146 | 1193 | 1273
-        | 1305 => Class::Text,
+        ER_NO_DB_ERROR
+        | ER_BAD_DB_ERROR
+        | ER_BAD_TABLE_ERROR
+        | ER_NON_UNIQ_ERROR
+        | ER_BAD_FIELD_ERROR
+        | ER_DUP_FIELDNAME
+        | ER_NONUNIQ_TABLE
+        | ER_KEY_COLUMN_DOES_NOT_EXITS
+        | ER_TABLE_NOT_LOCKED
+        | ER_UNKNOWN_TABLE
+        | ER_UNKNOWN_CHARACTER_SET
+        | ER_NO_SUCH_TABLE
+        | ER_UNKNOWN_SYSTEM_VARIABLE
+        | ER_UNKNOWN_COLLATION
+        | ER_SP_DOES_NOT_EXIST => Class::Text,
         // Syntax, and what is not allowed where it stands
-        1064 | 1065 | 1093 | 1110 | 1111 | 1136 | 1140 | 1221 | 1222 | 1235 | 1239..=1242 | 1247 | 1248 => {
+        ER_PARSE_ERROR
+        | ER_EMPTY_QUERY
+        | ER_UPDATE_TABLE_USED
+        | ER_FIELD_SPECIFIED_TWICE
+        | ER_INVALID_GROUP_FUNC_USE
+        | ER_WRONG_VALUE_COUNT_ON_ROW
+        | ER_MIX_OF_GROUP_FUNC_AND_FIELDS
+        | ER_WRONG_USAGE
+        | ER_WRONG_NUMBER_OF_COLUMNS_IN_SELECT
+        | ER_NOT_SUPPORTED_YET
+        | ER_WRONG_FK_DEF
+        | ER_KEY_REF_DO_NOT_MATCH_TABLE_REF
+        | ER_OPERAND_COLUMNS
+        | ER_SUBQUERY_NO_1_ROW
+        | ER_ILLEGAL_REFERENCE
+        | ER_DERIVED_MUST_HAVE_ALIAS => Class::Text,
+        // A default that there is not, a regular expression
+        ER_REGEXP_ERROR | ER_NO_DEFAULT_FOR_FIELD => Class::Text,
+        ER_REGEXP_ILLEGAL_ARGUMENT..=ER_REGEXP_PATTERN_TOO_BIG => Class::Text,
+        // Types, collations, values that do not compare or convert
+        ER_ILLEGAL_PARAMETER_DATA_TYPES2_FOR_OPERATION | ER_ILLEGAL_PARAMETER_DATA_TYPE_FOR_OPERATION
+            if mariadb =>
+        {
             Class::Text
         }
-        // A default that there is not, a regular expression
-        1139 | 1364 | 3685..=3700 => Class::Text,
-        // Types, collations, values that do not compare or convert
-        4078 | 4079 if mariadb => Class::Text,
-        1210 | 1253 | 1260 | 1264 | 1267 | 1270 | 1271 | 1292 | 1300 | 1365 | 1366 | 1367 | 1411 | 1525
-        | 1582 | 1583 | 1690 => Class::Text,
-        3037 | 3140 | 3141 | 3143 | 3144 | 3854 | 3988 => Class::Text,
+        ER_WRONG_ARGUMENTS
+        | ER_COLLATION_CHARSET_MISMATCH
+        | ER_CUT_VALUE_GROUP_CONCAT
+        | ER_WARN_DATA_OUT_OF_RANGE
+        | ER_CANT_AGGREGATE_2COLLATIONS
+        | ER_CANT_AGGREGATE_3COLLATIONS
+        | ER_CANT_AGGREGATE_NCOLLATIONS
+        | ER_TRUNCATED_WRONG_VALUE
+        | ER_INVALID_CHARACTER_STRING
+        | ER_DIVISION_BY_ZERO
+        | ER_TRUNCATED_WRONG_VALUE_FOR_FIELD
+        | ER_ILLEGAL_VALUE_FOR_TYPE
+        | ER_WRONG_VALUE_FOR_TYPE
+        | ER_WRONG_VALUE
+        | ER_WRONG_PARAMCOUNT_TO_NATIVE_FCT
+        | ER_WRONG_PARAMETERS_TO_NATIVE_FCT
+        | ER_DATA_OUT_OF_RANGE => Class::Text,
+        ER_GIS_INVALID_DATA
+        | ER_INVALID_JSON_TEXT
+        | ER_INVALID_JSON_TEXT_IN_PARAM
+        | ER_INVALID_JSON_PATH
+        | ER_INVALID_JSON_CHARSET
+        | ER_CANNOT_CONVERT_STRING
+        | ER_IMPOSSIBLE_STRING_CONVERSION => Class::Text,
         _ => Class::Asks,
     }
 }
@@ -69,12 +143,19 @@ pub fn extent(class: Class, was_open: bool, is_open: bool) -> Extent {
 
 /// Whether an error says of itself that only a wait has ended, or the time for it: what was waited for can be asked for again.
 pub fn ended_a_wait(code: u16) -> bool {
-    matches!(code, 1205 | 1317 | 1969 | 3024 | 3572)
+    matches!(
+        code,
+        ER_LOCK_WAIT_TIMEOUT
+            | ER_QUERY_INTERRUPTED
+            | ER_STATEMENT_TIMEOUT
+            | ER_QUERY_TIMEOUT
+            | ER_LOCK_NOWAIT
+    )
 }
 
 /// Whether a client takes the local transaction to be still open behind this error, and runs only the statement again.
 fn implies_open(code: u16) -> bool {
-    matches!(code, 1205 | 3572)
+    matches!(code, ER_LOCK_WAIT_TIMEOUT | ER_LOCK_NOWAIT)
 }
 
 /// How far the application's current statement has got.

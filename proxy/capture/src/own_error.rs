@@ -9,6 +9,7 @@ use std::collections::HashSet;
 
 use atone_sql::{Mode, Statement, analyze};
 use atone_wire::caps::client;
+use atone_wire::error_code::{ER_PARSE_ERROR, ER_SP_DOES_NOT_EXIST, ER_UPDATED_COLUMN_ONLY_ONCE};
 use atone_wire::response::ErrPacket;
 
 use crate::Capture;
@@ -17,15 +18,6 @@ use crate::fault::{Class, class};
 use crate::flight::{Flight, Reply};
 use crate::outcome::Halt;
 use crate::text::is_one_statement;
-
-/// `ER_PARSE_ERROR`
-pub const SYNTAX: u16 = 1064;
-
-/// `ER_SP_DOES_NOT_EXIST`. Of a word of the server's grammar, such as COLUMNS, it says 1630: that need be no call where it stands.
-const MISSING: u16 = 1305;
-
-/// `ER_UPDATED_COLUMN_ONLY_ONCE`, MariaDB's under SIMULTANEOUS_ASSIGNMENT.
-const ONLY_ONCE: u16 = 4140;
 
 /// Whether an error is about the preparing of a statement, and not about the statement: more placeholders than there can be,
 /// statements that cannot be prepared, too many that are, a table that changed meanwhile.
@@ -119,7 +111,8 @@ impl Capture<'_> {
         let charset = self.assumed_mode().charset;
         let Some(sql) = charset.encode(call.as_bytes()) else { return Ok(None) };
         let error = self.error_of(&sql).await?;
-        Ok(error.filter(|own| own.code == MISSING))
+        // Of a word of the server's grammar, such as COLUMNS, it says 1630: that need be no call where it stands
+        Ok(error.filter(|own| own.code == ER_SP_DOES_NOT_EXIST))
     }
 
     /// Why a bound session may not even prepare a statement: a function might write meanwhile.
@@ -162,7 +155,7 @@ impl Capture<'_> {
             return Ok(None);
         }
         let error = match self.error_of(&sql).await? {
-            Some(error) if error.code == SYNTAX => error,
+            Some(error) if error.code == ER_PARSE_ERROR => error,
             found => return Box::pin(self.error_of_twice_assigned(&sql, found)).await,
         };
         let several = self.capabilities & client::MULTI_STATEMENTS != 0;
@@ -189,7 +182,7 @@ impl Capture<'_> {
             return Ok(found);
         }
         match self.run_theirs([b"EXPLAIN ".as_slice(), &text].concat()).await? {
-            Reply::Err(own) if own.code == ONLY_ONCE => Ok(Some(own)),
+            Reply::Err(own) if own.code == ER_UPDATED_COLUMN_ONLY_ONCE => Ok(Some(own)),
             _ if found.is_none() => Ok(None),
             // The list of diagnostics is to be that of the error
             _ => self.error_of(sql).await,
@@ -203,7 +196,7 @@ impl Capture<'_> {
             return Ok(error);
         }
         let whole = self.error_of(&packet).await?;
-        Ok(whole.filter(|whole| whole.code == SYNTAX).unwrap_or(error))
+        Ok(whole.filter(|whole| whole.code == ER_PARSE_ERROR).unwrap_or(error))
     }
 
     /// What the server says against a text when it is asked to prepare it.

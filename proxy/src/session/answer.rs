@@ -14,7 +14,7 @@ use atone_capture::diagnostics::Diagnostics;
 use atone_capture::error::{End, SqlError};
 use atone_capture::fault::{Class, Extent, Fault, Progress, class};
 use atone_capture::outcome::{Done, Halt, Reason, Written, told};
-use atone_capture::own_error::SYNTAX;
+use atone_wire::error_code::ER_PARSE_ERROR;
 
 impl Session {
     /// Ends the current statement: answers the client by what it has come to.
@@ -126,7 +126,7 @@ impl Session {
 
     /// The statement failed: the server has undone what it did; one that stands alone ends its local transaction.
     pub(super) async fn statement_failed(&mut self, mut error: ErrPacket) -> Result<(), End> {
-        if error.code == SYNTAX
+        if error.code == ER_PARSE_ERROR
             && let Some(own) = Box::pin(self.capture().own_error_of_text()).await?
         {
             // It quotes the statement as it was written, and not as it ran

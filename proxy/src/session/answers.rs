@@ -2,6 +2,7 @@
 
 use atone_sql::{DiagnosticNumber, DiagnosticRead, GetDiagnostics, Statement, get_diagnostics};
 use atone_wire::caps::status;
+use atone_wire::error_code::ER_DA_INVALID_CONDITION_NUMBER;
 use atone_wire::read::put_lenenc_bytes;
 use atone_wire::response::OkPacket;
 use bytes::Bytes;
@@ -12,9 +13,6 @@ use super::sql_state::{of_warning, origin as origin_of};
 use atone_capture::diagnostics::{Condition, Diagnostics, is_error};
 use atone_capture::error::End;
 use atone_capture::flight::Reply;
-
-/// `ER_DA_INVALID_CONDITION_NUMBER`
-const INVALID_CONDITION: u16 = 1758;
 
 impl Session {
     /// Answers a statement of a session that is not bound any more from what was kept; whether it could.
@@ -120,7 +118,7 @@ impl Session {
             Some(number) => match number.checked_sub(1).and_then(|at| kept.conditions.get(at)) {
                 Some(row) => Some(Condition::read(row)?),
                 None => {
-                    kept.add_error(INVALID_CONDITION, b"Invalid condition number");
+                    kept.add_error(ER_DA_INVALID_CONDITION_NUMBER, b"Invalid condition number");
                     let status = self.link.status & !status::SESSION_STATE_CHANGED;
                     let ok = OkPacket { status, warnings: 1, ..OkPacket::default() };
                     self.send_ok(ok).await?;

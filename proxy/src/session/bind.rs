@@ -5,6 +5,7 @@ use std::sync::Arc;
 use atone_api::proto::{ErrorCode, Status};
 use atone_api::{ClientError, Xid};
 use atone_sql::{Mode, Statement, XidValue};
+use atone_wire::error_code::{ER_BAD_DB_ERROR, ER_NO_SUCH_TABLE};
 use atone_wire::reply::Expect;
 use atone_wire::response::OkPacket;
 use bytes::Bytes;
@@ -21,8 +22,8 @@ use atone_capture::flight::Reply;
 use atone_capture::outcome::Halt;
 use atone_capture::settings::{WIDE, is_wide, unhex};
 
-/// `ER_BAD_DB_ERROR`, `ER_NO_SUCH_TABLE`: under table locks the server says that a table was not locked.
-const NO_SUCH_TABLE: [u16; 2] = [1049, 1146];
+/// What a server says of a table that there is not; under table locks it says that the table was not locked.
+const NO_SUCH_TABLE: [u16; 2] = [ER_BAD_DB_ERROR, ER_NO_SUCH_TABLE];
 
 /// The global transaction that statements of this session belong to.
 #[derive(Clone, Debug)]

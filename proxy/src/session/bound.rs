@@ -3,6 +3,7 @@
 use atone_sql::{AutocommitValue, Statement};
 use atone_wire::caps::status;
 use atone_wire::command;
+use atone_wire::error_code::ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION;
 use atone_wire::reply::Expect;
 use bytes::Bytes;
 
@@ -13,9 +14,6 @@ use atone_capture::diagnostics::Diagnostics;
 use atone_capture::error::{End, SqlError};
 use atone_capture::fault::{Class, class, ended_a_wait};
 use atone_capture::flight::{Flight, Reply};
-
-/// `ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION`
-const READ_ONLY: u16 = 1792;
 
 /// A statement for which a local transaction may begin.
 #[derive(Debug)]
@@ -92,7 +90,7 @@ impl Session {
     async fn close_again(&mut self, opening: Opening) -> Result<(), End> {
         let Some(error) = self.link.reply.error.filter(|_| self.link.reply.failed) else { return Ok(()) };
         // What comes before anything else is said before there is a transaction
-        let first = error.own || error.code == READ_ONLY;
+        let first = error.own || error.code == ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION;
         let ran = match first {
             true => ended_a_wait(error.code),
             false => class(error.code, self.link.mariadb) != Class::Text,

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use atone_api::ClientError;
 use atone_api::proto::{Status, Transaction};
+use atone_wire::error_code::ER_WARNING_NOT_COMPLETE_ROLLBACK;
 use atone_wire::response::OkPacket;
 
 use super::Session;
@@ -17,8 +18,6 @@ const SILENT_WAIT: Duration = Duration::from_millis(50);
 const WAIT_SQL: &str = "SELECT /* atone: waits for a global rollback */ SLEEP(0.05) LIMIT 1";
 /// How much more a client may send, in bytes, while its rollback is waited for.
 const MAX_PIPELINED_BYTES: usize = 64 << 10;
-/// `ER_WARNING_NOT_COMPLETE_ROLLBACK`
-const NOT_COMPLETE: u16 = 1196;
 /// How many characters MySQL takes as the text of a condition.
 const MAX_TEXT_CHARS: usize = 128;
 
@@ -74,7 +73,7 @@ impl Session {
         let text = not_done(transaction);
         tracing::warn!(backend = self.link.backend.name, "{text}");
         let sql = format!(
-            "SIGNAL SQLSTATE '01000' SET MESSAGE_TEXT = '{}', MYSQL_ERRNO = {NOT_COMPLETE}",
+            "SIGNAL SQLSTATE '01000' SET MESSAGE_TEXT = '{}', MYSQL_ERRNO = {ER_WARNING_NOT_COMPLETE_ROLLBACK}",
             in_literal(&text)
         );
         // Where the server will not say it there is a warning all the same: its own of that

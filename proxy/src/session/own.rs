@@ -13,6 +13,7 @@ use atone_wire::Malformed;
 use atone_wire::attributes::Attributes;
 use atone_wire::binary::text_of_binary;
 use atone_wire::column::ColumnKind;
+use atone_wire::error_code::ER_MAX_PREPARED_STMT_COUNT_REACHED;
 use atone_wire::execute::{ParamClass, ParamType, RawParam, execution};
 use bytes::Bytes;
 
@@ -73,9 +74,6 @@ const MAX_PLACEHOLDERS: usize = 65_535;
 const LONG_DATA_BYTES: usize = 1 << 20;
 /// Room for what stands before the data in such a packet, in bytes.
 const LONG_DATA_HEAD: usize = 64;
-/// `ER_MAX_PREPARED_STMT_COUNT_REACHED`
-const TOO_MANY_STATEMENTS: u16 = 1461;
-
 impl OwnStatements {
     /// Whether the server keeps none.
     pub(super) fn is_empty(&self) -> bool {
@@ -268,7 +266,7 @@ impl Link {
             return Ok(Ok(prepared));
         }
         let (id, columns) = match self.prepare_own(sql, vars).await? {
-            Err(error) if error.code == TOO_MANY_STATEMENTS && !self.own.is_empty() => {
+            Err(error) if error.code == ER_MAX_PREPARED_STMT_COUNT_REACHED && !self.own.is_empty() => {
                 self.close_kept().await?;
                 match self.prepare_own(sql, vars).await? {
                     Ok(prepared) => prepared,

@@ -13,7 +13,7 @@ use super::Session;
 use super::gate::Frame;
 use crate::session::{Answer, Answered, HeldLocks};
 use atone_capture::error::{End, SqlError};
-use atone_capture::own_error::SYNTAX;
+use atone_wire::error_code::ER_PARSE_ERROR;
 
 /// Length of what stands before the data of `COM_STMT_SEND_LONG_DATA`, in bytes.
 const LONG_DATA_HEAD: usize = 7;
@@ -145,7 +145,7 @@ impl Session {
             if fed.bytes > 0
                 && !passed
                 && self.command.with_rest.is_some()
-                && tracker.failed() == Some(SYNTAX)
+                && tracker.failed() == Some(ER_PARSE_ERROR)
             {
                 let packet = self.link.server.rbuf().split_to(fed.bytes);
                 let error = ErrPacket::parse(packet.get(HEADER..).unwrap_or_default())?;

@@ -2,6 +2,7 @@
 
 use atone_wire::caps::{client, status};
 use atone_wire::command;
+use atone_wire::error_code::ER_WARNING_NOT_COMPLETE_ROLLBACK;
 use atone_wire::frame::put_packet;
 use atone_wire::read::put_lenenc;
 use atone_wire::response::{OkPacket, parse_eof};
@@ -14,9 +15,6 @@ use atone_capture::flight::{Reply, Rows};
 
 /// What a statement of the proxy's own warns of, to see later whether the list was left alone.
 const MARK: &[u8] = b"atone: the list of warnings is that of a statement before";
-/// `ER_WARNING_NOT_COMPLETE_ROLLBACK`
-const MARK_CODE: u16 = 1196;
-
 impl Session {
     /// Before a statement that may leave the server's list of warnings alone, as MariaDB does where no table is used and nothing
     /// is warned of: takes what is kept, and puts a mark in the server's list in its place.
@@ -24,8 +22,9 @@ impl Session {
         let Some(kept) = self.state.diagnostics.take().filter(|_| self.link.mariadb) else { return Ok(None) };
         if kept.warning_count > 0 {
             let text = String::from_utf8_lossy(MARK);
-            let sql =
-                format!("SIGNAL SQLSTATE '01000' SET MESSAGE_TEXT = '{text}', MYSQL_ERRNO = {MARK_CODE}");
+            let sql = format!(
+                "SIGNAL SQLSTATE '01000' SET MESSAGE_TEXT = '{text}', MYSQL_ERRNO = {ER_WARNING_NOT_COMPLETE_ROLLBACK}"
+            );
             self.capture().run_one(sql).await?;
         }
         Ok(Some(kept))

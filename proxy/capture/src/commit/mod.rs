@@ -4,6 +4,7 @@ pub mod fresh;
 
 use atone_undo::{Encoded, Image, Layout, UndoRecord, insert_part_sql, part_bytes};
 use atone_wire::caps::status;
+use atone_wire::error_code::{ER_DUP_ENTRY, ER_NO_SUCH_TABLE};
 use atone_wire::response::{ErrPacket, OkPacket};
 
 use crate::Capture;
@@ -26,11 +27,6 @@ const SLACK_BYTES: usize = 64;
 /// Records of more rows, or with a value of more bytes, are encoded where they hold nobody up.
 const MANY_ROWS: usize = 200;
 const LARGE_VALUE_BYTES: usize = 64 << 10;
-/// `ER_NO_SUCH_TABLE`
-const NO_SUCH_TABLE: u16 = 1146;
-/// `ER_DUP_ENTRY`
-const DUPLICATE_KEY: u16 = 1062;
-
 impl Capture<'_> {
     /// Commits the local transaction by `commit`, a statement that commits, as a branch of the global transaction.
     ///
@@ -192,7 +188,7 @@ impl Capture<'_> {
             if let (Some(code), Some(row)) = (failed, first) {
                 // Of the packet nothing has run: the server stops at the first statement that fails
                 match self.catalog.ensure_undo_log(schema).await {
-                    Ok(()) if code == NO_SUCH_TABLE => {
+                    Ok(()) if code == ER_NO_SUCH_TABLE => {
                         replies = self.fly(insert(&row)).await?.into_iter();
                         written = replies.next();
                     }
@@ -268,7 +264,7 @@ fn is_large(record: &UndoRecord<Image>) -> bool {
 fn asks_for_table(code: u16, mariadb: bool) -> bool {
     match class(code, mariadb) {
         Class::Text => true,
-        Class::Asks => code != DUPLICATE_KEY && !ended_a_wait(code),
+        Class::Asks => code != ER_DUP_ENTRY && !ended_a_wait(code),
         Class::Transaction | Class::Connection => false,
     }
 }
@@ -277,8 +273,8 @@ fn asks_for_table(code: u16, mariadb: bool) -> bool {
 fn not_written(xid: &str, part: usize, error: ErrPacket, alone: bool) -> ErrPacket {
     match (error.code, part) {
         // The marker of phase two: this branch was given up meanwhile
-        (DUPLICATE_KEY, 1) => SqlError::rolled_back(xid).err(),
-        (DUPLICATE_KEY, _) => {
+        (ER_DUP_ENTRY, 1) => SqlError::rolled_back(xid).err(),
+        (ER_DUP_ENTRY, _) => {
             let why = "the undo record needs several rows, which a unique key of undo_log does not allow";
             SqlError::refused(xid, why).err()
         }

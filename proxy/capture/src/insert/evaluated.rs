@@ -9,6 +9,7 @@ use atone_sql::{
 };
 use atone_undo::quote_identifier;
 use atone_wire::column::ColumnKind;
+use atone_wire::error_code::ER_UNKNOWN_CHARACTER_SET;
 
 use crate::Capture;
 use crate::binding::tables::Resolved;
@@ -196,9 +197,6 @@ const DATETIME: u8 = 12;
 const CLOCK_SHIFT: &str =
     "a key comes from an expression: a TIMESTAMP within a day of a shift of the session's time zone";
 
-/// `ER_UNKNOWN_CHARACTER_SET`
-const UNKNOWN_CHARSET: u16 = 1115;
-
 impl Capture<'_> {
     /// Evaluates what an INSERT's keys come from, and gives the statement with the values in.
     pub(crate) async fn with_values(&mut self, target: Target<'_>, slots: &Slots) -> Result<Vec<u8>, Halt> {
@@ -382,7 +380,7 @@ impl Capture<'_> {
         let mut replies = self.fly(flight).await?;
         if let Some(Reply::Err(e)) = replies.last() {
             let error = e.clone();
-            if replies.len() == 1 && error.code == UNKNOWN_CHARSET {
+            if replies.len() == 1 && error.code == ER_UNKNOWN_CHARACTER_SET {
                 return Ok(None);
             }
             let of_text = class(error.code, self.mariadb) == Class::Text;

@@ -1,6 +1,7 @@
 //! What has ended with an error of the server's in a statement of ours, and going back: to the savepoint, or to before the local
 //! transaction.
 
+use atone_wire::error_code::*;
 use atone_wire::response::ErrPacket;
 
 use crate::Capture;
@@ -29,7 +30,16 @@ impl Capture<'_> {
         self.state.branch.lets_go();
         let (class, was_open) = (class(code, self.mariadb), self.in_transaction());
         // Known to have ended nothing, so that the server's own list can stay as it is
-        let harmless = matches!(code, 1046 | 1049 | 1054 | 1064 | 1146 | 1062 | 1305);
+        let harmless = matches!(
+            code,
+            ER_NO_DB_ERROR
+                | ER_BAD_DB_ERROR
+                | ER_BAD_FIELD_ERROR
+                | ER_PARSE_ERROR
+                | ER_NO_SUCH_TABLE
+                | ER_DUP_ENTRY
+                | ER_SP_DOES_NOT_EXIST
+        );
         let looks = (was_open && !harmless) || self.command.progress.alone;
         if class != Class::Connection && looks && !self.look().await? {
             return Ok(Extent::Connection);
