@@ -7,7 +7,7 @@
 
 use std::collections::HashSet;
 
-use atone_sql::{Mode, Statement, analyze};
+use atone_sql::{Mode, Refusal, Statement, analyze};
 use atone_wire::caps::client;
 use atone_wire::error_code::{ER_PARSE_ERROR, ER_SP_DOES_NOT_EXIST, ER_UPDATED_COLUMN_ONLY_ONCE};
 use atone_wire::response::ErrPacket;
@@ -107,12 +107,24 @@ impl Capture<'_> {
     }
 
     /// What the server says of a call where there is nothing of that name: no reason to refuse it.
-    pub async fn missing_callee(&mut self, call: &str) -> Result<Option<ErrPacket>, End> {
+    async fn missing_callee(&mut self, call: &str) -> Result<Option<ErrPacket>, End> {
         let charset = self.assumed_mode().charset;
         let Some(sql) = charset.encode(call.as_bytes()) else { return Ok(None) };
         let error = self.error_of(&sql).await?;
         // Of a word of the server's grammar, such as COLUMNS, it says 1630: that need be no call where it stands
         Ok(error.filter(|own| own.code == ER_SP_DOES_NOT_EXIST))
+    }
+
+    /// What the server has against the text of the current statement, which is refused for it: where it calls something, only that
+    /// there is nothing of that name.
+    pub async fn own_error_of_refusal(&mut self, refusal: &Refusal) -> Result<Option<ErrPacket>, End> {
+        match refusal.call.as_ref().filter(|_| self.command.text.is_some()) {
+            Some(call) => {
+                self.command.text = None;
+                self.missing_callee(call).await
+            }
+            None => self.own_error_of_text().await,
+        }
     }
 
     /// Why a bound session may not even prepare a statement: a function might write meanwhile.

@@ -1,7 +1,7 @@
 //! How a captured statement is answered: the one place that answers the client by what a statement has come to, takes back what
 //! has run, and ends a local transaction that was begun for the statement.
 
-use atone_sql::{Refusal, Statement};
+use atone_sql::Refusal;
 use atone_wire::caps::status;
 use atone_wire::response::ErrPacket;
 use bytes::Bytes;
@@ -144,15 +144,10 @@ impl Session {
 
     /// Refuses the current statement for its text.
     pub(super) async fn refuse_text(&mut self, refusal: &Refusal) -> Result<(), End> {
+        let asks = self.command.text.is_some();
+        let own = Box::pin(self.capture().own_error_of_refusal(refusal)).await?;
         let error = SqlError::refused(&self.xid(), &refusal.reason);
-        if let Some(call) = refusal.call.as_ref().filter(|_| self.command.text.is_some()) {
-            self.command.text = None;
-            return match Box::pin(self.capture().missing_callee(call)).await? {
-                Some(own) => self.statement_failed(own).await,
-                None => self.refused_unasked(&error).await,
-            };
-        }
-        self.refuse_as(error).await
+        self.refuse_but_for(own, asks, &error).await
     }
 
     async fn refused_unasked(&mut self, error: &SqlError) -> Result<(), End> {
@@ -165,10 +160,22 @@ impl Session {
     /// either.
     pub(super) async fn refuse_as(&mut self, error: SqlError) -> Result<(), End> {
         let asks = self.command.text.is_some();
-        if let Some(own) = Box::pin(self.capture().own_error_of_text()).await? {
-            return self.statement_failed(own).await;
+        let own = Box::pin(self.capture().own_error_of_text()).await?;
+        self.refuse_but_for(own, asks, &error).await
+    }
+
+    /// Answers with the server's own error, else with ours; `asks`: the server may have been asked.
+    async fn refuse_but_for(
+        &mut self,
+        own: Option<ErrPacket>,
+        asks: bool,
+        error: &SqlError,
+    ) -> Result<(), End> {
+        match own {
+            Some(own) => self.statement_failed(own).await,
+            None if asks => self.refused_unasked(error).await,
+            None => self.send_error(error).await,
         }
-        if asks { self.refused_unasked(&error).await } else { self.send_error(&error).await }
     }
 
     /// The same where a look at its tables has ended in an error, the server's or ours.
@@ -193,12 +200,8 @@ impl Session {
     /// The text of a statement by which the server can be asked what it has against it.
     pub(super) fn text_to_ask(&self, statement: &Analysed) -> Option<Bytes> {
         let analysis = &statement.analysis;
-        let of_atone = match &analysis.statement {
-            Statement::Refused(refusal) => refusal.atone_syntax || analysis.touches_xid,
-            other => other.binds(),
-        };
         // The text of an execution has been prepared
-        if of_atone || statement.origin.execution().is_some() {
+        if analysis.is_of_atone() || statement.origin.execution().is_some() {
             return None;
         }
         let Some(hint) = &analysis.xid_hint else { return Some(statement.origin.sql().clone()) };

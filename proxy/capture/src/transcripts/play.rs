@@ -19,15 +19,12 @@ pub(super) async fn one(capture: &mut Capture<'_>, run: &str, params: &[Param]) 
     if !params.is_empty() && !analysis.placeholders.is_empty() {
         sql = substitute(&sql, &analysis.placeholders, params, mode).unwrap();
         analysis = atone_sql::analyze(&sql, mode);
-    } else if !analysis.statement.binds() {
+    } else if !analysis.is_of_atone() {
         // The text of an execution has been prepared
         capture.command.text = Some(Bytes::from(sql.clone()));
     }
     if let Statement::Refused(refusal) = &analysis.statement {
-        if refusal.atone_syntax || analysis.touches_xid {
-            capture.command.text = None;
-        }
-        return refused(capture, refusal).await.unwrap_or_else(ended);
+        return refused(capture, refusal).await;
     }
     match capture.writing_view(&sql, &analysis.statement).await {
         Ok(None) => {}
@@ -102,18 +99,12 @@ async fn prepared(capture: &mut Capture<'_>, prepare: &Prepare) -> String {
 }
 
 /// A statement that is refused for its text: with the server's error, where that has one.
-async fn refused(capture: &mut Capture<'_>, refusal: &Refusal) -> Result<String, End> {
-    let own = match refusal.call.as_ref().filter(|_| capture.command.text.is_some()) {
-        Some(call) => {
-            capture.command.text = None;
-            capture.missing_callee(call).await?
-        }
-        None => capture.own_error_of_text().await?,
-    };
-    Ok(match own {
-        Some(own) => format!("halt failed: {} {}", own.code, String::from_utf8_lossy(&own.message)),
-        None => format!("refused {}", refusal.reason),
-    })
+async fn refused(capture: &mut Capture<'_>, refusal: &Refusal) -> String {
+    match capture.own_error_of_refusal(refusal).await {
+        Ok(Some(own)) => halted(Halt::Failed(own)),
+        Ok(None) => format!("refused {}", refusal.reason),
+        Err(end) => ended(end),
+    }
 }
 
 async fn committed(capture: &mut Capture<'_>, commit: &[u8]) -> String {

@@ -33,6 +33,16 @@ pub struct Analysis {
     pub session_variables: Vec<String>,
 }
 
+impl Analysis {
+    /// Whether the statement is Atone's own, or was meant to be: no server is to be asked what it has against it.
+    pub fn is_of_atone(&self) -> bool {
+        match &self.statement {
+            Statement::Refused(refusal) => refusal.atone_syntax || self.touches_xid,
+            other => other.binds(),
+        }
+    }
+}
+
 /// The kinds of statements.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Statement {
