@@ -5,7 +5,7 @@ use atone_wire::read::put_lenenc_bytes;
 use atone_wire::response::ErrPacket;
 use bytes::Bytes;
 
-use crate::error::End;
+use crate::error::{End, SqlError};
 use crate::flight::Rows;
 
 /// The diagnostics of the application's last statement.
@@ -68,7 +68,7 @@ impl Diagnostics {
     }
 
     /// Those of a statement whose condition, evaluated before it, has had these.
-    pub(crate) fn behind(mut self, condition: &Diagnostics) -> Self {
+    pub(crate) fn after_condition(mut self, condition: &Diagnostics) -> Self {
         self.conditions.splice(..0, condition.conditions.iter().cloned());
         self.warning_count += condition.warning_count;
         self.error_count += condition.error_count;
@@ -76,9 +76,81 @@ impl Diagnostics {
     }
 }
 
+/// The diagnostics of the application's last statement, where those that the server has are of another one. Where nothing is
+/// kept the server knows them itself. All that becomes of them in a session goes through here.
+#[derive(Debug, Default)]
+pub struct Kept(Option<Diagnostics>);
+
+impl Kept {
+    /// Whether the server's own are of another statement.
+    pub fn is_some(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Whether the server knows them itself.
+    pub fn is_none(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// What is kept.
+    pub fn get(&self) -> Option<&Diagnostics> {
+        self.0.as_ref()
+    }
+
+    /// The server's own are those of the application's last statement, or will be.
+    pub fn forget(&mut self) {
+        self.0 = None;
+    }
+
+    /// These are those of the application's last statement.
+    pub fn keep(&mut self, diagnostics: Diagnostics) {
+        self.0 = Some(diagnostics);
+    }
+
+    /// What was taken is put back.
+    pub fn restore(&mut self, taken: Option<Diagnostics>) {
+        self.0 = taken;
+    }
+
+    /// Takes what is kept out, around a statement that may leave it alone or replace it.
+    pub fn take(&mut self) -> Option<Diagnostics> {
+        self.0.take()
+    }
+
+    /// A statement or command that leaves the list as it is has set what `ROW_COUNT()` is.
+    pub fn set_row_count(&mut self, row_count: i128) {
+        if let Some(kept) = &mut self.0 {
+            kept.row_count = row_count;
+        }
+    }
+
+    /// A statement of which only `ROW_COUNT()` is known to be as it was.
+    pub fn keep_row_count(&mut self, row_count: i128) {
+        self.0.get_or_insert_with(|| Diagnostics::without_warnings(row_count)).row_count = row_count;
+    }
+
+    /// A statement of Atone's own making adds an error to the list.
+    pub fn add_error(&mut self, code: u16, message: &[u8]) {
+        if let Some(kept) = &mut self.0 {
+            kept.add_error(code, message);
+        }
+    }
+
+    /// The application's statement was answered with this error: what is kept is of it, or of nothing that counts any more.
+    pub fn answered_with(&mut self, error: &ErrPacket) {
+        match &mut self.0 {
+            kept if SqlError::made(error) => *kept = Some(Diagnostics::of_error(error)),
+            Some(kept) if kept.tells_of(error) => kept.failed = Some((error.code, error.sql_state)),
+            Some(kept) => *kept = Diagnostics::of_error(error),
+            // The server's own list is of it
+            None => {}
+        }
+    }
+}
+
 /// The diagnostics of what was evaluated before the current statement, and belongs to it.
 #[derive(Debug)]
-pub struct Heard {
+pub struct EarlierDiagnostics {
     /// What they are.
     pub diagnostics: Diagnostics,
     /// The statement's info string counts them.

@@ -10,7 +10,7 @@ use atone_wire::response::ErrPacket;
 
 use crate::error::SqlError;
 pub use crate::error::{Extent, Fault};
-use crate::outcome::told;
+use crate::outcome::with_context;
 
 /// What an error's code says by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub enum Class {
     /// The connection ends.
     Connection,
     /// It may have ended the local transaction: the server's status flags tell.
-    Asks,
+    Uncertain,
 }
 
 /// What an error's code says by itself.
@@ -126,7 +126,7 @@ pub fn class(code: u16, mariadb: bool) -> Class {
         | ER_INVALID_JSON_CHARSET
         | ER_CANNOT_CONVERT_STRING
         | ER_IMPOSSIBLE_STRING_CONVERSION => Class::Text,
-        _ => Class::Asks,
+        _ => Class::Uncertain,
     }
 }
 
@@ -136,8 +136,8 @@ pub fn extent(class: Class, was_open: bool, is_open: bool) -> Extent {
         Class::Text => Extent::Statement,
         Class::Connection => Extent::Connection,
         Class::Transaction => Extent::Transaction,
-        Class::Asks if was_open && !is_open => Extent::Transaction,
-        Class::Asks => Extent::Statement,
+        Class::Uncertain if was_open && !is_open => Extent::Transaction,
+        Class::Uncertain => Extent::Statement,
     }
 }
 
@@ -175,7 +175,7 @@ pub(crate) fn of_rolled_back(error: ErrPacket, xid: &str, alone: bool) -> ErrPac
     if !implies_open(error.code) && (alone || !ended_a_wait(error.code)) {
         return error;
     }
-    SqlError::deadlock(xid, &told("the undo record cannot be written", &error)).err()
+    SqlError::deadlock(xid, &with_context("the undo record cannot be written", &error)).err()
 }
 
 #[cfg(test)]
@@ -197,7 +197,7 @@ mod tests {
         for code in [1213, 1020, 1614] {
             assert_eq!(extent(class(code, true), true, true), Extent::Transaction, "{code}");
         }
-        assert_eq!(class(1020, false), Class::Asks, "MySQL's is of another engine");
+        assert_eq!(class(1020, false), Class::Uncertain, "MySQL's is of another engine");
         for code in [1053, 1927, 2013, 3169, 4031] {
             assert_eq!(extent(class(code, false), true, true), Extent::Connection, "{code}");
         }

@@ -92,8 +92,8 @@ impl Flight {
         self.savepoint = true;
     }
 
-    /// The same with a statement in front.
-    pub fn behind(self, first: impl AsRef<[u8]>) -> Flight {
+    /// The same after another statement.
+    pub fn after(self, first: impl AsRef<[u8]>) -> Flight {
         let mut out = Flight::default();
         out.push(first);
         for statement in self.statements() {

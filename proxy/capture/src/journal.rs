@@ -35,7 +35,7 @@ pub struct Branch {
     seen: HashMap<(usize, Key), usize>,
     savepoints: Vec<(String, usize)>,
     bytes: usize,
-    met: Vec<Met>,
+    assumptions: Vec<Assumption>,
     /// A statement has run whose triggers fire even where it changes no row.
     fired: bool,
     /// What statements have read, and whether the transaction keeps it as it is since.
@@ -44,7 +44,7 @@ pub struct Branch {
 
 /// A table as a statement took it to be.
 #[derive(Clone, Debug)]
-pub struct Met {
+pub struct Assumption {
     /// What was known of it.
     pub info: Arc<TableInfo>,
     /// Foreign keys that point at it matter: rows were deleted, or indexed columns updated.
@@ -53,7 +53,7 @@ pub struct Met {
     pub held: bool,
 }
 
-impl Met {
+impl Assumption {
     fn is(&self, info: &Arc<TableInfo>) -> bool {
         Arc::ptr_eq(&self.info, info)
             || self.info.table == info.table
@@ -134,32 +134,32 @@ impl Branch {
     }
 
     /// Notes what a statement takes a table to be.
-    pub fn meet(&mut self, info: &Arc<TableInfo>, as_parent: bool) {
-        match self.met.iter_mut().find(|met| met.is(info)) {
-            Some(met) => met.as_parent |= as_parent,
-            None => self.met.push(Met { info: info.clone(), as_parent, held: false }),
+    pub fn assume(&mut self, info: &Arc<TableInfo>, as_parent: bool) {
+        match self.assumptions.iter_mut().find(|assumed| assumed.is(info)) {
+            Some(assumed) => assumed.as_parent |= as_parent,
+            None => self.assumptions.push(Assumption { info: info.clone(), as_parent, held: false }),
         }
     }
 
     /// Forgets what a statement that has not run took a table to be, where no other has written it.
-    pub fn unmeet(&mut self, info: &Arc<TableInfo>) {
+    pub fn drop_assumption(&mut self, info: &Arc<TableInfo>) {
         let table = &info.table;
         if !self.tables.iter().any(|t| t.schema == table.schema && t.name == table.name) {
-            self.met.retain(|met| !met.is(info));
+            self.assumptions.retain(|assumed| !assumed.is(info));
         }
     }
 
     /// Notes that a table was looked at while the transaction keeps it from being altered.
     pub fn hold(&mut self, info: &Arc<TableInfo>) {
-        self.meet(info, false);
-        for met in self.met.iter_mut().filter(|met| met.is(info)) {
-            met.held = true;
+        self.assume(info, false);
+        for assumed in self.assumptions.iter_mut().filter(|assumed| assumed.is(info)) {
+            assumed.held = true;
         }
     }
 
     /// Whether it was, and still is kept.
     pub fn holds(&self, info: &Arc<TableInfo>) -> bool {
-        self.met.iter().any(|met| met.held && met.is(info))
+        self.assumptions.iter().any(|assumed| assumed.held && assumed.is(info))
     }
 
     /// A statement stands at the beginning of a local transaction, and has read nothing yet.
@@ -173,9 +173,9 @@ impl Branch {
     }
 
     /// The server may have let go of what the transaction has met, and read.
-    pub fn lets_go(&mut self) {
-        for met in &mut self.met {
-            met.held = false;
+    pub fn forget_holds(&mut self) {
+        for assumed in &mut self.assumptions {
+            assumed.held = false;
         }
         for kept in self.reads.values_mut() {
             *kept = false;
@@ -193,13 +193,13 @@ impl Branch {
     }
 
     /// What the statements took their tables to be.
-    pub fn met(&self) -> &[Met] {
-        &self.met
+    pub fn assumptions(&self) -> &[Assumption] {
+        &self.assumptions
     }
 
     /// A statement stands at the beginning of a local transaction: what others took their tables to be is without effect.
     pub fn begin(&mut self) {
-        self.met.clear();
+        self.assumptions.clear();
         self.fired = false;
     }
 
@@ -259,7 +259,7 @@ impl Branch {
         packet_bytes: usize,
     ) -> Option<Obstacle> {
         let fires = || {
-            let mut same = self.met.iter().map(|met| &met.info);
+            let mut same = self.assumptions.iter().map(|assumed| &assumed.info);
             same.any(|info| {
                 info.table.schema == table.schema
                     && info.table.name == table.name
@@ -316,7 +316,7 @@ impl Branch {
     /// The transaction was rolled back to a savepoint: rows first touched after it are as they were.
     pub fn rollback_to(&mut self, name: &str) {
         // The server lets go of what was locked after it
-        self.lets_go();
+        self.forget_holds();
         let Some(at) = self.savepoints.iter().position(|(n, _)| n == name) else { return };
         let keep = self.savepoints[at].1;
         self.savepoints.truncate(at + 1);

@@ -48,7 +48,7 @@ use atone_wire::caps::status;
 use bytes::Bytes;
 
 use crate::binding::tables::SeenTable;
-use crate::diagnostics::{Diagnostics, Heard};
+use crate::diagnostics::{EarlierDiagnostics, Kept};
 use crate::fault::Progress;
 use crate::flight::Rows;
 use crate::heavy::Heavy;
@@ -83,7 +83,7 @@ pub struct State {
     /// The schemas whose undo_log was seen not to be hidden by a temporary one.
     pub undo_logs: HashSet<String>,
     /// The diagnostics of a statement after which others were run.
-    pub diagnostics: Option<Diagnostics>,
+    pub diagnostics: Kept,
     /// `autocommit` is off although the status flags say that it is on: MySQL's do so in a session that has it from the global
     /// variable, until it is set to 1.
     pub autocommit_hidden: bool,
@@ -104,7 +104,7 @@ pub struct Command {
     /// It is one of the executions of a bulk, which ends the local transaction that was begun for it.
     pub in_bulk: bool,
     /// The diagnostics of its condition, where that ran apart from it.
-    pub heard: Option<Heard>,
+    pub earlier: Option<EarlierDiagnostics>,
     /// The server may list warnings of it that its OK packet does not count.
     pub uncounted_warnings: bool,
     /// The rows that it is to be answered with, instead of its OK.

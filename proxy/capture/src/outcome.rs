@@ -145,6 +145,12 @@ impl From<String> for Halt {
     }
 }
 
+impl From<Reason> for Halt {
+    fn from(why: Reason) -> Halt {
+        Halt::Stopped(why)
+    }
+}
+
 impl From<SqlError> for Halt {
     fn from(error: SqlError) -> Halt {
         Halt::stop(error)
@@ -187,6 +193,6 @@ pub(crate) fn last(mut replies: Vec<Reply>) -> Result<Reply, End> {
 }
 
 /// The server's error, said to come while Atone did something.
-pub fn told(context: &str, error: &ErrPacket) -> String {
+pub fn with_context(context: &str, error: &ErrPacket) -> String {
     format!("{context}: {} {}", error.code, String::from_utf8_lossy(&error.message))
 }

@@ -127,25 +127,27 @@ impl Capture<'_> {
         }
     }
 
-    /// Why a bound session may not even prepare a statement: a function might write meanwhile.
-    pub async fn prepare_refusal(
-        &mut self,
-        sql: &[u8],
-        statement: &Statement,
-    ) -> Result<Option<ErrPacket>, End> {
+    /// Checks that a bound session may prepare a statement.
+    ///
+    /// # Errors
+    /// A function might write meanwhile.
+    pub async fn check_prepare(&mut self, sql: &[u8], statement: &Statement) -> Result<(), Halt> {
         if !self.mariadb {
-            return Ok(None);
+            return Ok(());
         }
         let Statement::Refused(refusal) = statement else {
-            let view = self.writing_when_prepared(sql).await?;
-            return Ok(view.map(|error| error.err()));
+            return match self.check_reads_prepared(sql).await {
+                Err(Halt::Stopped(why)) => Err(Halt::Failed(why.error(&self.xid()).err())),
+                checked => checked,
+            };
         };
         let own = match &refusal.call {
             Some(call) => Box::pin(self.missing_callee(call)).await?,
-            None if Box::pin(self.prepares_quietly(sql)).await? => return Ok(None),
+            None if Box::pin(self.prepares_quietly(sql)).await? => return Ok(()),
             None => None,
         };
-        Ok(Some(own.unwrap_or_else(|| SqlError::refused(&self.xid(), &refusal.reason).err())))
+        let error = own.unwrap_or_else(|| SqlError::refused(&self.xid(), &refusal.reason).err());
+        Err(Halt::Failed(error))
     }
 
     /// Whether no stored function is called, whatever the server evaluates of a statement that it prepares.
@@ -157,7 +159,11 @@ impl Capture<'_> {
         if atone_sql::table_names(sql, mode).is_none_or(|names| names.is_empty()) {
             return Ok(true);
         }
-        Ok(self.writing_when_prepared(sql).await?.is_none())
+        match self.check_reads_prepared(sql).await {
+            Ok(()) => Ok(true),
+            Err(Halt::End(end)) => Err(end),
+            Err(_) => Ok(false),
+        }
     }
 
     /// What the server has against the text of the current statement, where it can be asked; it is asked once.
@@ -220,10 +226,10 @@ impl Capture<'_> {
 
     /// The server could not prepare a statement.
     pub async fn prepare_failed(&mut self) -> Result<(), End> {
-        self.state.diagnostics = None;
+        self.state.diagnostics.forget();
         if !self.xid().is_empty() && self.state.vars.is_none() {
             // Reading them would replace the diagnostics
-            self.keep_warnings_behind(-1).await?;
+            self.keep_warnings_after_answer(-1).await?;
         }
         Ok(())
     }

@@ -10,12 +10,13 @@ use atone_facts::{
     UncommittedNumbers, UndoLogError, ViewDefinition,
 };
 use atone_undo::{Row, Table};
+use atone_wire::Malformed;
 use atone_wire::response::ErrPacket;
 use bytes::Bytes;
 
 use crate::error::{End, SqlError};
 use crate::flight::{Flight, Replies, Reply};
-use crate::journal::Met;
+use crate::journal::Assumption;
 use crate::settings::Vars;
 
 /// Something that is waited for.
@@ -67,7 +68,7 @@ pub trait Server: Send + Sync {
     ///
     /// # Errors
     /// A connection broke.
-    fn register<'a>(&'a mut self, branch: Registration) -> Step<'a, Result<Result<u64, NotRegistered>, End>>;
+    fn register<'a>(&'a mut self, branch: Registration) -> Step<'a, Result<u64, NotRegistered>>;
 
     /// Tells the coordinator what has become of a registered branch. Nobody waits for that.
     fn report(&self, branch_id: u64, committed: bool);
@@ -104,6 +105,20 @@ pub enum NotRegistered {
     Refused(SqlError),
     /// The statement that waits on the server has failed.
     Failed(ErrPacket),
+    /// The connection, or the session, has ended.
+    End(End),
+}
+
+impl From<End> for NotRegistered {
+    fn from(end: End) -> NotRegistered {
+        NotRegistered::End(end)
+    }
+}
+
+impl From<Malformed> for NotRegistered {
+    fn from(malformed: Malformed) -> NotRegistered {
+        NotRegistered::End(malformed.into())
+    }
 }
 
 /// What the service account knows of the server's tables, views and undo_logs.
@@ -132,7 +147,11 @@ pub trait Catalog: Send + Sync {
     ///
     /// # Errors
     /// [`Stale`]
-    fn begin_verify(&self, met: Vec<Met>, reads: Vec<Qualified>) -> Step<'static, Result<(), Stale>>;
+    fn begin_verify(
+        &self,
+        assumptions: Vec<Assumption>,
+        reads: Vec<Qualified>,
+    ) -> Step<'static, Result<(), Stale>>;
 
     /// Why reading one of these may write: it is a view that calls a function.
     ///

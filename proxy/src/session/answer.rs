@@ -13,7 +13,7 @@ use atone_capture::commit::COMMIT;
 use atone_capture::diagnostics::Diagnostics;
 use atone_capture::error::{End, SqlError};
 use atone_capture::fault::{Class, Extent, Fault, Progress, class};
-use atone_capture::outcome::{Done, Halt, Reason, Written, told};
+use atone_capture::outcome::{Done, Halt, Reason, Written, with_context};
 use atone_wire::error_code::ER_PARSE_ERROR;
 
 impl Session {
@@ -31,7 +31,7 @@ impl Session {
         let Written { ok, diagnostics } = written;
         let alone = self.capture().is_alone();
         let mut ok = ok.without_session_state(self.link.capabilities);
-        if self.command.heard.is_some() && !alone {
+        if self.command.earlier.is_some() && !alone {
             self.capture().keep_of(&ok, i128::from(ok.affected_rows)).await?;
         }
         // What it has changed is in the journal
@@ -56,8 +56,8 @@ impl Session {
                 Err(halt) => return self.halted(halt).await,
             }
         }
-        if let Some(heard) = self.command.heard.take() {
-            ok = ok.with_more_warnings(heard.diagnostics.warning_count, heard.in_info);
+        if let Some(earlier) = self.command.earlier.take() {
+            ok = ok.with_more_warnings(earlier.diagnostics.warning_count, earlier.in_info);
         }
         match returned {
             Some(rows) => self.send_rows(&rows, rows.rows.iter().map(|row| row.to_vec())).await?,
@@ -68,9 +68,24 @@ impl Session {
         }
         // A COMMIT has left its own
         if let Some(kept) = diagnostics.filter(|_| !alone || self.state.diagnostics.is_some()) {
-            self.state.diagnostics = Some(kept);
+            self.state.diagnostics.keep(kept);
         }
         Ok(())
+    }
+
+    /// Answers what a command has come to, where it was not answered yet.
+    ///
+    /// # Errors
+    /// The connection broke, or ends with the answer.
+    pub(super) async fn settle(&mut self, done: Result<(), Halt>) -> Result<(), End> {
+        let answered = match done {
+            Ok(()) => return Ok(()),
+            Err(halt) => Box::pin(self.halted(halt)).await,
+        };
+        match answered {
+            Err(End::Fault(fault)) => Box::pin(self.answer_fault(fault)).await,
+            answered => answered,
+        }
     }
 
     /// Ends a statement that was not done: the one place that answers for it.
@@ -88,7 +103,7 @@ impl Session {
             Halt::Failed(error) => self.statement_failed(error).await,
             Halt::FailedBefore(error, diagnostics) => {
                 self.statement_failed(error).await?;
-                self.state.diagnostics = diagnostics;
+                self.state.diagnostics.restore(diagnostics);
                 Ok(())
             }
             Halt::TakenBack(why) => self.take_back(why).await,
@@ -152,7 +167,7 @@ impl Session {
 
     async fn refused_unasked(&mut self, error: &SqlError) -> Result<(), End> {
         // What the server says of what it was asked is nothing that the application has asked for
-        self.state.diagnostics = Some(Diagnostics::without_warnings(-1));
+        self.state.diagnostics.keep(Diagnostics::without_warnings(-1));
         self.send_error(error).await
     }
 
@@ -193,7 +208,7 @@ impl Session {
             return self.statement_failed(own).await;
         }
         self.statement_failed(error).await?;
-        self.state.diagnostics = kept;
+        self.state.diagnostics.restore(kept);
         Ok(())
     }
 
@@ -222,7 +237,7 @@ impl Session {
             if !savepoint {
                 // Only with the whole local transaction goes what it has changed
                 let xid = self.xid();
-                error = SqlError::deadlock(&xid, &told("behind the statement", &error)).err();
+                error = SqlError::deadlock(&xid, &with_context("behind the statement", &error)).err();
                 extent = Extent::Transaction;
             }
         }

@@ -13,10 +13,11 @@ use super::sql_state::{of_warning, origin as origin_of};
 use atone_capture::diagnostics::{Condition, Diagnostics, is_error};
 use atone_capture::error::End;
 use atone_capture::flight::Reply;
+use atone_capture::outcome::Halt;
 
 impl Session {
     /// Answers a statement of a session that is not bound any more from what was kept; whether it could.
-    pub(super) async fn answer_kept(&mut self, statement: &Analysed) -> Result<bool, End> {
+    pub(super) async fn answer_kept(&mut self, statement: &Analysed) -> Result<bool, Halt> {
         if self.state.diagnostics.is_none() {
             return Ok(false);
         }
@@ -35,7 +36,7 @@ impl Session {
         sql: &[u8],
         reads: &[DiagnosticRead],
         origin: &Origin,
-    ) -> Result<bool, End> {
+    ) -> Result<bool, Halt> {
         let Some(rewritten) = self.with_diagnostics(sql, reads) else { return Ok(false) };
         let taken = self.mark_list().await?;
         self.pass_instead(&rewritten, origin).await?;
@@ -44,8 +45,8 @@ impl Session {
     }
 
     /// Answers `SHOW WARNINGS` and its like from what was kept; whether it could.
-    pub(super) async fn answer_diagnostics(&mut self, sql: &[u8], origin: &Origin) -> Result<bool, End> {
-        let Some(Diagnostics { warning_count, error_count, .. }) = &self.state.diagnostics else {
+    pub(super) async fn answer_diagnostics(&mut self, sql: &[u8], origin: &Origin) -> Result<bool, Halt> {
+        let Some(Diagnostics { warning_count, error_count, .. }) = self.state.diagnostics.get() else {
             return Ok(false);
         };
         let (warning_count, error_count) = (*warning_count, *error_count);
@@ -69,7 +70,7 @@ impl Session {
             ["GET", ..] => match get_diagnostics(sql, self.capture().assumed_mode()) {
                 Some(get) => return self.answer_get(sql, &get).await,
                 None if words.get(1) == Some(&"STACKED") => return Ok(false),
-                None => return self.refuse_diagnostics().await,
+                None => return Err(unanswerable()),
             },
             _ if !listed => {
                 if words.first() == Some(&"SHOW") {
@@ -77,12 +78,12 @@ impl Session {
                 }
                 return Ok(false);
             }
-            _ => return self.refuse_diagnostics().await,
+            _ => return Err(unanswerable()),
         };
         let limit = match limit_of(words.get(2..).unwrap_or_default()) {
             Some(limit) => limit,
             None if !listed => return Ok(false),
-            None => return self.refuse_diagnostics().await,
+            None => return Err(unanswerable()),
         };
         if !listed {
             // The server's list may be that of a read of ours
@@ -100,25 +101,27 @@ impl Session {
         } else {
             self.send_rows(&defined, rows.map(|row| row.to_vec())).await?;
         }
-        self.state.diagnostics = Some(kept);
+        self.state.diagnostics.keep(kept);
         self.answered_with_rows();
         Ok(true)
     }
 
     /// Answers a GET DIAGNOSTICS: sets its variables to what was kept.
-    async fn answer_get(&mut self, sql: &[u8], get: &GetDiagnostics) -> Result<bool, End> {
+    async fn answer_get(&mut self, sql: &[u8], get: &GetDiagnostics) -> Result<bool, Halt> {
         let vars = self.capture().session_vars().await?;
         let charset = match vars.charset_results.as_str() {
             "NULL" | "binary" => "utf8mb4",
             charset => charset,
         };
-        let Some(kept) = &mut self.state.diagnostics else { return Ok(false) };
+        let Some(kept) = self.state.diagnostics.get() else { return Ok(false) };
         let condition = match get.condition {
             None => None,
             Some(number) => match number.checked_sub(1).and_then(|at| kept.conditions.get(at)) {
                 Some(row) => Some(Condition::read(row)?),
                 None => {
-                    kept.add_error(ER_DA_INVALID_CONDITION_NUMBER, b"Invalid condition number");
+                    self.state
+                        .diagnostics
+                        .add_error(ER_DA_INVALID_CONDITION_NUMBER, b"Invalid condition number");
                     let status = self.link.status & !status::SESSION_STATE_CHANGED;
                     let ok = OkPacket { status, warnings: 1, ..OkPacket::default() };
                     self.send_ok(ok).await?;
@@ -131,8 +134,7 @@ impl Session {
             let Some(value) = item_sql(kept, condition.as_ref(), item, charset, self.link.mariadb) else {
                 let why =
                     format!("GET DIAGNOSTICS of {item}, behind a statement that was committed by itself");
-                self.refuse(&why).await?;
-                return Ok(true);
+                return Err(why.into());
             };
             if i > 0 {
                 set.extend_from_slice(b", ");
@@ -150,28 +152,19 @@ impl Session {
                 self.send_ok(ok).await?;
             }
             Reply::Err(error) => self.send_err(&error).await?,
-            _ => return Err(End::Broken("SET answered with rows".into())),
+            _ => return Err(Halt::broken("SET answered with rows")),
         }
         Ok(true)
     }
 
     /// Behind a result `ROW_COUNT()` is -1.
     fn answered_with_rows(&mut self) {
-        if let Some(kept) = &mut self.state.diagnostics {
-            kept.row_count = -1;
-        }
-    }
-
-    async fn refuse_diagnostics(&mut self) -> Result<bool, End> {
-        let why =
-            "diagnostics in another form than SHOW WARNINGS, behind a statement that was committed by itself";
-        self.refuse(why).await?;
-        Ok(true)
+        self.state.diagnostics.set_row_count(-1);
     }
 
     /// The statement with the numbers of the diagnostics put in; `None` where the server knows them itself.
     pub(super) fn with_diagnostics(&self, sql: &[u8], reads: &[DiagnosticRead]) -> Option<Vec<u8>> {
-        let kept = self.state.diagnostics.as_ref()?;
+        let kept = self.state.diagnostics.get()?;
         let mut out = Vec::with_capacity(sql.len() + 64);
         let mut at = 0;
         for (i, read) in reads.iter().enumerate() {
@@ -204,6 +197,12 @@ impl Session {
         out.extend_from_slice(sql.get(at..)?);
         Some(out)
     }
+}
+
+fn unanswerable() -> Halt {
+    Halt::stop(
+        "diagnostics in another form than SHOW WARNINGS, behind a statement that was committed by itself",
+    )
 }
 
 /// An expression of the type of `ROW_COUNT()`: that of an IF is the type of both its values.

@@ -12,6 +12,7 @@ use bytes::Bytes;
 
 use super::Session;
 use super::analysed::{Analysed, Origin};
+use super::rollback::Decision;
 use crate::coordinator_error::of_coordinator;
 use crate::session::HeldLocks;
 use crate::waits::Bound;
@@ -45,38 +46,38 @@ pub(super) fn depends_on_mode(sql: &[u8]) -> bool {
 
 impl Session {
     /// A statement of a bound session, or one that may concern Atone.
-    pub(super) async fn looked_at_query(&mut self, sql: Bytes) -> Result<(), End> {
+    pub(super) async fn looked_at_query(&mut self, sql: Bytes) -> Result<(), Halt> {
         if self.link.binding.is_some() && self.state.vars.is_none() && !depends_on_mode(&sql) {
             // Reading the variables would replace the diagnostics
             let analysed = Analysed::query(sql.clone(), self.capture().assumed_mode());
             let statement = &analysed.analysis.statement;
             if matches!(statement, Statement::Diagnostics | Statement::SelectsDiagnostics { .. }) {
-                return self.looked_at_statement(analysed).await;
+                return Ok(self.looked_at_statement(analysed).await?);
             }
         }
-        let mode = match self.reading_mode(&sql).await? {
-            Ok(mode) => mode,
-            Err(error) => return self.send_error(&error).await,
-        };
-        self.looked_at_statement(Analysed::query(sql, mode)).await
+        let mode = self.reading_mode(&sql).await?;
+        Ok(self.looked_at_statement(Analysed::query(sql, mode)).await?)
     }
 
-    /// How a statement is read; the inner error says why it cannot be, in a bound session, under the session's settings.
-    /// Nothing passes under such ones but what certainly is no write, and leads out of them.
-    pub(super) async fn reading_mode(&mut self, sql: &[u8]) -> Result<Result<Mode, SqlError>, End> {
+    /// How a statement is read.
+    ///
+    /// # Errors
+    /// It cannot be read under the settings of the bound session. Nothing passes under such ones but what certainly is no write,
+    /// and leads out of them.
+    pub(super) async fn reading_mode(&mut self, sql: &[u8]) -> Result<Mode, Halt> {
         if self.link.binding.is_none() {
             let mode = self.unbound_mode(sql).await?;
             let unreadable = self.state.vars.as_ref().and_then(|vars| vars.refuse.as_deref());
-            return Ok(match unreadable {
+            return match unreadable {
                 // It may ask to be bound where that cannot be read
                 Some(why) if !sql.is_ascii() && atone_sql::may_name_xid(sql) => {
-                    Err(SqlError::refused("", why))
+                    Err(SqlError::refused("", why).into())
                 }
                 _ => Ok(mode),
-            });
+            };
         }
         let vars = self.capture().session_vars().await?;
-        let Some(why) = &vars.refuse else { return Ok(Ok(vars.mode)) };
+        let Some(why) = &vars.refuse else { return Ok(vars.mode) };
         let leads_out = matches!(
             atone_sql::analyze(sql, vars.mode).statement,
             Statement::Set
@@ -86,7 +87,7 @@ impl Session {
                 | Statement::Rollback { .. }
         );
         let passes = leads_out && sql.is_ascii();
-        Ok(if passes { Ok(vars.mode) } else { Err(SqlError::refused(&self.xid(), why)) })
+        if passes { Ok(vars.mode) } else { Err(SqlError::refused(&self.xid(), why).into()) }
     }
 
     /// How a statement of an unbound session is read: as the session's settings say, where it may bind itself, or may
@@ -107,12 +108,16 @@ impl Session {
     /// A statement, analyzed, of a bound session or with something for Atone in it.
     pub(super) async fn looked_at_statement(&mut self, statement: Analysed) -> Result<(), End> {
         self.command.text = self.text_to_ask(&statement);
-        let done = self.answered_statement(statement).await;
+        let done = match self.run_statement(statement).await {
+            // Behind it lies much: the future of each statement stays small
+            Err(halt) => Box::pin(self.halted(halt)).await,
+            Ok(()) => Ok(()),
+        };
         self.command.text = None;
         done
     }
 
-    async fn answered_statement(&mut self, statement: Analysed) -> Result<(), End> {
+    async fn run_statement(&mut self, statement: Analysed) -> Result<(), Halt> {
         self.command.returned = None;
         self.command.progress = Progress::default();
         let Analysed { sql, analysis, .. } = &statement;
@@ -120,13 +125,13 @@ impl Session {
         if analysis.statement.binds()
             && let Some(xid) = &self.link.attribute_xid
         {
-            let error = SqlError::refused(xid, "the statement binds and has the query attribute atone_xid");
-            return self.send_error(&error).await;
+            let why = "the statement binds and has the query attribute atone_xid";
+            return Err(SqlError::refused(xid, why).into());
         }
         let sweeps = self.sweeps_variables(&statement);
         match &analysis.statement {
             Statement::Refused(refusal) if bound || refusal.for_atone => {
-                return Box::pin(self.refuse_text(refusal)).await;
+                return Ok(Box::pin(self.refuse_text(refusal)).await?);
             }
             Statement::StartGlobal { name, timeout_s } => {
                 return self.start_global(name.clone(), *timeout_s).await;
@@ -134,7 +139,7 @@ impl Session {
             Statement::JoinGlobal(XidValue::Literal(xid)) => return self.join_global(xid).await,
             Statement::JoinGlobal(XidValue::Placeholder(_) | XidValue::Null) => {
                 let why = "a parameter of START GLOBAL TRANSACTION JOIN outside of a prepared statement";
-                return self.refuse(why).await;
+                return Err(Halt::stop(why));
             }
             Statement::CommitGlobal => return self.end_global(true).await,
             Statement::RollbackGlobal => return self.end_global(false).await,
@@ -148,87 +153,84 @@ impl Session {
                 return self.unbind(statement.origin).await;
             }
             Statement::SetXid(XidValue::Placeholder(_)) => {
-                return self.refuse("a parameter of SET @atone_xid outside of a prepared statement").await;
+                return Err(Halt::stop("a parameter of SET @atone_xid outside of a prepared statement"));
             }
             Statement::TouchesXid => {
-                if self.link.binding.is_some()
-                    && let Some(error) = self.capture().writing_view(sql, &analysis.statement).await?
-                {
-                    return self.send_error(&error).await;
+                if self.link.binding.is_some() {
+                    self.capture().check_reads(sql, &analysis.statement).await?;
                 }
                 return self.touches_xid(statement.origin, sweeps).await;
             }
             Statement::Refused(_) if analysis.touches_xid => {
                 let why = "@atone_xid is set in a way that is not followed: use SET @atone_xid = '…'";
-                return self.refuse(why).await;
+                return Err(Halt::stop(why));
             }
             _ => {}
         }
         let hint = match (&analysis.xid_hint, self.link.attribute_xid.clone()) {
             (Some(hint), Some(xid)) if hint.xid != xid => {
                 let text = "the statement's hint names another XID than its query attribute";
-                return self.send_error(&SqlError::outside(&xid, text)).await;
+                return Err(SqlError::outside(&xid, text).into());
             }
             (Some(hint), _) => Some(hint.xid.clone()),
             (None, xid) => xid,
         };
         if let Some(xid) = hint
             && self.link.binding.as_ref().is_none_or(|b| b.xid != xid)
-            && let Err(error) = self.bind_by_hint(&xid).await?
         {
-            return self.send_error(&error).await;
+            self.bind_by_hint(&xid).await?;
         }
         if self.link.binding.is_none() {
             if self.answer_kept(&statement).await? {
                 return Ok(());
             }
-            return match statement.origin.execution() {
-                None => self.unbound_statement(statement.origin.sql()).await,
-                Some(payload) => self.unbound_execute(payload, sql).await,
-            };
+            match statement.origin.execution() {
+                None => self.unbound_statement(statement.origin.sql()).await?,
+                Some(payload) => self.unbound_execute(payload, sql).await?,
+            }
+            return Ok(());
         }
         let statement = statement.without_hint(self.capture().assumed_mode());
         let Analysed { sql, analysis, .. } = &statement;
-        if !matches!(analysis.statement, Statement::Refused(_))
-            && let Some(error) = self.capture().writing_view(sql, &analysis.statement).await?
-        {
-            return self.send_error(&error).await;
+        if !matches!(analysis.statement, Statement::Refused(_)) {
+            self.capture().check_reads(sql, &analysis.statement).await?;
         }
-        self.bound_statement(statement).await
+        Ok(self.bound_statement(statement).await?)
     }
 
-    /// Why the session can't be bound or unbound now, if it can't.
-    fn rebind_refusal(&self, wanted: &str) -> Option<SqlError> {
+    /// Checks that the session can be bound or unbound now.
+    fn check_rebind(&self, wanted: &str) -> Result<(), SqlError> {
         if let Some(binding) = &self.link.binding
             && binding.xid != wanted
             && self.in_transaction()
             && !self.state.branch.is_empty()
         {
             let text = "a local transaction is open that has written in this global transaction: commit it or roll it back first";
-            return Some(SqlError::outside(&binding.xid, text));
+            return Err(SqlError::outside(&binding.xid, text));
         }
         if self.link.binding.is_none() && self.in_transaction() && self.wrote_unbound {
             let text = "a local transaction is open that has already written unbound: commit it or roll it back first";
-            return Some(SqlError::outside(wanted, text));
+            return Err(SqlError::outside(wanted, text));
         }
-        None
+        Ok(())
     }
 
-    /// Why the session can't be bound as it is, if it can't.
-    async fn bind_refusal(&mut self, xid: &str) -> Result<Option<SqlError>, End> {
-        if let Some(error) = self.rebind_refusal(xid) {
-            return Ok(Some(error));
-        }
+    /// Checks that the session can be bound as it is.
+    async fn check_bindable(&mut self, xid: &str) -> Result<(), Halt> {
+        self.check_rebind(xid)?;
         if self.link.out_of_step {
             let why = "the server's last reply to the session could not be followed";
-            return Ok(Some(SqlError::refused(xid, why)));
+            return Err(SqlError::refused(xid, why).into());
         }
         if self.link.binding.is_none() && self.holds_table_locks().await? {
-            return Ok(Some(SqlError::locked_tables(xid)));
+            return Err(SqlError::locked_tables(xid).into());
         }
         let vars = self.capture().session_vars().await?;
         let unreplicated = vars.unreplicated.or_else(|| is_wide(&vars.charset_results).then_some(WIDE));
-        Ok(unreplicated.map(|why| SqlError::refused(xid, why)))
+        match unreplicated {
+            Some(why) => Err(SqlError::refused(xid, why).into()),
+            None => Ok(()),
+        }
     }
 
     /// Whether the session holds table locks; the server is asked where its statements do not tell.
@@ -243,12 +245,10 @@ impl Session {
         Ok(self.table_locks == HeldLocks::Yes)
     }
 
-    /// Why the session can't be bound to this global transaction, if it can't.
-    async fn join_refusal(&mut self, xid: &str) -> Result<Option<SqlError>, End> {
-        Ok(match self.bind_refusal(xid).await? {
-            Some(error) => Some(error),
-            None => self.check_active(xid).await.err(),
-        })
+    /// Checks that the session can be bound to this global transaction.
+    async fn check_join(&mut self, xid: &str) -> Result<(), Halt> {
+        self.check_bindable(xid).await?;
+        Ok(self.check_active(xid).await?)
     }
 
     /// Asks the coordinator whether statements may still run under `xid`.
@@ -274,69 +274,62 @@ impl Session {
     }
 
     /// `START GLOBAL TRANSACTION`
-    async fn start_global(&mut self, name: Option<String>, timeout_s: Option<u64>) -> Result<(), End> {
+    async fn start_global(&mut self, name: Option<String>, timeout_s: Option<u64>) -> Result<(), Halt> {
         if let Some(binding) = self.link.binding.clone()
             && self.check_active(&binding.xid).await.is_ok()
         {
             let text = "this session is bound already: end that global transaction or unbind first";
-            return self.send_error(&SqlError::outside(&binding.xid, text)).await;
+            return Err(SqlError::outside(&binding.xid, text).into());
         }
-        if let Some(error) = self.bind_refusal("").await? {
-            return self.send_error(&error).await;
-        }
+        self.check_bindable("").await?;
         if timeout_s == Some(0) {
-            return self
-                .send_error(&SqlError::refused("", "TIMEOUT 0: a timeout is at least one second"))
-                .await;
+            return Err(SqlError::refused("", "TIMEOUT 0: a timeout is at least one second").into());
         }
         let timeout_ms = timeout_s.unwrap_or(0).saturating_mul(1000);
         let begun = self.link.backend.coordinator.begin(name.as_deref().unwrap_or(""), timeout_ms).await;
         let xid = match begun {
             Ok(transaction) => transaction.xid,
-            Err(e) => return self.send_error(&of_coordinator("", &e)).await,
+            Err(e) => return Err(of_coordinator("", &e).into()),
         };
         match self.capture().run_one(format!("SET @atone_xid = '{xid}'")).await {
             Ok(Reply::Ok(ok)) => {
                 self.bind(xid, false);
-                self.send_ok(ok).await
+                Ok(self.send_ok(ok).await?)
             }
             failed => {
                 let _ = self.link.backend.coordinator.rollback(&xid).await;
-                failed.and(Err(End::Broken("SET answered with rows".into())))
+                failed?;
+                Err(Halt::broken("SET answered with rows"))
             }
         }
     }
 
     /// `START GLOBAL TRANSACTION JOIN '…'`
-    async fn join_global(&mut self, xid: &str) -> Result<(), End> {
-        if let Some(error) = self.join_refusal(xid).await? {
-            return self.send_error(&error).await;
-        }
+    async fn join_global(&mut self, xid: &str) -> Result<(), Halt> {
+        self.check_join(xid).await?;
         // What is active is a valid XID
         match self.capture().run_one(format!("SET @atone_xid = '{xid}'")).await? {
             Reply::Ok(ok) => {
                 self.bind(xid.to_owned(), false);
-                self.send_ok(ok).await
+                Ok(self.send_ok(ok).await?)
             }
-            _ => Err(End::Broken("SET answered with rows".into())),
+            _ => Err(Halt::broken("SET answered with rows")),
         }
     }
 
     fn bind(&mut self, xid: String, local_only: bool) {
         // While it was not bound, one transaction may have followed the other
-        self.state.branch.lets_go();
+        self.state.branch.forget_holds();
         let listed = self.link.backend.list_bound(self.link.server.activity(), &xid);
         self.link.binding = Some(Binding { xid, local_only, lost_local: false, _listed: listed });
         if !local_only {
-            self.state.diagnostics = None;
+            self.state.diagnostics.forget();
         }
     }
 
     /// `SET @atone_xid = '…'`
-    async fn bind_to(&mut self, xid: String, origin: Origin) -> Result<(), End> {
-        if let Some(error) = self.join_refusal(&xid).await? {
-            return self.send_error(&error).await;
-        }
+    async fn bind_to(&mut self, xid: String, origin: Origin) -> Result<(), Halt> {
+        self.check_join(&xid).await?;
         if self.forward(origin, Expect::Results).await?.failed().is_none() {
             self.bind(xid, false);
         }
@@ -344,18 +337,16 @@ impl Session {
     }
 
     /// `SET @atone_xid = NULL`
-    async fn unbind(&mut self, origin: Origin) -> Result<(), End> {
-        if let Some(error) = self.rebind_refusal("") {
-            // Writes of an unbound local transaction are no reason not to stay unbound
-            if self.link.binding.is_some() {
-                return self.send_error(&error).await;
-            }
+    async fn unbind(&mut self, origin: Origin) -> Result<(), Halt> {
+        // Writes of an unbound local transaction are no reason not to stay unbound
+        if self.link.binding.is_some() {
+            self.check_rebind("")?;
         }
         let taken = self.mark_list().await?;
         if self.forward(origin, Expect::Results).await?.failed().is_none() {
             self.link.binding = None;
         }
-        self.follow_list(taken).await
+        Ok(self.follow_list(taken).await?)
     }
 
     /// Notes what a statement of a bound session has to do with the list of user variables. Whether NULL for `@atone_xid` is one
@@ -381,18 +372,16 @@ impl Session {
 
     /// A statement that sets `@atone_xid` in a way that only the server can work out: the variable is read before and
     /// afterwards, and put back where the session can't be bound to what it says, or where it `sweeps` all variables.
-    async fn touches_xid(&mut self, origin: Origin, sweeps: bool) -> Result<(), End> {
+    async fn touches_xid(&mut self, origin: Origin, sweeps: bool) -> Result<(), Halt> {
         let before = self.read_variable().await?;
         let reply = self.capture().run_theirs(origin.text()).await?;
         let Reply::Ok(ok) = reply else {
             let text = "@atone_xid is set in a statement that answers with rows: use SET @atone_xid = '…'";
-            return match reply {
-                Reply::Err(e) => self.statement_failed(e).await,
-                _ => {
-                    self.restore_variable(&before).await?;
-                    self.refuse(text).await
-                }
-            };
+            if let Reply::Err(error) = reply {
+                return Err(Halt::Failed(error));
+            }
+            self.restore_variable(&before).await?;
+            return Err(Halt::stop(text));
         };
         self.state.vars = None;
         let status = self.link.status;
@@ -401,33 +390,35 @@ impl Session {
             Err(end) => {
                 // Not bound to what it says
                 self.restore_variable(&before).await?;
-                return Err(end);
+                return Err(end.into());
             }
         };
         let now = if now.is_empty() { None } else { Some(now) };
-        let refusal = match (&now, &self.link.binding) {
-            (Some(xid), Some(binding)) if binding.xid == *xid => None,
-            (None, None) => None,
+        let checked = match (&now, &self.link.binding) {
+            (Some(xid), Some(binding)) if binding.xid == *xid => Ok(()),
+            (None, None) => Ok(()),
             (None, Some(_)) if sweeps => {
                 self.restore_variable(&before).await?;
-                self.state.diagnostics = None;
+                self.state.diagnostics.forget();
                 self.link.status = status;
-                return self.send_ok(ok).await;
+                return Ok(self.send_ok(ok).await?);
             }
-            (Some(xid), _) => self.join_refusal(xid).await?,
-            (None, _) => self.rebind_refusal(""),
+            (Some(xid), _) => self.check_join(xid).await,
+            (None, _) => self.check_rebind("").map_err(Halt::from),
         };
-        if let Some(error) = refusal {
-            self.restore_variable(&before).await?;
-            return self.send_error(&error).await;
+        if let Err(halt) = checked {
+            if !matches!(halt, Halt::End(_)) {
+                self.restore_variable(&before).await?;
+            }
+            return Err(halt);
         }
         match now {
             Some(xid) => self.bind(xid, false),
             None => self.link.binding = None,
         }
-        self.state.diagnostics = None;
+        self.state.diagnostics.forget();
         self.link.status = status;
-        self.send_ok(ok).await
+        Ok(self.send_ok(ok).await?)
     }
 
     async fn read_variable(&mut self) -> Result<String, End> {
@@ -454,26 +445,21 @@ impl Session {
     }
 
     /// A hint binds its statement, and the local transaction that this runs in.
-    async fn bind_by_hint(&mut self, xid: &str) -> Result<Result<(), SqlError>, End> {
+    async fn bind_by_hint(&mut self, xid: &str) -> Result<(), Halt> {
         if let Some(binding) = &self.link.binding
             && !binding.local_only
         {
             let text = "the statement's XID is another than the session's";
-            return Ok(Err(SqlError::outside(&binding.xid, text)));
+            return Err(SqlError::outside(&binding.xid, text).into());
         }
-        if let Some(error) = self.bind_refusal(xid).await? {
-            return Ok(Err(error));
-        }
-        if let Err(error) = self.check_active(xid).await {
-            return Ok(Err(error));
-        }
+        self.check_join(xid).await?;
         self.bind(xid.to_string(), true);
         let vars = self.capture().session_vars().await?;
         if let Some(why) = &vars.refuse {
             self.link.binding = None;
-            return Ok(Err(SqlError::refused(xid, why)));
+            return Err(SqlError::refused(xid, why).into());
         }
-        Ok(Ok(()))
+        Ok(())
     }
 
     /// Commits the local transaction by `commit`, a statement that commits, as a branch of the global transaction.
@@ -490,11 +476,9 @@ impl Session {
     }
 
     /// `COMMIT GLOBAL TRANSACTION` and `ROLLBACK GLOBAL TRANSACTION`
-    async fn end_global(&mut self, commit: bool) -> Result<(), End> {
+    async fn end_global(&mut self, commit: bool) -> Result<(), Halt> {
         let Some(binding) = self.link.binding.clone() else {
-            return self
-                .send_error(&SqlError::ended("", "this session is bound to no global transaction"))
-                .await;
+            return Err(SqlError::ended("", "this session is bound to no global transaction").into());
         };
         let xid = binding.xid;
         if self.in_transaction() || !self.state.branch.is_empty() {
@@ -508,53 +492,54 @@ impl Session {
                         binding.lost_local |= lost;
                     }
                 }
-                if let Err(halt) = committed {
-                    return self.halted(halt).await;
-                }
+                committed?;
             } else {
                 self.capture().rollback_local().await?;
             }
         }
         if commit && self.link.binding.as_ref().is_some_and(|binding| binding.lost_local) {
-            return self.send_error(&SqlError::lost_local(&xid)).await;
+            return Err(SqlError::lost_local(&xid).into());
         }
         let decided = if commit {
-            self.link.backend.coordinator.commit(&xid).await
+            Decision::from(self.link.backend.coordinator.commit(&xid).await)
         } else {
             self.roll_back_global(&xid).await?
         };
         match &decided {
             // The outcome may be decided or not: still bound, so that the application can ask again
-            Err(ClientError::Unavailable(why)) if commit => {
-                return self.send_error(&SqlError::outcome_unknown(&xid, why)).await;
+            Decision::Failed(ClientError::Unavailable(why)) if commit => {
+                return Err(SqlError::outcome_unknown(&xid, why).into());
             }
-            Err(error @ ClientError::Unavailable(_)) => {
-                return self.send_error(&of_coordinator(&xid, error)).await;
+            Decision::Failed(error @ ClientError::Unavailable(_)) => {
+                return Err(of_coordinator(&xid, error).into());
             }
             // Nothing was decided
-            Err(error @ ClientError::Refused(refusal)) if refusal.code() == ErrorCode::LimitReached => {
-                return self.send_error(&of_coordinator(&xid, error)).await;
+            Decision::Failed(error @ ClientError::Refused(refusal))
+                if refusal.code() == ErrorCode::LimitReached =>
+            {
+                return Err(of_coordinator(&xid, error).into());
             }
             _ => {}
         }
         self.link.binding = None;
-        self.state.diagnostics = None;
+        self.state.diagnostics.forget();
         // It is decided, whatever becomes of this: the variable is for the application to look at
         let mut reply = self.capture().fly_one("SET @atone_xid = NULL").await?;
         if let Reply::Err(_) = reply {
             reply = self.capture().fly_one("SET @atone_xid = NULL").await?;
         }
         match (decided, reply) {
-            (Err(error), _) => self.send_error(&of_coordinator(&xid, &error)).await,
-            (Ok(transaction), reply) => {
+            (Decision::Failed(error), _) => Err(of_coordinator(&xid, &error).into()),
+            (Decision::Made(transaction), reply) => {
                 let ok = match reply {
                     Reply::Ok(ok) => ok,
                     _ => OkPacket { status: self.link.status, ..OkPacket::default() },
                 };
-                if commit {
-                    return self.send_ok(ok).await;
+                match commit {
+                    true => self.send_ok(ok).await?,
+                    false => self.answer_rollback(&transaction, ok).await?,
                 }
-                self.answer_rollback(&transaction, ok).await
+                Ok(())
             }
         }
     }

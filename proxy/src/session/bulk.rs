@@ -23,64 +23,51 @@ const SAVEPOINT: &str = "`atone:bulk`";
 
 impl Session {
     /// `COM_STMT_BULK_EXECUTE`
-    pub(super) async fn bulk_execute(&mut self, payload: Bytes) -> Result<(), End> {
+    pub(super) async fn bulk_execute(&mut self, payload: Bytes) -> Result<(), Halt> {
         let bound = self.link.binding.is_some();
         let id = bulk_statement_id(&payload).map(|id| self.statement_id(id));
-        let statement = id.ok().and_then(|id| self.statements.get_mut(&id));
+        let statement = id.ok().and_then(|id| self.prepared.get_mut(id));
         let Some(statement) = statement else {
             if bound {
-                return self
-                    .send_error(&SqlError::unknown_statement(id.unwrap_or_default(), self.link.mariadb))
-                    .await;
+                return Err(SqlError::unknown_statement(id.unwrap_or_default(), self.link.mariadb).into());
             }
-            return self.unbound_execute(&payload, b"").await;
+            return Ok(self.unbound_execute(&payload, b"").await?);
         };
         let (sql, may_concern_atone) = (statement.sql.clone(), statement.may_concern_atone);
         let reading = statement.reading.clone();
         let rows = BulkRows::parse(&payload, statement.params, &mut statement.types);
         if !bound && !may_concern_atone {
-            return self.unbound_execute(&payload, &sql).await;
+            return Ok(self.unbound_execute(&payload, &sql).await?);
         }
-        let rows = match rows {
-            Ok(rows) => rows,
-            Err(e) => return self.send_error(&SqlError::bad_parameters(&e.to_string())).await,
-        };
-        let mode = match self.reading_mode(&sql).await? {
-            Ok(mode) => mode,
-            Err(error) => return self.send_error(&error).await,
-        };
+        let rows = rows.map_err(|e| SqlError::bad_parameters(&e.to_string()))?;
+        let mode = self.reading_mode(&sql).await?;
         let Analysed { sql, analysis, .. } = Analysed::query(sql, mode);
-        if let Some(error) = self.read_otherwise(&reading, &analysis.statement).await? {
-            return self.send_error(&error).await;
-        }
+        self.check_reading(&reading, &analysis.statement).await?;
         match &analysis.statement {
             Sql::Insert(insert) if rows.unit_results => {
                 if insert.returning {
-                    return self
-                        .refuse("a bulk execution with unit results of an INSERT with RETURNING")
-                        .await;
+                    return Err(Halt::stop("a bulk execution with unit results of an INSERT with RETURNING"));
                 }
                 if insert.on_conflict != OnConflict::Fail || insert.query.is_some() {
-                    return self.bulk_change(&sql, &analysis, rows, mode).await;
+                    return Ok(self.bulk_change(&sql, &analysis, rows, mode).await?);
                 }
                 self.bulk_insert_units(&sql, insert, &analysis, rows, mode).await
             }
             Sql::Insert(insert) => {
-                let text = match bulk_insert(&sql, insert, &analysis, rows, mode, self.statement_limit()) {
-                    Ok(text) => Bytes::from(text),
-                    Err(why) => return self.send_error(&self.bulk_refusal(why)).await,
-                };
-                self.answered_in_binary(Analysed::instead(text, mode, None)).await
+                let text = bulk_insert(&sql, insert, &analysis, rows, mode, self.statement_limit())
+                    .map_err(|why| self.bulk_refusal(why))?;
+                Ok(self.answered_in_binary(Analysed::instead(text.into(), mode, None)).await?)
             }
             Sql::Dml(dml) if dml.returning().is_some() => {
-                let why = "a bulk execution of a DELETE with RETURNING";
-                self.refuse(why).await
+                Err(Halt::stop("a bulk execution of a DELETE with RETURNING"))
             }
-            Sql::Dml(_) if analysis.xid_hint.is_none() => self.bulk_change(&sql, &analysis, rows, mode).await,
+            Sql::Dml(_) if analysis.xid_hint.is_none() => {
+                Ok(self.bulk_change(&sql, &analysis, rows, mode).await?)
+            }
             _ => {
                 let why =
                     "a bulk execution of another statement than INSERT, UPDATE or DELETE, or with a hint";
-                self.refuse(why).await
+                Err(Halt::stop(why))
             }
         }
     }
@@ -105,14 +92,12 @@ impl Session {
         analysis: &atone_sql::Analysis,
         rows: BulkRows<'_>,
         mode: Mode,
-    ) -> Result<(), End> {
-        let text = match bulk_insert(sql, insert, analysis, rows, mode, self.statement_limit()) {
-            Ok(text) => Bytes::from(text),
-            Err(why) => return self.send_error(&self.bulk_refusal(why)).await,
-        };
+    ) -> Result<(), Halt> {
+        let text = bulk_insert(sql, insert, analysis, rows, mode, self.statement_limit())
+            .map_err(|why| self.bulk_refusal(why))?;
         let vars = self.capture().session_vars().await?;
         let place = self.place_of_number(insert, &vars).await?;
-        let statement = Analysed::instead(text, mode, None);
+        let statement = Analysed::instead(text.into(), mode, None);
         let given = match &statement.analysis.statement {
             Sql::Insert(all) => given_numbers(&statement.sql, all, place, &vars),
             _ => Vec::new(),
@@ -129,7 +114,7 @@ impl Session {
         };
         let units: Vec<(u64, u64)> = given.iter().map(&mut unit).collect();
         let rows = self.unit_rows(&units, ok);
-        self.send_rows(&rows, rows.rows.iter().map(|row| row.to_vec())).await
+        Ok(self.send_rows(&rows, rows.rows.iter().map(|row| row.to_vec())).await?)
     }
 
     /// The result of a bulk execution with unit results.
@@ -174,7 +159,7 @@ impl Session {
     ) -> Result<(), End> {
         let alone = self.capture().stands_alone();
         let unit_results = rows.unit_results;
-        self.state.diagnostics = None;
+        self.state.diagnostics.forget();
         let begin = if alone { "START TRANSACTION".to_string() } else { format!("SAVEPOINT {SAVEPOINT}") };
         self.command.progress.alone = alone;
         self.capture().run_one(begin).await?;
@@ -184,10 +169,7 @@ impl Session {
         let ran = self.changes(sql, analysis, rows, mode).await;
         self.command.in_bulk = false;
         let held = self.held.take().unwrap_or_default();
-        match ran {
-            Err(End::Fault(fault)) => self.answer_fault(fault).await?,
-            ran => ran?,
-        }
+        self.settle(ran).await?;
         if self.link.reply.failed {
             return self.undo_bulk(alone).await;
         }
@@ -209,17 +191,15 @@ impl Session {
         analysis: &atone_sql::Analysis,
         mut rows: BulkRows<'_>,
         mode: Mode,
-    ) -> Result<(), End> {
+    ) -> Result<(), Halt> {
         while !self.link.reply.failed {
             let row = match rows.next_row() {
                 Ok(Some(row)) => row,
                 Ok(None) => return Ok(()),
-                Err(e) => return self.send_error(&SqlError::bad_parameters(&e.to_string())).await,
+                Err(e) => return Err(SqlError::bad_parameters(&e.to_string()).into()),
             };
-            let text = match one_row(sql, &analysis.placeholders, &row, mode, self.statement_limit()) {
-                Ok(text) => text,
-                Err(why) => return self.send_error(&self.bulk_refusal(why)).await,
-            };
+            let text = one_row(sql, &analysis.placeholders, &row, mode, self.statement_limit())
+                .map_err(|why| self.bulk_refusal(why))?;
             let Analysed { sql: text, analysis, origin } = Analysed::instead(text.into(), mode, None);
             let outcome = match &analysis.statement {
                 Sql::Dml(dml) => self.capture().change(&text, dml, &analysis).await,

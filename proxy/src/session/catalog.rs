@@ -10,7 +10,7 @@ use atone_facts::{
 use atone_undo::{Row, Table};
 
 use crate::backend::Backend;
-use atone_capture::journal::Met;
+use atone_capture::journal::Assumption;
 use atone_capture::port::{Catalog, Step};
 
 /// A backend's service account.
@@ -39,11 +39,15 @@ impl Catalog for SessionCatalog {
         Box::pin(self.backend.catalog.verify(info, as_parent, self.mariadb))
     }
 
-    fn begin_verify(&self, met: Vec<Met>, reads: Vec<Qualified>) -> Step<'static, Result<(), Stale>> {
+    fn begin_verify(
+        &self,
+        assumptions: Vec<Assumption>,
+        reads: Vec<Qualified>,
+    ) -> Step<'static, Result<(), Stale>> {
         let (backend, mariadb) = (self.backend.clone(), self.mariadb);
         let look = tokio::spawn(async move {
-            for met in met {
-                backend.catalog.verify(&met.info, met.as_parent, mariadb).await?;
+            for assumptions in assumptions {
+                backend.catalog.verify(&assumptions.info, assumptions.as_parent, mariadb).await?;
             }
             backend.catalog.verify_reads(reads, mariadb).await
         });

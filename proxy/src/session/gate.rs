@@ -130,7 +130,7 @@ impl Harmless {
 
 /// What the proxy does itself in a session, but for statements in text.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Own<'a> {
+pub(super) enum OwnCommand<'a> {
     /// `COM_SET_OPTION`
     SetOption(u16),
     /// `COM_STMT_EXECUTE` of a statement that the proxy has prepared.
@@ -164,17 +164,20 @@ impl Link {
     }
 
     /// Sends a command of the proxy's own.
-    pub(super) async fn send_own(&mut self, own: Own<'_>) -> Result<(), End> {
+    pub(super) async fn send_own(&mut self, own: OwnCommand<'_>) -> Result<(), End> {
         match own {
-            Own::SetOption(option) => {
+            OwnCommand::SetOption(option) => {
                 let [low, high] = option.to_le_bytes();
                 self.send(&[command::SET_OPTION, low, high]).await
             }
-            Own::Execute(payload) => self.send(payload).await,
-            Own::LongData(data) => self.send(&[&[command::STMT_SEND_LONG_DATA], data].concat()).await,
-            Own::Reset(id) | Own::Close(id) => {
-                let byte =
-                    if matches!(own, Own::Close(_)) { command::STMT_CLOSE } else { command::STMT_RESET };
+            OwnCommand::Execute(payload) => self.send(payload).await,
+            OwnCommand::LongData(data) => self.send(&[&[command::STMT_SEND_LONG_DATA], data].concat()).await,
+            OwnCommand::Reset(id) | OwnCommand::Close(id) => {
+                let byte = if matches!(own, OwnCommand::Close(_)) {
+                    command::STMT_CLOSE
+                } else {
+                    command::STMT_RESET
+                };
                 let [a, b, c, d] = id.to_le_bytes();
                 self.send(&[byte, a, b, c, d]).await
             }
@@ -327,7 +330,7 @@ impl Session {
         let tracker = self.relay_reply(expect).await?;
         if let Some(code) = tracker.failed() {
             // The server's own list is of it
-            self.state.diagnostics = None;
+            self.state.diagnostics.forget();
             self.capture().after_error(code).await?;
         }
         Ok(tracker)

@@ -17,9 +17,9 @@ use bytes::Bytes;
 use super::ReplyState;
 use super::analysed::written;
 use super::bind::Binding;
-use super::gate::{Own, ServerLeg};
-use super::own::{Answer, Carried, OwnStatements};
-use super::quiet::Quiet;
+use super::gate::{OwnCommand, ServerLeg};
+use super::own::{Answer, Carried, OwnStatements, Unprepared};
+use super::preserved::Preserved;
 use crate::backend::Backend;
 use crate::memory::{RESERVED_PER_IMAGE, Reservation};
 use crate::net::Conn;
@@ -54,7 +54,7 @@ pub(super) struct Link {
     /// A reply to a statement of ours was dropped, as there was no memory for it.
     pub(super) out_of_memory: bool,
     /// What our own statements must not disturb.
-    pub(super) quiet: Quiet,
+    pub(super) preserved: Preserved,
     /// How literals are marked that stand for parameters.
     pub(super) marks: Marks,
     /// The last reply was not followed to its end: what the server says next may belong to it.
@@ -305,7 +305,7 @@ impl Link {
         uncounted: bool,
     ) -> Result<(Reply, bool), End> {
         if !*asked && tokio::time::timeout(SILENCE, self.server.fill_to(HEADER + 1)).await.is_err() {
-            self.send_own(Own::SetOption(command::OPTION_MULTI_STATEMENTS_ON)).await?;
+            self.send_own(OwnCommand::SetOption(command::OPTION_MULTI_STATEMENTS_ON)).await?;
             *asked = true;
         }
         if *asked {
@@ -320,14 +320,14 @@ impl Link {
     }
 
     /// Reads the reply to a `COM_STMT_PREPARE` of our own: the statement's id, and the definitions of its columns.
-    pub(super) async fn read_prepared(&mut self) -> Result<Result<(u32, Vec<Bytes>), ErrPacket>, End> {
+    pub(super) async fn read_prepared(&mut self) -> Result<(u32, Vec<Bytes>), Unprepared> {
         let first = self.server_packet().await?;
         if first.first() == Some(&0xff) {
-            return Ok(Err(ErrPacket::parse(&first)?));
+            return Err(Unprepared::Error(ErrPacket::parse(&first)?));
         }
         if first.first() == Some(&0) && first.len() < PREPARED_BYTES {
             // An OK packet: so says MySQL of a SET GLOBAL that its user may not do, and has prepared nothing
-            return Ok(Err(SqlError::unprepared().err()));
+            return Err(Unprepared::Error(SqlError::unprepared().err()));
         }
         let mut head = Reader::new(&first);
         head.u8()?;
@@ -347,7 +347,7 @@ impl Link {
                 self.server_packet().await?;
             }
         }
-        Ok(Ok((id, last)))
+        Ok((id, last))
     }
 
     async fn enable_multi_statements(&mut self) -> Result<(), End> {
@@ -359,7 +359,7 @@ impl Link {
     }
 
     async fn set_option(&mut self, option: u16) -> Result<(), End> {
-        self.send_own(Own::SetOption(option)).await?;
+        self.send_own(OwnCommand::SetOption(option)).await?;
         self.read_option_set().await
     }
 
@@ -458,7 +458,7 @@ impl Server for Link {
         Box::pin(Link::ask_for_file(self, text))
     }
 
-    fn register<'a>(&'a mut self, branch: Registration) -> Step<'a, Result<Result<u64, NotRegistered>, End>> {
+    fn register<'a>(&'a mut self, branch: Registration) -> Step<'a, Result<u64, NotRegistered>> {
         Box::pin(self.register_branch(branch))
     }
 

@@ -49,6 +49,27 @@ impl Limit {
     }
 }
 
+/// Why a login, or a session whose packets are only passed on, goes no further.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// The client is told so.
+    Refused(SqlError),
+    /// The connection has ended.
+    End(End),
+}
+
+impl From<End> for Stop {
+    fn from(end: End) -> Stop {
+        Stop::End(end)
+    }
+}
+
+impl From<SqlError> for Stop {
+    fn from(error: SqlError) -> Stop {
+        Stop::Refused(error)
+    }
+}
+
 /// Tells the client why, as the last that it hears.
 pub(super) async fn refuse(client: &mut Conn, seq: u8, error: &SqlError) -> Result<End, End> {
     say_goodbye(client, seq, &error.packet()).await
@@ -56,8 +77,8 @@ pub(super) async fn refuse(client: &mut Conn, seq: u8, error: &SqlError) -> Resu
 
 /// Writes the last packet of a login, to a client that may not even read it.
 pub(super) async fn say_goodbye(client: &mut Conn, seq: u8, payload: &[u8]) -> Result<End, End> {
-    let told = timeout(GOODBYE_LIMIT, send(client, seq, payload)).await;
-    told.map_err(io::Error::from).flatten().map_err(End::Client)?;
+    let sent = timeout(GOODBYE_LIMIT, send(client, seq, payload)).await;
+    sent.map_err(io::Error::from).flatten().map_err(End::Client)?;
     client.shutdown().await;
     Ok(End::Done)
 }
@@ -154,10 +175,10 @@ pub(super) async fn authenticate(
                 if let Err(why) = auth.server_says(&payload) {
                     return Err(refuse(client, seq, &SqlError::insecure_transport(&why)).await?);
                 }
-                let told = send(client, seq, &payload);
+                let sent = send(client, seq, &payload);
                 match limit {
-                    Some(limit) => limit.wait(told).await,
-                    None => told.await,
+                    Some(limit) => limit.wait(sent).await,
+                    None => sent.await,
                 }
                 .map_err(End::Client)?;
                 match payload.first() {
@@ -187,63 +208,52 @@ pub(super) async fn authenticate(
                     Err(e) => return Err(End::Client(e)),
                 };
                 next = seq.wrapping_add(1);
-                asked = match pass_on(client, server, &mut auth, (&payload, seq), &mut ahead).await? {
+                asked = match pass_on(client, server, &mut auth, (&payload, seq), &mut ahead).await {
                     Ok(asked) => asked,
-                    Err(error) => return Err(refuse(client, next, &error).await?),
+                    Err(Stop::Refused(error)) => return Err(refuse(client, next, &error).await?),
+                    Err(Stop::End(end)) => return Err(end),
                 };
             }
         }
     }
 }
 
-/// Does with a packet of the client's what has to be done on these legs. Whether the client has been asked for more meanwhile;
-/// the inner error is why the login can't go on.
+/// Does with a packet of the client's what has to be done on these legs. Whether the client has been asked for more meanwhile.
 async fn pass_on(
     client: &mut Conn,
     server: &mut Conn,
     auth: &mut Auth,
     (payload, seq): (&[u8], u8),
     ahead: &mut u8,
-) -> Result<Result<bool, SqlError>, End> {
-    let insecure = |why: &dyn std::fmt::Display| SqlError::insecure_transport(&why.to_string());
+) -> Result<bool, Stop> {
+    fn insecure(why: impl std::fmt::Display) -> SqlError {
+        SqlError::insecure_transport(&why.to_string())
+    }
     let server_seq = seq.wrapping_sub(*ahead);
-    let answer = match auth.client_says(payload) {
-        Ok(answer) => answer,
-        Err(why) => return Ok(Err(insecure(&why))),
-    };
-    match answer {
+    match auth.client_says(payload).map_err(insecure)? {
         Answer::Forward => send(server, server_seq, payload).await.map_err(End::Server)?,
         Answer::Encrypt { request } => {
-            let encrypted = tokio::select! {
+            tokio::select! {
                 encrypted = encrypt(server, server_seq, request, payload, auth.salt()) => encrypted?,
-                gone = client.gone(MAX_HANDSHAKE_BYTES) => return Err(End::Client(gone)),
-            };
-            if let Err(error) = encrypted {
-                return Ok(Err(error));
+                gone = client.gone(MAX_HANDSHAKE_BYTES) => return Err(End::Client(gone).into()),
             }
             // The request for the key and its answer
             *ahead = ahead.wrapping_sub(2);
         }
         Answer::GiveKey => {
-            let key = match own_key().await {
-                Ok(key) => key,
-                Err(why) => return Ok(Err(insecure(&why))),
-            };
+            let key = own_key().await.map_err(insecure)?;
             let answer = [&[0x01], key.pem()].concat();
             send(client, seq.wrapping_add(1), &answer).await.map_err(End::Client)?;
             // The server knows of neither
             *ahead = ahead.wrapping_add(2);
-            return Ok(Ok(true));
+            return Ok(true);
         }
         Answer::Decrypt => {
             let password = own_key().await.and_then(|key| key.decrypt_password(payload, auth.salt()));
-            match password {
-                Ok(password) => send(server, server_seq, &password).await.map_err(End::Server)?,
-                Err(why) => return Ok(Err(insecure(&why))),
-            }
+            send(server, server_seq, &password.map_err(insecure)?).await.map_err(End::Server)?;
         }
     }
-    Ok(Ok(false))
+    Ok(false)
 }
 
 /// The client's next packet of a login, where it was asked for one; else its end.
@@ -260,26 +270,17 @@ async fn own_key() -> Result<&'static OwnKey, RsaError> {
 }
 
 /// Sends a password, encrypted with the key that the server gives for it.
-async fn encrypt(
-    server: &mut Conn,
-    seq: u8,
-    request: u8,
-    password: &[u8],
-    salt: &[u8],
-) -> Result<Result<(), SqlError>, End> {
+async fn encrypt(server: &mut Conn, seq: u8, request: u8, password: &[u8], salt: &[u8]) -> Result<(), Stop> {
     send(server, seq, &[request]).await.map_err(End::Server)?;
     let (key, seq) = server.packet(MAX_HANDSHAKE_BYTES).await.map_err(End::Server)?;
     let encrypted = match key.split_first() {
         Some((0x01, pem)) => rsa::encrypt_password(pem, password, salt).map_err(|e| e.to_string()),
         _ => Err("the server gives no RSA key".to_string()),
     };
-    match encrypted {
-        Ok(encrypted) => {
-            send(server, seq.wrapping_add(1), &encrypted).await.map_err(End::Server)?;
-            Ok(Ok(()))
-        }
-        Err(why) => Ok(Err(SqlError::insecure_transport(&format!(
+    let encrypted = encrypted.map_err(|why| {
+        SqlError::insecure_transport(&format!(
             "the connection to the server has no TLS, and {why}; set server_tls in the proxy's configuration"
-        )))),
-    }
+        ))
+    })?;
+    Ok(send(server, seq.wrapping_add(1), &encrypted).await.map_err(End::Server)?)
 }

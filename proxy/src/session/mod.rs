@@ -11,11 +11,11 @@ mod bind;
 mod bound;
 mod bulk;
 mod catalog;
-mod ended;
 mod file;
 mod gate;
 mod handshake;
 mod link;
+mod local;
 mod login;
 mod named;
 mod origin;
@@ -23,13 +23,14 @@ mod own;
 mod packet;
 mod pre_41;
 mod prepared;
-mod quiet;
+mod preserved;
 mod register;
 mod relay;
+mod rollback;
 mod sql_state;
+mod statements;
 mod warnings;
 
-use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,6 +51,7 @@ use crate::net::{Conn, Peer, Stream};
 use atone_capture::error::{End, SqlError};
 use atone_capture::fault::Progress;
 use atone_capture::flight::Reply;
+use atone_capture::outcome::Halt;
 use atone_capture::settings::assumed_mode;
 use atone_capture::{Capture, Command, State};
 
@@ -57,8 +59,9 @@ use catalog::SessionCatalog;
 use gate::{Frame, ServerLeg};
 use link::Link;
 use own::{Carried, OwnStatements};
-use prepared::{CURSOR_AT, CURSOR_TYPES, Statement};
-use quiet::Quiet;
+use prepared::{CURSOR_AT, CURSOR_TYPES};
+use preserved::Preserved;
+use statements::Statements;
 
 /// How long a server may take to close, once its client has ended its side.
 const LAST_WORDS_LIMIT: Duration = Duration::from_secs(10);
@@ -74,11 +77,8 @@ pub struct Session {
     state: State,
     /// What belongs to the current statement.
     command: Command,
-    statements: HashMap<u32, Statement>,
-    /// The statement prepared last: MariaDB's id -1.
-    last_prepared: u32,
-    /// Statements prepared by SQL while the session was bound, by name.
-    named: HashMap<String, named::Named>,
+    /// The application's prepared statements.
+    prepared: Statements,
     /// Whether the session holds table locks, as far as its statements tell.
     table_locks: HeldLocks,
     /// Whether the open local transaction has, or may have, written while unbound.
@@ -121,7 +121,7 @@ impl Session {
             readings: 0,
             multi_statements: opened.capabilities & caps::client::MULTI_STATEMENTS != 0,
             out_of_memory: false,
-            quiet: Quiet::default(),
+            preserved: Preserved::default(),
             marks,
             out_of_step: false,
             carried: Carried::default(),
@@ -139,9 +139,7 @@ impl Session {
             catalog: SessionCatalog { backend, mariadb },
             state: State::default(),
             command: Command::default(),
-            statements: HashMap::new(),
-            last_prepared: 0,
-            named: HashMap::new(),
+            prepared: Statements::default(),
             table_locks: HeldLocks::No,
             wrote_unbound: false,
             held: None,
@@ -201,10 +199,8 @@ impl Session {
         loop {
             self.await_command().await?;
             self.command.progress = Progress::default();
-            match self.one_command().await {
-                Err(End::Fault(fault)) => self.answer_fault(fault).await?,
-                done => done?,
-            }
+            let done = self.one_command().await;
+            self.settle(done).await?;
             self.after_command();
         }
     }
@@ -264,11 +260,11 @@ impl Session {
         Ok(())
     }
 
-    async fn one_command(&mut self) -> Result<(), End> {
+    async fn one_command(&mut self) -> Result<(), Halt> {
         let Some(header) = Header::peek(&self.link.client.rbuf) else { return Ok(()) };
         self.link.reply = ReplyState::after(header.seq);
         if header.seq != 0 {
-            return self.forward_out_of_order().await;
+            return Ok(self.forward_out_of_order().await?);
         }
         if header.len == 0 {
             // No command: the server says what it thinks of that
@@ -280,31 +276,35 @@ impl Session {
         let streamed = header.len == MAX_PAYLOAD || header.len > self.link.backend.limits.max_statement_bytes;
         let streamed = streamed && byte != command::CHANGE_USER;
         if self.link.binding.is_none() && (streamed || !looked_at(byte)) {
-            return self.forward_unlooked(byte).await;
+            return Ok(self.forward_unlooked(byte).await?);
         }
         let limit = self.link.backend.limits.max_statement_bytes.saturating_add(1);
         let (payload, seq) = match frame::take_packet(&mut self.link.client.rbuf, limit) {
             Ok(Some(packet)) => packet,
             Ok(None) => match self.link.client.packet(limit).await {
                 Ok(packet) => packet,
-                Err(e) if e.kind() == io::ErrorKind::InvalidData => return self.discard_command().await,
-                Err(e) => return Err(End::Client(e)),
+                Err(e) if e.kind() == io::ErrorKind::InvalidData => {
+                    return Ok(self.discard_command().await?);
+                }
+                Err(e) => return Err(End::Client(e).into()),
             },
-            Err(_) => return self.discard_command().await,
+            Err(_) => return Ok(self.discard_command().await?),
         };
         self.link.reply = ReplyState::after(seq);
-        let payload = self.with_statement_id(byte, payload);
+        // The server may have prepared a statement of the proxy's own since the application's last one
+        let was_last = self.link.mariadb && self.link.own.was_last;
+        let payload = if was_last { self.prepared.with_id(payload) } else { payload };
         match byte {
             command::QUERY => self.query(payload).await,
             command::STMT_PREPARE => self.prepare(payload).await,
             command::STMT_EXECUTE => self.execute(payload).await,
             command::STMT_BULK_EXECUTE => self.bulk_execute(payload).await,
-            command::STMT_SEND_LONG_DATA => self.long_data(payload).await,
-            command::CHANGE_USER => self.change_user(&payload).await,
+            command::STMT_SEND_LONG_DATA => Ok(self.long_data(payload).await?),
+            command::CHANGE_USER => Ok(self.change_user(&payload).await?),
             _ if self.link.binding.is_some() => self.bound_command(byte, payload).await,
             _ => {
                 self.forward_unbound(&payload).await?;
-                self.finish_plain(byte, &payload).await
+                Ok(self.finish_plain(byte, &payload).await?)
             }
         }
     }
@@ -369,7 +369,7 @@ impl Session {
                 let Some(id) = payload.get(1..5).and_then(|b| b.try_into().ok()) else {
                     return self.answer_to_malformed().await;
                 };
-                self.statements.remove(&u32::from_le_bytes(id));
+                self.prepared.close(u32::from_le_bytes(id));
                 return Ok(());
             }
             command::STMT_SEND_LONG_DATA => return Ok(()),
@@ -383,10 +383,15 @@ impl Session {
         if let Some(code) = tracker.failed().filter(|_| self.link.binding.is_some()) {
             self.capture().after_error(code).await?;
         }
-        self.heard_command(byte, tracker.failed().is_some()).await?;
+        self.note_command(byte, tracker.failed().is_some()).await?;
         match byte {
             command::RESET_CONNECTION if tracker.failed().is_none() => self.forget_session(),
-            command::STMT_RESET => self.reset_statement(payload),
+            command::STMT_RESET => {
+                let id = payload.get(1..5).and_then(|id| id.try_into().ok()).map(u32::from_le_bytes);
+                if let Some(statement) = id.and_then(|id| self.prepared.get_mut(id)) {
+                    statement.reset();
+                }
+            }
             command::SET_OPTION if tracker.failed().is_none() => self.note_option(payload),
             command::INIT_DB if tracker.failed().is_none() => {
                 self.state.vars = None;
@@ -401,9 +406,9 @@ impl Session {
     async fn finish_ping(&mut self) -> Result<(), End> {
         match self.link.read_reply(None, false).await?.0 {
             Reply::Ok(mut ok) => {
-                let kept = self.state.diagnostics.as_ref().map_or(0, |kept| kept.warning_count);
+                let kept = self.state.diagnostics.get().map_or(0, |kept| kept.warning_count);
                 ok.warnings = u16::try_from(kept).unwrap_or(u16::MAX);
-                self.heard_command(command::PING, false).await?;
+                self.note_command(command::PING, false).await?;
                 self.send_ok(ok).await
             }
             Reply::Err(e) => self.statement_failed(e).await,
@@ -413,10 +418,9 @@ impl Session {
 
     /// The server has forgotten everything of this session but the login and the options of the connection.
     fn forget_session(&mut self) {
-        self.statements.clear();
+        self.prepared = Statements::default();
         self.state.autocommit_hidden = false;
         self.link.own = OwnStatements::default();
-        self.named.clear();
         self.link.binding = None;
         self.state.branch.clear();
         self.wrote_unbound = false;
@@ -424,7 +428,7 @@ impl Session {
         self.state.vars = None;
         self.state.tables.clear();
         self.state.undo_logs.clear();
-        self.state.diagnostics = None;
+        self.state.diagnostics.forget();
     }
 
     /// The application has set, by `COM_SET_OPTION`, whether it sends several statements in a packet.
@@ -442,14 +446,14 @@ impl Session {
 
     /// Something that ran unbound may have changed how statements prepared before it are read; so it does where it is not known.
     fn note_reading(&mut self, sql: Option<&[u8]>) {
-        if self.statements.is_empty() && self.named.is_empty() && self.link.own.is_empty() {
+        if self.prepared.is_empty() && self.link.own.is_empty() {
             return;
         }
         if sql.is_none_or(atone_sql::may_change_parsing) {
             self.link.readings += 1;
         }
         if sql.is_none_or(atone_sql::may_prepare) {
-            self.named.clear();
+            self.prepared.named.clear();
         }
     }
 
@@ -458,31 +462,27 @@ impl Session {
         self.state.vars = None;
         self.state.tables.clear();
         self.state.undo_logs.clear();
-        self.state.diagnostics = None;
+        self.state.diagnostics.forget();
     }
 
     /// Forwards a query of an unbound session, as it came, and notes whether it may have written.
-    async fn unbound_query(&mut self, payload: &[u8], sql: &[u8]) -> Result<(), End> {
-        if !atone_sql::may_have_several_statements(sql)
-            && let Some(error) = self.asks_lost_rows(sql)
-        {
-            return self.send_error(&error).await;
+    async fn unbound_query(&mut self, payload: &[u8], sql: &[u8]) -> Result<(), Halt> {
+        if !atone_sql::may_have_several_statements(sql) {
+            self.check_found_rows(sql)?;
         }
         self.link.restore_multi_statements(sql).await?;
         self.forward_unbound(payload).await?;
-        self.after_unbound_query(sql).await
+        Ok(self.after_unbound_query(sql).await?)
     }
 
     /// The same of one statement, with the query attributes of the command that it came in.
-    async fn unbound_statement(&mut self, sql: &[u8]) -> Result<(), End> {
-        if let Some(error) = self.asks_lost_rows(sql) {
-            return self.send_error(&error).await;
-        }
+    async fn unbound_statement(&mut self, sql: &[u8]) -> Result<(), Halt> {
+        self.check_found_rows(sql)?;
         let taken = self.mark_unbound_list().await?;
         self.link.restore_multi_statements(sql).await?;
         self.forward_unbound_statement(sql).await?;
         self.after_unbound_query(sql).await?;
-        self.follow_list(taken).await
+        Ok(self.follow_list(taken).await?)
     }
 
     async fn after_unbound_query(&mut self, sql: &[u8]) -> Result<(), End> {
@@ -490,7 +490,7 @@ impl Session {
         self.note_reading(Some(sql));
         let failed = self.relay_reply(Expect::Results).await?.failed().is_some();
         if !failed {
-            self.heard_result(sql);
+            self.note_result(sql);
         }
         self.note_unbound(sql, failed);
         Ok(())

@@ -10,11 +10,11 @@ use bytes::Bytes;
 use super::Session;
 use super::analysed::{Analysed, Origin};
 use super::own::Carried;
-use super::prepared::Reading;
+use super::statements::Reading;
 use atone_capture::error::{End, SqlError};
 use atone_capture::flight::Reply;
 use atone_capture::odd::odd_kinds;
-use atone_capture::outcome::told;
+use atone_capture::outcome::{Halt, with_context};
 use atone_capture::params::substitute;
 use atone_capture::settings::{Vars, unhex};
 
@@ -52,30 +52,24 @@ impl Session {
         sql: &[u8],
         prepare: &Prepare,
         origin: Origin,
-    ) -> Result<(), End> {
+    ) -> Result<(), Halt> {
         let limit = self.link.backend.limits.max_prepared_statements;
-        if self.named.len() >= limit && !self.named.contains_key(&prepare.name) {
-            return self.send_error(&SqlError::too_many_statements(limit)).await;
+        if self.prepared.named.len() >= limit && !self.prepared.named.contains_key(&prepare.name) {
+            return Err(SqlError::too_many_statements(limit).into());
         }
-        let text = match self.statement_text(sql, &prepare.source).await? {
-            Ok(text) => text,
-            Err(why) => return self.refuse(&why).await,
-        };
+        let text = self.statement_text(sql, &prepare.source).await?;
         // Known before, so that what it is read under is known as well
         let vars = self.capture().session_vars().await?;
         if let Some(text) = &text {
             let inner = Analysed::instead(Bytes::copy_from_slice(text), vars.mode, None);
-            if let Some(error) =
-                Box::pin(self.capture().prepare_refusal(&inner.sql, &inner.analysis.statement)).await?
-            {
-                return self.statement_failed(error).await;
-            }
+            Box::pin(self.capture().check_prepare(&inner.sql, &inner.analysis.statement)).await?;
         }
-        self.named.remove(&prepare.name);
+        self.prepared.named.remove(&prepare.name);
         if self.forward(origin, Expect::Results).await?.failed().is_none()
             && let Some(text) = text
         {
-            self.named.insert(prepare.name.clone(), Named { sql: text.into(), reading: self.reading() });
+            let named = Named { sql: text.into(), reading: self.reading() };
+            self.prepared.named.insert(prepare.name.clone(), named);
         }
         Ok(())
     }
@@ -83,7 +77,7 @@ impl Session {
     /// `DEALLOCATE PREPARE name`
     pub(super) async fn deallocate_named(&mut self, name: &str, origin: Origin) -> Result<(), End> {
         if self.forward(origin, Expect::Results).await?.failed().is_none() {
-            self.named.remove(name);
+            self.prepared.named.remove(name);
         }
         Ok(())
     }
@@ -94,60 +88,47 @@ impl Session {
         sql: &[u8],
         execute: &Execute,
         origin: Origin,
-    ) -> Result<(), End> {
+    ) -> Result<(), Halt> {
         let named = match &execute.what {
-            ExecuteWhat::Named(name) => match self.named.get(name) {
+            ExecuteWhat::Named(name) => match self.prepared.named.get(name) {
                 Some(named) => named.clone(),
                 None => {
                     let why =
                         format!("{name} was not prepared while the session was bound: PREPARE it again");
-                    return self.refuse(&why).await;
+                    return Err(why.into());
                 }
             },
-            ExecuteWhat::Immediate(source) => match self.statement_text(sql, source).await? {
-                Ok(Some(text)) => Named { sql: text.into(), reading: self.reading() },
+            ExecuteWhat::Immediate(source) => {
                 // The server says what is wrong with NULL
-                Ok(None) => Named { sql: Bytes::new(), reading: self.reading() },
-                Err(why) => return self.refuse(&why).await,
-            },
+                let text = self.statement_text(sql, source).await?.unwrap_or_default();
+                Named { sql: text.into(), reading: self.reading() }
+            }
         };
         let vars = self.capture().session_vars().await?;
         let running = Analysed::instead(named.sql.clone(), vars.mode, None);
         let inner = &running.analysis;
-        if let Some(error) = self.read_otherwise(&named.reading, &inner.statement).await? {
-            return self.send_error(&error).await;
-        }
+        self.check_reading(&named.reading, &inner.statement).await?;
         if inner.xid_hint.is_some() {
-            let why = "a XID hint inside of a statement prepared by SQL";
-            return self.refuse(why).await;
+            return Err(Halt::stop("a XID hint inside of a statement prepared by SQL"));
         }
         if matches!(inner.statement, Sql::Load(_)) {
-            let why = "LOAD DATA inside of a statement prepared by SQL";
-            return self.refuse(why).await;
+            return Err(Halt::stop("LOAD DATA inside of a statement prepared by SQL"));
         }
         if inner.placeholders.len() != execute.using.len() {
-            return self.send_error(&SqlError::wrong_arguments("EXECUTE")).await;
+            return Err(SqlError::wrong_arguments("EXECUTE").into());
         }
         if matches!(inner.statement, Sql::Empty | Sql::Read) {
-            if let Some(error) = self.capture().writing_view(&named.sql, &inner.statement).await? {
-                return self.send_error(&error).await;
-            }
+            self.capture().check_reads(&named.sql, &inner.statement).await?;
             self.listed_variables |= atone_sql::may_list_user_variables(&named.sql);
             let taken = self.mark_list().await?;
             self.forward(origin.running(&running), Expect::Results).await?;
-            return self.follow_list(taken).await;
+            return Ok(self.follow_list(taken).await?);
         }
-        let params = match self.variables(sql, execute).await? {
-            Ok(params) => params,
-            Err(why) => return self.refuse(&why).await,
-        };
-        let text = match substitute(&named.sql, &inner.placeholders, &params, vars.mode) {
-            Ok(text) => Bytes::from(text),
-            Err(why) => return self.refuse(&why).await,
-        };
+        let params = self.variables(sql, execute).await?;
+        let text = Bytes::from(substitute(&named.sql, &inner.placeholders, &params, vars.mode)?);
         let limit = self.link.backend.limits.max_statement_bytes;
         if text.len() > limit {
-            return self.send_error(&SqlError::too_large(&self.xid(), limit)).await;
+            return Err(SqlError::too_large(&self.xid(), limit).into());
         }
         let analysed = Analysed::instead(text, vars.mode, None);
         let origin = if params.is_empty() { analysed.origin.clone() } else { origin.running(&analysed) };
@@ -159,43 +140,40 @@ impl Session {
         let done = Box::pin(self.looked_at_statement(Analysed { origin, ..analysed })).await;
         self.link.carried = Carried::default();
         self.command.odd = Vec::new();
-        done
+        Ok(done?)
     }
 
     /// The text of a statement to prepare; `None` where it is NULL.
-    async fn statement_text(
-        &mut self,
-        sql: &[u8],
-        source: &StatementText,
-    ) -> Result<Result<Option<Vec<u8>>, String>, End> {
+    async fn statement_text(&mut self, sql: &[u8], source: &StatementText) -> Result<Option<Vec<u8>>, Halt> {
         let variable = match source {
             StatementText::Literal(text) => {
                 let vars = self.capture().session_vars().await?;
-                return Ok(match text.is_ascii() || prepares_as_written(&vars) {
+                return match text.is_ascii() || prepares_as_written(&vars) {
                     true => Ok(Some(text.clone())),
-                    false => Err(ANOTHER_TEXT.into()),
-                });
+                    false => Err(Halt::stop(ANOTHER_TEXT)),
+                };
             }
             StatementText::Variable(span) => sql.get(span.clone()).unwrap_or_default(),
         };
-        Ok(self.values(&[variable]).await?.map(|values| match values.into_iter().next() {
-            Some(Value { bytes: Some(bytes), .. }) => Some(bytes),
-            _ => None,
-        }))
+        Ok(self.values(&[variable]).await?.into_iter().next().and_then(|value| value.bytes))
     }
 
     /// The values of the variables behind USING.
-    async fn variables(&mut self, sql: &[u8], execute: &Execute) -> Result<Result<Vec<Param>, String>, End> {
+    async fn variables(&mut self, sql: &[u8], execute: &Execute) -> Result<Vec<Param>, Halt> {
         let names: Vec<&[u8]> =
             execute.using.iter().map(|span| sql.get(span.clone()).unwrap_or_default()).collect();
         if names.is_empty() {
-            return Ok(Ok(Vec::new()));
+            return Ok(Vec::new());
         }
-        Ok(self.values(&names).await?.and_then(|values| values.into_iter().map(Value::param).collect()))
+        let values = self.values(&names).await?;
+        Ok(values.into_iter().map(Value::param).collect::<Result<_, String>>()?)
     }
 
-    /// Reads user variables; the inner error is why one cannot be read as it is.
-    async fn values(&mut self, names: &[&[u8]]) -> Result<Result<Vec<Value>, String>, End> {
+    /// Reads user variables.
+    ///
+    /// # Errors
+    /// One cannot be read as it is.
+    async fn values(&mut self, names: &[&[u8]]) -> Result<Vec<Value>, Halt> {
         let vars = self.capture().session_vars().await?;
         let charset = &vars.charset_client;
         let mut select = b"SELECT ".to_vec();
@@ -214,17 +192,17 @@ impl Session {
         }
         let rows = match self.capture().try_one(select).await? {
             Reply::Rows(rows) => rows,
-            Reply::Err(e) => return Ok(Err(told("the user variables cannot be read", &e))),
+            Reply::Err(e) => return Err(with_context("the user variables cannot be read", &e).into()),
             Reply::TooLarge => {
-                return Ok(Err(self.capture().above_bytes("the user variables are")));
+                return Err(self.capture().above_bytes("the user variables are").into());
             }
-            Reply::Ok(_) => return Err(End::Broken("SELECT without rows".into())),
+            Reply::Ok(_) => return Err(Halt::broken("SELECT without rows")),
         };
         let cells = rows.cells(0)?;
         let mut values = Vec::with_capacity(names.len());
         for (cells, definitions) in cells.chunks(CELLS).zip(rows.columns.chunks(CELLS)) {
             let (&[text, charset_of, hex, converted], Some(definition)) = (cells, definitions.first()) else {
-                return Err(End::Broken("user variables without cells".into()));
+                return Err(Halt::broken("user variables without cells"));
             };
             let kind = ColumnKind::parse(definition, self.link.capabilities)?;
             let binary = charset_of == Some(BINARY);
@@ -241,11 +219,11 @@ impl Session {
             if !lossless {
                 let why =
                     "a user variable with other than ASCII letters, while character_set_client is not utf8";
-                return Ok(Err(why.into()));
+                return Err(Halt::stop(why));
             }
             values.push(Value { bytes, kind, binary });
         }
-        Ok(Ok(values))
+        Ok(values)
     }
 }
 

@@ -18,11 +18,12 @@ use atone_wire::execute::{ParamClass, ParamType, RawParam, execution};
 use bytes::Bytes;
 
 use super::analysed::written;
-use super::gate::Own;
+use super::gate::OwnCommand;
 use super::link::Link;
 use super::prepared::CURSOR_TYPES;
 use atone_capture::error::{End, SqlError};
 use atone_capture::flight::{Flight, Reply, Rows};
+use atone_capture::outcome::Halt;
 use atone_capture::params::quoted;
 use atone_capture::settings::Vars;
 use atone_wire::command;
@@ -106,6 +107,36 @@ fn is_timeless(ty: ParamType, mariadb: bool) -> bool {
     }
 }
 
+/// Why the server has not prepared a statement of the proxy's own.
+#[derive(Debug)]
+pub(super) enum Unprepared {
+    /// Its error.
+    Error(ErrPacket),
+    /// The connection, or the session, has ended.
+    End(End),
+}
+
+impl From<End> for Unprepared {
+    fn from(end: End) -> Unprepared {
+        Unprepared::End(end)
+    }
+}
+
+impl From<Malformed> for Unprepared {
+    fn from(malformed: Malformed) -> Unprepared {
+        Unprepared::End(malformed.into())
+    }
+}
+
+impl From<Unprepared> for Halt {
+    fn from(unprepared: Unprepared) -> Halt {
+        match unprepared {
+            Unprepared::Error(error) => Halt::Failed(error),
+            Unprepared::End(end) => Halt::End(end),
+        }
+    }
+}
+
 /// Whether a statement answers with rows that are passed on as they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
@@ -148,9 +179,10 @@ impl Link {
                 return self.run_with_variables(&lifted.sql, &execute, vars).await;
             }
         };
-        let prepared = match self.prepared_for(&lifted.sql, types, again, vars).await? {
+        let prepared = match self.prepared_for(&lifted.sql, types, again, vars).await {
             Ok(prepared) => prepared,
-            Err(error) => return Ok(Reply::Err(error)),
+            Err(Unprepared::Error(error)) => return Ok(Reply::Err(error)),
+            Err(Unprepared::End(end)) => return Err(end),
         };
         let Prepared { id, columns, kept } = prepared;
         let reply = match self.execute_carried(id, &lifted.params, limit, columns).await? {
@@ -218,11 +250,11 @@ impl Link {
             let mut next = Some(pieces.next().unwrap_or_default());
             while let Some(data) = next {
                 let head = [&id.to_le_bytes()[..], &place.to_le_bytes()].concat();
-                self.send_own(Own::LongData(&[&head, data].concat())).await?;
+                self.send_own(OwnCommand::LongData(&[&head, data].concat())).await?;
                 next = pieces.next();
             }
         }
-        self.send_own(Own::Execute(&payload)).await?;
+        self.send_own(OwnCommand::Execute(&payload)).await?;
         self.read_binary(columns).await.map(Some)
     }
 
@@ -254,7 +286,7 @@ impl Link {
         types: Vec<ParamType>,
         again: bool,
         vars: Option<&Vars>,
-    ) -> Result<Result<Prepared, ErrPacket>, End> {
+    ) -> Result<Prepared, Unprepared> {
         if self.own.readings != self.readings {
             self.close_kept().await?;
             self.own.readings = self.readings;
@@ -263,18 +295,16 @@ impl Link {
             let kept = self.own.kept.remove(at);
             let prepared = Prepared { id: kept.id, columns: kept.columns.clone(), kept: true };
             self.own.kept.push(kept);
-            return Ok(Ok(prepared));
+            return Ok(prepared);
         }
-        let (id, columns) = match self.prepare_own(sql, vars).await? {
-            Err(error) if error.code == ER_MAX_PREPARED_STMT_COUNT_REACHED && !self.own.is_empty() => {
+        let (id, columns) = match self.prepare_own(sql, vars).await {
+            Err(Unprepared::Error(error))
+                if error.code == ER_MAX_PREPARED_STMT_COUNT_REACHED && !self.own.is_empty() =>
+            {
                 self.close_kept().await?;
-                match self.prepare_own(sql, vars).await? {
-                    Ok(prepared) => prepared,
-                    Err(error) => return Ok(Err(error)),
-                }
+                self.prepare_own(sql, vars).await?
             }
-            Err(error) => return Ok(Err(error)),
-            Ok(prepared) => prepared,
+            prepared => prepared?,
         };
         let most = self.backend.limits.max_reused_statements;
         let timeless = types.iter().all(|ty| is_timeless(*ty, self.mariadb));
@@ -286,7 +316,7 @@ impl Link {
             }
             self.own.kept.push(Kept { sql: sql.to_vec(), types, id, columns: columns.clone() });
         }
-        Ok(Ok(Prepared { id, columns, kept }))
+        Ok(Prepared { id, columns, kept })
     }
 
     /// Prepares a statement of our own.
@@ -294,8 +324,10 @@ impl Link {
         &mut self,
         sql: &[u8],
         vars: Option<&Vars>,
-    ) -> Result<Result<(u32, Vec<Bytes>), ErrPacket>, End> {
-        let Some(sql) = written(sql, self.mode(vars).charset) else { return Ok(Err(self.unsayable())) };
+    ) -> Result<(u32, Vec<Bytes>), Unprepared> {
+        let Some(sql) = written(sql, self.mode(vars).charset) else {
+            return Err(Unprepared::Error(self.unsayable()));
+        };
         self.own.was_last = true;
         self.send_prepare(&sql).await?;
         self.read_prepared().await
@@ -310,19 +342,20 @@ impl Link {
     }
 
     async fn close_statement(&mut self, id: u32) -> Result<(), End> {
-        self.send_own(Own::Close(id)).await
+        self.send_own(OwnCommand::Close(id)).await
     }
 
     /// Has the server prepare a text, and forget it; the error that it has against it.
     pub(super) async fn error_of_prepare(&mut self, sql: &[u8]) -> Result<Option<ErrPacket>, End> {
         self.own.was_last = true;
         self.send_prepare(sql).await?;
-        match self.read_prepared().await? {
+        match self.read_prepared().await {
             Ok((id, _)) => {
                 self.close_statement(id).await?;
                 Ok(None)
             }
-            Err(error) => Ok(Some(error)),
+            Err(Unprepared::Error(error)) => Ok(Some(error)),
+            Err(Unprepared::End(end)) => Err(end),
         }
     }
 
@@ -335,13 +368,14 @@ impl Link {
             let reply = self.fly(Flight::of(sql), vars).await?.pop();
             return reply.ok_or_else(|| End::Broken("a statement without a reply".into()));
         }
-        let (id, columns) = match self.prepare_own(sql, vars).await? {
+        let (id, columns) = match self.prepare_own(sql, vars).await {
             Ok(prepared) => prepared,
-            Err(error) => return Ok(Reply::Err(error)),
+            Err(Unprepared::Error(error)) => return Ok(Reply::Err(error)),
+            Err(Unprepared::End(end)) => return Err(end),
         };
         self.send_execution(id, &[command::STMT_EXECUTE, 0, 0, 0, 0, 0, 1, 0, 0, 0]).await?;
         let reply = self.read_binary(columns).await?;
-        self.send_own(Own::Close(id)).await?;
+        self.send_own(OwnCommand::Close(id)).await?;
         Ok(reply)
     }
 
@@ -353,7 +387,7 @@ impl Link {
         };
         id_bytes.copy_from_slice(&id.to_le_bytes());
         payload[5] &= !CURSOR_TYPES;
-        self.send_own(Own::Execute(&payload)).await
+        self.send_own(OwnCommand::Execute(&payload)).await
     }
 
     /// The reply to an execution, with the definitions that the server has left out because it has given them when it

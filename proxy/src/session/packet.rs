@@ -9,14 +9,15 @@ use bytes::Bytes;
 
 use super::Session;
 use super::bind::depends_on_mode;
-use atone_capture::error::{End, SqlError};
+use atone_capture::error::SqlError;
+use atone_capture::outcome::{Halt, Reason};
 
 /// The query attribute that binds its statement.
 const XID_ATTRIBUTE: &str = "atone_xid";
 
 impl Session {
     /// `COM_QUERY`
-    pub(super) async fn query(&mut self, payload: Bytes) -> Result<(), End> {
+    pub(super) async fn query(&mut self, payload: Bytes) -> Result<(), Halt> {
         let (attributes, at) = match parse_query(&payload, self.link.capabilities) {
             Ok(parsed) => parsed,
             // The server says so
@@ -27,13 +28,10 @@ impl Session {
             {
                 return self.unbound_query(&payload, b"").await;
             }
-            Err(_) => return self.send_error(&SqlError::malformed_packet()).await,
+            Err(_) => return Err(SqlError::malformed_packet().into()),
         };
         let sql = payload.slice(at..);
-        let xid = match named_xid(&attributes) {
-            Ok(xid) => xid,
-            Err(why) => return self.refuse(why).await,
-        };
+        let xid = named_xid(&attributes)?;
         // Behind a statement that a hint has bound its diagnostics may be asked for
         let kept = self.keeps_diagnostics() && !atone_sql::may_have_several_statements(&sql);
         if self.link.binding.is_none() && xid.is_none() && !kept && !atone_sql::may_concern_atone(&sql) {
@@ -60,14 +58,11 @@ impl Session {
     }
 
     /// Each statement of a packet on its own, up to the first that fails.
-    async fn statements(&mut self, mut sql: Bytes) -> Result<(), End> {
+    async fn statements(&mut self, mut sql: Bytes) -> Result<(), Halt> {
         if !atone_sql::may_have_several_statements(&sql) {
             return self.looked_at_query(sql).await;
         }
-        let mode = match self.splitting_mode(&sql).await? {
-            Ok(mode) => mode,
-            Err(error) => return self.send_error(&error).await,
-        };
+        let mode = self.splitting_mode(&sql).await?;
         // What cannot be read is refused as one statement
         let Ok(text) = mode.decode(&sql) else { return self.looked_at_query(sql).await };
         if self.link.binding.is_none()
@@ -86,10 +81,7 @@ impl Session {
         }
         loop {
             // One statement may change how the next one is read
-            let mode = match self.splitting_mode(&sql).await? {
-                Ok(mode) => mode,
-                Err(error) => return self.send_error(&error).await,
-            };
+            let mode = self.splitting_mode(&sql).await?;
             let next = next_statement(&sql, mode);
             if next.as_ref().is_some_and(|next| sql[..next.end].trim_ascii().is_empty()) {
                 // No statement stands here, and another one follows: the server says so of the packet as a whole
@@ -110,23 +102,23 @@ impl Session {
 
     /// Of a client that did not ask for several statements in a packet the server refuses them, in its own words: those that it
     /// has when it is asked to prepare them, which runs nothing.
-    async fn refuse_several(&mut self, sql: &[u8]) -> Result<(), End> {
-        match self.capture().error_of(sql).await? {
-            Some(error) => self.statement_failed(error).await,
-            None => self.refuse("several statements from a client without CLIENT_MULTI_STATEMENTS").await,
-        }
+    async fn refuse_several(&mut self, sql: &[u8]) -> Result<(), Halt> {
+        Err(match self.capture().error_of(sql).await? {
+            Some(error) => Halt::Failed(error),
+            None => Halt::stop("several statements from a client without CLIENT_MULTI_STATEMENTS"),
+        })
     }
 
     /// How a packet is cut into statements.
-    async fn splitting_mode(&mut self, sql: &[u8]) -> Result<Result<Mode, SqlError>, End> {
+    async fn splitting_mode(&mut self, sql: &[u8]) -> Result<Mode, Halt> {
         if !depends_on_mode(sql) {
-            return Ok(Ok(self.capture().assumed_mode()));
+            return Ok(self.capture().assumed_mode());
         }
         let vars = self.capture().session_vars().await?;
-        Ok(match &vars.refuse {
-            Some(why) => Err(SqlError::refused(&self.xid(), why)),
+        match &vars.refuse {
+            Some(why) => Err(SqlError::refused(&self.xid(), why).into()),
             None => Ok(vars.mode),
-        })
+        }
     }
 }
 
@@ -145,14 +137,14 @@ pub(super) fn names_xid(payload: &[u8]) -> bool {
 }
 
 /// The XID that the query attribute names; an empty one, or NULL, names none.
-pub(super) fn named_xid(attributes: &Attributes) -> Result<Option<String>, &'static str> {
-    let none = "the query attribute atone_xid is no string";
+pub(super) fn named_xid(attributes: &Attributes) -> Result<Option<String>, Reason> {
+    let none = || Reason::from("the query attribute atone_xid is no string");
     match attributes.get(XID_ATTRIBUTE) {
         Ok(None | Some(Param::Null)) => Ok(None),
         Ok(Some(Param::Text(text) | Param::Blob(text))) if text.is_empty() => Ok(None),
         Ok(Some(Param::Text(text) | Param::Blob(text))) => {
-            String::from_utf8(text).map(Some).map_err(|_| none)
+            String::from_utf8(text).map(Some).map_err(|_| none())
         }
-        Ok(Some(_)) | Err(Malformed(_)) => Err(none),
+        Ok(Some(_)) | Err(Malformed(_)) => Err(none()),
     }
 }

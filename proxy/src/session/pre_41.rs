@@ -13,7 +13,7 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, split};
 use tokio::time::{Instant, timeout};
 
-use super::login::{GOODBYE_LIMIT, may_log_in};
+use super::login::{GOODBYE_LIMIT, Stop, may_log_in};
 use crate::backend::Backend;
 use crate::net::Conn;
 use crate::tls::ServerTlsMode;
@@ -47,21 +47,21 @@ pub(super) async fn relay(backend: &Backend, client: Conn, server: Conn) -> End 
     let (server, said) = server.into_parts();
     let (from_client, mut to_client) = split(client);
     let (from_server, to_server) = split(server);
-    let heard = Mutex::new(Heard { at: Instant::now(), server_was_last: false });
-    let up = Upstream { backend, peer_uid, buffer: sent_ahead, heard: &heard };
+    let activity = Mutex::new(Activity { at: Instant::now(), server_was_last: false });
+    let up = Upstream { backend, peer_uid, buffer: sent_ahead, activity: &activity };
     let ended = tokio::select! {
         refused = up.run(from_client, to_server) => refused,
-        ended = downstream(from_server, &mut to_client, said, &heard) => ended,
+        ended = downstream(from_server, &mut to_client, said, &activity) => ended,
     };
     match ended {
-        Ok(Some(error)) => {
+        Err(Stop::Refused(error)) => {
             let mut out = Vec::new();
             put_packet(&mut out, 1, &error.early_packet());
             // The connection ends whether it is heard or not
             let _ = timeout(GOODBYE_LIMIT, to_client.write_all(&out)).await;
         }
-        Ok(None) => {}
-        Err(end) => return end,
+        Err(Stop::End(end)) => return end,
+        Ok(()) => {}
     }
     match to_client.shutdown().await {
         Ok(()) => End::Done,
@@ -71,14 +71,15 @@ pub(super) async fn relay(backend: &Backend, client: Conn, server: Conn) -> End 
 
 /// Who last said something, and when.
 #[derive(Clone, Copy, Debug)]
-struct Heard {
+struct Activity {
     at: Instant,
     server_was_last: bool,
 }
 
-impl Heard {
-    fn note(heard: &Mutex<Heard>, server_was_last: bool) {
-        *heard.lock().unwrap_or_else(PoisonError::into_inner) = Heard { at: Instant::now(), server_was_last };
+impl Activity {
+    fn note(activity: &Mutex<Activity>, server_was_last: bool) {
+        *activity.lock().unwrap_or_else(PoisonError::into_inner) =
+            Activity { at: Instant::now(), server_was_last };
     }
 }
 
@@ -87,7 +88,7 @@ struct Upstream<'a> {
     backend: &'a Backend,
     peer_uid: Option<u32>,
     buffer: BytesMut,
-    heard: &'a Mutex<Heard>,
+    activity: &'a Mutex<Activity>,
 }
 
 /// What is to be done with the next frame of the client's.
@@ -119,12 +120,12 @@ fn next_frame(buffer: &[u8], max_statement_bytes: usize) -> Next<'_> {
 }
 
 impl Upstream<'_> {
-    /// Returns only where the session ends: with what the client is told, if anything.
+    /// Returns only where the session ends.
     async fn run(
         mut self,
         mut from: impl AsyncRead + Unpin,
         mut to: impl AsyncWrite + Unpin,
-    ) -> Result<Option<SqlError>, End> {
+    ) -> Result<(), Stop> {
         let mut left = 0;
         loop {
             let n = left.min(self.buffer.len());
@@ -140,18 +141,18 @@ impl Upstream<'_> {
                 left = match next_frame(&self.buffer, self.backend.limits.max_statement_bytes) {
                     Next::Pass(whole) => whole,
                     Next::Wait => 0,
-                    Next::Look(payload) => match self.judge(payload) {
-                        Ok(()) => HEADER + payload.len(),
-                        Err(error) => return Ok(Some(error)),
-                    },
+                    Next::Look(payload) => {
+                        self.judge(payload)?;
+                        HEADER + payload.len()
+                    }
                 };
                 if left > 0 {
                     continue;
                 }
             }
             match self.read(&mut from).await.map_err(End::Client)? {
-                Read::Some => Heard::note(self.heard, false),
-                Read::Idle => return Ok(None),
+                Read::Some => Activity::note(self.activity, false),
+                Read::Idle => return Ok(()),
                 Read::End => {
                     // It may still read
                     let _ = to.shutdown().await;
@@ -182,8 +183,8 @@ impl Upstream<'_> {
                 Some(limit) => match timeout(limit, read).await {
                     Ok(read) => read,
                     Err(_) => {
-                        let heard = *self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-                        if heard.server_was_last && heard.at.elapsed() >= limit {
+                        let activity = *self.activity.lock().unwrap_or_else(PoisonError::into_inner);
+                        if activity.server_was_last && activity.at.elapsed() >= limit {
                             return Ok(Read::Idle);
                         }
                         // The server is busy, or was until a moment ago
@@ -209,17 +210,17 @@ async fn downstream(
     mut from: impl AsyncRead + Unpin,
     to: &mut (impl AsyncWrite + Unpin),
     mut said: BytesMut,
-    heard: &Mutex<Heard>,
-) -> Result<Option<SqlError>, End> {
+    activity: &Mutex<Activity>,
+) -> Result<(), Stop> {
     loop {
         if !said.is_empty() {
             to.write_all(&said).await.map_err(End::Client)?;
             said.clear();
-            Heard::note(heard, true);
+            Activity::note(activity, true);
         }
         said.reserve(READ_BYTES);
         if from.read_buf(&mut said).await.map_err(End::Server)? == 0 {
-            return Ok(None);
+            return Ok(());
         }
     }
 }

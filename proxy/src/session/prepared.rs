@@ -1,54 +1,24 @@
 //! Prepared statements of the binary protocol.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-
 use atone_sql::{Statement as Sql, XidValue};
 use atone_wire::caps::client;
 use atone_wire::command;
-use atone_wire::execute::{ExecuteHead, Execution, ParamType, parse_execution};
+use atone_wire::execute::{ExecuteHead, Execution, parse_execution};
 use atone_wire::reply::Expect;
 use bytes::Bytes;
 
 use super::Session;
 use super::analysed::Analysed;
-use super::gate::{Harmless, Own};
+use super::gate::{Harmless, OwnCommand};
 use super::own::Carried;
 use super::packet::{named_xid, names_xid};
+use super::statements::{Reading, Statement};
 use crate::session::of_execution;
 use atone_capture::error::{End, SqlError};
 use atone_capture::flight::Reply;
 use atone_capture::odd::odd_kinds;
+use atone_capture::outcome::Halt;
 use atone_capture::params::substitute;
-use atone_capture::settings::Vars;
-
-/// A statement that the server has prepared for this session.
-#[derive(Debug)]
-pub(super) struct Statement {
-    /// Its text, as the application gave it.
-    pub(super) sql: Bytes,
-    pub(super) params: usize,
-    /// The parameters' types, as an execution brought them last.
-    pub(super) types: Vec<ParamType>,
-    /// What `COM_STMT_SEND_LONG_DATA` brought for the next execution.
-    long_data: HashMap<usize, Vec<u8>>,
-    /// Long data was sent that was not kept: in an unbound session, or above `max_statement_bytes`.
-    long_data_lost: bool,
-    /// The server has long data of an execution for which another statement was run.
-    pub(super) stale_data: bool,
-    /// It must be looked at in an unbound session too.
-    pub(super) may_concern_atone: bool,
-    pub(super) reading: Reading,
-}
-
-/// How the text of a statement was read when the server prepared it.
-#[derive(Clone, Debug)]
-pub(super) struct Reading {
-    /// [`super::link::Link::readings`] then.
-    count: u64,
-    /// The session's variables then, where they were known.
-    vars: Option<Arc<Vars>>,
-}
 
 /// The flags of `COM_STMT_EXECUTE` that ask for a cursor.
 pub(super) const CURSOR_TYPES: u8 = 0b111;
@@ -62,11 +32,11 @@ const JOINING_SQL: &[u8] = b"SET @atone_xid = ?";
 
 impl Session {
     /// `COM_STMT_PREPARE`
-    pub(super) async fn prepare(&mut self, payload: Bytes) -> Result<(), End> {
+    pub(super) async fn prepare(&mut self, payload: Bytes) -> Result<(), Halt> {
         let sql = payload.slice(1..);
         let limit = self.link.backend.limits.max_prepared_statements;
-        if self.statements.len() >= limit {
-            return self.send_error(&SqlError::too_many_statements(limit)).await;
+        if self.prepared.len() >= limit {
+            return Err(SqlError::too_many_statements(limit).into());
         }
         let may_concern_atone = atone_sql::may_concern_atone(&sql);
         let mut forwarded = sql.clone();
@@ -85,23 +55,15 @@ impl Session {
                     forwarded = Bytes::from_static(instead);
                 }
                 Sql::Refused(refusal) if refusal.for_atone => {
-                    let error = SqlError::refused(&self.xid(), &refusal.reason);
-                    return self.send_error(&error).await;
+                    return Err(SqlError::refused(&self.xid(), &refusal.reason).into());
                 }
                 _ => forwarded = analysed.without_hint(mode).origin.sql().clone(),
             }
         }
         if self.link.mariadb && self.link.binding.is_some() {
-            let mode = match self.reading_mode(&forwarded).await? {
-                Ok(mode) => mode,
-                Err(error) => return self.send_error(&error).await,
-            };
+            let mode = self.reading_mode(&forwarded).await?;
             let analysed = Analysed::query(forwarded.clone(), mode);
-            if let Some(error) =
-                Box::pin(self.capture().prepare_refusal(&analysed.sql, &analysed.analysis.statement)).await?
-            {
-                return self.statement_failed(error).await;
-            }
+            Box::pin(self.capture().check_prepare(&analysed.sql, &analysed.analysis.statement)).await?;
         }
         let row_count = self.kept_row_count();
         let taken = self.mark_list().await?;
@@ -115,26 +77,13 @@ impl Session {
             if self.link.binding.is_some() {
                 self.capture().after_error(code).await?;
             }
-            // MariaDB's id -1 means none now
-            self.last_prepared = u32::MAX;
+            self.prepared.none_was_last();
         }
         self.link.own.was_last = false;
         if let Some(prepared) = tracker.prepared() {
-            self.last_prepared = prepared.statement_id;
-            let reading = self.reading();
-            self.statements.insert(
-                prepared.statement_id,
-                Statement {
-                    sql,
-                    params: usize::from(prepared.params),
-                    types: Vec::new(),
-                    long_data: HashMap::new(),
-                    long_data_lost: false,
-                    stale_data: false,
-                    may_concern_atone,
-                    reading,
-                },
-            );
+            let statement =
+                Statement::new(sql, usize::from(prepared.params), may_concern_atone, self.reading());
+            self.prepared.insert(prepared.statement_id, statement);
         }
         Ok(())
     }
@@ -144,12 +93,11 @@ impl Session {
         Reading { count: self.link.readings, vars: self.state.vars.clone() }
     }
 
-    /// Why a prepared statement cannot be captured by its text: it may mean another table now, or be another text.
-    pub(super) async fn read_otherwise(
-        &mut self,
-        reading: &Reading,
-        statement: &Sql,
-    ) -> Result<Option<SqlError>, End> {
+    /// Checks that a prepared statement can be captured by its text.
+    ///
+    /// # Errors
+    /// It may mean another table now, or be another text.
+    pub(super) async fn check_reading(&mut self, reading: &Reading, statement: &Sql) -> Result<(), Halt> {
         let indifferent = matches!(
             statement,
             Sql::StartGlobal { .. }
@@ -162,18 +110,19 @@ impl Session {
                 | Sql::Rollback { .. }
         );
         if reading.count == self.link.readings || indifferent {
-            return Ok(None);
+            return Ok(());
         }
         let now = self.capture().session_vars().await?;
         if reading.vars.as_ref().is_some_and(|then| then.reads_as(&now)) {
-            return Ok(None);
+            return Ok(());
         }
         let why = "it was prepared when another schema, sql_mode or charset may have held: prepare it again";
-        Ok(Some(SqlError::refused(&self.xid(), why)))
+        Err(SqlError::refused(&self.xid(), why).into())
     }
 
+    /// The id of the statement that a command names.
     pub(super) fn statement_id(&self, id: u32) -> u32 {
-        if id == u32::MAX && self.link.mariadb { self.last_prepared } else { id }
+        self.prepared.id(id, self.link.mariadb)
     }
 
     /// `COM_STMT_SEND_LONG_DATA`: no reply.
@@ -192,22 +141,12 @@ impl Session {
         let bound = self.link.binding.is_some();
         let limit = self.link.backend.limits.max_statement_bytes;
         let id = self.statement_id(id);
-        let Some(statement) = self.statements.get_mut(&id) else { return Ok(()) };
-        let kept: usize = statement.long_data.values().map(Vec::len).sum();
-        if bound && kept + data.len() <= limit {
-            statement.long_data.entry(param).or_default().extend_from_slice(data);
-        } else {
-            self.lose_long_data(id);
+        match self.prepared.get_mut(id) {
+            Some(statement) if bound => statement.add_long_data(param, data, limit),
+            Some(statement) => statement.lose_long_data(),
+            None => {}
         }
         Ok(())
-    }
-
-    /// Long data came that is not kept: the next execution cannot be written out.
-    pub(super) fn lose_long_data(&mut self, id: u32) {
-        let id = self.statement_id(id);
-        if let Some(statement) = self.statements.get_mut(&id) {
-            statement.long_data_lost = true;
-        }
     }
 
     /// A command that has no reply was too short: MySQL says so, MariaDB does not.
@@ -218,58 +157,22 @@ impl Session {
         Ok(())
     }
 
-    /// `COM_STMT_RESET` has forgotten the long data.
-    pub(super) fn reset_statement(&mut self, payload: &[u8]) {
-        let id = payload.get(1..5).and_then(|b| b.try_into().ok()).map(u32::from_le_bytes);
-        if let Some(statement) = id.and_then(|id| self.statements.get_mut(&id)) {
-            statement.long_data.clear();
-            statement.long_data_lost = false;
-            statement.stale_data = false;
-        }
-    }
-
-    /// A command on MariaDB's statement -1, which is the one prepared last, with that one's id: the server may have prepared one
-    /// of our own meanwhile.
-    pub(super) fn with_statement_id(&self, byte: u8, payload: Bytes) -> Bytes {
-        let names_statement = matches!(
-            byte,
-            command::STMT_EXECUTE
-                | command::STMT_BULK_EXECUTE
-                | command::STMT_SEND_LONG_DATA
-                | command::STMT_CLOSE
-                | command::STMT_RESET
-                | command::STMT_FETCH
-        );
-        let known = self.statements.contains_key(&self.last_prepared);
-        if !names_statement
-            || !self.link.mariadb
-            || !known
-            || !self.link.own.was_last
-            || payload.get(1..5) != Some(&u32::MAX.to_le_bytes())
-        {
-            return payload;
-        }
-        let rest = payload.get(5..).unwrap_or_default();
-        [&[byte], &self.last_prepared.to_le_bytes()[..], rest].concat().into()
-    }
-
     /// `COM_STMT_EXECUTE`
-    pub(super) async fn execute(&mut self, payload: Bytes) -> Result<(), End> {
+    pub(super) async fn execute(&mut self, payload: Bytes) -> Result<(), Halt> {
         let bound = self.link.binding.is_some();
         let id = match ExecuteHead::parse(&payload) {
             Ok(head) => self.statement_id(head.statement_id),
-            Err(_) if !bound => return self.unbound_execute(&payload, b"").await,
-            Err(e) => return self.send_error(&SqlError::bad_parameters(&e.to_string())).await,
+            Err(_) if !bound => return Ok(self.unbound_execute(&payload, b"").await?),
+            Err(e) => return Err(SqlError::bad_parameters(&e.to_string()).into()),
         };
         self.drop_stale_data(id).await?;
-        let Some(statement) = self.statements.get_mut(&id) else {
+        let Some(statement) = self.prepared.get_mut(id) else {
             if bound {
-                return self.send_error(&SqlError::unknown_statement(id, self.link.mariadb)).await;
+                return Err(SqlError::unknown_statement(id, self.link.mariadb).into());
             }
-            return self.unbound_execute(&payload, b"").await;
+            return Ok(self.unbound_execute(&payload, b"").await?);
         };
-        let long_data = std::mem::take(&mut statement.long_data);
-        let lost = std::mem::take(&mut statement.long_data_lost);
+        let (long_data, lost) = statement.take_long_data();
         let (params, capabilities) = (statement.params, self.link.capabilities);
         let execution = parse_execution(&payload, params, capabilities, &mut statement.types, |i| {
             long_data.get(&i).cloned()
@@ -277,16 +180,11 @@ impl Session {
         let (sql, may_concern_atone) = (statement.sql.clone(), statement.may_concern_atone);
         let reading = statement.reading.clone();
         let named = execution.as_ref().map_or(Ok(None), |execution| named_xid(&execution.attributes));
-        let xid = match named {
-            Ok(xid) => xid,
-            Err(why) => return self.refuse(why).await,
-        };
+        let xid = named?;
         let undecoded =
             execution.is_err() && capabilities & client::QUERY_ATTRIBUTES != 0 && names_xid(&payload);
         if !bound && !may_concern_atone && xid.is_none() && !undecoded {
-            if let Some(error) = self.asks_lost_rows(&sql) {
-                return self.send_error(&error).await;
-            }
+            self.check_found_rows(&sql)?;
             if self.keeps_diagnostics() {
                 let analysed =
                     Analysed::execution(sql.clone(), self.capture().assumed_mode(), payload.clone());
@@ -294,10 +192,10 @@ impl Session {
                     return Ok(());
                 }
             }
-            return self.unbound_execute(&payload, &sql).await;
+            return Ok(self.unbound_execute(&payload, &sql).await?);
         }
         if undecoded {
-            return self.send_error(&SqlError::malformed_packet()).await;
+            return Err(SqlError::malformed_packet().into());
         }
         if let Ok(execution) = &execution {
             self.with_attributes(&execution.attributes, xid);
@@ -308,7 +206,7 @@ impl Session {
         let done = self.looked_at_execution(sql, &reading, execution, lost, payload).await;
         if has_long_data
             && !std::mem::take(&mut self.link.executed)
-            && let Some(statement) = self.statements.get_mut(&id)
+            && let Some(statement) = self.prepared.get_mut(id)
         {
             statement.stale_data = true;
         }
@@ -324,17 +222,12 @@ impl Session {
         execution: Result<Execution, SqlError>,
         long_data_lost: bool,
         payload: Bytes,
-    ) -> Result<(), End> {
-        let mode = match self.reading_mode(&sql).await? {
-            Ok(mode) => mode,
-            Err(error) => return self.send_error(&error).await,
-        };
+    ) -> Result<(), Halt> {
+        let mode = self.reading_mode(&sql).await?;
         let analysed = Analysed::execution(sql, mode, payload.clone());
         let (sql, analysis) = (&analysed.sql, &analysed.analysis);
-        if (self.link.binding.is_some() || analysis.xid_hint.is_some() || self.link.attribute_xid.is_some())
-            && let Some(error) = self.read_otherwise(reading, &analysis.statement).await?
-        {
-            return self.send_error(&error).await;
+        if self.link.binding.is_some() || analysis.xid_hint.is_some() || self.link.attribute_xid.is_some() {
+            self.check_reading(reading, &analysis.statement).await?;
         }
         let written_by_params = matches!(
             analysis.statement,
@@ -346,27 +239,21 @@ impl Session {
                 | Sql::TouchesXid
         );
         if !written_by_params {
-            return self.looked_at_statement(analysed).await;
+            return Ok(self.looked_at_statement(analysed).await?);
         }
         if analysis.placeholders.is_empty() {
-            return self.answered_in_binary(Analysed::instead(sql.clone(), mode, None)).await;
+            return Ok(self.answered_in_binary(Analysed::instead(sql.clone(), mode, None)).await?);
         }
         if long_data_lost {
             let why =
                 "parameters were sent in pieces before the session was bound, or above max_statement_bytes";
-            return self.refuse(why).await;
+            return Err(Halt::stop(why));
         }
-        let Execution { params, raw, attributes } = match execution {
-            Ok(execution) => execution,
-            Err(error) => return self.send_error(&error).await,
-        };
-        let text = match substitute(sql, &analysis.placeholders, &params, mode) {
-            Ok(text) => Bytes::from(text),
-            Err(why) => return self.refuse(&why).await,
-        };
+        let Execution { params, raw, attributes } = execution?;
+        let text = Bytes::from(substitute(sql, &analysis.placeholders, &params, mode)?);
         let limit = self.link.backend.limits.max_statement_bytes;
         if text.len() > limit {
-            return self.send_error(&SqlError::too_large(&self.xid(), limit)).await;
+            return Err(SqlError::too_large(&self.xid(), limit).into());
         }
         if !self.link.mariadb {
             self.command.odd = odd_kinds(analysis, &params);
@@ -375,7 +262,7 @@ impl Session {
         let done = self.answered_in_binary(Analysed::instead(text, mode, Some(payload))).await;
         self.link.carried = Carried::default();
         self.command.odd = Vec::new();
-        done
+        Ok(done?)
     }
 
     /// The text that stands for an execution: rows that it answers with go in the binary protocol.
@@ -388,11 +275,8 @@ impl Session {
 
     /// Executes another statement than the one that was prepared, with the same parameters: it is prepared, executed
     /// without a cursor, and closed.
-    pub(super) async fn execute_instead(&mut self, sql: &[u8], execute: &[u8]) -> Result<(), End> {
-        let (id, columns) = match self.link.prepare_own(sql, self.state.vars.as_deref()).await? {
-            Ok(prepared) => prepared,
-            Err(error) => return self.statement_failed(error).await,
-        };
+    pub(super) async fn execute_instead(&mut self, sql: &[u8], execute: &[u8]) -> Result<(), Halt> {
+        let (id, columns) = self.link.prepare_own(sql, self.state.vars.as_deref()).await?;
         self.link.send_execution(id, execute).await?;
         if self.link.capabilities & client::MARIADB_CACHE_METADATA == 0 {
             let tracker = self.relay_reply(Expect::Results).await?;
@@ -414,7 +298,7 @@ impl Session {
                 }
             }
         }
-        self.link.send_own(Own::Close(id)).await
+        Ok(self.link.send_own(OwnCommand::Close(id)).await?)
     }
 
     /// The application's statement has long data on the server that belongs to an execution which was not sent there: it goes
@@ -422,9 +306,9 @@ impl Session {
     pub(super) async fn drop_stale_data(&mut self, id: u32) -> Result<(), End> {
         let id = self.statement_id(id);
         let stale =
-            self.statements.get_mut(&id).is_some_and(|statement| std::mem::take(&mut statement.stale_data));
+            self.prepared.get_mut(id).is_some_and(|statement| std::mem::take(&mut statement.stale_data));
         if stale {
-            self.link.send_own(Own::Reset(id)).await?;
+            self.link.send_own(OwnCommand::Reset(id)).await?;
             let (reply, _) = self.link.read_reply(None, false).await?;
             if !matches!(reply, Reply::Ok(_)) {
                 return Err(End::Broken("the server refuses COM_STMT_RESET".into()));
@@ -432,6 +316,7 @@ impl Session {
         }
         Ok(())
     }
+
     /// An execution in an unbound session.
     pub(super) async fn unbound_execute(&mut self, payload: &[u8], sql: &[u8]) -> Result<(), End> {
         let taken = self.mark_unbound_list().await?;
@@ -442,7 +327,7 @@ impl Session {
         let expect = if bulk { Expect::Results } else { of_execution(payload) };
         let failed = self.relay_reply(expect).await?.failed().is_some();
         if !failed {
-            self.heard_result(sql);
+            self.note_result(sql);
         }
         self.note_unbound(sql, failed);
         self.follow_list(taken).await

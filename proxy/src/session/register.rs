@@ -21,10 +21,7 @@ const MAX_PIPELINED_BYTES: usize = 64 << 10;
 impl Link {
     /// Registers a branch and takes all its locks. A client that goes away meanwhile gives up its wait. So does a KILL of the
     /// session on the server, or of its statement, which is one that waits as well for that.
-    pub(super) async fn register_branch(
-        &mut self,
-        branch: Registration,
-    ) -> Result<Result<u64, NotRegistered>, End> {
+    pub(super) async fn register_branch(&mut self, branch: Registration) -> Result<u64, NotRegistered> {
         let xid = self.xid();
         let Registration { schema, locks, wait_timeout_ms, max_statement_time } = branch;
         let locks = locks.into_iter().map(|(table, keys)| TableLocks { table, keys }).collect();
@@ -37,24 +34,24 @@ impl Link {
             tokio::select! {
                 biased;
                 // First: nobody would hear of a lock that has come meanwhile
-                e = self.client.gone(MAX_PIPELINED_BYTES) => return Err(End::Client(e)),
+                e = self.client.gone(MAX_PIPELINED_BYTES) => return Err(End::Client(e).into()),
                 registered = &mut registered => {
                     let refused = |e| NotRegistered::Refused(of_coordinator(&xid, &e));
-                    return Ok(registered.map_err(refused));
+                    return registered.map_err(refused);
                 }
                 () = tokio::time::sleep(silent) => {}
             }
             if max_statement_time.is_some_and(|limit| began.elapsed() >= limit) {
-                return Ok(Err(NotRegistered::Refused(SqlError::statement_time())));
+                return Err(NotRegistered::Refused(SqlError::statement_time()));
             }
             match self.fly(Flight::of(WAIT_SQL), None).await?.pop() {
                 Some(Reply::Rows(rows)) => {
                     if rows.cells(0)?.first() != Some(&Some(b"0".as_slice())) {
-                        return Ok(Err(NotRegistered::Refused(SqlError::interrupted())));
+                        return Err(NotRegistered::Refused(SqlError::interrupted()));
                     }
                 }
-                Some(Reply::Err(error)) => return Ok(Err(NotRegistered::Failed(error))),
-                _ => return Err(End::Broken("SLEEP() without a row".into())),
+                Some(Reply::Err(error)) => return Err(NotRegistered::Failed(error)),
+                _ => return Err(End::Broken("SLEEP() without a row".into()).into()),
             }
             silent = Duration::ZERO;
         }

@@ -30,7 +30,10 @@ impl Session {
             if let Some(id) = head.get(1..5).and_then(|id| id.try_into().ok()) {
                 let id = u32::from_le_bytes(id);
                 self.drop_stale_data(id).await?;
-                self.lose_long_data(id);
+                let id = self.statement_id(id);
+                if let Some(statement) = self.prepared.get_mut(id) {
+                    statement.lose_long_data();
+                }
             }
         }
         let mut head = Vec::new();
@@ -217,7 +220,7 @@ impl Session {
 
     /// Answers the current command with an error of the server's.
     pub(super) async fn send_err(&mut self, error: &ErrPacket) -> Result<(), End> {
-        self.capture().heard_error(error);
+        self.state.diagnostics.answered_with(error);
         self.answer_error(error).await
     }
 

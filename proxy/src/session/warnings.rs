@@ -32,7 +32,7 @@ impl Session {
 
     /// The same in a session that is not bound, where only warnings are kept for longer than the next statement.
     pub(super) async fn mark_unbound_list(&mut self) -> Result<Option<Diagnostics>, End> {
-        if self.state.diagnostics.as_ref().is_none_or(|kept| kept.warning_count == 0) {
+        if self.state.diagnostics.get().is_none_or(|kept| kept.warning_count == 0) {
             return Ok(None);
         }
         self.mark_list().await
@@ -54,18 +54,18 @@ impl Session {
                 Ok(true) => {}
                 Ok(false) => kept = Diagnostics::without_warnings(0),
                 // The client has its answer
-                Err(End::Fault(fault)) => return self.capture().fault_behind(&fault),
+                Err(End::Fault(fault)) => return self.capture().fault_after_answer(&fault),
                 Err(end) => return Err(end),
             }
         }
         kept.row_count = answer.row_count();
-        self.state.diagnostics = Some(kept);
+        self.state.diagnostics.keep(kept);
         Ok(())
     }
 
     /// What `ROW_COUNT()` is, where that was kept.
     pub(super) fn kept_row_count(&self) -> Option<i128> {
-        self.state.diagnostics.as_ref().map(|kept| kept.row_count)
+        self.state.diagnostics.get().map(|kept| kept.row_count)
     }
 
     /// Behind the preparation of a statement: it leaves `ROW_COUNT()` as it was, but the list of warnings on MariaDB only, where the
@@ -77,42 +77,40 @@ impl Session {
     ) -> Result<(), End> {
         let Some(row_count) = row_count else { return Ok(()) };
         self.follow_list(taken).await?;
-        let kept = self.state.diagnostics.get_or_insert_with(|| Diagnostics::without_warnings(row_count));
-        kept.row_count = row_count;
+        self.state.diagnostics.keep_row_count(row_count);
         Ok(())
     }
 
     /// Behind a command without a statement, which leaves the list of warnings alone, but for MySQL's `COM_STMT_RESET`.
-    pub(super) async fn heard_command(&mut self, byte: u8, failed: bool) -> Result<(), End> {
+    pub(super) async fn note_command(&mut self, byte: u8, failed: bool) -> Result<(), End> {
         if byte == command::STMT_RESET && !self.link.mariadb {
             // MySQL empties its list first; an error is in it by itself then
             let row_count = self.state.diagnostics.take().filter(|_| !failed).map(|kept| kept.row_count);
-            self.state.diagnostics = row_count.map(Diagnostics::without_warnings);
+            self.state.diagnostics.restore(row_count.map(Diagnostics::without_warnings));
             return Ok(());
         }
         if failed {
-            return self.heard_failed_command().await;
+            return self.note_failed_command().await;
         }
         let row_count = match byte {
             command::PING | command::INIT_DB => 0,
             command::SET_OPTION => -1,
             _ => return Ok(()),
         };
-        if let Some(kept) = &mut self.state.diagnostics {
-            kept.row_count = row_count;
-        }
+        self.state.diagnostics.set_row_count(row_count);
         Ok(())
     }
 
     /// The server has the error in its own list: MariaDB alone, MySQL behind what was there.
-    async fn heard_failed_command(&mut self) -> Result<(), End> {
+    async fn note_failed_command(&mut self) -> Result<(), End> {
         let Some(earlier) = self.state.diagnostics.take().filter(|kept| kept.warning_count > 0) else {
             return Ok(());
         };
         if !self.link.mariadb {
-            self.capture().keep_warnings_behind(-1).await?;
+            self.capture().keep_warnings_after_answer(-1).await?;
             // What stands before it there may be of statements before the one whose diagnostics are kept
-            self.state.diagnostics = self.state.diagnostics.take().map(|now| earlier.and_last_of(now));
+            let now = self.state.diagnostics.take().map(|now| earlier.and_last_of(now));
+            self.state.diagnostics.restore(now);
         }
         Ok(())
     }

@@ -56,11 +56,7 @@ impl Capture<'_> {
                 Resolved::Table(info, probe) => (info, probe, None),
                 Resolved::Temporary => return Ok(Reached::Temporary),
                 Resolved::View(schema, name) => {
-                    if let Some(error) = self.calls_of_view((schema.clone(), name.clone())).await? {
-                        // The server might call it when it is asked about the statement
-                        self.command.text = None;
-                        return Err(error.into());
-                    }
+                    self.check_calls_of_view((schema.clone(), name.clone())).await?;
                     let view = self.resolve_view(schema, name, &vars).await?;
                     (view.info.clone(), view.probe.clone(), Some(view))
                 }
@@ -109,7 +105,7 @@ impl Capture<'_> {
             return Ok(Hold::Held);
         }
         for taken in &open {
-            self.state.branch.unmeet(taken.info);
+            self.state.branch.drop_assumption(taken.info);
         }
         if last {
             return Err(Halt::roll_back("a table of the statement is being altered"));

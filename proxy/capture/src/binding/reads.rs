@@ -9,7 +9,8 @@ use atone_sql::{Statement, TableName, table_names};
 
 use crate::Capture;
 use crate::binding::tables::{FOREIGN_NAME, UNFOLDED};
-use crate::error::{End, SqlError};
+use crate::error::SqlError;
+use crate::outcome::Halt;
 use atone_facts::{Qualified, qualified};
 
 /// The table that a statement writes and names alone: what it is, is looked at when it is held.
@@ -24,27 +25,26 @@ fn written(statement: &Statement) -> Option<TableName> {
 }
 
 impl Capture<'_> {
-    /// Why a statement may write behind its text: it reads a view that calls a function.
-    pub async fn writing_view(&mut self, sql: &[u8], statement: &Statement) -> Result<Option<SqlError>, End> {
-        self.writing_view_but(sql, written(statement)).await
+    /// Checks that what a statement reads does not write.
+    ///
+    /// # Errors
+    /// It names a view that calls a function, or a name that is not known for sure.
+    pub async fn check_reads(&mut self, sql: &[u8], statement: &Statement) -> Result<(), Halt> {
+        self.check_reads_but(sql, written(statement)).await
     }
 
-    /// Why the preparing of a statement may write: it names a view that calls a function.
-    pub(crate) async fn writing_when_prepared(&mut self, sql: &[u8]) -> Result<Option<SqlError>, End> {
-        self.writing_view_but(sql, None).await
+    /// The same of a statement that is only prepared.
+    pub(crate) async fn check_reads_prepared(&mut self, sql: &[u8]) -> Result<(), Halt> {
+        self.check_reads_but(sql, None).await
     }
 
-    async fn writing_view_but(
-        &mut self,
-        sql: &[u8],
-        written: Option<TableName>,
-    ) -> Result<Option<SqlError>, End> {
+    async fn check_reads_but(&mut self, sql: &[u8], written: Option<TableName>) -> Result<(), Halt> {
         if !self.in_transaction() {
             self.state.branch.begin_reading();
         }
         let vars = self.session_vars().await?;
         let Some(mut names) = table_names(sql, vars.mode) else {
-            return Ok(Some(SqlError::refused(&self.xid(), "the statement is not understood")));
+            return Err(self.refusal("the statement is not understood"));
         };
         names.retain(|name| Some(name) != written.as_ref());
         let charset = vars.mode.charset;
@@ -53,30 +53,41 @@ impl Capture<'_> {
                 && name.schema.as_ref().is_none_or(|schema| charset.can_encode(schema))
         };
         if !names.iter().all(known) {
-            return Ok(Some(SqlError::refused(&self.xid(), FOREIGN_NAME)));
+            return Err(self.refusal(FOREIGN_NAME));
         }
         let Some(mut names) = qualified(names, vars.database.as_deref(), vars.names) else {
-            return Ok(Some(SqlError::refused(&self.xid(), UNFOLDED)));
+            return Err(self.refusal(UNFOLDED));
         };
         names.retain(|name| !self.state.branch.keeps(name));
         self.look_at(names).await
     }
 
-    /// Why a view that a statement writes may write elsewhere: it calls a function.
-    pub(crate) async fn calls_of_view(&mut self, name: Qualified) -> Result<Option<SqlError>, End> {
-        self.look_at(vec![name]).await
+    /// Checks that a view which a statement writes does not write elsewhere, by a function that it calls.
+    pub(crate) async fn check_calls_of_view(&mut self, name: Qualified) -> Result<(), Halt> {
+        let checked = self.look_at(vec![name]).await;
+        if checked.is_err() {
+            // The server might call it when it is asked about the statement
+            self.command.text = None;
+        }
+        checked
     }
 
-    async fn look_at(&mut self, names: Vec<Qualified>) -> Result<Option<SqlError>, End> {
-        let xid = self.xid();
+    async fn look_at(&mut self, names: Vec<Qualified>) -> Result<(), Halt> {
         match self.catalog.read_refusal(names.clone()).await {
             Ok(None) => {
                 self.state.branch.read(names);
-                Ok(None)
+                Ok(())
             }
-            Ok(Some(why)) => Ok(Some(SqlError::refused(&xid, &why))),
-            Err(why) => Ok(Some(SqlError::of_service(&xid, "the service account cannot read views", &why))),
+            Ok(Some(why)) => Err(self.refusal(&why)),
+            Err(why) => {
+                Err(SqlError::of_service(&self.xid(), "the service account cannot read views", &why).into())
+            }
         }
+    }
+
+    /// Atone's own word: the server is not asked for its error.
+    fn refusal(&self, why: &str) -> Halt {
+        SqlError::refused(&self.xid(), why).into()
     }
 
     /// Whether what the local transaction has read is what it was taken for: nothing that writes.

@@ -11,6 +11,7 @@ use atone_wire::response::ErrPacket;
 use crate::Capture;
 use crate::error::{End, SqlError};
 use crate::flight::{Reply, Rows};
+use crate::outcome::Halt;
 use crate::settings::{UNSAYABLE, Vars};
 use atone_facts::is_system_schema;
 use atone_facts::{TableError, TableInfo, have_no_effect, without_tool_triggers};
@@ -110,7 +111,7 @@ impl Capture<'_> {
         }
         let resolved = self.resolve_name(table, vars).await?;
         if let Resolved::Table(info, _) = &resolved {
-            self.state.branch.meet(info, false);
+            self.state.branch.assume(info, false);
         }
         Ok(resolved)
     }
@@ -150,12 +151,13 @@ impl Capture<'_> {
         }
         if seen.is_none() {
             // MariaDB calls functions of a view that it shows
-            if self.mariadb
-                && let Some(error) = self.calls_of_view((schema.clone(), name.clone())).await?
-            {
-                // The server might call them when it is asked about the statement
-                self.command.text = None;
-                return Ok(Resolved::Answer(error.err()));
+            if self.mariadb {
+                match self.check_calls_of_view((schema.clone(), name.clone())).await {
+                    Ok(()) => {}
+                    Err(Halt::End(end)) => return Err(end),
+                    Err(Halt::Stopped(why)) => return Ok(Resolved::Answer(why.error(&xid).err())),
+                    Err(_) => return Err(End::Broken("a check of a view has run a statement".into())),
+                }
             }
             match self.try_one(format!("SHOW CREATE TABLE {quoted}")).await? {
                 // Whoever may use a view need not be allowed to see what it is

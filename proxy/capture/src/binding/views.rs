@@ -9,7 +9,7 @@ use crate::Capture;
 use crate::binding::tables::Resolved;
 use crate::error::{End, SqlError};
 use crate::outcome::Halt;
-use crate::outcome::told;
+use crate::outcome::with_context;
 use crate::settings::Vars;
 use crate::text::same_name;
 use atone_facts::TableInfo;
@@ -154,7 +154,7 @@ impl Capture<'_> {
                     return Err(Halt::stop("a temporary table has the name of the table behind the view"));
                 }
                 Resolved::Answer(e) => {
-                    return Err(Halt::stop(told("the table behind the view", &e)));
+                    return Err(Halt::stop(with_context("the table behind the view", &e)));
                 }
             }
         }

@@ -13,8 +13,13 @@ impl Fresh {
     pub(crate) fn look(capture: &Capture<'_>) -> Fresh {
         let branch = &capture.state.branch;
         // Of one that is held, new foreign keys can point at it all the same
-        let met = branch.met().iter().filter(|met| met.as_parent || !met.held).cloned().collect();
-        Fresh(capture.catalog.begin_verify(met, branch.reads()))
+        let assumed = branch
+            .assumptions()
+            .iter()
+            .filter(|assumed| assumed.as_parent || !assumed.held)
+            .cloned()
+            .collect();
+        Fresh(capture.catalog.begin_verify(assumed, branch.reads()))
     }
 }
 

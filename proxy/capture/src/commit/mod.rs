@@ -124,7 +124,7 @@ impl Capture<'_> {
             wait_timeout_ms: vars.lock_wait_timeout_ms,
             max_statement_time: vars.max_statement_time,
         };
-        match self.server.register(branch).await? {
+        match self.server.register(branch).await {
             Ok(branch_id) => Ok(branch_id),
             // Where only the wait has ended the local transaction stays open
             Err(NotRegistered::Refused(error)) if ended_a_wait(error.code) => {
@@ -132,6 +132,7 @@ impl Capture<'_> {
             }
             Err(NotRegistered::Refused(error)) => Err(error.into()),
             Err(NotRegistered::Failed(error)) => Err(End::Fault(self.fault(error).await?).into()),
+            Err(NotRegistered::End(end)) => Err(end.into()),
         }
     }
 
@@ -264,7 +265,7 @@ fn is_large(record: &UndoRecord<Image>) -> bool {
 fn asks_for_table(code: u16, mariadb: bool) -> bool {
     match class(code, mariadb) {
         Class::Text => true,
-        Class::Asks => code != ER_DUP_ENTRY && !ended_a_wait(code),
+        Class::Uncertain => code != ER_DUP_ENTRY && !ended_a_wait(code),
         Class::Transaction | Class::Connection => false,
     }
 }

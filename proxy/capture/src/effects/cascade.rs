@@ -12,7 +12,7 @@
 //!   the cascade has changed is still there to others. One that was not read takes the local transaction back.
 //! - The foreign keys that were followed are compared before the COMMIT with those that are there then ([`crate::commit::fresh`]).
 
-mod moved;
+mod child_keys;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -24,13 +24,13 @@ use atone_wire::response::ErrPacket;
 use crate::Capture;
 use crate::binding::tables::{Resolved, digest, probe_sql};
 use crate::effect::Effect;
-use crate::effects::cascade::moved::{NewValues, cascaded, new_values};
+use crate::effects::cascade::child_keys::{NewValues, cascaded, new_values};
 use crate::error::End;
 use crate::flight::{Reply, Rows, flights};
 use crate::images::{KEYS_PER_SELECT, decode_beside, key_only};
 use crate::journal::{Presence, row_bytes};
 use crate::outcome::Halt;
-use crate::outcome::told;
+use crate::outcome::with_context;
 use crate::settings::Vars;
 use atone_facts::ReadError;
 use atone_facts::{ForeignKey, Rule, TableInfo, first_with_effect, undo_refusal};
@@ -69,12 +69,12 @@ fn unproven<'a>(info: &'a TableInfo, effect: &Effect) -> Option<&'a String> {
 
 /// What a row may undergo.
 #[derive(Debug, Default)]
-struct Fate {
+struct RowEffects {
     deleted: bool,
     updated: BTreeSet<usize>,
 }
 
-impl Fate {
+impl RowEffects {
     /// Adds an effect; whether that is news.
     fn add(&mut self, effect: &Effect) -> bool {
         match effect {
@@ -98,7 +98,7 @@ impl Fate {
 }
 
 /// The rows that a statement itself changes, of one table; they are locked.
-pub(crate) struct Own<'a> {
+pub(crate) struct OwnImages<'a> {
     pub(crate) info: &'a Arc<TableInfo>,
     pub(crate) images: &'a [Row],
     /// The keys that they are to have, where the statement assigns some; `None` for one that cannot be told.
@@ -128,12 +128,12 @@ struct Followed {
 
 /// The rows that change behind a statement.
 #[derive(Debug, Default)]
-pub(crate) struct Behind {
+pub(crate) struct EffectImages {
     /// In the order found, each with its place in `tables`.
     rows: Vec<(usize, Row)>,
     tables: Vec<Arc<Table>>,
     /// What becomes of them and of the statement's own rows.
-    fates: HashMap<(usize, Key), Fate>,
+    effects: HashMap<(usize, Key), RowEffects>,
     /// What columns of them are to become.
     new: HashMap<(usize, Key), NewValues>,
     followed: Vec<Followed>,
@@ -150,7 +150,7 @@ fn is_same(one: &Table, other: &Table) -> bool {
     one.schema == other.schema && one.name == other.name
 }
 
-impl Behind {
+impl EffectImages {
     fn place(&mut self, table: &Arc<Table>) -> usize {
         self.tables.iter().position(|t| is_same(t, table)).unwrap_or_else(|| {
             self.tables.push(table.clone());
@@ -161,33 +161,37 @@ impl Behind {
 
 impl Capture<'_> {
     /// Images the rows that change behind a statement which has not run yet, and sees that its own and these could be put back.
-    pub(crate) async fn image_behind(&mut self, own: Own<'_>, vars: &Vars) -> Result<Behind, Halt> {
-        let Own { info, images, new_keys, effect } = own;
-        let mut behind = Behind::default();
-        self.state.branch.meet(info, effect.touches(&info.indexed));
+    pub(crate) async fn image_effects(
+        &mut self,
+        own: OwnImages<'_>,
+        vars: &Vars,
+    ) -> Result<EffectImages, Halt> {
+        let OwnImages { info, images, new_keys, effect } = own;
+        let mut cascaded = EffectImages::default();
+        self.state.branch.assume(info, effect.touches(&info.indexed));
         self.check_restorable(info, images.iter(), &effect).await?;
         if images.is_empty() || !may_fire(info, &effect) {
-            return Ok(behind);
+            return Ok(cascaded);
         }
         let fires_triggers = match self.run_one(SETTINGS_SQL).await? {
             Reply::Rows(rows) => match rows.cells(0)?.as_slice() {
-                [Some(b"0"), _] => return Ok(behind),
+                [Some(b"0"), _] => return Ok(cascaded),
                 [_, fires] => *fires != Some(b"0".as_slice()),
                 _ => return Err(Halt::broken("two variables in other columns")),
             },
             _ => return Err(Halt::broken("a variable without a row")),
         };
-        let own = behind.place(&info.table);
+        let own = cascaded.place(&info.table);
         let keys: Vec<Key> = images.iter().map(|row| row.key(&info.table)).collect();
         for key in &keys {
-            behind.fates.entry((own, key.clone())).or_default().add(&effect);
+            cascaded.effects.entry((own, key.clone())).or_default().add(&effect);
         }
         let mut bytes = images.iter().map(row_bytes).sum();
         let mut new_rows = self.state.branch.new_rows(&info.table, &keys);
         let new = new_values(&info.table, &keys, new_keys);
         let mut steps = VecDeque::from([Step { info: info.clone(), path: vec![own], keys, new, effect }]);
         while let Some(step) = steps.pop_front() {
-            self.state.branch.meet(&step.info, step.effect.touches(&step.info.indexed));
+            self.state.branch.assume(&step.info, step.effect.touches(&step.info.indexed));
             if let Some(why) = unproven(&step.info, &step.effect) {
                 return Err(why.clone().into());
             }
@@ -206,32 +210,32 @@ impl Capture<'_> {
                     )));
                 }
                 self.check_restorable(&child, rows.iter().map(|(row, _)| row), &effect).await?;
-                let place = behind.place(&child.table);
-                behind.reaches_own |= place == own && !rows.is_empty();
-                behind.comes_back |= step.path.contains(&place) && !rows.is_empty();
+                let place = cascaded.place(&child.table);
+                cascaded.reaches_own |= place == own && !rows.is_empty();
+                cascaded.comes_back |= step.path.contains(&place) && !rows.is_empty();
                 let (mut next, mut next_new) = (Vec::new(), HashMap::new());
                 for (row, new) in rows {
                     let id = (place, row.key(&child.table));
-                    let is_new = !behind.fates.contains_key(&id);
+                    let is_new = !cascaded.effects.contains_key(&id);
                     if !new.is_empty() {
-                        behind.new.entry(id.clone()).or_default().extend(new);
+                        cascaded.new.entry(id.clone()).or_default().extend(new);
                     }
                     if is_new && !self.state.branch.has(&child.table, &id.1) {
                         new_rows += 1;
                     }
-                    if behind.fates.entry(id.clone()).or_default().add(&effect) {
-                        next_new.extend(behind.new.get(&id).map(|new| (id.1.clone(), new.clone())));
+                    if cascaded.effects.entry(id.clone()).or_default().add(&effect) {
+                        next_new.extend(cascaded.new.get(&id).map(|new| (id.1.clone(), new.clone())));
                         next.push(id.1);
                     }
                     if is_new {
                         bytes += row_bytes(&row);
-                        behind.rows.push((place, row));
+                        cascaded.rows.push((place, row));
                     }
                 }
                 if let Some(why) = self.above_limits(new_rows, bytes) {
                     return Err(why.into());
                 }
-                behind.followed.push(Followed {
+                cascaded.followed.push(Followed {
                     parent: step.info.table.clone(),
                     child: child.table.clone(),
                     key: key.clone(),
@@ -243,7 +247,7 @@ impl Capture<'_> {
                 }
             }
         }
-        Ok(behind)
+        Ok(cascaded)
     }
 
     /// Why the branch cannot take so many rows more.
@@ -296,7 +300,7 @@ impl Capture<'_> {
         let moves = rule == Rule::Cascade && step.effect != Effect::Deleted;
         let mut found = Vec::new();
         for flight in flights(selects) {
-            let flight = flight.behind(probe_sql(&child.table));
+            let flight = flight.after(probe_sql(&child.table));
             let mut replies = self.try_flight(flight).await?.into_iter();
             match replies.next() {
                 Some(Reply::Rows(rows)) if digest(vars, &rows) == probe => {}
@@ -342,19 +346,19 @@ impl Capture<'_> {
 
     /// Looks after the statement whether its cascades have met rows that were not imaged: the local transaction must not commit
     /// then.
-    pub(crate) async fn verify_behind(&mut self, behind: &Behind) -> Result<(), Halt> {
-        self.followed_as_imaged(behind).await.map_err(Halt::RolledBack)
+    pub(crate) async fn verify_effects(&mut self, cascaded: &EffectImages) -> Result<(), Halt> {
+        self.followed_as_imaged(cascaded).await.map_err(Halt::RolledBack)
     }
 
-    async fn followed_as_imaged(&self, behind: &Behind) -> Result<(), String> {
-        if behind.followed.is_empty() {
+    async fn followed_as_imaged(&self, cascaded: &EffectImages) -> Result<(), String> {
+        if cascaded.followed.is_empty() {
             return Ok(());
         }
-        for followed in &behind.followed {
+        for followed in &cascaded.followed {
             let child = key_only(&followed.child);
             // What is known of a table may have been read anew between its own image and that of its children
             let same = |t: &Arc<Table>| is_same(t, &followed.child);
-            let place = behind.tables.iter().position(same);
+            let place = cascaded.tables.iter().position(same);
             let select = |chunk| children_sql(&followed.parent, &followed.key, &child, "", chunk);
             let selects: Vec<String> = followed.parents.chunks(KEYS_PER_SELECT).map(select).collect();
             let rows = self.catalog.committed_rows(&child, &selects).await.map_err(|e| match e {
@@ -365,7 +369,7 @@ impl Capture<'_> {
             })?;
             for row in rows {
                 let key = row.key(&child);
-                let imaged = place.is_some_and(|place| behind.fates.contains_key(&(place, key.clone())));
+                let imaged = place.is_some_and(|place| cascaded.effects.contains_key(&(place, key.clone())));
                 if !imaged && !self.state.branch.has(&followed.child, &key) {
                     return Err(format!(
                         "foreign key {} has met a row of {}.{} that came meanwhile",
@@ -378,14 +382,14 @@ impl Capture<'_> {
     }
 
     /// Notes the rows that have changed behind a statement, which has changed all of its own rows where it `is_certain`.
-    pub(crate) fn touch_behind(&mut self, behind: Behind, is_certain: bool) {
-        let Behind { rows, tables, fates, comes_back, .. } = behind;
+    pub(crate) fn touch_effects(&mut self, cascaded: EffectImages, is_certain: bool) {
+        let EffectImages { rows, tables, effects, comes_back, .. } = cascaded;
         let is_certain = is_certain && !comes_back;
         for (place, row) in rows {
             let Some(table) = tables.get(place) else { continue };
             let key = row.key(table);
             let presence =
-                fates.get(&(place, key.clone())).map_or(Presence::Unknown, |fate| fate.presence(is_certain));
+                effects.get(&(place, key.clone())).map_or(Presence::Unknown, |row| row.presence(is_certain));
             self.state.branch.touch(table, key, Some(row), presence);
         }
     }
@@ -395,7 +399,7 @@ impl Capture<'_> {
 fn failed(key: &ForeignKey, error: ErrPacket) -> Halt {
     if matches!(error.code, 1142 | 1143) {
         let name = format!("the rows that foreign key {} changes cannot be read", key.name);
-        return Halt::stop(told(&name, &error));
+        return Halt::stop(with_context(&name, &error));
     }
     Halt::Failed(error)
 }

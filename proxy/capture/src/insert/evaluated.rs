@@ -22,7 +22,7 @@ use crate::insert::Target;
 use crate::insert::keys::places;
 use crate::insert::values::exact_literal;
 use crate::outcome::Halt;
-use crate::outcome::told;
+use crate::outcome::with_context;
 use crate::settings::{UNSAYABLE, Vars};
 use atone_facts::{ColumnDefault, TableInfo};
 
@@ -237,7 +237,7 @@ impl Capture<'_> {
                         return Err(Halt::FailedBefore(e, kept));
                     }
                     let why = "a key comes from an expression that cannot be evaluated by itself";
-                    return Err(Halt::stop(told(why, &e)));
+                    return Err(Halt::stop(with_context(why, &e)));
                 }
                 Reply::TooLarge => return Err(self.above_bytes("the keys are").into()),
                 Reply::Ok(_) => return Err(Halt::broken("a SELECT without rows")),
@@ -261,7 +261,7 @@ impl Capture<'_> {
         }
         let why = |what: &str| Some(format!("a key of a row behind the first is read by a subquery, {what}"));
         let replaces = matches!(target.insert.on_conflict, OnConflict::Replace | OnConflict::Update(_));
-        if !target.logs.is_empty() || (replaces && !target.info.references.keys.is_empty()) {
+        if !target.trigger_targets.is_empty() || (replaces && !target.info.references.keys.is_empty()) {
             return Ok(why("and other tables are changed behind the rows before it"));
         }
         for slot in later {
@@ -420,7 +420,7 @@ impl Capture<'_> {
         let ask = format!(
             "SELECT ID FROM information_schema.COLLATION_CHARACTER_SET_APPLICABILITY \
              WHERE FULL_COLLATION_NAME = '{}'",
-            collation::told(collation)
+            collation::in_definitions(collation)
         );
         let Reply::Rows(rows) = self.run_one(ask).await? else { return Ok(None) };
         let id = if rows.rows.is_empty() { None } else { rows.cells(0)?.first().copied().flatten() };

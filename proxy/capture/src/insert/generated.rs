@@ -12,7 +12,7 @@ use atone_undo::{Row, Table};
 use atone_wire::response::OkPacket;
 
 use crate::Capture;
-use crate::effects::audit::Log;
+use crate::effects::audit::TriggerTarget;
 use crate::images::KEYS_PER_SELECT;
 use crate::journal::Presence;
 use crate::outcome::{Done, Halt, Written};
@@ -52,15 +52,15 @@ impl Capture<'_> {
         table: &Arc<Table>,
         column: usize,
         given: Option<Vec<Option<i128>>>,
-        logs: &[Log],
+        trigger_targets: &[TriggerTarget],
     ) -> Result<Done, Halt> {
         let diagnostics = self.keep_diagnostics(&ok).await?;
         let rows = self.generated_rows(&ok, table, column, given).await.map_err(Halt::after_savepoint)?;
-        let logged = self.settle(logs).await?;
+        let trigger_rows = self.find_trigger_rows(trigger_targets).await?;
         for row in rows {
             self.state.branch.touch(table, row.key(table), None, Presence::Present);
         }
-        self.touch_logged(logged);
+        self.touch_trigger_rows(trigger_rows);
         Ok(Written { ok, diagnostics }.into())
     }
 

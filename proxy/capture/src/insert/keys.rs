@@ -261,7 +261,7 @@ fn plain_string(text: &[u8], vars: &Vars) -> Option<Vec<u8>> {
 
 /// Whether a conjunction of `column = literal` holds for one row at most: it names every key column, each with a literal
 /// that is compared in the column's own type.
-pub(crate) fn pins_one_row(sql: &[u8], equalities: &[(String, Span)], table: &Table, vars: &Vars) -> bool {
+pub(crate) fn names_one_row(sql: &[u8], equalities: &[(String, Span)], table: &Table, vars: &Vars) -> bool {
     let Some(key) = table.keys.first() else { return false };
     key.columns.iter().all(|&c| {
         let column = &table.columns[c];
@@ -465,7 +465,7 @@ mod tests {
     fn a_condition_pins_one_row_only_in_the_keys_own_type() {
         let check = |sql: &str, table: &Table| match analyze(sql.as_bytes(), Mode::default()).statement {
             Statement::Dml(u) => {
-                u.equalities.is_some_and(|p| pins_one_row(sql.as_bytes(), &p, table, &vars()))
+                u.equalities.is_some_and(|p| names_one_row(sql.as_bytes(), &p, table, &vars()))
             }
             other => panic!("{other:?}"),
         };

@@ -64,7 +64,7 @@ impl Capture<'_> {
             info: &info,
             named: load.columns.as_ref(),
             view: None,
-            logs: &[],
+            trigger_targets: &[],
             as_select: false,
         };
         self.command.file = Some(file);

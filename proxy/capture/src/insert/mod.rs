@@ -22,7 +22,7 @@ use atone_wire::response::OkPacket;
 use crate::Capture;
 use crate::binding::hold::Reached;
 use crate::binding::views::View;
-use crate::effects::audit::{Log, Logged};
+use crate::effects::audit::{TriggerRows, TriggerTarget};
 use crate::error::End;
 use crate::flight::{Flight, Reply, flights};
 use crate::images::{Unread, decode, locking_read_by_key};
@@ -50,7 +50,7 @@ pub(crate) struct Target<'a> {
     /// The view that the statement names; the table is that behind it, and the columns of `insert` are its.
     pub(crate) view: Option<&'a View>,
     /// The tables to which its triggers add rows.
-    pub(crate) logs: &'a [Log],
+    pub(crate) trigger_targets: &'a [TriggerTarget],
     /// It stands for an INSERT … SELECT, and has the info of one.
     pub(crate) as_select: bool,
 }
@@ -97,11 +97,19 @@ impl Capture<'_> {
         if let Some(error) = of_triggers.or_else(|| writes.iter().find_map(refused)) {
             return Err(error.into());
         }
-        let mut logs = self.logs_of(&info, &writes, &vars).await?;
-        self.probe_logs(&mut logs, &vars).await?;
+        let mut targets = self.trigger_targets(&info, &writes, &vars).await?;
+        self.probe_targets(&mut targets, &vars).await?;
         let view = view.as_ref();
-        let target =
-            Target { text, run: None, insert, info: &info, named, view, logs: &logs, as_select: false };
+        let target = Target {
+            text,
+            run: None,
+            insert,
+            info: &info,
+            named,
+            view,
+            trigger_targets: &targets,
+            as_select: false,
+        };
         match &insert.query {
             Some(query) => self.insert_select(target, query).await,
             None => self.insert_rows(target).await,
@@ -165,23 +173,23 @@ impl Capture<'_> {
         {
             return self.insert_generated(target, column).await;
         }
-        let savepoint = !matches!(keys, InsertKeys::Known(_)) || !target.logs.is_empty();
+        let savepoint = !matches!(keys, InsertKeys::Known(_)) || !target.trigger_targets.is_empty();
         let ok = self.run_insert(target, savepoint).await?;
         match keys {
             InsertKeys::Known(rows) => {
                 let keys = generated_keys(rows, vars.numbering.from(ok.last_insert_id));
-                if target.logs.is_empty() {
-                    self.inserted(&ok, table, keys, Logged::default())?;
+                if target.trigger_targets.is_empty() {
+                    self.inserted(&ok, table, keys, TriggerRows::default())?;
                     return Ok(ok.into());
                 }
                 let diagnostics = self.keep_diagnostics(&ok).await?;
-                let logged = self.settle(target.logs).await?;
-                self.inserted(&ok, table, keys, logged)?;
+                let trigger_rows = self.find_trigger_rows(target.trigger_targets).await?;
+                self.inserted(&ok, table, keys, trigger_rows)?;
                 Ok(Written { ok, diagnostics }.into())
             }
             InsertKeys::Literals(rows) => self.look_at_inserted(ok, target, &rows, &vars).await,
             InsertKeys::Mixed(column, given) => {
-                self.look_for_generated(ok, table, column, Some(given), target.logs).await
+                self.look_for_generated(ok, table, column, Some(given), target.trigger_targets).await
             }
         }
     }
@@ -211,7 +219,7 @@ impl Capture<'_> {
         ok: &OkPacket,
         table: &Arc<Table>,
         keys: Vec<Key>,
-        logged: Logged,
+        trigger_rows: TriggerRows,
     ) -> Result<(), Halt> {
         if ok.affected_rows != keys.len() as u64 {
             return Err(Halt::roll_back("the INSERT wrote another number of rows than it has"));
@@ -221,7 +229,7 @@ impl Capture<'_> {
                 self.state.branch.touch(table, key, None, Presence::Present);
             }
         });
-        self.touch_logged(logged);
+        self.touch_trigger_rows(trigger_rows);
         Ok(())
     }
 
@@ -247,9 +255,9 @@ impl Capture<'_> {
         let Some(found) = found else {
             return Err(Halt::take_back("the server stores the rows' keys as other values than given"));
         };
-        let logged = self.settle(target.logs).await?;
+        let trigger_rows = self.find_trigger_rows(target.trigger_targets).await?;
         let keys = found.iter().map(|row| row.key(table)).collect();
-        self.inserted(&ok, table, keys, logged)?;
+        self.inserted(&ok, table, keys, trigger_rows)?;
         Ok(Written { ok, diagnostics }.into())
     }
 

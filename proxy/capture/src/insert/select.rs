@@ -12,7 +12,7 @@ use crate::insert::conflicts::conditions;
 use crate::insert::keys::{places, width};
 use crate::insert::values::{BINARY, exact_literal, text_literal};
 use crate::outcome::{Done, Halt, Written};
-use crate::outcome::{last, told};
+use crate::outcome::{last, with_context};
 use crate::own_error::OwnError;
 use crate::text::same_name;
 use atone_facts::{ColumnDefault, TableInfo};
@@ -66,7 +66,7 @@ impl Capture<'_> {
         }
         if ignore {
             // It may be but a warning there
-            let why = told("the SELECT of an INSERT IGNORE cannot be read by itself", &error);
+            let why = with_context("the SELECT of an INSERT IGNORE cannot be read by itself", &error);
             return Ok(Halt::stop(why));
         }
         Ok(Halt::FailedBefore(error, kept))
@@ -76,7 +76,7 @@ impl Capture<'_> {
     /// column: those that others get may lie between them.
     pub(crate) async fn insert_generated(&mut self, target: Target<'_>, column: usize) -> Result<Done, Halt> {
         let ok = self.run_insert(target, true).await?;
-        self.look_for_generated(ok, &target.info.table, column, None, target.logs).await
+        self.look_for_generated(ok, &target.info.table, column, None, target.trigger_targets).await
     }
 
     /// Inserts the rows that the SELECT had, as it would have others when it is read again.
@@ -108,13 +108,13 @@ impl Capture<'_> {
             let why = "the SELECT of the INSERT has other rows or columns when it is read before it";
             return Err(Halt::take_back(why));
         }
-        if target.logs.is_empty() {
+        if target.trigger_targets.is_empty() {
             return Ok(ok.into());
         }
         // A row that came meanwhile and was left out has fired triggers all the same
         let diagnostics = self.keep_diagnostics(&ok).await?;
-        let logged = self.settle(target.logs).await?;
-        self.touch_logged(logged);
+        let trigger_rows = self.find_trigger_rows(target.trigger_targets).await?;
+        self.touch_trigger_rows(trigger_rows);
         Ok(Written { ok, diagnostics }.into())
     }
 }

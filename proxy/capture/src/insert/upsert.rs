@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use crate::Capture;
 use crate::effect::Effect;
-use crate::effects::cascade::{Behind, Own, is_parent, may_fire};
+use crate::effects::cascade::{EffectImages, OwnImages, is_parent, may_fire};
 use crate::error::{End, SqlError};
 use crate::flight::{FLIGHT_BYTES, Flight, Reply, flights};
 use crate::images::{decode, locking_reads};
@@ -19,7 +19,7 @@ use crate::insert::Target;
 use crate::insert::conflicts::{Conditions, Counted, counts, reads, touched};
 use crate::insert::upsert_new::only_key;
 use crate::journal::Touched;
-use crate::outcome::told;
+use crate::outcome::with_context;
 use crate::outcome::{Done, Halt, Written};
 use atone_facts::TableInfo;
 
@@ -41,7 +41,7 @@ impl Capture<'_> {
         let table = &info.table;
         let effect = effect(insert, info);
         let changes = effect.clone();
-        self.state.branch.meet(info, effect.as_ref().is_some_and(|effect| is_parent(info, effect)));
+        self.state.branch.assume(info, effect.as_ref().is_some_and(|effect| is_parent(info, effect)));
         if let Some(keys) = only_key(target, conditions, effect.as_ref(), &vars)
             && let Some(written) = self.upsert_new(target, conditions, keys).await?
         {
@@ -55,11 +55,11 @@ impl Capture<'_> {
         for select in &selects[..first] {
             flight.push(select);
         }
-        if let Err(why) = self.find(table, &selects[first..], &mut found).await? {
+        if let Err(why) = self.find(table, &selects[first..], &mut found).await {
             return Err(self.not_looked(why, target, false).await?);
         }
         flight.push_savepoint();
-        let mut behind = Behind::default();
+        let mut cascaded = EffectImages::default();
         let effect = effect.filter(|effect| may_fire(info, effect));
         let mut replies = match &effect {
             None => self.run_ending_with(flight, text, insert.returning).await?,
@@ -69,7 +69,7 @@ impl Capture<'_> {
         .into_iter();
         let ran = replies.len() > first;
         for reply in replies.by_ref().take(first) {
-            if let Err(why) = self.keep_found(table, reply, &mut found)? {
+            if let Err(why) = self.keep_found(table, reply, &mut found) {
                 return Err(self.not_looked(why, target, ran).await?);
             }
         }
@@ -77,9 +77,9 @@ impl Capture<'_> {
         // The savepoint's, or the statement's where something failed
         let mut statement = replies.last();
         if let (Some(effect), Some(Reply::Ok(_))) = (effect, &statement) {
-            let own = Own { info, images: &before, new_keys: &[], effect };
-            behind = self.image_behind(own, &vars).await.map_err(Halt::after_savepoint)?;
-            if behind.reaches_own {
+            let own = OwnImages { info, images: &before, new_keys: &[], effect };
+            cascaded = self.image_effects(own, &vars).await.map_err(Halt::after_savepoint)?;
+            if cascaded.reaches_own {
                 return Err(Halt::take_back("a foreign key changes rows of the table itself"));
             }
             statement = Some(match insert.returning {
@@ -92,15 +92,15 @@ impl Capture<'_> {
         let diagnostics = self.keep_diagnostics(&ok).await?;
         let rows = self.rows_met(target, conditions, selects, &ok, before, changes).await;
         let rows = rows.map_err(Halt::after_savepoint)?;
-        self.verify_behind(&behind).await?;
-        let logged = self.settle(target.logs).await?;
+        self.verify_effects(&cascaded).await?;
+        let trigger_rows = self.find_trigger_rows(target.trigger_targets).await?;
         self.heavy.run(rows.len(), || {
             for Touched { key, before, presence } in rows {
                 self.state.branch.touch(table, key, before, presence);
             }
         });
-        self.touch_behind(behind, false);
-        self.touch_logged(logged);
+        self.touch_effects(cascaded, false);
+        self.touch_trigger_rows(trigger_rows);
         Ok(Written { ok, diagnostics }.into())
     }
 
@@ -124,7 +124,7 @@ impl Capture<'_> {
             selects.extend(locking_reads(table, &keys));
         });
         let mut after = Found::default();
-        if let Err(why) = self.find(table, &selects, &mut after).await? {
+        if let Err(why) = self.find(table, &selects, &mut after).await {
             return Err(match why {
                 Unlooked::Text(_) | Unlooked::TooLarge => {
                     Halt::stop("the rows cannot be read behind the statement")
@@ -148,45 +148,38 @@ impl Capture<'_> {
         Ok(rows)
     }
 
-    /// Runs locking reads, and keeps each row that they find once. The inner error says why they do not tell the rows.
+    /// Runs locking reads, and keeps each row that they find once.
     pub(crate) async fn find(
         &mut self,
         table: &Table,
         selects: &[Vec<u8>],
         found: &mut Found,
-    ) -> Result<Result<(), Unlooked>, End> {
+    ) -> Result<(), Unlooked> {
         for flight in flights(selects.iter()) {
             for reply in self.try_flight(flight).await? {
-                if let Err(why) = self.keep_found(table, reply, found)? {
-                    return Ok(Err(why));
-                }
+                self.keep_found(table, reply, found)?;
             }
         }
-        Ok(Ok(()))
+        Ok(())
     }
 
     /// Keeps the rows that one of these reads has found.
-    fn keep_found(
-        &self,
-        table: &Table,
-        reply: Reply,
-        found: &mut Found,
-    ) -> Result<Result<(), Unlooked>, End> {
+    fn keep_found(&self, table: &Table, reply: Reply, found: &mut Found) -> Result<(), Unlooked> {
         match reply {
             Reply::Rows(rows) => {
                 found.bytes += rows.rows.iter().map(Bytes::len).sum::<usize>();
                 if found.bytes > self.limits.max_branch_bytes {
-                    return Ok(Err(Unlooked::TooLarge));
+                    return Err(Unlooked::TooLarge);
                 }
                 match self.heavy.run(rows.rows.len(), || decode(table, &rows)) {
                     Ok(rows) => self.heavy.run(rows.len(), || found.add(table, rows)),
-                    Err(unread) => return Ok(Err(Unlooked::Lost(self.unread(unread)))),
+                    Err(unread) => return Err(Unlooked::Lost(self.unread(unread))),
                 }
-                Ok(Ok(()))
+                Ok(())
             }
-            Reply::TooLarge => Ok(Err(Unlooked::TooLarge)),
-            Reply::Err(e) => Ok(Err(Unlooked::Text(e))),
-            Reply::Ok(_) => Err(End::Broken("an image without rows".into())),
+            Reply::TooLarge => Err(Unlooked::TooLarge),
+            Reply::Err(e) => Err(Unlooked::Text(e)),
+            Reply::Ok(_) => Err(End::Broken("an image without rows".into()).into()),
         }
     }
 
@@ -200,7 +193,7 @@ impl Capture<'_> {
                 if fails && let Some(own) = Box::pin(self.error_of_run(&target.run_text())).await? {
                     return Ok(Halt::Failed(own));
                 }
-                let why = told("the rows that are in the way cannot be looked for", &e);
+                let why = with_context("the rows that are in the way cannot be looked for", &e);
                 SqlError::refused(&self.xid(), &why).into()
             }
             Unlooked::TooLarge => {
@@ -258,8 +251,14 @@ pub(crate) enum Unlooked {
     Text(ErrPacket),
     /// They are above `max_branch_bytes`.
     TooLarge,
-    /// A value cannot be read.
+    /// A value cannot be read, or the session has ended.
     Lost(Halt),
+}
+
+impl From<End> for Unlooked {
+    fn from(end: End) -> Unlooked {
+        Unlooked::Lost(end.into())
+    }
 }
 
 /// What the statement does to the rows that are in its way.

@@ -19,7 +19,7 @@ use crate::flight::Flight;
 use crate::insert::Target;
 use crate::insert::conflicts::{Conditions, Counted, reads, touched};
 use crate::insert::keys::{InsertKeys, insert_keys};
-use crate::insert::upsert::Found;
+use crate::insert::upsert::{Found, Unlooked};
 use crate::journal::Presence;
 use crate::outcome::{Halt, Written, last};
 use crate::settings::Vars;
@@ -38,7 +38,7 @@ pub(crate) fn only_key(
 ) -> Option<(Arc<Table>, Vec<Key>)> {
     let Target { text, insert, info, .. } = target;
     let plain = target.run.is_none()
-        && target.logs.is_empty()
+        && target.trigger_targets.is_empty()
         && insert.values.is_some()
         && insert.query.is_none()
         && !insert.returning
@@ -85,8 +85,11 @@ impl Capture<'_> {
         let diagnostics = self.keep_diagnostics(&ok).await?;
         let mut behind = Found::default();
         let vars = self.session_vars().await?;
-        let looked = self.find(&table, &reads(target.info, conditions, &vars), &mut behind).await?;
-        let rows = if looked.is_ok() { behind.rows } else { Vec::new() };
+        let rows = match self.find(&table, &reads(target.info, conditions, &vars), &mut behind).await {
+            Ok(()) => behind.rows,
+            Err(Unlooked::Lost(Halt::End(end))) => return Err(end.into()),
+            Err(_) => Vec::new(),
+        };
         let counted = Counted {
             affected_rows: ok.affected_rows,
             rows: target.insert.rows.len(),
@@ -98,7 +101,7 @@ impl Capture<'_> {
             if !self.statement_taken_back().await? {
                 return Err(Halt::roll_back("a row came meanwhile with a key that the statement gives"));
             }
-            self.state.diagnostics = None;
+            self.state.diagnostics.forget();
             return Ok(None);
         }
         for key in found {

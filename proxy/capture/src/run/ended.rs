@@ -27,7 +27,7 @@ impl Capture<'_> {
 
     async fn extent_of(&mut self, code: u16) -> Result<Extent, End> {
         // What the server had opened may be free again
-        self.state.branch.lets_go();
+        self.state.branch.forget_holds();
         let (class, was_open) = (class(code, self.mariadb), self.in_transaction());
         // Known to have ended nothing, so that the server's own list can stay as it is
         let harmless = matches!(
@@ -53,7 +53,7 @@ impl Capture<'_> {
         if self.read_warnings(-1).await?.is_none() {
             return Ok(true);
         }
-        self.state.diagnostics = None;
+        self.state.diagnostics.forget();
         for _ in 0..MAX_TRIES {
             match self.fly_one("DO 0").await? {
                 Reply::Ok(_) => return Ok(true),
@@ -69,12 +69,12 @@ impl Capture<'_> {
     ///
     /// # Errors
     /// The connection has ended with it.
-    pub fn fault_behind(&mut self, fault: &Fault) -> Result<(), End> {
-        self.state.diagnostics = None;
-        self.ended_behind(fault.extent)
+    pub fn fault_after_answer(&mut self, fault: &Fault) -> Result<(), End> {
+        self.state.diagnostics.forget();
+        self.ended_after_answer(fault.extent)
     }
 
-    fn ended_behind(&mut self, extent: Extent) -> Result<(), End> {
+    fn ended_after_answer(&mut self, extent: Extent) -> Result<(), End> {
         match extent {
             Extent::Statement => Ok(()),
             Extent::Transaction => {
@@ -91,7 +91,7 @@ impl Capture<'_> {
     /// The connection has ended with it.
     pub async fn after_error(&mut self, code: u16) -> Result<(), End> {
         let extent = self.extent_of(code).await?;
-        self.ended_behind(extent)
+        self.ended_after_answer(extent)
     }
 
     /// Takes back what ran behind the savepoint of ours; false where there is none any more.

@@ -1,7 +1,7 @@
 //! Statements of our own on the application's connection, and what an error in one of them comes to.
 
 pub mod ended;
-pub mod heard;
+pub mod keep;
 
 use std::sync::Arc;
 

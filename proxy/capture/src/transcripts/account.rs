@@ -11,7 +11,7 @@ use atone_facts::{
 use atone_undo::{Row, Table};
 
 use super::log::{Shared, Step as Answered};
-use crate::journal::Met;
+use crate::journal::Assumption;
 use crate::port::{Catalog, Step};
 
 /// The service account.
@@ -94,15 +94,19 @@ impl Catalog for FakeAccount {
         ready(self.stale(&format!("still {}.{}", info.table.schema, info.table.name)))
     }
 
-    fn begin_verify(&self, met: Vec<Met>, reads: Vec<Qualified>) -> Step<'static, Result<(), Stale>> {
-        if met.is_empty() && reads.is_empty() {
+    fn begin_verify(
+        &self,
+        assumptions: Vec<Assumption>,
+        reads: Vec<Qualified>,
+    ) -> Step<'static, Result<(), Stale>> {
+        if assumptions.is_empty() && reads.is_empty() {
             return ready(Ok(()));
         }
-        let shown = |met: &Met| {
-            let parent = if met.as_parent { " and who refers to it" } else { "" };
-            format!("{}.{}{parent}", met.info.table.schema, met.info.table.name)
+        let shown = |assumed: &Assumption| {
+            let parent = if assumed.as_parent { " and who refers to it" } else { "" };
+            format!("{}.{}{parent}", assumed.info.table.schema, assumed.info.table.name)
         };
-        let mut all: Vec<String> = met.iter().map(shown).collect();
+        let mut all: Vec<String> = assumptions.iter().map(shown).collect();
         if !reads.is_empty() {
             all.push(format!("read {}", names(&reads)));
         }

@@ -26,10 +26,12 @@ pub(super) async fn one(capture: &mut Capture<'_>, run: &str, params: &[Param]) 
     if let Statement::Refused(refusal) = &analysis.statement {
         return refused(capture, refusal).await;
     }
-    match capture.writing_view(&sql, &analysis.statement).await {
-        Ok(None) => {}
-        Ok(Some(error)) => return format!("refused {} {}", error.code, error.message),
-        Err(end) => return ended(end),
+    match capture.check_reads(&sql, &analysis.statement).await {
+        Ok(()) => {}
+        Err(Halt::Stopped(Reason::Error(error))) => {
+            return format!("refused {} {}", error.code, error.message);
+        }
+        Err(halt) => return halted(halt),
     }
     let outcome = match &analysis.statement {
         Statement::Dml(dml) => capture.change(&sql, dml, &analysis).await,
@@ -91,10 +93,12 @@ async fn not_captured(capture: &mut Capture<'_>, sql: &[u8], statement: &Stateme
 async fn prepared(capture: &mut Capture<'_>, prepare: &Prepare) -> String {
     let StatementText::Literal(text) = &prepare.source else { return "done followed".to_owned() };
     let inner = atone_sql::analyze(text, capture.assumed_mode());
-    match capture.prepare_refusal(text, &inner.statement).await {
-        Ok(None) => "done followed".to_owned(),
-        Ok(Some(error)) => format!("refused {} {}", error.code, String::from_utf8_lossy(&error.message)),
-        Err(end) => ended(end),
+    match capture.check_prepare(text, &inner.statement).await {
+        Ok(()) => "done followed".to_owned(),
+        Err(Halt::Failed(error)) => {
+            format!("refused {} {}", error.code, String::from_utf8_lossy(&error.message))
+        }
+        Err(halt) => halted(halt),
     }
 }
 

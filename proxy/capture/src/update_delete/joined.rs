@@ -12,8 +12,8 @@ use atone_wire::response::OkPacket;
 use crate::Capture;
 use crate::binding::hold::{Hold, Taken};
 use crate::binding::tables::Resolved;
-use crate::diagnostics::{Diagnostics, Heard};
-use crate::effects::cascade::{Behind, Own, is_parent, may_fire};
+use crate::diagnostics::{Diagnostics, EarlierDiagnostics};
+use crate::effects::cascade::{EffectImages, OwnImages, is_parent, may_fire};
 use crate::error::End;
 use crate::flight::{Flight, Reply};
 use crate::images::MAX_TRIES;
@@ -171,8 +171,8 @@ impl Capture<'_> {
     ) -> Result<(), Halt> {
         for w in written {
             let write = w.effect(&joined.action).write(&w.info);
-            let mut mirrors = self.logs_of(&w.info, &[write], vars).await?;
-            self.probe_logs(&mut mirrors, vars).await?;
+            let mut mirrors = self.trigger_targets(&w.info, &[write], vars).await?;
+            self.probe_targets(&mut mirrors, vars).await?;
         }
         Ok(())
     }
@@ -226,7 +226,7 @@ impl Capture<'_> {
 
     async fn run_joined(&mut self, t: &Run<'_>) -> Result<OkPacket, Halt> {
         let (images, warned) = self.joined_images(t).await?;
-        let behind = self.behind_joined(t, &images).await?;
+        let cascaded = self.effects_of_joined(t, &images).await?;
         let keys: Vec<Vec<Key>> = t
             .written
             .iter()
@@ -249,7 +249,7 @@ impl Capture<'_> {
         self.check_length(&text, t.vars)?;
         // It may have to be taken back; nobody else minds that the savepoint stays
         let mut ok = self.run_behind_savepoint(text, t.joined.volatile).await?.written()?;
-        if self.command.heard.is_some() {
+        if self.command.earlier.is_some() {
             // They are among those of the whole statement
             ok.warnings = 0;
         }
@@ -265,14 +265,14 @@ impl Capture<'_> {
         let distinct = t.written.iter().all(|w| names.insert((&w.info.table.schema, &w.info.table.name)));
         let deletes = matches!(t.joined.action, JoinedAction::Delete(_));
         let presence = left(deletes, distinct && ok.affected_rows == most);
-        self.verify_behind(&behind).await?;
+        self.verify_effects(&cascaded).await?;
         for ((written, rows), keys) in t.written.iter().zip(images).zip(keys) {
             for (row, key) in rows.into_iter().zip(keys) {
                 self.state.branch.touch(&written.info.table, key, Some(row), presence);
             }
         }
         // MySQL takes rows away whose children's children had to stay
-        self.touch_behind(behind, presence == Presence::Absent && !t.joined.ignore);
+        self.touch_effects(cascaded, presence == Presence::Absent && !t.joined.ignore);
         Ok(ok)
     }
 
@@ -281,15 +281,16 @@ impl Capture<'_> {
     async fn hear_joined(&mut self, whole: &[u8]) -> Result<(), Halt> {
         let ok = self.run_behind_savepoint(whole.to_vec(), true).await?.written()?;
         self.keep_of(&ok, 0).await?;
-        let heard = self.state.diagnostics.take();
+        let earlier = self.state.diagnostics.take();
         if !self.statement_taken_back().await? {
             let why = "a statement that was run for its warnings cannot be taken back";
             return Err(Halt::roll_back(why));
         }
-        let counts = |heard: &Diagnostics| heard.warning_count > 0 && !self.command.uncounted_warnings;
+        let counts = |earlier: &Diagnostics| earlier.warning_count > 0 && !self.command.uncounted_warnings;
         // MariaDB counts there what is wrong with the values only
         let in_info = !self.mariadb;
-        self.command.heard = heard.filter(counts).map(|diagnostics| Heard { diagnostics, in_info });
+        self.command.earlier =
+            earlier.filter(counts).map(|diagnostics| EarlierDiagnostics { diagnostics, in_info });
         Ok(())
     }
 
@@ -315,15 +316,19 @@ impl Capture<'_> {
     }
 
     /// Images what foreign keys change behind the rows of the statement, and sees that all could be put back.
-    async fn behind_joined(&mut self, t: &Run<'_>, images: &[Vec<Row>]) -> Result<Behind, Halt> {
+    async fn effects_of_joined(&mut self, t: &Run<'_>, images: &[Vec<Row>]) -> Result<EffectImages, Halt> {
         for w in &t.written {
-            self.state.branch.meet(&w.info, is_parent(&w.info, &w.effect(&t.joined.action)));
+            self.state.branch.assume(&w.info, is_parent(&w.info, &w.effect(&t.joined.action)));
         }
         let fires = |w: &Written<'_>| may_fire(&w.info, &w.effect(&t.joined.action));
         match (t.written.as_slice(), images) {
             ([only], [rows]) => {
                 let effect = only.effect(&t.joined.action);
-                self.image_behind(Own { info: &only.info, images: rows, new_keys: &[], effect }, t.vars).await
+                self.image_effects(
+                    OwnImages { info: &only.info, images: rows, new_keys: &[], effect },
+                    t.vars,
+                )
+                .await
             }
             (several, _) if several.iter().any(fires) => {
                 let why = "several tables are written, and a foreign key changes rows behind the statement";
@@ -334,7 +339,7 @@ impl Capture<'_> {
                     let effect = written.effect(&t.joined.action);
                     self.check_restorable(&written.info, rows.iter(), &effect).await?;
                 }
-                Ok(Behind::default())
+                Ok(EffectImages::default())
             }
         }
     }

@@ -2,7 +2,7 @@
 
 mod image;
 mod joined;
-mod moved;
+mod move_rows;
 mod moves;
 mod over;
 mod restrict;
@@ -17,14 +17,14 @@ use atone_wire::response::{ErrPacket, OkPacket};
 
 use crate::Capture;
 use crate::binding::hold::Reached;
-use crate::diagnostics::{Diagnostics, Heard};
+use crate::diagnostics::{Diagnostics, EarlierDiagnostics};
 use crate::effect::Effect;
-use crate::effects::audit::Log;
-use crate::effects::cascade::{Behind, Own, is_parent, may_fire};
+use crate::effects::audit::TriggerTarget;
+use crate::effects::cascade::{EffectImages, OwnImages, is_parent, may_fire};
 use crate::error::{End, SqlError};
 use crate::flight::{Flight, Reply, Rows};
 use crate::images::decode_beside;
-use crate::insert::keys::pins_one_row;
+use crate::insert::keys::names_one_row;
 use crate::journal::{Presence, row_bytes};
 use crate::odd::{ODD, compares};
 use crate::outcome::{Done, Halt, Written, last};
@@ -48,7 +48,7 @@ struct Run<'a> {
     /// What it assigns to the key that identifies rows.
     moves: Option<Moves>,
     /// The tables to which its triggers add rows.
-    logs: Vec<Log>,
+    trigger_targets: Vec<TriggerTarget>,
 }
 
 /// The rows that a statement will change.
@@ -106,45 +106,55 @@ impl Capture<'_> {
         if let Some(error) = self.triggers_refuse(&info, effect.write(&info)) {
             return Err(error.into());
         }
-        let logs = self.logs_of(&info, &[effect.write(&info)], &vars).await?;
-        self.state.branch.meet(&info, is_parent(&info, &effect));
+        let targets = self.trigger_targets(&info, &[effect.write(&info)], &vars).await?;
+        self.state.branch.assume(&info, is_parent(&info, &effect));
         let one_row = change.order_by.is_none()
             && change.limit.is_none()
             && !change.volatile
             && !change.subquery
             && change.returning().is_none()
             && moves.is_none()
-            && logs.is_empty()
+            && targets.is_empty()
             && !may_fire(&info, &effect)
             && always_restorable(&info, &effect, &vars)
-            && change.equalities.as_ref().is_some_and(|p| pins_one_row(sql, p, &info.table, &vars));
+            && change.equalities.as_ref().is_some_and(|p| names_one_row(sql, p, &info.table, &vars));
         if vars.safe_updates && !one_row && (change.volatile || change.limit.is_some()) {
             // What the server would look at is not in the statement on the imaged rows
             let why = "under sql_safe_updates = 1 a LIMIT, or a condition that may choose other rows when evaluated again";
             return Err(Halt::stop(why));
         }
         let info = &info;
-        self.run_held(Run { sql, change, analysis, vars: &vars, info, one_row, moves, logs }).await
+        self.run_held(Run {
+            sql,
+            change,
+            analysis,
+            vars: &vars,
+            info,
+            one_row,
+            moves,
+            trigger_targets: targets,
+        })
+        .await
     }
 
     async fn run_held(&mut self, mut t: Run<'_>) -> Result<Done, Halt> {
         let Before { images, keys, reply, warned } = self.before_images(&t).await?;
         if images.is_empty() && !t.vars.safe_updates {
             // Restricted to no row it fires no trigger
-            t.logs.clear();
+            t.trigger_targets.clear();
         }
-        self.probe_logs(&mut t.logs, t.vars).await?;
-        let (reply, behind) = match reply {
-            Some(reply) => (reply, Behind::default()),
+        self.probe_targets(&mut t.trigger_targets, t.vars).await?;
+        let (reply, cascaded) = match reply {
+            Some(reply) => (reply, EffectImages::default()),
             None => {
                 let effect = effect(t.change, t.info);
-                let own = Own { info: t.info, images: &images, new_keys: &keys, effect };
-                let behind = self.behind_change(own, t.change, t.vars).await?;
+                let own = OwnImages { info: t.info, images: &images, new_keys: &keys, effect };
+                let cascaded = self.effects_of_change(own, t.change, t.vars).await?;
                 let restricted = self.restricted(&t, &images, warned).await?;
                 if t.moves.is_some() && !images.is_empty() {
-                    return self.move_rows(&t, restricted, images, keys, behind).await;
+                    return self.move_rows(&t, restricted, images, keys, cascaded).await;
                 }
-                (self.run_change(t.change, restricted, !t.logs.is_empty()).await?, behind)
+                (self.run_change(t.change, restricted, !t.trigger_targets.is_empty()).await?, cascaded)
             }
         };
         let ok = reply.written().map_err(|halt| match halt {
@@ -153,14 +163,14 @@ impl Capture<'_> {
         })?;
         let found_none = images.is_empty();
         let table = &t.info.table;
-        if t.logs.is_empty() {
-            self.changed(table, images, behind, &ok, t.change).await?;
+        if t.trigger_targets.is_empty() {
+            self.changed(table, images, cascaded, &ok, t.change).await?;
             return Ok(if found_none { self.of_no_rows(ok, &t) } else { ok }.into());
         }
         let diagnostics = self.keep_diagnostics(&ok).await?;
-        let logged = self.settle(&t.logs).await?;
-        self.changed(table, images, behind, &ok, t.change).await?;
-        self.touch_logged(logged);
+        let trigger_rows = self.find_trigger_rows(&t.trigger_targets).await?;
+        self.changed(table, images, cascaded, &ok, t.change).await?;
+        self.touch_trigger_rows(trigger_rows);
         Ok(Written { ok, diagnostics }.into())
     }
 
@@ -187,14 +197,19 @@ impl Capture<'_> {
     }
 
     /// Images what foreign keys change behind the imaged rows.
-    async fn behind_change(&mut self, own: Own<'_>, change: &Dml, vars: &Vars) -> Result<Behind, Halt> {
-        let behind = self.image_behind(own, vars).await?;
-        if behind.reaches_own && change.limit.is_some() {
+    async fn effects_of_change(
+        &mut self,
+        own: OwnImages<'_>,
+        change: &Dml,
+        vars: &Vars,
+    ) -> Result<EffectImages, Halt> {
+        let cascaded = self.image_effects(own, vars).await?;
+        if cascaded.reaches_own && change.limit.is_some() {
             return Err(Halt::stop(
                 "a foreign key changes rows of the table itself, whose number is limited",
             ));
         }
-        Ok(behind)
+        Ok(cascaded)
     }
 
     /// Sees that a statement with the keys of its rows can be sent.
@@ -216,9 +231,10 @@ impl Capture<'_> {
         let ok = self.run_theirs(evaluated).await?.written()?;
         self.keep_of(&ok, 0).await?;
         // One that returns rows answers with a result, as the server gives it
-        let counts = |heard: &Diagnostics| heard.warning_count > 0 && change.returning().is_none();
+        let counts = |earlier: &Diagnostics| earlier.warning_count > 0 && change.returning().is_none();
         let diagnostics = self.state.diagnostics.take().filter(counts);
-        self.command.heard = diagnostics.map(|diagnostics| Heard { diagnostics, in_info: true });
+        self.command.earlier =
+            diagnostics.map(|diagnostics| EarlierDiagnostics { diagnostics, in_info: true });
         Ok(())
     }
 
@@ -237,7 +253,7 @@ impl Capture<'_> {
         &mut self,
         table: &Arc<Table>,
         images: Vec<Row>,
-        behind: Behind,
+        cascaded: EffectImages,
         ok: &OkPacket,
         change: &Dml,
     ) -> Result<(), Halt> {
@@ -245,7 +261,7 @@ impl Capture<'_> {
         if ok.affected_rows > most {
             return Err(Halt::roll_back(MORE_ROWS));
         }
-        self.verify_behind(&behind).await?;
+        self.verify_effects(&cascaded).await?;
         let presence = left(change.deletes(), ok.affected_rows == most);
         self.heavy.run(images.len(), || {
             for row in images {
@@ -254,7 +270,7 @@ impl Capture<'_> {
         });
         // MySQL takes a row away whose children's children had to stay, and lets them and some of the children dangle
         let certain = !(change.deletes() && change.ignore);
-        self.touch_behind(behind, certain && presence == Presence::Absent);
+        self.touch_effects(cascaded, certain && presence == Presence::Absent);
         Ok(())
     }
 
@@ -263,12 +279,12 @@ impl Capture<'_> {
     fn of_no_rows(&self, ok: OkPacket, t: &Run<'_>) -> OkPacket {
         let limit = t.change.limit.as_ref().and_then(|span| t.sql.get(span.clone())).unwrap_or_default();
         let limit = self.marks.with_literals(limit).unwrap_or_default();
-        let told = !self.mariadb
+        let comparable = !self.mariadb
             || !t.change.volatile
             || t.change.deletes()
             || limit.trim_ascii_end().ends_with(b" 0")
             || !ok.info().is_empty();
-        if told {
+        if comparable {
             return ok;
         }
         let info = format!("Rows matched: 0  Changed: 0  Warnings: {}", ok.warnings);
@@ -332,8 +348,8 @@ impl Capture<'_> {
     /// Whether the server has warned of the condition by which these rows of the table were read.
     fn warned(&self, table: &Table, rows: &Rows) -> Result<bool, End> {
         // MySQL warns of the charset of a key by itself
-        let told = self.mariadb || !table.has_deprecated_charset();
-        Ok(told && rows.warnings(self.capabilities)? > 0)
+        let comparable = self.mariadb || !table.has_deprecated_charset();
+        Ok(comparable && rows.warnings(self.capabilities)? > 0)
     }
 
     /// Why these rows, and those of the first table at the keys that rows move to, cannot be in the branch beside those that it

@@ -144,13 +144,13 @@ impl Moves {
         let mut out = Vec::with_capacity(images.len());
         for (i, image) in images.iter().enumerate() {
             let cells = rows.cells(i)?;
-            let mut behind = cells.iter().skip(table.image_width());
+            let mut cascaded = cells.iter().skip(table.image_width());
             let old = image.key(table).0;
             let parts = self.parts.iter().zip(columns).zip(old);
             let key = parts.map(|((part, &c), old)| match part {
                 None => Some(old),
                 Some(_) => {
-                    let cell = behind.next().copied().flatten();
+                    let cell = cascaded.next().copied().flatten();
                     table.columns.get(c).and_then(|column| predicted(column, cell))
                 }
             });

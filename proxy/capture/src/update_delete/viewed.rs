@@ -7,7 +7,7 @@ use atone_undo::Key;
 use crate::Capture;
 use crate::binding::views::View;
 use crate::effect::Effect;
-use crate::effects::cascade::Own;
+use crate::effects::cascade::OwnImages;
 use crate::error::End;
 use crate::flight::Reply;
 use crate::images::{Unread, decode};
@@ -94,8 +94,8 @@ impl Capture<'_> {
             return Err(why.into());
         }
         let effect = effect(change, view);
-        let own = Own { info: &view.info, images: &images, new_keys: &[], effect };
-        let behind = self.behind_change(own, change, &vars).await?;
+        let own = OwnImages { info: &view.info, images: &images, new_keys: &[], effect };
+        let cascaded = self.effects_of_change(own, change, &vars).await?;
         let evaluated = evaluated_sql(sql, change, analysis, &key_table, &found, warned);
         self.hear_condition(evaluated, change, &vars).await?;
         let filter = warned && change.limit.is_none();
@@ -103,7 +103,7 @@ impl Capture<'_> {
         let restricted = with_hint(restricted, change.verb.end, found.len(), self.mariadb);
         self.check_length(&restricted, &vars)?;
         let ok = self.run_change(change, restricted, false).await?.written()?;
-        self.changed(table, images, behind, &ok, change).await?;
+        self.changed(table, images, cascaded, &ok, change).await?;
         Ok(ok.into())
     }
 }

@@ -14,7 +14,7 @@ const MAX_SETTINGS: usize = 8;
 
 /// What the application has set or read, and our own statements must not disturb.
 #[derive(Debug, Default)]
-pub(super) struct Quiet {
+pub(super) struct Preserved {
     /// Each `SET TRANSACTION …` since the last transaction: they hold for the next one only.
     next_transaction: Vec<Vec<u8>>,
     /// A statement of ours has replaced what `FOUND_ROWS()` gives.
@@ -24,17 +24,17 @@ pub(super) struct Quiet {
 impl Link {
     /// Behind statements of our own: sets again what they have used up.
     pub(super) async fn after_own_statements(&mut self, replies: &[Reply]) -> Result<(), End> {
-        self.quiet.found_rows_lost |= replies.iter().any(|reply| matches!(reply, Reply::Rows(_)));
-        if self.quiet.next_transaction.is_empty() {
+        self.preserved.found_rows_lost |= replies.iter().any(|reply| matches!(reply, Reply::Rows(_)));
+        if self.preserved.next_transaction.is_empty() {
             return Ok(());
         }
         if self.in_transaction() {
             // This is the transaction that they were set for
-            self.quiet.next_transaction.clear();
+            self.preserved.next_transaction.clear();
             return Ok(());
         }
-        for at in 0..self.quiet.next_transaction.len() {
-            let Some(sql) = self.quiet.next_transaction.get(at).cloned() else { break };
+        for at in 0..self.preserved.next_transaction.len() {
+            let Some(sql) = self.preserved.next_transaction.get(at).cloned() else { break };
             self.send_flight(&Flight::of(sql)).await?;
             if let (Reply::Err(error), _) = self.read_reply(None, false).await? {
                 // The next transaction would be another than the application has asked for
@@ -47,7 +47,7 @@ impl Link {
 
 impl Session {
     /// The application has set characteristics of its next transaction, or of all that follow.
-    pub(super) fn heard_set_transaction(&mut self, sql: &[u8]) {
+    pub(super) fn note_set_transaction(&mut self, sql: &[u8]) {
         let of_the_next = String::from_utf8_lossy(sql)
             .split_whitespace()
             .nth(1)
@@ -55,7 +55,7 @@ impl Session {
         if !of_the_next || self.in_transaction() {
             return;
         }
-        let settings = &mut self.link.quiet.next_transaction;
+        let settings = &mut self.link.preserved.next_transaction;
         settings.retain(|known| known != sql);
         settings.push(sql.to_vec());
         if settings.len() > MAX_SETTINGS {
@@ -64,62 +64,61 @@ impl Session {
     }
 
     /// The application runs a read, which is a transaction of its own if it looks at a table.
-    pub(super) fn heard_read(&mut self, sql: &[u8], mode: Mode) {
+    pub(super) fn note_read(&mut self, sql: &[u8], mode: Mode) {
         if table_names(sql, mode).is_none_or(|names| !names.is_empty()) {
-            self.link.quiet.next_transaction.clear();
+            self.link.preserved.next_transaction.clear();
         }
     }
 
     /// The application ends a transaction, or what would be one.
-    pub(super) fn heard_end(&mut self) {
-        self.link.quiet.next_transaction.clear();
+    pub(super) fn note_end(&mut self) {
+        self.link.preserved.next_transaction.clear();
     }
 
     /// A result of the application's own has come.
-    pub(super) fn heard_result(&mut self, sql: &[u8]) {
+    pub(super) fn note_result(&mut self, sql: &[u8]) {
         let text = sql.trim_ascii_start();
         let selects = text.starts_with(b"(")
             || [&b"SELECT"[..], b"WITH", b"TABLE", b"VALUES"]
                 .iter()
                 .any(|word| text.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word)));
         if selects {
-            self.link.quiet.found_rows_lost = false;
+            self.link.preserved.found_rows_lost = false;
         }
     }
 
     /// Whether `FOUND_ROWS()` is that of the application's own SELECT.
     pub(super) fn found_rows_known(&self) -> bool {
-        !self.link.quiet.found_rows_lost
+        !self.link.preserved.found_rows_lost
     }
 
     /// What ran since did not change that.
     pub(super) fn set_found_rows_known(&mut self, known: bool) {
-        self.link.quiet.found_rows_lost = !known;
+        self.link.preserved.found_rows_lost = !known;
     }
 
     /// The settings of the application for its next transaction.
     pub(super) fn of_next_transaction(&self) -> Vec<Vec<u8>> {
-        self.link.quiet.next_transaction.clone()
+        self.link.preserved.next_transaction.clone()
     }
 
     /// The transaction for which these were is to begin once more.
     pub(super) fn set_of_next_transaction(&mut self, settings: Vec<Vec<u8>>) {
-        self.link.quiet.next_transaction = settings;
+        self.link.preserved.next_transaction = settings;
     }
 
-    /// Why a statement cannot be answered: it asks how many rows the application's last SELECT found, which is not known.
-    pub(super) fn asks_lost_rows(&self, sql: &[u8]) -> Option<SqlError> {
-        let asks = self.link.quiet.found_rows_lost
+    /// Checks that a statement does not ask how many rows the application's last SELECT found, where that is not known.
+    pub(super) fn check_found_rows(&self, sql: &[u8]) -> Result<(), SqlError> {
+        let asks = self.link.preserved.found_rows_lost
             && sql.windows(10).enumerate().any(|(at, window)| {
                 let calculates = at >= 5
                     && sql.get(at - 5..at).is_some_and(|before| before.eq_ignore_ascii_case(b"CALC_"));
                 window.eq_ignore_ascii_case(b"FOUND_ROWS") && !calculates
             });
-        asks.then(|| {
-            SqlError::refused(
-                &self.xid(),
-                "FOUND_ROWS() is known right behind the SELECT only, in a global transaction",
-            )
-        })
+        if !asks {
+            return Ok(());
+        }
+        let why = "FOUND_ROWS() is known right behind the SELECT only, in a global transaction";
+        Err(SqlError::refused(&self.xid(), why))
     }
 }

@@ -4,7 +4,7 @@ use atone_wire::response::{ErrPacket, OkPacket};
 
 use crate::Capture;
 use crate::diagnostics::{Diagnostics, errors, only_number};
-use crate::error::{End, SqlError};
+use crate::error::End;
 use crate::flight::{Flight, Reply};
 use atone_facts::TableInfo;
 
@@ -18,9 +18,9 @@ impl Capture<'_> {
     /// Keeps the diagnostics of a statement that has answered with this OK packet, before others run.
     pub async fn keep_of(&mut self, ok: &OkPacket, row_count: i128) -> Result<(), End> {
         self.keep_of_server(ok, row_count).await?;
-        if let Some(heard) = &self.command.heard {
-            self.state.diagnostics =
-                self.state.diagnostics.take().map(|kept| kept.behind(&heard.diagnostics));
+        if let Some(earlier) = &self.command.earlier {
+            let kept = self.state.diagnostics.take().map(|kept| kept.after_condition(&earlier.diagnostics));
+            self.state.diagnostics.restore(kept);
         }
         Ok(())
     }
@@ -28,15 +28,13 @@ impl Capture<'_> {
     async fn keep_of_server(&mut self, ok: &OkPacket, row_count: i128) -> Result<(), End> {
         if ok.warnings == 0 && !self.command.uncounted_warnings {
             // What the server has in its list may be of a read before it
-            self.state.diagnostics = Some(Diagnostics::without_warnings(row_count));
+            self.state.diagnostics.keep(Diagnostics::without_warnings(row_count));
             return Ok(());
         }
         self.keep_warnings(row_count).await?;
-        if let Some(kept) =
-            self.state.diagnostics.as_mut().filter(|kept| ok.warnings == 0 && kept.warning_count > 0)
-        {
+        if ok.warnings == 0 && self.state.diagnostics.get().is_some_and(|kept| kept.warning_count > 0) {
             // As of one that failed
-            kept.row_count = -1;
+            self.state.diagnostics.set_row_count(-1);
         }
         Ok(())
     }
@@ -53,11 +51,11 @@ impl Capture<'_> {
     ///
     /// # Errors
     /// The connection broke, or has ended with an error of the server's.
-    pub async fn keep_warnings_behind(&mut self, row_count: i128) -> Result<(), End> {
+    pub async fn keep_warnings_after_answer(&mut self, row_count: i128) -> Result<(), End> {
         match self.read_warnings(row_count).await? {
             None => Ok(()),
             Some(error) => {
-                self.state.diagnostics = None;
+                self.state.diagnostics.forget();
                 self.after_error(error.code).await
             }
         }
@@ -85,7 +83,7 @@ impl Capture<'_> {
         };
         let shown = warnings.as_ref().map_or(0, |rows| rows.rows.len());
         let shown_errors = warnings.as_ref().map_or(0, errors);
-        self.state.diagnostics = Some(Diagnostics {
+        self.state.diagnostics.keep(Diagnostics {
             row_count,
             conditions: warnings.map(|list| list.rows).unwrap_or_default(),
             warning_count: warning_count.unwrap_or(shown).max(shown),
@@ -97,18 +95,7 @@ impl Capture<'_> {
 
     /// Keeps the diagnostics of a statement that is answered with this error, which the server does not have in its list.
     pub fn keep_error(&mut self, error: &ErrPacket) {
-        self.state.diagnostics = Some(Diagnostics::of_error(error));
-    }
-
-    /// A statement is answered with this error: what is kept is of it, or of nothing that counts any more.
-    pub fn heard_error(&mut self, error: &ErrPacket) {
-        match &mut self.state.diagnostics {
-            _ if SqlError::made(error) => self.keep_error(error),
-            Some(kept) if kept.tells_of(error) => kept.failed = Some((error.code, error.sql_state)),
-            Some(kept) => *kept = Diagnostics::of_error(error),
-            // The server's own list is of it
-            None => {}
-        }
+        self.state.diagnostics.keep(Diagnostics::of_error(error));
     }
 
     /// Keeps the diagnostics of an INSERT behind which its rows are looked at.

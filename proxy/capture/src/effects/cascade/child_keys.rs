@@ -12,7 +12,7 @@ use atone_undo::{Key, Row, Table, Value};
 
 use crate::Capture;
 use crate::effect::Effect;
-use crate::effects::cascade::{Behind, Step};
+use crate::effects::cascade::{EffectImages, Step};
 use crate::outcome::Halt;
 use crate::reach::Reach;
 use atone_facts::ForeignKey;
@@ -69,7 +69,7 @@ fn new_key(table: &Table, old: &Key, new: &NewValues) -> Key {
     Key(parts.map(|(column, old)| new.get(column).unwrap_or(old).clone()).collect())
 }
 
-impl Behind {
+impl EffectImages {
     /// Takes out the rows of tables of which rows change their keys.
     fn take_moved(&mut self) -> Vec<(Arc<Table>, Reach)> {
         let identifies = |table: &Table, new: &NewValues| {
@@ -95,12 +95,12 @@ impl Behind {
 
 impl Capture<'_> {
     /// Reads, before the statement, what stands where children are to go.
-    pub(crate) async fn moved_behind(
+    pub(crate) async fn child_reaches(
         &mut self,
-        behind: &mut Behind,
+        cascaded: &mut EffectImages,
     ) -> Result<Vec<(Arc<Table>, Reach)>, Halt> {
-        let mut moved = behind.take_moved();
-        if !moved.is_empty() && (behind.reaches_own || behind.comes_back) {
+        let mut moved = cascaded.take_moved();
+        if !moved.is_empty() && (cascaded.reaches_own || cascaded.comes_back) {
             return Err(Halt::stop("a foreign key changes the keys of rows, and comes back to a table"));
         }
         for (table, reach) in &mut moved {

@@ -21,13 +21,25 @@ const MAX_PIPELINED_BYTES: usize = 64 << 10;
 /// How many characters MySQL takes as the text of a condition.
 const MAX_TEXT_CHARS: usize = 128;
 
+/// What the coordinator has said to a commit or a rollback.
+#[derive(Debug)]
+pub(super) enum Decision {
+    /// This is how the transaction stands.
+    Made(Transaction),
+    /// The request was refused, or what became of it is not known.
+    Failed(ClientError),
+}
+
+impl From<Result<Transaction, ClientError>> for Decision {
+    fn from(answer: Result<Transaction, ClientError>) -> Decision {
+        answer.map_or_else(Decision::Failed, Decision::Made)
+    }
+}
+
 impl Session {
     /// Rolls the global transaction back, and waits until that is done, for as long as the coordinator says. A client that goes
     /// away meanwhile gives up the wait. So does a KILL of the statement on the server. The rollback goes on.
-    pub(super) async fn roll_back_global(
-        &mut self,
-        xid: &str,
-    ) -> Result<Result<Transaction, ClientError>, End> {
+    pub(super) async fn roll_back_global(&mut self, xid: &str) -> Result<Decision, End> {
         let coordinator = self.link.backend.coordinator.clone();
         let limit = self.state.vars.as_ref().and_then(|vars| vars.max_statement_time);
         let (began, mut silent) = (Instant::now(), SILENT_WAIT);
@@ -37,7 +49,7 @@ impl Session {
                 tokio::select! {
                     biased;
                     // First: it is asked for even where the client has gone already
-                    done = &mut done => return Ok(done),
+                    done = &mut done => return Ok(done.into()),
                     e = self.link.client.gone(MAX_PIPELINED_BYTES) => return Err(End::Client(e)),
                     () = tokio::time::sleep(silent) => {}
                 }
@@ -49,7 +61,7 @@ impl Session {
             }
         }
         // What has become of it until now, which is the answer
-        Ok(coordinator.rollback(xid).await)
+        Ok(coordinator.rollback(xid).await.into())
     }
 
     /// Waits a moment in this statement on the server; whether it was ended there.

@@ -3,7 +3,7 @@
 use atone_undo::{Key, Row};
 
 use crate::Capture;
-use crate::effects::cascade::Behind;
+use crate::effects::cascade::EffectImages;
 use crate::flight::Flight;
 use crate::journal::Touched;
 use crate::outcome::{Done, Halt, Written, last};
@@ -18,14 +18,14 @@ impl Capture<'_> {
         restricted: Vec<u8>,
         images: Vec<Row>,
         keys: Vec<Option<Key>>,
-        mut behind: Behind,
+        mut cascaded: EffectImages,
     ) -> Result<Done, Halt> {
         let table = &t.info.table;
         let most = images.len() as u64;
         let mut reach = Reach::new(table, images, keys);
         let found = self.rows_at(table, reach.new.clone()).await?;
         reach.stands(table, found);
-        let moved = self.moved_behind(&mut behind).await?;
+        let moved = self.child_reaches(&mut cascaded).await?;
         let mut flight = Flight::default();
         flight.push_savepoint();
         flight.push_write(restricted);
@@ -45,15 +45,15 @@ impl Capture<'_> {
             }
             all_touched.push((table, touched));
         }
-        self.verify_behind(&behind).await?;
-        let logged = self.settle(&t.logs).await?;
+        self.verify_effects(&cascaded).await?;
+        let trigger_rows = self.find_trigger_rows(&t.trigger_targets).await?;
         for (table, touched) in all_touched {
             for Touched { key, before, presence } in touched {
                 self.state.branch.touch(&table, key, before, presence);
             }
         }
-        self.touch_behind(behind, false);
-        self.touch_logged(logged);
+        self.touch_effects(cascaded, false);
+        self.touch_trigger_rows(trigger_rows);
         Ok(Written { ok, diagnostics }.into())
     }
 }
