@@ -1,7 +1,8 @@
-//! Who waits for whose row lock at the server: the coordinator gets reports of long waits, since a deadlock may go on there.
+//! Who waits for whose row lock at the server: the coordinator gets reports of long waits, since a deadlock may go on
+//! there.
 //!
-//! One timer a backend looks whether a bound session has waited for long ([`Waits`](crate::waits::Waits)); only then is the server
-//! asked, by the service account, once for all of them.
+//! One timer a backend looks whether a bound session has waited for long ([`Waits`](crate::waits::Waits)); only then
+//! is the server asked, by the service account, once for all of them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,7 +18,8 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use crate::backend::Backend;
 use crate::waits::{Long, MAX_REPORTED, Pair, reported};
 
-/// How many pairs of who waits and who is waited for are read at once: where many want one row each waits for all ahead of it.
+/// How many pairs of who waits and who is waited for are read at once: where many want one row each waits for all
+/// ahead of it.
 const MAX_PAIRS: usize = 10_000;
 /// How long the servers go on with what they have put together for `innodb_trx`, and a little more.
 const CACHED: Duration = Duration::from_millis(110);
@@ -178,7 +180,8 @@ async fn pairs(backend: &Backend, conn: &mut Conn) -> Result<Seen, Error> {
     Ok(Seen::Pairs(rows.into_iter().filter_map(pair).collect()))
 }
 
-/// The pairs go by transactions: MySQL's own thread of a lock is the one that has made it, which may have done so for another.
+/// The pairs go by transactions: MySQL's own thread of a lock is the one that has made it, which may have done so for
+/// another.
 fn look_sql(mariadb: bool, number: u64) -> String {
     let (waits, requesting, lock, blocking) = if mariadb {
         ("information_schema.INNODB_LOCK_WAITS", "requesting_trx_id", "requested_lock_id", "blocking_trx_id")

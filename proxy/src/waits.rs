@@ -1,5 +1,5 @@
-//! The bound sessions of a backend, and which of them wait for the server: a session says of itself when it begins to wait, which
-//! costs it two stores in memory.
+//! The bound sessions of a backend, and which of them wait for the server: a session says of itself when it begins to
+//! wait, which costs it two stores in memory.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};

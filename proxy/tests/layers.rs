@@ -1,4 +1,5 @@
-//! The modules at the root of this crate, each with all that is in it: each uses only those of the layers below its own.
+//! The modules at the root of this crate, each with all that is in it: each uses only those of the layers below its
+//! own.
 
 use std::path::Path;
 

@@ -1,7 +1,7 @@
 //! CPU time of the processes under test, user and system together.
 //!
-//! It is read from each process's CPU clock. `/proc/PID/stat` has the same sum in steps of 10 ms, which is more than a small
-//! transaction takes.
+//! It is read from each process's CPU clock. `/proc/PID/stat` has the same sum in steps of 10 ms, which is more than
+//! a small transaction takes.
 
 use std::time::{Duration, Instant};
 
@@ -73,8 +73,8 @@ impl Clocks {
         })
     }
 
-    /// Waits until all processes are idle, and returns what they had taken when they became so. Background work, such as InnoDB's
-    /// purge, is part of what a transaction costs.
+    /// Waits until all processes are idle, and returns what they had taken when they became so. Background work, such
+    /// as InnoDB's purge, is part of what a transaction costs.
     pub(crate) async fn until_quiet(&self) -> Result<Used> {
         let deadline = Instant::now() + QUIET_LIMIT;
         let mut became_quiet = self.now()?;

@@ -53,7 +53,8 @@ impl Sessions {
         })
     }
 
-    /// Runs one transaction with this statement. Fails where the server counts other rows than the statement is meant to change.
+    /// Runs one transaction with this statement. Fails where the server counts other rows than the statement is meant
+    /// to change.
     pub(crate) async fn run(&mut self, mode: Mode, statement: &Statement) -> Result<()> {
         let (conn, start, end) = match mode {
             Mode::Bare => (&mut self.bare, None, None),

@@ -1,5 +1,5 @@
-//! What surrounds the sessions of a case: how its clients talk, what the servers' globals are, and who interferes. All of it
-//! comes from the case's seed, apart from its statements.
+//! What surrounds the sessions of a case: how its clients talk, what the servers' globals are, and who interferes.
+//! All of it comes from the case's seed, apart from its statements.
 
 use std::collections::BTreeSet;
 

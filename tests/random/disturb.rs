@@ -56,8 +56,8 @@ impl Disturber {
         Ok(Self { rng: Rng::new(!case.seed), ids, now, killers, holders, holds })
     }
 
-    /// Disturbs until it is told to stop. The servers have answered all that it sent then, and it holds no rows. Its own errors (that
-    /// somebody is gone, a deadlock) are of no matter.
+    /// Disturbs until it is told to stop. The servers have answered all that it sent then, and it holds no rows. Its
+    /// own errors (that somebody is gone, a deadlock) are of no matter.
     pub(crate) async fn disturb(mut self, mut stop: oneshot::Receiver<()>) -> Result<()> {
         for holder in &mut self.holders {
             // A global completion_type of RELEASE would end it with its first ROLLBACK
@@ -87,8 +87,8 @@ impl Disturber {
     }
 }
 
-/// Has a session that was disturbed take a KILL QUERY that came just behind its last statement, if one did: a server may keep one that comes
-/// before it waits for the next command, and answer that with it.
+/// Has a session that was disturbed take a KILL QUERY that came just behind its last statement, if one did: a server
+/// may keep one that comes before it waits for the next command, and answer that with it.
 pub(crate) async fn take_kill(session: &mut Conn) -> Result<()> {
     match session.query_drop("DO 0").await {
         Err(mysql_async::Error::Server(error)) if error.code == INTERRUPTED => Ok(()),

@@ -5,11 +5,12 @@
 /// IN list of a DATETIME key.
 pub(crate) const CONVERTING_CONDITIONS: bool = false;
 
-/// The info text `Rows matched: 0  Changed: 0  Warnings: 0` of an UPDATE whose condition asks for the time, holds a subquery
-/// or joins, where the server sees beforehand that no row can be meant: by itself it gives none then.
+/// The info text `Rows matched: 0  Changed: 0  Warnings: 0` of an UPDATE whose condition asks for the time, holds a
+/// subquery or joins, where the server sees beforehand that no row can be meant: by itself it gives none then.
 pub(crate) const INFO_OF_NO_ROWS: bool = false;
 
-/// MariaDB answers a DELETE … RETURNING with OK, and not with a result without rows, where it sees beforehand that no row can be meant.
+/// MariaDB answers a DELETE … RETURNING with OK, and not with a result without rows, where it sees beforehand that no
+/// row can be meant.
 pub(crate) const NO_ROWS_RETURNED: bool = false;
 
 /// MySQL: what a statement is warned of when it is parsed (that VALUES() is deprecated, or a literal is no text of the
@@ -27,19 +28,19 @@ pub(crate) const BINARY_STRING_PARAMETERS: bool = false;
 /// statement by itself, or its error before another one.
 pub(crate) const TEXTS_THAT_DO_NOT_FIT: bool = false;
 
-/// Rows that a session writes under `foreign_key_checks = 0` without a parent, and writes again: a rollback stops, since the
-/// parent may have gone meanwhile.
+/// Rows that a session writes under `foreign_key_checks = 0` without a parent, and writes again: a rollback stops,
+/// since the parent may have gone meanwhile.
 pub(crate) const DANGLING_CHILDREN: bool = false;
 
 /// Warnings of a statement over several tables that finds no row: its rows are read first, and that may warn.
 pub(crate) const WARNINGS_OF_JOINS: bool = false;
 
-/// MySQL: how many digits of a fraction a zero date has in a message depends on whether a parameter or a literal stands beside its
-/// column.
+/// MySQL: how many digits of a fraction a zero date has in a message depends on whether a parameter or a literal
+/// stands beside its column.
 pub(crate) const DIGITS_OF_ZERO_DATES: bool = false;
 
-/// MySQL: how often it warns of one and the same DEFAULT that there is not depends on whether it rules partitions out, for which a key
-/// must not be a subquery.
+/// MySQL: how often it warns of one and the same DEFAULT that there is not depends on whether it rules partitions
+/// out, for which a key must not be a subquery.
 pub(crate) const REPEATED_DEFAULTS: bool = false;
 
 /// MySQL: a parameter that `character_set_connection` can't hold: as a literal it warns once more.

@@ -14,10 +14,11 @@
 //! | `ATONE_RANDOM_PLAYERS` | how many cases run beside each other (default 3) |
 //! | `ATONE_RANDOM_WITHOUT` | kinds of surroundings to leave out, with commas: `single`, `semicolons`, `latin1`, `gbk`, `parameters`, `disturbed`, `globals`, `packets`, `rights`. The statements of a seed stay as they are but for what the kind puts into them |
 //!
-//! What surrounds a case comes from its seed as well: the clients' ways to talk (`around.rs`), the servers' globals and the
-//! rights of the proxy's account (`globals.rs`), other clients that interfere (`disturb.rs`). Four seeds that follow each
-//! other have the same servers. A case that others interfere with depends on the clock, too: it is not compared with a
-//! straight run, but what it leaves behind is held to the same. A long run that never met one of the kinds has failed.
+//! What surrounds a case comes from its seed as well: the clients' ways to talk (`around.rs`), the servers' globals
+//! and the rights of the proxy's account (`globals.rs`), other clients that interfere (`disturb.rs`). Four seeds that
+//! follow each other have the same servers. A case that others interfere with depends on the clock, too: it is not
+//! compared with a straight run, but what it leaves behind is held to the same. A long run that never met one of the
+//! kinds has failed.
 
 mod around;
 mod behind;

@@ -47,8 +47,9 @@ fn reaches(case: &Case, op: &Op, such: impl Fn(&Table) -> bool) -> bool {
     })
 }
 
-/// Whether MySQL, which makes a join of an UPDATE or DELETE with a subquery as of one of several tables, fails or not by its plan: over a zero
-/// date that it moves through a table of its own, or over a DEFAULT that there is not and that no row has come to need.
+/// Whether MySQL, which makes a join of an UPDATE or DELETE with a subquery as of one of several tables, fails or not
+/// by its plan: over a zero date that it moves through a table of its own, or over a DEFAULT that there is not and
+/// that no row has come to need.
 fn fails_by_plan(op: &Op, plain: &Effect, seen: &Effect) -> bool {
     let sql = shown(&op.step).to_ascii_uppercase();
     let changes = sql.contains("UPDATE") || sql.contains("DELETE");
@@ -61,8 +62,8 @@ fn fails_by_plan(op: &Op, plain: &Effect, seen: &Effect) -> bool {
         }
 }
 
-/// Whether MySQL has left rows out of a DELETE that it made in the order of an index: behind a row that its own cascade has deleted, in
-/// the same table, it may find no further one.
+/// Whether MySQL has left rows out of a DELETE that it made in the order of an index: behind a row that its own
+/// cascade has deleted, in the same table, it may find no further one.
 fn skips_behind_cascades(case: &Case, op: &Op, plain: &Effect, seen: &Effect) -> bool {
     let sql = shown(&op.step).to_ascii_uppercase();
     let own = |table: &Table| {
@@ -77,8 +78,9 @@ fn skips_behind_cascades(case: &Case, op: &Op, plain: &Effect, seen: &Effect) ->
         && reaches(case, op, own)
 }
 
-/// Whether MariaDB's read of the images has found no row: it takes a BETWEEN whose ends are equal in the connection's collation for an
-/// equality with one of them, in a SELECT and not in an UPDATE or DELETE, also where they differ in the column's collation.
+/// Whether MariaDB's read of the images has found no row: it takes a BETWEEN whose ends are equal in the connection's
+/// collation for an equality with one of them, in a SELECT and not in an UPDATE or DELETE, also where they differ in
+/// the column's collation.
 fn reads_between_as_equal(op: &Op, seen: &Effect) -> bool {
     let sql = shown(&op.step);
     let ends = sql.match_indices(" BETWEEN ").filter_map(|(at, word)| {
@@ -91,8 +93,9 @@ fn reads_between_as_equal(op: &Op, seen: &Effect) -> bool {
         && differ.any(|(low, _, high)| low.to_lowercase() == high.trim_end_matches([')', ';']).to_lowercase())
 }
 
-/// Whether MySQL has changed rows in another order than the one asked for, and so met another row's duplicate key or foreign key first:
-/// one and the same UPDATE sorts by a virtual column or not, depending on whether the session has had it explained before.
+/// Whether MySQL has changed rows in another order than the one asked for, and so met another row's duplicate key or
+/// foreign key first: one and the same UPDATE sorts by a virtual column or not, depending on whether the session has
+/// had it explained before.
 fn sorts_by_unread(case: &Case, op: &Op, plain: &Effect, seen: &Effect) -> bool {
     let of_row =
         |effect: &Effect| effect.error.as_ref().is_some_and(|e| [1062, 1451, 1452].contains(&e.code));
@@ -104,8 +107,8 @@ fn sorts_by_unread(case: &Case, op: &Op, plain: &Effect, seen: &Effect) -> bool 
         && reaches(case, op, |table| table.setup[0].contains(" VIRTUAL"))
 }
 
-/// Whether the straight statement has failed over a derived table with a zero date in it, which it need not have read: no row was
-/// to be found. The read that comes first bound takes such dates.
+/// Whether the straight statement has failed over a derived table with a zero date in it, which it need not have
+/// read: no row was to be found. The read that comes first bound takes such dates.
 pub(crate) fn fails_aside(op: &Op, plain: &Effect, seen: &Effect) -> bool {
     // In a packet of several statements those behind it run in one of the two only
     !matches!(op.step, Step::Many(_))
@@ -115,9 +118,9 @@ pub(crate) fn fails_aside(op: &Op, plain: &Effect, seen: &Effect) -> bool {
         && shown(&op.step).contains(" JOIN (SELECT ")
 }
 
-/// Whether a parameter of another type than its column was converted in a condition as often as the plan asks for: an UPDATE or DELETE that
-/// looks for rows that there are not may warn or fail where the read that goes before it converts nothing, and a warning comes once more
-/// or less.
+/// Whether a parameter of another type than its column was converted in a condition as often as the plan asks for: an
+/// UPDATE or DELETE that looks for rows that there are not may warn or fail where the read that goes before it
+/// converts nothing, and a warning comes once more or less.
 fn converts_as_planned(case: &Case, op: &Op, plain: &Effect, seen: &Effect) -> bool {
     let converts = |e: &ServerError| e.code == 1292 && e.message.starts_with("Truncated incorrect ");
     case.around.parameters
@@ -134,8 +137,8 @@ fn of_zero_date(e: &ServerError) -> bool {
     e.code == 1292 && e.message.contains("'0000-00-00")
 }
 
-/// Whether MariaDB, which changes the first table of an UPDATE while it still joins it, has looked at values of which it had just assigned some:
-/// a row may come to stand beside another row so.
+/// Whether MariaDB, which changes the first table of an UPDATE while it still joins it, has looked at values of which
+/// it had just assigned some: a row may come to stand beside another row so.
 fn changes_while_it_joins(op: &Op, plain: &Effect, seen: &Effect) -> bool {
     let sql = shown(&op.step);
     let Some((tables, rest)) = sql.split_once(" SET ") else { return false };
@@ -147,8 +150,8 @@ fn changes_while_it_joins(op: &Op, plain: &Effect, seen: &Effect) -> bool {
     plain.error.is_none() && seen.error.is_none() && sql.contains(" JOIN ") && joined.any(reads)
 }
 
-/// Whether MariaDB has found no row in partitions: behind a statement that had to look into none of a table's partitions, the next one on the
-/// open table that is ordered by the key and limited finds none.
+/// Whether MariaDB has found no row in partitions: behind a statement that had to look into none of a table's
+/// partitions, the next one on the open table that is ordered by the key and limited finds none.
 fn loses_partitions(case: &Case, op: &Op, plain: &Effect, seen: &Effect) -> bool {
     let sql = shown(&op.step).to_ascii_uppercase();
     let none = |effect: &Effect| effect.error.is_none() && effect.affected == 0 && effect.rows.is_empty();
@@ -158,8 +161,8 @@ fn loses_partitions(case: &Case, op: &Op, plain: &Effect, seen: &Effect) -> bool
         && reaches(case, op, |table| !table.partitions.is_empty())
 }
 
-/// Whether MariaDB has taken the length of a BIT for that of its number: in a SELECT it puts the number that the column is equal to into a
-/// function of texts, in a DELETE and an UPDATE it does not.
+/// Whether MariaDB has taken the length of a BIT for that of its number: in a SELECT it puts the number that the
+/// column is equal to into a function of texts, in a DELETE and an UPDATE it does not.
 fn takes_bits_for_digits(case: &Case, op: &Op, plain: &Effect, seen: &Effect) -> bool {
     let sql = shown(&op.step).to_ascii_uppercase();
     plain.error.is_none()

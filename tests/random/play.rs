@@ -222,8 +222,9 @@ impl<'a> Player<'a> {
         Ok(Ok(places))
     }
 
-    /// Has all runs begin with the same counters. A number that was given to a row, of which nothing came, moves MySQL's counter once the table
-    /// is opened again: the connections of one of its table caches would get other numbers than the rest.
+    /// Has all runs begin with the same counters. A number that was given to a row, of which nothing came, moves
+    /// MySQL's counter once the table is opened again: the connections of one of its table caches would get other
+    /// numbers than the rest.
     async fn settle_counters(&mut self, case: &Case, schemas: &[String; 3]) -> Result<()> {
         for bank in BANKS {
             let numbered = case.tables.iter().filter(|t| t.bank == bank && !t.view && t.numbered());
@@ -246,7 +247,8 @@ impl<'a> Player<'a> {
             let mut summed = Vec::new();
             for table in case.tables.iter().filter(|t| t.bank == bank && !t.view) {
                 queries.push(table.exact());
-                // MariaDB's checksum of virtual columns depends on more than their values: rows alike have given two sums.
+                // MariaDB's checksum of virtual columns depends on more than their values: rows alike have given two
+                // sums.
                 if case.flavor == Flavor::MySql || !table.setup[0].contains(" VIRTUAL") {
                     summed.push(table.name.as_str());
                 }
@@ -547,9 +549,10 @@ fn normal(op: &Op, mut effect: Effect, schema: &str) -> Effect {
     effect
 }
 
-/// Whether the number of the row in an error's message is the same in all runs. How many rows an UPDATE or DELETE has looked
-/// at before one gives an error or a warning, and whether it does so by a temporary table, is up to the server's plan. The
-/// servers count a row more where a value is a subquery, and MariaDB the rows of a view that it reads into a table of its own.
+/// Whether the number of the row in an error's message is the same in all runs. How many rows an UPDATE or DELETE has
+/// looked at before one gives an error or a warning, and whether it does so by a temporary table, is up to the
+/// server's plan. The servers count a row more where a value is a subquery, and MariaDB the rows of a view that it
+/// reads into a table of its own.
 fn tells_rows(step: &Step) -> bool {
     let counts_more = ["(SELECT ", " FROM v", " FROM `V "];
     let tells = |sql: &str| {
@@ -561,8 +564,8 @@ fn tells_rows(step: &Step) -> bool {
     }
 }
 
-/// Whether both effects are errors about values, of an UPDATE that does not say in which order it comes to its rows: which row's
-/// error comes first is up to the server's plan.
+/// Whether both effects are errors about values, of an UPDATE that does not say in which order it comes to its rows:
+/// which row's error comes first is up to the server's plan.
 fn fail_by_rows(op: &Op, plain: &Effect, seen: &Effect) -> bool {
     // NULL, out of range, truncated, duplicate, no such text, too long, no such JSON, foreign keys, CHECK
     const OF_VALUES: &[u16] = &[1048, 1062, 1264, 1265, 1292, 1366, 1406, 1451, 1452, 3140, 3819, 3854, 4025];
@@ -574,7 +577,8 @@ fn fail_by_rows(op: &Op, plain: &Effect, seen: &Effect) -> bool {
 /// What a case is left with in which the server's plan decides what a statement does: it goes on with other rows then.
 const OTHER_PLAN: &str = "another plan";
 
-/// MariaDB goes on evaluating the row of an INSERT when a value that is a subquery has failed, and lists what else is wrong with it.
+/// MariaDB goes on evaluating the row of an INSERT when a value that is a subquery has failed, and lists what else is
+/// wrong with it.
 fn lists_more_errors(op: &Op, effect: &Effect) -> bool {
     writes(op) && effect.error.is_some() && shown(&op.step).contains("(SELECT ")
 }

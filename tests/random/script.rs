@@ -159,8 +159,8 @@ impl Case {
         before.iter().chain(self.tables.iter().filter(move |t| t.bank == bank).flat_map(|t| &t.setup))
     }
 
-    /// Whether a statement that was refused may have used up generated numbers, or set LAST_INSERT_ID(), as none did in the
-    /// straight run: it may have run and been taken back.
+    /// Whether a statement that was refused may have used up generated numbers, or set LAST_INSERT_ID(), as none did
+    /// in the straight run: it may have run and been taken back.
     pub(crate) fn used_up_numbers(&self, effects: &[Effect]) -> bool {
         let numbers = |op: &Op| match op.role {
             Role::Write(kind) => {

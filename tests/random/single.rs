@@ -1,4 +1,5 @@
-//! Clients without CLIENT_MULTI_STATEMENTS. The driver always asks for it; on the way the wish is taken out of its login.
+//! Clients without CLIENT_MULTI_STATEMENTS. The driver always asks for it; on the way the wish is taken out of its
+//! login.
 
 use std::collections::BTreeMap;
 use std::io;

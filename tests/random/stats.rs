@@ -51,8 +51,8 @@ impl Excuse {
         }
     }
 
-    /// How many cases of a thousand are excused so. The first two are drawn so often; the others hide what differs, and were counted in runs of
-    /// 40,000 statements.
+    /// How many cases of a thousand are excused so. The first two are drawn so often; the others hide what differs,
+    /// and were counted in runs of 40,000 statements.
     fn share(self) -> f64 {
         match self {
             Excuse::Volatile => 100.0,
@@ -62,8 +62,9 @@ impl Excuse {
         }
     }
 
-    /// The most of so many cases that may be excused so: four standard deviations above what is expected, and one. A run of few cases is
-    /// hardly ever above that by chance; in one of hundreds (of the rarest: some thousands) twice as many are.
+    /// The most of so many cases that may be excused so: four standard deviations above what is expected, and one. A
+    /// run of few cases is hardly ever above that by chance; in one of hundreds (of the rarest: some thousands) twice
+    /// as many are.
     pub(crate) fn most(self, cases: usize) -> usize {
         let expected = self.share() * cases as f64 / 1000.0;
         (expected + 4.0 * expected.sqrt()) as usize + 1

@@ -25,7 +25,8 @@ pub fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
     }
 }
 
-/// Runs a test against the cluster of this flavor that is shared so, unless the flavor is left out; fails with the logs' ends.
+/// Runs a test against the cluster of this flavor that is shared so, unless the flavor is left out; fails with the
+/// logs' ends.
 pub fn run<S, F, Fut>(flavor: Flavor, shared: S, test: F)
 where
     S: Future<Output = Result<Arc<Cluster>>>,
@@ -112,8 +113,8 @@ fn report<T>(result: Result<T>, logs: impl Fn() -> String) -> T {
     }
 }
 
-/// Makes of each function `async fn(Arc<Cluster>) -> Result<()>` two tests, one a flavor, on the shared clusters; or on those that
-/// a function `async fn(Flavor) -> Result<Arc<Cluster>>` gives.
+/// Makes of each function `async fn(Arc<Cluster>) -> Result<()>` two tests, one a flavor, on the shared clusters; or
+/// on those that a function `async fn(Flavor) -> Result<Arc<Cluster>>` gives.
 #[macro_export]
 macro_rules! shared_tests {
     ($shared:path => $($name:ident),+ $(,)?) => { $(

@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-/// The collation whose number stands in column definitions for this one. MariaDB's own UCA 14.0.0 collations have numbers that
-/// clients do not know: the server tells them that of the older collation of the same language.
+/// The collation whose number stands in column definitions for this one. MariaDB's own UCA 14.0.0 collations have
+/// numbers that clients do not know: the server tells them that of the older collation of the same language.
 pub(crate) fn in_definitions(collation: &str) -> Cow<'_, str> {
     let Some((charset, tail)) = collation.split_once("_uca1400_") else { return Cow::Borrowed(collation) };
     let language = match tail.split('_').next() {

@@ -76,8 +76,8 @@ impl Diagnostics {
     }
 }
 
-/// The diagnostics of the application's last statement, where those that the server has are of another one. Where nothing is
-/// kept the server knows them itself. All that becomes of them in a session goes through here.
+/// The diagnostics of the application's last statement, where those that the server has are of another one. Where
+/// nothing is kept the server knows them itself. All that becomes of them in a session goes through here.
 #[derive(Debug, Default)]
 pub struct Kept(Option<Diagnostics>);
 
@@ -136,7 +136,8 @@ impl Kept {
         }
     }
 
-    /// The application's statement was answered with this error: what is kept is of it, or of nothing that counts any more.
+    /// The application's statement was answered with this error: what is kept is of it, or of nothing that counts any
+    /// more.
     pub fn answered_with(&mut self, error: &ErrPacket) {
         match &mut self.0 {
             kept if SqlError::made(error) => *kept = Some(Diagnostics::of_error(error)),

@@ -81,7 +81,8 @@ impl SqlError {
             &format!("lock wait timeout exceeded for a global row lock: {detail}"),
         )
     }
-    /// 1205: a statement that has not run, on a table that is as it is for a time only; the local transaction is still open.
+    /// 1205: a statement that has not run, on a table that is as it is for a time only; the local transaction is
+    /// still open.
     pub fn being_altered(xid: &str, why: &str) -> SqlError {
         Self::new(
             ER_LOCK_WAIT_TIMEOUT,
@@ -131,8 +132,8 @@ impl SqlError {
     pub fn unavailable(xid: &str, detail: &str) -> SqlError {
         Self::new(ER_CONNECT_TO_FOREIGN_DATA_SOURCE, b"HY000", xid, detail)
     }
-    /// What has kept the service account from something that a statement needs: the server's own error where it takes no more
-    /// connections, else 1429.
+    /// What has kept the service account from something that a statement needs: the server's own error where it takes
+    /// no more connections, else 1429.
     pub fn of_service(xid: &str, what: &str, error: &ServiceError) -> SqlError {
         let text = format!("{what}: {error}");
         match error.code() {
@@ -338,8 +339,8 @@ pub enum End {
     /// The client has said QUIT, or was told why it must go.
     #[error("done")]
     Done,
-    /// The server's error in a statement of the proxy's own: what it served ends with it, and the session only where the
-    /// connection does.
+    /// The server's error in a statement of the proxy's own: what it served ends with it, and the session only where
+    /// the connection does.
     #[error("a statement of our own: {0}")]
     Fault(Fault),
     /// Something that must not be; the session ends, so that nothing is committed.

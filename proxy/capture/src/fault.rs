@@ -1,9 +1,9 @@
-//! What an error of the server's in a statement of the proxy's own means: for the local transaction, for the statement that it
-//! served, for the connection. Decided here and nowhere else.
+//! What an error of the server's in a statement of the proxy's own means: for the local transaction, for the
+//! statement that it served, for the connection. Decided here and nowhere else.
 //!
-//! Such an error unwinds as [`End::Fault`] up to the command that met it, past everything that would have followed: nothing is
-//! read again, taken for something else, or run behind it. Only errors of a statement's text come back to who asked for them,
-//! since they cannot have ended anything.
+//! Such an error unwinds as [`End::Fault`] up to the command that met it, past everything that would have followed:
+//! nothing is read again, taken for something else, or run behind it. Only errors of a statement's text come back to
+//! who asked for them, since they cannot have ended anything.
 
 use atone_wire::error_code::*;
 use atone_wire::response::ErrPacket;
@@ -15,8 +15,8 @@ use crate::outcome::with_context;
 /// What an error's code says by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
-    /// Something is wrong with the statement's text, or with what its user may do. Nothing has ended but the statement, which
-    /// has done nothing.
+    /// Something is wrong with the statement's text, or with what its user may do. Nothing has ended but the
+    /// statement, which has done nothing.
     Text,
     /// The local transaction has ended.
     Transaction,
@@ -141,7 +141,8 @@ pub fn extent(class: Class, was_open: bool, is_open: bool) -> Extent {
     }
 }
 
-/// Whether an error says of itself that only a wait has ended, or the time for it: what was waited for can be asked for again.
+/// Whether an error says of itself that only a wait has ended, or the time for it: what was waited for can be asked
+/// for again.
 pub fn ended_a_wait(code: u16) -> bool {
     matches!(
         code,
@@ -169,8 +170,8 @@ pub struct Progress {
     pub savepoint: bool,
 }
 
-/// The error for a client whose whole local transaction was rolled back by us behind this one. `alone`: it was that of one
-/// statement, of which nothing stays with any error.
+/// The error for a client whose whole local transaction was rolled back by us behind this one. `alone`: it was that
+/// of one statement, of which nothing stays with any error.
 pub(crate) fn of_rolled_back(error: ErrPacket, xid: &str, alone: bool) -> ErrPacket {
     if !implies_open(error.code) && (alone || !ended_a_wait(error.code)) {
         return error;

@@ -1,5 +1,5 @@
-//! Work that takes more than a millisecond of CPU: how it is kept off the workers on which sessions take turns is for the caller
-//! to say.
+//! Work that takes more than a millisecond of CPU: how it is kept off the workers on which sessions take turns is for
+//! the caller to say.
 
 /// So many rows, keys or values are light work in whatever form.
 pub const LIGHT: usize = 200;

@@ -32,8 +32,8 @@ impl Capture<'_> {
         Some(error(&self.xid(), &why))
     }
 
-    /// Why these rows of a table, each of which is named once, cannot be in the branch beside those that it has: they would be
-    /// too many.
+    /// Why these rows of a table, each of which is named once, cannot be in the branch beside those that it has: they
+    /// would be too many.
     pub(crate) fn too_many<'a>(
         &self,
         table: &Table,
@@ -89,8 +89,8 @@ impl Capture<'_> {
         Ok(found.into_iter().flat_map(|(_, rows)| rows).collect())
     }
 
-    /// What the server warns of that bears on the rows of a read, which are locked. It does not where something is going out of
-    /// use, a charset for example, as MySQL says for the weight of a key.
+    /// What the server warns of that bears on the rows of a read, which are locked. It does not where something is
+    /// going out of use, a charset for example, as MySQL says for the weight of a key.
     async fn warning_of(&mut self, table: &Table, select: &[u8]) -> Result<Option<String>, End> {
         let mut flight = Flight::default();
         flight.push(select);
@@ -188,8 +188,8 @@ pub(crate) fn locking_read_by_key(table: &Table, condition: &[u8]) -> Vec<u8> {
     locking_read_through(table, table.keys.first(), condition)
 }
 
-/// The same where the condition names rows by this unique key. A server may find it cheaper to read all of a small table, and
-/// would then wait for rows that others have locked.
+/// The same where the condition names rows by this unique key. A server may find it cheaper to read all of a small
+/// table, and would then wait for rows that others have locked.
 pub(crate) fn locking_read_through(table: &Table, key: Option<&UniqueKey>, condition: &[u8]) -> Vec<u8> {
     let list = table.image_select_list(&quote_identifier(&table.name));
     let index = key.map_or_else(String::new, UniqueKey::force);

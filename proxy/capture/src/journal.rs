@@ -197,7 +197,8 @@ impl Branch {
         &self.assumptions
     }
 
-    /// A statement stands at the beginning of a local transaction: what others took their tables to be is without effect.
+    /// A statement stands at the beginning of a local transaction: what others took their tables to be is without
+    /// effect.
     pub fn begin(&mut self) {
         self.assumptions.clear();
         self.fired = false;
@@ -347,12 +348,12 @@ impl Branch {
         out
     }
 
-    /// Pairs the before images with the rows as they are now. `after` holds, per table as [`Branch::keys`] gave them, the
-    /// rows found. What has to be put back must fit a packet of `packet_bytes`.
+    /// Pairs the before images with the rows as they are now. `after` holds, per table as [`Branch::keys`] gave them,
+    /// the rows found. What has to be put back must fit a packet of `packet_bytes`.
     ///
     /// # Errors
-    /// A row that must be there and is not, or the other way round, or one that was not asked for: something changed rows
-    /// that were not captured, so that this transaction must not commit.
+    /// A row that must be there and is not, or the other way round, or one that was not asked for: something changed
+    /// rows that were not captured, so that this transaction must not commit.
     pub fn changes(
         &self,
         after: Vec<(Arc<Table>, Vec<Row>)>,

@@ -1,4 +1,5 @@
-//! Capture: what a statement of a bound session changes is imaged before it runs, and told from what has come of it after.
+//! Capture: what a statement of a bound session changes is imaged before it runs, and told from what has come of it
+//! after.
 //!
 //! ```text
 //! before image        which rows it will change, read and locked
@@ -8,7 +9,8 @@
 //! ```
 //!
 //! Nothing here knows a socket: the session's server connection is a [`Server`], what the service account knows is a
-//! [`Catalog`]. A statement comes to a [`Done`](outcome::Done) or a [`Halt`](outcome::Halt); the session answers its client by that.
+//! [`Catalog`]. A statement comes to a [`Done`](outcome::Done) or a [`Halt`](outcome::Halt); the session answers its
+//! client by that.
 
 pub mod binding;
 pub mod collation;
@@ -84,8 +86,8 @@ pub struct State {
     pub undo_logs: HashSet<String>,
     /// The diagnostics of a statement after which others were run.
     pub diagnostics: Kept,
-    /// `autocommit` is off although the status flags say that it is on: MySQL's do so in a session that has it from the global
-    /// variable, until it is set to 1.
+    /// `autocommit` is off although the status flags say that it is on: MySQL's do so in a session that has it from
+    /// the global variable, until it is set to 1.
     pub autocommit_hidden: bool,
 }
 
@@ -119,8 +121,8 @@ pub struct Command {
     pub commits: bool,
     /// A reply to a statement of ours was dropped, as there was no memory for it, of which there is so much, in bytes.
     pub out_of_memory: Option<usize>,
-    /// The kinds of columns beside which MySQL's UPDATE and DELETE may read a parameter of the current execution otherwise than its
-    /// SELECT.
+    /// The kinds of columns beside which MySQL's UPDATE and DELETE may read a parameter of the current execution
+    /// otherwise than its SELECT.
     pub odd: Vec<Kind>,
 }
 

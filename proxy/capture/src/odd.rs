@@ -1,5 +1,5 @@
-//! Parameters that MySQL's UPDATE and DELETE read otherwise than its SELECT: a statement with such a one beside a column where it
-//! matters is refused. Pure.
+//! Parameters that MySQL's UPDATE and DELETE read otherwise than its SELECT: a statement with such a one beside a
+//! column where it matters is refused. Pure.
 
 use atone_sql::{Analysis, Dml, Statement as Sql};
 use atone_undo::Kind;
@@ -11,8 +11,9 @@ use atone_facts::TableInfo;
 /// Why a condition with such a parameter is refused.
 pub(crate) const ODD: &str = "a parameter below 100 in the condition, on a table with a YEAR column, or a TIME with a fraction, on one with a TIME column";
 
-/// The kinds of columns beside which a parameter in the condition of an UPDATE or DELETE is odd. An UPDATE that looks a YEAR up by a
-/// number below 100 takes it for a year of two digits, and one that looks a TIME up rounds it; a SELECT does not.
+/// The kinds of columns beside which a parameter in the condition of an UPDATE or DELETE is odd. An UPDATE that looks
+/// a YEAR up by a number below 100 takes it for a year of two digits, and one that looks a TIME up rounds it; a
+/// SELECT does not.
 pub fn odd_kinds(analysis: &Analysis, params: &[Param]) -> Vec<Kind> {
     let condition = match &analysis.statement {
         Sql::Dml(dml) => dml.where_clause.clone(),
@@ -32,8 +33,8 @@ pub fn odd_kinds(analysis: &Analysis, params: &[Param]) -> Vec<Kind> {
     kinds
 }
 
-/// Whether the condition may compare such a parameter with a column of one of these kinds: there is one, and the condition is not
-/// but a conjunction of `column = literal` of other columns.
+/// Whether the condition may compare such a parameter with a column of one of these kinds: there is one, and the
+/// condition is not but a conjunction of `column = literal` of other columns.
 pub(crate) fn compares(kinds: &[Kind], change: &Dml, info: &TableInfo) -> bool {
     let columns = &info.table.columns;
     let other = |name: &str| columns.iter().any(|c| !kinds.contains(&c.kind) && same_name(&c.name, name));

@@ -1,9 +1,9 @@
-//! Statements that are refused, or fail in a read that stands for a part of them: where the server would not run the text
-//! either, its own error is the answer.
+//! Statements that are refused, or fail in a read that stands for a part of them: where the server would not run the
+//! text either, its own error is the answer.
 //!
-//! The server is asked by `COM_STMT_PREPARE`, which runs nothing of the statement and takes its locks on metadata back. But
-//! MariaDB evaluates some constants when it prepares (`ROUND(1.2, f())`), and stored functions with them: it is asked only for
-//! what calls none.
+//! The server is asked by `COM_STMT_PREPARE`, which runs nothing of the statement and takes its locks on metadata
+//! back. But MariaDB evaluates some constants when it prepares (`ROUND(1.2, f())`), and stored functions with them:
+//! it is asked only for what calls none.
 
 use std::collections::HashSet;
 
@@ -19,20 +19,21 @@ use crate::flight::{Flight, Reply};
 use crate::outcome::Halt;
 use crate::text::is_one_statement;
 
-/// Whether an error is about the preparing of a statement, and not about the statement: more placeholders than there can be,
-/// statements that cannot be prepared, too many that are, a table that changed meanwhile.
+/// Whether an error is about the preparing of a statement, and not about the statement: more placeholders than there
+/// can be, statements that cannot be prepared, too many that are, a table that changed meanwhile.
 fn is_of_preparing(code: u16) -> bool {
     matches!(code, 1390 | 1295 | 1461 | 1615)
 }
 
-/// Whether a server finds an error before it looks at rows, so that a statement which changes none has it as well: ambiguous and
-/// unknown columns, numbers of columns, collations that do not mix, texts that are no date, or that a charset cannot hold.
+/// Whether a server finds an error before it looks at rows, so that a statement which changes none has it as well:
+/// ambiguous and unknown columns, numbers of columns, collations that do not mix, texts that are no date, or that a
+/// charset cannot hold.
 fn is_resolved(code: u16) -> bool {
     matches!(code, 1052 | 1054 | 1241 | 1267 | 1270 | 1271 | 1525 | 3854)
 }
 
-/// Whether a SELECT may have this error over a value where a statement that writes has another one: a text that is no date or
-/// not of its charset, a number out of range.
+/// Whether a SELECT may have this error over a value where a statement that writes has another one: a text that is no
+/// date or not of its charset, a number out of range.
 fn is_of_values(code: u16) -> bool {
     matches!(code, 1525 | 1690 | 3854)
 }
@@ -56,8 +57,8 @@ pub(crate) struct OwnError<'a> {
 }
 
 impl Capture<'_> {
-    /// What ends the current statement, where a read that stands for a part of it has failed: the statement's own error, as the read
-    /// may say another one, or quote what it added.
+    /// What ends the current statement, where a read that stands for a part of it has failed: the statement's own
+    /// error, as the read may say another one, or quote what it added.
     pub(crate) async fn read_failed(&mut self, wrong: ErrPacket, how: OwnError<'_>) -> Result<Halt, End> {
         if class(wrong.code, self.mariadb) != Class::Text {
             return Ok(Halt::Failed(wrong));
@@ -115,8 +116,8 @@ impl Capture<'_> {
         Ok(error.filter(|own| own.code == ER_SP_DOES_NOT_EXIST))
     }
 
-    /// What the server has against the text of the current statement, which is refused for it: where it calls something, only that
-    /// there is nothing of that name.
+    /// What the server has against the text of the current statement, which is refused for it: where it calls
+    /// something, only that there is nothing of that name.
     pub async fn own_error_of_refusal(&mut self, refusal: &Refusal) -> Result<Option<ErrPacket>, End> {
         match refusal.call.as_ref().filter(|_| self.command.text.is_some()) {
             Some(call) => {
@@ -187,8 +188,9 @@ impl Capture<'_> {
         Ok(Some(error))
     }
 
-    /// The error of a statement of which preparing it has found this one, or none. That a column is assigned twice MariaDB finds when it
-    /// runs an UPDATE of one table, or explains it, and before it looks at the values; when it prepares one it looks at the values only.
+    /// The error of a statement of which preparing it has found this one, or none. That a column is assigned twice
+    /// MariaDB finds when it runs an UPDATE of one table, or explains it, and before it looks at the values; when it
+    /// prepares one it looks at the values only.
     async fn error_of_twice_assigned(
         &mut self,
         sql: &[u8],
@@ -207,7 +209,8 @@ impl Capture<'_> {
         }
     }
 
-    /// A syntax error of the current statement, which quotes its packet to the end: so the server says it of a packet with several.
+    /// A syntax error of the current statement, which quotes its packet to the end: so the server says it of a packet
+    /// with several.
     pub async fn with_rest_quoted(&mut self, error: ErrPacket) -> Result<ErrPacket, End> {
         let Some(packet) = self.command.with_rest.take() else { return Ok(error) };
         if !Box::pin(self.prepares_quietly(&packet)).await? {

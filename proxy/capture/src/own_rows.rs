@@ -1,4 +1,5 @@
-//! Rows that this transaction has inserted, told from those of others: it holds them, and a session beside it does not see them.
+//! Rows that this transaction has inserted, told from those of others: it holds them, and a session beside it does
+//! not see them.
 
 use std::collections::HashSet;
 
@@ -16,9 +17,9 @@ use atone_facts::{NumberedTable, number_list};
 pub(crate) const MAX_FOREIGN_ROWS: usize = 10_000;
 
 impl Capture<'_> {
-    /// The rows with one of these numbers that this transaction has inserted, and that were not there for it before, looked for
-    /// so many at once: one by one no other row is locked, and no gap, even where a server had rather read the whole of a
-    /// small index.
+    /// The rows with one of these numbers that this transaction has inserted, and that were not there for it before,
+    /// looked for so many at once: one by one no other row is locked, and no gap, even where a server had rather read
+    /// the whole of a small index.
     pub(crate) async fn own_rows(
         &mut self,
         table: &Table,
@@ -64,8 +65,8 @@ impl Capture<'_> {
         Ok(rows)
     }
 
-    /// Whether rows that this transaction holds were not there before a statement of it: nobody else sees them, and those that
-    /// it has touched before were gone.
+    /// Whether rows that this transaction holds were not there before a statement of it: nobody else sees them, and
+    /// those that it has touched before were gone.
     pub(crate) async fn are_new(&self, table: &Table, rows: &[Row]) -> bool {
         let mut keys: Vec<Key> = Vec::with_capacity(rows.len());
         for key in rows.iter().map(|row| row.key(table)) {

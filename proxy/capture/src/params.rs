@@ -1,5 +1,5 @@
-//! Parameters of a prepared statement as literals, so that a prepared statement of a bound session is read as one in text. Each
-//! has a mark in front: what is sent to the server has placeholders again. Pure.
+//! Parameters of a prepared statement as literals, so that a prepared statement of a bound session is read as one in
+//! text. Each has a mark in front: what is sent to the server has placeholders again. Pure.
 
 use atone_sql::Mode;
 use atone_wire::execute::{BulkParam, Param};

@@ -33,8 +33,8 @@ pub trait Server: Send + Sync {
     /// How many bytes stand before the text of a statement in its packet.
     fn prefix_bytes(&self) -> usize;
 
-    /// Runs one flight and collects its replies, whatever they are: the last one is an error where a statement failed, and those
-    /// after it did not run. `vars`: the session's, as far as they are known.
+    /// Runs one flight and collects its replies, whatever they are: the last one is an error where a statement
+    /// failed, and those after it did not run. `vars`: the session's, as far as they are known.
     ///
     /// # Errors
     /// The connection broke, or one packet was above `max_branch_bytes`.
@@ -56,15 +56,15 @@ pub trait Server: Send + Sync {
     /// The connection broke.
     fn prepare<'a>(&'a mut self, text: &'a [u8]) -> Step<'a, Result<Option<ErrPacket>, End>>;
 
-    /// Runs a LOAD DATA LOCAL so that the server asks for the file, takes the file from the client, and gives the server an
-    /// empty one: it must not be loaded before its rows are known.
+    /// Runs a LOAD DATA LOCAL so that the server asks for the file, takes the file from the client, and gives the
+    /// server an empty one: it must not be loaded before its rows are known.
     ///
     /// # Errors
     /// A connection broke.
     fn ask_for_file<'a>(&'a mut self, text: &'a [u8]) -> Step<'a, Result<Asked, End>>;
 
-    /// Registers a branch and takes all its locks. A client that goes away meanwhile gives up its wait, and so does a KILL of the
-    /// session on the server, or of its statement.
+    /// Registers a branch and takes all its locks. A client that goes away meanwhile gives up its wait, and so does a
+    /// KILL of the session on the server, or of its statement.
     ///
     /// # Errors
     /// A connection broke.

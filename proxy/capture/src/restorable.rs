@@ -16,8 +16,8 @@ const SMALL_BYTES: usize = 256 << 10;
 const MAX_SHORT_BYTES: usize = 64 << 10;
 
 impl Capture<'_> {
-    /// How many bytes a packet of phase two may have, which runs on connections of its own: the server's global setting as it is
-    /// now. Asked only where images of so many bytes might not fit.
+    /// How many bytes a packet of phase two may have, which runs on connections of its own: the server's global
+    /// setting as it is now. Asked only where images of so many bytes might not fit.
     pub(crate) async fn restoring_packet_bytes(&mut self, image_bytes: usize) -> Result<usize, End> {
         let vars = self.session_vars().await?;
         if image_bytes < SMALL_BYTES.min(vars.max_allowed_packet / 4) {
@@ -49,8 +49,8 @@ impl Capture<'_> {
     }
 }
 
-/// What a rollback assigns of the rows of a statement with this effect: all of a row that is inserted again, since it went, or
-/// since unique values move among several rows, or triggers fire.
+/// What a rollback assigns of the rows of a statement with this effect: all of a row that is inserted again, since it
+/// went, or since unique values move among several rows, or triggers fire.
 fn assigned<'a>(info: &TableInfo, effect: &'a Effect) -> Assigned<'a> {
     match effect {
         Effect::Updated(columns)

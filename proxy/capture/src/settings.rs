@@ -20,8 +20,8 @@ pub struct Vars {
     pub charset_client: String,
     /// `character_set_results`, or `NULL`
     pub charset_results: String,
-    /// The value that `character_set_results` is set to, to be what it is: a name would change the collation that column
-    /// definitions tell.
+    /// The value that `character_set_results` is set to, to be what it is: a name would change the collation that
+    /// column definitions tell.
     pub results_value: String,
     /// `character_set_connection`
     pub charset_connection: String,
@@ -59,9 +59,9 @@ pub struct Numbering {
 }
 
 impl Numbering {
-    /// The number that the server generates behind this one: the next of offset, offset + increment, and so on, to which the
-    /// first one need not belong where `insert_id` was set. An offset above the increment makes its unsigned arithmetic
-    /// wrap around, as here.
+    /// The number that the server generates behind this one: the next of offset, offset + increment, and so on, to
+    /// which the first one need not belong where `insert_id` was set. An offset above the increment makes its
+    /// unsigned arithmetic wrap around, as here.
     pub fn after(self, number: u64) -> u64 {
         if self.increment <= 1 {
             return number.wrapping_add(1);

@@ -1,6 +1,6 @@
-//! Transcripts: what the capture of a statement sends, what is in the journal then, and what the statement comes to, in text files
-//! under `transcripts/`. A fake server and a fake service account answer as the file says; the server knows nothing but its own
-//! status flags.
+//! Transcripts: what the capture of a statement sends, what is in the journal then, and what the statement comes to,
+//! in text files under `transcripts/`. A fake server and a fake service account answer as the file says; the server
+//! knows nothing but its own status flags.
 //!
 //! ```text
 //! case UPDATE by key, alone             the name; what follows is up to the next case
@@ -15,14 +15,14 @@
 //! known                                 and it has looked at all tables before, and holds them
 //! run UPDATE t SET v = 1 WHERE id = 1   several are run one after the other
 //! > SELECT …                            what is sent: each packet begins with >, its further statements with +
-//! < rows 1|10                           what that is answered with: ok [affected [id [info]]], rows, error CODE TEXT, lost
-//! ? still s.t = ok                      what the service account is asked, and what it answers
-//! journal t(1): present, before (1, 10)
-//! done 1 affected                       or what else it becomes: a Halt, refused, passed …
+//! < rows 1|10                           what that is answered with: ok [affected [id [info]]], rows, error CODE
+//! TEXT, lost ? still s.t = ok                      what the service account is asked, and what it answers journal
+//! t(1): present, before (1, 10) done 1 affected                       or what else it becomes: a Halt, refused,
+//! passed …
 //! ```
 //!
-//! With `ATONE_WRITE_TRANSCRIPTS=1` the files are written anew: the answers stay, in their order, and what has none gets the plain
-//! one. Read what has changed before it is committed.
+//! With `ATONE_WRITE_TRANSCRIPTS=1` the files are written anew: the answers stay, in their order, and what has none
+//! gets the plain one. Read what has changed before it is committed.
 
 mod account;
 mod documented;

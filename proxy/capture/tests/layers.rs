@@ -1,8 +1,8 @@
-//! The rooms of the capture, which are the modules at its root, each with all that is in it: each uses only those of the layers
-//! below its own.
+//! The rooms of the capture, which are the modules at its root, each with all that is in it: each uses only those of
+//! the layers below its own.
 //!
-//! The methods of `Capture` are spread over the rooms, and what one room asks of another by them no import shows: calls count as
-//! imports do. What all of them work on, `Capture` and its parts, is in `lib.rs`, which is left out.
+//! The methods of `Capture` are spread over the rooms, and what one room asks of another by them no import shows:
+//! calls count as imports do. What all of them work on, `Capture` and its parts, is in `lib.rs`, which is left out.
 
 use std::path::Path;
 

@@ -1,5 +1,5 @@
-//! How a captured statement is answered: the one place that answers the client by what a statement has come to, takes back what
-//! has run, and ends a local transaction that was begun for the statement.
+//! How a captured statement is answered: the one place that answers the client by what a statement has come to, takes
+//! back what has run, and ends a local transaction that was begun for the statement.
 
 use atone_sql::Refusal;
 use atone_wire::caps::status;
@@ -171,8 +171,8 @@ impl Session {
         self.send_error(error).await
     }
 
-    /// Refuses the current statement, of which nothing has run, or stays: with the server's error where it would not run it
-    /// either.
+    /// Refuses the current statement, of which nothing has run, or stays: with the server's error where it would not
+    /// run it either.
     pub(super) async fn refuse_as(&mut self, error: SqlError) -> Result<(), End> {
         let asks = self.command.text.is_some();
         let own = Box::pin(self.capture().own_error_of_text()).await?;
@@ -259,8 +259,8 @@ impl Session {
         self.send_err(&error).await
     }
 
-    /// Ends a local transaction that has only read, where what it has read may have written; whether it was ended and the
-    /// statement, which commits, answered.
+    /// Ends a local transaction that has only read, where what it has read may have written; whether it was ended and
+    /// the statement, which commits, answered.
     pub(super) async fn reads_have_written(&mut self) -> Result<bool, End> {
         let Err(error) = self.capture().reads_are_kept().await else { return Ok(false) };
         self.capture().rollback_local().await?;

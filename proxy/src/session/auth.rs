@@ -1,8 +1,8 @@
 //! Passwords on the way between two legs of which only one is private (TLS, or a Unix socket to the server).
 //!
-//! A client whose own leg is TLS sends its password in the clear where the plugin allows it, not knowing about the other
-//! leg; a server whose own leg is private expects it in the clear. Where both legs are alike that is as it would be
-//! without the proxy, and everything is relayed.
+//! A client whose own leg is TLS sends its password in the clear where the plugin allows it, not knowing about the
+//! other leg; a server whose own leg is private expects it in the clear. Where both legs are alike that is as it
+//! would be without the proxy, and everything is relayed.
 
 use atone_wire::handshake::{PluginRequest, Proof};
 

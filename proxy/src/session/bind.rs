@@ -32,8 +32,8 @@ pub(super) struct Binding {
     pub(super) xid: String,
     /// Bound by a hint: ends with the local transaction.
     pub(super) local_only: bool,
-    /// A COMMIT GLOBAL TRANSACTION has lost the local transaction that it was to commit first, and none that has written has
-    /// been committed since: sent again, it would commit the rest.
+    /// A COMMIT GLOBAL TRANSACTION has lost the local transaction that it was to commit first, and none that has
+    /// written has been committed since: sent again, it would commit the rest.
     pub(super) lost_local: bool,
     /// So long the session is listed as bound.
     _listed: Arc<Bound>,
@@ -62,8 +62,8 @@ impl Session {
     /// How a statement is read.
     ///
     /// # Errors
-    /// It cannot be read under the settings of the bound session. Nothing passes under such ones but what certainly is no write,
-    /// and leads out of them.
+    /// It cannot be read under the settings of the bound session. Nothing passes under such ones but what certainly
+    /// is no write, and leads out of them.
     pub(super) async fn reading_mode(&mut self, sql: &[u8]) -> Result<Mode, Halt> {
         if self.link.binding.is_none() {
             let mode = self.unbound_mode(sql).await?;
@@ -349,9 +349,9 @@ impl Session {
         Ok(self.follow_list(taken).await?)
     }
 
-    /// Notes what a statement of a bound session has to do with the list of user variables. Whether NULL for `@atone_xid` is one
-    /// of many then: tools that find the list set each variable in it to NULL, to leave nothing behind (Flyway before and after
-    /// each migration), and do not mean to leave the global transaction.
+    /// Notes what a statement of a bound session has to do with the list of user variables. Whether NULL for
+    /// `@atone_xid` is one of many then: tools that find the list set each variable in it to NULL, to leave nothing
+    /// behind (Flyway before and after each migration), and do not mean to leave the global transaction.
     fn sweeps_variables(&mut self, statement: &Analysed) -> bool {
         let sweeps = self.listed_variables && self.link.binding.as_ref().is_some_and(|b| !b.local_only);
         let ends = matches!(

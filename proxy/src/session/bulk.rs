@@ -1,6 +1,6 @@
-//! MariaDB's `COM_STMT_BULK_EXECUTE` in a bound session: an INSERT becomes one of several rows, an UPDATE or a DELETE runs
-//! once for each row of parameters, all of them or none. So does an INSERT that may meet other rows and is to tell of each row
-//! what became of it.
+//! MariaDB's `COM_STMT_BULK_EXECUTE` in a bound session: an INSERT becomes one of several rows, an UPDATE or a DELETE
+//! runs once for each row of parameters, all of them or none. So does an INSERT that may meet other rows and is to
+//! tell of each row what became of it.
 
 use atone_sql::{Insert, InsertValue, Mode, OnConflict, Statement as Sql, without_mark};
 use atone_wire::caps::client;

@@ -13,8 +13,9 @@ use atone_capture::port::Asked;
 const PIECE_BYTES: usize = 1 << 20;
 
 impl Link {
-    /// Runs the statement so that the server asks for the file, takes the file from the client, and gives the server an
-    /// empty one: it must not be loaded before its rows are known. Returns the file, and what the server says to the empty one.
+    /// Runs the statement so that the server asks for the file, takes the file from the client, and gives the server
+    /// an empty one: it must not be loaded before its rows are known. Returns the file, and what the server says to
+    /// the empty one.
     pub(super) async fn ask_for_file(&mut self, text: &[u8]) -> Result<Asked, End> {
         self.send_flight(&Flight::of(text)).await?;
         let (packet, seq) = self.numbered_packet().await?;

@@ -1,8 +1,8 @@
 //! The one way to the server.
 //!
-//! Whatever a session writes to its server goes through this module: only here is the connection's writing side within reach.
-//! So the compiler holds the third invariant: text of a bound session's client reaches the server as an [`Origin`], which only
-//! an analysis of that very text makes, or as a part of a statement of our own, a [`Flight`].
+//! Whatever a session writes to its server goes through this module: only here is the connection's writing side
+//! within reach. So the compiler holds the third invariant: text of a bound session's client reaches the server as an
+//! [`Origin`], which only an analysis of that very text makes, or as a part of a statement of our own, a [`Flight`].
 
 use std::io;
 use std::sync::Arc;
@@ -197,8 +197,8 @@ impl Link {
         Ok(next)
     }
 
-    /// Takes one frame from the client while it comes in, and passes it on to the server or drops it. Returns the length
-    /// of its payload.
+    /// Takes one frame from the client while it comes in, and passes it on to the server or drops it. Returns the
+    /// length of its payload.
     pub(super) async fn client_frame(&mut self, kind: Frame) -> Result<usize, End> {
         self.client.fill_to(HEADER).await.map_err(End::Client)?;
         let Some(Header { len, seq }) = Header::peek(&self.client.rbuf) else { return Ok(0) };

@@ -282,8 +282,8 @@ fn compress(
     }
 }
 
-/// What accepts a client's TLS; `None` where it is not offered. Where nobody has asked for it, and the server's leg goes by the
-/// client's, the client is offered what the server offers.
+/// What accepts a client's TLS; `None` where it is not offered. Where nobody has asked for it, and the server's leg
+/// goes by the client's, the client is offered what the server offers.
 fn listen_tls<'a>(backend: &'a Backend, offered: &Greeting) -> Option<&'a Acceptor> {
     let by_server = backend.server_tls_mode == ServerTlsMode::AsClient && !backend.listen_tls_asked_for;
     backend.listen_tls.as_ref().filter(|_| !by_server || offered.capabilities & client::SSL != 0)

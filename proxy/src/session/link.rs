@@ -41,7 +41,8 @@ pub(super) struct Link {
     pub(super) mariadb: bool,
     /// The status flags that the server sent last.
     pub(super) status: u16,
-    /// The global transaction that the session's statements belong to. While there is one, nothing of the client's goes on unread.
+    /// The global transaction that the session's statements belong to. While there is one, nothing of the client's
+    /// goes on unread.
     pub(super) binding: Option<Binding>,
     /// The XID that a query attribute of the current command names.
     pub(super) attribute_xid: Option<String>,
@@ -295,9 +296,9 @@ impl Link {
 
     /// The reply to the next statement of a packet.
     ///
-    /// Where the server is told to kill the statement (`KILL QUERY`) just between two of a packet it drops those that follow
-    /// without a word, although it has said that more comes. So one that is silent is asked for what a connection has anyway:
-    /// the answer comes behind the packet's replies, and begins as none of them can.
+    /// Where the server is told to kill the statement (`KILL QUERY`) just between two of a packet it drops those that
+    /// follow without a word, although it has said that more comes. So one that is silent is asked for what a
+    /// connection has anyway: the answer comes behind the packet's replies, and begins as none of them can.
     async fn read_further(
         &mut self,
         asked: &mut bool,
@@ -378,8 +379,8 @@ impl Link {
         }
     }
 
-    /// A statement of the application's own meets the server as the application set it up: several statements in a packet
-    /// only where it asked for that.
+    /// A statement of the application's own meets the server as the application set it up: several statements in a
+    /// packet only where it asked for that.
     pub(super) async fn restore_multi_statements(&mut self, sql: &[u8]) -> Result<(), End> {
         let wanted = self.capabilities & client::MULTI_STATEMENTS != 0;
         if self.multi_statements && !wanted && memchr::memchr(b';', sql).is_some() {

@@ -24,8 +24,8 @@ pub(super) const MAX_HANDSHAKE_BYTES: usize = 1 << 20;
 /// How long a client may take to read why its login has come to nothing.
 pub(super) const GOODBYE_LIMIT: Duration = Duration::from_secs(1);
 
-/// How long a client may keep its login waiting, each time that it is its turn. What the server takes is the server's own time:
-/// it may delay a login on purpose, or ask somebody else.
+/// How long a client may keep its login waiting, each time that it is its turn. What the server takes is the server's
+/// own time: it may delay a login on purpose, or ask somebody else.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limit {
     /// `handshake_timeout`
@@ -134,9 +134,9 @@ pub(super) fn begin(
     Auth::begin(legs, mariadb, proof, salt).map_err(|why| SqlError::insecure_transport(&why))
 }
 
-/// Relays what the two say to each other until the server says OK, and returns its status flags; `None` where it says ERR.
-/// The client's sequence numbers are `ahead` of the server's; its next packet has the number `next`. Without a `limit` the client
-/// may take any time to answer.
+/// Relays what the two say to each other until the server says OK, and returns its status flags; `None` where it says
+/// ERR. The client's sequence numbers are `ahead` of the server's; its next packet has the number `next`. Without a
+/// `limit` the client may take any time to answer.
 pub(super) async fn authenticate(
     client: &mut Conn,
     server: &mut Conn,
@@ -194,7 +194,8 @@ pub(super) async fn authenticate(
                 let (payload, seq) = match packet {
                     Ok(packet) => packet,
                     Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
-                        // It may still read. What it has sent ahead comes before its end, which is met again behind that
+                        // It may still read. What it has sent ahead comes before its end, which is met again behind
+                        // that
                         client_ended = true;
                         if asked || client.rbuf.is_empty() {
                             end_passed_on = true;
@@ -218,7 +219,8 @@ pub(super) async fn authenticate(
     }
 }
 
-/// Does with a packet of the client's what has to be done on these legs. Whether the client has been asked for more meanwhile.
+/// Does with a packet of the client's what has to be done on these legs. Whether the client has been asked for more
+/// meanwhile.
 async fn pass_on(
     client: &mut Conn,
     server: &mut Conn,

@@ -1,7 +1,7 @@
 //! One client's connection and its own connection to the server.
 //!
-//! A session handles one command after the other, as the server does: it forwards the command and relays the reply until
-//! its end, undecoded. Commands of a bound session are looked at first.
+//! A session handles one command after the other, as the server does: it forwards the command and relays the reply
+//! until its end, undecoded. Commands of a bound session are looked at first.
 
 mod analysed;
 mod answer;
@@ -85,8 +85,8 @@ pub struct Session {
     wrote_unbound: bool,
     /// Where OK packets go instead of to the client, while several statements stand for one.
     held: Option<Vec<OkPacket>>,
-    /// The bound session has read the list of its user variables, and since then has neither written nor begun or ended a
-    /// local transaction: what it sets to NULL may be all that it has found.
+    /// The bound session has read the list of its user variables, and since then has neither written nor begun or
+    /// ended a local transaction: what it sets to NULL may be all that it has found.
     listed_variables: bool,
     draining: watch::Receiver<bool>,
 }
@@ -402,7 +402,8 @@ impl Session {
         Ok(())
     }
 
-    /// MySQL counts the warnings of the statement before in its answer to a ping; it has others in its list than are kept.
+    /// MySQL counts the warnings of the statement before in its answer to a ping; it has others in its list than are
+    /// kept.
     async fn finish_ping(&mut self) -> Result<(), End> {
         match self.link.read_reply(None, false).await?.0 {
             Reply::Ok(mut ok) => {
@@ -444,7 +445,8 @@ impl Session {
         self.link.multi_statements = on;
     }
 
-    /// Something that ran unbound may have changed how statements prepared before it are read; so it does where it is not known.
+    /// Something that ran unbound may have changed how statements prepared before it are read; so it does where it is
+    /// not known.
     fn note_reading(&mut self, sql: Option<&[u8]>) {
         if self.prepared.is_empty() && self.link.own.is_empty() {
             return;

@@ -1,5 +1,5 @@
-//! Prepared statements by SQL in a bound session: PREPARE, EXECUTE, EXECUTE IMMEDIATE. What an EXECUTE runs takes the way
-//! of the statement itself, read with the values of its variables as literals and run with the variables.
+//! Prepared statements by SQL in a bound session: PREPARE, EXECUTE, EXECUTE IMMEDIATE. What an EXECUTE runs takes the
+//! way of the statement itself, read with the values of its variables as literals and run with the variables.
 
 use atone_sql::{Execute, ExecuteWhat, Prepare, Statement as Sql, StatementText};
 use atone_wire::column::ColumnKind;
@@ -30,8 +30,8 @@ pub(super) struct Named {
 const ANOTHER_TEXT: &str = "PREPARE from a literal with other than ASCII letters, which the server reads in another charset: prepare it \
      from a user variable";
 
-/// Whether a text that PREPARE has as a literal is prepared as it is written. MySQL has it in UTF-8, which it then takes for
-/// the client's charset; MariaDB converts it to the connection's and back.
+/// Whether a text that PREPARE has as a literal is prepared as it is written. MySQL has it in UTF-8, which it then
+/// takes for the client's charset; MariaDB converts it to the connection's and back.
 fn prepares_as_written(vars: &Vars) -> bool {
     if vars.mode.mariadb {
         vars.charset_client == vars.charset_connection

@@ -1,10 +1,11 @@
-//! Statements of our own with the application's parameters: a text with marked literals is prepared with placeholders in their
-//! place, and executed with the parameters as the application's execution brought them.
+//! Statements of our own with the application's parameters: a text with marked literals is prepared with placeholders
+//! in their place, and executed with the parameters as the application's execution brought them.
 //!
-//! What a parameter is to a prepared statement depends on its earlier executions: MySQL takes a text for a DOUBLE where it was one
-//! before, or looked like one, and MariaDB goes by the digits that the fraction of a time had. So that all that is read and written
-//! for one execution goes by the same rules, the application's own statement, whose history is not known, is not used; a text
-//! counts as another one with parameters of other types; and one with a parameter whose value may count is prepared each time.
+//! What a parameter is to a prepared statement depends on its earlier executions: MySQL takes a text for a DOUBLE
+//! where it was one before, or looked like one, and MariaDB goes by the digits that the fraction of a time had. So
+//! that all that is read and written for one execution goes by the same rules, the application's own statement, whose
+//! history is not known, is not used; a text counts as another one with parameters of other types; and one with a
+//! parameter whose value may count is prepared each time.
 
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -147,7 +148,8 @@ pub(super) enum Answer {
 }
 
 impl Link {
-    /// Runs a statement with marked literals, with the parameters that they stand for. `again`: it may be kept prepared.
+    /// Runs a statement with marked literals, with the parameters that they stand for. `again`: it may be kept
+    /// prepared.
     pub(super) async fn run_with_params(
         &mut self,
         sql: &[u8],
@@ -222,7 +224,8 @@ impl Link {
         replies.pop().ok_or_else(|| End::Broken("a statement without a reply".into()))
     }
 
-    /// Sends an execution with these of the application's parameters, and reads the reply; nothing where it is too large.
+    /// Sends an execution with these of the application's parameters, and reads the reply; nothing where it is too
+    /// large.
     async fn execute_carried(
         &mut self,
         id: u32,

@@ -100,8 +100,8 @@ impl Session {
         }
     }
 
-    /// Of a client that did not ask for several statements in a packet the server refuses them, in its own words: those that it
-    /// has when it is asked to prepare them, which runs nothing.
+    /// Of a client that did not ask for several statements in a packet the server refuses them, in its own words:
+    /// those that it has when it is asked to prepare them, which runs nothing.
     async fn refuse_several(&mut self, sql: &[u8]) -> Result<(), Halt> {
         Err(match self.capture().error_of(sql).await? {
             Some(error) => Halt::Failed(error),

@@ -1,6 +1,7 @@
-//! Clients of the protocol before 4.1: load balancers that ask for a server's health still speak it. Whether they are let in is the
-//! server's to say (MariaDB does, MySQL does not any more). Their packets are passed on as they come, without following
-//! the replies, whose format is another one; so such a session is never bound, and ends where a statement wants it to be.
+//! Clients of the protocol before 4.1: load balancers that ask for a server's health still speak it. Whether they are
+//! let in is the server's to say (MariaDB does, MySQL does not any more). Their packets are passed on as they come,
+//! without following the replies, whose format is another one; so such a session is never bound, and ends where a
+//! statement wants it to be.
 
 use std::io;
 use std::sync::{Mutex, PoisonError};

@@ -301,8 +301,8 @@ impl Session {
         Ok(self.link.send_own(OwnCommand::Close(id)).await?)
     }
 
-    /// The application's statement has long data on the server that belongs to an execution which was not sent there: it goes
-    /// before the next one.
+    /// The application's statement has long data on the server that belongs to an execution which was not sent there:
+    /// it goes before the next one.
     pub(super) async fn drop_stale_data(&mut self, id: u32) -> Result<(), End> {
         let id = self.statement_id(id);
         let stale =

@@ -1,5 +1,5 @@
-//! What statements of our own would use up or replace on the application's connection, and the application must find as it
-//! left it: the characteristics of its next transaction, the number of rows that its SELECT found.
+//! What statements of our own would use up or replace on the application's connection, and the application must find
+//! as it left it: the characteristics of its next transaction, the number of rows that its SELECT found.
 
 use atone_sql::{Mode, table_names};
 

@@ -19,8 +19,8 @@ const WAIT_SQL: &str = "SELECT /* atone: waits for a global row lock */ SLEEP(0.
 const MAX_PIPELINED_BYTES: usize = 64 << 10;
 
 impl Link {
-    /// Registers a branch and takes all its locks. A client that goes away meanwhile gives up its wait. So does a KILL of the
-    /// session on the server, or of its statement, which is one that waits as well for that.
+    /// Registers a branch and takes all its locks. A client that goes away meanwhile gives up its wait. So does a
+    /// KILL of the session on the server, or of its statement, which is one that waits as well for that.
     pub(super) async fn register_branch(&mut self, branch: Registration) -> Result<u64, NotRegistered> {
         let xid = self.xid();
         let Registration { schema, locks, wait_timeout_ms, max_statement_time } = branch;

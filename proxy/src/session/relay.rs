@@ -100,8 +100,9 @@ impl Session {
         Ok(End::Done)
     }
 
-    /// Waits for more of what the server says. A client that ends its sending side meanwhile, with nothing sent ahead, has
-    /// that passed on: the server looks for it in statements that only wait, and may have more to say all the same.
+    /// Waits for more of what the server says. A client that ends its sending side meanwhile, with nothing sent
+    /// ahead, has that passed on: the server looks for it in statements that only wait, and may have more to say all
+    /// the same.
     async fn await_server(&mut self) -> Result<(), End> {
         loop {
             // Of several statements the server is to get the next ones too

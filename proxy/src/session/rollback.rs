@@ -37,8 +37,9 @@ impl From<Result<Transaction, ClientError>> for Decision {
 }
 
 impl Session {
-    /// Rolls the global transaction back, and waits until that is done, for as long as the coordinator says. A client that goes
-    /// away meanwhile gives up the wait. So does a KILL of the statement on the server. The rollback goes on.
+    /// Rolls the global transaction back, and waits until that is done, for as long as the coordinator says. A client
+    /// that goes away meanwhile gives up the wait. So does a KILL of the statement on the server. The rollback goes
+    /// on.
     pub(super) async fn roll_back_global(&mut self, xid: &str) -> Result<Decision, End> {
         let coordinator = self.link.backend.coordinator.clone();
         let limit = self.state.vars.as_ref().and_then(|vars| vars.max_statement_time);
@@ -72,8 +73,8 @@ impl Session {
         }
     }
 
-    /// Answers a rollback behind which `ok` came. One that is not done is warned of: by the server, since it is the server that
-    /// answers the SHOW WARNINGS of this session, which is bound no more.
+    /// Answers a rollback behind which `ok` came. One that is not done is warned of: by the server, since it is the
+    /// server that answers the SHOW WARNINGS of this session, which is bound no more.
     pub(super) async fn answer_rollback(
         &mut self,
         transaction: &Transaction,

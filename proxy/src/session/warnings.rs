@@ -16,8 +16,8 @@ use atone_capture::flight::{Reply, Rows};
 /// What a statement of the proxy's own warns of, to see later whether the list was left alone.
 const MARK: &[u8] = b"atone: the list of warnings is that of a statement before";
 impl Session {
-    /// Before a statement that may leave the server's list of warnings alone, as MariaDB does where no table is used and nothing
-    /// is warned of: takes what is kept, and puts a mark in the server's list in its place.
+    /// Before a statement that may leave the server's list of warnings alone, as MariaDB does where no table is used
+    /// and nothing is warned of: takes what is kept, and puts a mark in the server's list in its place.
     pub(super) async fn mark_list(&mut self) -> Result<Option<Diagnostics>, End> {
         let Some(kept) = self.state.diagnostics.take().filter(|_| self.link.mariadb) else { return Ok(None) };
         if kept.warning_count > 0 {
@@ -68,8 +68,8 @@ impl Session {
         self.state.diagnostics.get().map(|kept| kept.row_count)
     }
 
-    /// Behind the preparation of a statement: it leaves `ROW_COUNT()` as it was, but the list of warnings on MariaDB only, where the
-    /// statement uses no table.
+    /// Behind the preparation of a statement: it leaves `ROW_COUNT()` as it was, but the list of warnings on MariaDB
+    /// only, where the statement uses no table.
     pub(super) async fn follow_prepared(
         &mut self,
         row_count: Option<i128>,

@@ -1,5 +1,5 @@
-//! One side dies. A server's death, whatever the session was doing, looks through the proxy as it does straight; a client's
-//! takes its connection to the server, its local transaction and its locks with it.
+//! One side dies. A server's death, whatever the session was doing, looks through the proxy as it does straight; a
+//! client's takes its connection to the server, its local transaction and its locks with it.
 
 use std::sync::Arc;
 

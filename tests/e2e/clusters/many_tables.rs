@@ -1,4 +1,5 @@
-//! Branches over many tables: what a rollback sends to the server beside the rows themselves does not grow with the tables.
+//! Branches over many tables: what a rollback sends to the server beside the rows themselves does not grow with the
+//! tables.
 
 use anyhow::{Result, ensure};
 use atone_tests::run::Harmable;

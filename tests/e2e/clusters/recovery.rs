@@ -179,7 +179,8 @@ async fn servers_away(c: Harmable) -> Result<()> {
     Ok(())
 }
 
-/// A COMMIT GLOBAL TRANSACTION that lost the local transaction which it was to commit first commits no rest when it is sent again.
+/// A COMMIT GLOBAL TRANSACTION that lost the local transaction which it was to commit first commits no rest when it
+/// is sent again.
 async fn a_lost_local_transaction(c: Harmable) -> Result<()> {
     let mut c = c.lock().await;
     for again in [false, true] {

@@ -1,5 +1,5 @@
-//! What is concluded from undo rows that are missing or marked: the table in docs/undo-format.md, on real servers, with rows
-//! that somebody has deleted or changed by hand and processes that are killed.
+//! What is concluded from undo rows that are missing or marked: the table in docs/undo-format.md, on real servers,
+//! with rows that somebody has deleted or changed by hand and processes that are killed.
 
 use std::sync::Arc;
 
@@ -178,8 +178,8 @@ async fn a_restarted_coordinator_knows_who_committed(c: Harmable) -> Result<()> 
     Ok(())
 }
 
-/// A branch of which nobody knows whether it committed, and an undo_log that was dropped: made anew, the table would say
-/// that it never did.
+/// A branch of which nobody knows whether it committed, and an undo_log that was dropped: made anew, the table would
+/// say that it never did.
 async fn a_dropped_undo_log_says_nothing(c: Harmable) -> Result<()> {
     let mut c = c.lock().await;
     let schema = c.bank_schema("dropped").await?;

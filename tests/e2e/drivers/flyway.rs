@@ -1,5 +1,5 @@
-//! Flyway, whose connections begin by joining a global transaction. Before and after each migration it sets every user variable
-//! that it finds to NULL.
+//! Flyway, whose connections begin by joining a global transaction. Before and after each migration it sets every
+//! user variable that it finds to NULL.
 
 use std::path::Path;
 use std::sync::Arc;

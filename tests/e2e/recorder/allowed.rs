@@ -17,8 +17,8 @@ pub(crate) fn options() -> ClusterOptions {
     }
 }
 
-/// The last that the client hears of this command: an error, or the end where the error was lost because the server closed
-/// while the client was still writing.
+/// The last that the client hears of this command: an error, or the end where the error was lost because the server
+/// closed while the client was still writing.
 async fn last_word(port: u16, length: usize, prepared: bool) -> Result<(Decoded, bool)> {
     let mut session = Session::open(&Login::new(port, APP)).await?;
     let command = if prepared {

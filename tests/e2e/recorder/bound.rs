@@ -1,5 +1,5 @@
-//! Bound sessions under every setting: each statement is answered as on a server without Atone; a global rollback leaves
-//! the tables as they were, a global commit as the server without Atone has them.
+//! Bound sessions under every setting: each statement is answered as on a server without Atone; a global rollback
+//! leaves the tables as they were, a global commit as the server without Atone has them.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;

@@ -80,8 +80,8 @@ pub(crate) enum Act {
 pub(crate) enum Payload {
     /// As they are.
     Bytes(Vec<u8>),
-    /// What is large, made when it is needed, for a client with these capabilities; the second is the server's id of the
-    /// session's first statement.
+    /// What is large, made when it is needed, for a client with these capabilities; the second is the server's id of
+    /// the session's first statement.
     Made(Box<dyn Fn(u64, u32) -> Vec<u8> + Send + Sync>),
     /// `COM_QUERY`, with attributes.
     Query(Vec<u8>, Vec<Param>),
@@ -108,8 +108,8 @@ pub(crate) enum May {
     Rows,
     /// The numbers of the packets and how many progress reports there are.
     Progress,
-    /// The status flags by which a server says that no index, or no good one, was used: a bound statement that writes is run
-    /// with the keys of its rows.
+    /// The status flags by which a server says that no index, or no good one, was used: a bound statement that writes
+    /// is run with the keys of its rows.
     IndexFlags,
     /// All but the last packet.
     AllButLast,

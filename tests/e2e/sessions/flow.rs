@@ -1,5 +1,5 @@
-//! Sizes: results of a gigabyte, rows and packets as large as they may be, long files, thousands of idle connections; and what
-//! they cost the proxy in memory.
+//! Sizes: results of a gigabyte, rows and packets as large as they may be, long files, thousands of idle connections;
+//! and what they cost the proxy in memory.
 
 use std::time::Duration;
 

@@ -202,7 +202,8 @@ async fn expired_password(c: Arc<Cluster>) -> Result<()> {
     Ok(())
 }
 
-/// What a change of user that fails leaves: on MySQL nothing, on MariaDB a session of the former user that is bound no more.
+/// What a change of user that fails leaves: on MySQL nothing, on MariaDB a session of the former user that is bound
+/// no more.
 async fn change_user_that_fails(c: Arc<Cluster>) -> Result<()> {
     let schema = c.bank_schema("failed_change").await?;
     let mut conn = c.app(Bank::One, &schema).await?;
@@ -337,7 +338,8 @@ async fn commands_behind_a_login(c: Arc<Cluster>) -> Result<()> {
     Ok(())
 }
 
-/// A login in the protocol before 4.1, as HAProxy's `option mysql-check user … pre-41` makes it, and what is sent behind it at once.
+/// A login in the protocol before 4.1, as HAProxy's `option mysql-check user … pre-41` makes it, and what is sent
+/// behind it at once.
 async fn before_4_1(port: u16, user: &str, behind: &[u8]) -> Result<(RawConn, (u8, Vec<u8>))> {
     let mut conn = RawConn::connect(port).await?;
     conn.read().await?.context("no greeting")?;

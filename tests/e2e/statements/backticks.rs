@@ -81,7 +81,8 @@ async fn statements(c: Arc<Cluster>) -> Result<()> {
     Ok(())
 }
 
-/// With its backticks no more doubled, as MySQL shows a trigger in information_schema, the name of a column is a statement more.
+/// With its backticks no more doubled, as MySQL shows a trigger in information_schema, the name of a column is a
+/// statement more.
 async fn names_that_say_something_else(c: Arc<Cluster>) -> Result<()> {
     let schema = c.schema("backticks").await?;
     let mut direct = c.direct(Bank::One, &schema).await?;

@@ -188,8 +188,8 @@ async fn many_keys_of_two_columns(c: Arc<Cluster>) -> Result<()> {
     check_queries(&c, &setup, &content, &statements).await
 }
 
-/// Without ORDER BY the server takes the rows in the order of its plan: which of them a value goes to, and which one is in
-/// the way of which.
+/// Without ORDER BY the server takes the rows in the order of its plan: which of them a value goes to, and which one
+/// is in the way of which.
 async fn order_without_an_order(c: Arc<Cluster>) -> Result<()> {
     let setup = [
         "CREATE TABLE t (id INT PRIMARY KEY, a INT, u INT, KEY (a), UNIQUE (u))",

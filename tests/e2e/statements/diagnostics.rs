@@ -1,5 +1,5 @@
-//! What a session sees of a statement afterwards: row count, warnings, generated keys. Other statements ran behind it, of
-//! which nothing may show.
+//! What a session sees of a statement afterwards: row count, warnings, generated keys. Other statements ran behind
+//! it, of which nothing may show.
 
 use std::sync::Arc;
 
@@ -107,7 +107,8 @@ async fn executions_that_fail_under_autocommit_0(c: Arc<Cluster>) -> Result<()> 
     check(&c, Case { name: "executions that fail", setup: &[T, T_ROWS], tables: &["t"], steps }).await
 }
 
-/// MySQL ends an INSERT IGNORE or UPDATE IGNORE over an error of what a trigger assigns; its OK packet counts no warning.
+/// MySQL ends an INSERT IGNORE or UPDATE IGNORE over an error of what a trigger assigns; its OK packet counts no
+/// warning.
 async fn warnings_that_an_ok_does_not_count(c: Arc<Cluster>) -> Result<()> {
     check_queries(
         &c,

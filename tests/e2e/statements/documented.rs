@@ -1,5 +1,5 @@
-//! Every row of the tables in docs/sql-support.md, on real servers: what is captured runs and is put back by a rollback,
-//! what is refused answers 1235 with its reason and leaves no trace, what passes answers as straight.
+//! Every row of the tables in docs/sql-support.md, on real servers: what is captured runs and is put back by a
+//! rollback, what is refused answers 1235 with its reason and leaves no trace, what passes answers as straight.
 
 use std::sync::Arc;
 
@@ -13,8 +13,8 @@ use mysql_async::{Conn, Value};
 
 atone_tests::shared_tests!(every_row);
 
-/// The tables `t` that the statements are written for, by the name of a schema; each captured statement runs in the first
-/// in which it changes a row by itself.
+/// The tables `t` that the statements are written for, by the name of a schema; each captured statement runs in the
+/// first in which it changes a row by itself.
 const SHAPES: &[(&str, &[&str])] = &[
     (
         "wide",

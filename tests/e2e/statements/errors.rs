@@ -131,8 +131,8 @@ const VALUES: &[&str] = &[
     "INSERT INTO u (id, a) SELECT id + 10, b + a * 9223372036854775807 * 2 FROM t",
 ];
 
-/// In which a value cannot be had: of a column without a default, or by a regular expression that is none. Some have another fault
-/// that the server may find first.
+/// In which a value cannot be had: of a column without a default, or by a regular expression that is none. Some have
+/// another fault that the server may find first.
 const NO_VALUES: &[&str] = &[
     "UPDATE given SET k = DEFAULT(k)",
     "UPDATE given SET k = DEFAULT(a)",
@@ -223,7 +223,8 @@ impl Pair {
         Ok((!same).then(|| format!("{}\n  bound {bound:?}\n  plain {plain:?}\n  {listed:?}", step.sql())))
     }
 
-    /// The steps, each alone and in a transaction that has written and stays open; a statement that succeeds is taken back.
+    /// The steps, each alone and in a transaction that has written and stays open; a statement that succeeds is taken
+    /// back.
     async fn compare(&mut self, steps: &[Step], must_fail: bool) -> Result<()> {
         let mut wrong = Vec::new();
         for step in steps {

@@ -316,7 +316,8 @@ async fn volatile_conditions(c: Arc<Cluster>) -> Result<()> {
         ],
     )
     .await?;
-    // What is warned of beside the condition of a statement that finds no row; in strict mode it is the statement's error
+    // What is warned of beside the condition of a statement that finds no row; in strict mode it is the statement's
+    // error
     const DERIVED: &str = "DELETE x FROM z x JOIN (SELECT * FROM z ORDER BY id LIMIT 2) y ON x.id = y.id";
     const STRICT: &str = "SET sql_mode = 'STRICT_TRANS_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE'";
     const LAX: &str = "SET sql_mode = 'NO_ZERO_DATE,NO_ZERO_IN_DATE'";

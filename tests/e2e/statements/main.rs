@@ -1,5 +1,5 @@
-//! What bound sessions run, in each form of statement and each protocol: what of it is captured, put back or refused, and what the
-//! application sees of it. Nearly all of it is on the shared cluster, with a schema for each test.
+//! What bound sessions run, in each form of statement and each protocol: what of it is captured, put back or refused,
+//! and what the application sees of it. Nearly all of it is on the shared cluster, with a schema for each test.
 
 mod backticks;
 mod changes;

@@ -343,8 +343,8 @@ async fn taken_back_where_a_key_is_stored_otherwise(c: Arc<Cluster>) -> Result<(
     Ok(())
 }
 
-/// The key is stored otherwise than foreseen, and meanwhile another session has committed a row just there: as many rows are
-/// found as there must be, and one of them is not the statement's.
+/// The key is stored otherwise than foreseen, and meanwhile another session has committed a row just there: as many
+/// rows are found as there must be, and one of them is not the statement's.
 async fn a_row_of_others_at_a_key_that_was_foreseen(c: Arc<Cluster>) -> Result<()> {
     let schema = c.schema("foreseen").await?;
     let mut other = c.direct(Bank::One, &schema).await?;

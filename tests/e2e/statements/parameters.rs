@@ -1,5 +1,5 @@
-//! Parameters of prepared statements beside columns of every type and under every operator: a bound session does what the server
-//! does by itself, with the same counts, warnings and errors, and a global rollback puts all back.
+//! Parameters of prepared statements beside columns of every type and under every operator: a bound session does what
+//! the server does by itself, with the same counts, warnings and errors, and a global rollback puts all back.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -301,7 +301,8 @@ impl Pair {
             return Ok(());
         }
         if bound.code() == "3854" && sql.starts_with("INSERT IGNORE") {
-            // So says the look for the row that is in the way: nothing was done, where the server by itself stores another value
+            // So says the look for the row that is in the way: nothing was done, where the server by itself stores
+            // another value
             return Ok(());
         }
         // MySQL would read the parameters by the types of the executions before

@@ -1,4 +1,5 @@
-//! Prepared statements whose text would mean something else by the time they are executed, or whose parameters are no literals.
+//! Prepared statements whose text would mean something else by the time they are executed, or whose parameters are no
+//! literals.
 
 use std::sync::Arc;
 
@@ -81,8 +82,8 @@ async fn the_same_again(c: Arc<Cluster>) -> Result<()> {
     Ok(())
 }
 
-/// Beside a YEAR MySQL reads a literal below 100 as one of two digits, beside a TIME it rounds a parameter: each is what it is to
-/// the server by itself.
+/// Beside a YEAR MySQL reads a literal below 100 as one of two digits, beside a TIME it rounds a parameter: each is
+/// what it is to the server by itself.
 async fn compared_otherwise(c: Arc<Cluster>) -> Result<()> {
     let schema = c.schema("prepared_odd").await?;
     let setup = [

@@ -1,6 +1,7 @@
-//! Clients that did not ask for several statements in a packet (CLIENT_MULTI_STATEMENTS), as most drivers by default: a `;` in a
-//! literal, a comment or a quoted name makes no second statement, and nothing of a bound session reaches the server unread.
-//! And what a session must not have when it is bound: table locks, changes that are kept from replicas.
+//! Clients that did not ask for several statements in a packet (CLIENT_MULTI_STATEMENTS), as most drivers by default:
+//! a `;` in a literal, a comment or a quoted name makes no second statement, and nothing of a bound session reaches
+//! the server unread. And what a session must not have when it is bound: table locks, changes that are kept from
+//! replicas.
 
 use std::sync::Arc;
 
@@ -399,8 +400,8 @@ async fn changes_kept_from_replicas(c: Arc<Cluster>) -> Result<()> {
     Ok(())
 }
 
-/// Procedures with cursors of their own set the flag of a cursor in results that are none; and what a procedure makes of an error
-/// behind a result's definitions is followed by the client or by nobody.
+/// Procedures with cursors of their own set the flag of a cursor in results that are none; and what a procedure makes
+/// of an error behind a result's definitions is followed by the client or by nobody.
 async fn procedures_with_cursors(c: Arc<Cluster>) -> Result<()> {
     let schema = c.bank_schema("cursors").await?;
     let mut direct = c.direct(Bank::One, &schema).await?;

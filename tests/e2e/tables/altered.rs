@@ -137,7 +137,8 @@ async fn known(c: &Cluster) -> Result<(String, Conn)> {
     Ok((schema, app))
 }
 
-/// What an outsider does, a statement that must not be captured as before, and whether that is noticed at its COMMIT only.
+/// What an outsider does, a statement that must not be captured as before, and whether that is noticed at its COMMIT
+/// only.
 const CASES: &[(&[&str], &str, bool)] = &[
     (
         &["CREATE TRIGGER x AFTER INSERT ON t FOR EACH ROW INSERT INTO audit (what) VALUES ('insert')"],
@@ -700,7 +701,8 @@ async fn dropped_or_renamed(c: Arc<Cluster>) -> Result<()> {
     Ok(())
 }
 
-/// Columns that exchange their names while their values are equal in the rows of the branch, and such as are moved only.
+/// Columns that exchange their names while their values are equal in the rows of the branch, and such as are moved
+/// only.
 async fn exchanged_names(c: Arc<Cluster>) -> Result<()> {
     const EXCHANGE: &[&str] = &[
         "ALTER TABLE t RENAME COLUMN a TO x",

@@ -1,5 +1,5 @@
-//! Triggers that add rows to a table of their own, such as an audit table: these rows are part of the branch, and those that
-//! the rollback's own triggers add go with it.
+//! Triggers that add rows to a table of their own, such as an audit table: these rows are part of the branch, and
+//! those that the rollback's own triggers add go with it.
 
 use std::sync::Arc;
 

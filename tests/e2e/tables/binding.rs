@@ -123,8 +123,8 @@ async fn joining(c: Arc<Cluster>) -> Result<()> {
     error.expect_naming(1400, "XAE09", &late)
 }
 
-/// A client on the server's host that asks for the server's socket leaves the proxy by itself: the SET goes through then as
-/// any user variable does, and the JOIN is an error.
+/// A client on the server's host that asks for the server's socket leaves the proxy by itself: the SET goes through
+/// then as any user variable does, and the JOIN is an error.
 async fn around_the_proxy(c: Arc<Cluster>) -> Result<()> {
     let schema = c.bank_schema("around").await?;
     let xid = c.rest().begin(json!({})).await?;
@@ -337,8 +337,8 @@ async fn reset_and_change_user_unbind(c: Arc<Cluster>) -> Result<()> {
     Ok(())
 }
 
-/// What is read beside the application's statements comes in its `character_set_results`, which may have no single bytes for
-/// the letters of ASCII.
+/// What is read beside the application's statements comes in its `character_set_results`, which may have no single
+/// bytes for the letters of ASCII.
 async fn wide_results(c: Arc<Cluster>) -> Result<()> {
     let schema = c.bank_schema("wide_results").await?;
     let mut conn = c.app(Bank::One, &schema).await?;

@@ -1,6 +1,6 @@
-//! What the tables of bound sessions are, and what stands around them: types, keys, charsets, triggers, foreign keys, views, rights,
-//! other sessions, and what changes about them while a session is bound. Nearly all of it is on the shared cluster, with a schema for
-//! each test.
+//! What the tables of bound sessions are, and what stands around them: types, keys, charsets, triggers, foreign keys,
+//! views, rights, other sessions, and what changes about them while a session is bound. Nearly all of it is on the
+//! shared cluster, with a schema for each test.
 
 mod altered;
 mod audit;

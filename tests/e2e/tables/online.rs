@@ -1,5 +1,6 @@
-//! Online schema changes by tools with triggers: statements on a table are captured while its triggers keep the rows of the
-//! new table, and a rollback leaves in both what the tool expects, before, while and after the tables are exchanged.
+//! Online schema changes by tools with triggers: statements on a table are captured while its triggers keep the rows
+//! of the new table, and a rollback leaves in both what the tool expects, before, while and after the tables are
+//! exchanged.
 
 use std::sync::Arc;
 
@@ -346,7 +347,8 @@ async fn refused(c: Arc<Cluster>) -> Result<()> {
     Ok(())
 }
 
-/// A log of changes that a tool applies to the new table: it has to have all that was committed, and what has undone it.
+/// A log of changes that a tool applies to the new table: it has to have all that was committed, and what has undone
+/// it.
 async fn change_log(c: Arc<Cluster>) -> Result<()> {
     const LOG: &str = "CREATE TABLE `__osc_chg_t` (_osc_ID_ BIGINT AUTO_INCREMENT PRIMARY KEY, _osc_dml_type_ INT, id INT, a INT)";
     const INTO: &str = "INSERT INTO `__osc_chg_t` (`_osc_dml_type_`, `id`, `a`) VALUES";

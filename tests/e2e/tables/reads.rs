@@ -216,7 +216,8 @@ async fn a_view_however_it_is_named(c: Harmable) -> Result<()> {
     nothing_stays(c, &schema, &mut app, &xid, &before).await
 }
 
-/// A transaction gives a table back where the statement that reads it fails, and where it is rolled back to a savepoint.
+/// A transaction gives a table back where the statement that reads it fails, and where it is rolled back to a
+/// savepoint.
 async fn behind_what_lets_it_go(c: Harmable) -> Result<()> {
     let c = &*c.lock().await;
     let (schema, mut app, xid, mut outsider) = set_up(c).await?;

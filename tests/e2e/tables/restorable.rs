@@ -1,5 +1,6 @@
-//! What cannot be read, or put back, exactly is refused before it is changed: long values under a small `max_allowed_packet`,
-//! documents of MySQL's JSON with members that no text gives. What a statement does not write is left as it is.
+//! What cannot be read, or put back, exactly is refused before it is changed: long values under a small
+//! `max_allowed_packet`, documents of MySQL's JSON with members that no text gives. What a statement does not write
+//! is left as it is.
 
 use std::time::Duration;
 
@@ -44,8 +45,8 @@ async fn set_packet(c: &Cluster, bytes: usize) -> Result<()> {
     sql::run(&mut admin, format!("SET GLOBAL max_allowed_packet = {bytes}")).await
 }
 
-/// A schema with a row for each column and length, whose number is 1000 times the column's place and the length in percent;
-/// and a session that may read and write all of them.
+/// A schema with a row for each column and length, whose number is 1000 times the column's place and the length in
+/// percent; and a session that may read and write all of them.
 async fn long_rows(c: &Cluster) -> Result<(String, Conn)> {
     let schema = c.schema("long").await?;
     set_packet(c, 8 * PACKET).await?;
@@ -81,7 +82,8 @@ fn is_unreadable(c: &Cluster, name: &str, percent: usize) -> bool {
     c.flavor() == Flavor::MySql && name == "j" && percent > 100
 }
 
-/// The answer to a statement for which the packet is too small: of a document that cannot be read the server may say it itself.
+/// The answer to a statement for which the packet is too small: of a document that cannot be read the server may say
+/// it itself.
 fn is_above_packet(refused: &sql::ServerError, document: bool) -> Result<()> {
     ensure!(refused.code == 1153 || (document && refused.code == 1301), "{refused:?}");
     ensure!(refused.message.contains("max_allowed_packet"), "{refused:?}");
@@ -353,7 +355,8 @@ async fn documents(c: std::sync::Arc<Cluster>) -> Result<()> {
             case.await.context(statement.clone())?;
         }
     }
-    // MySQL takes a JSON_SET of an equal number for no change. A change of a type alone is one, and one by an outsider is a conflict
+    // MySQL takes a JSON_SET of an equal number for no change. A change of a type alone is one, and one by an
+    // outsider is a conflict
     let xid = sql::start_global(&mut app).await?;
     sql::run(&mut app, "UPDATE d SET j = JSON_OBJECT('p', 1.10, 'q', 1.5e0, 'r', 2.5e0, 's', CAST(7 AS DECIMAL(5,0))) WHERE id = 2").await?;
     ensure!(types(&mut direct).await? != before);

@@ -1,5 +1,5 @@
-//! What the service account may not see is not taken for what is not there: with any rights, a statement is undone exactly or
-//! refused.
+//! What the service account may not see is not taken for what is not there: with any rights, a statement is undone
+//! exactly or refused.
 
 use std::sync::Arc;
 
@@ -23,7 +23,8 @@ struct Account {
     sees: bool,
 }
 
-/// Makes accounts with these grants, in which `ACCOUNT`, `%R` (a role), `SCHEMA` and so on stand for names; whether each sees all.
+/// Makes accounts with these grants, in which `ACCOUNT`, `%R` (a role), `SCHEMA` and so on stand for names; whether
+/// each sees all.
 async fn accounts(server: &Server, schema: &str, all: &[(&[&str], bool)]) -> Result<Vec<Account>> {
     let mut admin = server.admin().await?;
     let mut out = Vec::new();
@@ -186,7 +187,8 @@ async fn partial_revokes(c: Harmable) -> Result<()> {
     Ok(())
 }
 
-/// What is known of a table is believed for an hour, and sessions of the account go on with the rights that they began with.
+/// What is known of a table is believed for an hour, and sessions of the account go on with the rights that they
+/// began with.
 async fn granted_and_revoked_meanwhile(c: Harmable) -> Result<()> {
     let c = c.lock().await;
     let schema = c.schema("rights").await?;

@@ -1,5 +1,5 @@
-//! Parents and children that one transaction has written in separate branches without foreign key checks: a rollback leaves what was
-//! there before, whatever dangles on the way. What others have written since still stops it.
+//! Parents and children that one transaction has written in separate branches without foreign key checks: a rollback
+//! leaves what was there before, whatever dangles on the way. What others have written since still stops it.
 
 use std::sync::Arc;
 

@@ -24,7 +24,8 @@ async fn set(conn: &mut Conn, id: u32, balance: u32) -> Result<()> {
     sql::run(conn, format!("UPDATE account SET balance = {balance} WHERE id = {id}")).await
 }
 
-/// Dropped before a statement, and between a statement and its COMMIT. What it held is lost, and is not taken for rolled back.
+/// Dropped before a statement, and between a statement and its COMMIT. What it held is lost, and is not taken for
+/// rolled back.
 async fn made_anew_at_once(c: Arc<Cluster>) -> Result<()> {
     let schema = c.bank_schema("anew").await?;
     let mut app = c.app(Bank::One, &schema).await?;

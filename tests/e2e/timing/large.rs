@@ -1,4 +1,5 @@
-//! Statements of many rows, and small ones in large tables: what they lock, whom they hold up, and how rows are counted.
+//! Statements of many rows, and small ones in large tables: what they lock, whom they hold up, and how rows are
+//! counted.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -41,7 +42,8 @@ async fn large_table(c: &Cluster, schema: &str) -> Result<()> {
     Ok(())
 }
 
-/// How many rows and gaps the local transaction has locked: InnoDB's monitor says it of now, its table of transactions may not.
+/// How many rows and gaps the local transaction has locked: InnoDB's monitor says it of now, its table of
+/// transactions may not.
 async fn locked(c: &Cluster, connection: u32) -> Result<u64> {
     let mut admin = c.server(Bank::One).admin().await?;
     let status: Option<(String, String, String)> = admin.query_first("SHOW ENGINE INNODB STATUS").await?;

@@ -1,4 +1,5 @@
-//! Deadlocks of which one half is at a server: a session waits there for a row lock, and who has it waits for a global lock.
+//! Deadlocks of which one half is at a server: a session waits there for a row lock, and who has it waits for a
+//! global lock.
 
 use std::time::{Duration, Instant};
 
@@ -37,8 +38,8 @@ async fn joined(conn: Result<Conn>, xid: &str) -> Result<Conn> {
     Ok(conn)
 }
 
-/// Waits until this many statements on the table have been running for a while: they take milliseconds where they do not wait. (What
-/// InnoDB lists is not asked: who asks it all the time keeps it from being made anew.)
+/// Waits until this many statements on the table have been running for a while: they take milliseconds where they do
+/// not wait. (What InnoDB lists is not asked: who asks it all the time keeps it from being made anew.)
 async fn until_blocked(c: &Cluster, bank: Bank, waiting: &Waiting) -> Result<()> {
     let query = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE INFO LIKE '%account%' AND ID <> CONNECTION_ID()";
     let mut seen = 0;
@@ -66,7 +67,8 @@ async fn deadlocks_with_a_row_lock_at_a_server(c: Harmable) -> Result<()> {
     chains_are_left_alone(c).await
 }
 
-/// G1 holds the global lock of row 1 and waits at the server for row 2, which G2 has locked; G2's COMMIT waits for the global lock.
+/// G1 holds the global lock of row 1 and waits at the server for row 2, which G2 has locked; G2's COMMIT waits for
+/// the global lock.
 async fn the_simple_one(c: &Cluster, port_of_two: u16) -> Result<()> {
     for own in [false, true] {
         let schema = c.bank_schema("local").await?;
@@ -177,8 +179,8 @@ async fn three_over_two_servers(c: &Cluster) -> Result<()> {
     sql::run(&mut three, "ROLLBACK GLOBAL TRANSACTION").await
 }
 
-/// G3 waits at the server for G2, and G2 for a global lock of G1, which works on: nobody is refused. What G3 has waited for is
-/// over then, and makes no cycle with what it does later.
+/// G3 waits at the server for G2, and G2 for a global lock of G1, which works on: nobody is refused. What G3 has
+/// waited for is over then, and makes no cycle with what it does later.
 async fn chains_are_left_alone(c: &Cluster) -> Result<()> {
     let schema = c.bank_schema("chain").await?;
     let mut one = c.app(Bank::One, &schema).await?;

@@ -285,8 +285,8 @@ async fn lock_list(c: Arc<Cluster>) -> Result<()> {
     Ok(())
 }
 
-/// What a branch reads by key must not wait for other rows, which others have locked on the server, be the table ever so
-/// small; nor must its rollback.
+/// What a branch reads by key must not wait for other rows, which others have locked on the server, be the table ever
+/// so small; nor must its rollback.
 async fn rows_of_others(c: Arc<Cluster>) -> Result<()> {
     let schema = c.schema("rows_of_others").await?;
     let mut other = c.direct(Bank::One, &schema).await?;

@@ -1,5 +1,5 @@
-//! What is large: branches of very many rows, very long values, many branches, wide tables, long keys. Each commits and is
-//! rolled back to the byte, in bounded memory, or meets a named limit before anything of it has run.
+//! What is large: branches of very many rows, very long values, many branches, wide tables, long keys. Each commits
+//! and is rolled back to the byte, in bounded memory, or meets a named limit before anything of it has run.
 
 use std::time::Instant;
 
@@ -23,8 +23,8 @@ fn options() -> ClusterOptions {
 atone_tests::owned_tests!(options() => many_rows, many_rows_inserted, long_values);
 atone_tests::owned_tests!(options() => many_branches, wide_tables, long_keys);
 
-/// What one branch may take of the proxy's memory, in MiB: its images before and after, the undo record made of them, and
-/// what the server and the client are being sent, each of `max_branch_bytes` (256 MiB) at most.
+/// What one branch may take of the proxy's memory, in MiB: its images before and after, the undo record made of them,
+/// and what the server and the client are being sent, each of `max_branch_bytes` (256 MiB) at most.
 const MOST_MIB: u64 = 1024;
 
 /// The proxy's peak of resident memory, in MiB.
@@ -152,7 +152,8 @@ async fn long_values(c: Harmable) -> Result<()> {
     Ok(())
 }
 
-/// A hundred thousand rows inserted in one branch, in statements of ten thousand: with keys given, and with keys generated.
+/// A hundred thousand rows inserted in one branch, in statements of ten thousand: with keys given, and with keys
+/// generated.
 async fn many_rows_inserted(c: Harmable) -> Result<()> {
     let c = &*c.lock().await;
     let schema = c.schema("inserted").await?;

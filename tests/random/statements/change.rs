@@ -35,7 +35,8 @@ impl Author<'_> {
             let refers = matches!(column.name.as_str(), "p" | "own");
             assigned.push((column.name.clone(), self.assigned_value(table, at, refers)));
         }
-        // MySQL makes a join of some subqueries: whether an assignment then reads what one before it has assigned is up to its plan
+        // MySQL makes a join of some subqueries: whether an assignment then reads what one before it has assigned is
+        // up to its plan
         let reads_assigned = self.flavor == Flavor::MySql && reads_assigned(&assigned);
         self.flat = reads_assigned;
         let assigned: Vec<String> =

@@ -124,8 +124,8 @@ impl<'a> Author<'a> {
         }
     }
 
-    /// Whether a column is NULL. In an UPDATE that is prepared, of a table with a trigger BEFORE something, MariaDB finds
-    /// NULL in columns that can't hold it.
+    /// Whether a column is NULL. In an UPDATE that is prepared, of a table with a trigger BEFORE something, MariaDB
+    /// finds NULL in columns that can't hold it.
     fn is_null(&self, column: &Column) -> String {
         let triggers = self.tables.iter().any(|t| t.setup.iter().any(|s| s.contains(" BEFORE ")));
         let not = if !column.nullable && triggers && self.flavor == Flavor::MariaDb { "NOT " } else { "" };

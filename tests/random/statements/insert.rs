@@ -164,8 +164,8 @@ impl Author<'_> {
         tail
     }
 
-    /// A table for a subquery among the values. MariaDB's own rows of an INSERT that asks its own table are not those of its
-    /// text (DEFAULT is NULL, rows are counted otherwise in messages).
+    /// A table for a subquery among the values. MariaDB's own rows of an INSERT that asks its own table are not those
+    /// of its text (DEFAULT is NULL, rows are counted otherwise in messages).
     fn beside(&mut self, table: &Table) -> Option<String> {
         let other = self.table();
         let views = other.view || table.view;

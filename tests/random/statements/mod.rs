@@ -211,7 +211,8 @@ impl<'a> Author<'a> {
     fn transaction(&mut self) -> String {
         let choice = self.any_transaction();
         self.read_only |= choice.contains("READ ONLY");
-        // The servers keep a READ ONLY that `SET autocommit` has ended, for the statement that follows; bound it does not.
+        // The servers keep a READ ONLY that `SET autocommit` has ended, for the statement that follows; bound it does
+        // not.
         if self.read_only && choice.contains("autocommit") {
             return "COMMIT".to_owned();
         }

@@ -49,8 +49,8 @@ impl Arrows {
         self.0.get(&module(from)).is_some_and(|used| used.contains(&module(to)))
     }
 
-    /// What is wrong with the layers: modules that stand in none, or in several, or are not there; and uses that run up or
-    /// sideways, as `from -> to`. The crate's root is above all layers.
+    /// What is wrong with the layers: modules that stand in none, or in several, or are not there; and uses that run
+    /// up or sideways, as `from -> to`. The crate's root is above all layers.
     pub fn against(&self, layers: Layers<'_>) -> Vec<String> {
         let declared: Vec<&str> = layers.iter().copied().flatten().copied().collect();
         let found: BTreeSet<&str> =

@@ -1,5 +1,5 @@
-//! What the project's own sources and documents say, for tests: which modules of a crate use which, and what the tables of the
-//! documents have.
+//! What the project's own sources and documents say, for tests: which modules of a crate use which, and what the
+//! tables of the documents have.
 
 #![allow(
     clippy::unwrap_used,

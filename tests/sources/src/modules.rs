@@ -50,8 +50,9 @@ impl Sources {
         imports.found
     }
 
-    /// Which modules call methods of a type that others define: where `impl` blocks of one type are spread over modules,
-    /// no import shows that. Calls count on `self` in such a block, and on what is named like the type, in lower case.
+    /// Which modules call methods of a type that others define: where `impl` blocks of one type are spread over
+    /// modules, no import shows that. Calls count on `self` in such a block, and on what is named like the type, in
+    /// lower case.
     ///
     /// # Panics
     /// Two modules define a method of the same name.

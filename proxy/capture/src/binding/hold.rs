@@ -1,10 +1,10 @@
 //! What a statement takes its tables to be is so, and stays so until the local transaction ends: made sure of before it
 //! runs.
 //!
-//! A table that a transaction has read is not altered by others before it ends, and no trigger of it comes or goes: that is
-//! the server's metadata lock. So the local transaction reads no row of each table first, and what the service account sees of
-//! the table then is what the statement meets. It could not be undone behind the statement: an engine without transactions
-//! keeps its rows.
+//! A table that a transaction has read is not altered by others before it ends, and no trigger of it comes or goes:
+//! that is the server's metadata lock. So the local transaction reads no row of each table first, and what the
+//! service account sees of the table then is what the statement meets. It could not be undone behind the statement:
+//! an engine without transactions keeps its rows.
 
 use std::sync::Arc;
 
@@ -47,8 +47,8 @@ pub(crate) enum Reached {
 }
 
 impl Capture<'_> {
-    /// Finds out what a table's name stands for, and holds it for a statement that writes it. The local transaction of one that
-    /// stands alone is begun then.
+    /// Finds out what a table's name stands for, and holds it for a statement that writes it. The local transaction
+    /// of one that stands alone is begun then.
     pub(crate) async fn reach(&mut self, table: &TableRef) -> Result<Reached, Halt> {
         let vars = self.session_vars().await?;
         for attempt in 1..=MAX_TRIES {
@@ -70,8 +70,8 @@ impl Capture<'_> {
         Err(Halt::broken("a table was tried more often than it is"))
     }
 
-    /// Holds the tables of a statement, and the view that it names. Begins the local transaction of one that stands alone; where
-    /// there is no other try (`last`), the statement ends instead of being tried again.
+    /// Holds the tables of a statement, and the view that it names. Begins the local transaction of one that stands
+    /// alone; where there is no other try (`last`), the statement ends instead of being tried again.
     pub(crate) async fn hold(
         &mut self,
         tables: &[Taken<'_>],

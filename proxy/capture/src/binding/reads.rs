@@ -1,9 +1,9 @@
-//! The tables and views that statements read. A view may call a function that writes, without a word of it in the statement,
-//! and may stand where a table was a moment ago.
+//! The tables and views that statements read. A view may call a function that writes, without a word of it in the
+//! statement, and may stand where a table was a moment ago.
 //!
-//! So each name is looked at before the statement runs, in a local transaction the first time. From then on the transaction
-//! keeps what it has read from being altered, unless it is rolled back to a savepoint before; what came between the look
-//! and the statement is seen by another look before its COMMIT.
+//! So each name is looked at before the statement runs, in a local transaction the first time. From then on the
+//! transaction keeps what it has read from being altered, unless it is rolled back to a savepoint before; what came
+//! between the look and the statement is seen by another look before its COMMIT.
 
 use atone_sql::{Statement, TableName, table_names};
 

@@ -1,5 +1,5 @@
-//! That undo records can be written: the undo_log of each schema is there and fit for them before a statement runs, and no
-//! temporary table of the session stands in front of it.
+//! That undo records can be written: the undo_log of each schema is there and fit for them before a statement runs,
+//! and no temporary table of the session stands in front of it.
 
 use atone_undo::{UNDO_LOG_TABLE, quote_identifier};
 
@@ -42,7 +42,8 @@ impl Capture<'_> {
         }
     }
 
-    /// Whether a temporary table of this session hides the undo_log of a schema: undo records would go there, and with it.
+    /// Whether a temporary table of this session hides the undo_log of a schema: undo records would go there, and
+    /// with it.
     pub(crate) async fn hides_undo_log(&mut self, schema: &str) -> Result<bool, End> {
         if self.state.undo_logs.contains(schema) {
             return Ok(false);

@@ -20,7 +20,8 @@ use crate::restorable::stops;
 
 /// What `completion_type` does not turn into more than a COMMIT.
 pub const COMMIT: &[u8] = b"COMMIT AND NO CHAIN NO RELEASE";
-/// The most bytes of an undo record in one row: what a packet holds may be much more, but would stand in memory at once.
+/// The most bytes of an undo record in one row: what a packet holds may be much more, but would stand in memory at
+/// once.
 const MAX_PART_BYTES: usize = 4 << 20;
 /// What a packet has around the statements, in bytes.
 const SLACK_BYTES: usize = 64;
@@ -31,8 +32,8 @@ impl Capture<'_> {
     /// Commits the local transaction by `commit`, a statement that commits, as a branch of the global transaction.
     ///
     /// # Errors
-    /// [`Halt::Uncommitted`]: the local transaction was rolled back then, but where only a wait has ended (1205, 1317, 1969, 3024),
-    /// after which it is still open and can be committed again. [`Halt::End`].
+    /// [`Halt::Uncommitted`]: the local transaction was rolled back then, but where only a wait has ended (1205,
+    /// 1317, 1969, 3024), after which it is still open and can be committed again. [`Halt::End`].
     pub async fn commit_branch(&mut self, commit: &[u8]) -> Result<OkPacket, Halt> {
         self.command.commits = true;
         let done = self.try_commit(commit).await;
@@ -136,8 +137,8 @@ impl Capture<'_> {
         }
     }
 
-    /// Writes the undo record and commits: the last packet holds the last part of the record and the COMMIT, which does not
-    /// run where the part cannot be written.
+    /// Writes the undo record and commits: the last packet holds the last part of the record and the COMMIT, which
+    /// does not run where the part cannot be written.
     async fn write_and_commit(
         &mut self,
         xid: &str,
@@ -235,8 +236,8 @@ impl Capture<'_> {
             }
             Some(Reply::Err(e)) => {
                 let halt = self.not_committed(e).await?;
-                // Whether it committed all the same is for the undo record to say, and that for ever: behind the ROLLBACK nothing
-                // of it is open. Where it cannot be read the coordinator asks
+                // Whether it committed all the same is for the undo record to say, and that for ever: behind the
+                // ROLLBACK nothing of it is open. Where it cannot be read the coordinator asks
                 match self.catalog.has_undo_row(schema, xid, branch_id).await {
                     Ok(there) => self.server.report(branch_id, there),
                     Err(error) => tracing::warn!(xid, branch_id, %error, "a branch's outcome is not known"),

@@ -1,9 +1,9 @@
 //! Rows that triggers of a statement add to other tables: found behind the statement, by their numbers.
 //!
-//! Before the statement the local transaction takes the metadata lock of each such table, and the service account reads
-//! its AUTO_INCREMENT counter: all numbers that are generated from then on are as large or larger. Behind the statement those rows
-//! among them that this transaction has inserted, and nobody else sees, are the triggers'. How many there are nobody knows
-//! beforehand; a trigger's IF may have left some out.
+//! Before the statement the local transaction takes the metadata lock of each such table, and the service account
+//! reads its AUTO_INCREMENT counter: all numbers that are generated from then on are as large or larger. Behind the
+//! statement those rows among them that this transaction has inserted, and nobody else sees, are the triggers'. How
+//! many there are nobody knows beforehand; a trigger's IF may have left some out.
 
 use std::sync::Arc;
 
@@ -26,8 +26,8 @@ use atone_facts::{NUMBERS_PER_READ, NumberedTable};
 /// A table that triggers of a statement write.
 #[derive(Debug)]
 pub(crate) struct TriggerTarget {
-    /// What is known of it where they add rows to it. Else they keep its rows equal to those of their own table, and nothing of it
-    /// is captured.
+    /// What is known of it where they add rows to it. Else they keep its rows equal to those of their own table, and
+    /// nothing of it is captured.
     known: Option<AuditTable>,
     info: Arc<TableInfo>,
     table: Arc<Table>,
@@ -175,8 +175,8 @@ impl Capture<'_> {
         why.map_or(Ok(()), |why| Err(Halt::stop(why)))
     }
 
-    /// Finds the rows that triggers of a statement after the savepoint have added. Where they cannot be told the statement is taken
-    /// back.
+    /// Finds the rows that triggers of a statement after the savepoint have added. Where they cannot be told the
+    /// statement is taken back.
     pub(crate) async fn find_trigger_rows(&mut self, targets: &[TriggerTarget]) -> Result<TriggerRows, Halt> {
         let mut trigger_rows = TriggerRows::default();
         let mut count = 0;
@@ -189,8 +189,8 @@ impl Capture<'_> {
         Ok(trigger_rows)
     }
 
-    /// The keys of the rows that triggers have added to a table. `others` is how many rows of the statement the branch will have
-    /// besides.
+    /// The keys of the rows that triggers have added to a table. `others` is how many rows of the statement the
+    /// branch will have besides.
     async fn rows_of(
         &mut self,
         target: &TriggerTarget,

@@ -1,15 +1,15 @@
 //! Rows that foreign keys change behind a statement: ON DELETE and ON UPDATE with CASCADE or SET NULL.
 //!
-//! Before the statement runs, the rows that refer to those it will change are read and locked, and the rows that refer to
-//! them in turn, until nothing more can fire. They join the branch's journal with the statement's own rows.
+//! Before the statement runs, the rows that refer to those it will change are read and locked, and the rows that
+//! refer to them in turn, until nothing more can fire. They join the branch's journal with the statement's own rows.
 //!
 //! The rows read are the rows changed, because:
 //! - A foreign key fires for rows that the statement changes, which are among those imaged; the rows it reaches are found
 //!   by the same comparison of columns that the server makes.
 //! - Rows found are locked, and so are their parents. Who gives another row such a parent has to lock the parent first,
-//!   unless he has switched `foreign_key_checks` off or the foreign key points at a further unique key, whose entry the
-//!   read of the parent did not lock. So the children are looked at again behind the statement, as they are committed: what
-//!   the cascade has changed is still there to others. One that was not read takes the local transaction back.
+//! unless he has switched `foreign_key_checks` off or the foreign key points at a further unique key, whose entry the
+//! read of the parent did not lock. So the children are looked at again behind the statement, as they are committed:
+//! what the cascade has changed is still there to others. One that was not read takes the local transaction back.
 //! - The foreign keys that were followed are compared before the COMMIT with those that are there then ([`crate::commit::fresh`]).
 
 mod child_keys;
@@ -160,7 +160,8 @@ impl EffectImages {
 }
 
 impl Capture<'_> {
-    /// Images the rows that change behind a statement which has not run yet, and sees that its own and these could be put back.
+    /// Images the rows that change behind a statement which has not run yet, and sees that its own and these could be
+    /// put back.
     pub(crate) async fn image_effects(
         &mut self,
         own: OwnImages<'_>,
@@ -344,8 +345,8 @@ impl Capture<'_> {
         Ok((child, found))
     }
 
-    /// Looks after the statement whether its cascades have met rows that were not imaged: the local transaction must not commit
-    /// then.
+    /// Looks after the statement whether its cascades have met rows that were not imaged: the local transaction must
+    /// not commit then.
     pub(crate) async fn verify_effects(&mut self, cascaded: &EffectImages) -> Result<(), Halt> {
         self.followed_as_imaged(cascaded).await.map_err(Halt::RolledBack)
     }
@@ -381,7 +382,8 @@ impl Capture<'_> {
         Ok(())
     }
 
-    /// Notes the rows that have changed behind a statement, which has changed all of its own rows where it `is_certain`.
+    /// Notes the rows that have changed behind a statement, which has changed all of its own rows where it
+    /// `is_certain`.
     pub(crate) fn touch_effects(&mut self, cascaded: EffectImages, is_certain: bool) {
         let EffectImages { rows, tables, effects, comes_back, .. } = cascaded;
         let is_certain = is_certain && !comes_back;

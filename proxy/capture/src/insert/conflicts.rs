@@ -1,5 +1,5 @@
-//! INSERT IGNORE, REPLACE and ON DUPLICATE KEY UPDATE: which rows stand in the way, and what the statement must have made
-//! of them. Pure.
+//! INSERT IGNORE, REPLACE and ON DUPLICATE KEY UPDATE: which rows stand in the way, and what the statement must have
+//! made of them. Pure.
 
 use std::collections::{HashMap, HashSet};
 
@@ -85,7 +85,8 @@ pub(crate) fn conditions(
     Ok(out)
 }
 
-/// Whether a value is `LAST_INSERT_ID(column)`, which leaves the column as it is and is the usual way to learn its value.
+/// Whether a value is `LAST_INSERT_ID(column)`, which leaves the column as it is and is the usual way to learn its
+/// value.
 fn keeps(value: &[u8], column: &str) -> bool {
     const FUNCTION: &str = "LAST_INSERT_ID";
     let text = String::from_utf8_lossy(value);
@@ -150,7 +151,8 @@ impl Operand {
         Operand { text: text.to_vec(), listed: false }
     }
 
-    /// What a column is compared with to find the row that a literal keeps out; `plain` is the literal without its mark.
+    /// What a column is compared with to find the row that a literal keeps out; `plain` is the literal without its
+    /// mark.
     fn of(column: &Column, literal: &[u8], plain: &[u8]) -> Operand {
         let digits = plain.strip_prefix(b"-").unwrap_or(plain);
         let integer = (1..=DIGITS).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit);
@@ -200,8 +202,9 @@ fn any_of(table: &Table, points: &[&Point]) -> Vec<u8> {
     [b"(", conditions.join(&b") OR ("[..]).as_slice(), b")"].concat()
 }
 
-/// The locking reads of all that stands in the way of the rows: for each unique key those of a bounded number of points, which
-/// lock what they find and no more. A condition over several keys would have the server read all of the table.
+/// The locking reads of all that stands in the way of the rows: for each unique key those of a bounded number of
+/// points, which lock what they find and no more. A condition over several keys would have the server read all of the
+/// table.
 pub(crate) fn reads(info: &TableInfo, conditions: &Conditions, vars: &Vars) -> Vec<Vec<u8>> {
     let table = &info.table;
     let mut seen = HashSet::new();
@@ -222,8 +225,8 @@ pub(crate) fn reads(info: &TableInfo, conditions: &Conditions, vars: &Vars) -> V
     out
 }
 
-/// For each row of a REPLACE, the statements that count how many of them are found by all of their unique keys at once; nothing
-/// where two rows give the same.
+/// For each row of a REPLACE, the statements that count how many of them are found by all of their unique keys at
+/// once; nothing where two rows give the same.
 pub(crate) fn counts(info: &TableInfo, conditions: &Conditions, vars: &Vars) -> Option<Vec<Vec<u8>>> {
     let table = &info.table;
     let distinct: HashSet<&Vec<Point>> = conditions.iter().collect();
@@ -258,7 +261,8 @@ pub(crate) struct Counted {
     pub(crate) found_rows: bool,
 }
 
-/// Tells what the statement did from the rows as they were and as they are, and checks that it fits what the server counted.
+/// Tells what the statement did from the rows as they were and as they are, and checks that it fits what the server
+/// counted.
 ///
 /// # Errors
 /// A sentence where it does not fit: a row was changed that was not imaged.

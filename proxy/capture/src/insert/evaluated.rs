@@ -182,7 +182,8 @@ fn written(target: Target<'_>, literals: &Literals, vars: &Vars) -> Result<Vec<u
     Ok(out)
 }
 
-/// Whether a day away from a time, by the seconds, is a day away by the clock as well. The text is one that is a literal.
+/// Whether a day away from a time, by the seconds, is a day away by the clock as well. The text is one that is a
+/// literal.
 fn day_away(text: &str, sign: &str) -> String {
     format!(
         "CAST(FROM_UNIXTIME(UNIX_TIMESTAMP(TIMESTAMP '{text}') {sign} 86400) AS DATETIME(6)) \
@@ -246,8 +247,8 @@ impl Capture<'_> {
         Ok(written(target, &literals, &vars)?)
     }
 
-    /// Why a key cannot be evaluated before the statement: a subquery of a row behind the first may read what the rows before it
-    /// have changed.
+    /// Why a key cannot be evaluated before the statement: a subquery of a row behind the first may read what the
+    /// rows before it have changed.
     async fn reads_earlier_rows(
         &mut self,
         target: Target<'_>,
@@ -281,8 +282,8 @@ impl Capture<'_> {
         Ok(None)
     }
 
-    /// The statement that asks the server for its plan, and so for its errors. MySQL fails in other formats of it with an
-    /// error of their own; MariaDB has no name for this one.
+    /// The statement that asks the server for its plan, and so for its errors. MySQL fails in other formats of it
+    /// with an error of their own; MariaDB has no name for this one.
     pub(crate) fn plan_of(&self, statement: &[u8]) -> Vec<u8> {
         let verb: &[u8] = if self.mariadb { b"EXPLAIN " } else { b"EXPLAIN FORMAT=TRADITIONAL " };
         [verb, statement].concat()
@@ -320,8 +321,8 @@ impl Capture<'_> {
         Ok(out)
     }
 
-    /// Whether each TIMESTAMP of a row is the only one that its text can mean: the session's time zone does not shift within a
-    /// day of it. From MariaDB 11.7 on `NOW()` is one.
+    /// Whether each TIMESTAMP of a row is the only one that its text can mean: the session's time zone does not shift
+    /// within a day of it. From MariaDB 11.7 on `NOW()` is one.
     async fn are_clear(&mut self, rows: &Rows, vars: &Vars) -> Result<bool, End> {
         let mut terms = Vec::new();
         // MySQL fails otherwise over a text than over a TIMESTAMP, and has none from the clock: refused
@@ -340,8 +341,8 @@ impl Capture<'_> {
         Ok(rows.cells(0)?.first().copied().flatten() == Some(b"1"))
     }
 
-    /// Runs SELECTs whose texts come in this charset (`NULL`: each as it is), whatever the session has. Of one that fails the
-    /// diagnostics are kept.
+    /// Runs SELECTs whose texts come in this charset (`NULL`: each as it is), whatever the session has. Of one that
+    /// fails the diagnostics are kept.
     pub(crate) async fn run_under_results(
         &mut self,
         charset: &str,
@@ -362,8 +363,8 @@ impl Capture<'_> {
         }))
     }
 
-    /// The same, where `back` makes `character_set_results` what it is. Nothing, of which nothing has run, where the server does
-    /// not take that.
+    /// The same, where `back` makes `character_set_results` what it is. Nothing, of which nothing has run, where the
+    /// server does not take that.
     async fn try_under_results(
         &mut self,
         charset: &str,
@@ -385,7 +386,8 @@ impl Capture<'_> {
             }
             let of_text = class(error.code, self.mariadb) == Class::Text;
             let mut fault = self.fault(error).await?;
-            // Neither of the first two statements has changed anything where it failed, and the first may be one that fails
+            // Neither of the first two statements has changed anything where it failed, and the first may be one that
+            // fails
             let changed = replies.len() > 2;
             if changed && self.state.diagnostics.is_none() {
                 // MySQL's list is gone with the next statement
@@ -407,8 +409,8 @@ impl Capture<'_> {
         Ok(Some(replies))
     }
 
-    /// The SET NAMES that leaves the session as it is, if there is one. MariaDB takes the number of a charset's default collation
-    /// only: another one comes from the login or from SET NAMES … COLLATE, and goes back by that.
+    /// The SET NAMES that leaves the session as it is, if there is one. MariaDB takes the number of a charset's
+    /// default collation only: another one comes from the login or from SET NAMES … COLLATE, and goes back by that.
     async fn names_back(&mut self, vars: &Vars) -> Result<Option<String>, End> {
         let (charset, collation) = (&vars.charset_connection, &vars.collation_connection);
         let one = [&vars.charset_client, &vars.charset_results].iter().all(|other| *other == charset);

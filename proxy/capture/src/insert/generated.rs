@@ -1,10 +1,10 @@
 //! Rows whose keys the server generates and nobody can tell beforehand: found behind the statement.
 //!
-//! The statement says how many rows it has inserted. Of the rows that have one of the numbers that may be theirs, those are
-//! read that this transaction can lock (its own, and ones that others have committed), and then those that a session
-//! beside it sees (which are committed; none of them can have gone meanwhile, for they are locked). What is in the first
-//! and not in the second is the transaction's own; when these are as many as the statement has inserted, and none
-//! of them was left there by a statement before it, they are its rows.
+//! The statement says how many rows it has inserted. Of the rows that have one of the numbers that may be theirs,
+//! those are read that this transaction can lock (its own, and ones that others have committed), and then those that
+//! a session beside it sees (which are committed; none of them can have gone meanwhile, for they are locked). What is
+//! in the first and not in the second is the transaction's own; when these are as many as the statement has inserted,
+//! and none of them was left there by a statement before it, they are its rows.
 
 use std::sync::Arc;
 
@@ -44,8 +44,8 @@ fn expected(first: u64, given: &[Option<i128>], numbering: Numbering) -> Vec<i12
 }
 
 impl Capture<'_> {
-    /// Finds the rows of an INSERT under a savepoint that has generated numbers in this column of the key. `given` says for
-    /// each row which number it gave, if it did; none for rows that all take a generated one.
+    /// Finds the rows of an INSERT under a savepoint that has generated numbers in this column of the key. `given`
+    /// says for each row which number it gave, if it did; none for rows that all take a generated one.
     pub(crate) async fn look_for_generated(
         &mut self,
         ok: OkPacket,

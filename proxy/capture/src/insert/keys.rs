@@ -148,8 +148,8 @@ fn key_part(
     }
 }
 
-/// What a value is looked for by: beside a YEAR a literal below 100 is a year of two digits, as it is where it is stored, and a
-/// parameter is not.
+/// What a value is looked for by: beside a YEAR a literal below 100 is a year of two digits, as it is where it is
+/// stored, and a parameter is not.
 pub(crate) fn looked_for<'a>(column: &Column, literal: &'a [u8], vars: &Vars) -> &'a [u8] {
     if column.kind == Kind::Year { without_mark(literal, vars.mode.marks) } else { literal }
 }
@@ -259,8 +259,8 @@ fn plain_string(text: &[u8], vars: &Vars) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// Whether a conjunction of `column = literal` holds for one row at most: it names every key column, each with a literal
-/// that is compared in the column's own type.
+/// Whether a conjunction of `column = literal` holds for one row at most: it names every key column, each with a
+/// literal that is compared in the column's own type.
 pub(crate) fn names_one_row(sql: &[u8], equalities: &[(String, Span)], table: &Table, vars: &Vars) -> bool {
     let Some(key) = table.keys.first() else { return false };
     key.columns.iter().all(|&c| {
@@ -279,8 +279,8 @@ pub(crate) fn names_one_row(sql: &[u8], equalities: &[(String, Span)], table: &T
     })
 }
 
-/// For each inserted row whose key only the server can work out the condition that finds it, with the row's number where it
-/// is generated.
+/// For each inserted row whose key only the server can work out the condition that finds it, with the row's number
+/// where it is generated.
 pub(crate) fn literal_predicates(
     table: &Table,
     rows: &[Vec<Option<Vec<u8>>>],
@@ -318,8 +318,8 @@ pub(crate) fn compared(column: &Column, literal: &[u8]) -> Vec<u8> {
     [b"CAST(", literal, b" AS ", as_type.as_bytes(), b")"].concat()
 }
 
-/// Whether a literal is compared with a column's values byte by byte, so that no other value than the one stored is equal to
-/// it.
+/// Whether a literal is compared with a column's values byte by byte, so that no other value than the one stored is
+/// equal to it.
 fn bytewise(column: &Column, literal: &[u8]) -> bool {
     column.kind == Kind::Binary && (literal.starts_with(b"_binary 0x") || literal.starts_with(b"0x"))
 }

@@ -166,7 +166,8 @@ impl Capture<'_> {
         if let Some(why) = self.too_many_given(table, &keys, insert.rows.len()) {
             return Err(why.into());
         }
-        // Of generated keys of rows that may be left out (one that has no parent, for example) nobody knows whose they are
+        // Of generated keys of rows that may be left out (one that has no parent, for example) nobody knows whose
+        // they are
         if let InsertKeys::Known(rows) = &keys
             && insert.ignore
             && let Some(column) = generated_part(table, rows)

@@ -72,8 +72,8 @@ impl Capture<'_> {
         Ok(Halt::FailedBefore(error, kept))
     }
 
-    /// Runs an INSERT that meets no other row, and of whose rows nobody knows which numbers the server generates in this
-    /// column: those that others get may lie between them.
+    /// Runs an INSERT that meets no other row, and of whose rows nobody knows which numbers the server generates in
+    /// this column: those that others get may lie between them.
     pub(crate) async fn insert_generated(&mut self, target: Target<'_>, column: usize) -> Result<Done, Halt> {
         let ok = self.run_insert(target, true).await?;
         self.look_for_generated(ok, &target.info.table, column, None, target.trigger_targets).await

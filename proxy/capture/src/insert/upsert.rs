@@ -1,5 +1,5 @@
-//! INSERT IGNORE, REPLACE and ON DUPLICATE KEY UPDATE in a bound session: the rows that stand in the way are imaged before,
-//! and looked at again behind the statement.
+//! INSERT IGNORE, REPLACE and ON DUPLICATE KEY UPDATE in a bound session: the rows that stand in the way are imaged
+//! before, and looked at again behind the statement.
 
 use std::collections::HashSet;
 
@@ -104,7 +104,8 @@ impl Capture<'_> {
         Ok(Written { ok, diagnostics }.into())
     }
 
-    /// What the statement has done to the rows that it has met: those `before` it, and those that its `selects` find after it.
+    /// What the statement has done to the rows that it has met: those `before` it, and those that its `selects` find
+    /// after it.
     async fn rows_met(
         &mut self,
         target: Target<'_>,
@@ -183,8 +184,8 @@ impl Capture<'_> {
         }
     }
 
-    /// What ends a statement of which the rows that are in its way are not known. `ran`: it may have run in the same packet, and
-    /// has its savepoint.
+    /// What ends a statement of which the rows that are in its way are not known. `ran`: it may have run in the same
+    /// packet, and has its savepoint.
     async fn not_looked(&mut self, why: Unlooked, target: Target<'_>, ran: bool) -> Result<Halt, End> {
         let halt = match why {
             // A literal that cannot be compared
@@ -205,8 +206,8 @@ impl Capture<'_> {
         Ok(if ran { halt.after_savepoint() } else { halt })
     }
 
-    /// Whether each row of a REPLACE is found by all of its unique keys at once. The server counts one that takes the place of
-    /// its equal as it counts a new one, which then may be another than was looked for.
+    /// Whether each row of a REPLACE is found by all of its unique keys at once. The server counts one that takes the
+    /// place of its equal as it counts a new one, which then may be another than was looked for.
     async fn are_there(&mut self, info: &TableInfo, conditions: &Conditions) -> Result<bool, End> {
         let vars = self.session_vars().await?;
         let Some(selects) = self.heavy.run(conditions.len(), || counts(info, conditions, &vars)) else {

@@ -1,10 +1,11 @@
 //! INSERT IGNORE, REPLACE and ON DUPLICATE KEY UPDATE of rows that are all new.
 //!
-//! A locking read of a key at which there is no row locks the gap, and two sessions that do so and then insert into the same
-//! gap wait for each other: a deadlock that the server alone does not have. So where a session beside this one sees no row at
-//! any of the keys, the statement runs first, behind a savepoint, and its rows are looked at behind it, when they are locked
-//! and there are no gaps. All that it has met were new if there are as many rows as the server counts, and others have
-//! committed none at their keys. If not, a row came meanwhile: the statement is taken back, and looks first.
+//! A locking read of a key at which there is no row locks the gap, and two sessions that do so and then insert into
+//! the same gap wait for each other: a deadlock that the server alone does not have. So where a session beside this
+//! one sees no row at any of the keys, the statement runs first, behind a savepoint, and its rows are looked at
+//! behind it, when they are locked and there are no gaps. All that it has met were new if there are as many rows as
+//! the server counts, and others have committed none at their keys. If not, a row came meanwhile: the statement is
+//! taken back, and looks first.
 
 use std::sync::Arc;
 
@@ -28,8 +29,8 @@ use atone_facts::TableInfo;
 
 /// The one unique key by which rows of the statement can meet others, as the table's first, and the rows' values of it.
 ///
-/// Nothing where it cannot be told what the statement did by looking at these rows only, or where running it twice would be
-/// seen.
+/// Nothing where it cannot be told what the statement did by looking at these rows only, or where running it twice
+/// would be seen.
 pub(crate) fn only_key(
     target: Target<'_>,
     conditions: &Conditions,
@@ -67,7 +68,8 @@ fn known_keys(text: &[u8], target: Target<'_>, info: &TableInfo, vars: &Vars) ->
 }
 
 impl Capture<'_> {
-    /// Runs the statement where all of its rows are new; nothing where they may not be, and nothing of it has run, or stays.
+    /// Runs the statement where all of its rows are new; nothing where they may not be, and nothing of it has run, or
+    /// stays.
     pub(crate) async fn upsert_new(
         &mut self,
         target: Target<'_>,

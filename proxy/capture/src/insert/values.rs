@@ -20,8 +20,8 @@ fn charset(collation: u16) -> Option<&'static str> {
     })
 }
 
-/// The value of an expression, read with `character_set_results` NULL, as a literal that a column stores as it would store
-/// the expression's value. `source` is the expression's text, or that of the query which it is a part of.
+/// The value of an expression, read with `character_set_results` NULL, as a literal that a column stores as it would
+/// store the expression's value. `source` is the expression's text, or that of the query which it is a part of.
 ///
 /// # Errors
 /// Why there is none.

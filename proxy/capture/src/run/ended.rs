@@ -1,5 +1,5 @@
-//! What has ended with an error of the server's in a statement of ours, and going back: to the savepoint, or to before the local
-//! transaction.
+//! What has ended with an error of the server's in a statement of ours, and going back: to the savepoint, or to
+//! before the local transaction.
 
 use atone_wire::error_code::*;
 use atone_wire::response::ErrPacket;
@@ -47,8 +47,8 @@ impl Capture<'_> {
         Ok(extent(class, was_open, self.in_transaction()))
     }
 
-    /// Reads the diagnostics of a statement that failed, and with them whether a local transaction is open. False where the
-    /// server does not answer.
+    /// Reads the diagnostics of a statement that failed, and with them whether a local transaction is open. False
+    /// where the server does not answer.
     async fn look(&mut self) -> Result<bool, End> {
         if self.read_warnings(-1).await?.is_none() {
             return Ok(true);
@@ -99,7 +99,8 @@ impl Capture<'_> {
         Ok(matches!(self.fly_one(format!("ROLLBACK TO {SAVEPOINT}")).await?, Reply::Ok(_)))
     }
 
-    /// Takes the current statement back to our savepoint, to be run otherwise or answered; false where the server does not.
+    /// Takes the current statement back to our savepoint, to be run otherwise or answered; false where the server
+    /// does not.
     pub(crate) async fn statement_taken_back(&mut self) -> Result<bool, End> {
         let done = self.back_to_savepoint().await?;
         if done {

@@ -9,8 +9,8 @@ use crate::flight::{Flight, Reply};
 use atone_facts::TableInfo;
 
 impl Capture<'_> {
-    /// Notes that a statement with IGNORE writes this table. MySQL takes an error of the assignments around a BEFORE trigger for a
-    /// warning then, ends the statement, and does not count the warning in its OK packet.
+    /// Notes that a statement with IGNORE writes this table. MySQL takes an error of the assignments around a BEFORE
+    /// trigger for a warning then, ends the statement, and does not count the warning in its OK packet.
     pub(crate) fn ignores(&mut self, info: &TableInfo) {
         self.command.uncounted_warnings |= !self.mariadb && !info.facts.triggers.is_empty();
     }
@@ -93,7 +93,8 @@ impl Capture<'_> {
         Ok(None)
     }
 
-    /// Keeps the diagnostics of a statement that is answered with this error, which the server does not have in its list.
+    /// Keeps the diagnostics of a statement that is answered with this error, which the server does not have in its
+    /// list.
     pub fn keep_error(&mut self, error: &ErrPacket) {
         self.state.diagnostics.keep(Diagnostics::of_error(error));
     }

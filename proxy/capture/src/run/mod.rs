@@ -23,8 +23,8 @@ impl Capture<'_> {
         format!("{are} above max_branch_bytes = {}", self.limits.max_branch_bytes)
     }
 
-    /// Runs one flight and collects its replies. The last one is an error only where the application's own statement, which
-    /// is its last, failed.
+    /// Runs one flight and collects its replies. The last one is an error only where the application's own statement,
+    /// which is its last, failed.
     ///
     /// # Errors
     /// A statement of ours failed, and those behind it did not run: see [`crate::fault`]. The connection broke, or one
@@ -33,8 +33,8 @@ impl Capture<'_> {
         self.run_ours(flight, false).await
     }
 
-    /// The same where a statement of ours may be wrong in its text, as the application's is: such an error comes back as the
-    /// last reply.
+    /// The same where a statement of ours may be wrong in its text, as the application's is: such an error comes back
+    /// as the last reply.
     pub(crate) async fn try_flight(&mut self, flight: Flight) -> Result<Vec<Reply>, End> {
         self.run_ours(flight, true).await
     }
@@ -173,8 +173,8 @@ impl Capture<'_> {
         Ok(Reply::Ok(ok))
     }
 
-    /// Whether a flight that writes may go: what it writes must be in the local transaction that it belongs to, or it would be
-    /// committed by itself.
+    /// Whether a flight that writes may go: what it writes must be in the local transaction that it belongs to, or it
+    /// would be committed by itself.
     pub(crate) fn check_open(&self) -> Result<(), End> {
         let open = self.server.status() & status::IN_TRANS != 0;
         // Under autocommit = 0 the first statement begins one

@@ -1,5 +1,5 @@
-//! A service account that knows the tables of the case, and answers as it is told: where nothing is said, that nothing has
-//! changed and nobody else has written.
+//! A service account that knows the tables of the case, and answers as it is told: where nothing is said, that
+//! nothing has changed and nobody else has written.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex};

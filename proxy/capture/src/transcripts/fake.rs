@@ -1,5 +1,5 @@
-//! A server that answers as it is told, and keeps its eyes open: what is sent, whether a statement of the application's stands,
-//! and whether anything is sent that must not be.
+//! A server that answers as it is told, and keeps its eyes open: what is sent, whether a statement of the
+//! application's stands, and whether anything is sent that must not be.
 
 use std::collections::{HashSet, VecDeque};
 use std::io;
@@ -65,8 +65,8 @@ impl FakeServer {
         }
     }
 
-    /// Sees that the end of a statement fits what the server has of it; the next one may begin. `alone`: the local transaction was
-    /// begun for it, and ends with it. `rows`: how many are in the journal.
+    /// Sees that the end of a statement fits what the server has of it; the next one may begin. `alone`: the local
+    /// transaction was begun for it, and ends with it. `rows`: how many are in the journal.
     pub(super) fn check(&mut self, end: &str, progress: Progress, alone: bool, rows: usize) {
         let wrote = std::mem::take(&mut self.wrote);
         let says = |words: &[&str]| words.iter().any(|word| end.starts_with(word));
@@ -223,7 +223,8 @@ fn width(list: &str) -> usize {
     width
 }
 
-/// `a|NULL;b|c`: two rows of two columns, which are numbers, but for those of texts in quotes. `/2`: no rows of two columns.
+/// `a|NULL;b|c`: two rows of two columns, which are numbers, but for those of texts in quotes. `/2`: no rows of two
+/// columns.
 fn rows(text: &str, status: u16) -> Rows {
     let (text, width) = match text.strip_prefix('/') {
         Some(width) => ("", width.parse().unwrap()),

@@ -1,5 +1,5 @@
-//! Each answer of each transcript once more as an error, and as the end of the connection: what a statement then comes to must fit
-//! what stands of it on the server (`FakeServer::check`).
+//! Each answer of each transcript once more as an error, and as the end of the connection: what a statement then
+//! comes to must fit what stands of it on the server (`FakeServer::check`).
 
 use std::num::NonZero;
 use std::panic::{AssertUnwindSafe, catch_unwind};

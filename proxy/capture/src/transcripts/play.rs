@@ -47,8 +47,8 @@ pub(super) async fn one(capture: &mut Capture<'_>, run: &str, params: &[Param]) 
     }
 }
 
-/// A statement that writes no rows. The session forwards it, and where it ends a local transaction that has written, or moves within
-/// it, the branch follows.
+/// A statement that writes no rows. The session forwards it, and where it ends a local transaction that has written,
+/// or moves within it, the branch follows.
 async fn not_captured(capture: &mut Capture<'_>, sql: &[u8], statement: &Statement) -> String {
     let dirty = !capture.state.branch.is_clean();
     let becomes = match statement {

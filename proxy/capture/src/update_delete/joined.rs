@@ -214,8 +214,8 @@ impl Capture<'_> {
         Ok(out)
     }
 
-    /// What ends a statement that does not tell which tables it writes: the server says itself what is wrong with it, which is run so
-    /// that it can change no row.
+    /// What ends a statement that does not tell which tables it writes: the server says itself what is wrong with it,
+    /// which is run so that it can change no row.
     async fn ask_for_error(&mut self, harmless: &[u8], why: &str) -> Result<Halt, End> {
         match self.run_theirs(harmless).await? {
             Reply::Err(e) => Ok(Halt::Failed(e)),
@@ -235,7 +235,8 @@ impl Capture<'_> {
             .collect();
         let count = keys.iter().map(Vec::len).sum();
         let whole = t.sql.get(..t.analysis.terminator).unwrap_or(t.sql);
-        // What its condition is wrong with is for the server to say; should it find a row all the same, all is taken back
+        // What its condition is wrong with is for the server to say; should it find a row all the same, all is taken
+        // back
         let as_written = count == 0 && !t.joined.volatile;
         if warned && !as_written {
             self.hear_joined(whole).await?;
@@ -276,8 +277,8 @@ impl Capture<'_> {
         Ok(ok)
     }
 
-    /// Runs the whole statement, and takes it back: what the server warns of, or fails of, in rows that are not imaged is the
-    /// statement's own.
+    /// Runs the whole statement, and takes it back: what the server warns of, or fails of, in rows that are not
+    /// imaged is the statement's own.
     async fn hear_joined(&mut self, whole: &[u8]) -> Result<(), Halt> {
         let ok = self.run_behind_savepoint(whole.to_vec(), true).await?.written()?;
         self.keep_of(&ok, 0).await?;
@@ -344,7 +345,8 @@ impl Capture<'_> {
         }
     }
 
-    /// Reads the rows that the statement will change, for each table that is written, and whether the server has warned of it.
+    /// Reads the rows that the statement will change, for each table that is written, and whether the server has
+    /// warned of it.
     async fn joined_images(&mut self, t: &Run<'_>) -> Result<(Vec<Vec<Row>>, bool), Halt> {
         let image = image_sql(t.sql, t.joined, &t.written, self.mariadb);
         let rows = match self.try_one(image).await? {

@@ -248,7 +248,8 @@ impl Capture<'_> {
         last(self.run_ending_with(flight, &restricted, returning).await?)
     }
 
-    /// Notes the rows that a statement has changed. Where it met others than were imaged the local transaction is rolled back.
+    /// Notes the rows that a statement has changed. Where it met others than were imaged the local transaction is
+    /// rolled back.
     async fn changed(
         &mut self,
         table: &Arc<Table>,
@@ -274,8 +275,8 @@ impl Capture<'_> {
         Ok(())
     }
 
-    /// The answer to a statement that found no row. Where its condition could not be asked again, MariaDB knew beforehand
-    /// that there is none, and leaves the info text out.
+    /// The answer to a statement that found no row. Where its condition could not be asked again, MariaDB knew
+    /// beforehand that there is none, and leaves the info text out.
     fn of_no_rows(&self, ok: OkPacket, t: &Run<'_>) -> OkPacket {
         let limit = t.change.limit.as_ref().and_then(|span| t.sql.get(span.clone())).unwrap_or_default();
         let limit = self.marks.with_literals(limit).unwrap_or_default();
@@ -352,8 +353,8 @@ impl Capture<'_> {
         Ok(comparable && rows.warnings(self.capabilities)? > 0)
     }
 
-    /// Why these rows, and those of the first table at the keys that rows move to, cannot be in the branch beside those that it
-    /// has.
+    /// Why these rows, and those of the first table at the keys that rows move to, cannot be in the branch beside
+    /// those that it has.
     fn too_much<'k>(
         &self,
         images: &[(&Table, &[Row])],
@@ -391,8 +392,8 @@ fn too_long(restricted: &[u8], vars: &Vars) -> Option<&'static str> {
     (restricted.len() >= vars.max_allowed_packet).then_some(why)
 }
 
-/// The error of a statement whose condition is nothing to warn of. To ER_UPDATE_WITHOUT_KEY_IN_SAFE_MODE MySQL adds what is wrong
-/// with a condition, which may be that of the keys of the rows.
+/// The error of a statement whose condition is nothing to warn of. To ER_UPDATE_WITHOUT_KEY_IN_SAFE_MODE MySQL adds
+/// what is wrong with a condition, which may be that of the keys of the rows.
 fn without_our_keys(mut error: ErrPacket) -> ErrPacket {
     if error.code == 1175
         && let Some(at) = memchr::memmem::find(&error.message, b"Cannot use ")

@@ -1,8 +1,8 @@
 //! UPDATEs that assign columns of the key that identifies rows: which key each row will have. Pure.
 //!
 //! The read of the before images works the new keys out; it may be wrong, where the server converts a value in a way
-//! that is not foreseen. So the rows at the old and the new keys are counted before and behind the statement, which runs on
-//! the imaged rows only: as many as before means that none of them went elsewhere.
+//! that is not foreseen. So the rows at the old and the new keys are counted before and behind the statement, which
+//! runs on the imaged rows only: as many as before means that none of them went elsewhere.
 
 use atone_sql::{Assignment, Mode, Repeated, repeatable};
 use atone_undo::{Column, Key, Kind, Row, Table, Value, quote_identifier};
@@ -19,7 +19,8 @@ pub(crate) struct Moves {
     parts: Vec<Option<String>>,
 }
 
-/// What is assigned to the columns of the key; `None` where nothing is. `qualifier` is the table's name in the statement.
+/// What is assigned to the columns of the key; `None` where nothing is. `qualifier` is the table's name in the
+/// statement.
 ///
 /// # Errors
 /// Why the new keys cannot be told before the statement.

@@ -1,5 +1,5 @@
-//! The texts of a statement over several tables: which tables it writes, the read of their rows, and the statement on the
-//! rows imaged. Pure.
+//! The texts of a statement over several tables: which tables it writes, the read of their rows, and the statement on
+//! the rows imaged. Pure.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -194,7 +194,8 @@ pub(crate) fn restricted_sql(
             let (table, qualifier) = (&written.info.table, &written.qualifier);
             let mut condition = no_row(table, qualifier);
             if !keys.is_empty() {
-                // With an alternative the server cannot look rows up by the keys: it joins the tables as it would have done
+                // With an alternative the server cannot look rows up by the keys: it joins the tables as it would
+                // have done
                 condition = format!("{} OR {condition}", table.keys_predicate(qualifier, keys));
             }
             if joined.outer

@@ -47,11 +47,11 @@ fn names_an_index(text: &[u8]) -> bool {
     [&b"INDEX"[..], b"KEY"].iter().any(|word| memchr::memmem::find(&text, word).is_some())
 }
 
-/// The restricted statement so that the server looks the imaged rows up by their keys. Left to itself it finds it cheaper to read
-/// all of a table of which it writes a good part, and locks every row of it.
+/// The restricted statement so that the server looks the imaged rows up by their keys. Left to itself it finds it
+/// cheaper to read all of a table of which it writes a good part, and locks every row of it.
 ///
-/// MySQL is told by a hint. MariaDB has one for an UPDATE only; a DELETE whose number of rows is limited it does not run over the
-/// whole table.
+/// MySQL is told by a hint. MariaDB has one for an UPDATE only; a DELETE whose number of rows is limited it does not
+/// run over the whole table.
 pub(crate) fn looked_up(
     sql: &[u8],
     change: &Dml,
@@ -90,8 +90,9 @@ pub(crate) fn looked_up(
     text
 }
 
-/// Whether what the statement does depends on the order in which the server comes to the rows, of which the statement says
-/// nothing: values that go on from row to row, unique values that are in each other's way, rows that are returned.
+/// Whether what the statement does depends on the order in which the server comes to the rows, of which the statement
+/// says nothing: values that go on from row to row, unique values that are in each other's way, rows that are
+/// returned.
 fn depends_on_order(sql: &[u8], change: &Dml, table: &Table) -> bool {
     let Some(assignments) = change.assignments() else { return change.returning().is_some() };
     let unique = |name: &str| {
@@ -109,8 +110,8 @@ fn depends_on_order(sql: &[u8], change: &Dml, table: &Table) -> bool {
         })
 }
 
-/// Whether it is all the same in which order a statement comes to the rows imaged, whatever it says: they go, with nothing that
-/// looks at them.
+/// Whether it is all the same in which order a statement comes to the rows imaged, whatever it says: they go, with
+/// nothing that looks at them.
 fn any_order(change: &Dml, info: &TableInfo) -> bool {
     change.deletes()
         && !change.ignore
@@ -173,8 +174,9 @@ fn qualifier_of(change: &Dml, table: &Table) -> String {
     }
 }
 
-/// The statement so that it changes no row and evaluates its condition, where [`restricted_sql`] does without it: what the server
-/// warns of in the condition, or fails of, is the statement's own. `warned`: the read of the images has had warnings.
+/// The statement so that it changes no row and evaluates its condition, where [`restricted_sql`] does without it:
+/// what the server warns of in the condition, or fails of, is the statement's own. `warned`: the read of the images
+/// has had warnings.
 pub(crate) fn evaluated_sql(
     sql: &[u8],
     change: &Dml,
@@ -248,17 +250,19 @@ pub(crate) fn restricted_sql(
     let own_plan = !change.volatile && change.order_by.is_none() && change.limit.is_none();
     let by_keys = !(filter || by_number || (own_plan && depends_on_order(sql, change, table)));
     let predicate = if !keys.is_empty() && !by_keys {
-        // With an alternative the server cannot look rows up by the keys, and comes to them as it would have done; nor does
-        // MySQL put the text of an ENUM or SET where the statement compares its number, or the number of a BIT where it asks
-        // for the length of its text, or find that a YEAR looked up by a parameter below 100 is another number
+        // With an alternative the server cannot look rows up by the keys, and comes to them as it would have done;
+        // nor does MySQL put the text of an ENUM or SET where the statement compares its number, or the number of a
+        // BIT where it asks for the length of its text, or find that a YEAR looked up by a parameter below 100 is
+        // another number
         format!("{} OR {}", table.keys_predicate(&qualified, &keys), no_row(table, &qualified))
     } else if !keys.is_empty() {
         table.keys_predicate(&qualified, &keys)
     } else if change.volatile && change.returning().is_none() {
         "1=0".to_string()
     } else {
-        // As false as 1=0, but not known beforehand: the server evaluates the condition and answers as it always does. To a
-        // RETURNING behind a condition that it knows to be false, MariaDB answers with OK instead of a result.
+        // As false as 1=0, but not known beforehand: the server evaluates the condition and answers as it always
+        // does. To a RETURNING behind a condition that it knows to be false, MariaDB answers with OK instead of a
+        // result.
         no_row(table, &qualified)
     };
     let where_end = change.where_clause.as_ref().map(|span| span.end);

@@ -1,5 +1,5 @@
-//! UPDATE and DELETE through a view of one table: the keys of the rows are read through the view, under the statement's own
-//! condition, and the rows are imaged in the table.
+//! UPDATE and DELETE through a view of one table: the keys of the rows are read through the view, under the
+//! statement's own condition, and the rows are imaged in the table.
 
 use atone_sql::{Analysis, Dml, DmlAction};
 use atone_undo::Key;

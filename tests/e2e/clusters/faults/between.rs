@@ -1,5 +1,5 @@
-//! A man in the middle, between the proxy and the server, who answers one of the statements on the application's connection
-//! with an error. Where the server would have rolled back with it, it does.
+//! A man in the middle, between the proxy and the server, who answers one of the statements on the application's
+//! connection with an error. Where the server would have rolled back with it, it does.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -22,8 +22,8 @@ pub(crate) struct Fault {
     pub(crate) state: &'static str,
     /// The server has rolled the local transaction back.
     pub(crate) rolls_back: bool,
-    /// What the server does with a KILL QUERY just between two statements of a packet: behind the first it says nothing more,
-    /// although it has announced it. The error is for the first statement of a packet only.
+    /// What the server does with a KILL QUERY just between two statements of a packet: behind the first it says
+    /// nothing more, although it has announced it. The error is for the first statement of a packet only.
     pub(crate) cuts: bool,
 }
 
@@ -262,7 +262,8 @@ impl Relay {
         self.client.send(&out).await
     }
 
-    /// Relays a reply; the number of its last packet, and whether it is an error. With `more`, another one is to follow it.
+    /// Relays a reply; the number of its last packet, and whether it is an error. With `more`, another one is to
+    /// follow it.
     async fn relay(&mut self, expect: Expect, more: bool) -> Result<(u8, bool)> {
         let mut tracker =
             ReplyTracker::new(expect, self.capabilities).with_patch(Patch { renumber: 0, more });

@@ -1,6 +1,7 @@
-//! Errors of the server's in the statements that the proxy sends by itself. Each such statement of each kind of statement is
-//! answered with each code, and then: the client has that code, what the server has rolled back is in no branch, nothing that
-//! writes reaches the server outside of a local transaction, and the global rollback leaves everything as it was.
+//! Errors of the server's in the statements that the proxy sends by itself. Each such statement of each kind of
+//! statement is answered with each code, and then: the client has that code, what the server has rolled back is in no
+//! branch, nothing that writes reaches the server outside of a local transaction, and the global rollback leaves
+//! everything as it was.
 
 mod between;
 mod real;
@@ -46,7 +47,8 @@ const fn fault(code: u16, state: &'static str, rolls_back: bool) -> Fault {
 /// The server drops the rest of a packet without a word.
 const CUTS: Fault = Fault { cuts: true, ..fault(1317, "70100", false) };
 
-/// The local transaction has ended. 1205 under `innodb_rollback_on_timeout`, MariaDB's 1020 under `innodb_snapshot_isolation`.
+/// The local transaction has ended. 1205 under `innodb_rollback_on_timeout`, MariaDB's 1020 under
+/// `innodb_snapshot_isolation`.
 const ENDS_TRANSACTION: [Fault; 3] =
     [fault(1213, "40001", true), fault(1205, "HY000", true), fault(1020, "HY000", true)];
 /// Only the statement has.
@@ -68,8 +70,8 @@ const OF_TEXT: [Fault; 2] = [fault(1146, "42S02", false), fault(1142, "42000", f
 const ENDS_CONNECTION: [Fault; 3] =
     [fault(1053, "08S01", false), fault(1927, "70100", false), fault(2013, "HY000", false)];
 
-/// What the statements at one place are answered with. All of it where `ATONE_FAULTS` is `all`, which takes long; else one of
-/// the kinds, in turn.
+/// What the statements at one place are answered with. All of it where `ATONE_FAULTS` is `all`, which takes long;
+/// else one of the kinds, in turn.
 fn faults(turn: usize) -> Vec<Fault> {
     if std::env::var("ATONE_FAULTS").is_ok_and(|value| value == "all") {
         return [&ENDS_TRANSACTION[..], &ENDS_STATEMENT, &[CUTS], &OF_TEXT, &ENDS_CONNECTION].concat();
@@ -327,8 +329,8 @@ async fn commits(c: Arc<Cluster>) -> Result<()> {
     run(c, "commits_implicit", Mode::Implicit, Group::Commits).await
 }
 
-/// A KILL QUERY that meets the INSERT of the undo record, or the COMMIT behind it: the client knows that all is gone, runs it again, and the
-/// global transaction commits.
+/// A KILL QUERY that meets the INSERT of the undo record, or the COMMIT behind it: the client knows that all is gone,
+/// runs it again, and the global transaction commits.
 async fn killed_commits(c: Arc<Cluster>) -> Result<()> {
     let mut rig = Rig::start(c, "killed_commits").await?;
     let killed = fault(1317, "70100", false);

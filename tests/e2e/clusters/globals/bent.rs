@@ -1,5 +1,5 @@
-//! Each variable that could bend what is read or written, set globally; then a branch of 80 rows that is rolled back, and one
-//! that is committed.
+//! Each variable that could bend what is read or written, set globally; then a branch of 80 rows that is rolled back,
+//! and one that is committed.
 
 use anyhow::{Context as _, Result, ensure};
 use atone_tests::cluster::SOON;
@@ -88,8 +88,8 @@ impl Before {
         Ok(())
     }
 
-    /// Runs statements bound and straight, compares what a client sees, and ends the global transaction; `Some` with its XID
-    /// where they have changed all that they were to change.
+    /// Runs statements bound and straight, compares what a client sees, and ends the global transaction; `Some` with
+    /// its XID where they have changed all that they were to change.
     async fn branch(&mut self, c: &Cluster, fix: Option<&str>, end: &str) -> Result<bool> {
         let mut bound = c.app(Bank::One, &self.schema).await?;
         let mut plain = c.direct(Bank::Two, &self.schema).await?;
@@ -260,8 +260,8 @@ async fn hidden_keys(c: Harmable) -> Result<()> {
     Ok(())
 }
 
-/// A session that has autocommit off from the global variable, which MySQL does not tell in its status flags: what it changes
-/// is of one local transaction, up to any of its ends.
+/// A session that has autocommit off from the global variable, which MySQL does not tell in its status flags: what it
+/// changes is of one local transaction, up to any of its ends.
 async fn autocommit_off_from_the_start(c: Harmable) -> Result<()> {
     const READ: &str = "SELECT v FROM t ORDER BY id";
     let mut c = c.lock().await;

@@ -1,4 +1,5 @@
-//! All session variables of the servers: each has a value of its own in Atone's sessions, or a reason why none is needed.
+//! All session variables of the servers: each has a value of its own in Atone's sessions, or a reason why none is
+//! needed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,8 +23,8 @@ mod variables {
     }
 }
 
-/// Why variables may have any value in a session of Atone's own, and their names. An error that a server gives is none of the
-/// dangers: nothing is done then, and the coordinator and `/readyz` show the error.
+/// Why variables may have any value in a session of Atone's own, and their names. An error that a server gives is
+/// none of the dangers: nothing is done then, and the coordinator and `/readyz` show the error.
 const HARMLESS: &[(&str, &str)] = &[
     (
         "it bears on how a query is planned or where intermediate rows are kept, not on what it finds",

@@ -34,8 +34,8 @@ async fn login(port: u16) -> Result<RawConn> {
     Ok(Session::open(&login).await?.into_conn())
 }
 
-/// Reads compressed packets until `frames` frames are there: the numbers of the former, and number and payload of each of
-/// the latter.
+/// Reads compressed packets until `frames` frames are there: the numbers of the former, and number and payload of
+/// each of the latter.
 async fn read(conn: &mut RawConn, frames: usize) -> Result<(Vec<u8>, Vec<(u8, Vec<u8>)>)> {
     let (mut seqs, mut found, mut inner) = (Vec::new(), Vec::new(), BytesMut::new());
     while found.len() < frames {

@@ -151,8 +151,8 @@ pub(crate) async fn the_proxys_own_certificate(s: Arc<Setup>) -> Result<()> {
     Ok(())
 }
 
-/// MariaDB's clients from 11.4 on: the server proves by the password which certificate is its own. Only hosts that are not
-/// called `127.0.0.1` or `localhost` are checked so.
+/// MariaDB's clients from 11.4 on: the server proves by the password which certificate is its own. Only hosts that
+/// are not called `127.0.0.1` or `localhost` are checked so.
 pub(crate) async fn clients_that_check_by_password(s: Arc<Setup>) -> Result<()> {
     const HOST: &str = "127.0.0.2";
     let flavor = s.cluster.flavor();

@@ -1,5 +1,5 @@
-//! The diagnostics of a statement, packet by packet: in both protocols, behind one that a hint has bound, behind statements that
-//! leave the list of warnings alone, and the status flags behind statements that fail.
+//! The diagnostics of a statement, packet by packet: in both protocols, behind one that a hint has bound, behind
+//! statements that leave the list of warnings alone, and the status flags behind statements that fail.
 
 use std::sync::Arc;
 
@@ -384,7 +384,8 @@ async fn a_list_that_is_left_alone_behind_a_hint(c: Arc<Cluster>) -> Result<()> 
     pair.end(&c).await
 }
 
-/// Commands that hold no statement, and preparations of statements, between a statement and what asks for its diagnostics.
+/// Commands that hold no statement, and preparations of statements, between a statement and what asks for its
+/// diagnostics.
 async fn commands_between(c: Arc<Cluster>) -> Result<()> {
     let mut pair = Pair::open(&c, true).await?;
     pair.same(&[text("SET sql_mode = ''")]).await?;

@@ -90,8 +90,8 @@ async fn statement_time_limits(c: Arc<Cluster>) -> Result<()> {
 }
 
 async fn profiling(c: Arc<Cluster>) -> Result<()> {
-    // The durations differ, and the injected statements are there: what must be the same is that the session has profiling,
-    // and what its statements say
+    // The durations differ, and the injected statements are there: what must be the same is that the session has
+    // profiling, and what its statements say
     on_tables(
         &c,
         &[

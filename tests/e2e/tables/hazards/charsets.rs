@@ -1,4 +1,5 @@
-//! Sessions whose `character_set_client` is not Unicode: characters that hold quotes and backslashes, and names in that charset.
+//! Sessions whose `character_set_client` is not Unicode: characters that hold quotes and backslashes, and names in
+//! that charset.
 
 use std::sync::Arc;
 

@@ -1,8 +1,8 @@
-//! The hazards of AT mode, a test for each: which rows a statement changes, and which values are put back. What the application can
-//! see is in `tests/e2e/statements/traces`.
+//! The hazards of AT mode, a test for each: which rows a statement changes, and which values are put back. What the
+//! application can see is in `tests/e2e/statements/traces`.
 //!
-//! Each hazard has a short test of its own here; where others go deeper, this says which. Each runs a statement bound and straight,
-//! compares the effects and the rows, and compares the rows after a global rollback with those before.
+//! Each hazard has a short test of its own here; where others go deeper, this says which. Each runs a statement bound
+//! and straight, compares the effects and the rows, and compares the rows after a global rollback with those before.
 //!
 //! | hazard | test here | goes deeper |
 //! | --- | --- | --- |

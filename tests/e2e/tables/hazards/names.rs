@@ -1,5 +1,5 @@
-//! Servers that store the names of tables in lower case (`lower_case_table_names = 1`, the default on Windows and of several cloud
-//! services): a table has one name, whichever way a statement writes it.
+//! Servers that store the names of tables in lower case (`lower_case_table_names = 1`, the default on Windows and of
+//! several cloud services): a table has one name, whichever way a statement writes it.
 
 use anyhow::{Context as _, Result};
 use atone_tests::cluster::ClusterOptions;
