@@ -9,7 +9,7 @@ use std::collections::HashSet;
 
 use atone_sql::{Mode, Refusal, Statement, analyze};
 use atone_wire::caps::client;
-use atone_wire::error_code::{ER_PARSE_ERROR, ER_SP_DOES_NOT_EXIST, ER_UPDATED_COLUMN_ONLY_ONCE};
+use atone_wire::error_code::*;
 use atone_wire::response::ErrPacket;
 
 use crate::Capture;
@@ -22,20 +22,33 @@ use crate::text::is_one_statement;
 /// Whether an error is about the preparing of a statement, and not about the statement: more placeholders than there
 /// can be, statements that cannot be prepared, too many that are, a table that changed meanwhile.
 fn is_of_preparing(code: u16) -> bool {
-    matches!(code, 1390 | 1295 | 1461 | 1615)
+    matches!(
+        code,
+        ER_PS_MANY_PARAM | ER_UNSUPPORTED_PS | ER_MAX_PREPARED_STMT_COUNT_REACHED | ER_NEED_REPREPARE
+    )
 }
 
 /// Whether a server finds an error before it looks at rows, so that a statement which changes none has it as well:
 /// ambiguous and unknown columns, numbers of columns, collations that do not mix, texts that are no date, or that a
 /// charset cannot hold.
 fn is_resolved(code: u16) -> bool {
-    matches!(code, 1052 | 1054 | 1241 | 1267 | 1270 | 1271 | 1525 | 3854)
+    matches!(
+        code,
+        ER_NON_UNIQ_ERROR
+            | ER_BAD_FIELD_ERROR
+            | ER_OPERAND_COLUMNS
+            | ER_CANT_AGGREGATE_2COLLATIONS
+            | ER_CANT_AGGREGATE_3COLLATIONS
+            | ER_CANT_AGGREGATE_NCOLLATIONS
+            | ER_WRONG_VALUE
+            | ER_CANNOT_CONVERT_STRING
+    )
 }
 
 /// Whether a SELECT may have this error over a value where a statement that writes has another one: a text that is no
 /// date or not of its charset, a number out of range.
 fn is_of_values(code: u16) -> bool {
-    matches!(code, 1525 | 1690 | 3854)
+    matches!(code, ER_WRONG_VALUE | ER_DATA_OUT_OF_RANGE | ER_CANNOT_CONVERT_STRING)
 }
 
 /// Whether a text is an UPDATE of one table that assigns one of its columns more than once.

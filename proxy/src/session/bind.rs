@@ -5,7 +5,9 @@ use std::sync::Arc;
 use atone_api::proto::{ErrorCode, Status};
 use atone_api::{ClientError, Xid};
 use atone_sql::{Mode, Statement, XidValue};
-use atone_wire::error_code::{ER_BAD_DB_ERROR, ER_NO_SUCH_TABLE};
+use atone_wire::error_code::{
+    ER_BAD_DB_ERROR, ER_NO_SUCH_TABLE, ER_XA_RBROLLBACK, ER_XA_RBTIMEOUT, ER_XAER_NOTA, ER_XAER_RMFAIL,
+};
 use atone_wire::reply::Expect;
 use atone_wire::response::OkPacket;
 use bytes::Bytes;
@@ -486,7 +488,10 @@ impl Session {
                 let committed = self.commit_branch(COMMIT).await;
                 if let Err(Halt::Uncommitted(error)) = &committed {
                     // One that has ended says so the next time, too
-                    let ended = matches!(error.code, 1397 | 1399 | 1402 | 1613);
+                    let ended = matches!(
+                        error.code,
+                        ER_XAER_NOTA | ER_XAER_RMFAIL | ER_XA_RBROLLBACK | ER_XA_RBTIMEOUT
+                    );
                     let lost = !self.in_transaction() && !ended;
                     if let Some(binding) = &mut self.link.binding {
                         binding.lost_local |= lost;

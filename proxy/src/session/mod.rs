@@ -38,6 +38,7 @@ use std::time::Duration;
 use atone_sql::{Marks, Mode, TableLocks};
 use atone_wire::attributes::Attributes;
 use atone_wire::caps::status;
+use atone_wire::error_code::ER_SERVER_SHUTDOWN;
 use atone_wire::frame::{HEADER, Header, MAX_PAYLOAD};
 use atone_wire::reply::Expect;
 use atone_wire::response::OkPacket;
@@ -244,7 +245,7 @@ impl Session {
                 Event::Idle => return Err(self.end_idle().await?),
                 Event::Drain => {
                     let bye = SqlError {
-                        code: 1053,
+                        code: ER_SERVER_SHUTDOWN,
                         state: b"08S01",
                         message: "Server shutdown in progress".into(),
                     };

@@ -1,22 +1,32 @@
 //! The SQLSTATEs of the conditions that statements which write warn of. `SHOW WARNINGS` tells their numbers only.
 
+use atone_wire::error_code::*;
+
 /// The SQLSTATE that the server gives a warning of this number; `None` where it is not known.
 pub(super) fn of_warning(code: u16, mariadb: bool) -> Option<[u8; 5]> {
     let state = match code {
-        1048 | 1062 | 1451 | 1452 => b"23000",
-        1242 => b"21000",
-        1264 => b"22003",
-        1265 => b"01000",
-        1292 => b"22007",
-        1365 => b"22012",
-        1366 if mariadb => b"22007",
-        1441 => b"22008",
-        1758 => b"35000",
-        1256 | 1301 | 1364 | 1411 | 1526 => b"HY000",
-        1210 | 1366 | 3819 if !mariadb => b"HY000",
-        1916 if mariadb => b"22003",
-        1977 if mariadb => b"HY000",
-        4025 if mariadb => b"23000",
+        ER_BAD_NULL_ERROR | ER_DUP_ENTRY | ER_ROW_IS_REFERENCED_2 | ER_NO_REFERENCED_ROW_2 => b"23000",
+        ER_SUBQUERY_NO_1_ROW => b"21000",
+        ER_WARN_DATA_OUT_OF_RANGE => b"22003",
+        WARN_DATA_TRUNCATED => b"01000",
+        ER_TRUNCATED_WRONG_VALUE => b"22007",
+        ER_DIVISION_BY_ZERO => b"22012",
+        ER_TRUNCATED_WRONG_VALUE_FOR_FIELD if mariadb => b"22007",
+        ER_DATETIME_FUNCTION_OVERFLOW => b"22008",
+        ER_DA_INVALID_CONDITION_NUMBER => b"35000",
+        ER_TOO_BIG_FOR_UNCOMPRESS
+        | ER_WARN_ALLOWED_PACKET_OVERFLOWED
+        | ER_NO_DEFAULT_FOR_FIELD
+        | ER_WRONG_VALUE_FOR_TYPE
+        | ER_NO_PARTITION_FOR_GIVEN_VALUE => b"HY000",
+        ER_WRONG_ARGUMENTS | ER_TRUNCATED_WRONG_VALUE_FOR_FIELD | ER_CHECK_CONSTRAINT_VIOLATED
+            if !mariadb =>
+        {
+            b"HY000"
+        }
+        ER_DATA_OVERFLOW if mariadb => b"22003",
+        ER_CANNOT_CONVERT_CHARACTER if mariadb => b"HY000",
+        ER_CONSTRAINT_FAILED if mariadb => b"23000",
         _ => return None,
     };
     Some(*state)

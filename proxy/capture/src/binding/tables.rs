@@ -6,6 +6,7 @@ use std::time::Instant;
 use atone_sql::{Charset, TableRef};
 use atone_undo::{Kind, Table, quote_identifier};
 use atone_wire::Malformed;
+use atone_wire::error_code::{ER_NO_DB_ERROR, ER_TABLEACCESS_DENIED_ERROR};
 use atone_wire::response::ErrPacket;
 
 use crate::Capture;
@@ -96,8 +97,11 @@ impl Capture<'_> {
     /// The schema and name that a table reference means.
     fn names(&self, table: &TableRef, vars: &Vars) -> Result<(String, String), SqlError> {
         let schema = table.schema.clone().or_else(|| vars.database.clone());
-        let schema =
-            schema.ok_or(SqlError { code: 1046, state: b"3D000", message: "No database selected".into() })?;
+        let schema = schema.ok_or(SqlError {
+            code: ER_NO_DB_ERROR,
+            state: b"3D000",
+            message: "No database selected".into(),
+        })?;
         match (vars.names.stored(&schema), vars.names.stored(&table.name)) {
             (Some(schema), Some(name)) => Ok((schema, name)),
             _ => Err(SqlError::refused(&self.xid(), UNFOLDED)),
@@ -161,7 +165,9 @@ impl Capture<'_> {
             }
             match self.try_one(format!("SHOW CREATE TABLE {quoted}")).await? {
                 // Whoever may use a view need not be allowed to see what it is
-                Reply::Err(e) if e.code == 1142 && e.message.starts_with(b"SHOW VIEW") => {
+                Reply::Err(e)
+                    if e.code == ER_TABLEACCESS_DENIED_ERROR && e.message.starts_with(b"SHOW VIEW") =>
+                {
                     return Ok(Resolved::View(schema, name));
                 }
                 Reply::Err(e) => return Ok(Resolved::Answer(e)),

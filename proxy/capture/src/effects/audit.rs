@@ -5,6 +5,9 @@
 //! statement those rows among them that this transaction has inserted, and nobody else sees, are the triggers'. How
 //! many there are nobody knows beforehand; a trigger's IF may have left some out.
 
+use atone_wire::error_code::{
+    ER_COLUMNACCESS_DENIED_ERROR, ER_DBACCESS_DENIED_ERROR, ER_TABLEACCESS_DENIED_ERROR,
+};
 use std::sync::Arc;
 
 use atone_sql::TableRef;
@@ -150,7 +153,12 @@ impl Capture<'_> {
                     self.forget_table(&table);
                     return Err(Halt::roll_back("a table that a trigger writes was altered meanwhile"));
                 }
-                Some(Reply::Err(e)) if matches!(e.code, 1044 | 1142 | 1143) => {
+                Some(Reply::Err(e))
+                    if matches!(
+                        e.code,
+                        ER_DBACCESS_DENIED_ERROR | ER_TABLEACCESS_DENIED_ERROR | ER_COLUMNACCESS_DENIED_ERROR
+                    ) =>
+                {
                     let context =
                         format!("the rows that a trigger writes in {} cannot be read", target.table.name);
                     why.get_or_insert(with_context(&context, &e));

@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use atone_sql::{NO_LIMIT, TableRef};
 use atone_undo::{Key, Kind, Row, Table, quote_identifier};
+use atone_wire::error_code::{ER_COLUMNACCESS_DENIED_ERROR, ER_TABLEACCESS_DENIED_ERROR};
 use atone_wire::response::ErrPacket;
 
 use crate::Capture;
@@ -399,7 +400,7 @@ impl Capture<'_> {
 
 /// An error of the read of children: the application may not read them, for example.
 fn failed(key: &ForeignKey, error: ErrPacket) -> Halt {
-    if matches!(error.code, 1142 | 1143) {
+    if matches!(error.code, ER_TABLEACCESS_DENIED_ERROR | ER_COLUMNACCESS_DENIED_ERROR) {
         let name = format!("the rows that foreign key {} changes cannot be read", key.name);
         return Halt::stop(with_context(&name, &error));
     }

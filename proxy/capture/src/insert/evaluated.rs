@@ -9,7 +9,7 @@ use atone_sql::{
 };
 use atone_undo::quote_identifier;
 use atone_wire::column::ColumnKind;
-use atone_wire::error_code::ER_UNKNOWN_CHARACTER_SET;
+use atone_wire::error_code::{ER_BAD_FIELD_ERROR, ER_UNKNOWN_CHARACTER_SET};
 
 use crate::Capture;
 use crate::binding::tables::Resolved;
@@ -234,7 +234,7 @@ impl Capture<'_> {
                     if let Reply::Err(own) = self.run_theirs(self.plan_of(sql)).await? {
                         return Err(Halt::Failed(own));
                     }
-                    if e.code != 1054 && target.insert.on_conflict != OnConflict::Ignore {
+                    if e.code != ER_BAD_FIELD_ERROR && target.insert.on_conflict != OnConflict::Ignore {
                         return Err(Halt::FailedBefore(e, kept));
                     }
                     let why = "a key comes from an expression that cannot be evaluated by itself";

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use atone_sql::{Analysis, Dml, DmlAction};
 use atone_undo::{Key, Row, Table};
+use atone_wire::error_code::ER_UPDATE_WITHOUT_KEY_IN_SAFE_MODE;
 use atone_wire::response::{ErrPacket, OkPacket};
 
 use crate::Capture;
@@ -395,7 +396,7 @@ fn too_long(restricted: &[u8], vars: &Vars) -> Option<&'static str> {
 /// The error of a statement whose condition is nothing to warn of. To ER_UPDATE_WITHOUT_KEY_IN_SAFE_MODE MySQL adds
 /// what is wrong with a condition, which may be that of the keys of the rows.
 fn without_our_keys(mut error: ErrPacket) -> ErrPacket {
-    if error.code == 1175
+    if error.code == ER_UPDATE_WITHOUT_KEY_IN_SAFE_MODE
         && let Some(at) = memchr::memmem::find(&error.message, b"Cannot use ")
     {
         error.message.truncate(at);
