@@ -3,16 +3,18 @@
 
 use atone_sql::Refusal;
 use atone_wire::caps::status;
-use atone_wire::response::ErrPacket;
+use atone_wire::reply::Expect;
+use atone_wire::response::{ErrPacket, OkPacket};
 use bytes::Bytes;
 
 use super::Session;
 use super::analysed::written;
-use super::analysed::{Analysed, Origin, blanked};
+use super::analysed::{Analysed, Origin, Uncaptured, blanked};
 use atone_capture::commit::COMMIT;
 use atone_capture::diagnostics::Diagnostics;
 use atone_capture::error::{End, SqlError};
 use atone_capture::fault::{Class, Extent, Fault, Progress, class};
+use atone_capture::flight::Reply;
 use atone_capture::outcome::{Done, Halt, Reason, Written, with_context};
 use atone_wire::error_code::ER_PARSE_ERROR;
 
@@ -23,6 +25,19 @@ impl Session {
             Ok(Done::Temporary) => self.pass_temporary(origin).await,
             Ok(Done::Written(written)) => self.written(written).await,
             Err(halt) => self.halted(halt).await,
+        }
+    }
+
+    /// Runs a statement on a temporary table, of which nothing is captured.
+    async fn pass_temporary(&mut self, origin: Origin) -> Result<(), End> {
+        if self.held.is_none() {
+            self.forward_uncaptured(origin, Expect::Results, Uncaptured::Temporary).await?;
+            return Ok(());
+        }
+        match self.capture().run_theirs(origin.text()).await? {
+            Reply::Ok(ok) => self.send_ok(ok).await,
+            Reply::Err(e) => self.statement_failed(e).await,
+            _ => Err(End::Broken("a statement that writes answered with rows".into())),
         }
     }
 
@@ -71,6 +86,19 @@ impl Session {
             self.state.diagnostics.keep(kept);
         }
         Ok(())
+    }
+
+    /// Commits the local transaction by `commit`, a statement that commits, as a branch of the global transaction.
+    ///
+    /// # Errors
+    /// See [`atone_capture::Capture::commit_branch`].
+    pub(super) async fn commit_branch(&mut self, commit: &[u8]) -> Result<OkPacket, Halt> {
+        let writes = !self.state.branch.is_clean();
+        let done = self.capture().commit_branch(commit).await;
+        if let (true, Ok(_), Some(binding)) = (writes, &done, &mut self.link.binding) {
+            binding.lost_local = false;
+        }
+        done
     }
 
     /// Answers what a command has come to, where it was not answered yet.

@@ -1,26 +1,22 @@
 //! Binding a session to a global transaction, and ending it.
 
-use std::sync::Arc;
-
 use atone_api::proto::{ErrorCode, Status};
 use atone_api::{ClientError, Xid};
-use atone_sql::{Mode, Statement, XidValue};
+use atone_sql::Statement;
 use atone_wire::error_code::{
     ER_BAD_DB_ERROR, ER_NO_SUCH_TABLE, ER_XA_RBROLLBACK, ER_XA_RBTIMEOUT, ER_XAER_NOTA, ER_XAER_RMFAIL,
 };
 use atone_wire::reply::Expect;
 use atone_wire::response::OkPacket;
-use bytes::Bytes;
 
 use super::Session;
 use super::analysed::{Analysed, Origin};
+use super::link::binding::Binding;
 use super::rollback::Decision;
+use super::unbound::HeldLocks;
 use crate::coordinator_error::of_coordinator;
-use crate::session::HeldLocks;
-use crate::waits::Bound;
 use atone_capture::commit::COMMIT;
 use atone_capture::error::{End, SqlError};
-use atone_capture::fault::Progress;
 use atone_capture::flight::Reply;
 use atone_capture::outcome::Halt;
 use atone_capture::settings::{WIDE, is_wide, unhex};
@@ -28,178 +24,7 @@ use atone_capture::settings::{WIDE, is_wide, unhex};
 /// What a server says of a table that there is not; under table locks it says that the table was not locked.
 const NO_SUCH_TABLE: [u16; 2] = [ER_BAD_DB_ERROR, ER_NO_SUCH_TABLE];
 
-/// The global transaction that statements of this session belong to.
-#[derive(Clone, Debug)]
-pub(super) struct Binding {
-    pub(super) xid: String,
-    /// Bound by a hint: ends with the local transaction.
-    pub(super) local_only: bool,
-    /// A COMMIT GLOBAL TRANSACTION has lost the local transaction that it was to commit first, and none that has
-    /// written has been committed since: sent again, it would commit the rest.
-    pub(super) lost_local: bool,
-    /// So long the session is listed as bound.
-    _listed: Arc<Bound>,
-}
-
-/// Whether something in the text means different things in different settings of the session.
-pub(super) fn depends_on_mode(sql: &[u8]) -> bool {
-    sql.iter().any(|b| b"'\"\\`".contains(b))
-}
-
 impl Session {
-    /// A statement of a bound session, or one that may concern Atone.
-    pub(super) async fn looked_at_query(&mut self, sql: Bytes) -> Result<(), Halt> {
-        if self.link.binding.is_some() && self.state.vars.is_none() && !depends_on_mode(&sql) {
-            // Reading the variables would replace the diagnostics
-            let analysed = Analysed::query(sql.clone(), self.capture().assumed_mode());
-            let statement = &analysed.analysis.statement;
-            if matches!(statement, Statement::Diagnostics | Statement::SelectsDiagnostics { .. }) {
-                return Ok(self.looked_at_statement(analysed).await?);
-            }
-        }
-        let mode = self.reading_mode(&sql).await?;
-        Ok(self.looked_at_statement(Analysed::query(sql, mode)).await?)
-    }
-
-    /// How a statement is read.
-    ///
-    /// # Errors
-    /// It cannot be read under the settings of the bound session. Nothing passes under such ones but what certainly
-    /// is no write, and leads out of them.
-    pub(super) async fn reading_mode(&mut self, sql: &[u8]) -> Result<Mode, Halt> {
-        if self.link.binding.is_none() {
-            let mode = self.unbound_mode(sql).await?;
-            let unreadable = self.state.vars.as_ref().and_then(|vars| vars.refuse.as_deref());
-            return match unreadable {
-                // It may ask to be bound where that cannot be read
-                Some(why) if !sql.is_ascii() && atone_sql::may_name_xid(sql) => {
-                    Err(SqlError::refused("", why).into())
-                }
-                _ => Ok(mode),
-            };
-        }
-        let vars = self.capture().session_vars().await?;
-        let Some(why) = &vars.refuse else { return Ok(vars.mode) };
-        let leads_out = matches!(
-            atone_sql::analyze(sql, vars.mode).statement,
-            Statement::Set
-                | Statement::SetXid(_)
-                | Statement::CommitGlobal
-                | Statement::RollbackGlobal
-                | Statement::Rollback { .. }
-        );
-        let passes = leads_out && sql.is_ascii();
-        if passes { Ok(vars.mode) } else { Err(SqlError::refused(&self.xid(), why).into()) }
-    }
-
-    /// How a statement of an unbound session is read: as the session's settings say, where it may bind itself, or may
-    /// set `@atone_xid` in a text that is another one under other settings.
-    pub(super) async fn unbound_mode(&mut self, sql: &[u8]) -> Result<Mode, End> {
-        let binds = self.link.attribute_xid.is_some() || atone_sql::may_have_hint(sql);
-        let ambiguous = || {
-            let quotes = memchr::memchr2(b'"', b'\\', sql).is_some();
-            (quotes || !sql.is_ascii()) && atone_sql::may_concern_atone(sql)
-        };
-        Ok(if binds || ambiguous() {
-            self.capture().session_vars().await?.mode
-        } else {
-            self.capture().assumed_mode()
-        })
-    }
-
-    /// A statement, analyzed, of a bound session or with something for Atone in it.
-    pub(super) async fn looked_at_statement(&mut self, statement: Analysed) -> Result<(), End> {
-        self.command.text = self.text_to_ask(&statement);
-        let done = match self.run_statement(statement).await {
-            // Behind it lies much: the future of each statement stays small
-            Err(halt) => Box::pin(self.halted(halt)).await,
-            Ok(()) => Ok(()),
-        };
-        self.command.text = None;
-        done
-    }
-
-    async fn run_statement(&mut self, statement: Analysed) -> Result<(), Halt> {
-        self.command.returned = None;
-        self.command.progress = Progress::default();
-        let Analysed { sql, analysis, .. } = &statement;
-        let bound = self.link.binding.is_some() || self.link.attribute_xid.is_some();
-        if analysis.statement.binds()
-            && let Some(xid) = &self.link.attribute_xid
-        {
-            let why = "the statement binds and has the query attribute atone_xid";
-            return Err(SqlError::refused(xid, why).into());
-        }
-        let sweeps = self.sweeps_variables(&statement);
-        match &analysis.statement {
-            Statement::Refused(refusal) if bound || refusal.for_atone => {
-                return Ok(Box::pin(self.refuse_text(refusal)).await?);
-            }
-            Statement::StartGlobal { name, timeout_s } => {
-                return self.start_global(name.clone(), *timeout_s).await;
-            }
-            Statement::JoinGlobal(XidValue::Literal(xid)) => return self.join_global(xid).await,
-            Statement::JoinGlobal(XidValue::Placeholder(_) | XidValue::Null) => {
-                let why = "a parameter of START GLOBAL TRANSACTION JOIN outside of a prepared statement";
-                return Err(Halt::stop(why));
-            }
-            Statement::CommitGlobal => return self.end_global(true).await,
-            Statement::RollbackGlobal => return self.end_global(false).await,
-            Statement::SetXid(XidValue::Literal(xid)) if !xid.is_empty() => {
-                return self.bind_to(xid.clone(), statement.origin).await;
-            }
-            Statement::SetXid(XidValue::Null) if sweeps => {
-                return self.touches_xid(statement.origin, true).await;
-            }
-            Statement::SetXid(XidValue::Literal(_) | XidValue::Null) => {
-                return self.unbind(statement.origin).await;
-            }
-            Statement::SetXid(XidValue::Placeholder(_)) => {
-                return Err(Halt::stop("a parameter of SET @atone_xid outside of a prepared statement"));
-            }
-            Statement::TouchesXid => {
-                if self.link.binding.is_some() {
-                    self.capture().check_reads(sql, &analysis.statement).await?;
-                }
-                return self.touches_xid(statement.origin, sweeps).await;
-            }
-            Statement::Refused(_) if analysis.touches_xid => {
-                let why = "@atone_xid is set in a way that is not followed: use SET @atone_xid = '…'";
-                return Err(Halt::stop(why));
-            }
-            _ => {}
-        }
-        let hint = match (&analysis.xid_hint, self.link.attribute_xid.clone()) {
-            (Some(hint), Some(xid)) if hint.xid != xid => {
-                let text = "the statement's hint names another XID than its query attribute";
-                return Err(SqlError::outside(&xid, text).into());
-            }
-            (Some(hint), _) => Some(hint.xid.clone()),
-            (None, xid) => xid,
-        };
-        if let Some(xid) = hint
-            && self.link.binding.as_ref().is_none_or(|b| b.xid != xid)
-        {
-            self.bind_by_hint(&xid).await?;
-        }
-        if self.link.binding.is_none() {
-            if self.answer_kept(&statement).await? {
-                return Ok(());
-            }
-            match statement.origin.execution() {
-                None => self.unbound_statement(statement.origin.sql()).await?,
-                Some(payload) => self.unbound_execute(payload, sql).await?,
-            }
-            return Ok(());
-        }
-        let statement = statement.without_hint(self.capture().assumed_mode());
-        let Analysed { sql, analysis, .. } = &statement;
-        if !matches!(analysis.statement, Statement::Refused(_)) {
-            self.capture().check_reads(sql, &analysis.statement).await?;
-        }
-        Ok(self.bound_statement(statement).await?)
-    }
-
     /// Checks that the session can be bound or unbound now.
     fn check_rebind(&self, wanted: &str) -> Result<(), SqlError> {
         if let Some(binding) = &self.link.binding
@@ -276,7 +101,11 @@ impl Session {
     }
 
     /// `START GLOBAL TRANSACTION`
-    async fn start_global(&mut self, name: Option<String>, timeout_s: Option<u64>) -> Result<(), Halt> {
+    pub(super) async fn start_global(
+        &mut self,
+        name: Option<String>,
+        timeout_s: Option<u64>,
+    ) -> Result<(), Halt> {
         if let Some(binding) = self.link.binding.clone()
             && self.check_active(&binding.xid).await.is_ok()
         {
@@ -307,7 +136,7 @@ impl Session {
     }
 
     /// `START GLOBAL TRANSACTION JOIN '…'`
-    async fn join_global(&mut self, xid: &str) -> Result<(), Halt> {
+    pub(super) async fn join_global(&mut self, xid: &str) -> Result<(), Halt> {
         self.check_join(xid).await?;
         // What is active is a valid XID
         match self.capture().run_one(format!("SET @atone_xid = '{xid}'")).await? {
@@ -330,7 +159,7 @@ impl Session {
     }
 
     /// `SET @atone_xid = '…'`
-    async fn bind_to(&mut self, xid: String, origin: Origin) -> Result<(), Halt> {
+    pub(super) async fn bind_to(&mut self, xid: String, origin: Origin) -> Result<(), Halt> {
         self.check_join(&xid).await?;
         if self.forward(origin, Expect::Results).await?.failed().is_none() {
             self.bind(xid, false);
@@ -339,7 +168,7 @@ impl Session {
     }
 
     /// `SET @atone_xid = NULL`
-    async fn unbind(&mut self, origin: Origin) -> Result<(), Halt> {
+    pub(super) async fn unbind(&mut self, origin: Origin) -> Result<(), Halt> {
         // Writes of an unbound local transaction are no reason not to stay unbound
         if self.link.binding.is_some() {
             self.check_rebind("")?;
@@ -354,7 +183,7 @@ impl Session {
     /// Notes what a statement of a bound session has to do with the list of user variables. Whether NULL for
     /// `@atone_xid` is one of many then: tools that find the list set each variable in it to NULL, to leave nothing
     /// behind (Flyway before and after each migration), and do not mean to leave the global transaction.
-    fn sweeps_variables(&mut self, statement: &Analysed) -> bool {
+    pub(super) fn sweeps_variables(&mut self, statement: &Analysed) -> bool {
         let sweeps = self.listed_variables && self.link.binding.as_ref().is_some_and(|b| !b.local_only);
         let ends = matches!(
             statement.analysis.statement,
@@ -374,7 +203,7 @@ impl Session {
 
     /// A statement that sets `@atone_xid` in a way that only the server can work out: the variable is read before and
     /// afterwards, and put back where the session can't be bound to what it says, or where it `sweeps` all variables.
-    async fn touches_xid(&mut self, origin: Origin, sweeps: bool) -> Result<(), Halt> {
+    pub(super) async fn touches_xid(&mut self, origin: Origin, sweeps: bool) -> Result<(), Halt> {
         let before = self.read_variable().await?;
         let reply = self.capture().run_theirs(origin.text()).await?;
         let Reply::Ok(ok) = reply else {
@@ -447,7 +276,7 @@ impl Session {
     }
 
     /// A hint binds its statement, and the local transaction that this runs in.
-    async fn bind_by_hint(&mut self, xid: &str) -> Result<(), Halt> {
+    pub(super) async fn bind_by_hint(&mut self, xid: &str) -> Result<(), Halt> {
         if let Some(binding) = &self.link.binding
             && !binding.local_only
         {
@@ -464,21 +293,8 @@ impl Session {
         Ok(())
     }
 
-    /// Commits the local transaction by `commit`, a statement that commits, as a branch of the global transaction.
-    ///
-    /// # Errors
-    /// See [`atone_capture::Capture::commit_branch`].
-    pub(super) async fn commit_branch(&mut self, commit: &[u8]) -> Result<OkPacket, Halt> {
-        let writes = !self.state.branch.is_clean();
-        let done = self.capture().commit_branch(commit).await;
-        if let (true, Ok(_), Some(binding)) = (writes, &done, &mut self.link.binding) {
-            binding.lost_local = false;
-        }
-        done
-    }
-
     /// `COMMIT GLOBAL TRANSACTION` and `ROLLBACK GLOBAL TRANSACTION`
-    async fn end_global(&mut self, commit: bool) -> Result<(), Halt> {
+    pub(super) async fn end_global(&mut self, commit: bool) -> Result<(), Halt> {
         let Some(binding) = self.link.binding.clone() else {
             return Err(SqlError::ended("", "this session is bound to no global transaction").into());
         };

@@ -1,16 +1,20 @@
 //! Local transactions of a bound session: what begins one, ends it, and moves within it.
 
-use atone_sql::AutocommitValue;
+use atone_sql::{AutocommitValue, Statement};
 use atone_wire::error_code::ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION;
 use atone_wire::reply::Expect;
 
 use super::Session;
 use super::analysed::{Analysed, Origin};
-use super::bound::writes;
 use atone_capture::error::End;
 use atone_capture::fault::{Class, class, ended_a_wait};
 use atone_capture::flight::Reply;
 use atone_capture::outcome::Halt;
+
+/// Whether a statement writes rows.
+pub(super) fn writes(statement: &Statement) -> bool {
+    matches!(statement, Statement::Insert(_) | Statement::Dml(_) | Statement::Joined(_))
+}
 
 /// A statement for which a local transaction may begin.
 #[derive(Debug)]
@@ -31,7 +35,7 @@ impl Session {
             || !self.state.branch.is_untouched();
         (!open && writes(&analysis.statement)).then(|| Opening {
             text: sql.get(..analysis.terminator).unwrap_or(sql).to_vec(),
-            settings: self.of_next_transaction(),
+            settings: self.link.preserved.of_next_transaction(),
         })
     }
 
@@ -52,7 +56,7 @@ impl Session {
             self.capture().keep_warnings_after_answer(-1).await?;
         }
         // They were used up by the transaction that ends here
-        self.set_of_next_transaction(opening.settings);
+        self.link.preserved.set_of_next_transaction(opening.settings);
         self.capture().rollback_local().await?;
         if !first {
             // Which errors come before the server begins a transaction depends on the server, and on the statement
@@ -82,7 +86,7 @@ impl Session {
             return Err(Halt::stop(why));
         }
         let done = if commits {
-            self.note_end();
+            self.link.preserved.note_end();
             self.commit_with(text).await
         } else if ends && self.reads_have_written().await? {
             Ok(())
@@ -96,7 +100,7 @@ impl Session {
 
     /// BEGIN and COMMIT
     pub(super) async fn bound_commit(&mut self, text: &[u8], origin: Origin) -> Result<(), Halt> {
-        self.note_end();
+        self.link.preserved.note_end();
         if !self.state.branch.is_clean() {
             return self.commit_with(text).await;
         }
@@ -112,7 +116,7 @@ impl Session {
 
     /// ROLLBACK
     pub(super) async fn bound_rollback(&mut self, origin: Origin) -> Result<(), Halt> {
-        self.note_end();
+        self.link.preserved.note_end();
         if self.forward(origin, Expect::Results).await?.failed().is_none() {
             self.state.branch.clear();
         }

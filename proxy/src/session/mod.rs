@@ -6,36 +6,35 @@
 mod analysed;
 mod answer;
 mod answers;
-mod auth;
 mod bind;
-mod bound;
 mod bulk;
 mod catalog;
-mod file;
-mod gate;
-mod handshake;
+mod change_user;
+mod expect;
+mod forward;
+mod instead;
 mod link;
 mod local;
 mod login;
 mod named;
-mod origin;
-mod own;
 mod packet;
-mod pre_41;
+mod plain;
 mod prepared;
-mod preserved;
-mod register;
+mod reading;
 mod relay;
 mod rollback;
+mod settings;
 mod sql_state;
+mod statement;
 mod statements;
+mod unbound;
 mod warnings;
 
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use atone_sql::{Marks, Mode, TableLocks};
+use atone_sql::{Marks, Mode};
 use atone_wire::attributes::Attributes;
 use atone_wire::caps::status;
 use atone_wire::error_code::ER_SERVER_SHUTDOWN;
@@ -51,18 +50,19 @@ use crate::memory::RESERVED_PER_IMAGE;
 use crate::net::{Conn, Peer, Stream};
 use atone_capture::error::{End, SqlError};
 use atone_capture::fault::Progress;
-use atone_capture::flight::Reply;
 use atone_capture::outcome::Halt;
 use atone_capture::settings::assumed_mode;
 use atone_capture::{Capture, Command, State};
 
 use catalog::SessionCatalog;
-use gate::{Frame, ServerLeg};
 use link::Link;
-use own::{Carried, OwnStatements};
-use prepared::{CURSOR_AT, CURSOR_TYPES};
-use preserved::Preserved;
+use link::gate::{Frame, ServerLeg};
+use link::own::{Carried, OwnStatements};
+use link::preserved::Preserved;
+use link::reply::ReplyState;
+use login::handshake::Opened;
 use statements::Statements;
+use unbound::HeldLocks;
 
 /// How long a server may take to close, once its client has ended its side.
 const LAST_WORDS_LIMIT: Duration = Duration::from_secs(10);
@@ -95,7 +95,7 @@ pub struct Session {
 impl Session {
     /// Serves a client until either side ends.
     pub async fn serve(backend: Arc<Backend>, client: Stream, peer: Peer, draining: watch::Receiver<bool>) {
-        let opened = match Session::open(backend, Conn::new(client), peer).await {
+        let opened = match Opened::open(backend, Conn::new(client), peer).await {
             Ok(opened) => opened,
             Err(end) => {
                 tracing::debug!(%end, "handshake ended");
@@ -304,7 +304,7 @@ impl Session {
             command::CHANGE_USER => Ok(self.change_user(&payload).await?),
             _ if self.link.binding.is_some() => self.bound_command(byte, payload).await,
             _ => {
-                self.forward_unbound(&payload).await?;
+                self.link.send_unbound(&payload).await?;
                 Ok(self.finish_plain(byte, &payload).await?)
             }
         }
@@ -361,63 +361,6 @@ impl Session {
         self.link.xid()
     }
 
-    /// Relays the reply to a command that was forwarded as it came, and notes what it changed.
-    async fn finish_plain(&mut self, byte: u8, payload: &[u8]) -> Result<(), End> {
-        match byte {
-            // The server closes; the client is gone or waits for that
-            command::QUIT => return self.relay_until_closed().await,
-            command::STMT_CLOSE => {
-                let Some(id) = payload.get(1..5).and_then(|b| b.try_into().ok()) else {
-                    return self.answer_to_malformed().await;
-                };
-                self.prepared.close(u32::from_le_bytes(id));
-                return Ok(());
-            }
-            command::STMT_SEND_LONG_DATA => return Ok(()),
-            _ => {}
-        }
-        if byte == command::PING && !self.link.mariadb && self.state.diagnostics.is_some() {
-            return self.finish_ping().await;
-        }
-        let expect = if byte == command::STMT_EXECUTE { of_execution(payload) } else { expected(byte) };
-        let tracker = self.relay_reply(expect).await?;
-        if let Some(code) = tracker.failed().filter(|_| self.link.binding.is_some()) {
-            self.capture().after_error(code).await?;
-        }
-        self.note_command(byte, tracker.failed().is_some()).await?;
-        match byte {
-            command::RESET_CONNECTION if tracker.failed().is_none() => self.forget_session(),
-            command::STMT_RESET => {
-                let id = payload.get(1..5).and_then(|id| id.try_into().ok()).map(u32::from_le_bytes);
-                if let Some(statement) = id.and_then(|id| self.prepared.get_mut(id)) {
-                    statement.reset();
-                }
-            }
-            command::SET_OPTION if tracker.failed().is_none() => self.note_option(payload),
-            command::INIT_DB if tracker.failed().is_none() => {
-                self.state.vars = None;
-                self.link.readings += 1;
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
-    /// MySQL counts the warnings of the statement before in its answer to a ping; it has others in its list than are
-    /// kept.
-    async fn finish_ping(&mut self) -> Result<(), End> {
-        match self.link.read_reply(None, false).await?.0 {
-            Reply::Ok(mut ok) => {
-                let kept = self.state.diagnostics.get().map_or(0, |kept| kept.warning_count);
-                ok.warnings = u16::try_from(kept).unwrap_or(u16::MAX);
-                self.note_command(command::PING, false).await?;
-                self.send_ok(ok).await
-            }
-            Reply::Err(e) => self.statement_failed(e).await,
-            _ => Err(End::Broken("a ping answered with rows".into())),
-        }
-    }
-
     /// The server has forgotten everything of this session but the login and the options of the connection.
     fn forget_session(&mut self) {
         self.prepared = Statements::default();
@@ -432,146 +375,6 @@ impl Session {
         self.state.undo_logs.clear();
         self.state.diagnostics.forget();
     }
-
-    /// The application has set, by `COM_SET_OPTION`, whether it sends several statements in a packet.
-    fn note_option(&mut self, payload: &[u8]) {
-        // MariaDB reads a missing byte as 0
-        let option = [1, 2].map(|at| payload.get(at).copied().unwrap_or_default());
-        let on = option == command::OPTION_MULTI_STATEMENTS_ON.to_le_bytes();
-        if on {
-            self.link.capabilities |= caps::client::MULTI_STATEMENTS;
-        } else {
-            self.link.capabilities &= !caps::client::MULTI_STATEMENTS;
-        }
-        self.link.multi_statements = on;
-    }
-
-    /// Something that ran unbound may have changed how statements prepared before it are read; so it does where it is
-    /// not known.
-    fn note_reading(&mut self, sql: Option<&[u8]>) {
-        if self.prepared.is_empty() && self.link.own.is_empty() {
-            return;
-        }
-        if sql.is_none_or(atone_sql::may_change_parsing) {
-            self.link.readings += 1;
-        }
-        if sql.is_none_or(atone_sql::may_prepare) {
-            self.prepared.named.clear();
-        }
-    }
-
-    /// Something ran unbound that may have changed what we know of the session.
-    fn unbound_activity(&mut self) {
-        self.state.vars = None;
-        self.state.tables.clear();
-        self.state.undo_logs.clear();
-        self.state.diagnostics.forget();
-    }
-
-    /// Forwards a query of an unbound session, as it came, and notes whether it may have written.
-    async fn unbound_query(&mut self, payload: &[u8], sql: &[u8]) -> Result<(), Halt> {
-        if !atone_sql::may_have_several_statements(sql) {
-            self.check_found_rows(sql)?;
-        }
-        self.link.restore_multi_statements(sql).await?;
-        self.forward_unbound(payload).await?;
-        Ok(self.after_unbound_query(sql).await?)
-    }
-
-    /// The same of one statement, with the query attributes of the command that it came in.
-    async fn unbound_statement(&mut self, sql: &[u8]) -> Result<(), Halt> {
-        self.check_found_rows(sql)?;
-        let taken = self.mark_unbound_list().await?;
-        self.link.restore_multi_statements(sql).await?;
-        self.forward_unbound_statement(sql).await?;
-        self.after_unbound_query(sql).await?;
-        Ok(self.follow_list(taken).await?)
-    }
-
-    async fn after_unbound_query(&mut self, sql: &[u8]) -> Result<(), End> {
-        self.unbound_activity();
-        self.note_reading(Some(sql));
-        let failed = self.relay_reply(Expect::Results).await?.failed().is_some();
-        if !failed {
-            self.note_result(sql);
-        }
-        self.note_unbound(sql, failed);
-        Ok(())
-    }
-
-    /// Notes what a statement of an unbound session has done that bears on whether it can be bound.
-    fn note_unbound(&mut self, sql: &[u8], failed: bool) {
-        self.note_unbound_write(sql);
-        let mode = self.capture().assumed_mode();
-        match (atone_sql::table_locks(&mode.charset.decode_value(sql), mode), failed) {
-            (Some(TableLocks::Taken), false) => self.table_locks = HeldLocks::Yes,
-            (Some(TableLocks::Released), false) => self.table_locks = HeldLocks::No,
-            // Of several statements the first ones may have run
-            (Some(_), _) => self.table_locks = HeldLocks::Unknown,
-            (None, _) => {}
-        }
-    }
-
-    fn note_unbound_write(&mut self, sql: &[u8]) {
-        if self.in_transaction() && !self.wrote_unbound {
-            let mode = self.capture().assumed_mode();
-            self.wrote_unbound = atone_sql::may_write(&mode.charset.decode_value(sql), mode);
-        }
-    }
-}
-
-/// What the client has of the reply to its current command.
-#[derive(Clone, Copy, Debug, Default)]
-struct ReplyState {
-    /// The sequence number of the next packet.
-    seq: u8,
-    /// Whether the reply to the current statement is followed by that to another one.
-    more: bool,
-    /// Whether an error was sent, which ends it.
-    failed: bool,
-    /// What the current statement was answered with, unless it was an error.
-    answer: Option<Answer>,
-    /// The error that it was answered with.
-    error: Option<Answered>,
-}
-
-/// What a statement was answered with, as far as its diagnostics go.
-#[derive(Clone, Copy, Debug)]
-struct Answer {
-    /// `None` for rows.
-    affected_rows: Option<u64>,
-    warnings: u16,
-}
-
-impl Answer {
-    /// What `ROW_COUNT()` is behind it.
-    fn row_count(self) -> i128 {
-        self.affected_rows.map_or(-1, i128::from)
-    }
-}
-
-/// An error that a statement was answered with.
-#[derive(Clone, Copy, Debug)]
-struct Answered {
-    code: u16,
-    /// It is Atone's.
-    own: bool,
-}
-
-impl ReplyState {
-    /// Before the reply to a command whose last frame has this sequence number.
-    fn after(seq: u8) -> ReplyState {
-        ReplyState { seq: seq.wrapping_add(1), ..ReplyState::default() }
-    }
-}
-
-/// Whether a session holds table locks (LOCK TABLES).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum HeldLocks {
-    No,
-    Yes,
-    /// A statement may have taken or released some that was not read as far.
-    Unknown,
 }
 
 /// What happens while a session waits for a command.
@@ -596,24 +399,4 @@ fn looked_at(byte: u8) -> bool {
             | command::SET_OPTION
             | command::CHANGE_USER
     )
-}
-
-/// What an execution is answered with.
-fn of_execution(payload: &[u8]) -> Expect {
-    let cursor = payload.get(CURSOR_AT).is_some_and(|flags| flags & CURSOR_TYPES != 0);
-    if cursor { Expect::Cursor } else { Expect::Results }
-}
-
-/// What a command is answered with.
-fn expected(byte: u8) -> Expect {
-    match byte {
-        command::QUERY | command::STMT_EXECUTE | command::PROCESS_INFO | command::STMT_BULK_EXECUTE => {
-            Expect::Results
-        }
-        command::STMT_PREPARE => Expect::Prepare,
-        command::FIELD_LIST => Expect::FieldList,
-        command::STMT_FETCH => Expect::Rows,
-        command::BINLOG_DUMP | command::BINLOG_DUMP_GTID | command::TABLE_DUMP => Expect::Endless,
-        _ => Expect::Single,
-    }
 }

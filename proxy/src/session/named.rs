@@ -9,22 +9,14 @@ use bytes::Bytes;
 
 use super::Session;
 use super::analysed::{Analysed, Origin};
-use super::own::Carried;
-use super::statements::Reading;
+use super::link::own::Carried;
+use super::statements::Named;
 use atone_capture::error::{End, SqlError};
 use atone_capture::flight::Reply;
 use atone_capture::odd::odd_kinds;
 use atone_capture::outcome::{Halt, with_context};
 use atone_capture::params::substitute;
 use atone_capture::settings::{Vars, unhex};
-
-/// A statement that was prepared under a name.
-#[derive(Clone, Debug)]
-pub(super) struct Named {
-    /// Its text, as it was read.
-    sql: Bytes,
-    reading: Reading,
-}
 
 /// Why a text with other than ASCII letters is not prepared from a literal.
 const ANOTHER_TEXT: &str = "PREPARE from a literal with other than ASCII letters, which the server reads in another charset: prepare it \
@@ -82,13 +74,13 @@ impl Session {
         Ok(())
     }
 
-    /// `EXECUTE …`
+    /// `EXECUTE …`: what is to run for it, where it was not forwarded; [`Session::end_named`] comes after that.
     pub(super) async fn execute_named(
         &mut self,
         sql: &[u8],
         execute: &Execute,
         origin: Origin,
-    ) -> Result<(), Halt> {
+    ) -> Result<Option<Analysed>, Halt> {
         let named = match &execute.what {
             ExecuteWhat::Named(name) => match self.prepared.named.get(name) {
                 Some(named) => named.clone(),
@@ -122,7 +114,8 @@ impl Session {
             self.listed_variables |= atone_sql::may_list_user_variables(&named.sql);
             let taken = self.mark_list().await?;
             self.forward(origin.running(&running), Expect::Results).await?;
-            return Ok(self.follow_list(taken).await?);
+            self.follow_list(taken).await?;
+            return Ok(None);
         }
         let params = self.variables(sql, execute).await?;
         let text = Bytes::from(substitute(&named.sql, &inner.placeholders, &params, vars.mode)?);
@@ -137,10 +130,13 @@ impl Session {
             self.command.odd = odd_kinds(inner, &params);
         }
         self.link.carried = Carried::Variables(using.collect());
-        let done = Box::pin(self.looked_at_statement(Analysed { origin, ..analysed })).await;
+        Ok(Some(Analysed { origin, ..analysed }))
+    }
+
+    /// What an EXECUTE stands for has run.
+    pub(super) fn end_named(&mut self) {
         self.link.carried = Carried::default();
         self.command.odd = Vec::new();
-        Ok(done?)
     }
 
     /// The text of a statement to prepare; `None` where it is NULL.

@@ -8,7 +8,6 @@ use atone_wire::execute::Param;
 use bytes::Bytes;
 
 use super::Session;
-use super::bind::depends_on_mode;
 use atone_capture::error::SqlError;
 use atone_capture::outcome::{Halt, Reason};
 
@@ -107,18 +106,6 @@ impl Session {
             Some(error) => Halt::Failed(error),
             None => Halt::stop("several statements from a client without CLIENT_MULTI_STATEMENTS"),
         })
-    }
-
-    /// How a packet is cut into statements.
-    async fn splitting_mode(&mut self, sql: &[u8]) -> Result<Mode, Halt> {
-        if !depends_on_mode(sql) {
-            return Ok(self.capture().assumed_mode());
-        }
-        let vars = self.capture().session_vars().await?;
-        match &vars.refuse {
-            Some(why) => Err(SqlError::refused(&self.xid(), why).into()),
-            None => Ok(vars.mode),
-        }
     }
 }
 

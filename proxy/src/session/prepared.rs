@@ -2,28 +2,19 @@
 
 use atone_sql::{Statement as Sql, XidValue};
 use atone_wire::caps::client;
-use atone_wire::command;
 use atone_wire::execute::{ExecuteHead, Execution, parse_execution};
 use atone_wire::reply::Expect;
 use bytes::Bytes;
 
 use super::Session;
 use super::analysed::Analysed;
-use super::gate::{Harmless, OwnCommand};
-use super::own::Carried;
+use super::link::own::Carried;
 use super::packet::{named_xid, names_xid};
 use super::statements::{Reading, Statement};
-use crate::session::of_execution;
 use atone_capture::error::{End, SqlError};
-use atone_capture::flight::Reply;
 use atone_capture::odd::odd_kinds;
 use atone_capture::outcome::Halt;
 use atone_capture::params::substitute;
-
-/// The flags of `COM_STMT_EXECUTE` that ask for a cursor.
-pub(super) const CURSOR_TYPES: u8 = 0b111;
-/// Where they stand.
-pub(super) const CURSOR_AT: usize = 5;
 
 /// What the server prepares in place of statements that only Atone knows.
 const PLACEHOLDER_SQL: &[u8] = b"DO 0";
@@ -88,75 +79,6 @@ impl Session {
         Ok(())
     }
 
-    /// How a statement's text is read now.
-    pub(super) fn reading(&self) -> Reading {
-        Reading { count: self.link.readings, vars: self.state.vars.clone() }
-    }
-
-    /// Checks that a prepared statement can be captured by its text.
-    ///
-    /// # Errors
-    /// It may mean another table now, or be another text.
-    pub(super) async fn check_reading(&mut self, reading: &Reading, statement: &Sql) -> Result<(), Halt> {
-        let indifferent = matches!(
-            statement,
-            Sql::StartGlobal { .. }
-                | Sql::JoinGlobal(_)
-                | Sql::CommitGlobal
-                | Sql::RollbackGlobal
-                | Sql::SetXid(_)
-                | Sql::Begin { .. }
-                | Sql::Commit { .. }
-                | Sql::Rollback { .. }
-        );
-        if reading.count == self.link.readings || indifferent {
-            return Ok(());
-        }
-        let now = self.capture().session_vars().await?;
-        if reading.vars.as_ref().is_some_and(|then| then.reads_as(&now)) {
-            return Ok(());
-        }
-        let why = "it was prepared when another schema, sql_mode or charset may have held: prepare it again";
-        Err(SqlError::refused(&self.xid(), why).into())
-    }
-
-    /// The id of the statement that a command names.
-    pub(super) fn statement_id(&self, id: u32) -> u32 {
-        self.prepared.id(id, self.link.mariadb)
-    }
-
-    /// `COM_STMT_SEND_LONG_DATA`: no reply.
-    pub(super) async fn long_data(&mut self, payload: Bytes) -> Result<(), End> {
-        if let Some(id) = payload.get(1..5).and_then(|id| id.try_into().ok()) {
-            self.drop_stale_data(u32::from_le_bytes(id)).await?;
-        }
-        let Some(kind) = Harmless::of(command::STMT_SEND_LONG_DATA) else { return Ok(()) };
-        self.forward_harmless(kind, &payload).await?;
-        let (Some(id), Some(param), Some(data)) = (payload.get(1..5), payload.get(5..7), payload.get(7..))
-        else {
-            return self.answer_to_malformed().await;
-        };
-        let id = u32::from_le_bytes(id.try_into().unwrap_or_default());
-        let param = usize::from(u16::from_le_bytes(param.try_into().unwrap_or_default()));
-        let bound = self.link.binding.is_some();
-        let limit = self.link.backend.limits.max_statement_bytes;
-        let id = self.statement_id(id);
-        match self.prepared.get_mut(id) {
-            Some(statement) if bound => statement.add_long_data(param, data, limit),
-            Some(statement) => statement.lose_long_data(),
-            None => {}
-        }
-        Ok(())
-    }
-
-    /// A command that has no reply was too short: MySQL says so, MariaDB does not.
-    pub(super) async fn answer_to_malformed(&mut self) -> Result<(), End> {
-        if !self.link.mariadb {
-            self.relay_reply(Expect::Single).await?;
-        }
-        Ok(())
-    }
-
     /// `COM_STMT_EXECUTE`
     pub(super) async fn execute(&mut self, payload: Bytes) -> Result<(), Halt> {
         let bound = self.link.binding.is_some();
@@ -184,7 +106,7 @@ impl Session {
         let undecoded =
             execution.is_err() && capabilities & client::QUERY_ATTRIBUTES != 0 && names_xid(&payload);
         if !bound && !may_concern_atone && xid.is_none() && !undecoded {
-            self.check_found_rows(&sql)?;
+            self.link.check_found_rows(&sql)?;
             if self.keeps_diagnostics() {
                 let analysed =
                     Analysed::execution(sql.clone(), self.capture().assumed_mode(), payload.clone());
@@ -271,65 +193,5 @@ impl Session {
         let done = self.looked_at_statement(statement).await;
         self.link.binary = false;
         done
-    }
-
-    /// Executes another statement than the one that was prepared, with the same parameters: it is prepared, executed
-    /// without a cursor, and closed.
-    pub(super) async fn execute_instead(&mut self, sql: &[u8], execute: &[u8]) -> Result<(), Halt> {
-        let (id, columns) = self.link.prepare_own(sql, self.state.vars.as_deref()).await?;
-        self.link.send_execution(id, execute).await?;
-        if self.link.capabilities & client::MARIADB_CACHE_METADATA == 0 {
-            let tracker = self.relay_reply(Expect::Results).await?;
-            if let Some(code) = tracker.failed() {
-                self.capture().after_error(code).await?;
-            }
-        } else {
-            match self.link.read_binary(columns).await? {
-                Reply::Rows(rows) => {
-                    self.send_rows(&rows, rows.rows.iter().map(|row| row.to_vec())).await?;
-                }
-                Reply::Ok(ok) => self.send_ok(ok).await?,
-                Reply::Err(e) => self.statement_failed(e).await?,
-                Reply::TooLarge => {
-                    let limit = self.link.backend.limits.max_branch_bytes;
-                    let why =
-                        format!("a result with the diagnostics of more than max_branch_bytes = {limit}");
-                    self.refuse(&why).await?;
-                }
-            }
-        }
-        Ok(self.link.send_own(OwnCommand::Close(id)).await?)
-    }
-
-    /// The application's statement has long data on the server that belongs to an execution which was not sent there:
-    /// it goes before the next one.
-    pub(super) async fn drop_stale_data(&mut self, id: u32) -> Result<(), End> {
-        let id = self.statement_id(id);
-        let stale =
-            self.prepared.get_mut(id).is_some_and(|statement| std::mem::take(&mut statement.stale_data));
-        if stale {
-            self.link.send_own(OwnCommand::Reset(id)).await?;
-            let (reply, _) = self.link.read_reply(None, false).await?;
-            if !matches!(reply, Reply::Ok(_)) {
-                return Err(End::Broken("the server refuses COM_STMT_RESET".into()));
-            }
-        }
-        Ok(())
-    }
-
-    /// An execution in an unbound session.
-    pub(super) async fn unbound_execute(&mut self, payload: &[u8], sql: &[u8]) -> Result<(), End> {
-        let taken = self.mark_unbound_list().await?;
-        self.forward_unbound(payload).await?;
-        self.unbound_activity();
-        self.note_reading(Some(sql));
-        let bulk = payload.first() == Some(&command::STMT_BULK_EXECUTE);
-        let expect = if bulk { Expect::Results } else { of_execution(payload) };
-        let failed = self.relay_reply(expect).await?.failed().is_some();
-        if !failed {
-            self.note_result(sql);
-        }
-        self.note_unbound(sql, failed);
-        self.follow_list(taken).await
     }
 }

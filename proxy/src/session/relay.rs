@@ -3,71 +3,18 @@
 use std::io;
 
 use atone_wire::caps::status;
-use atone_wire::command;
 use atone_wire::frame::{HEADER, Header, MAX_PAYLOAD, put_packet};
 use atone_wire::reply::{Expect, Next, Patch, ReplyTracker};
 use atone_wire::response::{ErrPacket, OkPacket};
 use bytes::Buf;
 
 use super::Session;
-use super::gate::Frame;
-use crate::session::{Answer, Answered, HeldLocks};
+use super::link::gate::Frame;
+use super::link::reply::{Answer, Answered};
 use atone_capture::error::{End, SqlError};
 use atone_wire::error_code::ER_PARSE_ERROR;
 
-/// Length of what stands before the data of `COM_STMT_SEND_LONG_DATA`, in bytes.
-const LONG_DATA_HEAD: usize = 7;
-
-/// Length of what stands before the parameters of `COM_STMT_EXECUTE`, in bytes.
-const EXECUTE_HEAD: usize = 10;
-
 impl Session {
-    /// Passes a command of an unbound session on while it comes in, and relays the reply.
-    pub(super) async fn forward_unlooked(&mut self, byte: u8) -> Result<(), End> {
-        if byte == command::STMT_SEND_LONG_DATA {
-            self.link.client.fill_to(HEADER + LONG_DATA_HEAD).await.map_err(End::Client)?;
-            let head = &self.link.client.rbuf[HEADER..HEADER + LONG_DATA_HEAD];
-            if let Some(id) = head.get(1..5).and_then(|id| id.try_into().ok()) {
-                let id = u32::from_le_bytes(id);
-                self.drop_stale_data(id).await?;
-                let id = self.statement_id(id);
-                if let Some(statement) = self.prepared.get_mut(id) {
-                    statement.lose_long_data();
-                }
-            }
-        }
-        let mut head = Vec::new();
-        if byte == command::STMT_EXECUTE {
-            self.link.client.fill_to(HEADER).await.map_err(End::Client)?;
-            let len = Header::peek(&self.link.client.rbuf).map_or(0, |header| header.len.min(EXECUTE_HEAD));
-            self.link.client.fill_to(HEADER + len).await.map_err(End::Client)?;
-            head.extend_from_slice(&self.link.client.rbuf[HEADER..HEADER + len]);
-            if let Some(id) = head.get(1..5).and_then(|id| id.try_into().ok()) {
-                self.drop_stale_data(u32::from_le_bytes(id)).await?;
-            }
-        }
-        while self.link.client_frame(Frame::Command).await? == MAX_PAYLOAD {}
-        if matches!(byte, command::QUERY | command::STMT_EXECUTE | command::STMT_BULK_EXECUTE) {
-            // Not looked at, so it may have done anything
-            self.wrote_unbound = true;
-            self.table_locks = HeldLocks::Unknown;
-            self.unbound_activity();
-            self.note_reading(None);
-        }
-        self.finish_plain(byte, &head).await
-    }
-
-    /// Passes a command on whose sequence number is not 0, and what the server says to that until it closes.
-    /// A bound session's goes nowhere: under compression a server may run it.
-    pub(super) async fn forward_out_of_order(&mut self) -> Result<(), End> {
-        if self.link.binding.is_some() {
-            self.send_error(&SqlError::out_of_order()).await?;
-            return Err(End::Done);
-        }
-        while self.link.client_frame(Frame::Command).await? == MAX_PAYLOAD {}
-        self.relay_until_closed().await
-    }
-
     /// Passes on what the server still says, until it closes.
     pub(super) async fn relay_until_closed(&mut self) -> Result<(), End> {
         loop {

@@ -8,8 +8,6 @@ use atone_wire::command;
 use atone_wire::execute::ParamType;
 use bytes::Bytes;
 
-use super::named::Named;
-
 /// The id by which MariaDB's clients name the statement prepared last.
 const LAST: u32 = u32::MAX;
 
@@ -39,6 +37,14 @@ pub(super) struct Statement {
     pub(super) stale_data: bool,
     /// It must be looked at in an unbound session too.
     pub(super) may_concern_atone: bool,
+    pub(super) reading: Reading,
+}
+
+/// A statement that was prepared under a name.
+#[derive(Clone, Debug)]
+pub(super) struct Named {
+    /// Its text, as it was read.
+    pub(super) sql: Bytes,
     pub(super) reading: Reading,
 }
 

@@ -32,6 +32,17 @@ impl Arrows {
         self
     }
 
+    /// Those among the modules in this one, which then is their root.
+    #[must_use]
+    pub fn within(self, root: &str) -> Arrows {
+        let root = module(root);
+        let below = |module: Module| module.strip_prefix(root.as_slice()).map(<[String]>::to_vec);
+        let inner = |(from, to): (Module, BTreeSet<Module>)| {
+            Some((below(from)?, to.into_iter().filter_map(below).collect()))
+        };
+        Arrows(self.0.into_iter().filter_map(inner).collect())
+    }
+
     /// Those between the modules at the crate's root, which stand for all that is in them.
     #[must_use]
     pub fn of_rooms(self) -> Arrows {
@@ -122,6 +133,13 @@ mod tests {
         let up = arrows(&[("", &[]), ("a", &[""])]);
         assert_eq!(up.against(&[&["a"]]), ["a -> lib"]);
         assert_eq!(up.without_root().against(&[&["a"]]), [""; 0]);
+    }
+
+    #[test]
+    fn a_module_may_stand_for_the_root() {
+        let found =
+            arrows(&[("a", &["b", "a::x"]), ("a::x", &["a", "b::y"]), ("a::y", &["a::x"]), ("b", &[])]);
+        assert_eq!(found.within("a"), arrows(&[("", &["x"]), ("x", &[""]), ("y", &["x"])]));
     }
 
     #[test]

@@ -18,10 +18,10 @@ use atone_wire::error_code::ER_MAX_PREPARED_STMT_COUNT_REACHED;
 use atone_wire::execute::{ParamClass, ParamType, RawParam, execution};
 use bytes::Bytes;
 
-use super::analysed::written;
+use super::Link;
 use super::gate::OwnCommand;
-use super::link::Link;
-use super::prepared::CURSOR_TYPES;
+use crate::session::analysed::written;
+use crate::session::expect::CURSOR_TYPES;
 use atone_capture::error::{End, SqlError};
 use atone_capture::flight::{Flight, Reply, Rows};
 use atone_capture::outcome::Halt;
@@ -32,7 +32,7 @@ use atone_wire::response::ErrPacket;
 
 /// The parameters of the execution that is being run.
 #[derive(Clone, Debug)]
-pub(super) enum Carried {
+pub(in crate::session) enum Carried {
     /// Those of a `COM_STMT_EXECUTE`, and its query attributes.
     Execution { params: Vec<RawParam>, attributes: Attributes },
     /// User variables, as an EXECUTE names them.
@@ -56,10 +56,10 @@ struct Kept {
 
 /// Statements of our own that the server keeps prepared, the one used last behind the others.
 #[derive(Debug, Default)]
-pub(super) struct OwnStatements {
+pub(in crate::session) struct OwnStatements {
     kept: Vec<Kept>,
     /// One of our own was prepared behind the application's last.
-    pub(super) was_last: bool,
+    pub(in crate::session) was_last: bool,
     /// [`super::link::Link::readings`] when they were prepared.
     readings: u64,
     /// Hashes of texts that were prepared and not kept.
@@ -78,7 +78,7 @@ const LONG_DATA_BYTES: usize = 1 << 20;
 const LONG_DATA_HEAD: usize = 64;
 impl OwnStatements {
     /// Whether the server keeps none.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::session) fn is_empty(&self) -> bool {
         self.kept.is_empty()
     }
 
@@ -110,7 +110,7 @@ fn is_timeless(ty: ParamType, mariadb: bool) -> bool {
 
 /// Why the server has not prepared a statement of the proxy's own.
 #[derive(Debug)]
-pub(super) enum Unprepared {
+pub(in crate::session) enum Unprepared {
     /// Its error.
     Error(ErrPacket),
     /// The connection, or the session, has ended.
@@ -140,7 +140,7 @@ impl From<Unprepared> for Halt {
 
 /// Whether a statement answers with rows that are passed on as they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(in crate::session) enum Answer {
     /// Rows become those of the text protocol.
     Text,
     /// Rows stay as they are.
@@ -150,7 +150,7 @@ pub(super) enum Answer {
 impl Link {
     /// Runs a statement with marked literals, with the parameters that they stand for. `again`: it may be kept
     /// prepared.
-    pub(super) async fn run_with_params(
+    pub(in crate::session) async fn run_with_params(
         &mut self,
         sql: &[u8],
         answer: Answer,
@@ -323,7 +323,7 @@ impl Link {
     }
 
     /// Prepares a statement of our own.
-    pub(super) async fn prepare_own(
+    pub(in crate::session) async fn prepare_own(
         &mut self,
         sql: &[u8],
         vars: Option<&Vars>,
@@ -349,7 +349,10 @@ impl Link {
     }
 
     /// Has the server prepare a text, and forget it; the error that it has against it.
-    pub(super) async fn error_of_prepare(&mut self, sql: &[u8]) -> Result<Option<ErrPacket>, End> {
+    pub(in crate::session) async fn error_of_prepare(
+        &mut self,
+        sql: &[u8],
+    ) -> Result<Option<ErrPacket>, End> {
         self.own.was_last = true;
         self.send_prepare(sql).await?;
         match self.read_prepared().await {
@@ -363,7 +366,11 @@ impl Link {
     }
 
     /// Runs a statement that answers with rows, in the protocol that the application has used for its own.
-    pub(super) async fn rows_of(&mut self, sql: &[u8], vars: Option<&Vars>) -> Result<Reply, End> {
+    pub(in crate::session) async fn rows_of(
+        &mut self,
+        sql: &[u8],
+        vars: Option<&Vars>,
+    ) -> Result<Reply, End> {
         if self.marks.may_be_in(sql) {
             return self.run_with_params(sql, Answer::Binary, true, vars).await;
         }
@@ -383,7 +390,7 @@ impl Link {
     }
 
     /// `COM_STMT_EXECUTE` of another statement, without a cursor.
-    pub(super) async fn send_execution(&mut self, id: u32, execute: &[u8]) -> Result<(), End> {
+    pub(in crate::session) async fn send_execution(&mut self, id: u32, execute: &[u8]) -> Result<(), End> {
         let mut payload = execute.to_vec();
         let (Some(id_bytes), true) = (payload.get_mut(1..5), execute.len() > 5) else {
             return Err(Malformed("COM_STMT_EXECUTE").into());
@@ -395,7 +402,7 @@ impl Link {
 
     /// The reply to an execution, with the definitions that the server has left out because it has given them when it
     /// prepared the statement: the client has others in mind, or none.
-    pub(super) async fn read_binary(&mut self, columns: Vec<Bytes>) -> Result<Reply, End> {
+    pub(in crate::session) async fn read_binary(&mut self, columns: Vec<Bytes>) -> Result<Reply, End> {
         let (mut reply, more) = self.read_reply(None, false).await?;
         if more {
             return Err(End::Broken("a statement of our own with several results".into()));

@@ -3,46 +3,49 @@
 use std::io;
 use std::sync::Arc;
 
-use atone_wire::caps::{self, client, status};
+use atone_wire::caps::{self, client};
 use atone_wire::compress::Algorithm;
-use atone_wire::handshake::{
-    ClientHello, Greeting, Proof, Response320, SSL_REQUEST, user_of_answer, user_of_change_user,
-};
+use atone_wire::handshake::{ClientHello, Greeting, Proof, Response320, SSL_REQUEST, user_of_answer};
 use bytes::Bytes;
 use humantime::format_duration;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::Session;
-use super::login::{
-    Limit, MAX_HANDSHAKE_BYTES, authenticate, begin, legs, may_log_in, refuse, say_goodbye, send,
-};
+use super::{Limit, MAX_HANDSHAKE_BYTES, authenticate, begin, legs, may_log_in, refuse, say_goodbye, send};
+use super::{origin, pre_41};
 use crate::backend::Backend;
 use crate::compressed;
 use crate::net::{Conn, Peer};
-use crate::session::{origin, pre_41};
 use crate::tls::{Acceptor, Connector, ServerTlsMode};
 use atone_capture::error::{End, SqlError};
 
 /// What the connection phase came to.
-pub(super) struct Opened {
-    pub(super) backend: Arc<Backend>,
-    pub(super) client: Conn,
-    pub(super) server: Conn,
-    pub(super) capabilities: u64,
-    pub(super) mariadb: bool,
-    pub(super) status: u16,
+pub(in crate::session) struct Opened {
+    pub(in crate::session) backend: Arc<Backend>,
+    pub(in crate::session) client: Conn,
+    pub(in crate::session) server: Conn,
+    pub(in crate::session) capabilities: u64,
+    pub(in crate::session) mariadb: bool,
+    pub(in crate::session) status: u16,
     /// The connection to the server, as that numbers them.
-    pub(super) connection_id: u32,
+    pub(in crate::session) connection_id: u32,
 }
 
 /// The same before the greeting, or to a client of the protocol before 4.1.
-pub(super) async fn refuse_early(client: &mut Conn, seq: u8, error: &SqlError) -> Result<End, End> {
+pub(in crate::session) async fn refuse_early(
+    client: &mut Conn,
+    seq: u8,
+    error: &SqlError,
+) -> Result<End, End> {
     say_goodbye(client, seq, &error.early_packet()).await
 }
 
-impl Session {
+impl Opened {
     /// Connects to the server and relays its handshake until it says OK.
-    pub(super) async fn open(backend: Arc<Backend>, mut client: Conn, peer: Peer) -> Result<Opened, End> {
+    pub(in crate::session) async fn open(
+        backend: Arc<Backend>,
+        mut client: Conn,
+        peer: Peer,
+    ) -> Result<Opened, End> {
         let limit = Limit::of(&backend);
         let origin = origin::read(&backend, &mut client, peer, limit).await?;
         let mut server = match backend.connect().await {
@@ -232,32 +235,6 @@ impl Session {
                 Err(e.into())
             }
         }
-    }
-
-    /// `COM_CHANGE_USER`
-    pub(super) async fn change_user(&mut self, payload: &[u8]) -> Result<(), End> {
-        if let Err(error) =
-            may_log_in(&self.link.backend, self.link.client.peer_uid(), user_of_change_user(payload))
-        {
-            return Err(refuse(&mut self.link.client, 1, &error).await?);
-        }
-        let legs = legs(&self.link.client, self.link.server.in_login());
-        let proof = Proof::of_change_user(payload, self.link.capabilities);
-        // The salt is that of the request for a plugin which the server answers with
-        let auth = match begin(legs, self.link.mariadb, proof, &[]) {
-            Ok(auth) => auth,
-            Err(error) => return Err(refuse(&mut self.link.client, 1, &error).await?),
-        };
-        self.forward_change_user(payload).await?;
-        self.link.expect_more(true);
-        let status =
-            authenticate(&mut self.link.client, self.link.server.in_login(), auth, 0, 1, None).await?;
-        self.link.expect_more(false);
-        // Where it fails MySQL closes, and MariaDB goes on with the former user; the rest it has forgotten by then
-        self.forget_session();
-        self.link.status =
-            status.unwrap_or(self.link.status & !(status::IN_TRANS | status::IN_TRANS_READONLY));
-        Ok(())
     }
 }
 

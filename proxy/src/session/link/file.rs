@@ -4,7 +4,7 @@ use atone_wire::frame::{HEADER, Header};
 use atone_wire::response::ErrPacket;
 use bytes::{Buf, Bytes};
 
-use super::link::Link;
+use super::Link;
 use atone_capture::error::End;
 use atone_capture::flight::{Flight, Reply};
 use atone_capture::port::Asked;
@@ -16,7 +16,7 @@ impl Link {
     /// Runs the statement so that the server asks for the file, takes the file from the client, and gives the server
     /// an empty one: it must not be loaded before its rows are known. Returns the file, and what the server says to
     /// the empty one.
-    pub(super) async fn ask_for_file(&mut self, text: &[u8]) -> Result<Asked, End> {
+    pub(in crate::session) async fn ask_for_file(&mut self, text: &[u8]) -> Result<Asked, End> {
         self.send_flight(&Flight::of(text)).await?;
         let (packet, seq) = self.numbered_packet().await?;
         match packet.first() {
@@ -70,7 +70,7 @@ impl Link {
     }
 
     /// Gives the server the file that it asks for; `seq` is its request's number.
-    pub(super) async fn give_file(&mut self, file: &Bytes, mut seq: u8) -> Result<(), End> {
+    pub(in crate::session) async fn give_file(&mut self, file: &Bytes, mut seq: u8) -> Result<(), End> {
         for piece in file.chunks(PIECE_BYTES).chain([&b""[..]]) {
             seq = self.send_file_packet(seq.wrapping_add(1), piece).await?.wrapping_sub(1);
         }

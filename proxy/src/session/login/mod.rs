@@ -1,6 +1,11 @@
 //! The exchange by which a client proves who it is, at the login and in `COM_CHANGE_USER`: relayed, with what differs
 //! between the legs put right.
 
+mod auth;
+pub(super) mod handshake;
+mod origin;
+mod pre_41;
+
 use std::io;
 use std::time::Duration;
 
@@ -12,11 +17,12 @@ use bytes::Bytes;
 use tokio::sync::OnceCell;
 use tokio::time::{sleep, timeout};
 
-use super::auth::{Answer, Auth, Legs};
 use crate::backend::Backend;
 use crate::net::Conn;
 use crate::tls::rsa::{self, OwnKey, RsaError};
 use atone_capture::error::{End, SqlError};
+
+use auth::{Answer, Auth, Legs};
 
 /// The largest packet of the connection phase, in bytes.
 pub(super) const MAX_HANDSHAKE_BYTES: usize = 1 << 20;

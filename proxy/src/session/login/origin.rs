@@ -11,10 +11,10 @@ use crate::config::ProxyProtocol;
 use crate::net::{Conn, Peer};
 use atone_capture::error::End;
 
-use super::login::Limit;
+use super::Limit;
 
 /// Reads the header that connections from some networks begin with.
-pub(super) async fn read(
+pub(in crate::session) async fn read(
     backend: &Backend,
     client: &mut Conn,
     peer: Peer,
@@ -48,7 +48,11 @@ pub(super) async fn read(
 }
 
 /// Begins the connection to the server with its header, if it wants one.
-pub(super) async fn write(backend: &Backend, server: &mut Conn, origin: Origin) -> io::Result<()> {
+pub(in crate::session) async fn write(
+    backend: &Backend,
+    server: &mut Conn,
+    origin: Origin,
+) -> io::Result<()> {
     match backend.server_proxy_protocol {
         Some(ProxyProtocol::V1) => server.write_all(&proxy_protocol::v1(origin)).await,
         Some(ProxyProtocol::V2) => server.write_all(&proxy_protocol::v2(origin)).await,

@@ -27,15 +27,15 @@ const SCRAMBLE: usize = 32;
 
 /// What is under the two legs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Legs {
+pub(in crate::session) struct Legs {
     /// Whether the client's leg is TLS.
-    pub(super) client_tls: bool,
+    pub(in crate::session) client_tls: bool,
     /// Whether the client's leg is a Unix socket.
-    pub(super) client_unix: bool,
+    pub(in crate::session) client_unix: bool,
     /// Whether the server's leg is TLS.
-    pub(super) server_tls: bool,
+    pub(in crate::session) server_tls: bool,
     /// Whether the server's leg is a Unix socket.
-    pub(super) server_unix: bool,
+    pub(in crate::session) server_unix: bool,
 }
 
 /// Which legs are private, as a plugin sees it.
@@ -63,7 +63,7 @@ impl Legs {
     }
 
     /// Whether everything can be relayed, whatever the plugin.
-    pub(super) fn are_alike(self) -> bool {
+    pub(in crate::session) fn are_alike(self) -> bool {
         self.client_tls == self.server_tls
             && (self.client_tls || self.client_unix) == (self.server_tls || self.server_unix)
     }
@@ -71,7 +71,7 @@ impl Legs {
 
 /// What becomes of a packet from the client.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(in crate::session) enum Answer {
     /// It is passed on.
     Forward,
     /// It is a password, to be encrypted with the key that the server gives for this request.
@@ -87,7 +87,7 @@ pub(super) enum Answer {
 
 /// Follows one authentication. A refusal says why the legs do not fit.
 #[derive(Debug)]
-pub(super) struct Auth {
+pub(in crate::session) struct Auth {
     legs: Legs,
     mariadb: bool,
     plugin: Vec<u8>,
@@ -100,7 +100,12 @@ pub(super) struct Auth {
 
 impl Auth {
     /// Begins where the client proves itself for the first time: `proof`, scrambled with `salt`.
-    pub(super) fn begin(legs: Legs, mariadb: bool, proof: Proof<'_>, salt: &[u8]) -> Result<Auth, String> {
+    pub(in crate::session) fn begin(
+        legs: Legs,
+        mariadb: bool,
+        proof: Proof<'_>,
+        salt: &[u8],
+    ) -> Result<Auth, String> {
         let auth = Auth {
             legs,
             mariadb,
@@ -121,7 +126,7 @@ impl Auth {
     }
 
     /// Looks at a packet from the server before it is passed on.
-    pub(super) fn server_says(&mut self, payload: &[u8]) -> Result<(), String> {
+    pub(in crate::session) fn server_says(&mut self, payload: &[u8]) -> Result<(), String> {
         let request = match payload {
             [0xfe] => PluginRequest { plugin: b"mysql_old_password", salt: &self.salt.clone() },
             [0xfe, rest @ ..] => PluginRequest::parse(rest),
@@ -153,7 +158,7 @@ impl Auth {
     }
 
     /// Looks at a packet from the client before it is passed on.
-    pub(super) fn client_says(&mut self, payload: &[u8]) -> Result<Answer, String> {
+    pub(in crate::session) fn client_says(&mut self, payload: &[u8]) -> Result<Answer, String> {
         let private = self.private();
         let request = match self.plugin.as_slice() {
             _ if private == Private::Alike => return Ok(Answer::Forward),
@@ -187,13 +192,13 @@ impl Auth {
     }
 
     /// Whether the client has to answer what the server says, which is neither OK nor ERR.
-    pub(super) fn is_asked(&self, payload: &[u8]) -> bool {
+    pub(in crate::session) fn is_asked(&self, payload: &[u8]) -> bool {
         // That the password is cached is followed by OK
         !(self.plugin == CACHING_SHA2 && payload == [0x01, 0x03])
     }
 
     /// What a password is XORed with before it is encrypted.
-    pub(super) fn salt(&self) -> &[u8] {
+    pub(in crate::session) fn salt(&self) -> &[u8] {
         &self.salt
     }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use atone_api::proto::{Register, TableLocks};
 
-use super::link::Link;
+use super::Link;
 use crate::coordinator_error::of_coordinator;
 use atone_capture::error::{End, SqlError};
 use atone_capture::flight::{Flight, Reply};
@@ -21,7 +21,10 @@ const MAX_PIPELINED_BYTES: usize = 64 << 10;
 impl Link {
     /// Registers a branch and takes all its locks. A client that goes away meanwhile gives up its wait. So does a
     /// KILL of the session on the server, or of its statement, which is one that waits as well for that.
-    pub(super) async fn register_branch(&mut self, branch: Registration) -> Result<u64, NotRegistered> {
+    pub(in crate::session) async fn register_branch(
+        &mut self,
+        branch: Registration,
+    ) -> Result<u64, NotRegistered> {
         let xid = self.xid();
         let Registration { schema, locks, wait_timeout_ms, max_statement_time } = branch;
         let locks = locks.into_iter().map(|(table, keys)| TableLocks { table, keys }).collect();

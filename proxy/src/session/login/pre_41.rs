@@ -14,7 +14,7 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, split};
 use tokio::time::{Instant, timeout};
 
-use super::login::{GOODBYE_LIMIT, Stop, may_log_in};
+use super::{GOODBYE_LIMIT, Stop, may_log_in};
 use crate::backend::Backend;
 use crate::net::Conn;
 use crate::tls::ServerTlsMode;
@@ -24,7 +24,11 @@ use atone_capture::error::{End, SqlError};
 const READ_BYTES: usize = 16 << 10;
 
 /// Whether a client may log in by this answer, as far as the proxy is concerned.
-pub(super) fn may_go_on(backend: &Backend, conn: &Conn, answer: Response320<'_>) -> Result<(), SqlError> {
+pub(in crate::session) fn may_go_on(
+    backend: &Backend,
+    conn: &Conn,
+    answer: Response320<'_>,
+) -> Result<(), SqlError> {
     if answer.capabilities & (client::SSL | client::COMPRESS) != 0 {
         return Err(SqlError::bad_handshake("TLS or compression in the protocol before 4.1"));
     }
@@ -42,7 +46,7 @@ pub(super) fn may_go_on(backend: &Backend, conn: &Conn, answer: Response320<'_>)
 }
 
 /// Passes on what the two say, until both have ended or one is gone.
-pub(super) async fn relay(backend: &Backend, client: Conn, server: Conn) -> End {
+pub(in crate::session) async fn relay(backend: &Backend, client: Conn, server: Conn) -> End {
     let peer_uid = client.peer_uid();
     let (client, sent_ahead) = client.into_parts();
     let (server, said) = server.into_parts();

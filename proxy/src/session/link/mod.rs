@@ -1,5 +1,13 @@
 //! The session's two connections, and statements of the proxy's own on the server's.
 
+pub(super) mod binding;
+mod file;
+pub(super) mod gate;
+pub(super) mod own;
+pub(super) mod preserved;
+mod register;
+pub(super) mod reply;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,12 +22,7 @@ use atone_wire::response::{ErrPacket, OkPacket, parse_eof};
 use atone_wire::{Malformed, command};
 use bytes::Bytes;
 
-use super::ReplyState;
 use super::analysed::written;
-use super::bind::Binding;
-use super::gate::{OwnCommand, ServerLeg};
-use super::own::{Answer, Carried, OwnStatements, Unprepared};
-use super::preserved::Preserved;
 use crate::backend::Backend;
 use crate::memory::{RESERVED_PER_IMAGE, Reservation};
 use crate::net::Conn;
@@ -29,6 +32,12 @@ use atone_capture::flight::{Flight, Replies, Reply, Rows};
 use atone_capture::journal::ROW_BYTES;
 use atone_capture::port::{Asked, NotRegistered, Registration, Server, Step};
 use atone_capture::settings::{UNSAYABLE, Vars, assumed_mode};
+
+use binding::Binding;
+use gate::{OwnCommand, ServerLeg};
+use own::{Answer, Carried, OwnStatements, Unprepared};
+use preserved::Preserved;
+use reply::ReplyState;
 
 /// A client's connection and its own connection to the server.
 #[derive(Debug)]
