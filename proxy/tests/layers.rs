@@ -1,5 +1,5 @@
-//! The modules at the root of this crate, and those in its session, each with all that is in it: each uses only those of
-//! the layers below its own.
+//! The modules at the root of this crate, and those in its session, each with all that is in it: each uses only those
+//! of the layers below its own.
 
 use std::path::Path;
 
@@ -18,8 +18,9 @@ const LAYERS: Layers<'_> = &[
     &["run"],
 ];
 
-/// The rooms of the session, from the ground up. The methods of `Session` are spread over them, and calls count as imports
-/// do. What all of them work on, `Session` with what it tells of itself, is in `session/mod.rs`, which is left out.
+/// The rooms of the session, from the ground up. The methods of `Session` are spread over them, and calls count as
+/// imports do. What all of them work on, `Session` with what it tells of itself, is in `session/mod.rs`, which is
+/// left out.
 const SESSION: Layers<'_> = &[
     &["analysed", "catalog", "expect", "login", "sql_state", "statements"],
     &["link"],

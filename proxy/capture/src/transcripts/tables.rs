@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use atone_facts::{
     BASE_TABLE, ColumnRow, Facts, ForeignKey, IndexRow, Rights, Rule, TableInfo, TableRow, Trigger,
-    TriggerRow, ViewDefinition, WrittenColumn, WrittenTable, audit_table,
+    TriggerRow, ViewDefinition, WrittenColumn, WrittenTable, audit_table, mirror,
 };
 
 use super::scene::SCHEMA;
@@ -36,7 +36,9 @@ fn table(line: &str, written: &[(&str, Vec<ColumnRow>)], triggers: &[String], ma
     let (columns, indexes) = columns(line);
     let name = name(line);
     let own = triggers.iter().filter(|trigger| trigger.split(' ').next() == Some(name));
-    let triggers = own.map(|line| trigger(line, written, mariadb)).collect();
+    let mut triggers: Vec<Trigger> = own.map(|line| trigger(line, written, mariadb)).collect();
+    let mirror = mirror(SCHEMA, &triggers);
+    triggers.iter_mut().for_each(|trigger| trigger.resolve_mirror(&mirror));
     let facts = Facts { triggers, ..Facts::default() };
     TableInfo::assemble(row(name), facts, columns, indexes, mariadb)
 }
@@ -79,18 +81,17 @@ fn columns(line: &str) -> (Vec<ColumnRow>, Vec<IndexRow>) {
     (rows, indexes)
 }
 
-/// `t AFTER INSERT INSERT INTO log (what) VALUES (NEW.id)`
+/// `t AFTER INSERT INSERT INTO log (what) VALUES (NEW.id)`, with `as pt_osc_s_t_ins` before the body for another name
+/// than `t_insert`.
 fn trigger(line: &str, written: &[(&str, Vec<ColumnRow>)], mariadb: bool) -> Trigger {
     let mut words = line.splitn(4, ' ');
     let mut word = || words.next().unwrap().to_owned();
     let (owner, timing, event, body) = (word(), word(), word(), word());
-    let shown = TriggerRow {
-        name: format!("{owner}_{}", event.to_lowercase()),
-        event,
-        timing,
-        body: Some(body),
-        sql_mode: String::new(),
+    let (name, body) = match body.strip_prefix("as ").and_then(|named| named.split_once(' ')) {
+        Some((name, body)) => (name.to_owned(), body.to_owned()),
+        None => (format!("{owner}_{}", event.to_lowercase()), body),
     };
+    let shown = TriggerRow { name, event, timing, body: Some(body), sql_mode: String::new() };
     let mut trigger = Trigger::parse(shown, mariadb);
     for insert in trigger.effect.as_ref().map(|body| body.inserts.clone()).unwrap_or_default() {
         let (log, columns) = written.iter().find(|(name, _)| *name == insert.table).unwrap();

@@ -256,8 +256,8 @@ impl Link {
         }
     }
 
-    /// Sends an analysed statement that writes nothing. Returns what it is answered with, where `expect` is what its text
-    /// is answered with.
+    /// Sends an analysed statement that writes nothing. Returns what it is answered with, where `expect` is what its
+    /// text is answered with.
     pub(in crate::session) async fn send_analysed(
         &mut self,
         origin: &Origin,
