@@ -239,7 +239,7 @@ impl Capture<'_> {
         // back
         let as_written = count == 0 && !t.joined.volatile;
         if warned && !as_written {
-            self.hear_joined(whole).await?;
+            self.keep_warnings_of_whole(whole).await?;
         }
         let text = if as_written {
             whole.to_vec()
@@ -279,7 +279,7 @@ impl Capture<'_> {
 
     /// Runs the whole statement, and takes it back: what the server warns of, or fails of, in rows that are not
     /// imaged is the statement's own.
-    async fn hear_joined(&mut self, whole: &[u8]) -> Result<(), Halt> {
+    async fn keep_warnings_of_whole(&mut self, whole: &[u8]) -> Result<(), Halt> {
         let ok = self.run_behind_savepoint(whole.to_vec(), true).await?.written()?;
         self.keep_of(&ok, 0).await?;
         let earlier = self.state.diagnostics.take();

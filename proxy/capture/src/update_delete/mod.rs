@@ -184,7 +184,7 @@ impl Capture<'_> {
             t.sql.get(..t.analysis.terminator).unwrap_or(t.sql).to_vec()
         } else {
             let evaluated = evaluated_sql(t.sql, t.change, t.analysis, table, images, warned);
-            self.hear_condition(evaluated, t.change, t.vars).await?;
+            self.keep_warnings_of_condition(evaluated, t.change, t.vars).await?;
             // What the condition warns of may be in any row that the statement looks at
             let all = t.change.limit.is_none();
             let filter = t.vars.safe_updates || (warned && all);
@@ -220,7 +220,7 @@ impl Capture<'_> {
     }
 
     /// Runs the statement so that it changes no row and evaluates its condition, and keeps what the server warns of.
-    async fn hear_condition(
+    async fn keep_warnings_of_condition(
         &mut self,
         evaluated: Option<Vec<u8>>,
         change: &Dml,

@@ -97,7 +97,7 @@ impl Capture<'_> {
         let own = OwnImages { info: &view.info, images: &images, new_keys: &[], effect };
         let cascaded = self.effects_of_change(own, change, &vars).await?;
         let evaluated = evaluated_sql(sql, change, analysis, &key_table, &found, warned);
-        self.hear_condition(evaluated, change, &vars).await?;
+        self.keep_warnings_of_condition(evaluated, change, &vars).await?;
         let filter = warned && change.limit.is_none();
         let restricted = restricted_sql(sql, change, analysis, (&view.info, &key_table), &found, filter).text;
         let restricted = with_hint(restricted, change.verb.end, found.len(), self.mariadb);
