@@ -77,3 +77,13 @@ ensure_cargo() {
 target_dir() {
     printf '%s\n' "${CARGO_TARGET_DIR:-$ATONE_ROOT/target}"
 }
+
+# The cargo profile that is built, and its folder in there. The demo builds "dev", which is built soonest; what runs for longer
+# than that takes "tested".
+profile=${ATONE_PROFILE:-dev}
+profile_dir() {
+    case $profile in
+        dev) printf '%s/debug\n' "$(target_dir)" ;;
+        *) printf '%s/%s\n' "$(target_dir)" "$profile" ;;
+    esac
+}
