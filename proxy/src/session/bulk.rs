@@ -167,9 +167,11 @@ impl Session {
         self.held = Some(Vec::new());
         self.command.in_bulk = true;
         let ran = self.changes(sql, analysis, rows, mode).await;
+        // Still one of several: what the rows before it have done is taken back below
+        let answered = self.settle(ran).await;
         self.command.in_bulk = false;
         let held = self.held.take().unwrap_or_default();
-        self.settle(ran).await?;
+        answered?;
         if self.link.reply.failed {
             return self.undo_bulk(alone).await;
         }

@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use super::Session;
 use atone_capture::error::SqlError;
+use atone_capture::fault::Progress;
 use atone_capture::outcome::{Halt, Reason};
 
 /// The query attribute that binds its statement.
@@ -95,6 +96,8 @@ impl Session {
             done?;
             let Some(next) = next.filter(|_| !self.link.reply.failed) else { return Ok(()) };
             self.after_command();
+            // What stood alone was the statement before
+            self.command.progress = Progress::default();
             sql = sql.slice(next.following..);
         }
     }

@@ -38,7 +38,8 @@ impl Session {
         self.state.diagnostics.is_some()
     }
 
-    /// Behind such a statement, which was answered: keeps what was taken where the server would still list it.
+    /// After such a statement, which was answered: keeps what was taken where the server would still list it. Of one that
+    /// failed nothing is kept, whether or not this is called.
     pub(super) async fn follow_list(&mut self, taken: Option<Diagnostics>) -> Result<(), End> {
         let (Some(mut kept), Some(answer)) = (taken, self.link.reply.answer) else { return Ok(()) };
         if answer.warnings > 0 || self.state.diagnostics.is_some() {
