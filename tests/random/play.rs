@@ -583,7 +583,7 @@ fn lists_more_errors(op: &Op, effect: &Effect) -> bool {
     writes(op) && effect.error.is_some() && shown(&op.step).contains("(SELECT ")
 }
 
-/// The text of an error or warning without the table in front of its column, and without its row's number.
+/// The text of an error or warning without the table before its column, and without its row's number.
 fn without_row_number(text: &str) -> String {
     let (head, tail) = match text.rsplit_once(" at row ") {
         Some((head, number)) if number.bytes().all(|b| b.is_ascii_digit()) => (head, " at row N"),

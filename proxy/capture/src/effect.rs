@@ -1,4 +1,4 @@
-//! What a statement, or a foreign key behind it, does to rows of a table. Pure.
+//! What a statement, or a foreign key with it, does to rows of a table. Pure.
 
 use std::collections::BTreeSet;
 

@@ -38,8 +38,8 @@ impl Session {
         self.state.diagnostics.is_some()
     }
 
-    /// After such a statement, which was answered: keeps what was taken where the server would still list it. Of one that
-    /// failed nothing is kept, whether or not this is called.
+    /// After such a statement, which was answered: keeps what was taken where the server would still list it. Of one
+    /// that failed nothing is kept, whether or not this is called.
     pub(super) async fn follow_list(&mut self, taken: Option<Diagnostics>) -> Result<(), End> {
         let (Some(mut kept), Some(answer)) = (taken, self.link.reply.answer) else { return Ok(()) };
         if answer.warnings > 0 || self.state.diagnostics.is_some() {
@@ -64,7 +64,7 @@ impl Session {
         self.state.diagnostics.get().map(|kept| kept.row_count)
     }
 
-    /// Behind the preparation of a statement: it leaves `ROW_COUNT()` as it was, but the list of warnings on MariaDB
+    /// After the preparation of a statement: it leaves `ROW_COUNT()` as it was, but the list of warnings on MariaDB
     /// only, where the statement uses no table.
     pub(super) async fn follow_prepared(
         &mut self,
@@ -77,7 +77,7 @@ impl Session {
         Ok(())
     }
 
-    /// Behind a command without a statement, which leaves the list of warnings alone, but for MySQL's `COM_STMT_RESET`.
+    /// After a command without a statement, which leaves the list of warnings alone, but for MySQL's `COM_STMT_RESET`.
     pub(super) async fn note_command(&mut self, byte: u8, failed: bool) -> Result<(), End> {
         if byte == command::STMT_RESET && !self.link.mariadb {
             // MySQL empties its list first; an error is in it by itself then
@@ -97,7 +97,7 @@ impl Session {
         Ok(())
     }
 
-    /// The server has the error in its own list: MariaDB alone, MySQL behind what was there.
+    /// The server has the error in its own list: MariaDB alone, MySQL after what was there.
     async fn note_failed_command(&mut self) -> Result<(), End> {
         let Some(earlier) = self.state.diagnostics.take().filter(|kept| kept.warning_count > 0) else {
             return Ok(());

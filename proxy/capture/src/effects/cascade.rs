@@ -1,4 +1,4 @@
-//! Rows that foreign keys change behind a statement: ON DELETE and ON UPDATE with CASCADE or SET NULL.
+//! Rows that foreign keys change with a statement: ON DELETE and ON UPDATE with CASCADE or SET NULL.
 //!
 //! Before the statement runs, the rows that refer to those it will change are read and locked, and the rows that
 //! refer to them in turn, until nothing more can fire. They join the branch's journal with the statement's own rows.
@@ -59,7 +59,7 @@ pub(crate) fn is_parent(info: &TableInfo, effect: &Effect) -> bool {
     effect.touches(&info.indexed)
 }
 
-/// Whether a foreign key may change rows behind a statement with this effect.
+/// Whether a foreign key may change rows after a statement with this effect.
 pub(crate) fn may_fire(info: &TableInfo, effect: &Effect) -> bool {
     unproven(info, effect).is_some()
         || info.references.keys.iter().any(|key| rule(key, effect) != Rule::Restrict)
@@ -89,7 +89,7 @@ impl RowEffects {
         }
     }
 
-    /// Whether the row must be there behind the statement, where all that it was to change `is_changed`.
+    /// Whether the row must be there after the statement, where all that it was to change `is_changed`.
     fn presence(&self, is_changed: bool) -> Presence {
         match (self.deleted, self.updated.is_empty()) {
             (false, _) => Presence::Present,
@@ -128,7 +128,7 @@ struct Followed {
     parents: Vec<Key>,
 }
 
-/// The rows that change behind a statement.
+/// The rows that change with a statement.
 #[derive(Debug, Default)]
 pub(crate) struct EffectImages {
     /// In the order found, each with its place in `tables`.
@@ -162,7 +162,7 @@ impl EffectImages {
 }
 
 impl Capture<'_> {
-    /// Images the rows that change behind a statement which has not run yet, and sees that its own and these could be
+    /// Images the rows that change with a statement which has not run yet, and sees that its own and these could be
     /// put back.
     pub(crate) async fn image_effects(
         &mut self,
@@ -384,7 +384,7 @@ impl Capture<'_> {
         Ok(())
     }
 
-    /// Notes the rows that have changed behind a statement, which has changed all of its own rows where it
+    /// Notes the rows that have changed with a statement, which has changed all of its own rows where it
     /// `is_certain`.
     pub(crate) fn touch_effects(&mut self, cascaded: EffectImages, is_certain: bool) {
         let EffectImages { rows, tables, effects, comes_back, .. } = cascaded;
@@ -429,7 +429,7 @@ fn child_columns(parent: &Table, key: &ForeignKey, child: &Table) -> Result<Vec<
     Ok(out)
 }
 
-/// The keys of the parents, which stand behind the images of the children.
+/// The keys of the parents, which stand after the images of the children.
 fn parents(parent: &Table, child: &Table, rows: &Rows) -> Result<Vec<Key>, End> {
     let parent = key_only(parent);
     let key = |i| {

@@ -1,4 +1,4 @@
-//! Rows whose keys the server generates and nobody can tell beforehand: found behind the statement.
+//! Rows whose keys the server generates and nobody can tell beforehand: found after the statement.
 //!
 //! The statement says how many rows it has inserted. Of the rows that have one of the numbers that may be theirs,
 //! those are read that this transaction can lock (its own, and ones that others have committed), and then those that
@@ -20,7 +20,7 @@ use crate::own_rows::{MAX_FOREIGN_ROWS, numbered};
 use crate::settings::Numbering;
 
 /// The numbers that rows get: the first one generated, then one step after the other. A number that a row gives by
-/// itself moves what follows behind it.
+/// itself moves what follows after it.
 fn expected(first: u64, given: &[Option<i128>], numbering: Numbering) -> Vec<i128> {
     let mut next = first;
     given

@@ -21,7 +21,7 @@ pub(crate) fn with_hint(statement: Vec<u8>, verb: usize, keys: usize, mariadb: b
     hinted(&statement, verb, HINT)
 }
 
-/// The statement with these hints of MySQL's, in front of its own.
+/// The statement with these hints of MySQL's, before its own.
 fn hinted(statement: &[u8], verb: usize, hints: &str) -> Vec<u8> {
     let (head, tail) = statement.split_at_checked(verb).unwrap_or((statement, &[]));
     let hints = hints.as_bytes();
@@ -31,7 +31,7 @@ fn hinted(statement: &[u8], verb: usize, hints: &str) -> Vec<u8> {
     }
 }
 
-/// What stands behind the opening of the hints that a statement has, and those hints to the end.
+/// What stands after the opening of the hints that a statement has, and those hints to the end.
 fn own_hints(behind_verb: &[u8]) -> Option<&[u8]> {
     behind_verb.trim_ascii_start().strip_prefix(b"/*+")
 }
@@ -261,7 +261,7 @@ pub(crate) fn restricted_sql(
         "1=0".to_string()
     } else {
         // As false as 1=0, but not known beforehand: the server evaluates the condition and answers as it always
-        // does. To a RETURNING behind a condition that it knows to be false, MariaDB answers with OK instead of a
+        // does. To a RETURNING after a condition that it knows to be false, MariaDB answers with OK instead of a
         // result.
         no_row(table, &qualified)
     };

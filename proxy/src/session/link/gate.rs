@@ -29,7 +29,7 @@ pub(in crate::session) struct ServerLeg {
 }
 
 impl ServerLeg {
-    /// Behind the login.
+    /// After the login.
     pub(in crate::session) fn new(conn: Conn, activity: Arc<Activity>) -> ServerLeg {
         ServerLeg { conn, activity }
     }

@@ -54,11 +54,11 @@ struct Kept {
     columns: Vec<Bytes>,
 }
 
-/// Statements of our own that the server keeps prepared, the one used last behind the others.
+/// Statements of our own that the server keeps prepared, the one used last after the others.
 #[derive(Debug, Default)]
 pub(in crate::session) struct OwnStatements {
     kept: Vec<Kept>,
-    /// One of our own was prepared behind the application's last.
+    /// One of our own was prepared after the application's last.
     pub(in crate::session) was_last: bool,
     /// [`super::link::Link::readings`] when they were prepared.
     readings: u64,

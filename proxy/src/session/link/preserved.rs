@@ -21,7 +21,7 @@ pub(in crate::session) struct Preserved {
 }
 
 impl Link {
-    /// Behind statements of our own: sets again what they have used up.
+    /// After statements of our own: sets again what they have used up.
     pub(in crate::session) async fn after_own_statements(&mut self, replies: &[Reply]) -> Result<(), End> {
         self.preserved.found_rows_lost |= replies.iter().any(|reply| matches!(reply, Reply::Rows(_)));
         if self.preserved.next_transaction.is_empty() {

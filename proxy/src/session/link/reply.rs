@@ -24,7 +24,7 @@ pub(in crate::session) struct Answer {
 }
 
 impl Answer {
-    /// What `ROW_COUNT()` is behind it.
+    /// What `ROW_COUNT()` is after it.
     pub(in crate::session) fn row_count(self) -> i128 {
         self.affected_rows.map_or(-1, i128::from)
     }

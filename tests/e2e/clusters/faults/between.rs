@@ -22,7 +22,7 @@ pub(crate) struct Fault {
     pub(crate) state: &'static str,
     /// The server has rolled the local transaction back.
     pub(crate) rolls_back: bool,
-    /// What the server does with a KILL QUERY just between two statements of a packet: behind the first it says
+    /// What the server does with a KILL QUERY just between two statements of a packet: after the first it says
     /// nothing more, although it has announced it. The error is for the first statement of a packet only.
     pub(crate) cuts: bool,
 }
@@ -216,7 +216,7 @@ impl Relay {
     }
 
     async fn query(&mut self, frame: &[u8]) -> Result<()> {
-        // Behind the header and the command: the numbers of query attributes
+        // After the header and the command: the numbers of query attributes
         let prefix = if self.capabilities & client::QUERY_ATTRIBUTES != 0 { 7 } else { 5 };
         let (head, sql) = frame.split_at(prefix.min(frame.len()));
         let sql = String::from_utf8_lossy(sql).into_owned();

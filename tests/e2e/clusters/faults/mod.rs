@@ -34,9 +34,9 @@ atone_tests::shared_tests!(
 enum Mode {
     /// It is committed by itself.
     Alone,
-    /// Behind BEGIN and another write.
+    /// After BEGIN and another write.
     Explicit,
-    /// Under autocommit = 0, behind another write.
+    /// Under autocommit = 0, after another write.
     Implicit,
 }
 
@@ -329,7 +329,7 @@ async fn commits(c: Arc<Cluster>) -> Result<()> {
     run(c, "commits_implicit", Mode::Implicit, Group::Commits).await
 }
 
-/// A KILL QUERY that meets the INSERT of the undo record, or the COMMIT behind it: the client knows that all is gone,
+/// A KILL QUERY that meets the INSERT of the undo record, or the COMMIT after it: the client knows that all is gone,
 /// runs it again, and the global transaction commits.
 async fn killed_commits(c: Arc<Cluster>) -> Result<()> {
     let mut rig = Rig::start(c, "killed_commits").await?;
