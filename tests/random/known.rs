@@ -13,9 +13,8 @@ pub(crate) const INFO_OF_NO_ROWS: bool = false;
 /// row can be meant.
 pub(crate) const NO_ROWS_RETURNED: bool = false;
 
-/// MySQL: what a statement is warned of when it is parsed (that VALUES() is deprecated, or a literal is no text of the
-/// connection's charset) is told when it is prepared, not
-/// when it runs. Bound it is told both times.
+/// MySQL: some warnings come when a statement is parsed: that VALUES() is deprecated, or that a literal is no text of
+/// the connection's charset. They are told when it is prepared, not when it runs. Bound they are told both times.
 pub(crate) const WARNINGS_OF_PREPARE: bool = false;
 
 /// MySQL: a parameter that the column's charset can't hold gives another error code than a literal.

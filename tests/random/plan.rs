@@ -79,8 +79,8 @@ fn skips_behind_cascades(case: &Case, op: &Op, plain: &Effect, seen: &Effect) ->
 }
 
 /// Whether MariaDB's read of the images has found no row: it takes a BETWEEN whose ends are equal in the connection's
-/// collation for an equality with one of them, in a SELECT and not in an UPDATE or DELETE, also where they differ in
-/// the column's collation.
+/// collation for an equality with one of them. It does so in a SELECT and not in an UPDATE or DELETE, also where the
+/// ends differ in the column's collation.
 fn reads_between_as_equal(op: &Op, seen: &Effect) -> bool {
     let sql = shown(&op.step);
     let ends = sql.match_indices(" BETWEEN ").filter_map(|(at, word)| {
@@ -118,9 +118,9 @@ pub(crate) fn fails_aside(op: &Op, plain: &Effect, seen: &Effect) -> bool {
         && shown(&op.step).contains(" JOIN (SELECT ")
 }
 
-/// Whether a parameter of another type than its column was converted in a condition as often as the plan asks for: an
-/// UPDATE or DELETE that looks for rows that there are not may warn or fail where the read that goes before it
-/// converts nothing, and a warning comes once more or less.
+/// Whether a parameter of another type than its column was converted in a condition as often as the plan asks for. An
+/// UPDATE or DELETE that looks for rows that there are not may warn or fail where the read before it converts nothing.
+/// A warning comes once more or less.
 fn converts_as_planned(case: &Case, op: &Op, plain: &Effect, seen: &Effect) -> bool {
     let converts = |e: &ServerError| e.code == 1292 && e.message.starts_with("Truncated incorrect ");
     case.around.parameters

@@ -549,9 +549,9 @@ fn normal(op: &Op, mut effect: Effect, schema: &str) -> Effect {
     effect
 }
 
-/// Whether the number of the row in an error's message is the same in all runs. How many rows an UPDATE or DELETE has
-/// looked at before one gives an error or a warning, and whether it does so by a temporary table, is up to the
-/// server's plan. The servers count a row more where a value is a subquery, and MariaDB the rows of a view that it
+/// Whether the number of the row in an error's message is the same in all runs. The server's plan decides how many rows
+/// an UPDATE or DELETE has looked at before one gives an error or a warning, and whether it does so by a temporary
+/// table. The servers count a row more where a value is a subquery, and MariaDB the rows of a view that it
 /// reads into a table of its own.
 fn tells_rows(step: &Step) -> bool {
     let counts_more = ["(SELECT ", " FROM v", " FROM `V "];

@@ -1,14 +1,14 @@
 //! Rows that foreign keys change with a statement: ON DELETE and ON UPDATE with CASCADE or SET NULL.
 //!
-//! Before the statement runs, the rows that refer to those it will change are read and locked, and the rows that
+//! Before the statement runs, the rows that refer to those it will change are read and locked. So are the rows that
 //! refer to them in turn, until nothing more can fire. They join the branch's journal with the statement's own rows.
 //!
 //! The rows read are the rows changed, because:
 //! - A foreign key fires for rows that the statement changes, which are among those imaged; the rows it reaches are
 //!   found by the same comparison of columns that the server makes.
-//! - Rows found are locked, and so are their parents. Who gives another row such a parent has to lock the parent first,
-//!   unless he has switched `foreign_key_checks` off or the foreign key points at a further unique key, whose entry the
-//!   read of the parent did not lock. So the children are looked at again after the statement, as they are committed:
+//! - Rows found are locked, and so are their parents. Who gives another row such a parent has to lock the parent first.
+//!   Not so who has switched `foreign_key_checks` off; nor does it hold for a foreign key that points at a further
+//!   unique key, whose entry the read of the parent did not lock. So the children are looked at again after the statement, as they are committed:
 //!   what the cascade has changed is still there to others. One that was not read takes the local transaction back.
 //! - The foreign keys that were followed are compared before the COMMIT with those that are there then
 //!   ([`crate::commit::fresh`]).

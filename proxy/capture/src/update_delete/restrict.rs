@@ -250,10 +250,10 @@ pub(crate) fn restricted_sql(
     let own_plan = !change.volatile && change.order_by.is_none() && change.limit.is_none();
     let by_keys = !(filter || by_number || (own_plan && depends_on_order(sql, change, table)));
     let predicate = if !keys.is_empty() && !by_keys {
-        // With an alternative the server cannot look rows up by the keys, and comes to them as it would have done;
-        // nor does MySQL put the text of an ENUM or SET where the statement compares its number, or the number of a
-        // BIT where it asks for the length of its text, or find that a YEAR looked up by a parameter below 100 is
-        // another number
+        // With an alternative the server cannot look rows up by the keys, and comes to them as it would have done. It
+        // also keeps MySQL from putting the text of an ENUM or SET where the statement compares its number, and the
+        // number of a BIT where it asks for the length of its text. A YEAR that is looked up by a parameter below 100
+        // stays the same number
         format!("{} OR {}", table.keys_predicate(&qualified, &keys), no_row(table, &qualified))
     } else if !keys.is_empty() {
         table.keys_predicate(&qualified, &keys)

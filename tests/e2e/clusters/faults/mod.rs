@@ -1,6 +1,6 @@
 //! Errors of the server's in the statements that the proxy sends by itself. Each such statement of each kind of
-//! statement is answered with each code, and then: the client has that code, what the server has rolled back is in no
-//! branch, nothing that writes reaches the server outside of a local transaction, and the global rollback leaves
+//! statement is answered with each code. Then the client has that code, and what the server has rolled back is in no
+//! branch. Nothing that writes reaches the server outside of a local transaction, and the global rollback leaves
 //! everything as it was.
 
 mod between;
