@@ -1,9 +1,10 @@
 //! Random exchanges between clients and servers through [`Session`], in this process: a client and a server that are
 //! both played by the test, and a coordinator of the test's own.
 //!
-//! - What is well formed and unbound arrives as it was sent, in both directions, whatever the capabilities, however it is
-//!   cut, and up to the place where one side goes away.
-//! - Whatever else is sent, in any order and mangled: no panic, bounded memory, and the session ends when its two sides have.
+//! - What is well formed and unbound arrives as it was sent, in both directions, up to the place where one side goes
+//!   away. So it does whatever the capabilities, and however it is cut.
+//! - Whatever else is sent, in any order and mangled: no panic, bounded memory, and the session ends when its two sides
+//!   have.
 //!
 //! `ATONE_FUZZ_SECONDS` (default 2) is how long each of the two runs; `ATONE_FUZZ_SEED` is the first case's seed, which
 //! is printed with a failure: with it that case is the first.

@@ -8,8 +8,9 @@
 //!   found by the same comparison of columns that the server makes.
 //! - Rows found are locked, and so are their parents. Who gives another row such a parent has to lock the parent first.
 //!   Not so who has switched `foreign_key_checks` off; nor does it hold for a foreign key that points at a further
-//!   unique key, whose entry the read of the parent did not lock. So the children are looked at again after the statement, as they are committed:
-//!   what the cascade has changed is still there to others. One that was not read takes the local transaction back.
+//!   unique key, whose entry the read of the parent did not lock. So the children are looked at again after the
+//!   statement, as they are committed: what the cascade has changed is still there to others. One that was not read
+//!   takes the local transaction back.
 //! - The foreign keys that were followed are compared before the COMMIT with those that are there then
 //!   ([`crate::commit::fresh`]).
 

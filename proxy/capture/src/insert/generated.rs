@@ -3,8 +3,8 @@
 //! The statement says how many rows it has inserted. The rows that have one of the numbers that may be theirs are read
 //! twice. The first read has those that this transaction can lock: its own, and ones that others have committed. The
 //! second has those that a session beside it sees: they are committed, and none can have gone meanwhile, for they are
-//! locked. What is in the first and not in the second is the transaction's own; when these are as many as the statement has inserted,
-//! and none of them was left there by a statement before it, they are its rows.
+//! locked. What is in the first and not in the second is the transaction's own. When these are as many as the statement
+//! has inserted, and none of them was left there by a statement before it, they are its rows.
 
 use std::sync::Arc;
 
