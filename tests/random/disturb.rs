@@ -87,7 +87,7 @@ impl Disturber {
     }
 }
 
-/// Has a session that was disturbed take a KILL QUERY that came just behind its last statement, if one did: a server
+/// Has a session that was disturbed take a KILL QUERY that came just after its last statement, if one did: a server
 /// may keep one that comes before it waits for the next command, and answer that with it.
 pub(crate) async fn take_kill(session: &mut Conn) -> Result<()> {
     match session.query_drop("DO 0").await {

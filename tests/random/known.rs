@@ -13,9 +13,9 @@ pub(crate) const INFO_OF_NO_ROWS: bool = false;
 /// row can be meant.
 pub(crate) const NO_ROWS_RETURNED: bool = false;
 
-/// MySQL: what a statement is warned of when it is parsed (that VALUES() is deprecated, or a literal is no text of the
-/// connection's charset) is told when it is prepared, not
-/// when it runs. Bound it is told both times.
+/// MySQL: what a statement is warned of when it is parsed is told when it is prepared, not when it runs. Such
+/// warnings say that VALUES() is deprecated, or that a literal is no text of the connection's charset. Bound, they
+/// are told both times.
 pub(crate) const WARNINGS_OF_PREPARE: bool = false;
 
 /// MySQL: a parameter that the column's charset can't hold gives another error code than a literal.
@@ -40,7 +40,7 @@ pub(crate) const WARNINGS_OF_JOINS: bool = false;
 pub(crate) const DIGITS_OF_ZERO_DATES: bool = false;
 
 /// MySQL: how often it warns of one and the same DEFAULT that there is not depends on whether it rules partitions
-/// out, for which a key must not be a subquery.
+/// out. For that a key must not be a subquery.
 pub(crate) const REPEATED_DEFAULTS: bool = false;
 
 /// MySQL: a parameter that `character_set_connection` can't hold: as a literal it warns once more.

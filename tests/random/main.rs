@@ -170,7 +170,7 @@ struct Run<'a> {
     cluster: &'a Cluster,
     /// The seed of the next case.
     next: AtomicU64,
-    /// The seed behind the last one.
+    /// The seed after the last one.
     end: u64,
     /// The first seed, or all where they do not follow each other.
     seeds: &'a [u64],

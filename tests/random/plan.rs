@@ -62,7 +62,7 @@ fn fails_by_plan(op: &Op, plain: &Effect, seen: &Effect) -> bool {
         }
 }
 
-/// Whether MySQL has left rows out of a DELETE that it made in the order of an index: behind a row that its own
+/// Whether MySQL has left rows out of a DELETE that it made in the order of an index: after a row that its own
 /// cascade has deleted, in the same table, it may find no further one.
 fn skips_behind_cascades(case: &Case, op: &Op, plain: &Effect, seen: &Effect) -> bool {
     let sql = shown(&op.step).to_ascii_uppercase();
@@ -78,9 +78,9 @@ fn skips_behind_cascades(case: &Case, op: &Op, plain: &Effect, seen: &Effect) ->
         && reaches(case, op, own)
 }
 
-/// Whether MariaDB's read of the images has found no row: it takes a BETWEEN whose ends are equal in the connection's
-/// collation for an equality with one of them, in a SELECT and not in an UPDATE or DELETE, also where they differ in
-/// the column's collation.
+/// Whether MariaDB's read of the images has found no row. It takes a BETWEEN whose ends are equal in the connection's
+/// collation for an equality with one of them, also where they differ in the column's collation. It does so in a
+/// SELECT, and not in an UPDATE or DELETE.
 fn reads_between_as_equal(op: &Op, seen: &Effect) -> bool {
     let sql = shown(&op.step);
     let ends = sql.match_indices(" BETWEEN ").filter_map(|(at, word)| {
@@ -110,7 +110,7 @@ fn sorts_by_unread(case: &Case, op: &Op, plain: &Effect, seen: &Effect) -> bool 
 /// Whether the straight statement has failed over a derived table with a zero date in it, which it need not have
 /// read: no row was to be found. The read that comes first bound takes such dates.
 pub(crate) fn fails_aside(op: &Op, plain: &Effect, seen: &Effect) -> bool {
-    // In a packet of several statements those behind it run in one of the two only
+    // In a packet of several statements those after it run in one of the two only
     !matches!(op.step, Step::Many(_))
         && plain.error.as_ref().is_some_and(of_zero_date)
         && seen.error.is_none()
@@ -119,8 +119,8 @@ pub(crate) fn fails_aside(op: &Op, plain: &Effect, seen: &Effect) -> bool {
 }
 
 /// Whether a parameter of another type than its column was converted in a condition as often as the plan asks for: an
-/// UPDATE or DELETE that looks for rows that there are not may warn or fail where the read that goes before it
-/// converts nothing, and a warning comes once more or less.
+/// UPDATE or DELETE that looks for rows that there are not may warn or fail where the read before it converts
+/// nothing. A warning comes once more or less.
 fn converts_as_planned(case: &Case, op: &Op, plain: &Effect, seen: &Effect) -> bool {
     let converts = |e: &ServerError| e.code == 1292 && e.message.starts_with("Truncated incorrect ");
     case.around.parameters
@@ -150,7 +150,7 @@ fn changes_while_it_joins(op: &Op, plain: &Effect, seen: &Effect) -> bool {
     plain.error.is_none() && seen.error.is_none() && sql.contains(" JOIN ") && joined.any(reads)
 }
 
-/// Whether MariaDB has found no row in partitions: behind a statement that had to look into none of a table's
+/// Whether MariaDB has found no row in partitions: after a statement that had to look into none of a table's
 /// partitions, the next one on the open table that is ordered by the key and limited finds none.
 fn loses_partitions(case: &Case, op: &Op, plain: &Effect, seen: &Effect) -> bool {
     let sql = shown(&op.step).to_ascii_uppercase();

@@ -549,10 +549,10 @@ fn normal(op: &Op, mut effect: Effect, schema: &str) -> Effect {
     effect
 }
 
-/// Whether the number of the row in an error's message is the same in all runs. How many rows an UPDATE or DELETE has
-/// looked at before one gives an error or a warning, and whether it does so by a temporary table, is up to the
-/// server's plan. The servers count a row more where a value is a subquery, and MariaDB the rows of a view that it
-/// reads into a table of its own.
+/// Whether the number of the row in an error's message is the same in all runs. The server's plan decides how many
+/// rows an UPDATE or DELETE has looked at before one gives an error or a warning. It decides too whether that is done
+/// by a temporary table. The servers count a row more where a value is a subquery. MariaDB also counts the rows of a
+/// view that it reads into a table of its own.
 fn tells_rows(step: &Step) -> bool {
     let counts_more = ["(SELECT ", " FROM v", " FROM `V "];
     let tells = |sql: &str| {
@@ -583,7 +583,7 @@ fn lists_more_errors(op: &Op, effect: &Effect) -> bool {
     writes(op) && effect.error.is_some() && shown(&op.step).contains("(SELECT ")
 }
 
-/// The text of an error or warning without the table in front of its column, and without its row's number.
+/// The text of an error or warning without the table before its column, and without its row's number.
 fn without_row_number(text: &str) -> String {
     let (head, tail) = match text.rsplit_once(" at row ") {
         Some((head, number)) if number.bytes().all(|b| b.is_ascii_digit()) => (head, " at row N"),

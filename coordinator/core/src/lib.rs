@@ -2,8 +2,8 @@
 //! I/O and without a clock.
 //!
 //! [`Core::handle`] takes an [`Event`] and the time and answers a [`Step`]: what has to be made durable, and what has
-//! to be sent *after* that. The steps have to be persisted in the order in which they were made, each as a whole, and
-//! no effect of a step may be seen before its changes and those of all earlier steps are durable. What was persisted is
+//! to be sent *after* that. The steps have to be persisted in the order in which they were made, each as a whole. No
+//! effect of a step may be seen before its changes and those of all earlier steps are durable. What was persisted is
 //! enough for [`Core::recover`] to go on, from any prefix of the steps.
 //!
 //! A state that can't be is a [`Violation`]: the step reports it, and does the rest.

@@ -37,7 +37,7 @@ async fn a_large_one_waits_for_one_key_and_a_small_one_for_it() {
     };
     let second = register(large(&b, 0, 20_000));
     coordinator.until_waiting(1).await;
-    // Nothing is held while it waits, but who comes behind it does not overtake it.
+    // Nothing is held while it waits, but who comes after it does not overtake it.
     let third = register(request(&c, "bank1", &["7"], 20_000));
     coordinator.until_waiting(2).await;
     assert_eq!(coordinator.locks().await, 1);
@@ -84,7 +84,7 @@ async fn a_large_one_is_given_up_with_its_future() {
             proxy.client.report(&xid, branch.unwrap(), BranchOutcome::Aborted);
         }
     }
-    // What comes behind is taken in its turn.
+    // What comes after is taken in its turn.
     let other = coordinator.begin().await;
     let branch = proxy.client.register(large(&other, 0, 20_000)).await.unwrap();
     commit(&proxy, &other, branch).await;
@@ -94,7 +94,7 @@ async fn a_large_one_is_given_up_with_its_future() {
     assert_eq!(proxy.client.commit(&xid).await.unwrap().status(), Status::Committed);
 }
 
-/// The rollback is sent behind the registration and may be there first.
+/// The rollback is sent after the registration and may be there first.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rollback_while_a_large_one_registers() {
     let coordinator = Coordinator::start("");

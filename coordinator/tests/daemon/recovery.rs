@@ -116,7 +116,7 @@ async fn reports_that_are_not_durable_come_again() {
     let proxy = coordinator.proxy(&["bank1"]).connected().await;
     let xid = coordinator.begin().await;
     proxy.branch(&xid, "bank1", &["1"]).await;
-    // The coordinator has read it, and answers what was sent behind it.
+    // The coordinator has read it, and answers what was sent after it.
     proxy.client.get(&xid).await.unwrap();
     assert_eq!(coordinator.transaction(&xid).await["branches"][0]["status"], "committed");
     coordinator.kill();

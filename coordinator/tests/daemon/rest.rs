@@ -129,7 +129,7 @@ async fn answers_are_as_described() {
     assert_eq!(begin(&" ".repeat(65_537)).await.0, 413);
 
     proxy.branch(xid, "bank1", &["1", "2"]).await;
-    // The report travels behind; REST is another connection
+    // The report may still be on its way; REST is another connection
     proxy.client.flush().await.unwrap();
     let (_, transaction) = call(&coordinator, "get", one, &format!("{transactions}/{xid}"), None).await;
     let branch = &transaction["branches"][0];

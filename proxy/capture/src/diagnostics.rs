@@ -1,4 +1,4 @@
-//! The diagnostics of a statement behind which the proxy ran others: what is kept of them, and for how long.
+//! The diagnostics of a statement after which the proxy ran others: what is kept of them, and for how long.
 
 use atone_wire::column::text_row;
 use atone_wire::read::put_lenenc_bytes;
@@ -49,7 +49,7 @@ impl Diagnostics {
         self.row_count = -1;
     }
 
-    /// These, and behind them the last one of those.
+    /// These, and after them the last one of those.
     pub fn and_last_of(mut self, now: Diagnostics) -> Self {
         self.conditions.extend(now.conditions.last().cloned());
         self.warning_count += 1;

@@ -1,4 +1,4 @@
-//! What a statement, or a foreign key behind it, does to rows of a table. Pure.
+//! What a statement, or a foreign key that acts on it, does to rows of a table. Pure.
 
 use std::collections::BTreeSet;
 

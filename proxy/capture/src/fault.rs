@@ -2,7 +2,7 @@
 //! statement that it served, for the connection. Decided here and nowhere else.
 //!
 //! Such an error unwinds as [`End::Fault`] up to the command that met it, past everything that would have followed:
-//! nothing is read again, taken for something else, or run behind it. Only errors of a statement's text come back to
+//! nothing is read again, taken for something else, or run after it. Only errors of a statement's text come back to
 //! who asked for them, since they cannot have ended anything.
 
 use atone_wire::error_code::*;
@@ -154,7 +154,7 @@ pub fn ended_a_wait(code: u16) -> bool {
     )
 }
 
-/// Whether a client takes the local transaction to be still open behind this error, and runs only the statement again.
+/// Whether a client takes the local transaction to be still open after this error, and runs only the statement again.
 fn implies_open(code: u16) -> bool {
     matches!(code, ER_LOCK_WAIT_TIMEOUT | ER_LOCK_NOWAIT)
 }
@@ -166,11 +166,11 @@ pub struct Progress {
     pub alone: bool,
     /// It has run, and what it has changed is not in the journal yet.
     pub wrote: bool,
-    /// It has run behind the savepoint of ours.
+    /// It has run after the savepoint of ours.
     pub savepoint: bool,
 }
 
-/// The error for a client whose whole local transaction was rolled back by us behind this one. `alone`: it was that
+/// The error for a client whose whole local transaction was rolled back by us after this one. `alone`: it was that
 /// of one statement, of which nothing stays with any error.
 pub(crate) fn of_rolled_back(error: ErrPacket, xid: &str, alone: bool) -> ErrPacket {
     if !implies_open(error.code) && (alone || !ended_a_wait(error.code)) {

@@ -5,7 +5,7 @@
 //! before image        which rows it will change, read and locked
 //! the statement       restricted to these rows, or taken back where it has met others
 //! journal             the rows, with their first before images, until the local COMMIT
-//! after image         read at the COMMIT, in front of the undo record
+//! after image         read at the COMMIT, before the undo record
 //! ```
 //!
 //! Nothing here knows a socket: the session's server connection is a [`Server`], what the service account knows is a
@@ -113,7 +113,7 @@ pub struct Command {
     pub returned: Option<Rows>,
     /// Its text, by which the server can be asked what it has against it.
     pub text: Option<Bytes>,
-    /// It and what stands behind it in its packet, where something does.
+    /// It and what stands after it in its packet, where something does.
     pub with_rest: Option<Bytes>,
     /// The client's file, for the LOAD DATA that runs.
     pub file: Option<Bytes>,

@@ -34,12 +34,12 @@ impl Reach {
         self.standing = found.filter(|(key, _)| !self.old.contains(key)).collect();
     }
 
-    /// All keys at which rows are to be looked for behind the statement.
+    /// All keys at which rows are to be looked for after the statement.
     pub(crate) fn keys(&self) -> Vec<Key> {
         self.images.iter().map(|(key, _)| key).chain(&self.new).cloned().collect()
     }
 
-    /// What has become of the rows, from those found behind the statement: for each key touched the row before and
+    /// What has become of the rows, from those found after the statement: for each key touched the row before and
     /// whether there is one now.
     ///
     /// # Errors

@@ -59,7 +59,7 @@ pub struct Numbering {
 }
 
 impl Numbering {
-    /// The number that the server generates behind this one: the next of offset, offset + increment, and so on, to
+    /// The number that the server generates after this one: the next of offset, offset + increment, and so on, to
     /// which the first one need not belong where `insert_id` was set. An offset above the increment makes its
     /// unsigned arithmetic wrap around, as here.
     pub fn after(self, number: u64) -> u64 {

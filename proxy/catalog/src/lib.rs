@@ -135,7 +135,7 @@ impl Catalog {
         self.tables.verify(&self.pool, info, with_references, mariadb).await
     }
 
-    /// Why a statement that names these tables and views may write behind its text; `None` if it cannot.
+    /// Why a statement that names these tables and views may write more than its text shows; `None` if it cannot.
     ///
     /// # Errors
     /// What the server or the system says.

@@ -106,7 +106,7 @@ impl Trigger {
     }
 }
 
-/// How a statement, or a foreign key behind it, changes rows of a table.
+/// How a statement, or a foreign key that acts on it, changes rows of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Write {
     /// Rows are inserted.

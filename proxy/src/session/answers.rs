@@ -1,4 +1,5 @@
-//! What `SHOW WARNINGS`, `ROW_COUNT()` and GET DIAGNOSTICS say after a statement behind which the proxy ran others.
+//! What `SHOW WARNINGS`, `ROW_COUNT()` and GET DIAGNOSTICS say after a statement that the proxy let others of its own
+//! follow.
 
 use atone_sql::{DiagnosticNumber, DiagnosticRead, GetDiagnostics, Statement, get_diagnostics};
 use atone_wire::caps::status;
@@ -266,7 +267,7 @@ fn limit_of(words: &[&str]) -> Option<(usize, usize)> {
 /// A row of `SHOW WARNINGS` (level, code, message) as a `Binary Protocol Resultset Row`.
 fn binary_row(row: &Bytes) -> Result<Vec<u8>, End> {
     let Condition { level, code, message } = Condition::read(row)?;
-    // The header, and a NULL bitmap of three columns behind two reserved bits
+    // The header, and a NULL bitmap of three columns after two reserved bits
     let mut out = vec![0, 0];
     put_lenenc_bytes(&mut out, level);
     out.extend_from_slice(&u32::from(code).to_le_bytes());

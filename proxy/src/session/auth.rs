@@ -167,7 +167,7 @@ impl Auth {
             return Ok(Answer::Forward);
         }
         match (private, payload) {
-            // What it sends behind its request is encrypted
+            // What it sends after its request is encrypted
             (Private::OnlyClient, _) if self.key_asked => Ok(Answer::Forward),
             (Private::OnlyServer, _) if self.key_asked => {
                 self.key_asked = false;

@@ -351,7 +351,7 @@ impl Session {
 
     /// Notes what a statement of a bound session has to do with the list of user variables. Whether NULL for
     /// `@atone_xid` is one of many then: tools that find the list set each variable in it to NULL, to leave nothing
-    /// behind (Flyway before and after each migration), and do not mean to leave the global transaction.
+    /// behind (Flyway before and after each migration). They do not mean to leave the global transaction.
     fn sweeps_variables(&mut self, statement: &Analysed) -> bool {
         let sweeps = self.listed_variables && self.link.binding.as_ref().is_some_and(|b| !b.local_only);
         let ends = matches!(

@@ -1,8 +1,9 @@
 //! The one way to the server.
 //!
 //! Whatever a session writes to its server goes through this module: only here is the connection's writing side
-//! within reach. So the compiler holds the third invariant: text of a bound session's client reaches the server as an
-//! [`Origin`], which only an analysis of that very text makes, or as a part of a statement of our own, a [`Flight`].
+//! within reach. So the compiler holds the third invariant: text of a bound session's client reaches the server in
+//! one of two ways. It is an [`Origin`], which only an analysis of that very text makes, or a part of a statement of
+//! our own, a [`Flight`].
 
 use std::io;
 use std::sync::Arc;

@@ -296,9 +296,9 @@ impl Link {
 
     /// The reply to the next statement of a packet.
     ///
-    /// Where the server is told to kill the statement (`KILL QUERY`) just between two of a packet it drops those that
-    /// follow without a word, although it has said that more comes. So one that is silent is asked for what a
-    /// connection has anyway: the answer comes behind the packet's replies, and begins as none of them can.
+    /// The server may be told to kill the statement (`KILL QUERY`) just between two of a packet. Then it drops those
+    /// that follow without a word, although it has said that more comes. So one that is silent is asked for what a
+    /// connection has anyway: the answer comes after the packet's replies, and begins as none of them can.
     async fn read_further(
         &mut self,
         asked: &mut bool,

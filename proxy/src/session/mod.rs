@@ -543,7 +543,7 @@ struct Answer {
 }
 
 impl Answer {
-    /// What `ROW_COUNT()` is behind it.
+    /// What `ROW_COUNT()` is after it.
     fn row_count(self) -> i128 {
         self.affected_rows.map_or(-1, i128::from)
     }

@@ -158,7 +158,7 @@ impl Session {
         Ok(self.values(&[variable]).await?.into_iter().next().and_then(|value| value.bytes))
     }
 
-    /// The values of the variables behind USING.
+    /// The values of the variables after USING.
     async fn variables(&mut self, sql: &[u8], execute: &Execute) -> Result<Vec<Param>, Halt> {
         let names: Vec<&[u8]> =
             execute.using.iter().map(|span| sql.get(span.clone()).unwrap_or_default()).collect();

@@ -247,7 +247,7 @@ mod tests {
         assert_eq!(next(b"\x09\0\0\0\x03"), Next::Pass(13));
         assert_eq!(next(b"\x03\0\0\x02\x03"), Next::Pass(7));
         assert_eq!(next(b"\xff\xff\xff\0\x03"), Next::Pass(MAX_PAYLOAD + HEADER));
-        // No payload: the byte behind it is of the next frame
+        // No payload: the byte after it is of the next frame
         assert_eq!(next(b"\0\0\0\0\x03\0\0\0\x03"), Next::Pass(4));
         assert_eq!(next(b"\0\0\0\0"), Next::Pass(4));
     }

@@ -73,7 +73,7 @@ impl Session {
         }
     }
 
-    /// Answers a rollback behind which `ok` came. One that is not done is warned of: by the server, since it is the
+    /// Answers a rollback after which `ok` came. One that is not done is warned of: by the server, since it is the
     /// server that answers the SHOW WARNINGS of this session, which is bound no more.
     pub(super) async fn answer_rollback(
         &mut self,

@@ -101,7 +101,7 @@ impl Session {
         Ok(())
     }
 
-    /// The server has the error in its own list: MariaDB alone, MySQL behind what was there.
+    /// The server has the error in its own list: MariaDB alone, MySQL after what was there.
     async fn note_failed_command(&mut self) -> Result<(), End> {
         let Some(earlier) = self.state.diagnostics.take().filter(|kept| kept.warning_count > 0) else {
             return Ok(());

@@ -22,7 +22,7 @@ enum Turn {
 enum Ending {
     /// The client says QUIT.
     Quit,
-    /// The client ends its side behind its last command.
+    /// The client ends its side after its last command.
     HalfClose,
     /// The server goes after so many bytes.
     Server(usize),
@@ -141,7 +141,7 @@ fn command(rng: &mut StdRng, shape: Shape, statements: &mut Vec<(u32, u16)>, tur
     }
 }
 
-/// The rest of a login, behind the client's answer.
+/// The rest of a login, after the client's answer.
 fn login(rng: &mut StdRng, shape: Shape, turns: &mut Vec<Turn>) {
     let mut seq = 2;
     if rng.random_bool(0.3) {

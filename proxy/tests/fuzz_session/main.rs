@@ -1,8 +1,8 @@
 //! Random exchanges between clients and servers through [`Session`], in this process: a client and a server that are
 //! both played by the test, and a coordinator of the test's own.
 //!
-//! - What is well formed and unbound arrives as it was sent, in both directions, whatever the capabilities, however it is
-//!   cut, and up to the place where one side goes away.
+//! - What is well formed and unbound arrives as it was sent, in both directions. This holds whatever the
+//!   capabilities, however it is cut, and up to the place where one side goes away.
 //! - Whatever else is sent, in any order and mangled: no panic, bounded memory, and the session ends when its two sides have.
 //!
 //! `ATONE_FUZZ_SECONDS` (default 2) is how long each of the two runs; `ATONE_FUZZ_SEED` is the first case's seed, which

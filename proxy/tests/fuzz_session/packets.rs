@@ -59,7 +59,7 @@ pub(crate) fn text(bytes: &[u8]) -> Vec<u8> {
     [lenenc(bytes.len() as u64), bytes.to_vec()].concat()
 }
 
-/// Puts a packet behind `out` in as many frames as it takes; the next number.
+/// Appends a packet to `out` in as many frames as it takes; the next number.
 pub(crate) fn put(out: &mut Vec<u8>, mut seq: u8, mut payload: &[u8]) -> u8 {
     loop {
         let (part, rest) = payload.split_at(payload.len().min(0xff_ffff));

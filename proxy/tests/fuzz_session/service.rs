@@ -107,7 +107,7 @@ fn answer(sql: &str, binary: bool) -> Vec<u8> {
 
 type Rows = (usize, Vec<Vec<Option<&'static str>>>);
 
-/// A result set from this sequence number on; the number behind it.
+/// A result set from this sequence number on; the number after it.
 fn result(out: &mut Vec<u8>, seq: u8, (width, rows): Rows, end: &[u8], binary: bool) -> u8 {
     let mut seq = put(out, seq, &[width as u8]);
     for _ in 0..width {

@@ -1,7 +1,7 @@
 //! Gives memory that is free back to the system.
 //!
-//! glibc keeps what was freed for as long as the process lives: behind a branch with 100 MB of images the proxy went on
-//! with 1.0 GB, and with 1.5 GB behind its rollback. `malloc_trim` gives it back and has no safe interface, which is
+//! glibc keeps what was freed for as long as the process lives: after a branch with 100 MB of images the proxy went on
+//! with 1.0 GB, and with 1.5 GB after its rollback. `malloc_trim` gives it back and has no safe interface, which is
 //! why this crate is one of its own. Other allocators were measured: mimalloc kept 250 MB of 24 MB of images while its
 //! threads were idle, and jemalloc takes more than two minutes to build.
 

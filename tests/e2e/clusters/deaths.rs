@@ -250,7 +250,7 @@ enum Leaving {
     Transaction,
     Query,
     Result,
-    /// Bound, behind a statement that has committed a branch.
+    /// Bound, after a statement that has committed a branch.
     Bound,
     /// Bound, in a local transaction that has written.
     BoundTransaction,
@@ -382,7 +382,7 @@ async fn leave(
     Ok((conn, id))
 }
 
-/// Commands, and the end of the client's side right behind them: all are answered, as straight.
+/// Commands, and the end of the client's side right after them: all are answered, as straight.
 async fn clients_that_only_end_their_side(c: Arc<Cluster>) -> Result<()> {
     let schema = c.bank_schema("half").await?;
     let scripts: [&[&str]; 4] = [

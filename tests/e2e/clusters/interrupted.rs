@@ -1,5 +1,5 @@
-//! Statements of a bound session that the server breaks off, sessions that end in the middle, conditions that choose
-//! other rows each time, and more than one proxy in front of the same servers.
+//! Statements of a bound session that the server breaks off, and sessions that end in the middle. Conditions that
+//! choose other rows each time, and more than one proxy in front of the same servers.
 
 use std::sync::Arc;
 

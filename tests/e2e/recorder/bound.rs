@@ -33,7 +33,7 @@ const SETUP: &[&str] = &[
      NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)",
 ];
 
-/// A script whose first session is bound before its steps and ends the global transaction behind them.
+/// A script whose first session is bound before its steps and ends the global transaction after them.
 fn bound(name: &'static str, covers: &'static [&'static str], steps: Vec<Step>) -> Script {
     let mut script =
         script(name, covers).setup(SETUP).steps(vec![global("START GLOBAL TRANSACTION")]).steps(steps);
@@ -403,7 +403,7 @@ pub(crate) async fn check(setup: &Arc<Setup>, setting: &Setting) -> Result<()> {
                 continue;
             }
             let known = crate::known::known(flavor, setting, script.name);
-            // The schema stays: the undo rows in it are deleted behind the end
+            // The schema stays: the undo rows in it are deleted after the end
             let schema = format!("b_{}_{n}_{end:?}", setting.name).to_lowercase();
             match (check_one(setup, setting, &script, end, &schema).await, known) {
                 (Ok(()), None) => {}

@@ -87,11 +87,11 @@ pub(crate) enum Payload {
     Query(Vec<u8>, Vec<Param>),
     /// `COM_STMT_EXECUTE` of the script's statement with this number.
     Execute(Execute),
-    /// A command about the script's statement with this number, and what is behind its id.
+    /// A command about the script's statement with this number, and what is after its id.
     Statement(u8, u32, Vec<u8>),
     /// `COM_QUERY` in which `{a}` is the id of the session `a`.
     About(String),
-    /// `COM_BINLOG_DUMP` of what comes behind the end of the binary log, without waiting for it.
+    /// `COM_BINLOG_DUMP` of what comes after the end of the binary log, without waiting for it.
     Dump,
     /// `COM_PROCESS_KILL` of this session.
     Kill(char),

@@ -115,7 +115,7 @@ async fn a_long_file(c: &Cluster, schema: &str) -> Result<()> {
 async fn the_longest_row(c: &Cluster, schema: &str) -> Result<()> {
     let longest = 256 * MIB - 1024;
     let mut conn = RawConn::login(c.proxy_port(Bank::One), schema).await?;
-    // The length in front of the value takes 4 bytes, above 16 MiB 9
+    // The length before the value takes 4 bytes, above 16 MiB 9
     for row in [longest, FRAME - 1, FRAME, FRAME + 1, 2 * FRAME - 1, 2 * FRAME, 3 * FRAME] {
         let value = if row <= FRAME + 4 { row - 4 } else { row - 9 };
         conn.send(0, &text(QUERY, format!("SELECT REPEAT('y', {value})").as_bytes())).await?;

@@ -339,7 +339,7 @@ async fn commands_behind_a_login(c: Arc<Cluster>) -> Result<()> {
 }
 
 /// A login in the protocol before 4.1, as HAProxy's `option mysql-check user … pre-41` makes it, and what is sent
-/// behind it at once.
+/// after it at once.
 async fn before_4_1(port: u16, user: &str, behind: &[u8]) -> Result<(RawConn, (u8, Vec<u8>))> {
     let mut conn = RawConn::connect(port).await?;
     conn.read().await?.context("no greeting")?;

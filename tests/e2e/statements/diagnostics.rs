@@ -1,4 +1,4 @@
-//! What a session sees of a statement afterwards: row count, warnings, generated keys. Other statements ran behind
+//! What a session sees of a statement afterwards: row count, warnings, generated keys. Other statements ran after
 //! it, of which nothing may show.
 
 use std::sync::Arc;
@@ -147,7 +147,7 @@ async fn warnings_that_an_ok_does_not_count(c: Arc<Cluster>) -> Result<()> {
     .await
 }
 
-/// The SELECT of an INSERT is read first; behind it the session is set to what it was.
+/// The SELECT of an INSERT is read first; after it the session is set to what it was.
 async fn diagnostics_of_a_select_that_fails(c: Arc<Cluster>) -> Result<()> {
     let statements = [
         "INSERT INTO t (id, a) SELECT id + 10, 1 FROM t WHERE id = (SELECT id FROM t)",

@@ -39,7 +39,7 @@ const SETUP: &[&str] = &[
     "CREATE VIEW v AS SELECT id, a, d FROM u",
 ];
 
-/// Of which the analysis, the table or a read in front of them says no.
+/// Of which the analysis, the table or a read before them says no.
 const REFUSED: &[&str] = &[
     "FROBNICATE t",
     "SELEC 1",
@@ -125,7 +125,7 @@ const VALUES: &[&str] = &[
     "INSERT INTO by_time VALUES ('2020-01-01', 1), ('bad', 1) ON DUPLICATE KEY UPDATE a = 2",
     "REPLACE INTO by_date VALUES ('2020-01-01', 3), ('2020-02-30', 1)",
     "REPLACE INTO by_time VALUES ('bad', 1)",
-    // A sum that is out of range behind a text that is no number
+    // A sum that is out of range after a text that is no number
     "UPDATE t SET a = 9 WHERE b + 1 > 0 AND a * 9223372036854775807 * 2 > 1",
     "DELETE FROM t WHERE b + 1 > 0 OR a * 9223372036854775807 * 2 > 1",
     "INSERT INTO u (id, a) SELECT id + 10, b + a * 9223372036854775807 * 2 FROM t",
@@ -334,7 +334,7 @@ async fn of_prepared(c: Arc<Cluster>) -> Result<()> {
     pair.end(&c).await
 }
 
-/// A syntax error quotes what stands behind it in the packet, statements that follow included.
+/// A syntax error quotes what stands after it in the packet, statements that follow included.
 async fn of_the_first_of_several(c: Arc<Cluster>) -> Result<()> {
     let mut pair = Pair::open(&c, "errors_of_several").await?;
     let mut steps = Vec::new();

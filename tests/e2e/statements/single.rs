@@ -292,7 +292,7 @@ async fn hints_in_other_charsets(c: Arc<Cluster>) -> Result<()> {
         // Nothing of Atone's in it
         client.ok(b"UPDATE account SET name = '\xbf\x5c' WHERE id = 3 /* x */").await?;
         client.ok("UPDATE account SET name = NULL WHERE id = 3").await?;
-        // The second byte of 縗 is a backslash: as ASCII, the quote behind it would not end the text
+        // The second byte of 縗 is a backslash: as ASCII, the quote after it would not end the text
         let mut statement = b"UPDATE account SET name = '\xbf\x5c' WHERE id = 1 /*xid='".to_vec();
         statement.extend_from_slice(format!("{xid}'*/").as_bytes());
         client.ok(&statement).await?;
@@ -401,7 +401,7 @@ async fn changes_kept_from_replicas(c: Arc<Cluster>) -> Result<()> {
 }
 
 /// Procedures with cursors of their own set the flag of a cursor in results that are none; and what a procedure makes
-/// of an error behind a result's definitions is followed by the client or by nobody.
+/// of an error after a result's definitions is followed by the client or by nobody.
 async fn procedures_with_cursors(c: Arc<Cluster>) -> Result<()> {
     let schema = c.bank_schema("cursors").await?;
     let mut direct = c.direct(Bank::One, &schema).await?;

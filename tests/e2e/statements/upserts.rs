@@ -279,7 +279,7 @@ async fn errors(c: Arc<Cluster>) -> Result<()> {
     Ok(())
 }
 
-/// Rows of a statement, the driver's types included, and the diagnostics behind it.
+/// Rows of a statement, the driver's types included, and the diagnostics after it.
 async fn returned(
     conn: &mut Conn,
     statement: &str,

@@ -616,7 +616,7 @@ struct Behind {
     rows: Vec<String>,
 }
 
-/// A branch that has run these statements, each in a table of its own and altered behind it.
+/// A branch that has run these statements, each in a table of its own and altered after it.
 async fn altered_behind(c: &Cluster, statements: &[&str], ddl: &[&str]) -> Result<Behind> {
     let schema = c.schema("altered").await?;
     let mut direct = c.server(Bank::One).connect(atone_tests::server::ADMIN, Some(&schema)).await?;

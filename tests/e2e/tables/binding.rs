@@ -249,7 +249,7 @@ async fn sweeping_variables(c: Harmable) -> Result<()> {
                 c.rest().wait_for_status(&xid, "rolled_back", SOON).await?;
             }
         }
-        // Where it is meant: by '', or behind a statement that has nothing to do with the list
+        // Where it is meant: by '', or after a statement that has nothing to do with the list
         for leave in [
             &["SET @atone_xid = ''"][..],
             &["UPDATE account SET balance = balance WHERE id = 3", "SET @atone_xid = NULL"],

@@ -1,4 +1,4 @@
-//! Rows that foreign keys change behind a statement are captured with it: CASCADE and SET NULL, to any depth.
+//! Rows that foreign keys change along with a statement are captured with it: CASCADE and SET NULL, to any depth.
 
 use std::sync::Arc;
 
@@ -473,7 +473,7 @@ async fn children_that_come_meanwhile(c: Arc<Cluster>) -> Result<()> {
     sql::start_global(&mut app).await?;
     sql::run(&mut app, "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED").await?;
     let id = sql::cell(&mut app, "SELECT CONNECTION_ID()").await?;
-    // The children in `nulled` are read behind those in `gone`
+    // The children in `nulled` are read after those in `gone`
     let mut blocker = c.direct(Bank::One, &schema).await?;
     sql::run_all(&mut blocker, &["BEGIN", "SELECT * FROM nulled WHERE id = 10 FOR UPDATE"]).await?;
     let delete = tokio::spawn(async move {

@@ -1,5 +1,5 @@
 //! Online schema changes by tools with triggers: statements on a table are captured while its triggers keep the rows
-//! of the new table, and a rollback leaves in both what the tool expects, before, while and after the tables are
+//! of the new table. A rollback leaves in both what the tool expects, before, while and after the tables are
 //! exchanged.
 
 use std::sync::Arc;

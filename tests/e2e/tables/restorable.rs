@@ -54,7 +54,7 @@ async fn long_rows(c: &Cluster) -> Result<(String, Conn)> {
     set_packet(c, PACKET).await?;
     let columns: Vec<String> = COLUMNS.iter().map(|(name, kind, _)| format!("{name} {kind}")).collect();
     let columns = columns.join(", ");
-    // Short ones stand behind the long ones
+    // Short ones stand after the long ones
     let create =
         format!("CREATE TABLE t (id INT PRIMARY KEY, v INT NOT NULL, {columns}, note TEXT, memo BLOB)");
     sql::run(&mut direct, create).await?;

@@ -40,7 +40,7 @@ async fn made_anew_at_once(c: Arc<Cluster>) -> Result<()> {
     sql::run(&mut app, "COMMIT").await?;
     let rows = c.undo_list(Bank::One, &schema).await?;
     ensure!(rows.len() == 1 && rows.iter().all(|row| row.ends_with(&format!("|{xid}|0"))), "{rows:?}");
-    // And in front of a statement that commits by itself.
+    // And before a statement that commits by itself.
     sql::run(&mut direct, "CREATE TABLE kept AS SELECT * FROM undo_log").await?;
     sql::run(&mut direct, "DROP TABLE undo_log").await?;
     set(&mut app, 3, 70).await?;

@@ -8,8 +8,8 @@
 //! them would be a deadlock that no lock causes. So only holders can be part of a cycle, and the search for deadlocks
 //! follows holders only.
 //!
-//! A transaction that is being rolled back keeps its locks until the undo is done, which may need the very rows that a
-//! waiting branch has locked at its server. So no request waits for it: it fails at once.
+//! A transaction that is being rolled back keeps its locks until the undo is done. The undo may need the very rows
+//! that a waiting branch has locked at its server. So no request waits for it: it fails at once.
 //!
 //! How the keys of one table are kept is up to [`Table`]; none of this depends on it.
 

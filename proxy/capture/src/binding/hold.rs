@@ -3,7 +3,7 @@
 //!
 //! A table that a transaction has read is not altered by others before it ends, and no trigger of it comes or goes:
 //! that is the server's metadata lock. So the local transaction reads no row of each table first, and what the
-//! service account sees of the table then is what the statement meets. It could not be undone behind the statement:
+//! service account sees of the table then is what the statement meets. It could not be undone after the statement:
 //! an engine without transactions keeps its rows.
 
 use std::sync::Arc;

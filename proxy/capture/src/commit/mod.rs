@@ -179,7 +179,7 @@ impl Capture<'_> {
                 flight
             };
             let flight = insert(&row);
-            // Only the first can meet no table: behind it the transaction keeps the table from being dropped
+            // Only the first can meet no table: after it the transaction keeps the table from being dropped
             let first = (part == 1).then_some(row);
             let mut replies = self.fly(flight).await?.into_iter();
             let mut written = replies.next();
@@ -220,7 +220,7 @@ impl Capture<'_> {
         Err(Halt::broken("an undo record without rows"))
     }
 
-    /// What came of the COMMIT behind the undo record.
+    /// What came of the COMMIT after the undo record.
     async fn committed(
         &mut self,
         xid: &str,
@@ -236,7 +236,7 @@ impl Capture<'_> {
             }
             Some(Reply::Err(e)) => {
                 let halt = self.not_committed(e).await?;
-                // Whether it committed all the same is for the undo record to say, and that for ever: behind the
+                // Whether it committed all the same is for the undo record to say, and that for ever: after the
                 // ROLLBACK nothing of it is open. Where it cannot be read the coordinator asks
                 match self.catalog.has_undo_row(schema, xid, branch_id).await {
                     Ok(there) => self.server.report(branch_id, there),

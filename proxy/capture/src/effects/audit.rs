@@ -1,4 +1,4 @@
-//! Rows that triggers of a statement add to other tables: found behind the statement, by their numbers.
+//! Rows that triggers of a statement add to other tables: found after the statement, by their numbers.
 //!
 //! Before the statement the local transaction takes the metadata lock of each such table, and the service account
 //! reads its AUTO_INCREMENT counter: all numbers that are generated from then on are as large or larger. Behind the
@@ -127,7 +127,7 @@ impl Capture<'_> {
         let mut flight = Flight::default();
         flight.push("SELECT @@insert_id");
         for target in &*targets {
-            // As the rows are read behind the statement: whoever may not do that is told before it runs
+            // As the rows are read after the statement: whoever may not do that is told before it runs
             let locks = if target.known.is_some() { " FOR UPDATE" } else { "" };
             flight.push(format!("{}{locks}", probe_sql(&target.table)));
         }

@@ -1,15 +1,16 @@
-//! Rows that foreign keys change behind a statement: ON DELETE and ON UPDATE with CASCADE or SET NULL.
+//! Rows that foreign keys change along with a statement: ON DELETE and ON UPDATE with CASCADE or SET NULL.
 //!
-//! Before the statement runs, the rows that refer to those it will change are read and locked, and the rows that
+//! Before the statement runs, the rows that refer to those it will change are read and locked. So are the rows that
 //! refer to them in turn, until nothing more can fire. They join the branch's journal with the statement's own rows.
 //!
 //! The rows read are the rows changed, because:
 //! - A foreign key fires for rows that the statement changes, which are among those imaged; the rows it reaches are found
 //!   by the same comparison of columns that the server makes.
-//! - Rows found are locked, and so are their parents. Who gives another row such a parent has to lock the parent first,
-//! unless he has switched `foreign_key_checks` off or the foreign key points at a further unique key, whose entry the
-//! read of the parent did not lock. So the children are looked at again behind the statement, as they are committed:
-//! what the cascade has changed is still there to others. One that was not read takes the local transaction back.
+//! - Rows found are locked, and so are their parents. Who gives another row such a parent has to lock the parent
+//!   first. There are two exceptions: he has switched `foreign_key_checks` off, or the foreign key points at a
+//!   further unique key, whose entry the read of the parent did not lock. So the children are looked at again after
+//!   the statement, as they are committed: what the cascade has changed is still there to others. One that was not
+//!   read takes the local transaction back.
 //! - The foreign keys that were followed are compared before the COMMIT with those that are there then ([`crate::commit::fresh`]).
 
 mod child_keys;
@@ -57,7 +58,7 @@ pub(crate) fn is_parent(info: &TableInfo, effect: &Effect) -> bool {
     effect.touches(&info.indexed)
 }
 
-/// Whether a foreign key may change rows behind a statement with this effect.
+/// Whether a foreign key may change rows along with a statement with this effect.
 pub(crate) fn may_fire(info: &TableInfo, effect: &Effect) -> bool {
     unproven(info, effect).is_some()
         || info.references.keys.iter().any(|key| rule(key, effect) != Rule::Restrict)
@@ -87,7 +88,7 @@ impl RowEffects {
         }
     }
 
-    /// Whether the row must be there behind the statement, where all that it was to change `is_changed`.
+    /// Whether the row must be there after the statement, where all that it was to change `is_changed`.
     fn presence(&self, is_changed: bool) -> Presence {
         match (self.deleted, self.updated.is_empty()) {
             (false, _) => Presence::Present,
@@ -126,7 +127,7 @@ struct Followed {
     parents: Vec<Key>,
 }
 
-/// The rows that change behind a statement.
+/// The rows that change along with a statement.
 #[derive(Debug, Default)]
 pub(crate) struct EffectImages {
     /// In the order found, each with its place in `tables`.
@@ -160,8 +161,8 @@ impl EffectImages {
 }
 
 impl Capture<'_> {
-    /// Images the rows that change behind a statement which has not run yet, and sees that its own and these could be
-    /// put back.
+    /// Images the rows that change along with a statement which has not run yet, and sees that its own and these
+    /// could be put back.
     pub(crate) async fn image_effects(
         &mut self,
         own: OwnImages<'_>,
@@ -382,7 +383,7 @@ impl Capture<'_> {
         Ok(())
     }
 
-    /// Notes the rows that have changed behind a statement, which has changed all of its own rows where it
+    /// Notes the rows that have changed along with a statement, which has changed all of its own rows where it
     /// `is_certain`.
     pub(crate) fn touch_effects(&mut self, cascaded: EffectImages, is_certain: bool) {
         let EffectImages { rows, tables, effects, comes_back, .. } = cascaded;
@@ -427,7 +428,7 @@ fn child_columns(parent: &Table, key: &ForeignKey, child: &Table) -> Result<Vec<
     Ok(out)
 }
 
-/// The keys of the parents, which stand behind the images of the children.
+/// The keys of the parents, which follow the images of the children.
 fn parents(parent: &Table, child: &Table, rows: &Rows) -> Result<Vec<Key>, End> {
     let parent = key_only(parent);
     let key = |i| {

@@ -1,4 +1,4 @@
-//! What changes behind a statement: rows that foreign keys change, and rows that triggers add to audit tables.
+//! What changes along with a statement: rows that foreign keys change, and rows that triggers add to audit tables.
 
 pub mod audit;
 pub mod cascade;

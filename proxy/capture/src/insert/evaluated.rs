@@ -247,7 +247,7 @@ impl Capture<'_> {
         Ok(written(target, &literals, &vars)?)
     }
 
-    /// Why a key cannot be evaluated before the statement: a subquery of a row behind the first may read what the
+    /// Why a key cannot be evaluated before the statement: a subquery of a row after the first may read what the
     /// rows before it have changed.
     async fn reads_earlier_rows(
         &mut self,

@@ -1,10 +1,10 @@
-//! Rows whose keys the server generates and nobody can tell beforehand: found behind the statement.
+//! Rows whose keys the server generates and nobody can tell beforehand: found after the statement.
 //!
-//! The statement says how many rows it has inserted. Of the rows that have one of the numbers that may be theirs,
-//! those are read that this transaction can lock (its own, and ones that others have committed), and then those that
-//! a session beside it sees (which are committed; none of them can have gone meanwhile, for they are locked). What is
-//! in the first and not in the second is the transaction's own; when these are as many as the statement has inserted,
-//! and none of them was left there by a statement before it, they are its rows.
+//! The statement says how many rows it has inserted. The rows that have one of the numbers that may be theirs are
+//! read twice. First come those that this transaction can lock: its own, and ones that others have committed. Then
+//! come those that a session beside it sees, which are committed; none of them can have gone meanwhile, for they are
+//! locked. What is in the first and not in the second is the transaction's own; when these are as many as the
+//! statement has inserted, and none of them was left there by a statement before it, they are its rows.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use crate::own_rows::{MAX_FOREIGN_ROWS, numbered};
 use crate::settings::Numbering;
 
 /// The numbers that rows get: the first one generated, then one step after the other. A number that a row gives by
-/// itself moves what follows behind it.
+/// itself moves what follows it.
 fn expected(first: u64, given: &[Option<i128>], numbering: Numbering) -> Vec<i128> {
     let mut next = first;
     given

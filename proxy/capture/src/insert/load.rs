@@ -107,7 +107,7 @@ fn takes_all_columns(info: &TableInfo) -> bool {
     !generated && !info.facts.definition.contains("INVISIBLE")
 }
 
-/// The rows of a file as an INSERT of literals: a text, which is the statement's with the literals behind it, and where
+/// The rows of a file as an INSERT of literals: a text, which is the statement's with the literals after it, and where
 /// its values are in that. `None` where the file has no rows.
 fn written_out(
     text: &[u8],

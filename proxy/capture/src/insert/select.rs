@@ -175,7 +175,7 @@ fn written_out(target: Target<'_>, rows: &Rows, capabilities: u64, marks: Marks)
 }
 
 /// The rows of a query, whose texts are utf8mb4, as an INSERT of literals that are compared as its values are: its
-/// text, which is the statement's with the literals behind it, and where its values are in that.
+/// text, which is the statement's with the literals after it, and where its values are in that.
 fn literal_rows(target: Target<'_>, rows: &Rows, capabilities: u64) -> Result<(Vec<u8>, Insert), String> {
     let kinds = kinds(rows, capabilities)?;
     let mut text = target.text.to_vec();

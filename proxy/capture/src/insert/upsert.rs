@@ -1,5 +1,5 @@
 //! INSERT IGNORE, REPLACE and ON DUPLICATE KEY UPDATE in a bound session: the rows that stand in the way are imaged
-//! before, and looked at again behind the statement.
+//! before, and looked at again after the statement.
 
 use std::collections::HashSet;
 

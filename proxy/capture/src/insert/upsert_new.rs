@@ -1,11 +1,11 @@
 //! INSERT IGNORE, REPLACE and ON DUPLICATE KEY UPDATE of rows that are all new.
 //!
-//! A locking read of a key at which there is no row locks the gap, and two sessions that do so and then insert into
-//! the same gap wait for each other: a deadlock that the server alone does not have. So where a session beside this
-//! one sees no row at any of the keys, the statement runs first, behind a savepoint, and its rows are looked at
-//! behind it, when they are locked and there are no gaps. All that it has met were new if there are as many rows as
-//! the server counts, and others have committed none at their keys. If not, a row came meanwhile: the statement is
-//! taken back, and looks first.
+//! A locking read of a key at which there is no row locks the gap. Two sessions that do so and then insert into the
+//! same gap wait for each other: a deadlock that the server alone does not have. So where a session beside this one
+//! sees no row at any of the keys, the statement runs first, after a savepoint. Its rows are looked at after it, when
+//! they are locked and there are no gaps. All that it has met were new if there are as many rows as the server
+//! counts, and others have committed none at their keys. If not, a row came meanwhile: the statement is taken back,
+//! and looks first.
 
 use std::sync::Arc;
 

@@ -81,7 +81,7 @@ pub(crate) fn exact_literal(cell: Option<&[u8]>, kind: ColumnKind, source: &[u8]
     }
 }
 
-/// Whether a DECIMAL may have digits behind those that the server tells of it.
+/// Whether a DECIMAL may have digits after those that the server tells of it.
 fn divides(source: &[u8]) -> bool {
     source.contains(&b'/') || source.windows(3).any(|word| word.eq_ignore_ascii_case(b"avg"))
 }

@@ -16,7 +16,7 @@ const ROLLBACK: &[u8] = b"ROLLBACK AND NO CHAIN NO RELEASE";
 const MAX_TRIES: usize = 20;
 
 impl Capture<'_> {
-    /// Finds out what an error has ended, and keeps its diagnostics where others have to run behind it.
+    /// Finds out what an error has ended, and keeps its diagnostics where others have to run after it.
     ///
     /// # Errors
     /// The connection broke.
@@ -94,7 +94,7 @@ impl Capture<'_> {
         self.ended_after_answer(extent)
     }
 
-    /// Takes back what ran behind the savepoint of ours; false where there is none any more.
+    /// Takes back what ran after the savepoint of ours; false where there is none any more.
     pub async fn back_to_savepoint(&mut self) -> Result<bool, End> {
         Ok(matches!(self.fly_one(format!("ROLLBACK TO {SAVEPOINT}")).await?, Reply::Ok(_)))
     }

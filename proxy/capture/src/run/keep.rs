@@ -1,4 +1,4 @@
-//! Keeps the diagnostics of the application's statement, before statements of ours run behind it.
+//! Keeps the diagnostics of the application's statement, before statements of ours run after it.
 
 use atone_wire::response::{ErrPacket, OkPacket};
 
@@ -99,7 +99,7 @@ impl Capture<'_> {
         self.state.diagnostics.keep(Diagnostics::of_error(error));
     }
 
-    /// Keeps the diagnostics of an INSERT behind which its rows are looked at.
+    /// Keeps the diagnostics of an INSERT after which its rows are looked at.
     pub(crate) async fn keep_diagnostics(&mut self, ok: &OkPacket) -> Result<Option<Diagnostics>, End> {
         let row_count = i128::from(ok.affected_rows);
         if self.command.returned.is_none() {

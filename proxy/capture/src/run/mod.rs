@@ -27,7 +27,7 @@ impl Capture<'_> {
     /// which is its last, failed.
     ///
     /// # Errors
-    /// A statement of ours failed, and those behind it did not run: see [`crate::fault`]. The connection broke, or one
+    /// A statement of ours failed, and those after it did not run: see [`crate::fault`]. The connection broke, or one
     /// packet was above `max_branch_bytes`.
     pub(crate) async fn run_flight(&mut self, flight: Flight) -> Result<Vec<Reply>, End> {
         self.run_ours(flight, false).await

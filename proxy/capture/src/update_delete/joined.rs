@@ -316,7 +316,7 @@ impl Capture<'_> {
         digits.parse().ok()
     }
 
-    /// Images what foreign keys change behind the rows of the statement, and sees that all could be put back.
+    /// Images what foreign keys change along with the rows of the statement, and sees that all could be put back.
     async fn effects_of_joined(&mut self, t: &Run<'_>, images: &[Vec<Row>]) -> Result<EffectImages, Halt> {
         for w in &t.written {
             self.state.branch.assume(&w.info, is_parent(&w.info, &w.effect(&t.joined.action)));

@@ -196,7 +196,7 @@ impl Capture<'_> {
         Ok(restricted)
     }
 
-    /// Images what foreign keys change behind the imaged rows.
+    /// Images what foreign keys change along with the imaged rows.
     async fn effects_of_change(
         &mut self,
         own: OwnImages<'_>,
@@ -238,7 +238,7 @@ impl Capture<'_> {
         Ok(())
     }
 
-    /// Runs the statement on the imaged rows, behind a savepoint where it may have to be taken back.
+    /// Runs the statement on the imaged rows, after a savepoint where it may have to be taken back.
     async fn run_change(&mut self, change: &Dml, restricted: Vec<u8>, savepoint: bool) -> Result<Reply, End> {
         let mut flight = Flight::default();
         let returning = change.returning().is_some();
@@ -292,7 +292,7 @@ impl Capture<'_> {
         ok.with_info(info.as_bytes())
     }
 
-    /// Reads the rows that the statement will change; one that can hold for one row only runs right behind that.
+    /// Reads the rows that the statement will change; one that can hold for one row only runs right after that.
     async fn before_images(&mut self, t: &Run<'_>) -> Result<Before, Halt> {
         let table = &t.info.table;
         let mut flight = if t.moves.is_some() { Flight::of_values() } else { Flight::default() };
@@ -403,7 +403,7 @@ fn without_our_keys(mut error: ErrPacket) -> ErrPacket {
     error
 }
 
-/// Whether the imaged rows must be there behind a statement, which may have changed `all` of them.
+/// Whether the imaged rows must be there after a statement, which may have changed `all` of them.
 fn left(deletes: bool, all: bool) -> Presence {
     match (deletes, all) {
         (false, _) => Presence::Present,

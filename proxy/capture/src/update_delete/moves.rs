@@ -1,7 +1,7 @@
 //! UPDATEs that assign columns of the key that identifies rows: which key each row will have. Pure.
 //!
 //! The read of the before images works the new keys out; it may be wrong, where the server converts a value in a way
-//! that is not foreseen. So the rows at the old and the new keys are counted before and behind the statement, which
+//! that is not foreseen. So the rows at the old and the new keys are counted before and after the statement, which
 //! runs on the imaged rows only: as many as before means that none of them went elsewhere.
 
 use atone_sql::{Assignment, Mode, Repeated, repeatable};
@@ -139,7 +139,7 @@ impl Moves {
         self.parts.iter().flatten().map(String::as_str)
     }
 
-    /// The new keys of the imaged rows, one for each, from the cells behind the image; `None` where it cannot be told.
+    /// The new keys of the imaged rows, one for each, from the cells after the image; `None` where it cannot be told.
     pub(crate) fn keys(&self, table: &Table, images: &[Row], rows: &Rows) -> Result<Vec<Option<Key>>, End> {
         let columns = table.keys.first().map(|key| key.columns.as_slice()).unwrap_or_default();
         let mut out = Vec::with_capacity(images.len());

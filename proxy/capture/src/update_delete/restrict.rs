@@ -21,7 +21,7 @@ pub(crate) fn with_hint(statement: Vec<u8>, verb: usize, keys: usize, mariadb: b
     hinted(&statement, verb, HINT)
 }
 
-/// The statement with these hints of MySQL's, in front of its own.
+/// The statement with these hints of MySQL's, before its own.
 fn hinted(statement: &[u8], verb: usize, hints: &str) -> Vec<u8> {
     let (head, tail) = statement.split_at_checked(verb).unwrap_or((statement, &[]));
     let hints = hints.as_bytes();
@@ -31,7 +31,7 @@ fn hinted(statement: &[u8], verb: usize, hints: &str) -> Vec<u8> {
     }
 }
 
-/// What stands behind the opening of the hints that a statement has, and those hints to the end.
+/// What stands after the opening of the hints that a statement has, and those hints to the end.
 fn own_hints(behind_verb: &[u8]) -> Option<&[u8]> {
     behind_verb.trim_ascii_start().strip_prefix(b"/*+")
 }
@@ -250,10 +250,10 @@ pub(crate) fn restricted_sql(
     let own_plan = !change.volatile && change.order_by.is_none() && change.limit.is_none();
     let by_keys = !(filter || by_number || (own_plan && depends_on_order(sql, change, table)));
     let predicate = if !keys.is_empty() && !by_keys {
-        // With an alternative the server cannot look rows up by the keys, and comes to them as it would have done;
-        // nor does MySQL put the text of an ENUM or SET where the statement compares its number, or the number of a
-        // BIT where it asks for the length of its text, or find that a YEAR looked up by a parameter below 100 is
-        // another number
+        // With an alternative the server cannot look rows up by the keys, and comes to them as it would have done.
+        // MySQL then does not put the text of an ENUM or SET where the statement compares its number, nor the number
+        // of a BIT where it asks for the length of its text. Nor does it find that a YEAR looked up by a parameter
+        // below 100 is another number
         format!("{} OR {}", table.keys_predicate(&qualified, &keys), no_row(table, &qualified))
     } else if !keys.is_empty() {
         table.keys_predicate(&qualified, &keys)
@@ -261,7 +261,7 @@ pub(crate) fn restricted_sql(
         "1=0".to_string()
     } else {
         // As false as 1=0, but not known beforehand: the server evaluates the condition and answers as it always
-        // does. To a RETURNING behind a condition that it knows to be false, MariaDB answers with OK instead of a
+        // does. To a RETURNING after a condition that it knows to be false, MariaDB answers with OK instead of a
         // result.
         no_row(table, &qualified)
     };

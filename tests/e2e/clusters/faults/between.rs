@@ -22,7 +22,7 @@ pub(crate) struct Fault {
     pub(crate) state: &'static str,
     /// The server has rolled the local transaction back.
     pub(crate) rolls_back: bool,
-    /// What the server does with a KILL QUERY just between two statements of a packet: behind the first it says
+    /// What the server does with a KILL QUERY just between two statements of a packet: after the first it says
     /// nothing more, although it has announced it. The error is for the first statement of a packet only.
     pub(crate) cuts: bool,
 }

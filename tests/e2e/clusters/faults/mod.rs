@@ -1,6 +1,6 @@
 //! Errors of the server's in the statements that the proxy sends by itself. Each such statement of each kind of
-//! statement is answered with each code, and then: the client has that code, what the server has rolled back is in no
-//! branch, nothing that writes reaches the server outside of a local transaction, and the global rollback leaves
+//! statement is answered with each code, and then: the client has that code; what the server has rolled back is in no
+//! branch; nothing that writes reaches the server outside of a local transaction; the global rollback leaves
 //! everything as it was.
 
 mod between;
@@ -36,7 +36,7 @@ enum Mode {
     Alone,
     /// Behind BEGIN and another write.
     Explicit,
-    /// Under autocommit = 0, behind another write.
+    /// Under autocommit = 0, after another write.
     Implicit,
 }
 
@@ -329,7 +329,7 @@ async fn commits(c: Arc<Cluster>) -> Result<()> {
     run(c, "commits_implicit", Mode::Implicit, Group::Commits).await
 }
 
-/// A KILL QUERY that meets the INSERT of the undo record, or the COMMIT behind it: the client knows that all is gone,
+/// A KILL QUERY that meets the INSERT of the undo record, or the COMMIT after it: the client knows that all is gone,
 /// runs it again, and the global transaction commits.
 async fn killed_commits(c: Arc<Cluster>) -> Result<()> {
     let mut rig = Rig::start(c, "killed_commits").await?;

@@ -196,7 +196,7 @@ async fn each_variable(c: Harmable) -> Result<()> {
     Ok(())
 }
 
-/// The limit holds for the reads in front of a statement as for the application's own: an error, and nothing has run.
+/// The limit holds for the reads before a statement as for the application's own: an error, and nothing has run.
 async fn large_joins(c: Harmable) -> Result<()> {
     let c = c.lock().await;
     let schema = c.bank_schema("joins").await?;

@@ -129,7 +129,7 @@ pub(crate) fn scripts() -> Vec<Script> {
 const TYPES: &str = "CREATE TABLE types (id INT PRIMARY KEY, j JSON, u UUID, i6 INET6, i4 INET4, p POINT, \
                      g GEOMETRY, l LINESTRING, m MULTIPOLYGON)";
 
-/// The part of COM_STMT_BULK_EXECUTE behind the statement's id: rows of (INT, VARCHAR, a balance by default).
+/// The part of COM_STMT_BULK_EXECUTE after the statement's id: rows of (INT, VARCHAR, a balance by default).
 fn bulk_rows(flags: u16, rows: &[(i32, Option<&str>)]) -> Vec<u8> {
     let mut out = flags.to_le_bytes().to_vec();
     if flags & 128 != 0 {

@@ -238,7 +238,7 @@ fn charsets() -> Vec<Step> {
     let mut steps = Vec::new();
     let texts: &[(&str, &[u8])] = &[
         ("latin1", b"m\xfcller"),
-        // Characters whose second byte is a backslash, and a quote behind one
+        // Characters whose second byte is a backslash, and a quote after one
         ("gbk", b"\xd5\x5c \xbf\x5c"),
         ("sjis", b"\x95\x5c \x83\x5c"),
         ("utf8mb4", "\u{1f600}\u{6f22}".as_bytes()),

@@ -180,7 +180,7 @@ pub(crate) async fn what_cannot_be_read(s: Arc<Own>) -> Result<()> {
     Ok(())
 }
 
-/// What a client sends behind the last packet of a change of user, before that is answered, is the new session's.
+/// What a client sends after the last packet of a change of user, before that is answered, is the new session's.
 pub(crate) async fn commands_behind_a_change_of_user(s: Arc<Own>) -> Result<()> {
     let schema = s.cluster.bank_schema("behind").await?;
     for listener in [0, 1] {

@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
-/// Passes connections on to this port, with a header in front of each; its own port.
+/// Passes connections on to this port, with a header before each; its own port.
 async fn balancer(to: u16, header: Vec<u8>) -> Result<u16> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let port = listener.local_addr()?.port();

@@ -65,7 +65,7 @@ pub(crate) async fn nonsense_instead_of_tls(s: Arc<Setup>) -> Result<()> {
         // A TLS alert is no packet; what counts is that it ends
         while let Ok(Some(_)) = raw.read().await {}
     }
-    // A request for TLS with a login behind it in the same packet.
+    // A request for TLS with a login after it in the same packet.
     let mut raw = RawConn::connect(port).await?;
     raw.read().await?.context("no greeting")?;
     let mut whole = SSL_REQUEST.to_vec();

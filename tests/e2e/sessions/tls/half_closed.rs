@@ -33,7 +33,7 @@ async fn answer(port: u16, tls: bool, end: End, sql: &str) -> Result<Vec<String>
     Ok(reply.iter().map(|(number, packet)| format!("{number} {packet}")).collect())
 }
 
-/// Ends its sending side before it is let in, behind a command.
+/// Ends its sending side before it is let in, after a command.
 async fn answer_ahead(port: u16) -> Result<Vec<Vec<u8>>> {
     let mut conn = RawConn::connect(port).await?;
     let (_, greeting) = conn.read().await?.context("no greeting")?;

@@ -1,5 +1,5 @@
-//! The diagnostics of a statement, packet by packet: in both protocols, behind one that a hint has bound, behind
-//! statements that leave the list of warnings alone, and the status flags behind statements that fail.
+//! The diagnostics of a statement, packet by packet: in both protocols, after one that a hint has bound, after
+//! statements that leave the list of warnings alone, and the status flags after statements that fail.
 
 use std::sync::Arc;
 

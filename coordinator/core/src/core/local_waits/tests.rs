@@ -90,7 +90,7 @@ impl Case {
         id
     }
 
-    /// A proxy tells waits of `a`, behind all looks that it was asked for before.
+    /// A proxy tells waits of `a`, after all looks that it was asked for before.
     fn tell(&mut self, stream: StreamId, waits: &[Wait<'_>], bound: &[(u64, &Xid)]) -> Answers {
         let look = self.numbers.get(&stream).copied().unwrap_or(0);
         self.looks.remove(&stream);

@@ -3,7 +3,7 @@
 //!
 //! What the parent's columns are to become is known where they are a part of the key that the statement assigns; a
 //! child's columns become the same. As with the statement's own rows ([`Reach`]), what is foreseen is only where rows
-//! are looked for: behind the statement as many must be found at the old and the new keys together as before it.
+//! are looked for: after the statement as many must be found at the old and the new keys together as before it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
