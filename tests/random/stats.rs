@@ -182,7 +182,7 @@ fn interfered(effect: &Effect) -> bool {
     effect.error.as_ref().is_some_and(|e| [1205, 1213, 1317, 1020].contains(&e.code))
 }
 
-/// A reason without the names of this case: the words behind `column`, `table` and the like vary.
+/// A reason without the names of this case: the words after `column`, `table` and the like vary.
 fn generalized(reason: &str) -> String {
     let reason = reason.rsplit_once(": ").map_or(reason, |(_, last)| last);
     reason

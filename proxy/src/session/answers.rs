@@ -158,7 +158,7 @@ impl Session {
         Ok(true)
     }
 
-    /// Behind a result `ROW_COUNT()` is -1.
+    /// After a result `ROW_COUNT()` is -1.
     fn answered_with_rows(&mut self) {
         self.state.diagnostics.set_row_count(-1);
     }

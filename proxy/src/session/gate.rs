@@ -31,7 +31,7 @@ pub(super) struct ServerLeg {
 }
 
 impl ServerLeg {
-    /// Behind the login.
+    /// After the login.
     pub(super) fn new(conn: Conn, activity: Arc<Activity>) -> ServerLeg {
         ServerLeg { conn, activity }
     }

@@ -35,7 +35,7 @@ impl Session {
         })
     }
 
-    /// Behind such a statement that failed before the server would have begun a transaction for it: ends the one that
+    /// After such a statement that failed before the server would have begun a transaction for it: ends the one that
     /// statements of ours have begun.
     pub(super) async fn close_again(&mut self, opening: Opening) -> Result<(), End> {
         let Some(error) = self.link.reply.error.filter(|_| self.link.reply.failed) else { return Ok(()) };

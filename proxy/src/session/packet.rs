@@ -32,7 +32,7 @@ impl Session {
         };
         let sql = payload.slice(at..);
         let xid = named_xid(&attributes)?;
-        // Behind a statement that a hint has bound its diagnostics may be asked for
+        // After a statement that a hint has bound its diagnostics may be asked for
         let kept = self.keeps_diagnostics() && !atone_sql::may_have_several_statements(&sql);
         if self.link.binding.is_none() && xid.is_none() && !kept && !atone_sql::may_concern_atone(&sql) {
             return self.unbound_query(&payload, &sql).await;

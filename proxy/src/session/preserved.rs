@@ -22,7 +22,7 @@ pub(super) struct Preserved {
 }
 
 impl Link {
-    /// Behind statements of our own: sets again what they have used up.
+    /// After statements of our own: sets again what they have used up.
     pub(super) async fn after_own_statements(&mut self, replies: &[Reply]) -> Result<(), End> {
         self.preserved.found_rows_lost |= replies.iter().any(|reply| matches!(reply, Reply::Rows(_)));
         if self.preserved.next_transaction.is_empty() {

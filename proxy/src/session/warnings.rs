@@ -43,7 +43,7 @@ impl Session {
         self.state.diagnostics.is_some()
     }
 
-    /// Behind such a statement, which was answered: keeps what was taken where the server would still list it.
+    /// After such a statement, which was answered: keeps what was taken where the server would still list it.
     pub(super) async fn follow_list(&mut self, taken: Option<Diagnostics>) -> Result<(), End> {
         let (Some(mut kept), Some(answer)) = (taken, self.link.reply.answer) else { return Ok(()) };
         if answer.warnings > 0 || self.state.diagnostics.is_some() {
@@ -68,7 +68,7 @@ impl Session {
         self.state.diagnostics.get().map(|kept| kept.row_count)
     }
 
-    /// Behind the preparation of a statement: it leaves `ROW_COUNT()` as it was, but the list of warnings on MariaDB
+    /// After the preparation of a statement: it leaves `ROW_COUNT()` as it was, but the list of warnings on MariaDB
     /// only, where the statement uses no table.
     pub(super) async fn follow_prepared(
         &mut self,
@@ -81,7 +81,7 @@ impl Session {
         Ok(())
     }
 
-    /// Behind a command without a statement, which leaves the list of warnings alone, but for MySQL's `COM_STMT_RESET`.
+    /// After a command without a statement, which leaves the list of warnings alone, but for MySQL's `COM_STMT_RESET`.
     pub(super) async fn note_command(&mut self, byte: u8, failed: bool) -> Result<(), End> {
         if byte == command::STMT_RESET && !self.link.mariadb {
             // MySQL empties its list first; an error is in it by itself then

@@ -53,7 +53,7 @@ fn frame(seq: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 fn reply(command: &[u8], packets: &[Vec<u8>]) -> Vec<u8> {
-    // Behind the command's frames
+    // After the command's frames
     let mut seq = ((command.len() / 0xff_ffff) as u8).wrapping_add(1);
     let mut out = Vec::new();
     for packet in packets {

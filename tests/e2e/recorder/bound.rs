@@ -310,7 +310,7 @@ fn multi() -> Vec<Step> {
     ]
 }
 
-/// Behind the statement's id: rows of (INT, VARCHAR).
+/// After the statement's id: rows of (INT, VARCHAR).
 fn rows(rows: &[(i32, Option<&str>)]) -> Vec<u8> {
     let mut out = vec![128, 0, types::LONG, 0, types::VAR_STRING, 0];
     for (id, name) in rows {

@@ -164,7 +164,7 @@ async fn a_mode_set_within_the_packet(c: Arc<Cluster>) -> Result<()> {
     let schema = c.bank_schema("modes").await?;
     let mut conn = c.app(Bank::One, &schema).await?;
     let xid = sql::start_global(&mut conn).await?;
-    // Behind the SET a backslash is no escape, so that the next string ends before the third statement
+    // After the SET a backslash is no escape, so that the next string ends before the third statement
     let answers = results(
         &mut conn,
         r"SET sql_mode = 'NO_BACKSLASH_ESCAPES'; UPDATE account SET name = '\'; UPDATE account SET balance = 0 WHERE name = '\'",

@@ -3,8 +3,8 @@
 //! A request gets all its locks at once or none: nothing is held while waiting. A lock belongs to a transaction. Its
 //! branches share it, and it is free when the last of them has released it.
 //!
-//! Requests queue at every lock they need, in the order of their arrival. A transaction without locks stays behind
-//! those that came before it. One that holds locks goes first: others may be waiting for it, and queueing it behind
+//! Requests queue at every lock they need, in the order of their arrival. A transaction without locks stays after
+//! those that came before it. One that holds locks goes first: others may be waiting for it, and queueing it after
 //! them would be a deadlock that no lock causes. So only holders can be part of a cycle, and the search for deadlocks
 //! follows holders only.
 //!

@@ -1,7 +1,7 @@
 //! Rows that triggers of a statement add to other tables: found after the statement, by their numbers.
 //!
 //! Before the statement the local transaction takes the metadata lock of each such table, and the service account
-//! reads its AUTO_INCREMENT counter: all numbers that are generated from then on are as large or larger. Behind the
+//! reads its AUTO_INCREMENT counter: all numbers that are generated from then on are as large or larger. After the
 //! statement those rows among them that this transaction has inserted, and nobody else sees, are the triggers'. How
 //! many there are nobody knows beforehand; a trigger's IF may have left some out.
 

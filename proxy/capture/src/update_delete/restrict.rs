@@ -251,9 +251,9 @@ pub(crate) fn restricted_sql(
     let by_keys = !(filter || by_number || (own_plan && depends_on_order(sql, change, table)));
     let predicate = if !keys.is_empty() && !by_keys {
         // With an alternative the server cannot look rows up by the keys, and comes to them as it would have done.
-        // MySQL then does not put the text of an ENUM or SET where the statement compares its number, nor the number
-        // of a BIT where it asks for the length of its text. Nor does it find that a YEAR looked up by a parameter
-        // below 100 is another number
+        // MySQL then does not put the text of an ENUM or SET where the statement compares its number. Nor does it put
+        // the number of a BIT where the statement asks for the length of its text, or find that a YEAR looked up by a
+        // parameter below 100 is another number
         format!("{} OR {}", table.keys_predicate(&qualified, &keys), no_row(table, &qualified))
     } else if !keys.is_empty() {
         table.keys_predicate(&qualified, &keys)

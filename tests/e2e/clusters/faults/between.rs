@@ -216,7 +216,7 @@ impl Relay {
     }
 
     async fn query(&mut self, frame: &[u8]) -> Result<()> {
-        // Behind the header and the command: the numbers of query attributes
+        // After the header and the command: the numbers of query attributes
         let prefix = if self.capabilities & client::QUERY_ATTRIBUTES != 0 { 7 } else { 5 };
         let (head, sql) = frame.split_at(prefix.min(frame.len()));
         let sql = String::from_utf8_lossy(sql).into_owned();

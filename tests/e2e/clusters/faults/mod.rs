@@ -34,7 +34,7 @@ atone_tests::shared_tests!(
 enum Mode {
     /// It is committed by itself.
     Alone,
-    /// Behind BEGIN and another write.
+    /// After BEGIN and another write.
     Explicit,
     /// Under autocommit = 0, after another write.
     Implicit,

@@ -164,7 +164,7 @@ async fn behind_a_hint(c: Arc<Cluster>) -> Result<()> {
             pair.same(&[text(READ_VARIABLES)]).await.with_context(|| format!("{write}; {read}"))?;
         }
     }
-    // In a local transaction, and behind its COMMIT
+    // In a local transaction, and after its COMMIT
     pair.same(&[
         text("BEGIN"),
         hinted(WARNS),
@@ -186,7 +186,7 @@ async fn behind_a_hint(c: Arc<Cluster>) -> Result<()> {
         text("SELECT FOUND_ROWS()"),
     ])
     .await?;
-    // Behind statements of Atone's own the number is not known: no other one is given
+    // After statements of Atone's own the number is not known: no other one is given
     pair.same(&[text("SELECT id FROM t WHERE id < 4"), hinted(CHANGES)]).await?;
     let refused = answer(&mut pair.bound, Sent::Text, "SELECT FOUND_ROWS()").await?;
     ensure!(refused.iter().any(|line| line.starts_with("ERR code=1235")), "{refused:?}");

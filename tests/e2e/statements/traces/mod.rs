@@ -104,7 +104,7 @@ async fn row_count(c: Arc<Cluster>) -> Result<()> {
     .await
 }
 
-/// Behind rows of RETURNING, be there none, it is -1.
+/// After rows of RETURNING, be there none, it is -1.
 async fn row_count_of_returning(c: Arc<Cluster>) -> Result<()> {
     if c.flavor() == Flavor::MySql {
         return Ok(()); // There is no RETURNING
@@ -145,7 +145,7 @@ async fn found_rows(c: Arc<Cluster>) -> Result<()> {
         ],
     )
     .await?;
-    // Behind statements of Atone's own the number is not known: no other one is given
+    // After statements of Atone's own the number is not known: no other one is given
     let schema = c.schema("found").await?;
     sql::run_all(&mut c.direct(Bank::One, &schema).await?, &[T, T_ROWS]).await?;
     let mut app = c.app(Bank::One, &schema).await?;
