@@ -1,5 +1,5 @@
-//! What `SHOW WARNINGS`, `ROW_COUNT()` and GET DIAGNOSTICS say after a statement that the proxy let others of its own
-//! follow.
+//! What `SHOW WARNINGS`, `ROW_COUNT()` and GET DIAGNOSTICS say after a statement that statements of the proxy's own
+//! have followed.
 
 use atone_sql::{DiagnosticNumber, DiagnosticRead, GetDiagnostics, Statement, get_diagnostics};
 use atone_wire::caps::status;
