@@ -151,7 +151,7 @@ fn changes_while_it_joins(op: &Op, plain: &Effect, seen: &Effect) -> bool {
 }
 
 /// Whether MariaDB has found no row in partitions: after a statement that had to look into none of a table's
-/// partitions, the next one on the open table finds none, if it is ordered by the key and limited.
+/// partitions, the next one on the open table finds no row. That is if it is ordered by the key and limited.
 fn loses_partitions(case: &Case, op: &Op, plain: &Effect, seen: &Effect) -> bool {
     let sql = shown(&op.step).to_ascii_uppercase();
     let none = |effect: &Effect| effect.error.is_none() && effect.affected == 0 && effect.rows.is_empty();

@@ -252,8 +252,8 @@ pub(crate) fn restricted_sql(
     let predicate = if !keys.is_empty() && !by_keys {
         // With an alternative the server cannot look rows up by the keys, and comes to them as it would have done.
         // MySQL then does not put the text of an ENUM or SET where the statement compares its number. Nor does it put
-        // the number of a BIT where the statement asks for the length of its text, or find that a YEAR looked up by a
-        // parameter below 100 is another number
+        // the number of a BIT where the statement asks for the length of its text. Nor does it find that a YEAR
+        // looked up by a parameter below 100 is another number
         format!("{} OR {}", table.keys_predicate(&qualified, &keys), no_row(table, &qualified))
     } else if !keys.is_empty() {
         table.keys_predicate(&qualified, &keys)
