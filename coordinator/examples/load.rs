@@ -1,8 +1,8 @@
 //! Puts load on a running coordinator and tells how fast it is:
 //! `cargo run --release -p atone-coordinator --example load -- http://127.0.0.1:7091 16 10`
 //! (endpoint, clients, seconds). Each transaction has two branches of two rows. With a fourth number that is done
-//! twice, the second time beside a client that registers branches of so many row locks, one after the other, and
-//! commits them.
+//! twice. The second time it runs beside a client that registers branches of so many row locks, one after the other,
+//! and commits them.
 
 use std::time::{Duration, Instant};
 

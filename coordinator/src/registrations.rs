@@ -1,7 +1,7 @@
 //! Registrations on their way from a stream to the core.
 //!
 //! A registration with a hundred thousand row locks takes tens of milliseconds to decode and to sort. A blocking thread
-//! does that while its stream is read on, so that small registrations need not wait behind it. The core then gets it
+//! does that while its stream is read on, so that small registrations need not wait for it. The core then gets it
 //! after messages that its proxy has sent later. All that a proxy sends about a registration before its answer is a
 //! cancellation, which is looked for here first.
 

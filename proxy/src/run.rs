@@ -113,7 +113,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 /// File descriptors beside those of clients: listeners, the coordinator, the service account's connections.
 const OTHER_FILES: u64 = 100;
 
-/// Raises the number of files that this process may have open to what the system allows it, and says whether that is
+/// Raises the number of files that this process may have open to what the system allows it. Says whether that is
 /// enough for the clients that may come.
 fn raise_file_limit(config: &Config) {
     let Rlimit { current: was, maximum } = getrlimit(Resource::Nofile);

@@ -39,7 +39,7 @@ pub(crate) const WARNINGS_OF_JOINS: bool = false;
 pub(crate) const DIGITS_OF_ZERO_DATES: bool = false;
 
 /// MySQL: how often it warns of one and the same DEFAULT that there is not depends on whether it rules partitions
-/// out, for which a key must not be a subquery.
+/// out. For that a key must not be a subquery.
 pub(crate) const REPEATED_DEFAULTS: bool = false;
 
 /// MySQL: a parameter that `character_set_connection` can't hold: as a literal it warns once more.

@@ -158,7 +158,7 @@ impl Cluster {
         Ok((proxy, ports))
     }
 
-    /// One more proxy, with a listener on a TCP port in front of the first server for each of `listeners`, which are
+    /// One more proxy. For each of `listeners` it has a listener on a TCP port in front of the first server; they are
     /// more lines of a `[[backend]]`. The resources are `own0`, `own1` and so on. Ends when it is dropped.
     pub async fn proxy_with(&self, dir: &Path, listeners: &[impl AsRef<str>]) -> Result<(Daemon, Vec<u16>)> {
         let (mut proxy, ports) = self.prepare_proxy(dir, listeners, "")?;

@@ -1,6 +1,6 @@
-//! Documents of MySQL's JSON. Their text shows neither that a number is a DECIMAL or an unsigned integer, nor that what
-//! looks like a string is a date, a time, a BLOB or a BIT. So the server is asked for the types of those members that
-//! would be of another type if the text were read as JSON, and they are kept with it.
+//! Documents of MySQL's JSON. Their text does not show that a number is a DECIMAL or an unsigned integer. Nor does it
+//! show that what looks like a string is a date, a time, a BLOB or a BIT. So the server is asked for the types of
+//! those members that would be of another type if the text were read as JSON, and they are kept with it.
 
 /// What a text reads as, and an integer that is too large for a signed one: their types are told by the text.
 const PLAIN: &str = "_utf8mb4'OBJECT',_utf8mb4'ARRAY',_utf8mb4'STRING',_utf8mb4'INTEGER',_utf8mb4'DOUBLE',\

@@ -1,9 +1,9 @@
 //! Columns that may have exchanged their names since a record was written.
 //!
 //! Columns are found by their names. After an ALTER that makes two of them stand in another order than before, this
-//! need not be right: the columns may have been moved, and then their names tell which is which, or they may have been
-//! renamed, and then a value would be put back into the wrong one. The rows of the record tell, unless both ways of
-//! reading them fit.
+//! need not be right. The columns may have been moved, and then their names tell which is which. Or they may have
+//! been renamed, and then a value would be put back into the wrong one. The rows of the record tell, unless both ways
+//! of reading them fit.
 
 use crate::image::Value;
 use crate::inverse::{Verdict, judge};

@@ -73,18 +73,18 @@ pub(crate) fn differing(table: &Table, a: &[Value], b: &[Value]) -> Vec<usize> {
         .collect()
 }
 
-/// The statements that put back the before images of these rows, in order: deletes, then updates, then inserts, so that
-/// no unique key collides in between. An update that changes a further unique key (or spells the key differently)
-/// while other rows are restored too is a delete and an insert of the full row.
+/// The statements that put back the before images of these rows, in order: deletes, then updates, then inserts, so
+/// that no unique key collides in between. Where other rows are restored too, an update that changes a further unique
+/// key (or spells the key differently) becomes a delete and an insert of the full row.
 ///
 /// All values are literals in the text.
 pub fn inverse(table: &Table, rows: &[&RowChange]) -> Vec<Statement> {
     Inverse::new(table, rows, MAX_STATEMENT_BYTES, false, false).collect()
 }
 
-/// The same, one statement at a time, each of about `max_bytes` of text at most where it has several rows; long values
-/// are parameters. Each row is deleted by a statement of its own: a server may find it cheaper to read all of a small
-/// table than to look for many rows in it, and would then wait for rows that others have locked.
+/// The same, one statement at a time, each of about `max_bytes` of text at most where it has several rows; long
+/// values are parameters. Each row is deleted by a statement of its own. Otherwise a server may find it cheaper to
+/// read all of a small table than to look for many rows in it. It would then wait for rows that others have locked.
 pub fn inverse_for<'a>(
     table: &'a Table,
     rows: &[&'a RowChange],

@@ -1,6 +1,6 @@
 //! Throws damaged undo records and random cells at their decoders, for `ATONE_FUZZ_SECONDS` (default 2): none may
 //! panic, and a record that is read all the same reads back what it is written as. Damage is fitted with right lengths
-//! and checksums half of the time, so that it gets behind them. The seed is printed and can be set by
+//! and checksums half of the time, so that it gets past them. The seed is printed and can be set by
 //! `ATONE_FUZZ_SEED`.
 
 #![allow(clippy::unwrap_used)]

@@ -647,7 +647,7 @@ impl World {
                 }
                 Some(_) => {
                     assert!(!matches!(local, Local::Committed | Local::Purged), "{xid} {branch} {local:?}");
-                    // No change stays behind a rollback but by an operator's word, or where nobody could know of it.
+                    // No change is left after a rollback but by an operator's word, or where nobody could know of it.
                     let stays = *local == Local::Kept
                         || (matches!(local, Local::Lost | Local::LostMarked) && self.confirmed.contains(key));
                     assert!(

@@ -1,5 +1,5 @@
-//! How a captured statement ends: what it comes to is one value, and one place answers the client by it, takes back
-//! what has run, and ends a local transaction that was begun for the statement.
+//! How a captured statement ends: what it comes to is one value. By it, one place answers the client, takes back what
+//! has run, and ends a local transaction that was begun for the statement.
 
 use atone_wire::Malformed;
 use atone_wire::response::{ErrPacket, OkPacket};

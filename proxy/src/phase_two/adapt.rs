@@ -2,9 +2,9 @@
 //!
 //! A rollback leaves what there would be if the branch had never been and the table had been altered then. It is done
 //! where that can be told from the columns' names: each column of the record is there under its name with a type that
-//! holds the same values, and the key still identifies rows. A column that the branch did not change may be gone, where
-//! the rest tells that it has not taken the name of another one ([`MissingColumns`](atone_undo::MissingColumns)). Where
-//! columns stand in another order, the rows must tell that they have not exchanged their names
+//! holds the same values, and the key still identifies rows. A column that the branch did not change may be gone. The
+//! rest must tell that it has not taken the name of another one ([`MissingColumns`](atone_undo::MissingColumns)).
+//! Where columns stand in another order, the rows must tell that they have not exchanged their names
 //! ([`Exchanges`](atone_undo::Exchanges)). A column that was added keeps its value in rows that stand; rows that are
 //! inserted again get its default, as they would have had from the ALTER. All else stops the branch.
 

@@ -1,7 +1,7 @@
 //! Phase two: what the coordinator asks to be done with branches that have committed locally.
 //!
-//! Everything here can be done twice: the transaction that restores the rows marks the undo row as restored, and a
-//! branch without an undo row gets a marker that makes a late local COMMIT fail. What is concluded from a row that is
+//! Everything here can be done twice: the transaction that restores the rows marks the undo row as restored. A branch
+//! without an undo row gets a marker that makes a late local COMMIT fail. What is concluded from a row that is
 //! missing or marked stands in docs/undo-format.md.
 
 mod adapt;

@@ -1,5 +1,5 @@
-//! How a captured statement is answered: the one place that answers the client by what a statement has come to, takes
-//! back what has run, and ends a local transaction that was begun for the statement.
+//! How a captured statement is answered: the one place that answers the client by what a statement has come to. It
+//! takes back what has run, and ends a local transaction that was begun for the statement.
 
 use atone_sql::Refusal;
 use atone_wire::caps::status;
@@ -181,7 +181,7 @@ impl Session {
 
     /// Answers that a statement is refused; nothing of it has run, or stays.
     pub(super) async fn refuse(&mut self, why: &str) -> Result<(), End> {
-        // Rare, and behind it lies much: the futures of all who may refuse stay small
+        // Rare, and its own future is large. Boxed, it leaves the futures of all who may refuse small
         Box::pin(self.refuse_as(SqlError::refused(&self.xid(), why))).await
     }
 

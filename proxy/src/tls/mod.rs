@@ -222,8 +222,8 @@ pub fn service_options(config: &ServerTls) -> Option<SslOpts> {
             options = options.with_danger_accept_invalid_certs(true);
         }
         ServerTlsMode::VerifyCa => {
-            // The driver lets a name that does not fit pass by looking for this word in the error's text, where rustls
-            // has only the name that was expected by now. The chain is verified before the name.
+            // The driver lets a name that does not fit pass by looking for this word in the error's text. There
+            // rustls has only the name that was expected by now. The chain is verified before the name.
             options = options
                 .with_danger_skip_domain_validation(true)
                 .with_danger_tls_hostname_override(Some(NO_NAME));

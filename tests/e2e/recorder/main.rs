@@ -1,6 +1,6 @@
 //! One script of commands, played straight against the server and through the proxy: both packet streams are equal,
-//! field by field. The two runs go to two servers of the same kind, with the same schema, at the same time, so that
-//! what one leaves behind cannot be seen by the other.
+//! field by field. The two runs go to two servers of the same kind, with the same schema, at the same time. So what
+//! one leaves behind cannot be seen by the other.
 
 mod allowed;
 mod bound;

@@ -55,7 +55,7 @@ async fn before_the_login(c: Arc<Cluster>) -> Result<()> {
             33, 0, 0, 1, 0x85, 0xa6, 0x0f, 0, 0, 0, 0, 1, 45, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
             0, 0, 0, 0, 0, 0, 0, b'x',
         ],
-        // A request for TLS, offered or not, with nothing behind it.
+        // A request for TLS, offered or not, with nothing after it.
         &[
             32, 0, 0, 1, 0x85, 0xae, 0x0f, 0, 0, 0, 0, 1, 45, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
             0, 0, 0, 0, 0, 0, 0,

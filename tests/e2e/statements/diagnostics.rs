@@ -1,4 +1,4 @@
-//! What a session sees of a statement afterwards: row count, warnings, generated keys. Other statements ran behind
+//! What a session sees of a statement afterwards: row count, warnings, generated keys. Other statements ran after
 //! it, of which nothing may show.
 
 use std::sync::Arc;

@@ -39,7 +39,7 @@ const SETUP: &[&str] = &[
     "CREATE VIEW v AS SELECT id, a, d FROM u",
 ];
 
-/// Of which the analysis, the table or a read in front of them says no.
+/// Of which the analysis, the table or a read before them says no.
 const REFUSED: &[&str] = &[
     "FROBNICATE t",
     "SELEC 1",

@@ -409,7 +409,7 @@ async fn refused_before_they_run(c: Arc<Cluster>) -> Result<()> {
         error.expect_naming(1235, "42000", &xid).with_context(|| statement.to_owned())?;
         assert!(error.message.contains(why), "{statement}: {}", error.message);
     }
-    // A table with nobody behind it beside one that is only read
+    // One written table that a foreign key points at, beside one that is only read: its cascade is captured too
     sql::run(&mut app, "DELETE p FROM p JOIN t ON t.id = p.id").await?;
     assert_eq!(c.rows(Bank::One, &schema, "SELECT COUNT(*) FROM ch").await?, ["0"]);
     sql::run(&mut app, "ROLLBACK GLOBAL TRANSACTION").await?;

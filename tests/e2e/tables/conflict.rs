@@ -72,8 +72,8 @@ async fn an_outsiders_change_stops_the_rollback(c: Arc<Cluster>) -> Result<()> {
     c.wait_for_purge(Bank::One, &schema).await
 }
 
-/// Runs `change` in a transaction and `outside` behind its back, expects the rollback to fail with the rows as
-/// `outside` left them, runs `repair`, and expects a retry to finish.
+/// Runs `change` in a transaction and `outside` behind its back. Expects the rollback to fail with the rows as
+/// `outside` left them, then runs `repair`, and expects a retry to finish.
 async fn conflict(c: &Cluster, change: &str, outside: &str, repair: &str) -> Result<()> {
     let schema = c.bank_schema("conflict").await?;
     let mut app = c.app(Bank::One, &schema).await?;

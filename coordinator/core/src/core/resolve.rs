@@ -1,7 +1,7 @@
 //! What an operator decides about a branch that can't be undone.
 //!
-//! The decision is durable first. Then a proxy puts a marker in place of whatever there is of the branch in undo_log,
-//! so that no try that is still under way can undo it. Only then its locks are free. A try that came first and restored
+//! The decision is durable first. Then a proxy puts a marker in place of whatever there is of the branch in undo_log.
+//! So no try that is still under way can undo it. Only then its locks are free. A try that came first and restored
 //! the rows wins: then nothing was given up.
 
 use super::Core;

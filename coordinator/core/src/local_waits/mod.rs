@@ -3,9 +3,9 @@
 //! what the proxies report.
 //!
 //! A wait at a server may be over before its report is here, so nobody is refused for a cycle that was only reported.
-//! The proxies are asked to look once more. Looks are numbered: a cycle counts once each of its waits was there before
-//! the same look was asked for, and is still the same wait in an answer to it or to a later one. All of them were then
-//! there when that look was asked for. Waits in the lock table were there all the time.
+//! The proxies are asked to look once more. Looks are numbered. A cycle counts once each of its waits was there
+//! before the same look was asked for. Each must also be still the same wait in an answer to it or to a later one.
+//! All of them were then there when that look was asked for. Waits in the lock table were there all the time.
 //!
 //! Reports are short-lived. They end with their stream, and unless they are repeated.
 

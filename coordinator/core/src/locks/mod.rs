@@ -3,13 +3,13 @@
 //! A request gets all its locks at once or none: nothing is held while waiting. A lock belongs to a transaction. Its
 //! branches share it, and it is free when the last of them has released it.
 //!
-//! Requests queue at every lock they need, in the order of their arrival. A transaction without locks stays behind
-//! those that came before it. One that holds locks goes first: others may be waiting for it, and queueing it behind
+//! Requests queue at every lock they need, in the order of their arrival. A transaction without locks waits after
+//! those that came before it. One that holds locks goes first: others may be waiting for it, and queueing it after
 //! them would be a deadlock that no lock causes. So only holders can be part of a cycle, and the search for deadlocks
 //! follows holders only.
 //!
-//! A transaction that is being rolled back keeps its locks until the undo is done, which may need the very rows that a
-//! waiting branch has locked at its server. So no request waits for it: it fails at once.
+//! A transaction that is being rolled back keeps its locks until the undo is done. The undo may need the very rows
+//! that a waiting branch has locked at its server. So no request waits for it: it fails at once.
 //!
 //! How the keys of one table are kept is up to [`Table`]; none of this depends on it.
 

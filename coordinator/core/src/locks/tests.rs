@@ -53,7 +53,7 @@ fn nothing_is_held_while_waiting() {
     take(&mut table, 1, &["a"]);
     take(&mut table, 9, &["x"]);
     let both = wait(&mut table, 2, &["a", "b"]);
-    // A holder may take what nobody has; somebody without locks stays behind.
+    // A holder may take what nobody has; somebody without locks comes after those that wait.
     take(&mut table, 9, &["b"]);
     let later = wait(&mut table, 3, &["b"]);
     assert_eq!(table.release(1, &resource(), &set(&["a"])), vec![]);
@@ -110,7 +110,7 @@ fn a_cycle_that_a_grant_closes_is_found() {
     let mut table = LockTable::new(2_000);
     take(&mut table, 1, &["a"]);
     take(&mut table, 3, &["c"]);
-    // 2 has two requests under way and holds nothing; 3 waits behind it for a.
+    // 2 has two requests under way and holds nothing; 3 waits after it for a.
     let granted = wait(&mut table, 2, &["a"]);
     let victim = wait(&mut table, 2, &["c"]);
     wait(&mut table, 3, &["a"]);

@@ -1,5 +1,5 @@
 //! That undo records can be written: the undo_log of each schema is there and fit for them before a statement runs,
-//! and no temporary table of the session stands in front of it.
+//! and no temporary table of the session hides it.
 
 use atone_undo::{UNDO_LOG_TABLE, quote_identifier};
 

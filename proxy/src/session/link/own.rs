@@ -2,10 +2,10 @@
 //! in their place, and executed with the parameters as the application's execution brought them.
 //!
 //! What a parameter is to a prepared statement depends on its earlier executions: MySQL takes a text for a DOUBLE
-//! where it was one before, or looked like one, and MariaDB goes by the digits that the fraction of a time had. So
-//! that all that is read and written for one execution goes by the same rules, the application's own statement, whose
-//! history is not known, is not used; a text counts as another one with parameters of other types; and one with a
-//! parameter whose value may count is prepared each time.
+//! where it was one before, or looked like one, and MariaDB goes by the digits that the fraction of a time had. The
+//! history of the application's own statement is not known. So that all that is read and written for one execution
+//! goes by the same rules, that statement is not used; a text counts as another one with parameters of other types;
+//! and one with a parameter whose value may count is prepared each time.
 
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};

@@ -31,7 +31,7 @@ impl Session {
     pub(in crate::session) async fn looked_at_statement(&mut self, statement: Analysed) -> Result<(), End> {
         self.command.text = self.text_to_ask(&statement);
         let done = match self.run_statement(statement).await {
-            // Behind it lies much: the future of each statement stays small
+            // Its own future is large. Boxed, it leaves the future of each statement small
             Err(halt) => Box::pin(self.halted(halt)).await,
             Ok(()) => Ok(()),
         };

@@ -246,7 +246,7 @@ fn three_over_two_servers() {
     assert_eq!(case.tell_of(TWO, "b", number, &at_b, &[(23, &three)]), [(id, DEADLOCK)]);
 }
 
-/// Who is only behind another one in the queue waits for it as well.
+/// Who only comes after another one in the queue waits for it as well.
 #[test]
 fn the_queue_is_part_of_the_way() {
     let mut case = Case::new();
