@@ -200,7 +200,7 @@ pub(super) async fn authenticate(
                 let (payload, seq) = match packet {
                     Ok(packet) => packet,
                     Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
-                        // It may still read. What it has sent ahead comes before its end, which is met again later
+                        // It may still read. What it has sent ahead comes before its end, which is met again after
                         // that
                         client_ended = true;
                         if asked || client.rbuf.is_empty() {
