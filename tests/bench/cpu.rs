@@ -6,7 +6,8 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use atone_tests::Cluster;
+use atone_tests::daemon::Daemon;
+use atone_tests::{Cluster, Server};
 use nix::time::{ClockId, clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;
 
@@ -21,7 +22,7 @@ const QUIET_LIMIT: Duration = Duration::from_secs(120);
 /// CPU time of each process, since its start or between two moments.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Used {
-    /// The database server.
+    /// The database server, or all of them together.
     pub(crate) server: Duration,
     /// The proxy.
     pub(crate) proxy: Duration,
@@ -45,10 +46,10 @@ impl Used {
     }
 }
 
-/// The CPU clocks of a cluster's processes.
+/// The CPU clocks of the processes that a transaction runs through.
 #[derive(Debug)]
 pub(crate) struct Clocks {
-    server: ClockId,
+    servers: Vec<ClockId>,
     proxy: ClockId,
     coordinator: ClockId,
 }
@@ -56,21 +57,25 @@ pub(crate) struct Clocks {
 impl Clocks {
     /// Those of the first server, the proxy and the coordinator.
     pub(crate) fn of(cluster: &Cluster) -> Result<Self> {
+        Self::over(&[&cluster.bank1], &cluster.proxy, &cluster.coordinator)
+    }
+
+    /// Those of these processes.
+    pub(crate) fn over(servers: &[&Server], proxy: &Daemon, coordinator: &Daemon) -> Result<Self> {
         Ok(Self {
-            server: clock(cluster.bank1.id())?,
-            proxy: clock(cluster.proxy.id())?,
-            coordinator: clock(cluster.coordinator.id())?,
+            servers: servers.iter().map(|server| clock(server.id())).collect::<Result<_>>()?,
+            proxy: clock(proxy.id())?,
+            coordinator: clock(coordinator.id())?,
         })
     }
 
     /// What they show now.
     pub(crate) fn now(&self) -> Result<Used> {
-        let read = |clock| anyhow::Ok(Duration::from(clock_gettime(clock)?));
-        Ok(Used {
-            server: read(self.server)?,
-            proxy: read(self.proxy)?,
-            coordinator: read(self.coordinator)?,
-        })
+        let mut server = Duration::ZERO;
+        for &clock in &self.servers {
+            server += read(clock)?;
+        }
+        Ok(Used { server, proxy: read(self.proxy)?, coordinator: read(self.coordinator)? })
     }
 
     /// Waits until all processes are idle, and returns what they had taken when they became so. Background work, such
@@ -96,6 +101,15 @@ impl Clocks {
         }
         Ok(became_quiet)
     }
+}
+
+fn read(clock: ClockId) -> Result<Duration> {
+    Ok(clock_gettime(clock)?.into())
+}
+
+/// What this process itself has taken: the load generator.
+pub(crate) fn own() -> Result<Duration> {
+    read(ClockId::CLOCK_PROCESS_CPUTIME_ID)
 }
 
 fn clock(pid: Option<u32>) -> Result<ClockId> {
