@@ -6,8 +6,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use atone_tests::daemon::Daemon;
-use atone_tests::{Cluster, Server};
+use atone_tests::Cluster;
 use nix::time::{ClockId, clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;
 
@@ -50,32 +49,33 @@ impl Used {
 #[derive(Debug)]
 pub(crate) struct Clocks {
     servers: Vec<ClockId>,
-    proxy: ClockId,
-    coordinator: ClockId,
+    proxies: Vec<ClockId>,
+    coordinators: Vec<ClockId>,
 }
 
 impl Clocks {
     /// Those of the first server, the proxy and the coordinator.
     pub(crate) fn of(cluster: &Cluster) -> Result<Self> {
-        Self::over(&[&cluster.bank1], &cluster.proxy, &cluster.coordinator)
+        Self::over(&[cluster.bank1.id()], &[cluster.proxy.id()], &[cluster.coordinator.id()])
     }
 
-    /// Those of these processes.
-    pub(crate) fn over(servers: &[&Server], proxy: &Daemon, coordinator: &Daemon) -> Result<Self> {
-        Ok(Self {
-            servers: servers.iter().map(|server| clock(server.id())).collect::<Result<_>>()?,
-            proxy: clock(proxy.id())?,
-            coordinator: clock(coordinator.id())?,
-        })
+    /// Those of these processes, by their ids.
+    pub(crate) fn over(
+        servers: &[Option<u32>],
+        proxies: &[Option<u32>],
+        coordinators: &[Option<u32>],
+    ) -> Result<Self> {
+        let clocks = |pids: &[Option<u32>]| pids.iter().map(|&pid| clock(pid)).collect::<Result<Vec<_>>>();
+        Ok(Self { servers: clocks(servers)?, proxies: clocks(proxies)?, coordinators: clocks(coordinators)? })
     }
 
     /// What they show now.
     pub(crate) fn now(&self) -> Result<Used> {
-        let mut server = Duration::ZERO;
-        for &clock in &self.servers {
-            server += read(clock)?;
-        }
-        Ok(Used { server, proxy: read(self.proxy)?, coordinator: read(self.coordinator)? })
+        Ok(Used {
+            server: sum(&self.servers)?,
+            proxy: sum(&self.proxies)?,
+            coordinator: sum(&self.coordinators)?,
+        })
     }
 
     /// Waits until all processes are idle, and returns what they had taken when they became so. Background work, such
@@ -101,6 +101,10 @@ impl Clocks {
         }
         Ok(became_quiet)
     }
+}
+
+fn sum(clocks: &[ClockId]) -> Result<Duration> {
+    clocks.iter().map(|&clock| read(clock)).sum()
 }
 
 fn read(clock: ClockId) -> Result<Duration> {

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use crate::cpu::{self, Clocks, Used};
 
 /// What each client runs before anything is measured, so that metadata are cached and undo_log is there.
-const WARM_UP: usize = 3;
+pub(crate) const WARM_UP: usize = 3;
 
 /// A client, with its connections.
 pub(crate) trait Work: Send + 'static {

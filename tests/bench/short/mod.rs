@@ -5,14 +5,19 @@
 //! | `options` | the command line |
 //! | `transfers`, `by_hand` | a transfer, in one of several ways |
 //! | `load` | clients that run transactions for a while |
-//! | `report` | medians, ratios; Markdown and JSON |
+//! | `relay`, `through` | sessions that are not bound, straight and through what relays them |
+//! | `report`, `relay_report` | medians, ratios; Markdown and JSON |
 
 mod by_hand;
 mod load;
 mod options;
+mod relay;
+mod relay_report;
 mod report;
+mod through;
 mod transfers;
 
+use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -61,17 +66,19 @@ struct Bench {
     other: Option<(OtherBuild, Clocks)>,
     schema: String,
     samples: u64,
+    /// What the first server's accounts have paid to the second's.
+    moved: u64,
 }
 
 impl Bench {
     async fn start(flavor: Flavor, options: &Options) -> Result<Self> {
         let cluster = Cluster::start_with(flavor, cluster_options(flavor)).await?;
-        let servers = [&cluster.bank1, &cluster.bank2];
-        let clocks = Clocks::over(&servers, &cluster.proxy, &cluster.coordinator)?;
+        let servers = [cluster.bank1.id(), cluster.bank2.id()];
+        let clocks = Clocks::over(&servers, &[cluster.proxy.id()], &[cluster.coordinator.id()])?;
         let other = match &options.against {
             Some(build) => {
                 let other = OtherBuild::start(&cluster, build).await.context("the other build")?;
-                let clocks = Clocks::over(&servers, &other.proxy, &other.coordinator)?;
+                let clocks = Clocks::over(&servers, &[other.proxy.id()], &[other.coordinator.id()])?;
                 Some((other, clocks))
             }
             None => None,
@@ -87,7 +94,7 @@ impl Bench {
             sql::run_all(&mut conn, &[create, &fill, by_hand::CREATE_UNDO]).await?;
             conn.disconnect().await?;
         }
-        Ok(Self { cluster, clocks, other, schema, samples: 0 })
+        Ok(Self { cluster, clocks, other, schema, samples: 0, moved: 0 })
     }
 
     fn clocks(&self, build: Build) -> Result<&Clocks> {
@@ -120,24 +127,27 @@ impl Bench {
             clients.push(Client::connect(variant.mode, variant.hot, options, number, name).await?);
         }
         let load = load::run(self.clocks(variant.build)?, clients, duration).await?;
+        if variant.mode != Mode::AtoneRollback {
+            self.moved += load.transactions + (variant.clients * load::WARM_UP) as u64;
+        }
         self.check().await?;
         Ok(load)
     }
 
-    /// Fails where money was lost, or undo rows are left.
+    /// Fails where the balances are not what the transfers add up to, or undo rows are left.
     async fn check(&self) -> Result<()> {
-        let mut total = 0;
-        for bank in [Bank::One, Bank::Two] {
+        let at_first = ACCOUNTS * BALANCE;
+        let expected = [(Bank::One, at_first - self.moved), (Bank::Two, at_first + self.moved)];
+        for (bank, expected) in expected {
             let mut conn = self.cluster.direct(bank, &self.schema).await?;
-            total += sql::cell(&mut conn, "SELECT SUM(balance) FROM account").await?.parse::<u64>()?;
+            let total = sql::cell(&mut conn, "SELECT SUM(balance) FROM account").await?.parse::<u64>()?;
+            ensure!(total == expected, "the accounts of {bank:?} have {total} together, not {expected}");
             let by_hand = sql::cell(&mut conn, "SELECT COUNT(*) FROM undo_by_hand").await?;
             ensure!(by_hand == "0", "{by_hand} undo rows are left");
             let undo_rows = self.cluster.undo_rows(bank, &self.schema).await?;
             ensure!(undo_rows == 0, "{undo_rows} undo rows are left");
             conn.disconnect().await?;
         }
-        let expected = 2 * ACCOUNTS * BALANCE;
-        ensure!(total == expected, "the accounts have {total} together, not {expected}");
         Ok(())
     }
 
@@ -176,10 +186,15 @@ fn variants(options: &Options) -> Vec<Variant> {
     all
 }
 
-async fn measure(bench: &mut Bench, options: &Options) -> Result<Vec<Cell>> {
-    let mut cells: Vec<Cell> =
-        variants(options).into_iter().map(|variant| Cell { variant, samples: Vec::new() }).collect();
-    for round in 0..options.rounds {
+/// Measures everything in each round, in turns, and sorts what was measured.
+async fn rounds<V: Copy + Debug>(
+    variants: Vec<V>,
+    rounds: usize,
+    mut sample: impl AsyncFnMut(V) -> Result<Load>,
+) -> Result<Vec<Cell<V>>> {
+    let mut cells: Vec<Cell<V>> =
+        variants.into_iter().map(|variant| Cell { variant, samples: Vec::new() }).collect();
+    for round in 0..rounds {
         let started = Instant::now();
         // No variant is always behind the same other one: rounds begin elsewhere, and every second one goes backwards
         let count = cells.len();
@@ -188,25 +203,31 @@ async fn measure(bench: &mut Bench, options: &Options) -> Result<Vec<Cell>> {
             order.reverse();
         }
         for turn in order {
-            let variant = cells[turn].variant;
-            let load = bench.sample(variant, options.duration).await;
-            cells[turn].samples.push(load.with_context(|| format!("{variant:?}"))?);
+            let cell = &mut cells[turn];
+            let load = sample(cell.variant).await.with_context(|| format!("{:?}", cell.variant))?;
+            cell.samples.push(load);
         }
-        eprintln!("  round {}: {:.0} s", round + 1, started.elapsed().as_secs_f64());
+        if count > 0 {
+            eprintln!("  round {}: {:.0} s", round + 1, started.elapsed().as_secs_f64());
+        }
     }
     Ok(cells)
 }
 
-/// Measures on one kind of server, and returns the report.
-pub(crate) async fn run(flavor: Flavor, options: &Options, server: String) -> Result<Report> {
-    let mut bench = Bench::start(flavor, options).await?;
+async fn measure(bench: &mut Bench, options: &Options, server: String) -> Result<Report> {
     let load_before = crate::machine_load();
-    let cells = match measure(&mut bench, options).await {
-        Ok(cells) => cells,
-        Err(error) => return Err(error.context(bench.log_tails())),
-    };
+    let transfers = async |variant| bench.sample(variant, options.duration).await;
+    let cells = rounds(variants(options), options.rounds, transfers).await?;
+    let relayed = if options.relay { Some(relay::measure(bench, options).await?) } else { None };
     let mut surroundings = crate::surroundings(options.revision.as_deref(), options.rounds);
     surroundings.push(("a sample", format!("{:.0} s", options.duration.as_secs_f64())));
     surroundings.push(("load average", format!("{load_before} before, {} behind", crate::machine_load())));
-    Ok(Report { server, surroundings, cells })
+    Ok(Report { server, surroundings, cells, relayed })
+}
+
+/// Measures on one kind of server.
+pub(crate) async fn run(flavor: Flavor, options: &Options, server: String) -> Result<Report> {
+    let mut bench = Bench::start(flavor, options).await?;
+    let report = measure(&mut bench, options, server).await;
+    report.map_err(|error| error.context(bench.log_tails()))
 }

@@ -9,7 +9,7 @@ use atone_tests::Flavor;
 use super::transfers::Mode;
 
 pub(crate) const USAGE: &str = "usage: atone-bench short [--server mariadb|mysql|both] [--clients N,N,…] [--seconds N] \
-                                [--rounds N] [--modes NAME,NAME,…] [--hot] [--against DIR] [--json FILE] \
+                                [--rounds N] [--modes NAME,NAME,…] [--hot] [--relay] [--against DIR] [--json FILE] \
                                 [--revision TEXT]";
 
 /// What is to be measured.
@@ -27,6 +27,8 @@ pub(crate) struct Options {
     pub(crate) modes: Vec<Mode>,
     /// Whether transfers from one account are measured as well.
     pub(crate) hot: bool,
+    /// Whether sessions that are not bound are measured as well.
+    pub(crate) relay: bool,
     /// The folder of another build's binaries.
     pub(crate) against: Option<PathBuf>,
     /// Where everything is written.
@@ -45,6 +47,7 @@ impl Options {
             rounds: 5,
             modes: Mode::ALL.to_vec(),
             hot: false,
+            relay: false,
             against: None,
             json: None,
             revision: None,
@@ -54,6 +57,10 @@ impl Options {
                 "-h" | "--help" => return Ok(None),
                 "--hot" => {
                     parsed.hot = true;
+                    continue;
+                }
+                "--relay" => {
+                    parsed.relay = true;
                     continue;
                 }
                 _ => {}
@@ -67,6 +74,7 @@ impl Options {
                 }
                 "--seconds" => parsed.duration = Duration::from_secs(value.parse().context(USAGE)?),
                 "--rounds" => parsed.rounds = value.parse().context(USAGE)?,
+                "--modes" if value == "none" => parsed.modes = Vec::new(),
                 "--modes" => parsed.modes = value.split(',').map(mode).collect::<Result<_>>()?,
                 "--against" => parsed.against = Some(value.into()),
                 "--json" => parsed.json = Some(value.into()),

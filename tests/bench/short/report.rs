@@ -6,31 +6,36 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::load::Load;
+use super::relay_report::Relayed;
 use super::transfers::Mode;
 use super::{Build, Variant};
 
-/// All samples of one variant.
+/// All samples of one thing that is measured.
 #[derive(Debug)]
-pub(crate) struct Cell {
+pub(crate) struct Cell<V> {
     /// What was run.
-    pub(crate) variant: Variant,
+    pub(crate) variant: V,
     /// One a round.
     pub(crate) samples: Vec<Load>,
 }
 
-impl Cell {
-    fn spread(&self, of: impl Fn(&Load) -> f64) -> Spread {
+impl<V> Cell<V> {
+    pub(super) fn spread(&self, of: impl Fn(&Load) -> f64) -> Spread {
         Spread::of(self.samples.iter().map(of))
     }
 
     /// The rounds' ratios of something to the same of another cell. Samples of one round are near each other in time:
     /// what else the machine does then weighs on both.
-    fn ratio(&self, to: &Cell, of: impl Fn(&Load) -> f64) -> Spread {
+    pub(super) fn ratio(&self, to: &Self, of: impl Fn(&Load) -> f64) -> Spread {
         Spread::of(self.samples.iter().zip(&to.samples).map(|(mine, other)| of(mine) / of(other)))
     }
 
-    fn json(&self) -> Value {
-        let Variant { mode, build, hot, clients } = self.variant;
+    /// The ratio of the rates, or nothing where there is nothing to compare with.
+    pub(super) fn times(&self, base: Option<&Self>) -> String {
+        base.map(|base| format!("{:.2}", self.ratio(base, Load::rate))).unwrap_or_default()
+    }
+
+    pub(super) fn samples_json(&self) -> Value {
         let samples = self.samples.iter().map(|load| {
             json!({
                 "transactions": load.transactions,
@@ -45,17 +50,24 @@ impl Cell {
                 "client_cpu_us": load.each_us(load.client_cpu),
             })
         });
+        samples.collect()
+    }
+}
+
+impl Cell<Variant> {
+    fn json(&self) -> Value {
+        let Variant { mode, build, hot, clients } = self.variant;
         json!({
             "mode": mode.name(),
             "build": build_name(build),
             "hot": hot,
             "clients": clients,
-            "samples": samples.collect::<Vec<_>>(),
+            "samples": self.samples_json(),
         })
     }
 }
 
-fn build_name(build: Build) -> &'static str {
+pub(super) fn build_name(build: Build) -> &'static str {
     match build {
         Build::This => "this",
         Build::Other => "other",
@@ -69,7 +81,7 @@ fn cpu_us(mode: Mode, load: &Load) -> f64 {
 
 /// The median of the rounds, and the least and the most of them.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Spread {
+pub(super) struct Spread {
     median: f64,
     min: f64,
     max: f64,
@@ -93,6 +105,9 @@ impl Spread {
 impl fmt::Display for Spread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let digits = f.precision().unwrap_or(0);
+        if self.min == self.max {
+            return write!(f, "{:.digits$}", self.median);
+        }
         write!(f, "{:.digits$} ({:.digits$}..{:.digits$})", self.median, self.min, self.max)
     }
 }
@@ -104,12 +119,14 @@ pub(crate) struct Report {
     pub(crate) server: String,
     /// The machine, the options.
     pub(crate) surroundings: Vec<(&'static str, String)>,
-    /// What was measured.
-    pub(crate) cells: Vec<Cell>,
+    /// Transfers.
+    pub(crate) cells: Vec<Cell<Variant>>,
+    /// What is relayed, where it was measured.
+    pub(crate) relayed: Option<Relayed>,
 }
 
 impl Report {
-    fn cell(&self, variant: Variant) -> Option<&Cell> {
+    fn cell(&self, variant: Variant) -> Option<&Cell<Variant>> {
         self.cells.iter().find(|cell| cell.variant == variant)
     }
 
@@ -127,7 +144,8 @@ impl Report {
         json!({
             "server": self.server,
             "surroundings": surroundings.collect::<serde_json::Map<_, _>>(),
-            "cells": self.cells.iter().map(Cell::json).collect::<Vec<_>>(),
+            "cells": self.cells.iter().map(Cell::<Variant>::json).collect::<Vec<_>>(),
+            "relayed": self.relayed.as_ref().map(Relayed::json),
         })
     }
 
@@ -148,10 +166,13 @@ impl Report {
             writeln!(out, "\nThis build against the other: ratios, new / old.\n")?;
             self.builds(&mut out)?;
         }
+        if let Some(relayed) = &self.relayed {
+            writeln!(out, "\n{}", relayed.markdown()?)?;
+        }
         Ok(out)
     }
 
-    fn of_group(&self, hot: bool, clients: usize) -> impl Iterator<Item = &Cell> {
+    fn of_group(&self, hot: bool, clients: usize) -> impl Iterator<Item = &Cell<Variant>> {
         self.cells.iter().filter(move |cell| (cell.variant.hot, cell.variant.clients) == (hot, clients))
     }
 
@@ -164,17 +185,13 @@ impl Report {
         let base = |mode| self.cell(Variant { mode, build: Build::This, hot, clients });
         let (direct, bound) = (base(Mode::Direct), base(Mode::ByHandPipelined));
         for cell in self.of_group(hot, clients) {
-            let times = |base: Option<&Cell>| match base {
-                Some(base) => format!("{:.2}", cell.ratio(base, Load::rate)),
-                None => String::new(),
-            };
             writeln!(
                 out,
                 "| {} | {:.0} | {} | {} | {:.2} | {:.2} | {} |",
                 title(cell.variant),
                 cell.spread(Load::rate),
-                times(direct),
-                times(bound),
+                cell.times(direct),
+                cell.times(bound),
                 cell.spread(|load| load.percentile_ms(50)),
                 cell.spread(|load| load.percentile_ms(99)),
                 cell.samples.iter().map(|load| load.retries).sum::<u64>(),
@@ -242,4 +259,16 @@ fn title(variant: Variant) -> String {
     let build = if variant.build == Build::Other { ", other build" } else { "" };
     let hot = if variant.hot { ", hot" } else { "" };
     format!("{}{hot}{build}", variant.mode.name())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians_with_their_ends() {
+        assert_eq!(format!("{:.1}", Spread::of([3.0, 1.0, 2.0].into_iter())), "2.0 (1.0..3.0)");
+        assert_eq!(format!("{:.0}", Spread::of([1.0, 3.0].into_iter())), "2 (1..3)");
+        assert_eq!(format!("{:.2}", Spread::of([1.5].into_iter())), "1.50");
+    }
 }

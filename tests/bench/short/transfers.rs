@@ -75,10 +75,17 @@ impl Mode {
 /// A small generator of numbers (xorshift), from a seed of its own for each client: every run and every way of running
 /// takes the same accounts in the same order.
 #[derive(Debug)]
-struct Numbers(u64);
+pub(crate) struct Numbers(u64);
 
 impl Numbers {
-    fn account(&mut self) -> u64 {
+    /// Those of this client.
+    pub(crate) fn of_client(number: usize) -> Self {
+        // Neighbouring seeds would begin with neighbouring numbers
+        Self((number as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+    }
+
+    /// The next account.
+    pub(crate) fn account(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -135,9 +142,8 @@ impl Client {
         } else {
             None
         };
-        // Neighbouring seeds would begin with neighbouring numbers
-        let seed = (number as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        Ok(Self { mode, hot, conns, prepared, numbers: Numbers(seed), name, serial: 0 })
+        let numbers = Numbers::of_client(number);
+        Ok(Self { mode, hot, conns, prepared, numbers, name, serial: 0 })
     }
 
     async fn transfer(&mut self, changes: [Change; 2]) -> Result<()> {
