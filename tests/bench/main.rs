@@ -5,6 +5,7 @@
 //! | module | what |
 //! | --- | --- |
 //! | `cpu` | CPU time of processes |
+//! | `machine` | what a run is on: servers, their memory, the machine |
 //! | `large` | the workload: the table and its statements |
 //! | `mode` | how a transaction is run: bare, committed, rolled back |
 //! | `report` | medians, ratios, exponents; Markdown and JSON |
@@ -12,6 +13,7 @@
 
 mod cpu;
 mod large;
+mod machine;
 mod mode;
 mod report;
 mod short;
@@ -21,21 +23,18 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use atone_tests::flavor::version_of;
 use atone_tests::{Cluster, ClusterOptions, Flavor, paths};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cpu::{Clocks, Used};
 use crate::large::{Kind, Statement, Table};
+use crate::machine::{flavors, server_memory, server_version, surroundings};
 use crate::mode::{Mode, Sessions};
 use crate::report::{Cell, Report, Sample};
 
 const USAGE: &str = "usage: atone-bench [large] [--server mariadb|mysql|both] [--rows N,N,…] [--rounds N] \
                      [--statements NAME,NAME,…] [--json FILE] [--write-docs FILE] [--revision TEXT]\n\
                      or: atone-bench short --help";
-
-/// So that neither a small buffer pool nor a small redo log is what is measured.
-const SERVER_MEMORY: &str = "512M";
 
 struct Arguments {
     flavors: Vec<Flavor>,
@@ -45,16 +44,6 @@ struct Arguments {
     json: Option<PathBuf>,
     docs: Option<PathBuf>,
     revision: Option<String>,
-}
-
-/// The kinds of servers that `--server` names.
-fn flavors(name: &str) -> Result<Vec<Flavor>> {
-    Ok(match name {
-        "mariadb" => vec![Flavor::MariaDb],
-        "mysql" => vec![Flavor::MySql],
-        "both" => vec![Flavor::MariaDb, Flavor::MySql],
-        other => bail!("unknown server {other}"),
-    })
 }
 
 fn arguments(mut rest: impl Iterator<Item = String>) -> Result<Option<Arguments>> {
@@ -98,15 +87,6 @@ fn kind(name: &str) -> Result<Kind> {
         .into_iter()
         .find(|kind| kind.name() == name)
         .with_context(|| format!("unknown statement {name}; there are {names}"))
-}
-
-/// The options of a server with memory enough.
-fn server_memory(flavor: Flavor) -> Vec<String> {
-    let redo = match flavor {
-        Flavor::MariaDb => "--innodb-log-file-size",
-        Flavor::MySql => "--innodb-redo-log-capacity",
-    };
-    vec![format!("--innodb-buffer-pool-size={SERVER_MEMORY}"), format!("{redo}={SERVER_MEMORY}")]
 }
 
 /// Limits are raised, so that statements of any size here are taken; what takes long is waited for.
@@ -181,51 +161,6 @@ async fn measure(cluster: &Cluster, arguments: &Arguments) -> Result<Vec<Cell>> 
         }
     }
     Ok(cells)
-}
-
-/// What a reader has to know of the run.
-fn surroundings(revision: Option<&str>, rounds: usize) -> Vec<(&'static str, String)> {
-    let read = |file: &str| std::fs::read_to_string(file).unwrap_or_default();
-    let line = |text: String, name: &str| {
-        let value = text.lines().find_map(|line| line.strip_prefix(name)?.split_once(':').map(|(_, v)| v));
-        value.map(|value| value.trim().to_owned())
-    };
-    let model =
-        line(read("/proc/cpuinfo"), "model name").unwrap_or_else(|| "an unknown processor".to_owned());
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    let memory_kib = line(read("/proc/meminfo"), "MemTotal")
-        .and_then(|text| text.trim_end_matches("kB").trim().parse::<u64>().ok())
-        .unwrap_or_default();
-    let atone = match revision {
-        Some(revision) => format!("{} ({revision})", env!("CARGO_PKG_VERSION")),
-        None => env!("CARGO_PKG_VERSION").to_owned(),
-    };
-    vec![
-        ("Atone", atone),
-        (
-            "machine",
-            format!(
-                "{model}, {cores} cores, {} GiB, Linux {}",
-                memory_kib >> 20,
-                read("/proc/sys/kernel/osrelease").trim()
-            ),
-        ),
-        ("data in", std::env::temp_dir().display().to_string()),
-        ("rounds", rounds.to_string()),
-    ]
-}
-
-/// How much the machine has to do, over the last minute.
-fn machine_load() -> String {
-    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    text.split(' ').next().unwrap_or_default().to_owned()
-}
-
-/// What the flavor's server says it is.
-fn server_version(flavor: Flavor) -> Result<String> {
-    let version = version_of(&flavor.server_program()?)?;
-    // What precedes the version is the path of the program
-    Ok(version.split_once("Ver ").map_or(version.as_str(), |(_, rest)| rest).to_owned())
 }
 
 fn write_json(file: Option<&PathBuf>, all: &[serde_json::Value]) -> Result<()> {

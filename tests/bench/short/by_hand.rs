@@ -75,7 +75,7 @@ fn only(rows: Vec<mysql_async::Row>) -> Result<String> {
 
 fn insert(branch: usize, xid: &str, before: &str, after: &str) -> String {
     format!(
-        "INSERT INTO undo_by_hand VALUES ({branch}, '{xid}', '', '{{\"table\":\"account\",\"columns\":[\"id\",\"owner\",\
-         \"balance\"],\"before\":[[{before}]],\"after\":[[{after}]]}}', 0, NOW(6), NOW(6))"
+        "INSERT INTO undo_by_hand VALUES ({branch}, '{xid}', '', '{{\"table\":\"account\",\
+         \"columns\":[\"id\",\"owner\",\"balance\"],\"before\":[[{before}]],\"after\":[[{after}]]}}', 0, NOW(6), NOW(6))"
     )
 }

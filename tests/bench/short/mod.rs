@@ -27,6 +27,7 @@ use atone_tests::{Bank, Cluster, ClusterOptions, Flavor, sql};
 use mysql_async::OptsBuilder;
 
 use crate::cpu::Clocks;
+use crate::machine;
 use load::Load;
 pub(crate) use options::{Options, USAGE};
 use report::{Cell, Report};
@@ -159,7 +160,7 @@ impl Bench {
 
 /// Memory as for large statements, and connections enough for every client.
 fn cluster_options(flavor: Flavor) -> ClusterOptions {
-    let mut server_options = crate::server_memory(flavor);
+    let mut server_options = machine::server_memory(flavor);
     server_options.push("--max-connections=1000".to_owned());
     ClusterOptions { server_options, ..ClusterOptions::default() }
 }
@@ -215,13 +216,13 @@ async fn rounds<V: Copy + Debug>(
 }
 
 async fn measure(bench: &mut Bench, options: &Options, server: String) -> Result<Report> {
-    let load_before = crate::machine_load();
+    let load_before = machine::load();
     let transfers = async |variant| bench.sample(variant, options.duration).await;
     let cells = rounds(variants(options), options.rounds, transfers).await?;
     let relayed = if options.relay { Some(relay::measure(bench, options).await?) } else { None };
-    let mut surroundings = crate::surroundings(options.revision.as_deref(), options.rounds);
+    let mut surroundings = machine::surroundings(options.revision.as_deref(), options.rounds);
     surroundings.push(("a sample", format!("{:.0} s", options.duration.as_secs_f64())));
-    surroundings.push(("load average", format!("{load_before} before, {} behind", crate::machine_load())));
+    surroundings.push(("load average", format!("{load_before} before, {} behind", machine::load())));
     Ok(Report { server, surroundings, cells, relayed })
 }
 

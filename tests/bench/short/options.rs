@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use atone_tests::Flavor;
 
 use super::transfers::Mode;
+use crate::machine::flavors;
 
 pub(crate) const USAGE: &str = "usage: atone-bench short [--server mariadb|mysql|both] [--clients N,N,…] [--seconds N] \
                                 [--rounds N] [--modes NAME,NAME,…] [--hot] [--relay] [--against DIR] [--json FILE] \
@@ -67,7 +68,7 @@ impl Options {
             }
             let value = rest.next().context(USAGE)?;
             match argument.as_str() {
-                "--server" => parsed.flavors = crate::flavors(&value).context(USAGE)?,
+                "--server" => parsed.flavors = flavors(&value).context(USAGE)?,
                 "--clients" => {
                     parsed.clients =
                         value.split(',').map(str::parse).collect::<Result<_, _>>().context(USAGE)?;

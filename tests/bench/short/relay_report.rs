@@ -46,8 +46,8 @@ impl Relayed {
         writeln!(out, "Sessions that are not bound, on the first server.\n")?;
         writeln!(
             out,
-            "| what | clients | way | per second | × direct | × other build | p50, ms | p99, ms | CPU of the server, µs each | \
-             of what relays | of the client | client, cores |\n| --- | ---: | --- |{}",
+            "| what | clients | way | per second | × direct | × other build | p50, ms | p99, ms | \
+             CPU of the server, µs each | of what relays | of the client | client, cores |\n| --- | ---: | --- |{}",
             " ---: |".repeat(9)
         )?;
         for cell in &self.cells {
