@@ -21,7 +21,7 @@ const QUIET_LIMIT: Duration = Duration::from_secs(120);
 /// CPU time of each process, since its start or between two moments.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Used {
-    /// The database server.
+    /// The database server, or all of them together.
     pub(crate) server: Duration,
     /// The proxy.
     pub(crate) proxy: Duration,
@@ -45,31 +45,36 @@ impl Used {
     }
 }
 
-/// The CPU clocks of a cluster's processes.
+/// The CPU clocks of the processes that a transaction runs through.
 #[derive(Debug)]
 pub(crate) struct Clocks {
-    server: ClockId,
-    proxy: ClockId,
-    coordinator: ClockId,
+    servers: Vec<ClockId>,
+    proxies: Vec<ClockId>,
+    coordinators: Vec<ClockId>,
 }
 
 impl Clocks {
     /// Those of the first server, the proxy and the coordinator.
     pub(crate) fn of(cluster: &Cluster) -> Result<Self> {
-        Ok(Self {
-            server: clock(cluster.bank1.id())?,
-            proxy: clock(cluster.proxy.id())?,
-            coordinator: clock(cluster.coordinator.id())?,
-        })
+        Self::over(&[cluster.bank1.id()], &[cluster.proxy.id()], &[cluster.coordinator.id()])
+    }
+
+    /// Those of these processes, by their ids.
+    pub(crate) fn over(
+        servers: &[Option<u32>],
+        proxies: &[Option<u32>],
+        coordinators: &[Option<u32>],
+    ) -> Result<Self> {
+        let clocks = |pids: &[Option<u32>]| pids.iter().map(|&pid| clock(pid)).collect::<Result<Vec<_>>>();
+        Ok(Self { servers: clocks(servers)?, proxies: clocks(proxies)?, coordinators: clocks(coordinators)? })
     }
 
     /// What they show now.
     pub(crate) fn now(&self) -> Result<Used> {
-        let read = |clock| anyhow::Ok(Duration::from(clock_gettime(clock)?));
         Ok(Used {
-            server: read(self.server)?,
-            proxy: read(self.proxy)?,
-            coordinator: read(self.coordinator)?,
+            server: sum(&self.servers)?,
+            proxy: sum(&self.proxies)?,
+            coordinator: sum(&self.coordinators)?,
         })
     }
 
@@ -96,6 +101,19 @@ impl Clocks {
         }
         Ok(became_quiet)
     }
+}
+
+fn sum(clocks: &[ClockId]) -> Result<Duration> {
+    clocks.iter().map(|&clock| read(clock)).sum()
+}
+
+fn read(clock: ClockId) -> Result<Duration> {
+    Ok(clock_gettime(clock)?.into())
+}
+
+/// What this process itself has taken: the load generator.
+pub(crate) fn own() -> Result<Duration> {
+    read(ClockId::CLOCK_PROCESS_CPUTIME_ID)
 }
 
 fn clock(pid: Option<u32>) -> Result<ClockId> {

@@ -1,37 +1,40 @@
-//! What statements of many rows cost in a global transaction, against the same straight on the server: CPU time of the
-//! server, the proxy and the coordinator. `scripts/bench` builds and runs this; docs/benchmarks.md says how to read it.
+//! What global transactions cost, against the same straight on the servers. `scripts/bench` builds and runs this;
+//! docs/benchmarks.md says how to read it. There are two benchmarks: `large`, CPU time of statements of many rows, and
+//! `short`, short transactions over two servers.
 //!
 //! | module | what |
 //! | --- | --- |
 //! | `cpu` | CPU time of processes |
+//! | `machine` | what a run is on: servers, their memory, the machine |
 //! | `large` | the workload: the table and its statements |
 //! | `mode` | how a transaction is run: bare, committed, rolled back |
 //! | `report` | medians, ratios, exponents; Markdown and JSON |
+//! | `short` | short transactions, all of it |
 
 mod cpu;
 mod large;
+mod machine;
 mod mode;
 mod report;
+mod short;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use atone_tests::flavor::version_of;
 use atone_tests::{Cluster, ClusterOptions, Flavor, paths};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cpu::{Clocks, Used};
 use crate::large::{Kind, Statement, Table};
+use crate::machine::{flavors, server_memory, server_version, surroundings};
 use crate::mode::{Mode, Sessions};
 use crate::report::{Cell, Report, Sample};
 
-const USAGE: &str = "usage: atone-bench [--server mariadb|mysql|both] [--rows N,N,…] [--rounds N] \
-                     [--statements NAME,NAME,…] [--json FILE] [--write-docs FILE] [--revision TEXT]";
-
-/// So that neither a small buffer pool nor a small redo log is what is measured.
-const SERVER_MEMORY: &str = "512M";
+const USAGE: &str = "usage: atone-bench [large] [--server mariadb|mysql|both] [--rows N,N,…] [--rounds N] \
+                     [--statements NAME,NAME,…] [--json FILE] [--write-docs FILE] [--revision TEXT]\n\
+                     or: atone-bench short --help";
 
 struct Arguments {
     flavors: Vec<Flavor>,
@@ -43,7 +46,7 @@ struct Arguments {
     revision: Option<String>,
 }
 
-fn arguments() -> Result<Option<Arguments>> {
+fn arguments(mut rest: impl Iterator<Item = String>) -> Result<Option<Arguments>> {
     let mut parsed = Arguments {
         flavors: vec![Flavor::MariaDb, Flavor::MySql],
         rows: vec![1_000, 10_000, 100_000],
@@ -53,21 +56,13 @@ fn arguments() -> Result<Option<Arguments>> {
         docs: None,
         revision: None,
     };
-    let mut rest = std::env::args().skip(1);
     while let Some(argument) = rest.next() {
         if matches!(argument.as_str(), "-h" | "--help") {
             return Ok(None);
         }
         let value = rest.next().context(USAGE)?;
         match argument.as_str() {
-            "--server" => {
-                parsed.flavors = match value.as_str() {
-                    "mariadb" => vec![Flavor::MariaDb],
-                    "mysql" => vec![Flavor::MySql],
-                    "both" => parsed.flavors,
-                    other => bail!("unknown server {other}\n{USAGE}"),
-                }
-            }
+            "--server" => parsed.flavors = flavors(&value).context(USAGE)?,
             "--rows" => {
                 parsed.rows = value.split(',').map(str::parse).collect::<Result<_, _>>().context(USAGE)?;
                 parsed.rows.sort_unstable();
@@ -96,10 +91,8 @@ fn kind(name: &str) -> Result<Kind> {
 
 /// Limits are raised, so that statements of any size here are taken; what takes long is waited for.
 fn options(flavor: Flavor) -> ClusterOptions {
-    let redo = match flavor {
-        Flavor::MariaDb => "--innodb-log-file-size",
-        Flavor::MySql => "--innodb-redo-log-capacity",
-    };
+    let mut server_options = server_memory(flavor);
+    server_options.push("--max-allowed-packet=1G".to_owned());
     ClusterOptions {
         default_timeout: "1h".to_owned(),
         coordinator_transaction: "rollback_wait = \"300s\"\nwork_timeout = \"10m\"\n\
@@ -108,11 +101,7 @@ fn options(flavor: Flavor) -> ClusterOptions {
         proxy_limits:
             "max_statement_bytes = \"1GiB\"\nmax_branch_rows = 10000000\nmax_branch_bytes = \"16GiB\"\n"
                 .to_owned(),
-        server_options: vec![
-            format!("--innodb-buffer-pool-size={SERVER_MEMORY}"),
-            format!("{redo}={SERVER_MEMORY}"),
-            "--max-allowed-packet=1G".to_owned(),
-        ],
+        server_options,
         ..ClusterOptions::default()
     }
 }
@@ -174,50 +163,21 @@ async fn measure(cluster: &Cluster, arguments: &Arguments) -> Result<Vec<Cell>> 
     Ok(cells)
 }
 
-/// What a reader has to know of the run.
-fn surroundings(arguments: &Arguments) -> Vec<(&'static str, String)> {
-    let read = |file: &str| std::fs::read_to_string(file).unwrap_or_default();
-    let line = |text: String, name: &str| {
-        let value = text.lines().find_map(|line| line.strip_prefix(name)?.split_once(':').map(|(_, v)| v));
-        value.map(|value| value.trim().to_owned())
-    };
-    let model =
-        line(read("/proc/cpuinfo"), "model name").unwrap_or_else(|| "an unknown processor".to_owned());
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    let memory_kib = line(read("/proc/meminfo"), "MemTotal")
-        .and_then(|text| text.trim_end_matches("kB").trim().parse::<u64>().ok())
-        .unwrap_or_default();
-    let atone = match &arguments.revision {
-        Some(revision) => format!("{} ({revision})", env!("CARGO_PKG_VERSION")),
-        None => env!("CARGO_PKG_VERSION").to_owned(),
-    };
-    vec![
-        ("Atone", atone),
-        (
-            "machine",
-            format!(
-                "{model}, {cores} cores, {} GiB, Linux {}",
-                memory_kib >> 20,
-                read("/proc/sys/kernel/osrelease").trim()
-            ),
-        ),
-        ("data in", std::env::temp_dir().display().to_string()),
-        ("rounds", arguments.rounds.to_string()),
-    ]
+fn write_json(file: Option<&PathBuf>, all: &[serde_json::Value]) -> Result<()> {
+    let Some(file) = file else { return Ok(()) };
+    let text = serde_json::to_string_pretty(all)?;
+    std::fs::write(file, text).with_context(|| format!("can't write {}", file.display()))
 }
 
-async fn run(arguments: &Arguments) -> Result<()> {
+async fn run_large(arguments: &Arguments) -> Result<()> {
     let mut all = Vec::new();
     for &flavor in &arguments.flavors {
-        let program = flavor.server_program()?;
-        let version = version_of(&program)?;
-        // What precedes the version is the path of the program
-        let server = version.split_once("Ver ").map_or(version.as_str(), |(_, rest)| rest).to_owned();
+        let server = server_version(flavor)?;
         eprintln!("{flavor} {server}");
         let cluster = Cluster::start_with(flavor, options(flavor)).await?;
         let cells = measure(&cluster, arguments).await.with_context(|| cluster.log_tails())?;
-        let report =
-            Report { server: format!("{flavor} {server}"), surroundings: surroundings(arguments), cells };
+        let surroundings = surroundings(arguments.revision.as_deref(), arguments.rounds);
+        let report = Report { server: format!("{flavor} {server}"), surroundings, cells };
         let markdown = report.markdown()?;
         println!("## {flavor}\n\n{markdown}");
         if let Some(docs) = &arguments.docs {
@@ -225,18 +185,50 @@ async fn run(arguments: &Arguments) -> Result<()> {
         }
         all.push(report.json());
     }
-    if let Some(file) = &arguments.json {
-        let text = serde_json::to_string_pretty(&all)?;
-        std::fs::write(file, text).with_context(|| format!("can't write {}", file.display()))?;
-    }
-    Ok(())
+    write_json(arguments.json.as_ref(), &all)
 }
 
-async fn interruptible(arguments: &Arguments) -> Result<()> {
+async fn run_short(options: &short::Options) -> Result<()> {
+    let mut all = Vec::new();
+    for &flavor in &options.flavors {
+        let server = format!("{flavor} {}", server_version(flavor)?);
+        eprintln!("{server}");
+        let report = short::run(flavor, options, server).await?;
+        println!("## {flavor}\n\n{}", report.markdown()?);
+        all.push(report.json());
+    }
+    write_json(options.json.as_ref(), &all)
+}
+
+/// Which benchmark is to be run, and how.
+enum Command {
+    Large(Arguments),
+    Short(short::Options),
+}
+
+/// The first word names the benchmark; without one it is that of large statements. The error is the usage, where help
+/// is asked for.
+fn command() -> Result<std::result::Result<Command, &'static str>> {
+    let mut rest = std::env::args().skip(1).peekable();
+    if rest.next_if(|word| word == "short").is_some() {
+        return Ok(short::Options::parse(rest)?.map(Command::Short).ok_or(short::USAGE));
+    }
+    let _ = rest.next_if(|word| word == "large");
+    Ok(arguments(rest)?.map(Command::Large).ok_or(USAGE))
+}
+
+async fn run(command: &Command) -> Result<()> {
+    match command {
+        Command::Large(arguments) => run_large(arguments).await,
+        Command::Short(options) => run_short(options).await,
+    }
+}
+
+async fn interruptible(command: &Command) -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
-        result = run(arguments) => result,
+        result = run(command) => result,
         _ = interrupt.recv() => bail!("interrupted"),
         _ = terminate.recv() => bail!("terminated"),
     }
@@ -244,10 +236,10 @@ async fn interruptible(arguments: &Arguments) -> Result<()> {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let arguments = match arguments() {
-        Ok(Some(arguments)) => arguments,
-        Ok(None) => {
-            println!("{USAGE}");
+    let command = match command() {
+        Ok(Ok(command)) => command,
+        Ok(Err(usage)) => {
+            println!("{usage}");
             return ExitCode::SUCCESS;
         }
         Err(error) => {
@@ -255,7 +247,7 @@ async fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let result = interruptible(&arguments).await;
+    let result = interruptible(&command).await;
     let removed = paths::remove_run_dir();
     match result.and(removed) {
         Ok(()) => ExitCode::SUCCESS,

@@ -385,7 +385,8 @@ impl Cluster {
     }
 }
 
-fn proxy_config(rpc_port: u16, http_port: u16, servers: [&Server; 2], ports: [u16; 2]) -> String {
+/// The configuration of a proxy in front of these servers.
+pub(crate) fn proxy_config(rpc_port: u16, http_port: u16, servers: [&Server; 2], ports: [u16; 2]) -> String {
     let mut config =
         format!("coordinator = [\"http://127.0.0.1:{rpc_port}\"]\nhttp = \"127.0.0.1:{http_port}\"\n");
     for ((bank, server), port) in [Bank::One, Bank::Two].into_iter().zip(servers).zip(ports) {

@@ -19,6 +19,8 @@ const POLL: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub struct Daemon {
     binary: &'static str,
+    /// The folder of another build's binaries, where it is one of those.
+    build: Option<PathBuf>,
     config: PathBuf,
     log: PathBuf,
     rest: Rest,
@@ -33,11 +35,19 @@ impl Daemon {
         std::fs::write(&file, config).with_context(|| format!("can't write {}", file.display()))?;
         Ok(Self {
             binary,
+            build: None,
             config: file,
             log: dir.join(format!("{binary}.log")),
             rest: Rest::new(http_port)?,
             process: None,
         })
+    }
+
+    /// The same, run from the binaries in `build`, which another build of the project has made.
+    #[must_use]
+    pub fn of_build(mut self, build: &Path) -> Self {
+        self.build = Some(build.to_owned());
+        self
     }
 
     /// The config file.
@@ -61,8 +71,11 @@ impl Daemon {
         let args: [OsString; 2] = ["--config".into(), self.config.clone().into()];
         let level = std::env::var("ATONE_TEST_LOG").unwrap_or_else(|_| "info".to_owned());
         let env = [("RUST_LOG", level.as_str()), ("RUST_BACKTRACE", "1")];
-        self.process =
-            Some(Process::spawn(self.binary, &paths::binary(self.binary)?, &args, &env, &self.log)?);
+        let program = match &self.build {
+            Some(build) => build.join(self.binary),
+            None => paths::binary(self.binary)?,
+        };
+        self.process = Some(Process::spawn(self.binary, &program, &args, &env, &self.log)?);
         Ok(())
     }
 

@@ -14,6 +14,7 @@ pub mod daemon;
 pub mod demo;
 pub mod effects;
 pub mod flavor;
+pub mod other_build;
 pub mod own;
 pub mod paths;
 pub mod per_flavor;
