@@ -78,8 +78,8 @@ target_dir() {
     printf '%s\n' "${CARGO_TARGET_DIR:-$ATONE_ROOT/target}"
 }
 
-# The cargo profile that is built, and its folder in there. The demo builds "dev", which is built soonest; what runs for longer
-# than that takes "tested".
+# The cargo profile that the demo is built in, and its folder in there: "dev", which is built soonest, unless another one is
+# there already.
 profile=${ATONE_PROFILE:-dev}
 profile_dir() {
     case $profile in

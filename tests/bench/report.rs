@@ -33,17 +33,22 @@ pub(crate) struct Cell {
     pub(crate) samples: Vec<Sample>,
 }
 
+/// The median, which is no number where there are none. Puts the values in order.
+pub(crate) fn median(all: &mut [f64]) -> f64 {
+    all.sort_by(f64::total_cmp);
+    let upper = all.len() / 2;
+    match all.len() {
+        0 => f64::NAN,
+        n if n % 2 == 1 => all[upper],
+        _ => f64::midpoint(all[upper - 1], all[upper]),
+    }
+}
+
 impl Cell {
     /// The median of something, in milliseconds.
     fn median_ms(&self, of: impl Fn(&Sample) -> Duration) -> f64 {
         let mut all: Vec<f64> = self.samples.iter().map(|sample| of(sample).as_secs_f64() * 1e3).collect();
-        all.sort_by(f64::total_cmp);
-        let upper = all.len() / 2;
-        match all.len() {
-            0 => f64::NAN,
-            n if n % 2 == 1 => all[upper],
-            _ => f64::midpoint(all[upper - 1], all[upper]),
-        }
+        median(&mut all)
     }
 
     /// The CPU time that counts. Straight on the server the other processes have nothing to do with it.

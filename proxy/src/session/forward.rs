@@ -1,7 +1,6 @@
 //! The application's statements, or others in their place, on their way to the server, and what comes back.
 
-use atone_wire::caps::client;
-use atone_wire::caps::status;
+use atone_wire::caps::{client, status};
 use atone_wire::frame::put_packet;
 use atone_wire::read::put_lenenc;
 use atone_wire::reply::{Expect, ReplyTracker};

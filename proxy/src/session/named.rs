@@ -74,7 +74,7 @@ impl Session {
         Ok(())
     }
 
-    /// `EXECUTE …`: what is to run for it, where it was not forwarded; [`Session::end_named`] comes after that.
+    /// `EXECUTE …`: what is to run for it, where it was not forwarded; [`Session::drop_params`] comes after that.
     pub(super) async fn execute_named(
         &mut self,
         sql: &[u8],
@@ -133,8 +133,8 @@ impl Session {
         Ok(Some(Analysed { origin, ..analysed }))
     }
 
-    /// What an EXECUTE stands for has run.
-    pub(super) fn end_named(&mut self) {
+    /// What an execution stands for has run: its parameters are no more.
+    pub(super) fn drop_params(&mut self) {
         self.link.carried = Carried::default();
         self.command.odd = Vec::new();
     }

@@ -66,10 +66,7 @@ impl Session {
                 }
             }
             command::SET_OPTION if tracker.failed().is_none() => self.note_option(payload),
-            command::INIT_DB if tracker.failed().is_none() => {
-                self.state.vars = None;
-                self.link.readings += 1;
-            }
+            command::INIT_DB if tracker.failed().is_none() => self.read_anew(),
             _ => {}
         }
         Ok(())

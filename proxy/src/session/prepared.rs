@@ -182,8 +182,7 @@ impl Session {
         }
         self.link.carried = Carried::Execution { params: raw, attributes };
         let done = self.answered_in_binary(Analysed::instead(text, mode, Some(payload))).await;
-        self.link.carried = Carried::default();
-        self.command.odd = Vec::new();
+        self.drop_params();
         Ok(done?)
     }
 

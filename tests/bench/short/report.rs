@@ -9,6 +9,7 @@ use super::load::Load;
 use super::relay_report::Relayed;
 use super::transfers::Mode;
 use super::{Build, Variant};
+use crate::report::median;
 
 /// All samples of one thing that is measured.
 #[derive(Debug)]
@@ -90,13 +91,7 @@ pub(super) struct Spread {
 impl Spread {
     fn of(values: impl Iterator<Item = f64>) -> Self {
         let mut all: Vec<f64> = values.collect();
-        all.sort_by(f64::total_cmp);
-        let upper = all.len() / 2;
-        let median = match all.len() {
-            0 => f64::NAN,
-            n if n % 2 == 1 => all[upper],
-            _ => f64::midpoint(all[upper - 1], all[upper]),
-        };
+        let median = median(&mut all);
         let end = |value: Option<&f64>| value.copied().unwrap_or(f64::NAN);
         Self { median, min: end(all.first()), max: end(all.last()) }
     }

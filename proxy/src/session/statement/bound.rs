@@ -13,17 +13,12 @@ use atone_capture::outcome::Halt;
 
 impl Session {
     /// A statement of a bound session.
-    pub(super) async fn bound_statement(&mut self, statement: Analysed) -> Result<(), End> {
+    pub(super) async fn bound_statement(&mut self, statement: Analysed) -> Result<(), Halt> {
         let opening = self.may_open(&statement);
         let done = self.run_bound(statement).await;
-        let Some(opening) = opening else {
-            return match done {
-                Err(halt) => Box::pin(self.halted(halt)).await,
-                Ok(()) => Ok(()),
-            };
-        };
+        let Some(opening) = opening else { return done };
         self.settle(done).await?;
-        self.close_again(opening).await
+        Ok(self.close_again(opening).await?)
     }
 
     async fn run_bound(&mut self, statement: Analysed) -> Result<(), Halt> {
@@ -59,7 +54,7 @@ impl Session {
                 let running = Box::pin(self.execute_named(&sql, execute, origin)).await?;
                 let Some(running) = running else { return Ok(()) };
                 let done = Box::pin(self.looked_at_statement(running)).await;
-                self.end_named();
+                self.drop_params();
                 Ok(done?)
             }
             Statement::Deallocate(name) => {

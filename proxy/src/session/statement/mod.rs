@@ -117,6 +117,6 @@ impl Session {
         if !matches!(analysis.statement, Statement::Refused(_)) {
             self.capture().check_reads(sql, &analysis.statement).await?;
         }
-        Ok(self.bound_statement(statement).await?)
+        self.bound_statement(statement).await
     }
 }
